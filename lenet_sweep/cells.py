@@ -1,0 +1,136 @@
+"""Cells, the runs that yield them, and the plan: what is still to be trained, in which order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from lenet_sweep.datasets import Dataset
+from lenet_sweep.recipes import Optimizer
+
+# An engine's number is raised whenever its results for the same settings change: runs of an
+# older number are then trained again instead of being mixed with new ones.
+ENGINE_VERSIONS: Mapping[str, int] = {"torch": 1}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid and one row of the table.
+
+    Two cells are equal exactly when they must give the same numbers; `lr=0.1`, `1e-1` and `.1`
+    are one cell. Build them through `lenet_sweep.sweep` or the command line, which validate.
+    """
+
+    loss: str
+    optimizer: Optimizer
+    activation: str
+    lr: float
+    batch: int
+    epochs: int
+    seed: int
+    shuffle: bool
+    dataset: Dataset
+    device: str
+    engine: str
+
+    @cached_property
+    def run_id(self) -> str:
+        """16 hex digits over everything but `epochs`, with the engine's version."""
+        settings = asdict(self)
+        del settings["epochs"]
+        settings["engine"] = [self.engine, ENGINE_VERSIONS[self.engine]]
+        canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def id(self) -> str:
+        """Run id and epoch: what the table's last column and the file names show."""
+        return f"{self.run_id}-e{self.epochs}"
+
+    @property
+    def data(self) -> str:
+        """How the dataset is fed, in words: 'mnist', 'mnist first 6000, shuffled'."""
+        limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
+        return self.dataset.name + limit + (", shuffled" if self.shuffle else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell as plain JSON values; `Cell.from_json` takes it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+        """The cell that `to_json` wrote. Raises KeyError or TypeError on anything else."""
+        options = tuple(
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in values["optimizer"]["options"]
+        )
+        nested = ("optimizer", "dataset")
+        return cls(
+            **{f.name: values[f.name] for f in fields(cls) if f.name not in nested},
+            optimizer=Optimizer(values["optimizer"]["name"], options),
+            dataset=Dataset(**values["dataset"]),
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training trajectory still to be trained, and the epochs to read it out at.
+
+    `cell` is the run's longest cell; `readouts` ascend and end with `cell.epochs`.
+    """
+
+    cell: Cell
+    readouts: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        return self.cell.run_id
+
+    def cells(self) -> list[Cell]:
+        """The cells that this run yields, shortest first."""
+        return [replace(self.cell, epochs=epochs) for epochs in self.readouts]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep consists of: its distinct cells, and the runs that are missing for them."""
+
+    cells: tuple[Cell, ...]
+    duplicates: int
+    finished: int
+    runs: tuple[Run, ...]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to train, at most: a run that was cut needs fewer."""
+        return sum(run.cell.epochs for run in self.runs)
+
+
+def plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
+    """Merge equal cells, drop finished ones, gather the rest into runs, longest run first.
+
+    Longest first keeps all workers busy to the end (Graham 1969, LPT scheduling).
+    """
+    given = list(cells)
+    distinct = list(dict.fromkeys(given))
+    missing: dict[str, list[Cell]] = {}
+    for cell in distinct:
+        if not is_finished(cell):
+            missing.setdefault(cell.run_id, []).append(cell)
+    runs = [
+        Run(max(group, key=lambda c: c.epochs), tuple(sorted(c.epochs for c in group)))
+        for group in missing.values()
+    ]
+    runs.sort(key=lambda run: -_relative_length(run.cell))
+    finished = len(distinct) - sum(len(run.readouts) for run in runs)
+    return Plan(tuple(distinct), len(given) - len(distinct), finished, tuple(runs))
+
+
+def _relative_length(cell: Cell) -> float:
+    # Measured on one core: an epoch costs its images plus about 16 images' worth per step.
+    images = cell.dataset.limit or 60_000
+    return cell.epochs * images * (1 + 16 / cell.batch)

@@ -1,0 +1,98 @@
+"""What happens to a run, as values: training yields them, executors pass them on, views show."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from lenet_sweep.store import Epoch, Failure
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process is training this run; its result will be taken."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins after `epoch` epochs that are already in the store."""
+
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The loss of the batch that ended with image `seen` of `total` in this epoch."""
+
+    run_id: str
+    epoch: int
+    seen: int
+    total: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch was trained and tested."""
+
+    run_id: str
+    result: Epoch
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """The cell of this run with these epochs is in the store."""
+
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Every read-out of the run is in the store."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run ended without some of its read-outs."""
+
+    run_id: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop; what it had trained is in the store."""
+
+    run_id: str
+
+
+Event = Waiting | Started | Progress | EpochEnded | ReadOut | Finished | Failed | Stopped
+ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (Waiting, Started, Progress, EpochEnded, ReadOut, Finished, Failed, Stopped)
+}
+
+
+def encode(event: Event) -> str:
+    """The event as one line of JSON."""
+    return json.dumps({"kind": type(event).__name__} | asdict(event))
+
+
+def decode(line: str) -> Event:
+    """The event that `encode` wrote. Raises ValueError, KeyError or TypeError on anything else."""
+    values = json.loads(line)
+    kind = _KINDS[values.pop("kind")]
+    if kind is EpochEnded:
+        values["result"] = Epoch(**values["result"])
+    if kind is Failed:
+        values["failure"] = Failure(**values["failure"])
+    event: Event = kind(**values)
+    return event

@@ -1,0 +1,162 @@
+"""Supervised worker processes on this machine: one thread, one run at a time, one pipe pair each.
+
+A worker that dies takes only its own run with it, since workers share no lock, queue or pool.
+They are plain subprocesses rather than multiprocessing's, which would import the user's script
+again in every one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from lenet_sweep.cells import Run
+from lenet_sweep.events import ENDS, EpochEnded, Event, Failed, Started, decode
+from lenet_sweep.executors import Setup
+from lenet_sweep.store import Failure, Store
+
+STOP_WITHIN = 4.0  # seconds that workers get to checkpoint; then they are killed
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from lenet_sweep.executors.worker import main; main()"
+)
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+# What a worker's reader thread puts in the queue; None means that its output has ended.
+Message = tuple["_Worker", Event | None]
+
+
+class _Worker:
+    """One worker process, the run it has, and the thread that reads its events."""
+
+    def __init__(self, number: int, setup: Setup, messages: queue.SimpleQueue[Message]) -> None:
+        self.run: Run | None = None
+        self.epoch = 1  # in training, for the failure's record
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        gpus = setup.gpus
+        one_gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | ONE_THREAD | {"PYTHONFAULTHANDLER": "1"} | one_gpu,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which asks to checkpoint
+        )
+        self.send(
+            {
+                "out": str(setup.out.absolute()),
+                "data_root": setup.data_root and str(setup.data_root.absolute()),
+                "fresh": setup.fresh,
+                "environment": dict(setup.environment),
+            }
+        )
+        threading.Thread(target=self._read, args=(messages,), daemon=True).start()
+
+    def send(self, message: object) -> None:
+        assert self.process.stdin is not None  # noqa: S101 - made a pipe above
+        with contextlib.suppress(BrokenPipeError):  # it died: its reader thread says so
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+
+    def begin(self, run: Run) -> None:
+        self.run, self.epoch = run, 1
+        self.send({"cell": run.cell.to_json(), "readouts": run.readouts})
+
+    def cause_of_death(self) -> Failure:
+        code = self.process.wait()
+        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 8000))
+        said = self.errors.read().decode(errors="replace")
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (out of memory?)" if name == "SIGKILL" else ""
+            return Failure("killed", self.epoch, f"the process was ended by {name}{hint}", said)
+        return Failure("failed", self.epoch, f"the process ended with status {code}", said)
+
+    def close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                if stream:
+                    stream.close()
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.errors.close()
+
+    def _read(self, messages: queue.SimpleQueue[Message]) -> None:
+        assert self.process.stdout is not None  # noqa: S101 - made a pipe above
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off by its death
+            for line in self.process.stdout:
+                messages.put((self, decode(line)))
+        messages.put((self, None))
+
+
+def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
+    """Train the runs in `setup.workers` processes, beginning them in the order given.
+
+    A run whose process dies yields Failed and is recorded in the store; a new process takes its
+    place. When `setup.stop` is set, workers get STOP_WITHIN seconds to checkpoint.
+    """
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    waiting = list(reversed(runs))
+    numbers = range(min(setup.workers, len(runs)))
+    workers = {_Worker(n, setup, messages): n for n in numbers}
+    deadline = None
+    try:
+        for worker in workers:
+            worker.begin(waiting.pop())
+        while any(worker.run for worker in workers):
+            if setup.stop.is_set() and deadline is None:
+                deadline = time.monotonic() + STOP_WITHIN
+                for worker in workers:
+                    worker.send("stop")
+            if deadline and time.monotonic() > deadline:
+                return
+            try:
+                worker, event = messages.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if worker not in workers:
+                continue
+            if event is None:
+                number = workers.pop(worker)
+                if worker.run:
+                    failure = worker.cause_of_death()
+                    Store(setup.out).run(worker.run.id).write_failure(failure)
+                    yield Failed(worker.run.id, failure)
+                worker.close()
+                if waiting and not setup.stop.is_set():
+                    worker = _Worker(number, setup, messages)
+                    workers[worker] = number
+                    worker.begin(waiting.pop())
+                continue
+            if isinstance(event, Started):
+                worker.epoch = event.epoch + 1
+            elif isinstance(event, EpochEnded):
+                worker.epoch = event.result.epoch + 1
+            elif isinstance(event, ENDS):
+                worker.run = None
+                if waiting and not setup.stop.is_set():
+                    worker.begin(waiting.pop())
+            yield event
+    finally:
+        for worker in workers:
+            if worker.run:  # still training: the sweep was stopped and the time is up
+                worker.process.kill()
+            worker.close()

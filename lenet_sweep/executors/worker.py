@@ -1,0 +1,64 @@
+"""A worker process: reads runs from standard input, trains them, writes events to standard output.
+
+Both are lines of JSON. The worker ends when its input does, so that none outlives its parent; a
+run in training is then checkpointed first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from lenet_sweep.cells import Cell, Run
+from lenet_sweep.events import encode
+from lenet_sweep.store import Store
+
+
+def main() -> None:
+    """Serve runs until standard input ends. The first line it reads is its setup."""
+    # A stray print must not end up among the events.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    setup = json.loads(sys.stdin.readline() or "null")
+    if setup is None:
+        return
+    stop = threading.Event()
+    runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(runs, stop), daemon=True).start()
+
+    from lenet_sweep.training import train  # noqa: PLC0415 - the parent may send runs meanwhile
+
+    store = Store(Path(setup["out"]))
+    data_root = setup["data_root"] and Path(setup["data_root"])
+    while (message := runs.get()) is not None:
+        run = Run(Cell.from_json(message["cell"]), tuple(message["readouts"]))
+        for event in train(
+            run,
+            store.run(run.id),
+            data_root,
+            fresh=setup["fresh"],
+            stop=stop.is_set,
+            environment=setup["environment"],
+        ):
+            try:
+                events.write(encode(event) + "\n")
+            except BrokenPipeError:  # the parent is gone: checkpoint at the next occasion
+                stop.set()
+
+
+def _listen(runs: queue.SimpleQueue[dict[str, Any] | None], stop: threading.Event) -> None:
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message == "stop":
+            stop.set()
+        else:
+            runs.put(message)
+    stop.set()
+    runs.put(None)

@@ -1,0 +1,146 @@
+"""The fixed registry of losses, optimizers, activations and recipes: names to torch classes.
+
+To add an optimizer, add one entry to OPTIMIZERS: the config group, `--help`, the validation and
+the torch engine all read it. Classes stand here as names, so that this module never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lenet_sweep.errors import UsageError
+
+OptionValue = float | bool | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument of an optimizer: its default, and what values it takes.
+
+    The default's type is the option's type: bool, float, or a tuple of that many floats.
+    """
+
+    default: OptionValue
+    meaning: str
+    allowed: str = "true or false"
+    accepts: Callable[[float], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimizer of `torch.optim`, its own learning rate and the options it takes."""
+
+    torch_class: str
+    default_lr: float
+    options: Mapping[str, Option]
+    conflict: Callable[[Mapping[str, Any]], str | None] = field(default=lambda _: None)
+
+
+def _at_least_zero(default: float, meaning: str) -> Option:
+    return Option(default, meaning, "a number, 0 or more", lambda x: x >= 0)
+
+
+def _nesterov_conflict(options: Mapping[str, Any]) -> str | None:
+    if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
+        return "optimizer.nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0"
+    return None
+
+
+_MAXIMIZE = Option(default=False, meaning="climb the cost instead of descending it")
+
+# Options that only choose torch's implementation (foreach, fused, capturable, differentiable)
+# are left out: they are not part of what is compared.
+OPTIMIZERS: Mapping[str, OptimizerSpec] = {
+    "sgd": OptimizerSpec(
+        torch_class="SGD",
+        default_lr=0.1,
+        options={
+            "momentum": _at_least_zero(0.0, "share of the last step that is kept"),
+            "dampening": Option(0.0, "share of the gradient kept out of momentum", "a number"),
+            "weight_decay": _at_least_zero(0.0, "L2 penalty"),
+            "nesterov": Option(default=False, meaning="look ahead along the momentum"),
+            "maximize": _MAXIMIZE,
+        },
+        conflict=_nesterov_conflict,
+    ),
+    "adam": OptimizerSpec(
+        torch_class="Adam",
+        default_lr=0.001,
+        options={
+            "betas": Option(
+                (0.9, 0.999),
+                "decay of the running means of gradient and squared gradient",
+                "two numbers, each from 0 up to but not 1, as [0.9,0.999]",
+                lambda x: 0 <= x < 1,
+            ),
+            "eps": _at_least_zero(1e-8, "added to the denominator"),
+            "weight_decay": _at_least_zero(0.0, "L2 penalty"),
+            "amsgrad": Option(default=False, meaning="keep the largest squared gradient"),
+            "decoupled_weight_decay": Option(default=False, meaning="decay weights as AdamW does"),
+            "maximize": _MAXIMIZE,
+        },
+    ),
+}
+
+LOSSES: Mapping[str, str] = {"cross_entropy": "CrossEntropyLoss", "nll": "NLLLoss"}
+
+ACTIVATIONS: Mapping[str, str] = {
+    "relu": "ReLU",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "leaky_relu": "LeakyReLU",
+    "elu": "ELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+}
+
+# The two pairs that the report compares.
+RECIPES: Mapping[str, tuple[str, str]] = {
+    "ce_sgd": ("cross_entropy", "sgd"),
+    "nll_adam": ("nll", "adam"),
+}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer with all its options filled in, in the registry's order.
+
+    Raises UsageError for a name or an option that the registry does not have.
+    """
+
+    name: str
+    options: tuple[tuple[str, OptionValue], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise UsageError(f"optimizer={self.name}: must be one of {', '.join(OPTIMIZERS)}")
+        known = OPTIMIZERS[self.name].options
+        given = dict(self.options)
+        for option, value in given.items():
+            if option not in known:
+                raise UsageError(
+                    f"optimizer.{option}={value}: {self.name} has no such option; "
+                    f"it takes {', '.join(known)}"
+                )
+        filled = tuple((name, given.get(name, option.default)) for name, option in known.items())
+        object.__setattr__(self, "options", filled)
+
+    def __str__(self) -> str:
+        """Name and the options that differ from their defaults: 'sgd momentum=0.9'."""
+        defaults = OPTIMIZERS[self.name].options
+        changed = [
+            f"{name}={_text(value)}"
+            for name, value in self.options
+            if value != defaults[name].default
+        ]
+        return " ".join([self.name, *changed])
+
+
+def _text(value: OptionValue) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ",".join(f"{x:g}" for x in value) + "]"
+    return f"{value:g}"

@@ -1,0 +1,223 @@
+"""From the store to the ranked table: one row a cell, best first; CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lenet_sweep.cells import Cell
+from lenet_sweep.store import Failure, Snapshot, Store, read_json, write_atomic
+
+COLUMNS = (
+    "rank", "accuracy", "batch", "lr", "epochs", "person", "device",  # as in the report
+    "loss", "optimizer", "activation", "seed", "status", "train_loss", "seconds_per_epoch",
+    "seconds", "engine", "dataset", "error", "cell",
+)  # fmt: skip
+REPORT_COLUMNS = COLUMNS[:7]
+HEADINGS = {
+    "accuracy": "accuracy (%)",
+    "lr": "learning rate",
+    "train_loss": "cost",
+    "seconds_per_epoch": "s/epoch",
+}
+# What is only looked at where it tells rows apart; the rest is always shown or never.
+SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
+
+Record = dict[str, Any]
+
+
+def record(cell: Cell, store: Store, person: str) -> Record | None:
+    """The row of a cell, from the store alone; None where the cell has no outcome yet.
+
+    `person` is who asks; the row names whoever trained the run, as its folder says.
+    """
+    folder = store.run(cell.run_id)
+    snapshot = folder.read(folder.readout(cell.epochs))
+    failure = None if snapshot else folder.failure()
+    if snapshot is None and failure is None:
+        return None
+    described = read_json(folder.path / "run.json") or {}
+    trained_by = described.get("environment", {}).get("person", person)
+    return {
+        "batch": cell.batch,
+        "lr": cell.lr,
+        "epochs": cell.epochs,
+        "person": trained_by,
+        "device": cell.device,
+        "loss": cell.loss,
+        "optimizer": str(cell.optimizer),
+        "activation": cell.activation,
+        "seed": cell.seed,
+        "engine": cell.engine,
+        "dataset": cell.data,
+        "cell": cell.id,
+    } | (_success(snapshot) if snapshot else _failure(failure))
+
+
+def _success(snapshot: Snapshot) -> Record:
+    last = snapshot.history[-1]
+    training = [epoch.seconds for epoch in snapshot.history]
+    testing = [epoch.test_seconds for epoch in snapshot.history]
+    return {
+        "status": "ok",
+        "accuracy": last.accuracy,
+        "train_loss": last.cost,
+        "seconds_per_epoch": sum(training) / len(training),
+        "seconds": sum(training) + sum(testing),
+        "error": "",
+    }
+
+
+def _failure(failure: Failure | None) -> Record:
+    assert failure is not None  # noqa: S101 - record() returned otherwise
+    nothing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
+    return {"status": failure.status, "error": failure.reason} | nothing
+
+
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """The ranked table: best accuracy first, failed cells last, with COLUMNS.
+
+    Equal accuracies share a rank (1, 2, 2, 4), as do all failed cells; among equals the cell
+    that trained for fewer epochs stands first.
+    """
+    frame = pd.DataFrame(list(records), columns=list(COLUMNS[1:]))
+    numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr")
+    frame = frame.astype(dict.fromkeys(numbers, "float64"))
+    frame = frame.sort_values(
+        ["accuracy", "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],
+        ascending=[False, True, True, True, True, False, True, True],
+        na_position="last",
+        ignore_index=True,
+    )
+    ranks = frame["accuracy"].fillna(-1.0).rank(method="min", ascending=False).astype("int64")
+    frame.insert(0, "rank", ranks)
+    return frame
+
+
+def load_results(folder: str | Path) -> pd.DataFrame:
+    """The table of a sweep's folder (`outputs/sweeps/<name>`), rebuilt from the store.
+
+    Cells without an outcome yet are left out. Raises FileNotFoundError where there is no sweep.
+    """
+    folder = Path(folder)
+    manifest = read_json(folder / "sweep.json")
+    if manifest is None:
+        raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
+    store = Store(folder.parent.parent)
+    cells = [Cell.from_json(values) for values in manifest["cells"]]
+    rows = (record(cell, store, manifest["environment"]["person"]) for cell in cells)
+    return table(row for row in rows if row)
+
+
+# ---------------------------------------------------------------- written
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """The whole table in full precision; text that a spreadsheet would run is made inert."""
+    text = frame.select_dtypes(exclude="number").columns
+    safe = frame.assign(**{name: frame[name].map(_inert) for name in text})
+    write_atomic(path, safe.to_csv(index=False).encode())
+
+
+def _inert(text: object) -> object:
+    # A spreadsheet evaluates a cell that starts like this; an apostrophe makes it text.
+    if isinstance(text, str) and re.match(r"[=+\-@\t\r\n]", text):
+        return "'" + text
+    return text
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """The tables as the terminal shows them, one per recipe, in GitHub's Markdown."""
+    parts = []
+    for title, caption, rows in presented(frame):
+        header = [HEADINGS.get(name, name) for name in rows.columns]
+        body = [[_markdown(value) for value in row] for row in rows.itertuples(index=False)]
+        lines = [
+            header,
+            ["---:" if _is_number(rows[name]) else "---" for name in rows.columns],
+            *body,
+        ]
+        table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(f"### {title}\n\n{table_text}\n\n{caption}\n")
+    return "\n".join(parts)
+
+
+def to_latex(frame: pd.DataFrame) -> str:
+    """The tables as the terminal shows them, one per recipe, for LaTeX with booktabs."""
+    parts = []
+    for title, caption, rows in presented(frame):
+        named = rows.rename(columns=HEADINGS)
+        alignment = "".join("r" if _is_number(rows[name]) else "l" for name in rows.columns)
+        parts.append(
+            named.to_latex(
+                index=False,
+                escape=True,
+                column_format=alignment,
+                caption=_latex(f"{title}. {caption}"),
+                position="htbp",
+            )
+        )
+    return "\n".join(parts)
+
+
+def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """The table as people read it: (title, caption, rows as text), one entry per recipe.
+
+    The report's columns come first, then the settings that vary; what does not vary stands in
+    the caption. Accuracy has two decimals. Ranks count within each table.
+    """
+    parts = []
+    for (loss, optimizer), rows in _by_recipe(frame):
+        varying = [c for c in SETTINGS if len(set(rows[c])) > 1]
+        failed = bool((rows["status"] != "ok").any())
+        columns = [*REPORT_COLUMNS, *varying, *(["status"] if failed else []), "train_loss"]
+        columns += ["seconds_per_epoch", *(["error"] if failed else [])]
+        shown = rows.assign(
+            rank=rows["accuracy"].fillna(-1).rank(method="min", ascending=False).astype("int64")
+        )
+        shown = shown[columns].assign(
+            accuracy=rows["accuracy"].map(lambda x: _number(x, "{:.2f}")),
+            lr=rows["lr"].map("{:g}".format),
+            train_loss=rows["train_loss"].map(lambda x: _number(x, "{:.4f}")),
+            seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
+        )
+        constant = [f"{c} {rows[c].iloc[0]}" for c in SETTINGS[2:] if c not in varying]
+        if "optimizer" not in varying:
+            optimizer = rows["optimizer"].iloc[0]  # with its options
+        parts.append((f"{loss} + {optimizer}", "All rows: " + ", ".join(constant) + ".", shown))
+    return parts
+
+
+def _by_recipe(frame: pd.DataFrame) -> Sequence[tuple[tuple[str, str], pd.DataFrame]]:
+    names = frame["optimizer"].str.partition(" ")[0]
+    groups = frame.groupby([frame["loss"], names], sort=False)
+    return [((str(loss), str(optimizer)), rows) for (loss, optimizer), rows in groups]
+
+
+def _number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else form.format(value)
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    return column.name in {*REPORT_COLUMNS, "seed", "train_loss", "seconds_per_epoch"} - {
+        "person",
+        "device",
+    }
+
+
+def _markdown(value: object) -> str:
+    text = re.sub(r"([\\|`*_<>\[\]])", r"\\\1", str(value))
+    return " ".join(text.split())
+
+
+_LATEX: Mapping[str, str] = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+} | {c: "\\" + c for c in "&%$#_{}"}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)

@@ -1,0 +1,291 @@
+"""The store: a folder in which every run and its read-outs last, whatever happens.
+
+    <out>/runs/<run id>/
+        run.json                      the settings, versions and hardware of the run
+        epoch-00100.safetensors       a read-out: the run's state after 100 epochs
+        checkpoint.safetensors        the state to go on from, if newer than every read-out
+        failure.json                  why the run did not finish, with its traceback
+        lock                          held by the one process that trains the run
+
+A read-out and a checkpoint are the same thing, a Snapshot in one file: old or new state is seen,
+never half of one, and a file that was damaged later is noticed by its checksum and never used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from lenet_sweep.cells import Cell
+from lenet_sweep.errors import StoreError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of a run left. Costs are means per image; times are in seconds."""
+
+    epoch: int
+    cost: float
+    accuracy: float  # on the test set, percent
+    test_cost: float
+    seconds: float  # training alone
+    test_seconds: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a run at the end of an epoch: what was learned, and how it got there.
+
+    state: weights and optimizer state by name, as the engine gave them.
+    predictions: (test images,) uint8, the predicted class of each test image.
+    trace: (k, 2) float32, the loss of every 100th batch at its position in epochs.
+    history: one Epoch per epoch trained, the last one's number being this snapshot's.
+    """
+
+    state: Arrays
+    predictions: NDArray[np.uint8]
+    trace: NDArray[np.float32]
+    history: tuple[Epoch, ...]
+
+    @property
+    def epoch(self) -> int:
+        return self.history[-1].epoch
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run did not finish. `epoch` is the epoch it failed in, counted from 1."""
+
+    status: str  # diverged, failed, killed, timed-out
+    epoch: int
+    reason: str
+    traceback: str = ""
+
+
+class RunFolder:
+    """One run's folder. Reading needs no lock; writing is for the holder of `claim`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def readout(self, epoch: int) -> Path:
+        return self.path / f"epoch-{epoch:05d}.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    def has(self, epoch: int) -> bool:
+        """Whether there is a sound read-out at this epoch."""
+        return self.read(self.readout(epoch)) is not None
+
+    def read(self, path: Path) -> Snapshot | None:
+        """The snapshot in a file of this folder, None where it is missing or damaged.
+
+        A damaged file is moved aside to `<name>.damaged`, where it can be looked at and is
+        never taken for a result.
+        """
+        try:
+            return _read_snapshot(path)
+        except FileNotFoundError:
+            return None
+        except _DamagedError:
+            with contextlib.suppress(OSError):  # a read-only store: it is not used all the same
+                path.replace(path.with_name(path.name + ".damaged"))
+            return None
+
+    def latest(self, until: int) -> Snapshot | None:
+        """The newest sound snapshot that is not beyond epoch `until`: where to go on from."""
+        readouts = [int(path.stem[6:]) for path in self.path.glob("epoch-*.safetensors")]
+        checkpoint = self.read(self.checkpoint)
+        if checkpoint and checkpoint.epoch > until:
+            checkpoint = None
+        newest = checkpoint.epoch if checkpoint else 0
+        for epoch in sorted((e for e in readouts if newest < e <= until), reverse=True):
+            if snapshot := self.read(self.readout(epoch)):
+                return snapshot
+        return checkpoint
+
+    def write_readout(self, snapshot: Snapshot) -> None:
+        write_atomic(self.readout(snapshot.epoch), _to_bytes(snapshot))
+
+    def write_checkpoint(self, snapshot: Snapshot) -> None:
+        write_atomic(self.checkpoint, _to_bytes(snapshot))
+
+    def describe(self, cell: Cell, environment: Mapping[str, Any]) -> None:
+        """Write run.json: for people, and for whoever rebuilds a table without the sweep."""
+        settings = cell.to_json()
+        del settings["epochs"]
+        write_json(self.path / "run.json", {"settings": settings, "environment": environment})
+
+    def failure(self) -> Failure | None:
+        values = read_json(self.path / "failure.json")
+        try:
+            return None if values is None else Failure(**values)
+        except TypeError:
+            return None
+
+    def write_failure(self, failure: Failure) -> None:
+        write_json(self.path / "failure.json", asdict(failure))
+
+    def clear_failure(self) -> None:
+        (self.path / "failure.json").unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove every snapshot and failure, so that the run starts anew."""
+        for path in [*self.path.glob("*.safetensors"), self.path / "failure.json"]:
+            path.unlink(missing_ok=True)
+
+    def claim(self, timeout: float) -> filelock.BaseFileLock | None:
+        """The run's lock, to be released; None if another process still has it after `timeout` s.
+
+        The lock is the operating system's: it ends with the process that holds it, so that a
+        killed process leaves nothing to clean up but half-written temporary files.
+        """
+        make_folder(self.path)
+        lock = filelock.FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=timeout)
+        except filelock.Timeout:
+            return None
+        for left in self.path.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
+        return lock
+
+
+class Store:
+    """All runs below one output folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.out / "runs" / run_id)
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether the cell's outcome is known: a sound read-out, or a certain divergence.
+
+        On the CPU the same settings diverge at the same epoch every time, so training such a
+        run again would only waste it.
+        """
+        folder = self.run(cell.run_id)
+        if folder.has(cell.epochs):
+            return True
+        failure = folder.failure()
+        return failure is not None and failure.status == "diverged" and failure.epoch <= cell.epochs
+
+
+# ---------------------------------------------------------------- files
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents. Raises StoreError where that cannot be done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"out: cannot create the folder {path}: {error.strerror}. Choose another with out=FOLDER"
+        ) from error
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, and a restart after a power cut, sees old or new content."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}. What was finished is kept"
+        ) from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically."""
+    write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, None where it is missing or is not one."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# ---------------------------------------------------------------- snapshots in files
+
+
+class _DamagedError(Exception):
+    """The file is not what was written."""
+
+
+def _checksum(arrays: Arrays, history: str) -> str:
+    digest = hashlib.sha256(history.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _to_bytes(snapshot: Snapshot) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {f"state.{k}": v for k, v in snapshot.state.items()}
+    arrays |= {"predictions": snapshot.predictions, "trace": snapshot.trace}
+    history = json.dumps([asdict(epoch) for epoch in snapshot.history])
+    # Keys carry no order in the format; one in a fixed order keeps equal snapshots equal bytes.
+    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    return save(arrays, {"history": history, "sha256": _checksum(arrays, history)})
+
+
+def _read_snapshot(path: Path) -> Snapshot:
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, UnicodeError) as error:
+        raise _DamagedError(path) from error
+    history = metadata.get("history", "")
+    if metadata.get("sha256") != _checksum(arrays, history):
+        raise _DamagedError(path)
+    return Snapshot(
+        state={k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")},
+        predictions=arrays["predictions"],
+        trace=arrays["trace"],
+        history=tuple(Epoch(**values) for values in json.loads(history)),
+    )

@@ -1,0 +1,214 @@
+"""One run: an engine trained epoch by epoch, its read-outs and checkpoints kept in the store."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_sweep import engines
+from lenet_sweep.cells import Cell, Run
+from lenet_sweep.datasets import Images, load
+from lenet_sweep.engines import Engine
+from lenet_sweep.events import (
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    ReadOut,
+    Started,
+    Stopped,
+    Waiting,
+)
+from lenet_sweep.store import Epoch, Failure, RunFolder, Snapshot
+
+REPORT_EVERY = 100  # batches, as in the report
+CHECKPOINT_EVERY = 10.0  # seconds: what a power cut may cost, against a write of 0.3 to 1 MB
+
+
+def train(
+    run: Run,
+    folder: RunFolder,
+    data_root: Path | None,
+    *,
+    fresh: bool,
+    stop: Callable[[], bool],
+    environment: Mapping[str, Any],
+) -> Iterator[Event]:
+    """Train a run until all its read-outs are in the store, yielding what happens.
+
+    Goes on from the newest snapshot (`fresh`: from the start, forgetting all snapshots). Whatever
+    is raised becomes a failure in the run's folder and a Failed event. `stop` is asked every 100
+    batches; once it says yes, the last finished epoch is checkpointed and training ends.
+    """
+    epoch = 1
+    try:
+        for event in _train(
+            run, folder, data_root, fresh=fresh, stop=stop, environment=environment
+        ):
+            if isinstance(event, Started):
+                epoch = event.epoch + 1
+            elif isinstance(event, EpochEnded):
+                epoch = event.result.epoch + 1
+            yield event
+    except _DivergedError as error:
+        failure = Failure("diverged", epoch, str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
+        kind = type(error).__name__
+        failure = Failure("failed", epoch, f"{kind}: {error}", traceback.format_exc())
+    else:
+        return
+    folder.write_failure(failure)
+    yield Failed(run.id, failure)
+
+
+class _DivergedError(Exception):
+    """A loss is not a finite number."""
+
+
+def _train(
+    run: Run,
+    folder: RunFolder,
+    data_root: Path | None,
+    *,
+    fresh: bool,
+    stop: Callable[[], bool],
+    environment: Mapping[str, Any],
+) -> Iterator[Event]:
+    lock = folder.claim(timeout=0)
+    while lock is None:
+        yield Waiting(run.id)
+        lock = folder.claim(timeout=0.5)
+        if lock is None and stop():
+            yield Stopped(run.id)
+            return
+    try:
+        if fresh:
+            folder.forget()
+        folder.clear_failure()
+        missing = [epoch for epoch in run.readouts if not folder.has(epoch)]
+        for epoch in set(run.readouts) - set(missing):  # finished by whom we waited for
+            yield ReadOut(run.id, epoch)
+        if missing:
+            folder.describe(run.cell, environment)
+            yield from _train_missing(run, missing, folder, load(run.cell.dataset, data_root), stop)
+        else:
+            yield Finished(run.id)
+    finally:
+        lock.release()
+
+
+def _train_missing(
+    run: Run, missing: list[int], folder: RunFolder, images: Images, stop: Callable[[], bool]
+) -> Iterator[Event]:
+    engine = engines.build(run.cell, images)
+    snapshot = folder.latest(until=missing[0])
+    saved_epoch = 0
+    if snapshot:
+        engine.restore(snapshot.state)
+        saved_epoch = snapshot.epoch
+    yield Started(run.id, saved_epoch)
+    saved_at = time.monotonic()
+    for epoch in range(saved_epoch + 1, missing[-1] + 1):
+        began = time.perf_counter()
+        losses: list[NDArray[np.float32]] = []
+        for batches in _train_epoch(engine, run.cell, epoch, len(images.train_labels)):
+            losses.append(batches)
+            done = sum(map(len, losses))
+            _check_finite(batches, epoch, done - len(batches))
+            if stop():
+                if snapshot and snapshot.epoch > saved_epoch:
+                    folder.write_checkpoint(snapshot)
+                yield Stopped(run.id)
+                return
+            if (done - 1) % REPORT_EVERY == 0:
+                seen = min(done * run.cell.batch, len(images.train_labels))
+                yield Progress(run.id, epoch, seen, len(images.train_labels), float(batches[-1]))
+        seconds = time.perf_counter() - began
+        snapshot = _snapshot(engine, run.cell, snapshot, np.concatenate(losses), images, seconds)
+        yield EpochEnded(run.id, snapshot.history[-1])
+        if epoch in missing:
+            folder.write_readout(snapshot)
+            folder.checkpoint.unlink(missing_ok=True)
+            yield ReadOut(run.id, epoch)
+        elif time.monotonic() - saved_at > CHECKPOINT_EVERY:
+            folder.write_checkpoint(snapshot)
+        else:
+            continue
+        saved_epoch, saved_at = epoch, time.monotonic()
+    yield Finished(run.id)
+
+
+def _train_epoch(
+    engine: Engine, cell: Cell, epoch: int, images: int
+) -> Iterator[NDArray[np.float32]]:
+    """Batch losses of one epoch in pieces, each but the last ending with a batch to report."""
+    order = epoch_order(cell, epoch, images)
+    first = cell.batch  # the report prints after the first batch and then every 100
+    step = REPORT_EVERY * cell.batch
+    for start in (0, *range(first, images, step)):
+        yield engine.train(order[start : first if start == 0 else start + step])
+
+
+def epoch_order(cell: Cell, epoch: int, images: int) -> NDArray[np.int64]:
+    """The order of the training images in an epoch: file order, or a permutation.
+
+    The permutation depends on the seed and the epoch alone, so that a resumed run needs no random
+    state. RandomState is the one generator whose streams NumPy keeps fixed for ever (NEP 19).
+    """
+    if not cell.shuffle:
+        return np.arange(images)
+    return np.random.RandomState([cell.seed, epoch]).permutation(images)
+
+
+def _check_finite(losses: NDArray[np.float32], epoch: int, before: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        raise _DivergedError(
+            f"the loss became {losses[bad[0]]} in batch {before + bad[0] + 1} of epoch {epoch}"
+        )
+
+
+def _snapshot(
+    engine: Engine,
+    cell: Cell,
+    before: Snapshot | None,
+    losses: NDArray[np.float32],
+    images: Images,
+    seconds: float,
+) -> Snapshot:
+    """Test the engine and gather its state at the end of an epoch."""
+    began = time.perf_counter()
+    evaluation = engine.evaluate()
+    test_seconds = time.perf_counter() - began
+    history = before.history if before else ()
+    epoch = len(history) + 1
+    if not np.isfinite(evaluation.losses).all():
+        raise _DivergedError(f"the loss on test images became infinite or nan after epoch {epoch}")
+    # A batch's loss is the mean over its images, and the last batch may hold fewer.
+    starts = np.arange(len(losses)) * cell.batch
+    sizes = np.minimum(cell.batch, len(images.train_labels) - starts)
+    reported = np.arange(0, len(losses), REPORT_EVERY)
+    position = epoch - 1 + (starts + sizes)[reported] / len(images.train_labels)
+    trace = np.stack([position, losses[reported]], axis=1).astype(np.float32)
+    correct = int(np.count_nonzero(evaluation.predictions == images.test_labels))
+    result = Epoch(
+        epoch=epoch,
+        cost=float(np.average(losses.astype(np.float64), weights=sizes)),
+        accuracy=100 * correct / len(images.test_labels),
+        test_cost=float(evaluation.losses.mean(dtype=np.float64)),
+        seconds=seconds,
+        test_seconds=test_seconds,
+    )
+    return Snapshot(
+        state=engine.state(),
+        predictions=evaluation.predictions,
+        trace=np.concatenate([before.trace, trace]) if before else trace,
+        history=(*history, result),
+    )
