@@ -1,1 +1,32 @@
-"""Type a grid, get an honest ranked table: LeNet5 hyperparameter sweeps on MNIST."""
+"""Type a grid, get an honest ranked table: LeNet5 hyperparameter sweeps on MNIST.
+
+    from lenet_sweep import sweep
+    table = sweep(lr=[1e-1, 1e-2], batch=[32, 64])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lenet_sweep.api import sweep
+    from lenet_sweep.cells import Cell
+    from lenet_sweep.model import LeNet5
+    from lenet_sweep.results import load_results
+
+__all__ = ["Cell", "LeNet5", "load_results", "sweep"]
+
+_HOMES = {
+    "sweep": "lenet_sweep.api",
+    "Cell": "lenet_sweep.cells",
+    "LeNet5": "lenet_sweep.model",
+    "load_results": "lenet_sweep.results",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported on first use: torch and pandas take seconds that `--help` does not have.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lenet_sweep' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

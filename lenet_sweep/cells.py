@@ -42,6 +42,8 @@ class Cell:
         """16 hex digits over everything but `epochs`, with the engine's version."""
         settings = asdict(self)
         del settings["epochs"]
+        # Without options at their defaults, an option that torch adds later orphans no result.
+        settings["optimizer"] = [self.optimizer.name, self.optimizer.changed]
         settings["engine"] = [self.engine, ENGINE_VERSIONS[self.engine]]
         canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -56,6 +58,14 @@ class Cell:
         """How the dataset is fed, in words: 'mnist', 'mnist first 6000, shuffled'."""
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
         return self.dataset.name + limit + (", shuffled" if self.shuffle else "")
+
+    @property
+    def file_name(self) -> str:
+        """Readable and unique: 'nll-adam_lr0.001_batch64_epochs10_1f3a9c2e'."""
+        return (
+            f"{self.loss}-{self.optimizer.name}_lr{self.lr:g}_batch{self.batch}"
+            f"_epochs{self.epochs}_{self.run_id[:8]}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain JSON values; `Cell.from_json` takes it back."""
@@ -134,3 +144,29 @@ def _relative_length(cell: Cell) -> float:
     # Measured on one core: an epoch costs its images plus about 16 images' worth per step.
     images = cell.dataset.limit or 60_000
     return cell.epochs * images * (1 + 16 / cell.batch)
+
+
+def distinguish(cells: Iterable[Cell]) -> dict[Cell, str]:
+    """A short name for each cell: the settings that differ between them, 'lr 0.1, batch 64'."""
+    cells = list(cells)
+    settings = {
+        cell: {
+            "lr": f"lr {cell.lr:g}",
+            "batch": f"batch {cell.batch}",
+            "epochs": f"{cell.epochs} epochs",
+            "loss": cell.loss,
+            "optimizer": str(cell.optimizer),
+            "activation": cell.activation,
+            "seed": f"seed {cell.seed}",
+            "data": cell.data,
+            "device": cell.device,
+            "engine": cell.engine,
+        }
+        for cell in cells
+    }
+    keys = [
+        key
+        for key in next(iter(settings.values()), {})
+        if len({texts[key] for texts in settings.values()}) > 1
+    ] or ["lr", "batch"]
+    return {cell: ", ".join(texts[key] for key in keys) for cell, texts in settings.items()}

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,11 +27,12 @@ from lenet_sweep.errors import UsageError
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, RECIPES, Optimizer, Option
 
 Raw = dict[str, Any]
+Found = dict[tuple[str, Path | None, int | None], Dataset]
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "loss": tuple(LOSSES),
     "optimizer": tuple(OPTIMIZERS),
-    "dataset": tuple(DATASETS),
+    "dataset": (*DATASETS, "folder"),  # "folder": IDX files of the user's own
 }
 
 
@@ -110,14 +111,14 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
 def set_key(raw: Raw, key: str, value: Any) -> None:
     """Set one key of a nested dict in place. Raises UsageError where there is no such key."""
     if key == "recipe":
-        loss, optimizer = RECIPES[_choice("recipe", value, RECIPES)]
+        loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
         raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
     elif key in GROUPS:
         if isinstance(value, Mapping):  # a group with its options, as the Python API may give it
-            node = group_node(key, _choice(key, value.get("name"), GROUPS[key]))
+            node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
             raw[key] = node | dict(value)
         else:
-            raw[key] = group_node(key, _choice(key, value, GROUPS[key]))
+            raw[key] = group_node(key, choice(key, value, GROUPS[key]))
     else:
         node, *path = raw, *key.split(".")
         for part in path[:-1]:
@@ -153,9 +154,12 @@ def recipe_conflict(keys: Sequence[str]) -> str:
 # ---------------------------------------------------------------- from nested dicts to settings
 
 
-def settings(raw: Mapping[str, Any]) -> tuple[Cell, Options]:
+def settings(
+    raw: Mapping[str, Any], found: Found | None = None
+) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
+    `found` remembers datasets between calls: finding one of the user's own reads its files.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
     template = _defaults()
@@ -168,15 +172,15 @@ def settings(raw: Mapping[str, Any]) -> tuple[Cell, Options]:
     optimizer = _optimizer(raw["optimizer"])
     data_root = _path("dataset.root", _member(raw["dataset"], "dataset", "root"))
     cell = Cell(
-        loss=_choice("loss", _member(raw["loss"], "loss", "name"), LOSSES),
+        loss=choice("loss", _member(raw["loss"], "loss", "name"), LOSSES),
         optimizer=optimizer,
-        activation=_choice("activation", raw["activation"], ACTIVATIONS),
+        activation=choice("activation", raw["activation"], ACTIVATIONS),
         lr=_lr(raw["lr"], optimizer),
         batch=_integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
         epochs=_integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         seed=_integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
         shuffle=_boolean("shuffle", raw["shuffle"]),
-        dataset=_dataset(raw["dataset"], data_root),
+        dataset=_dataset(raw["dataset"], data_root, {} if found is None else found),
         device=_device(raw["device"]),
         engine=_engine(raw["engine"]),
     )
@@ -184,7 +188,7 @@ def settings(raw: Mapping[str, Any]) -> tuple[Cell, Options]:
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         reuse=_boolean("reuse", raw["reuse"]),
-        figures=_choice("figures", raw["figures"], ("best", "all", "none")),
+        figures=choice("figures", raw["figures"], ("best", "all", "none")),
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),
         data_root=data_root,
@@ -192,8 +196,26 @@ def settings(raw: Mapping[str, Any]) -> tuple[Cell, Options]:
     return cell, options
 
 
+def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options]:
+    """The cell of each nested dict, and the options that they share.
+
+    Raises UsageError for a value that is not allowed, and where an option differs between them.
+    """
+    found: Found = {}
+    validated = [settings(raw, found) for raw in raws]
+    cells, options = [cell for cell, _ in validated], [options for _, options in validated]
+    for other in options[1:]:
+        for field in fields(Options):
+            if getattr(other, field.name) != getattr(options[0], field.name):
+                key = "dataset.root" if field.name == "data_root" else field.name
+                raise UsageError(
+                    f"{key} has several values, and is one for the whole sweep; give one value"
+                )
+    return cells, options[0]
+
+
 def _optimizer(node: Any) -> Optimizer:
-    name = _choice("optimizer", _member(node, "optimizer", "name"), OPTIMIZERS)
+    name = choice("optimizer", _member(node, "optimizer", "name"), OPTIMIZERS)
     spec = OPTIMIZERS[name]
     given = {k: v for k, v in node.items() if k != "name"}
     for key, value in given.items():
@@ -225,15 +247,19 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
     return number
 
 
-def _dataset(node: Any, root: Path | None) -> Dataset:
-    name = _choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"])
+def _dataset(
+    node: Any, root: Path | None, found: Found
+) -> Dataset:
+    name = choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"])
     for key in node:
         if key not in ("name", "root", "limit"):
             unknown_key(f"dataset.{key}", node[key], ["dataset.root", "dataset.limit"])
     limit = _member(node, "dataset", "limit")
     if limit is not None:
         limit = _integer("dataset.limit", limit, 1, 10**9, "the first training images to use")
-    return find_dataset(name, root, limit)
+    if (name, root, limit) not in found:
+        found[name, root, limit] = find_dataset(name, root, limit)
+    return found[name, root, limit]
 
 
 def _lr(value: Any, optimizer: Optimizer) -> float:
@@ -246,7 +272,7 @@ def _lr(value: Any, optimizer: Optimizer) -> float:
 
 
 def _device(value: Any) -> str:
-    name = _choice("device", value, ("auto", *devices.KINDS))
+    name = choice("device", value, ("auto", *devices.KINDS))
     available = devices.available()
     if name == "auto":
         return available[0]
@@ -259,7 +285,7 @@ def _device(value: Any) -> str:
 
 
 def _engine(value: Any) -> str:
-    name = _choice("engine", value, ("auto", *ENGINE_VERSIONS))
+    name = choice("engine", value, ("auto", *ENGINE_VERSIONS))
     return "torch" if name == "auto" else name
 
 
@@ -284,9 +310,12 @@ def _name(value: Any) -> str | None:
 def _text(key: str, value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, (Mapping, list)) or not str(value).isprintable() or len(str(value)) > 100:
+    text = str(value)
+    if isinstance(value, (Mapping, list)) or not text.isprintable() or len(text) > 100:
         _reject(key, value, "one line of up to 100 printable characters")
-    return str(value)
+    if "${" in text:
+        _reject(key, value, "plain text; ${...} is not filled in here")
+    return text
 
 
 def _path(key: str, value: Any) -> Path | None:
@@ -312,7 +341,8 @@ def _boolean(key: str, value: Any) -> bool:
     return value
 
 
-def _choice(key: str, value: Any, allowed: Iterable[str]) -> str:
+def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
+    """The value, if it is one of the allowed names; otherwise UsageError with the nearest one."""
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:
         near = difflib.get_close_matches(str(value), allowed, n=1)

@@ -28,10 +28,8 @@ def available() -> tuple[str, ...]:
     return (*found, "cpu")
 
 
-def gpus(device: str) -> tuple[str, ...]:
-    """The GPUs that runs on this device can be spread over, as CUDA_VISIBLE_DEVICES names them."""
-    if device != "cuda":
-        return ()
+def gpus() -> tuple[str, ...]:
+    """The GPUs that runs can be spread over, as CUDA_VISIBLE_DEVICES names them."""
     import torch  # noqa: PLC0415 - see above
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -41,7 +39,7 @@ def gpus(device: str) -> tuple[str, ...]:
 
 def workers(device: str) -> int:
     """How many runs at the same time fill this machine: one per core, or per GPU."""
-    return cpu_count() if device == "cpu" else max(1, len(gpus(device)))
+    return {"cpu": cpu_count, "cuda": lambda: len(gpus()), "mps": lambda: 1}[device]()
 
 
 def cpu_count() -> int:

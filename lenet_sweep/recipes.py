@@ -71,8 +71,8 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
         options={
             "betas": Option(
                 (0.9, 0.999),
-                "decay of the running means of gradient and squared gradient",
-                "two numbers, each from 0 up to but not 1, as [0.9,0.999]",
+                "decay of both running means",
+                "two numbers from 0 up to but not 1",
                 lambda x: 0 <= x < 1,
             ),
             "eps": _at_least_zero(1e-8, "added to the denominator"),
@@ -127,15 +127,15 @@ class Optimizer:
         filled = tuple((name, given.get(name, option.default)) for name, option in known.items())
         object.__setattr__(self, "options", filled)
 
-    def __str__(self) -> str:
-        """Name and the options that differ from their defaults: 'sgd momentum=0.9'."""
+    @property
+    def changed(self) -> dict[str, OptionValue]:
+        """The options that differ from their defaults."""
         defaults = OPTIMIZERS[self.name].options
-        changed = [
-            f"{name}={_text(value)}"
-            for name, value in self.options
-            if value != defaults[name].default
-        ]
-        return " ".join([self.name, *changed])
+        return {k: value for k, value in self.options if value != defaults[k].default}
+
+    def __str__(self) -> str:
+        """Name and changed options: 'sgd momentum=0.9'."""
+        return " ".join([self.name, *(f"{k}={_text(value)}" for k, value in self.changed.items())])
 
 
 def _text(value: OptionValue) -> str:

@@ -30,23 +30,22 @@ SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 Record = dict[str, Any]
 
 
-def record(cell: Cell, store: Store, person: str) -> Record | None:
+def record(cell: Cell, store: Store) -> Record | None:
     """The row of a cell, from the store alone; None where the cell has no outcome yet.
 
-    `person` is who asks; the row names whoever trained the run, as its folder says.
+    `person` is whoever trained the run, and not who asks.
     """
     folder = store.run(cell.run_id)
     snapshot = folder.read(folder.readout(cell.epochs))
     failure = None if snapshot else folder.failure()
-    if snapshot is None and failure is None:
-        return None
+    if snapshot is None and (failure is None or failure.epoch > cell.epochs):
+        return None  # a failure in a later epoch says nothing of this cell
     described = read_json(folder.path / "run.json") or {}
-    trained_by = described.get("environment", {}).get("person", person)
     return {
         "batch": cell.batch,
         "lr": cell.lr,
         "epochs": cell.epochs,
-        "person": trained_by,
+        "person": described.get("environment", {}).get("person", ""),
         "device": cell.device,
         "loss": cell.loss,
         "optimizer": str(cell.optimizer),
@@ -107,9 +106,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     manifest = read_json(folder / "sweep.json")
     if manifest is None:
         raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
-    store = Store(folder.parent.parent)
-    cells = [Cell.from_json(values) for values in manifest["cells"]]
-    rows = (record(cell, store, manifest["environment"]["person"]) for cell in cells)
+    store = Store(folder / manifest["store"])
+    rows = (record(Cell.from_json(values), store) for values in manifest["cells"])
     return table(row for row in rows if row)
 
 

@@ -177,18 +177,6 @@ class Store:
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(self.out / "runs" / run_id)
 
-    def finished(self, cell: Cell) -> bool:
-        """Whether the cell's outcome is known: a sound read-out, or a certain divergence.
-
-        On the CPU the same settings diverge at the same epoch every time, so training such a
-        run again would only waste it.
-        """
-        folder = self.run(cell.run_id)
-        if folder.has(cell.epochs):
-            return True
-        failure = folder.failure()
-        return failure is not None and failure.status == "diverged" and failure.epoch <= cell.epochs
-
 
 # ---------------------------------------------------------------- files
 

@@ -1,0 +1,37 @@
+"""The Python interface: the same sweep as the command line's, as a function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from lenet_sweep import config, views
+from lenet_sweep.executors import local
+from lenet_sweep.sweeping import finish, run_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
+    """Train LeNet5 for every combination of the settings; the ranked table, best cell first.
+
+    Settings are the keys of the command line (conf/config.yaml), each a value or a list of
+    values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], recipe="nll_adam", epochs=5)`. Dotted keys
+    are passed as `**{"optimizer.momentum": [0, 0.9]}`. Accuracies are percent of the test images.
+
+    Everything else is as on the command line: finished cells come from the store, a failed cell
+    is a row with its reason, Ctrl-C returns the table so far. `table.attrs["folder"]` names the
+    folder with results.csv and the figures. `progress=False` prints nothing.
+
+    Raises UsageError for a key or value that is not allowed, DataError if the images cannot be
+    had, StoreError if the output folder cannot be written.
+    """
+    cells, options = config.all_settings(config.grid(settings))
+    console = Console()
+    view = views.choose(single=False, console=console) if progress else views.QuietView()
+    outcome = run_sweep(cells, options, view, local.execute)
+    finish(outcome, options)
+    outcome.table.attrs["folder"] = str(outcome.folder)
+    return outcome.table

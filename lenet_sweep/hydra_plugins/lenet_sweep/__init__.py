@@ -1,0 +1,77 @@
+"""Hydra finds the sweeper and the launcher here, as `hydra_plugins.lenet_sweep`: two thin shells.
+
+No `from __future__ import annotations` here: Hydra runs plugins before they are in sys.modules,
+and dataclasses look there to resolve annotations that are strings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class LenetGridSweeper(BasicSweeper):
+    """The grid of the command line and of `hydra.sweeper.params`, all of it launched at once."""
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        from lenet_sweep import commands  # noqa: PLC0415 - Hydra imports plugins for --help too
+
+        assert self.config is not None
+        assert self.launcher is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (jobs,) = self.split_arguments(overrides, max_batch_size=None)
+        if isinstance(self.launcher, LenetLocalLauncher):
+            returned = self.launcher.launch(jobs, initial_job_idx=0)
+        else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
+            _, options = commands.validated(loader, self.config, jobs)
+            returned = self.launcher.launch(jobs, initial_job_idx=0)
+            commands.gather(self.config, options)
+        if not all(job.status == JobStatus.COMPLETED and isfinite(job.return_value) for job in returned):
+            raise SystemExit(1)
+        return returned
+
+
+class LenetLocalLauncher(Launcher):
+    """Plans all jobs of a batch together and trains their runs in local worker processes."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.loader = hydra_context.config_loader
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from lenet_sweep import commands  # noqa: PLC0415 - see above
+
+        accuracies = commands.launch(self.loader, self.config, job_overrides)
+        return [
+            JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
+            for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
+        ]
+
+
+@dataclass
+class LenetGridConf(BasicSweeperConf):
+    _target_: str = "hydra_plugins.lenet_sweep.LenetGridSweeper"
+
+
+@dataclass
+class LenetLocalConf:
+    _target_: str = "hydra_plugins.lenet_sweep.LenetLocalLauncher"
+
+
+_store = ConfigStore.instance()
+_store.store(group="hydra/sweeper", name="lenet_grid", node=LenetGridConf, provider="lenet_sweep")
+_store.store(group="hydra/launcher", name="lenet_local", node=LenetLocalConf, provider="lenet_sweep")

@@ -1,0 +1,116 @@
+"""Identity of cells and the plan: what is one cell, and what is trained in which order."""
+
+import json
+import math
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_sweep.cells import Cell, distinguish, plan
+from lenet_sweep.datasets import Dataset
+from lenet_sweep.recipes import ACTIVATIONS, LOSSES, Optimizer
+
+optimizers = st.one_of(
+    st.builds(
+        lambda momentum, nesterov: Optimizer(
+            "sgd", (("momentum", momentum), ("nesterov", nesterov))
+        ),
+        st.floats(0, 1),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda beta, amsgrad: Optimizer("adam", (("betas", (beta, 0.999)), ("amsgrad", amsgrad))),
+        st.floats(0, 0.99),
+        st.booleans(),
+    ),
+)
+cells = st.builds(
+    Cell,
+    loss=st.sampled_from(sorted(LOSSES)),
+    optimizer=optimizers,
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    lr=st.sampled_from([0.1, 0.01, 0.001]),
+    batch=st.sampled_from([1, 64, 256]),
+    epochs=st.integers(1, 4),
+    seed=st.integers(0, 1),
+    shuffle=st.booleans(),
+    dataset=st.builds(Dataset, st.just("mnist"), st.just("00"), st.sampled_from([None, 600])),
+    device=st.just("cpu"),
+    engine=st.just("torch"),
+)
+
+
+@given(cells, cells)
+def test_ids_are_equal_exactly_when_cells_are(one: Cell, other: Cell) -> None:
+    """Two cells share a result in the store only if every setting is the same."""
+    assert (one == other) == (one.id == other.id)
+    assert (replace(one, epochs=1) == replace(other, epochs=1)) == (one.run_id == other.run_id)
+
+
+@given(cells)
+def test_a_cell_survives_json(cell: Cell) -> None:
+    """A cell sent to a worker or kept in a file is the same cell when it is read again."""
+    again = Cell.from_json(json.loads(json.dumps(cell.to_json())))
+    assert again == cell
+    assert again.id == cell.id
+
+
+def test_the_id_of_a_cell_stays_what_it_was() -> None:
+    """An update of the package does not orphan the results in people's stores."""
+    cell = Cell(
+        loss="cross_entropy",
+        optimizer=Optimizer("sgd"),
+        activation="relu",
+        lr=0.1,
+        batch=64,
+        epochs=100,
+        seed=0,
+        shuffle=False,
+        dataset=Dataset("mnist", "ab" * 32),
+        device="cpu",
+        engine="torch",
+    )
+    assert cell.id == "b02ef4a15da56e43-e100"
+
+
+@given(st.lists(cells, max_size=30), st.randoms(use_true_random=False))
+def test_a_plan_covers_each_missing_cell_once(grid: list[Cell], random) -> None:
+    """Every cell is either finished or read out of exactly one run, and nothing else is trained."""
+    finished = {cell for cell in grid if random.random() < 0.5}
+    planned = plan(grid, lambda cell: cell in finished)
+    read_out = [cell for run in planned.runs for cell in run.cells()]
+    assert sorted(c.id for c in read_out) == sorted({c.id for c in set(grid) - finished})
+    assert planned.finished == len(finished)
+    assert planned.duplicates == len(grid) - len(set(grid))
+    assert planned.cells == tuple(dict.fromkeys(grid))
+    assert len({run.id for run in planned.runs}) == len(planned.runs)
+
+
+@given(st.lists(cells, max_size=30))
+def test_the_longest_runs_begin_first(grid: list[Cell]) -> None:
+    """Among runs of equal batch and data, one with more epochs is never begun after a shorter."""
+    runs = plan(grid, lambda _: False).runs
+    for kind in {(run.cell.batch, run.cell.dataset) for run in runs}:
+        lengths = [r.cell.epochs for r in runs if (r.cell.batch, r.cell.dataset) == kind]
+        assert lengths == sorted(lengths, reverse=True)
+
+
+@given(st.lists(cells, min_size=1, max_size=10, unique=True))
+def test_short_names_tell_cells_apart(grid: list[Cell]) -> None:
+    """In a figure's legend no two cells of a sweep have the same name, unless options differ."""
+    names = distinguish(grid)
+    assert set(names) == set(grid)
+    texts = {(names[c], str(c.optimizer)) for c in grid}
+    # Options are shown in six digits: cells that differ only beyond them may share a name.
+    rounded = {replace(c, optimizer=Optimizer("sgd")) for c in grid}
+    assert len(texts) >= len(rounded)
+
+
+def test_small_batches_count_as_longer_runs() -> None:
+    """An epoch in batches of 1 takes many times one of 256, so it is begun first."""
+    base = Cell("nll", Optimizer("adam"), "relu", 0.1, 256, 2, 0, False, Dataset("mnist", ""),
+                "cpu", "torch")  # fmt: skip
+    runs = plan([base, replace(base, batch=1, epochs=1)], lambda _: False).runs
+    assert [run.cell.batch for run in runs] == [1, 256]
+    assert math.isclose(runs[0].cell.lr, 0.1)

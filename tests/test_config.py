@@ -1,0 +1,139 @@
+"""What may be typed, and what is said where it may not."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_sweep import config
+from lenet_sweep.errors import UsageError
+
+
+def cells(**axes):
+    return config.all_settings(config.grid(axes))[0]
+
+
+def test_defaults_are_the_reports_script() -> None:
+    """Without settings a cell is what the report's script trains."""
+    (cell,) = cells()
+    assert (cell.loss, str(cell.optimizer), cell.activation) == ("cross_entropy", "sgd", "relu")
+    assert (cell.lr, cell.batch, cell.epochs, cell.seed) == (0.1, 64, 100, 0)
+    assert (cell.shuffle, cell.data, cell.engine) == (False, "mnist", "torch")
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 0.001)])
+def test_the_learning_rate_defaults_to_the_optimizers_own(optimizer: str, lr: float) -> None:
+    """Choosing adam without a learning rate takes adam's usual one."""
+    assert cells(optimizer=optimizer)[0].lr == lr
+
+
+@given(st.sampled_from(["1e-1", "0.1", ".1", "0.10", 0.1, "1.0e-01", "+0.1"]))
+def test_one_number_has_one_identity(text: object) -> None:
+    """lr=1e-1, 0.1 and .1 are the same cell."""
+    assert cells(lr=text) == cells(lr=0.1)
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    """batch=1e2 means 100, and batch=1.5 means nothing."""
+    assert cells(batch="1e2")[0].batch == 100
+    with pytest.raises(UsageError, match="batch=1.5: must be a whole number"):
+        cells(batch=1.5)
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ({"lr": "abc"}, "lr=abc: must be a number above 0"),
+        ({"lr": 0}, "lr=0: must be a number above 0"),
+        ({"lr": float("nan")}, "lr=nan: must be a number above 0"),
+        ({"lr": "inf"}, "lr=inf: must be a number above 0"),
+        ({"lr": True}, "lr=true: must be a number above 0"),
+        ({"batch": 0}, "batch=0: must be a whole number from 1 to 1000000"),
+        ({"epochs": -1}, "epochs=-1: must be a whole number from 1 to 100000"),
+        ({"seed": 2**32}, "seed=4294967296: must be a whole number from 0 to 4294967295"),
+        ({"shuffle": "yes"}, "shuffle=yes: must be true or false"),
+        ({"optimizer": "sgdd"}, "optimizer=sgdd: must be one of sgd, adam; did you mean"),
+        ({"recipe": "ce"}, "recipe=ce: must be one of ce_sgd, nll_adam"),
+        ({"device": "tpu"}, "device=tpu: must be one of auto, cuda, mps, cpu"),
+        ({"engine": "jax"}, "engine=jax: must be one of auto, torch"),
+        ({"activation": "rellu"}, "did you mean activation=relu?"),
+        ({"learning_rate": 1}, "learning_rate=1: there is no key learning_rate"),
+        ({"batchs": 1}, "did you mean batch?"),
+        ({"optimizer.beta": 1}, "optimizer.beta=1: there is no key optimizer.beta"),
+        ({"optimizer.nesterov": True}, "needs optimizer.momentum above 0"),
+        ({"optimizer": "adam", "optimizer.betas": [[0.9, 1.0]]}, "two numbers from 0 up to"),
+        ({"optimizer": {"name": "adam", "momentum": 1}}, "no key optimizer.momentum"),
+        ({"workers": 0}, "workers=0: must be auto, or a whole number"),
+        ({"name": "../up"}, "name=../up: must be up to 100 letters"),
+        ({"person": "a\nb"}, "person=a\N{REPLACEMENT CHARACTER}b: must be one line"),
+        ({"person": "${oc.env:HOME}"}, "is not filled in here"),
+        ({"out": "${oc.env:HOME}"}, "is not filled in here"),
+        ({"figures": "some"}, "figures=some: must be one of best, all, none"),
+        ({"lr": []}, "give at least one value"),
+        ({"recipe": "ce_sgd", "loss": "nll"}, "recipe and loss are given together"),
+        ({"workers": [1, 2]}, "workers has several values"),
+        ({"dataset": "folder"}, "dataset.root"),
+        ({"dataset.limit": 60_001}, "dataset.limit=60001"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(axes: dict[str, object], said: str) -> None:
+    """One line names the key, the value and what is allowed."""
+    with pytest.raises(UsageError) as error:
+        cells(**axes)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(device: str, monkeypatch) -> None:
+    """Asking for an accelerator on a machine without one never trains on the CPU instead."""
+    monkeypatch.setattr("lenet_sweep.devices.available", lambda: ("cpu",))
+    with pytest.raises(UsageError, match=f"device={device}: not on this machine.*here: cpu"):
+        cells(device=device)
+
+
+def test_a_grid_is_the_product_of_its_lists() -> None:
+    """Every combination is there once, the last key varying fastest."""
+    grid = cells(lr=[0.1, 0.01], batch=[32, 64, 128])
+    assert [(c.lr, c.batch) for c in grid] == [
+        (lr, batch) for lr in (0.1, 0.01) for batch in (32, 64, 128)
+    ]
+
+
+def test_options_of_an_optimizer_can_be_swept() -> None:
+    """A dotted key is an axis like any other, whatever the order of the arguments."""
+    grid = cells(**{"optimizer.amsgrad": [False, True], "optimizer": "adam"})
+    assert [str(c.optimizer) for c in grid] == ["adam", "adam amsgrad=true"]
+
+
+def test_recipes_choose_loss_and_optimizer() -> None:
+    """The two recipes of the report are the pairs it names."""
+    grid = cells(recipe=["ce_sgd", "nll_adam"])
+    assert [(c.loss, str(c.optimizer), c.lr) for c in grid] == [
+        ("cross_entropy", "sgd", 0.1),
+        ("nll", "adam", 0.001),
+    ]
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    """Each line of conf/config.yaml that sets a key says what the key means."""
+    text = (config.config_folder() / "config.yaml").read_text()
+    for key in config.defaults():
+        if key not in config.GROUPS:
+            assert re.search(rf"^{key}: \S+ +# \w", text, re.MULTILINE), key
+
+
+@given(
+    st.sampled_from([*config.known_keys(config.defaults())]),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
+        st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.none()),
+    ),
+)  # fmt: skip
+def test_any_value_is_taken_or_refused_in_one_line(key: str, value: object) -> None:
+    """Nothing that can be typed ends in anything but a cell or a one-line message."""
+    try:
+        assert cells(**{key: [value]})
+    except UsageError as error:
+        assert "\n" not in str(error)

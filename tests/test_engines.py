@@ -1,0 +1,235 @@
+"""The contract of every engine: one suite, run for each engine and kind of cell."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lenet_sweep import engines
+from lenet_sweep.cells import ENGINE_VERSIONS, Cell
+from lenet_sweep.config import all_settings, grid
+from lenet_sweep.datasets import Images, load
+from lenet_sweep.model import LeNet5
+from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS
+from lenet_sweep.training import epoch_order
+
+VARIANTS = {
+    "sgd": {},
+    "sgd momentum": {"optimizer.momentum": 0.9, "optimizer.weight_decay": 1e-3},
+    "sgd nesterov": {"optimizer.momentum": 0.9, "optimizer.nesterov": True},
+    "adam": {"optimizer": "adam", "lr": 0.001},
+    "adam amsgrad": {"optimizer": "adam", "lr": 0.001, "optimizer.amsgrad": True},
+    "adam decay": {"optimizer": "adam", "lr": 0.001, "optimizer.weight_decay": 1e-3},
+}
+
+
+@pytest.fixture(params=ENGINE_VERSIONS)
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def images(small_folder) -> Images:
+    (cell,), options = all_settings(
+        grid({"dataset": "folder", "dataset.root": str(small_folder())})
+    )
+    return load(cell.dataset, options.data_root)
+
+
+def make_cell(engine: str, small_folder, **axes: object) -> Cell:
+    root = str(small_folder())
+    (cell,), _ = all_settings(
+        grid({"dataset": "folder", "dataset.root": root, "device": "cpu", "engine": engine} | axes)
+    )
+    return cell
+
+
+def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list[float]]:
+    """The loop of a PyTorch tutorial, written without any of the package's engines."""
+    torch.manual_seed(cell.seed)
+    model = LeNet5(cell.activation)
+    loss_function = getattr(nn, LOSSES[cell.loss])()
+    optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
+        model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
+    )
+    losses = []
+    for step in range(steps):
+        part = slice(step * cell.batch, (step + 1) * cell.batch)
+        pixels = torch.from_numpy(images.train_images[part]).float().unsqueeze(1) / 255
+        loss = loss_function(model(pixels), torch.from_numpy(images.train_labels[part]).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+def weights(state) -> dict[str, np.ndarray]:
+    return {k: v for k, v in state.items() if k.startswith("weight.")}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_agrees_with_a_plain_loop(
+    engine_name: str, small_folder, images: Images, loss: str, variant: str
+) -> None:
+    """Weights after 12 steps, the last one ragged, are those of a hand-written loop."""
+    cell = make_cell(engine_name, small_folder, batch=52, loss=loss, **VARIANTS[variant])
+    engine = engines.build(cell, images)
+    losses = engine.train(np.arange(len(images.train_labels)))
+    assert len(losses) == 12  # 600 images: 11 batches of 52 and one of 28
+    model, expected = plain_training(cell, images, 12)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for name, value in model.state_dict().items():
+        np.testing.assert_allclose(
+            engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_trains_as_in_torch(
+    engine_name: str, small_folder, images: Images, activation: str
+) -> None:
+    """Each activation that can be named is the one that torch has under this name."""
+    cell = make_cell(engine_name, small_folder, activation=activation)
+    engine = engines.build(cell, images)
+    losses = engine.train(np.arange(128))
+    model, expected = plain_training(cell, images, 2)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        engine.state()["weight.conv1.weight"],
+        model.state_dict()["conv1.weight"].numpy(),
+        rtol=1e-4, atol=1e-6,
+    )  # fmt: skip
+
+
+def test_a_seed_gives_the_same_start_everywhere(engine_name, small_folder, images) -> None:
+    """Initial weights are torch's own for the seed, and other seeds give others."""
+    cell = make_cell(engine_name, small_folder, seed=7)
+    state = engines.build(cell, images).state()
+    torch.manual_seed(7)
+    for name, value in LeNet5().state_dict().items():
+        np.testing.assert_array_equal(state[f"weight.{name}"], value.numpy())
+    other = engines.build(replace(cell, seed=8), images).state()
+    assert not np.array_equal(state["weight.conv1.weight"], other["weight.conv1.weight"])
+
+
+def test_building_an_engine_leaves_torchs_random_state_alone(
+    engine_name, small_folder, images
+) -> None:
+    """A notebook that sweeps keeps its own random numbers."""
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    engines.build(make_cell(engine_name, small_folder), images)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_pieces_of_an_epoch_add_up_to_it(engine_name, small_folder, images) -> None:
+    """Training in pieces of whole batches changes no bit of the weights."""
+    cell = make_cell(engine_name, small_folder, batch=32)
+    whole, pieces = engines.build(cell, images), engines.build(cell, images)
+    order = np.random.default_rng(0).permutation(600)
+    losses = whole.train(order)
+    parts = [pieces.train(order[a:b]) for a, b in ((0, 32), (32, 320), (320, 600))]
+    np.testing.assert_array_equal(losses, np.concatenate(parts))
+    for name, value in whole.state().items():
+        np.testing.assert_array_equal(value, pieces.state()[name])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_restored_engine_goes_on_bit_for_bit(
+    engine_name, small_folder, images, variant: str
+) -> None:
+    """Weights after a stop and a restart are exactly those without one."""
+    cell = make_cell(engine_name, small_folder, **VARIANTS[variant])
+    order = np.arange(600)
+    whole = engines.build(cell, images)
+    whole.train(order)
+    saved = whole.state()
+    expected_losses = whole.train(order)
+    resumed = engines.build(cell, images)
+    resumed.restore(saved)
+    np.testing.assert_array_equal(resumed.train(order), expected_losses)
+    for name, value in whole.state().items():
+        np.testing.assert_array_equal(value, resumed.state()[name])
+
+
+def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
+    """A checkpoint taken before further training holds the weights of its moment."""
+    engine = engines.build(make_cell(engine_name, small_folder), images)
+    before = engine.state()
+    kept = before["weight.conv1.weight"].copy()
+    engine.train(np.arange(64))
+    np.testing.assert_array_equal(before["weight.conv1.weight"], kept)
+
+
+def test_evaluation_is_of_the_test_images(engine_name, small_folder, images) -> None:
+    """Predictions and losses are those of the plain network, image by image."""
+    cell = make_cell(engine_name, small_folder)
+    engine = engines.build(cell, images)
+    engine.train(np.arange(600))
+    result = engine.evaluate()
+    model = LeNet5()
+    model.load_state_dict(
+        {k.removeprefix("weight."): torch.from_numpy(v) for k, v in weights(engine.state()).items()}
+    )
+    with torch.no_grad():
+        log_p = model(torch.from_numpy(images.test_images).float().unsqueeze(1) / 255)
+    labels = torch.from_numpy(images.test_labels).long()
+    np.testing.assert_array_equal(result.predictions, log_p.argmax(1).numpy())
+    assert result.predictions.dtype == np.uint8
+    np.testing.assert_allclose(
+        result.losses, nn.functional.nll_loss(log_p, labels, reduction="none"), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_evaluation_changes_nothing(engine_name, small_folder, images) -> None:
+    """Testing after each epoch does not change what is trained."""
+    cell = make_cell(engine_name, small_folder, **VARIANTS["adam"])
+    tested, plain = engines.build(cell, images), engines.build(cell, images)
+    for engine in (tested, plain):
+        engine.train(np.arange(300))
+        if engine is tested:
+            engine.evaluate()
+        engine.train(np.arange(300, 600))
+    for name, value in plain.state().items():
+        np.testing.assert_array_equal(value, tested.state()[name])
+
+
+def test_a_batch_of_one_and_one_larger_than_the_data(engine_name, small_folder, images) -> None:
+    """Any batch size trains: single images, and one step for all of them."""
+    single = engines.build(make_cell(engine_name, small_folder, batch=1), images)
+    assert len(single.train(np.arange(5))) == 5
+    large = engines.build(make_cell(engine_name, small_folder, batch=1000), images)
+    assert len(large.train(np.arange(600))) == 1
+
+
+def test_a_loss_that_is_not_finite_is_reported(engine_name, small_folder, images) -> None:
+    """A diverging run shows it in its losses instead of hiding or raising it."""
+    engine = engines.build(make_cell(engine_name, small_folder, lr=1e30), images)
+    assert not np.isfinite(engine.train(np.arange(600))).all()
+
+
+def test_model_is_the_reports() -> None:
+    """LeNet5 has the 61,706 parameters and the output of the report."""
+    model = LeNet5()
+    assert sum(p.numel() for p in model.parameters()) == 61_706
+    out = model(torch.rand(3, 1, 28, 28))
+    assert out.shape == (3, 10)
+    torch.testing.assert_close(out.exp().sum(1), torch.ones(3))
+
+
+def test_shuffling_depends_on_seed_and_epoch_alone(small_folder) -> None:
+    """A resumed run takes the images in the order that an uncut one does."""
+    cell = make_cell("torch", small_folder, shuffle=True, seed=3)
+    assert np.array_equal(epoch_order(cell, 5, 100), epoch_order(cell, 5, 100))
+    assert sorted(epoch_order(cell, 5, 100)) == list(range(100))
+    assert not np.array_equal(epoch_order(cell, 5, 100), epoch_order(cell, 6, 100))
+    assert not np.array_equal(
+        epoch_order(cell, 5, 100), epoch_order(replace(cell, seed=4), 5, 100)
+    )
+    in_order = make_cell("torch", small_folder)
+    assert np.array_equal(epoch_order(in_order, 5, 100), np.arange(100))

@@ -1,0 +1,101 @@
+"""The one-way flow: what each module may import, and that torch stays out where it is not needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lenet_sweep
+
+PACKAGE = Path(lenet_sweep.__file__).parent
+
+# A module imports only from lines above its own.
+ORDER = """
+errors
+recipes
+devices
+known idx
+download
+datasets
+cells
+config
+store
+events
+model
+engines
+engines.torch_engine
+training
+executors
+executors.inline executors.local executors.worker
+provenance
+results
+figures
+gallery
+views
+sweeping
+api
+hydra_glue
+commands
+__main__
+""".split("\n")[1:-1]
+LEVELS = {name: level for level, line in enumerate(ORDER) for name in line.split()}
+# Imported when it is needed and not before, against the order: the base must choose its engine.
+LATE = {("engines", "engines.torch_engine")}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] not in ("hydra_plugins", "__init__"):
+            found[".".join(p for p in parts if p != "__init__")] = path
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lenet_sweep"):
+            inside = node.module.removeprefix("lenet_sweep").lstrip(".")
+            for alias in node.names:
+                full = f"{inside}.{alias.name}".lstrip(".")
+                names.add(full if full in modules() else inside)
+        elif isinstance(node, ast.Import):
+            names |= {
+                alias.name.removeprefix("lenet_sweep.")
+                for alias in node.names
+                if alias.name.startswith("lenet_sweep.")
+            }
+    return names
+
+
+def test_every_module_has_its_place() -> None:
+    """A new module is put somewhere in the order, and a removed one out of it."""
+    assert set(modules()) == set(LEVELS)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_data_flows_one_way(name: str) -> None:
+    """Nothing imports what stands at its own level or below."""
+    for other in imported(modules()[name]):
+        assert LEVELS[other] < LEVELS[name] or (name, other) in LATE, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", [n for n in LEVELS if LEVELS[n] > LEVELS["config"]])
+def test_hydras_configs_end_at_the_edge(name: str) -> None:
+    """Below the command line nothing sees Hydra or OmegaConf, only plain values."""
+    if name not in ("hydra_glue", "commands", "__main__"):
+        text = modules()[name].read_text()
+        assert "omegaconf" not in text
+        assert "import hydra" not in text
+
+
+@pytest.mark.parametrize(
+    "module", ["lenet_sweep", "lenet_sweep.__main__", "lenet_sweep.commands", "lenet_sweep.api"]
+)
+def test_torch_is_not_imported_where_nothing_is_trained(module: str) -> None:
+    """The command line and the Python interface start without the seconds that torch takes."""
+    code = f"import {module}, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,127 @@
+"""The ranked table: order, columns, and what is written for spreadsheets and papers."""
+
+import csv
+import io
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet_sweep import results
+
+ROW = {
+    "accuracy": 99.0, "batch": 64, "lr": 0.1, "epochs": 1, "person": "Ada", "device": "cpu",
+    "loss": "nll", "optimizer": "adam", "activation": "relu", "seed": 0, "status": "ok",
+    "train_loss": 0.1, "seconds_per_epoch": 5.0, "seconds": 5.5, "engine": "torch",
+    "dataset": "mnist", "error": "", "cell": "0-e1",
+}  # fmt: skip
+FAILED = {"accuracy": None, "train_loss": None, "seconds_per_epoch": None, "seconds": None}
+
+
+def rows(*changes):
+    return results.table(ROW | {"cell": f"{i}-e1"} | c for i, c in enumerate(changes))
+
+
+def test_columns_stand_in_the_promised_order() -> None:
+    """Scripts that read results.csv find each column where the documentation says."""
+    assert ",".join(rows({}).columns) == (
+        "rank,accuracy,batch,lr,epochs,person,device,loss,optimizer,activation,seed,status,"
+        "train_loss,seconds_per_epoch,seconds,engine,dataset,error,cell"
+    )
+
+
+@given(st.lists(st.one_of(st.none(), st.sampled_from([9.8, 11.35, 98.0, 99.22])), max_size=12))
+def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float | None]) -> None:
+    """The best accuracy has rank 1, equal ones share a rank, failed cells share the last."""
+    frame = rows(
+        *({"accuracy": a} if a is not None else FAILED | {"status": "failed"} for a in accuracies)
+    )
+    assert len(frame) == len(accuracies)
+    finished = [a for a in accuracies if a is not None]
+    expected = sorted(finished, reverse=True)
+    assert list(frame["accuracy"].dropna()) == expected
+    assert list(frame["rank"]) == [1 + sum(b > a for b in finished) for a in expected] + [
+        len(finished) + 1
+    ] * (len(accuracies) - len(finished))
+    assert list(frame["status"]) == ["ok"] * len(finished) + ["failed"] * (
+        len(accuracies) - len(finished)
+    )
+
+
+def test_a_cheaper_cell_stands_first_among_equals() -> None:
+    """Of two cells with one accuracy, the one with fewer epochs is above."""
+    assert list(rows({"epochs": 100}, {"epochs": 15})["epochs"]) == [15, 100]
+
+
+def test_numbers_keep_their_precision_in_the_file(tmp_path) -> None:
+    """A learning rate or accuracy read back from results.csv is the same number."""
+    frame = rows({"accuracy": 98.76, "lr": 1e-4, "train_loss": 1 / 3}, {"lr": 0.30000000000000004})
+    results.write_csv(frame, tmp_path / "results.csv")
+    again = pd.read_csv(tmp_path / "results.csv", float_precision="round_trip")
+    for column in ("accuracy", "lr", "train_loss", "batch", "rank"):
+        assert list(again[column]) == list(frame[column])
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "\n=2"]
+)
+def test_text_that_a_spreadsheet_would_run_is_inert(tmp_path, text: str) -> None:
+    """A person or an error message cannot plant a formula in someone's spreadsheet."""
+    results.write_csv(rows({"person": text, "error": text}), tmp_path / "r.csv")
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "r.csv").read_bytes().decode(), newline=""))
+    assert row["person"] == row["error"] == "'" + text
+    assert row["accuracy"] == "99.0"
+
+
+def test_one_table_per_recipe() -> None:
+    """Two recipes are two tables, each with its own ranks, the better one first."""
+    parts = results.presented(
+        rows(
+            {"accuracy": 98.0},
+            {"accuracy": 99.0, "loss": "cross_entropy", "optimizer": "sgd"},
+            {"accuracy": 97.0, "loss": "cross_entropy", "optimizer": "sgd momentum=0.9"},
+        )
+    )
+    assert [title for title, _, _ in parts] == ["cross_entropy + sgd", "nll + adam"]
+    assert [list(shown["rank"]) for _, _, shown in parts] == [[1, 2], [1]]
+    assert list(parts[0][2]["optimizer"]) == ["sgd", "sgd momentum=0.9"]
+
+
+def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
+    """People see accuracy, batch, learning rate, epochs, person and device, then what varies."""
+    ((_, caption, shown),) = results.presented(rows({"seed": 0}, {"seed": 1}))
+    assert list(shown.columns)[:8] == [*results.REPORT_COLUMNS, "seed"]
+    assert "activation" not in shown.columns
+    assert "activation relu" in caption
+    assert list(shown["accuracy"]) == ["99.00", "99.00"]
+
+
+def test_failed_cells_are_shown_with_their_reason() -> None:
+    """A table with a failed cell has the columns that say so."""
+    ((_, _, shown),) = results.presented(
+        rows({}, FAILED | {"status": "killed", "error": "ended by SIGKILL"})
+    )
+    assert list(shown["error"]) == ["", "ended by SIGKILL"]
+    assert list(shown["accuracy"]) == ["99.00", ""]
+
+
+def test_markdown_and_latex_say_the_same() -> None:
+    """Each form of the table holds each cell, with special characters as text."""
+    frame = rows({"person": "A|B_c & 100% <x>"}, {"accuracy": 98.5})
+    markdown, latex = results.to_markdown(frame), results.to_latex(frame)
+    assert r"A\|B\_c & 100% \<x\>" in markdown
+    assert r"A|B\_c \& 100\% <x>" in latex
+    for text in ("99.00", "98.50", "0.1"):
+        assert text in markdown
+        assert text in latex
+    widths = {line.replace(r"\|", "").count("|") for line in markdown.splitlines() if "|" in line}
+    assert len(widths) == 1
+
+
+def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
+    """Stopping before the first cell ends still leaves a table with its columns."""
+    frame = results.table([])
+    results.write_csv(frame, tmp_path / "r.csv")
+    assert (tmp_path / "r.csv").read_text().strip() == ",".join(results.COLUMNS)
+    assert results.presented(frame) == []

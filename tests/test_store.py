@@ -1,0 +1,151 @@
+"""The store: what is written lasts whole, and what is damaged is never taken for a result."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lenet_sweep import store
+from lenet_sweep.errors import StoreError
+from lenet_sweep.store import Epoch, Failure, Snapshot, Store
+
+
+def snapshot(epochs: int = 2, fill: float = 0.5) -> Snapshot:
+    return Snapshot(
+        state={"weight.a": np.full((3, 2), fill, np.float32), "optimizer.0.step": np.float32(7)},
+        predictions=np.arange(10, dtype=np.uint8),
+        trace=np.array([[0.1, 2.3], [1.1, 0.4]], np.float32),
+        history=tuple(Epoch(e, 1 / e, 90.0 + e, 0.3, 5.1, 0.4) for e in range(1, epochs + 1)),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = Store(tmp_path).run("0123456789abcdef")
+    store.make_folder(folder.path)
+    return folder
+
+
+def test_a_snapshot_is_read_as_it_was_written(folder) -> None:
+    """Weights, predictions and history come back unchanged."""
+    folder.write_readout(snapshot())
+    read = folder.read(folder.readout(2))
+    assert read.history == snapshot().history
+    np.testing.assert_array_equal(read.predictions, snapshot().predictions)
+    np.testing.assert_array_equal(read.trace, snapshot().trace)
+    assert read.state.keys() == snapshot().state.keys()
+    for name, value in snapshot().state.items():
+        np.testing.assert_array_equal(read.state[name], value)
+
+
+def test_a_damaged_snapshot_is_never_used(folder) -> None:
+    """After any flipped byte or truncation a read-out gives its true content or is missing."""
+    folder.write_readout(snapshot())
+    path = folder.readout(2)
+    sound = path.read_bytes()
+    rng = random.Random(0)
+    damages = [sound[:n] for n in range(0, len(sound), 64)]
+    for _ in range(300):
+        position = rng.randrange(len(sound))
+        flipped = sound[position] ^ (1 << rng.randrange(8))
+        damages.append(sound[:position] + bytes([flipped]) + sound[position + 1 :])
+    refused = 0
+    for damaged in damages:
+        path.write_bytes(damaged)
+        read = folder.read(path)
+        if read is None:
+            refused += 1
+            assert path.with_name(path.name + ".damaged").read_bytes() == damaged
+        else:  # a byte that carries nothing, such as a space in the header
+            assert read.history == snapshot().history
+            np.testing.assert_array_equal(read.state["weight.a"], snapshot().state["weight.a"])
+            np.testing.assert_array_equal(read.predictions, snapshot().predictions)
+    assert refused > 0.9 * len(damages)
+
+
+def test_training_goes_on_from_the_newest_snapshot_that_is_not_too_new(folder) -> None:
+    """A read-out at epoch 4 begins from epoch 3 if that is there, and never from epoch 5."""
+    for epochs in (1, 3, 5):
+        folder.write_readout(snapshot(epochs))
+    folder.write_checkpoint(snapshot(6))
+    assert [folder.latest(until=e) and folder.latest(until=e).epoch for e in (1, 2, 4, 5, 9)] == [
+        1, 1, 3, 5, 6,
+    ]  # fmt: skip
+    folder.readout(3).write_bytes(b"damaged")
+    assert folder.latest(until=4).epoch == 1
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
+    """A disk that is full in the middle of a write keeps what was there, and says so."""
+    path = tmp_path / "results.csv"
+    store.write_atomic(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="results.csv: No space left on device"):
+        store.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_only_one_process_holds_a_run(folder) -> None:
+    """A run claimed by another process is not trained a second time; its death frees the run."""
+    holder = subprocess.Popen(
+        [
+            sys.executable, "-c",
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from lenet_sweep.store import RunFolder\n"
+            "lock = RunFolder(Path(sys.argv[1])).claim(timeout=5)\n"
+            "print('held', flush=True)\n"
+            "sys.stdin.read()\n",
+            str(folder.path),
+        ],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        assert folder.claim(timeout=0) is None
+        holder.kill()
+        holder.wait()
+    lock = folder.claim(timeout=0)
+    assert lock is not None
+    lock.release()
+
+
+def test_a_claim_clears_what_a_killed_process_left(folder) -> None:
+    """Half-written temporary files do not pile up."""
+    left = folder.path / ".epoch-00001.safetensors.1a2b3c4d.tmp"
+    left.write_bytes(b"half")
+    folder.claim(timeout=0).release()
+    assert not left.exists()
+
+
+def test_a_failure_is_remembered_and_can_be_cleared(folder) -> None:
+    """Why a run failed lasts in its folder until it is tried again."""
+    failure = Failure("killed", 3, "the process was ended by SIGKILL", "trace")
+    folder.write_failure(failure)
+    assert folder.failure() == failure
+    assert json.loads((folder.path / "failure.json").read_text())["epoch"] == 3
+    folder.clear_failure()
+    assert folder.failure() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"status": "x"}', b"\xff\xfe"])
+def test_a_damaged_failure_record_is_no_failure(folder, content: bytes) -> None:
+    """A broken note about a failure does not stop the sweep that would replace it."""
+    (folder.path / "failure.json").write_bytes(content)
+    assert folder.failure() is None
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_clear_error(tmp_path) -> None:
+    """out= naming a file is said to be that, with the fix."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StoreError, match="cannot create the folder .*out=FOLDER"):
+        Store(tmp_path).run("x").claim(timeout=0)
