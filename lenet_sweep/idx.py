@@ -1,0 +1,122 @@
+"""IDX files, the format of MNIST and its kin: reading, strict parsing, writing in one step."""
+
+import gzip
+import os
+import secrets
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_sweep.errors import DataError
+
+
+class Content(NamedTuple):
+    """What a file holds and where it was read."""
+
+    source: Path
+    data: bytes  # uncompressed
+
+
+def read(path: Path) -> bytes | None:
+    """The file's bytes, None if there is no such file. Raises DataError if it cannot be read."""
+    try:
+        if not path.exists():
+            return None
+        if not path.is_file():  # a pipe would block for ever
+            raise DataError(f"{path}: not a file")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def decompress(path: Path, archive: bytes) -> bytes:
+    """What the gzip archive read from `path` holds. Raises DataError."""
+    try:
+        return gzip.decompress(archive)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip archive: {error}") from error
+
+
+def parse(
+    images_file: Content, labels_file: Content
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (N, 28, 28) and their labels (N,) in 0..9, N at least 1; writable copies.
+
+    Raises DataError naming the file and what is wrong with it.
+    """
+    images = _parse_file(images_file, "images", (28, 28))
+    labels = _parse_file(labels_file, "labels", ())
+    if len(images) != len(labels):
+        raise DataError(
+            f"{labels_file.source}: {len(labels)} labels for the {len(images)} images "
+            f"of {images_file.source}; each image needs one"
+        )
+    wrong = np.flatnonzero(labels > 9)
+    if len(wrong):
+        raise DataError(
+            f"{labels_file.source}: label {labels[wrong[0]]} at position {wrong[0]}; "
+            "allowed are 0 to 9"
+        )
+    return images, labels
+
+
+def _parse_file(file: Content, kind: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The (count, *shape) array: big-endian magic number and dimensions, then unsigned bytes."""
+    dimensions = 1 + len(shape)
+    offset = 4 * (1 + dimensions)
+    magic = 0x0800 + dimensions  # 08: unsigned bytes
+    if len(file.data) < offset:
+        raise DataError(
+            f"{file.source}: {len(file.data)} bytes, but the IDX header of {kind} has {offset}"
+        )
+    found, count, *size = (
+        int.from_bytes(file.data[at : at + 4], "big") for at in range(0, offset, 4)
+    )
+    if found != magic:
+        raise DataError(f"{file.source}: magic number {found}; IDX {kind} begin with {magic}")
+    if tuple(size) != shape:
+        pixels = " x ".join(map(str, size))
+        raise DataError(f"{file.source}: images of {pixels} pixels; allowed are 28 x 28")
+    if count == 0:
+        raise DataError(f"{file.source}: holds no {kind}; at least one is needed")
+    expected = offset + count * int(np.prod(shape, dtype=int))
+    if len(file.data) != expected:
+        raise DataError(
+            f"{file.source}: {len(file.data)} bytes, but {expected} for the {count} {kind} "
+            "that its header announces"
+        )
+    # A copy, because arrays over bytes are read-only and torch wants writable ones.
+    return np.frombuffer(file.data, np.uint8, offset=offset).reshape(count, *shape).copy()
+
+
+def write(path: Path, data: bytes) -> bool:
+    """Write a file in one step: others see the old content or the new, never a part.
+
+    True if other content was replaced. Raises DataError, and leaves what was there.
+    """
+    try:
+        old = read(path)
+    except DataError:  # unreadable: to be replaced
+        old = b""
+    if old == data:  # another process was faster
+        return False
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written: {error.strerror or error}; "
+            "make room or name another folder with dataset.root=FOLDER"
+        ) from error
+    return old is not None

