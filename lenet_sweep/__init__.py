@@ -1,7 +1,7 @@
 """Type a grid, get an honest ranked table: LeNet5 hyperparameter sweeps on MNIST.
 
-    from lenet_sweep import sweep
-    table = sweep(lr=[1e-1, 1e-2], batch=[32, 64])
+from lenet_sweep import sweep
+table = sweep(lr=[1e-1, 1e-2], batch=[32, 64])
 """
 
 from __future__ import annotations

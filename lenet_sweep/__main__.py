@@ -18,7 +18,6 @@ from lenet_sweep import config
 from lenet_sweep.errors import DataError, StoreError, UsageError
 from lenet_sweep.hydra_glue import register_groups
 
-
 EXPECTED = (UsageError, DataError, StoreError, HydraException, OmegaConfBaseException)
 
 
@@ -84,7 +83,9 @@ def _one_line(error: Exception) -> str:
         except UsageError as better:
             return f"error: {better}"
     if isinstance(error, OverrideParseException):
-        return f"error: {error.override}: cannot be read as key=value ({text.partition(' See ')[0]})"
+        return (
+            f"error: {error.override}: cannot be read as key=value ({text.partition(' See ')[0]})"
+        )
     if deleted := re.match(r"Could not delete from config. '(.+?)'", text):
         return f"error: ~{deleted[1]}: a key cannot be removed, only changed: {deleted[1]}=VALUE"
     if unknown := re.match(r"Could not override '(.+?)'", text):

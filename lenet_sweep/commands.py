@@ -1,4 +1,4 @@
-"""What the command line does, once Hydra has read it: one cell, a grid, or one job of another launcher."""
+"""What the command line does once Hydra has read it: a cell, a grid, a job of another launcher."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def validated(
     return config.all_settings(compose_jobs(loader, master, jobs))
 
 
-def launch(
-    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
-) -> list[float]:
+def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[float]:
     """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none."""
     cells, options = validated(loader, master, jobs)
     console = Console()
@@ -105,13 +103,17 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
         console.print(
             f"{cell} failed; its traceback is in {run_folder / 'failure.json'}, "
             "and the same command tries it again",
-            markup=False, highlight=False, style="red",
+            markup=False,
+            highlight=False,
+            style="red",
         )
     if outcome.interrupted:
         console.print(
             f"Stopped by {outcome.interrupted.name} with {len(outcome.table)} of "
             f"{len(outcome.cells)} cells done. To go on:\n  {shlex.join(provenance.command())}",
-            markup=False, highlight=False, soft_wrap=True,
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         raise SystemExit(outcome.exit_status)
 

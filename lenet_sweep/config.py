@@ -75,7 +75,7 @@ def defaults() -> Raw:
 @cache
 def _defaults() -> Raw:
     raw = OmegaConf.to_container(OmegaConf.load(config_folder() / "config.yaml"))
-    assert isinstance(raw, dict)  # noqa: S101 - our own file
+    assert isinstance(raw, dict)
     del raw["hydra"]
     chosen: Raw = {}
     for entry in raw.pop("defaults"):
@@ -154,9 +154,7 @@ def recipe_conflict(keys: Sequence[str]) -> str:
 # ---------------------------------------------------------------- from nested dicts to settings
 
 
-def settings(
-    raw: Mapping[str, Any], found: Found | None = None
-) -> tuple[Cell, Options]:
+def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     `found` remembers datasets between calls: finding one of the user's own reads its files.
@@ -247,9 +245,7 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
     return number
 
 
-def _dataset(
-    node: Any, root: Path | None, found: Found
-) -> Dataset:
+def _dataset(node: Any, root: Path | None, found: Found) -> Dataset:
     name = choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"])
     for key in node:
         if key not in ("name", "root", "limit"):

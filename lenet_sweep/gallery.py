@@ -16,7 +16,8 @@ def draw(
 ) -> Iterator[Path]:
     """Draw the figures of a sweep's finished cells, best first, and yield the file of each.
 
-    which: "best" draws the samples of the best cell, "all" of every cell. A cell's figures are not drawn again where they stand already: a cell never changes.
+    which: "best" draws the samples of the best cell, "all" of every cell. What stands already is
+    not drawn again, since a finished cell never changes.
     """
     make_folder(folder)
     names = distinguish(ranked)

@@ -62,14 +62,12 @@ def help_text() -> str:
     """What --help prints: conf/config.yaml documents its keys itself, in its comments."""
     config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
-    options = [
-        f"  optimizer={optimizer}\n"
-        + "\n".join(
-            f"    {f'optimizer.{name}={_yaml(option.default)}':<40} {option.meaning}; {option.allowed}"
-            for name, option in spec.options.items()
-        )
-        for optimizer, spec in OPTIMIZERS.items()
-    ]
+    options = []
+    for optimizer, spec in OPTIMIZERS.items():
+        options.append(f"  optimizer={optimizer}")
+        for name, option in spec.options.items():
+            setting = f"optimizer.{name}={_yaml(option.default)}"
+            options.append(f"    {setting:<40} {option.meaning}; {option.allowed}")
     return HELP.format(
         losses=", ".join(GROUPS["loss"]),
         optimizers=", ".join(GROUPS["optimizer"]),
@@ -89,7 +87,7 @@ def _yaml(value: object) -> str:
 def raw_settings(config: DictConfig) -> Raw:
     """A composed config as a nested dict; whatever is not filled in stays as it was typed."""
     raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)  # noqa: S101 - config.yaml is a mapping
+    assert isinstance(raw, dict)
     raw.pop("hydra", None)
     return {str(key): value for key, value in raw.items()}
 
@@ -110,8 +108,8 @@ def compose_jobs(
         for text in job:
             if text not in parsed:
                 parsed[text] = parser.parse_override(text)
-        values = [parsed[text] for text in job if _is_plain_value(parsed[text], loader)]
-        others = tuple(text for text in job if not _is_plain_value(parsed[text], loader))
+        values = [parsed[text] for text in job if _is_plain_value(parsed[text])]
+        others = tuple(text for text in job if not _is_plain_value(parsed[text]))
         if others not in composed:
             composed[others] = raw_settings(loader.load_sweep_config(master, list(others)))
         raw = deepcopy(composed[others])
@@ -121,7 +119,7 @@ def compose_jobs(
     return settings
 
 
-def _is_plain_value(override: Override, loader: ConfigLoader) -> bool:
+def _is_plain_value(override: Override) -> bool:
     return (
         override.type == OverrideType.CHANGE
         and override.package is None

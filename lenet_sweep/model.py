@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +29,15 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
+        return torch.log_softmax(self.logits(images), dim=1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images (B, 1, 28, 28) with pixels in [0, 1] to unnormalised log-probabilities (B, 10)."""
         x = self.pool(self.activation(self.conv1(images)))  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.conv2(x)))  # (B, 16, 5, 5)
         x = self.activation(self.conv3(x)).flatten(1)  # (B, 120)
         x = self.activation(self.linear1(x))  # (B, 84)
-        return torch.log_softmax(self.linear2(x), dim=1)  # (B, 10)
+        return cast("Tensor", self.linear2(x))  # (B, 10)
 
 
 def seeded_lenet5(activation: str, seed: int) -> LeNet5:

@@ -84,7 +84,22 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
     ),
 }
 
-LOSSES: Mapping[str, str] = {"cross_entropy": "CrossEntropyLoss", "nll": "NLLLoss"}
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss of `torch.nn`, and whether it takes logits or log-probabilities."""
+
+    torch_class: str
+    takes_logits: bool
+
+
+# The report hands log-probabilities to CrossEntropyLoss too, which then takes their log-softmax:
+# the identity, but for two more passes and their rounding. Here it gets the logits, so that both
+# losses are one function to the last bit.
+LOSSES: Mapping[str, LossSpec] = {
+    "cross_entropy": LossSpec("CrossEntropyLoss", takes_logits=True),
+    "nll": LossSpec("NLLLoss", takes_logits=False),
+}
 
 ACTIVATIONS: Mapping[str, str] = {
     "relu": "ReLU",

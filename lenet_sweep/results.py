@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def _success(snapshot: Snapshot) -> Record:
 
 
 def _failure(failure: Failure | None) -> Record:
-    assert failure is not None  # noqa: S101 - record() returned otherwise
+    assert failure is not None
     nothing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
     return {"status": failure.status, "error": failure.reason} | nothing
 
@@ -121,11 +121,12 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomic(path, safe.to_csv(index=False).encode())
 
 
-def _inert(text: object) -> object:
+def _inert(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.split())  # one line: not every reader of CSV takes more
     # A spreadsheet evaluates a cell that starts like this; an apostrophe makes it text.
-    if isinstance(text, str) and re.match(r"[=+\-@\t\r\n]", text):
-        return "'" + text
-    return text
+    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
@@ -169,7 +170,7 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     the caption. Accuracy has two decimals. Ranks count within each table.
     """
     parts = []
-    for (loss, optimizer), rows in _by_recipe(frame):
+    for loss, optimizer, rows in _by_recipe(frame):
         varying = [c for c in SETTINGS if len(set(rows[c])) > 1]
         failed = bool((rows["status"] != "ok").any())
         columns = [*REPORT_COLUMNS, *varying, *(["status"] if failed else []), "train_loss"]
@@ -184,16 +185,18 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
         )
         constant = [f"{c} {rows[c].iloc[0]}" for c in SETTINGS[2:] if c not in varying]
-        if "optimizer" not in varying:
-            optimizer = rows["optimizer"].iloc[0]  # with its options
-        parts.append((f"{loss} + {optimizer}", "All rows: " + ", ".join(constant) + ".", shown))
+        # Options that all rows share belong in the title.
+        name = optimizer if "optimizer" in varying else rows["optimizer"].iloc[0]
+        parts.append((f"{loss} + {name}", "All rows: " + ", ".join(constant) + ".", shown))
     return parts
 
 
-def _by_recipe(frame: pd.DataFrame) -> Sequence[tuple[tuple[str, str], pd.DataFrame]]:
+def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    if frame.empty:
+        return []
     names = frame["optimizer"].str.partition(" ")[0]
     groups = frame.groupby([frame["loss"], names], sort=False)
-    return [((str(loss), str(optimizer)), rows) for (loss, optimizer), rows in groups]
+    return [(str(loss), str(optimizer), rows) for (loss, optimizer), rows in groups]
 
 
 def _number(value: float, form: str) -> str:

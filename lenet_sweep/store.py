@@ -187,7 +187,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"out: cannot create the folder {path}: {error.strerror}. Choose another with out=FOLDER"
+            f"out: cannot create the folder {path}: {error.strerror}. Choose another: out=FOLDER"
         ) from error
 
 

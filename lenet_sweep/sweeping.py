@@ -166,7 +166,11 @@ def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
     identity = "\n".join(sorted(cell.id for cell in cells))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     before = sorted(parent.glob(f"*_{digest}"))
-    return before[0] if before else parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{digest}"
+    return (
+        before[0]
+        if before
+        else parent / f"{datetime.now().astimezone():%Y-%m-%d_%H-%M-%S}_{digest}"
+    )
 
 
 def _add_to_manifest(folder: Path, cells: Sequence[Cell], options: Options) -> list[Cell]:

@@ -259,7 +259,7 @@ def test_damage_to_real_mnist_is_found(
     path.write_bytes(good)
     assert md5(idx_bytes(load(dataset, tmp_path).train_images)) == MNIST_MD5[0]
 
-    positions = random.Random(name)  # noqa: S311
+    positions = random.Random(name)
     for at in [0, len(good) - 1, *(positions.randrange(len(good)) for _ in range(3))]:
         flipped = bytearray(good)
         flipped[at] ^= 1 << positions.randrange(8)

@@ -1,4 +1,4 @@
-"""The one-way flow: what each module may import, and that torch stays out where it is not needed."""
+"""The one-way flow: what each module may import, and where torch stays out."""
 
 import ast
 import subprocess
@@ -39,7 +39,7 @@ api
 hydra_glue
 commands
 __main__
-""".split("\n")[1:-1]
+""".strip().splitlines()
 LEVELS = {name: level for level, line in enumerate(ORDER) for name in line.split()}
 # Imported when it is needed and not before, against the order: the base must choose its engine.
 LATE = {("engines", "engines.torch_engine")}

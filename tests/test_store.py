@@ -23,6 +23,16 @@ def snapshot(epochs: int = 2, fill: float = 0.5) -> Snapshot:
     )
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from lenet_sweep.store import RunFolder
+lock = RunFolder(Path(sys.argv[1])).claim(timeout=5)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = Store(tmp_path).run("0123456789abcdef")
@@ -99,12 +109,7 @@ def test_only_one_process_holds_a_run(folder) -> None:
     holder = subprocess.Popen(
         [
             sys.executable, "-c",
-            "import sys\n"
-            "from pathlib import Path\n"
-            "from lenet_sweep.store import RunFolder\n"
-            "lock = RunFolder(Path(sys.argv[1])).claim(timeout=5)\n"
-            "print('held', flush=True)\n"
-            "sys.stdin.read()\n",
+            HOLDER,
             str(folder.path),
         ],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

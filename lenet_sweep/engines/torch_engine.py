@@ -35,8 +35,9 @@ class TorchEngine:
         self.batch = cell.batch
         self.device = torch.device(cell.device)
         self.model = seeded_lenet5(cell.activation, cell.seed).to(self.device)
-        self.loss: nn.Module = getattr(nn, LOSSES[cell.loss])()
-        self.sample_loss: nn.Module = getattr(nn, LOSSES[cell.loss])(reduction="none")
+        loss = LOSSES[cell.loss]
+        self.loss: nn.Module = getattr(nn, loss.torch_class)()
+        self.outputs = self.model.logits if loss.takes_logits else self.model
         optimizer_class = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)
         self.optimizer: torch.optim.Optimizer = optimizer_class(
             self.model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
@@ -49,8 +50,8 @@ class TorchEngine:
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
         self.model.train()
         losses = []
-        for indices in torch.from_numpy(order).to(self.device).split(self.batch):
-            loss = self.loss(self.model(self._pixels(indices)), self.train_labels[indices])
+        for indices in torch.split(torch.from_numpy(order).to(self.device), self.batch):
+            loss = self.loss(self.outputs(self._pixels(indices)), self.train_labels[indices])
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -62,13 +63,13 @@ class TorchEngine:
         self.model.eval()
         predictions, losses = [], []
         for images, labels in zip(
-            self.test_images.split(EVALUATION_BATCH),
-            self.test_labels.split(EVALUATION_BATCH),
+            torch.split(self.test_images, EVALUATION_BATCH),
+            torch.split(self.test_labels, EVALUATION_BATCH),
             strict=True,
         ):
             log_probabilities = self.model(_to_unit_range(images))
             predictions.append(log_probabilities.argmax(1).to(torch.uint8))
-            losses.append(self.sample_loss(log_probabilities, labels))
+            losses.append(nn.functional.nll_loss(log_probabilities, labels, reduction="none"))
         return Evaluation(
             torch.cat(predictions).cpu().numpy(),
             torch.cat(losses).cpu().numpy(),

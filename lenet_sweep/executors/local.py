@@ -68,7 +68,7 @@ class _Worker:
         threading.Thread(target=self._read, args=(messages,), daemon=True).start()
 
     def send(self, message: object) -> None:
-        assert self.process.stdin is not None  # noqa: S101 - made a pipe above
+        assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died: its reader thread says so
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
@@ -100,7 +100,7 @@ class _Worker:
         self.errors.close()
 
     def _read(self, messages: queue.SimpleQueue[Message]) -> None:
-        assert self.process.stdout is not None  # noqa: S101 - made a pipe above
+        assert self.process.stdout is not None
         with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off by its death
             for line in self.process.stdout:
                 messages.put((self, decode(line)))

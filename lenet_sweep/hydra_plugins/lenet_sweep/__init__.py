@@ -36,7 +36,9 @@ class LenetGridSweeper(BasicSweeper):
             _, options = commands.validated(loader, self.config, jobs)
             returned = self.launcher.launch(jobs, initial_job_idx=0)
             commands.gather(self.config, options)
-        if not all(job.status == JobStatus.COMPLETED and isfinite(job.return_value) for job in returned):
+        if not all(
+            job.status == JobStatus.COMPLETED and isfinite(job.return_value) for job in returned
+        ):
             raise SystemExit(1)
         return returned
 
@@ -74,4 +76,6 @@ class LenetLocalConf:
 
 _store = ConfigStore.instance()
 _store.store(group="hydra/sweeper", name="lenet_grid", node=LenetGridConf, provider="lenet_sweep")
-_store.store(group="hydra/launcher", name="lenet_local", node=LenetLocalConf, provider="lenet_sweep")
+_store.store(
+    group="hydra/launcher", name="lenet_local", node=LenetLocalConf, provider="lenet_sweep"
+)
