@@ -86,6 +86,8 @@ def _one_line(error: Exception) -> str:
         return (
             f"error: {error.override}: cannot be read as key=value ({text.partition(' See ')[0]})"
         )
+    if ambiguous := re.match(r"Ambiguous value for argument '(.+?)'", text):
+        return f"error: {ambiguous[1]}: several values need the flag -m, as in -m {ambiguous[1]}"
     if deleted := re.match(r"Could not delete from config. '(.+?)'", text):
         return f"error: ~{deleted[1]}: a key cannot be removed, only changed: {deleted[1]}=VALUE"
     if unknown := re.match(r"Could not override '(.+?)'", text):

@@ -15,12 +15,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from lenet_sweep import config, provenance, views
-from lenet_sweep.cells import Cell
+from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.config import Options
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import inline, local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
-from lenet_sweep.sweeping import Outcome, finish, reopen, run_sweep
+from lenet_sweep.store import make_folder
+from lenet_sweep.sweeping import Outcome, finish, preview, reopen, run_sweep
+
+PREVIEW = 20  # cells that a dry run names
 
 
 def validated(
@@ -34,6 +37,9 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
     """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none."""
     cells, options = validated(loader, master, jobs)
     console = Console()
+    if options.dry_run:
+        _print_plan(cells, options, console)
+        raise SystemExit(0)
     asked = any(o.startswith("hydra.sweep.dir=") for o in master.hydra.overrides.hydra)
     outcome = run_sweep(
         cells,
@@ -45,6 +51,13 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
     _report(outcome, options, console)
     accuracy = dict(zip(outcome.table["cell"], outcome.table["accuracy"], strict=True))
     return [accuracy.get(cell.id, float("nan")) for cell in cells]
+
+
+def prepare(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Options:
+    """Check all jobs and their folder before another launcher starts the first of them."""
+    _, options = validated(loader, master, jobs)
+    make_folder(_job_folder(options, Path(master.hydra.sweep.dir)))
+    return options
 
 
 def gather(master: DictConfig, options: Options) -> None:
@@ -69,7 +82,7 @@ def run(cfg: DictConfig) -> float:
             raise KeyboardInterrupt
     else:
         if hydra.sweeper.params:
-            raise UsageError("grid/...: a grid of several cells needs the flag -m before it")
+            raise UsageError("grid/...: a grid of several cells needs the flag -m")
         outcome = _run_single(cell, options)
     accuracy = outcome.table.set_index("cell")["accuracy"].get(cell.id, float("nan"))
     return float(accuracy)
@@ -77,12 +90,30 @@ def run(cfg: DictConfig) -> float:
 
 def _run_single(cell: Cell, options: Options) -> Outcome:
     console = Console()
+    if options.dry_run:
+        _print_plan([cell], options, console)
+        raise SystemExit(0)
     view = views.choose(single=True, console=console)
     outcome = run_sweep([cell], options, view, local.execute)
     _report(outcome, options, console, tables=False)
     if outcome.exit_status:
         raise SystemExit(outcome.exit_status)
     return outcome
+
+
+def _print_plan(cells: Sequence[Cell], options: Options, console: Console) -> None:
+    planned = preview(cells, options)
+    text = (
+        f"{len(planned.cells)} cells ({planned.duplicates} equal ones merged), "
+        f"{planned.finished} of them in the store; "
+        f"{len(planned.runs)} runs to train, {planned.epochs} epochs at most"
+    )
+    names = distinguish(planned.cells)
+    lines = [f"  {names[cell]}" for run in planned.runs for cell in run.cells()]
+    if len(lines) > PREVIEW:
+        lines[PREVIEW:] = [f"  and {len(lines) - PREVIEW} more"]
+    for line in (text, *lines):
+        console.print(line, markup=False, highlight=False)
 
 
 def _job_folder(options: Options, sweep_dir: Path) -> Path:

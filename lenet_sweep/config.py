@@ -43,6 +43,7 @@ class Options:
     person: str
     workers: int | None  # None: as many as the machine has room for
     reuse: bool
+    dry_run: bool
     figures: str  # best, all or none
     out: Path
     name: str | None  # None: date and a hash of the cells
@@ -186,6 +187,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         reuse=_boolean("reuse", raw["reuse"]),
+        dry_run=_boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),

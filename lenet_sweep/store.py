@@ -26,8 +26,8 @@ from typing import Any
 import filelock
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
@@ -102,8 +102,6 @@ class RunFolder:
         """
         try:
             return _read_snapshot(path)
-        except FileNotFoundError:
-            return None
         except _DamagedError:
             with contextlib.suppress(OSError):  # a read-only store: it is not used all the same
                 path.replace(path.with_name(path.name + ".damaged"))
@@ -219,10 +217,19 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, None where it is missing or is not one."""
     try:
-        values = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        values = json.loads(_read(path) or b"")
+    except ValueError:
         return None
     return values if isinstance(values, dict) else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:  # not the content's fault, so nothing may be concluded from it
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _sync_folder(path: Path) -> None:
@@ -259,14 +266,15 @@ def _to_bytes(snapshot: Snapshot) -> bytes:
     return save(arrays, {"history": history, "sha256": _checksum(arrays, history)})
 
 
-def _read_snapshot(path: Path) -> Snapshot:
+def _read_snapshot(path: Path) -> Snapshot | None:
+    content = _read(path)
+    if content is None:
+        return None
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, UnicodeError) as error:
+        length = int.from_bytes(content[:8], "little")  # of the header, a JSON object
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        arrays = load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamagedError(path) from error
     history = metadata.get("history", "")
     if metadata.get("sha256") != _checksum(arrays, history):

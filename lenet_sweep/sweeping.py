@@ -61,9 +61,8 @@ def run_sweep(
     that a sweep may also be launched cell by cell. SIGINT and SIGTERM end it in good order.
     Raises DataError where the images cannot be had, StoreError where the folder cannot be written.
     """
-    store = Store(options.out)
-    table = _Table(store)
-    planned = plan(cells, lambda cell: options.reuse and table.look_up(cell) in FINAL)
+    table = _Table(Store(options.out))
+    planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
     make_folder(folder)
     everything = _add_to_manifest(folder, planned.cells, options)
@@ -97,6 +96,11 @@ def run_sweep(
     finally:
         view.end()
     return Outcome(frame, folder, tuple(everything), received[0] if received else None)
+
+
+def preview(cells: Sequence[Cell], options: Options) -> Plan:
+    """What `run_sweep` would train. Writes nothing."""
+    return _Table(Store(options.out)).plan(cells, reuse=options.reuse)
 
 
 def finish(outcome: Outcome, options: Options) -> list[Path]:
@@ -139,6 +143,10 @@ class _Table:
             return None
         self.rows[cell] = row
         return str(row["status"])
+
+    def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
+        """What is missing for these cells; rows of those that are finished are taken in."""
+        return plan(cells, lambda cell: reuse and self.look_up(cell) in FINAL)
 
     def update(self, event: Event, planned: Plan) -> bool:
         """Take in what an event says; whether the table changed."""

@@ -33,7 +33,7 @@ class LenetGridSweeper(BasicSweeper):
         if isinstance(self.launcher, LenetLocalLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
-            _, options = commands.validated(loader, self.config, jobs)
+            options = commands.prepare(loader, self.config, jobs)
             returned = self.launcher.launch(jobs, initial_job_idx=0)
             commands.gather(self.config, options)
         if not all(

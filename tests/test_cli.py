@@ -1,0 +1,299 @@
+"""The command line as a user meets it: real processes, their output and their exit status."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+FAULTS = Path(__file__).parent / "faults"
+DETERMINISTIC = ["rank", "accuracy", "batch", "lr", "epochs", "status", "train_loss", "cell"]
+
+
+@pytest.fixture
+def small(small_folder) -> list[str]:
+    """Arguments that make a cell train in a second, on small made data."""
+    return ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "epochs=1"]
+
+
+@pytest.fixture
+def lenet_sweep(tmp_path: Path):
+    """Run the command in an empty folder."""
+
+    def run(*arguments: str, status: int = 0, env: dict[str, str] | None = None):
+        done = subprocess.run(
+            [sys.executable, "-m", "lenet_sweep", *arguments],
+            cwd=tmp_path, env=os.environ | {"COLUMNS": "160"} | (env or {}),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def sweeps(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "outputs" / "sweeps").iterdir())
+
+
+def table(tmp_path: Path) -> pd.DataFrame:
+    (folder,) = sweeps(tmp_path)
+    return pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={"accuracy": [""]})
+
+
+def written(tmp_path: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in (tmp_path / "outputs" / "runs").rglob("epoch-*")}
+
+
+def test_a_grid_becomes_a_ranked_table(lenet_sweep, small, tmp_path) -> None:
+    """The card's command trains each combination and leaves the ranked results.csv."""
+    done = lenet_sweep("-m", "lr=1e-1,1e-2", "batch=32,64,128", *small, "optimizer=adam")
+    frame = table(tmp_path)
+    assert len(frame) == 6
+    assert set(frame["status"]) == {"ok"}
+    assert list(frame["accuracy"]) == sorted(frame["accuracy"], reverse=True)
+    assert {(lr, b) for lr, b in zip(frame["lr"], frame["batch"], strict=True)} == {
+        (lr, b) for lr in (0.1, 0.01) for b in (32, 64, 128)
+    }
+    (folder,) = sweeps(tmp_path)
+    for name in ("results.csv", "results.md", "results.tex", "sweep.json"):
+        assert (folder / name).stat().st_size > 0
+        assert name in done.stdout
+    assert f"{frame['accuracy'][0]:.2f}" in done.stdout
+    assert len(list((folder / "figures").glob("*_cost.png"))) == 6
+    assert len(list((folder / "figures").glob("*_correct.png"))) == 1
+
+
+def test_a_finished_sweep_is_not_trained_again(lenet_sweep, small, tmp_path) -> None:
+    """The same command again trains nothing, imports no torch, and gives the same table."""
+    lenet_sweep("-m", "lr=0.1,0.01", *small)
+    before, frame = written(tmp_path), table(tmp_path)
+    blocked = tmp_path / "no_torch"
+    blocked.mkdir()
+    (blocked / "torch.py").write_text("raise ImportError('torch is not for a finished sweep')")
+    lenet_sweep("-m", "lr=0.1,0.01", *small, env={"PYTHONPATH": str(blocked)})
+    assert written(tmp_path) == before
+    pd.testing.assert_frame_equal(table(tmp_path), frame)
+
+
+def test_more_epochs_go_on_from_what_was_trained(lenet_sweep, small, tmp_path) -> None:
+    """epochs=1,3 after epochs=1 keeps the read-outs at 1 and adds those at 3."""
+    lenet_sweep("-m", "lr=0.1,0.01", *small)
+    before = written(tmp_path)
+    done = lenet_sweep("-m", "lr=0.1,0.01", *small[:-1], "epochs=1,3")
+    after = written(tmp_path)
+    assert {path: after[path] for path in before} == before
+    assert sorted(path.name for path in after) == (
+        ["epoch-00001.safetensors"] * 2 + ["epoch-00003.safetensors"] * 2
+    )
+    assert "after epoch 1" in done.stdout or "epoch 1" in done.stdout
+
+
+def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
+    """lr=1e-1,0.1,.1 is trained once, and it is said that cells were merged."""
+    done = lenet_sweep("-m", "lr=1e-1,0.1,.1", *small)
+    assert len(table(tmp_path)) == 1
+    assert "2 equal cells were merged" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("lr=abc", "lr=abc: must be a number above 0"),
+        ("-m lr=0.1,abc", "lr=abc: must be a number above 0"),
+        ("batch=0", "batch=0: must be a whole number from 1"),
+        ("-m batch=32,0", "batch=0: must be a whole number from 1"),
+        ("epochs=-1", "epochs=-1: must be a whole number from 1"),
+        ("lr=nan", "lr=nan: must be a number above 0"),
+        ("-m lr=nan,0.1", "lr=nan: must be a number above 0"),
+        ("optimizer=sgdd", "optimizer=sgdd: must be one of adam, sgd; did you mean optimizer=sgd?"),
+        ("-m optimizer=sgdd,adam", "optimizer=sgdd: must be one of adam, sgd"),
+        ("device=tpu", "device=tpu: must be one of auto, cuda, mps, cpu"),
+        ("nonsense=1", "nonsense=1: there is no key nonsense"),
+        ("-m nonsense=1,2", "nonsense=1: there is no key nonsense"),
+        ("+nonsense=1", "nonsense=1: there is no key nonsense"),
+        ("optimizer.momentun=0.9", "did you mean optimizer.momentum?"),
+        ("~lr", "~lr: a key cannot be removed, only changed"),
+        ("lr=0.1 lr=0.2", "lr=0.2: lr is given twice"),
+        ("recipe=ce_sgd loss=nll", "recipe and loss are given together"),
+        ("lr=[1", "lr=[1: cannot be read as key=value"),
+        ("lr", "lr: cannot be read as key=value"),
+        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("-m workers=1,2", "workers has several values"),
+        ("grid/lr=report", "needs the flag -m"),
+        ("lr=0.1,0.2", "need the flag -m"),
+        ("dataset=folder dataset.root=/nowhere", "/nowhere"),
+        ("person=${oc.env:HOME}", "is not filled in here"),
+        ("-m person=${oc.env:HOME} lr=0.1,0.2", "is not filled in here"),
+        ("-m hydra/launcher=nonsense", "hydra/launcher=nonsense: must be one of"),
+        ("out=/dev/null", "out: cannot create the folder /dev/null"),
+        ("-m out=/dev/null lr=0.1,0.2", "out: cannot create the folder /dev/null"),
+        ("-m out=/dev/null hydra/launcher=basic", "out: cannot create the folder /dev/null"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(lenet_sweep, tmp_path, arguments, said) -> None:
+    """A mistyped command ends with status 2 and one line that names the key and the fix."""
+    done = lenet_sweep(*arguments.split(), status=2)
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_path) -> None:
+    """A cell that raises and one whose process is killed are rows; a rerun tries only those."""
+    env = {"PYTHONPATH": str(FAULTS)}
+    arguments = ("-m", "lr=0.1,0.03,0.04,0.01", *small)
+    done = lenet_sweep(*arguments, status=1, env=env)
+    frame = table(tmp_path).set_index("lr")
+    assert list(frame.loc[[0.1, 0.01], "status"]) == ["ok", "ok"]
+    assert frame.loc[0.03, "status"] == "failed"
+    assert frame.loc[0.03, "error"] == "RuntimeError: made to raise"
+    assert frame.loc[0.04, "status"] == "killed"
+    assert "SIGKILL" in frame.loc[0.04, "error"]
+    assert list(frame["rank"][-2:]) == [3, 3]
+    assert "RuntimeError: made to raise" in done.stdout
+    before = written(tmp_path)
+    lenet_sweep(*arguments)
+    assert set(table(tmp_path)["status"]) == {"ok"}
+    after = written(tmp_path)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_diverged_cell_is_a_row_and_known_for_good(lenet_sweep, small, tmp_path) -> None:
+    """A run whose loss is no number is ranked last, and is not trained again for nothing."""
+    lenet_sweep("-m", "lr=0.1,1e30", *small, status=1)
+    frame = table(tmp_path)
+    assert list(frame["status"]) == ["ok", "diverged"]
+    (run,) = {p.parent for p in (tmp_path / "outputs" / "runs").rglob("failure.json")}
+    at = (run / "failure.json").stat().st_mtime_ns
+    lenet_sweep("-m", "lr=0.1,1e30", *small, status=1)
+    assert (run / "failure.json").stat().st_mtime_ns == at
+
+
+def test_the_stock_launchers_end_in_the_same_table(lenet_sweep, small, tmp_path) -> None:
+    """Hydra's basic and joblib launchers, and any number of workers, give the same numbers."""
+    frames = []
+    for extra in (["workers=1"], ["workers=2"], ["hydra/launcher=basic"],
+                  ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]):  # fmt: skip
+        out = f"out={len(frames)}"
+        lenet_sweep("-m", "lr=0.1,0.01", "seed=0,1", *small, *extra, out, "name=it")
+        frames.append(pd.read_csv(tmp_path / out[4:] / "sweeps" / "it" / "results.csv"))
+        assert (tmp_path / out[4:] / "sweeps" / "it" / "results.md").exists()
+    for frame in frames:
+        assert len(frame) == 4
+        pd.testing.assert_frame_equal(frame[DETERMINISTIC], frames[0][DETERMINISTIC])
+
+
+def test_two_recipes_are_two_tables(lenet_sweep, small) -> None:
+    """The report's comparison prints a table for each recipe."""
+    done = lenet_sweep("-m", "recipe=ce_sgd,nll_adam", *small, "figures=none")
+    assert "cross_entropy + sgd" in done.stdout
+    assert "nll + adam" in done.stdout
+
+
+def test_named_lists_are_grids(lenet_sweep) -> None:
+    """grid/lr=report sweeps the report's learning rates, and the command line wins over it."""
+    done = lenet_sweep("-m", "grid/lr=report", "grid/batch=report", "dry_run=true")
+    assert "20 cells" in done.stdout
+    done = lenet_sweep("-m", "grid/lr=report", "lr=0.5", "dry_run=true")
+    assert "1 cells" in done.stdout
+
+
+def test_a_dry_run_trains_and_writes_nothing(lenet_sweep, tmp_path) -> None:
+    """dry_run=true says what would be trained."""
+    done = lenet_sweep("-m", "lr=0.1,0.01,.1", "epochs=100,200", "dry_run=true")
+    assert "4 cells (2 equal ones merged), 0 of them in the store" in done.stdout
+    assert "2 runs to train, 400 epochs at most" in done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_single_cell_prints_what_the_reports_script_prints(lenet_sweep, small, tmp_path) -> None:
+    """Without -m the output has the report's form, also when the cell is in the store already."""
+    done = lenet_sweep(*small, "batch=4")
+    script, mark, rest = done.stdout.partition("Written to ")
+    assert mark
+    assert re.fullmatch(
+        r"(loss: \d+\.\d{6} \[ *\d+/  600\]\n){2}"
+        r"\* Calculation time on training set\n: \d+\.\d{3} sec\n"
+        r"\* Accuracy on test dataset\n: \d+\.\d{2}%\n",
+        script,
+    ), script
+    assert "[    4/  600]" in script
+    assert "[  404/  600]" in script
+    assert "results.csv" in rest
+    assert lenet_sweep(*small, "batch=4").stdout == done.stdout
+
+
+def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, lenet_sweep) -> None:
+    """An interrupted sweep leaves its table; the command it prints gives the undisturbed one."""
+    arguments = ["-m", "seed=0,1,2", *small[:-1], "epochs=30", "name=cut", "figures=none"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lenet_sweep", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        for line in process.stdout:
+            if "[1/3]" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "To go on:" in rest
+    assert f"-m lenet_sweep {' '.join(arguments)}" in rest
+    cut = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
+    assert 1 <= len(cut) < 3
+    lenet_sweep(*arguments)
+    resumed = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
+    lenet_sweep(*arguments, "out=undisturbed")
+    expected = pd.read_csv(tmp_path / "undisturbed/sweeps/cut/results.csv")
+    pd.testing.assert_frame_equal(resumed[DETERMINISTIC], expected[DETERMINISTIC])
+
+
+def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
+    """--help names every key and group with its meaning, without importing torch."""
+    (tmp_path / "torch.py").write_text("raise ImportError('not for --help')")
+    (tmp_path / "pandas.py").write_text("raise ImportError('not for --help')")
+    text = lenet_sweep("--help", env={"PYTHONPATH": str(tmp_path)}).stdout
+    for key in (
+        "lr", "batch", "epochs", "activation", "seed", "shuffle", "device", "engine", "workers",
+        "person", "reuse", "dry_run", "figures", "out", "name", "loss", "optimizer", "recipe",
+        "dataset", "dataset.root", "dataset.limit", "grid/lr", "optimizer.momentum",
+        "optimizer.betas",
+    ):  # fmt: skip
+        assert re.search(rf"(^|\s){re.escape(key)}\b", text, re.MULTILINE), key
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_wheel_is_whole(tmp_path, small) -> None:
+    """An installed wheel, not the checkout, runs a sweep from any folder."""
+    project = Path(__file__).parent.parent
+    built = tmp_path / "wheel"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, project],
+        check=True, cwd=tmp_path,
+    )  # fmt: skip
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {
+        "lenet_sweep/py.typed",
+        "lenet_sweep/conf/config.yaml",
+        "lenet_sweep/conf/grid/lr/report.yaml",
+        "hydra_plugins/lenet_sweep/__init__.py",
+    } <= set(names)
+    assert "hydra_plugins/__init__.py" not in names  # it is shared with other plugins
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    subprocess.run(
+        [sys.executable, "-c",
+         "import lenet_sweep, sys; assert lenet_sweep.__file__.startswith(sys.argv[1]); "
+         "from lenet_sweep.__main__ import main; sys.argv[1:] = sys.argv[2:]; main()",
+         str(site), "-m", "lr=0.1,0.01", *small],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, check=True,
+    )  # fmt: skip
+    assert len(table(tmp_path)) == 2

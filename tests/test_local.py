@@ -1,0 +1,167 @@
+"""Local workers: what one of them suffers stays its own, and their number changes no result."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from lenet_sweep.cells import Run, plan
+from lenet_sweep.config import all_settings, grid
+from lenet_sweep.events import ENDS, EpochEnded, Failed, Finished, Started, Stopped
+from lenet_sweep.executors import Setup, inline, local
+from lenet_sweep.store import Store
+
+FAULTS = Path(__file__).parent / "faults"
+
+
+@pytest.fixture
+def sweep_of(tmp_path: Path, small_folder):
+    """Runs of a grid on small data, and the setup to execute them with."""
+
+    def make(workers: int = 2, out: str = "out", **axes):
+        settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
+        cells, options = all_settings(grid(settings | {"epochs": 1} | axes))
+        setup = Setup(
+            out=tmp_path / out,
+            data_root=options.data_root,
+            workers=workers,
+            gpus=(),
+            fresh=False,
+            environment={"person": "Ada"},
+            stop=threading.Event(),
+        )
+        return plan(cells, lambda _: False).runs, setup
+
+    return make
+
+
+def ends(events) -> dict[str, object]:
+    return {event.run_id: event for event in events if isinstance(event, ENDS)}
+
+
+def costs(runs: tuple[Run, ...], out: Path) -> list[float]:
+    folders = [(Store(out).run(run.id), run.cell.epochs) for run in runs]
+    return [f.read(f.readout(epochs)).history[-1].cost for f, epochs in folders]
+
+
+def test_every_run_ends_once(sweep_of) -> None:
+    """Each run of a grid is trained to its end, whatever the number of workers."""
+    runs, setup = sweep_of(lr=[0.1, 0.01, 0.001], workers=2)
+    ended = ends(local.execute(runs, setup))
+    assert {type(e) for e in ended.values()} == {Finished}
+    assert set(ended) == {run.id for run in runs}
+
+
+def test_results_do_not_depend_on_the_executor(sweep_of) -> None:
+    """One worker, two workers and none at all give the same numbers."""
+    found = []
+    for out, execute, workers in (
+        ("one", local.execute, 1),
+        ("two", local.execute, 2),
+        ("inline", inline.execute, 1),
+    ):
+        runs, setup = sweep_of(lr=[0.1, 0.02], epochs=2, out=out, workers=workers)
+        list(execute(runs, setup))
+        found.append(costs(runs, setup.out))
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0])) == 2  # and they are not just all alike
+
+
+def test_runs_begin_in_the_order_given(sweep_of) -> None:
+    """The plan's order, longest first, is the order in which runs are begun."""
+    runs, setup = sweep_of(seed=[3, 1, 2], workers=1)
+    begun = [e.run_id for e in local.execute(runs, setup) if isinstance(e, Started)]
+    assert begun == [run.id for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("lr", "status", "reason"),
+    [
+        (0.03, "failed", "RuntimeError: made to raise"),
+        (0.04, "killed", "the process was ended by SIGKILL (out of memory?)"),
+        (0.05, "killed", "the process was ended by SIGABRT"),
+        (0.06, "failed", "SystemExit: 3"),
+        (0.07, "failed", "the process ended with status 7"),
+    ],
+)
+def test_a_run_that_dies_leaves_the_others_alone(
+    sweep_of, monkeypatch, lr: float, status: str, reason: str
+) -> None:
+    """A raised error, an exit, an abort and a kill each cost one run, with the reason kept."""
+    monkeypatch.setenv("PYTHONPATH", str(FAULTS))
+    runs, setup = sweep_of(lr=[lr, 0.1, 0.01], workers=1)
+    ended = ends(local.execute(runs, setup))
+    failed = {runs_id: e for runs_id, e in ended.items() if isinstance(e, Failed)}
+    (victim,) = (run for run in runs if run.cell.lr == lr)
+    assert set(failed) == {victim.id}
+    assert (failed[victim.id].failure.status, failed[victim.id].failure.reason) == (status, reason)
+    assert len(ended) == 3
+    assert Store(setup.out).run(victim.id).failure() == failed[victim.id].failure
+
+
+def test_an_abort_leaves_the_traceback_of_its_place(sweep_of, monkeypatch) -> None:
+    """Whoever looks at a crash sees the Python line it happened in."""
+    monkeypatch.setenv("PYTHONPATH", str(FAULTS))
+    runs, setup = sweep_of(lr=0.05)
+    (event,) = ends(local.execute(runs, setup)).values()
+    assert "sitecustomize.py" in event.failure.traceback
+
+
+def test_a_worker_killed_in_training_keeps_its_read_outs(sweep_of) -> None:
+    """What a run had read out before its process was killed is in the store."""
+    runs, setup = sweep_of(epochs=[1, 500], workers=1)
+    killed = False
+    ended = None
+    for event in local.execute(runs, setup):
+        if isinstance(event, EpochEnded) and event.result.epoch == 2 and not killed:
+            killed = True
+            os.kill(_only_child(), signal.SIGKILL)
+        ended = event
+    assert isinstance(ended, Failed)
+    assert ended.failure.status == "killed"
+    assert ended.failure.epoch >= 3
+    assert Store(setup.out).run(runs[0].id).has(1)
+
+
+def test_stopping_checkpoints_all_runs(sweep_of) -> None:
+    """Asked to stop, workers keep their last finished epoch, and nothing else is begun."""
+    runs, setup = sweep_of(epochs=500, seed=[0, 1, 2], workers=2)
+    seen = []
+    for event in local.execute(runs, setup):
+        seen.append(event)
+        trained = {e.run_id for e in seen if isinstance(e, EpochEnded)}
+        if len(trained) == 2:
+            setup.stop.set()
+    stopped = [e for e in seen if isinstance(e, Stopped)]
+    assert len(stopped) == 2
+    for event in stopped:
+        folder = Store(setup.out).run(event.run_id)
+        epochs = [
+            e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == event.run_id
+        ]
+        assert folder.read(folder.checkpoint).epoch == max(epochs)
+    assert not (Store(setup.out).run(runs[2].id).path).exists()
+
+
+def test_no_worker_outlives_its_sweep(sweep_of) -> None:
+    """When the sweep is over, or abandoned in the middle, its processes are gone."""
+    runs, setup = sweep_of(epochs=500, workers=2, seed=[0, 1])
+    events = local.execute(runs, setup)
+    next(events)
+    children = _children()
+    assert len(children) == 2
+    events.close()
+    assert _children() == []
+
+
+def _children() -> list[int]:
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    states = {int(pid): Path(f"/proc/{pid}/stat").read_text().split()[2] for pid in listed}
+    return [pid for pid, state in states.items() if state != "Z"]
+
+
+def _only_child() -> int:
+    (pid,) = _children()
+    return pid

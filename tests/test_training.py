@@ -1,0 +1,286 @@
+"""One run against the store: read-outs, checkpoints, resume, and every way to fail."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lenet_sweep import engines, training
+from lenet_sweep.cells import Run
+from lenet_sweep.config import all_settings, grid
+from lenet_sweep.events import (
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    ReadOut,
+    Started,
+    Stopped,
+    Waiting,
+    decode,
+    encode,
+)
+from lenet_sweep.store import Epoch, Failure, RunFolder, Store
+
+
+@pytest.fixture
+def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], RunFolder]]:
+    """Begin a run on small data in the test's own store: its events, and its folder."""
+
+    def begin(*epochs: int, stop=lambda: False, fresh: bool = False, out: str = "", **axes):
+        settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
+        (cell,), options = all_settings(grid(settings | {"epochs": max(epochs)} | axes))
+        folder = Store(tmp_path / out).run(cell.run_id)
+        events = training.train(
+            Run(cell, tuple(sorted(epochs))),
+            folder,
+            options.data_root,
+            fresh=fresh,
+            stop=stop,
+            environment={"person": "Ada"},
+        )
+        return events, folder
+
+    return begin
+
+
+def stop_after(epochs: int, events: Iterator[Event], asked: list[bool]) -> list[Event]:
+    """Take events until so many epochs have ended, then ask to stop."""
+    seen = []
+    for event in events:
+        seen.append(event)
+        if sum(isinstance(e, EpochEnded) for e in seen) == epochs:
+            asked.append(True)
+    return seen
+
+
+def same_state(one: RunFolder, other: RunFolder, epoch: int) -> None:
+    a, b = one.read(one.readout(epoch)), other.read(other.readout(epoch))
+    assert a.state.keys() == b.state.keys()
+    for name, value in a.state.items():
+        np.testing.assert_array_equal(value, b.state[name])
+    np.testing.assert_array_equal(a.predictions, b.predictions)
+    np.testing.assert_array_equal(a.trace, b.trace)
+    assert [(e.epoch, e.cost, e.accuracy) for e in a.history] == [
+        (e.epoch, e.cost, e.accuracy) for e in b.history
+    ]
+
+
+def test_read_outs_at_several_epochs_are_one_training(start) -> None:
+    """Cells that differ only in epochs cost one run, each with its own read-out."""
+    events, folder = start(1, 3)
+    seen = list(events)
+    assert [e.epoch for e in seen if isinstance(e, ReadOut)] == [1, 3]
+    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1, 2, 3]
+    assert isinstance(seen[-1], Finished)
+    assert folder.read(folder.readout(1)).epoch == 1
+    assert len(folder.read(folder.readout(3)).history) == 3
+    assert not folder.checkpoint.exists()
+
+
+def test_losses_are_reported_as_in_the_report(start) -> None:
+    """A loss after the first batch and after every hundredth one that follows."""
+    events, _ = start(1, batch=2)
+    assert [e.seen for e in events if isinstance(e, Progress)] == [2, 202, 402]
+
+
+def test_cost_is_the_mean_over_images(start) -> None:
+    """A ragged last batch counts by its images, not as a whole batch."""
+    events, folder = start(1, batch=399, lr=1e-9)
+    *_, result = (e.result for e in events if isinstance(e, EpochEnded))
+    trace = folder.read(folder.readout(1)).trace
+    assert trace.shape == (1, 2)
+    # With weights that all but stand still, the mean cost of 600 images is that of one batch.
+    whole, _ = start(1, batch=600, lr=1e-9)
+    *_, expected = (e.result for e in whole if isinstance(e, EpochEnded))
+    assert result.cost == pytest.approx(expected.cost, rel=1e-6)
+
+
+def test_longer_training_goes_on_from_the_read_out(start) -> None:
+    """100 epochs extended to 200 trains 100, and ends as 200 in one go do."""
+    list(start(1)[0])
+    events, folder = start(1, 3)
+    seen = list(events)
+    assert seen[0] == ReadOut(seen[0].run_id, 1)
+    assert [e.epoch for e in seen if isinstance(e, Started)] == [1]
+    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [2, 3]
+    uncut, other = start(3, out="other")
+    list(uncut)
+    same_state(folder, other, 3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_stopped_run_goes_on_bit_for_bit(start, optimizer, shuffle, cut) -> None:
+    """A run that was stopped after any epoch ends with the weights of one that was not."""
+    axes = {"optimizer": optimizer, "shuffle": shuffle, "batch": 100}
+    asked: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(asked), **axes)
+    seen = stop_after(cut, events, asked)
+    assert isinstance(seen[-1], Stopped)
+    assert folder.read(folder.checkpoint).epoch == cut
+    events, _ = start(4, **axes)
+    seen = list(events)
+    assert [e.epoch for e in seen if isinstance(e, Started)] == [cut]
+    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == list(range(cut + 1, 5))
+    uncut, other = start(4, out="other", **axes)
+    list(uncut)
+    same_state(folder, other, 4)
+
+
+def test_stopping_in_the_first_epoch_leaves_nothing_to_mistake(start) -> None:
+    """A run stopped before its first epoch ended starts anew."""
+    events, folder = start(1, stop=lambda: True)
+    assert isinstance(list(events)[-1], Stopped)
+    assert folder.latest(until=9) is None
+
+
+def test_checkpoints_are_written_in_long_runs(start, monkeypatch) -> None:
+    """Between read-outs a power cut costs at most the time between checkpoints."""
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    events, folder = start(3)
+    for event in events:
+        if isinstance(event, EpochEnded) and event.result.epoch == 3:
+            assert folder.read(folder.checkpoint).epoch == 2
+    assert not folder.checkpoint.exists()
+
+
+def test_training_anew_forgets_what_was_there(start) -> None:
+    """reuse=false trains from the first epoch on."""
+    list(start(2)[0])
+    events, _ = start(1, fresh=True)
+    seen = list(events)
+    assert [e.epoch for e in seen if isinstance(e, Started)] == [0]
+    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1]
+
+
+def test_a_diverging_run_says_where(start) -> None:
+    """A loss that is no number ends the run as diverged, with the batch and the epoch."""
+    events, folder = start(2, lr=1e30)
+    *_, last = events
+    assert isinstance(last, Failed)
+    assert last.failure.status == "diverged"
+    assert "in batch" in last.failure.reason
+    assert "of epoch 1" in last.failure.reason
+    assert folder.failure() == last.failure
+
+
+def test_what_was_read_out_before_a_failure_is_kept(start, monkeypatch) -> None:
+    """A run that fails in its third epoch still has its read-out of the first one."""
+    build = engines.build
+
+    def breaking(cell, images):
+        engine = build(cell, images)
+        calls = []
+        train = engine.train
+
+        def failing(order):
+            calls.append(len(order))
+            if sum(calls) > 1200:
+                raise RuntimeError("out of luck")
+            return train(order)
+
+        engine.train = failing
+        return engine
+
+    monkeypatch.setattr(engines, "build", breaking)
+    events, folder = start(1, 4)
+    seen = list(events)
+    assert isinstance(seen[-1], Failed)
+    assert seen[-1].failure.status == "failed"
+    assert seen[-1].failure.epoch == 3
+    assert seen[-1].failure.reason == "RuntimeError: out of luck"
+    assert 'raise RuntimeError("out of luck")' in seen[-1].failure.traceback
+    assert folder.has(1)
+    monkeypatch.setattr(engines, "build", build)
+    seen = list(start(1, 4)[0])
+    assert isinstance(seen[-1], Finished)
+    assert folder.failure() is None
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), ValueError("\x1b[31m")])
+def test_whatever_is_raised_is_a_failure(start, monkeypatch, error) -> None:
+    """A run cannot end without saying so, whichever way it ends."""
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engines, "build", broken)
+    *_, last = start(1)[0]
+    assert isinstance(last, Failed)
+    assert last.failure.reason.startswith(type(error).__name__)
+
+
+def test_images_that_were_damaged_are_not_trained_on(start, small_folder, tmp_path) -> None:
+    """A flipped bit in the data is a failure of the run and not a slightly wrong accuracy."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in small_folder().iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    events, _ = start(1, **{"dataset.root": str(copy)})
+    images = copy / "train-images-idx3-ubyte"
+    content = bytearray(images.read_bytes())
+    content[1000] ^= 1
+    images.write_bytes(content)
+    *_, last = events
+    assert isinstance(last, Failed)
+    assert last.failure.reason.startswith("DataError")
+
+
+def test_a_run_waits_for_the_process_that_trains_it(start) -> None:
+    """Two sweeps that need the same run train it once: the second takes the first's result."""
+    first, folder = start(1)
+    next(first)  # holds the run from here on
+    second, _ = start(1)
+    assert isinstance(next(second), Waiting)
+    list(first)
+    seen = [e for e in second if not isinstance(e, Waiting)]
+    assert [type(e) for e in seen] == [ReadOut, Finished]
+    assert folder.has(1)
+
+
+def test_waiting_ends_when_asked_to_stop(start) -> None:
+    """Ctrl-C also ends a sweep that waits for another one."""
+    first, _ = start(1)
+    next(first)
+    second, _ = start(1, stop=lambda: True)
+    assert isinstance(list(second)[-1], Stopped)
+    first.close()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Waiting("a"),
+        Started("a", 3),
+        Progress("a", 1, 64, 60000, 2.31),
+        EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4)),
+        ReadOut("a", 1),
+        Finished("a"),
+        Failed("a", Failure("failed", 2, "why\n\x00", "trace")),
+        Stopped("a"),
+    ],
+)
+def test_events_pass_through_a_pipe_unchanged(event: Event) -> None:
+    """What a worker says arrives as it was said, one line each."""
+    assert decode(encode(event)) == event
+    assert "\n" not in encode(event)
+
+
+def test_a_run_describes_itself(start) -> None:
+    """The folder of a run tells its settings and who trained it with what."""
+    events, folder = start(1, seed=3)
+    list(events)
+    text = (folder.path / "run.json").read_text()
+    assert '"seed": 3' in text
+    assert '"person": "Ada"' in text
+
+
+def test_other_settings_are_another_run(start) -> None:
+    """A store never mixes the runs of two seeds."""
+    _, one = start(1, seed=0)
+    _, other = start(1, seed=1)
+    assert one.path != other.path
