@@ -1,0 +1,431 @@
+"""
+Figures of training histories and of test images, drawn from plain arrays.
+
+Every function returns a Figure for `save` to write. No window is opened, pyplot is not used and
+`matplotlib.rcParams` are as before afterwards; they are global while a figure is made or saved,
+so keep figures to one thread.
+"""
+
+import io
+import math
+import os
+import secrets
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+Series = NDArray[np.float64]
+Images = NDArray[np.uint8]  # (N, 28, 28), 0 is background
+Digits = NDArray[np.integer[Any]]  # (N,)
+
+DPI: Final = 150
+QUIET: Final = "#666666"
+FAINT: Final = "#BDBDBD"
+# Okabe and Ito's colours, apart for colour-blind readers too; their yellow is lost on white.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS: Final = "osD^vPX"  # a second difference, for prints without colour
+STYLE: Final[dict[str, Any]] = {
+    "axes.edgecolor": QUIET,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.dpi": DPI,
+    "figure.titlesize": 12.5,
+    "figure.titleweight": "bold",
+    "font.size": 9.5,
+    "grid.color": "#E4E4E4",
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "text.hinting": "none",  # a quarter faster, and no different at this resolution
+    "text.parse_math": False,  # a label such as "$HOME_a" is shown as typed
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+}
+_FULL: Final = 100.005  # percent: half an image in 10,000 more, for 100 % has no logarithm
+_TOO_LARGE: Final = 1e38  # a cost that float32 hardly holds; far beyond, matplotlib overflows
+_MARGIN: Final = 0.08  # inches
+
+
+def styled() -> AbstractContextManager[None]:
+    """
+    The look of all figures, for a `with`: matplotlib's own defaults and `STYLE`, whatever the
+    user's matplotlibrc says, so that the same input draws the same picture everywhere.
+    """
+    return matplotlib.style.context(STYLE, after_reset=True)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """
+    One cell's training history; `ValueError` if it has no epoch or its lengths differ.
+
+    A cost that is no finite number (of float32) means a diverged run: it is drawn up to there.
+    """
+
+    label: str  # e.g. "lr 0.1, batch 64"; shown as typed
+    epochs: Sequence[int]  # 1..E
+    cost: Sequence[float]  # mean of each epoch on the training set
+    accuracy: Sequence[float]  # on the test set after each epoch, percent
+    trace: Sequence[tuple[float, float]] = ()  # (position in epochs, loss of one batch)
+
+    def __post_init__(self) -> None:
+        lengths = [len(self.epochs), len(self.cost), len(self.accuracy)]
+        if not lengths[0] or len(set(lengths)) > 1:
+            raise ValueError(f"{self.label}: {lengths} epochs, costs, accuracies; want E, E, E > 0")
+
+    @property
+    def diverged_in(self) -> int | None:
+        """The first epoch whose cost is no finite number, if there is one."""
+        pairs = zip(self.epochs, self.cost, strict=True)
+        return next((epoch for epoch, cost in pairs if not abs(cost) < _TOO_LARGE), None)
+
+
+def cost_figure(curve: Curve) -> Figure:
+    """One cell: the mean cost of each epoch, and faint behind it the losses of single batches."""
+    epochs, costs, _ = _drawn_part(curve)
+    trace = _finite(np.reshape(curve.trace, (-1, 2)).T)
+    few = len(epochs) <= 1  # then the batches are all there is to see of a trend
+    outcome = f"Cost {curve.cost[-1]:.3g} and test accuracy"
+    if curve.diverged_in is not None:
+        outcome = f"Diverged in epoch {curve.diverged_in}; test accuracy"
+    outcome += f" {_percent(curve.accuracy[-1])} after epoch {curve.epochs[-1]}"
+    with styled():
+        figure, (axes,) = _charts(7.2, 1, curve.label, outcome, legend_rows=1)
+        _epoch_axis(axes, [curve])
+        hidden = _cost_axis(axes, costs, trace[1])
+        if trace.size:
+            look: dict[str, Any] = {"alpha": 0.45, "lw": 0, "ms": 2.5}
+            if few:
+                look = {"alpha": 0.9, "lw": 1, "ms": 3.5}
+            name = "loss of single batches" + f" ({hidden} below this axis)" * bool(hidden)
+            axes.plot(*trace, "o-", color=COLOURS[5], label=name, mew=0, zorder=1.5, **look)
+        if len(epochs):
+            size = 5 if len(epochs) <= 30 else 3
+            axes.plot(epochs, costs, "o-", color=COLOURS[0], label="mean of the epoch", ms=size)
+        if curve.diverged_in is not None:
+            points = np.array([epochs, costs]) if len(epochs) else trace
+            _mark_diverged(axes, points, (curve.epochs[0], 1), COLOURS[1], "diverged")
+        if axes.get_legend_handles_labels()[0]:  # an empty legend is a warning
+            figure.legend(loc="lower left", ncols=2)
+    return figure
+
+
+def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
+    """
+    All cells: cost over epochs, beside it test accuracy over epochs, and a ranked legend below.
+    Where every cell has a single epoch, its dots stand side by side in order of rank instead.
+
+    Up to seven cells are all coloured; of more, the `highlight` (at most seven) most accurate
+    after their last epoch are, and the rest is grey. `ValueError` without curves.
+    """
+    if not curves:
+        raise ValueError("no curves to draw")
+    ranked = sorted(curves, key=_rank)  # stable: equals stay in the order given
+    parts = [_drawn_part(curve) for curve in ranked]
+    coloured = len(curves) if len(curves) <= len(COLOURS) else min(highlight, len(COLOURS))
+    single = max(len(curve.epochs) for curve in curves) == 1
+    diverged = any(curve.diverged_in is not None for curve in curves)
+    entries = [f"{_verdict(curve)} \N{MIDDLE DOT} {curve.label}" for curve in ranked[:coloured]]
+    entries += [f"{len(ranked) - coloured} other settings"] * (coloured < len(ranked))
+    entries += ["diverged here"] * diverged
+    title = f"Cost and test accuracy {'after one epoch' if single else 'over epochs'}"
+    title += f": {len(curves)} setting{'s' * (len(curves) > 1)}"
+    note = "Cost: mean of each epoch. Below: test accuracy after the last epoch, best first"
+    with styled():
+        wide, key = 11.5, 0.75  # inches: the figure; an entry's line and the space around it
+        entries = [_wrapped(entry, wide - 2 * key, size=9) for entry in entries]
+        widest = max(_width(line, size=9) for entry in entries for line in entry.split("\n"))
+        columns = min(3, len(entries), int(wide / (widest + key)) or 1)
+        rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
+        figure, both = _charts(wide, 2, title, note, legend_rows=rows)
+        _cost_axis(both[0], np.concatenate([costs for _, costs, _ in parts]), np.empty(0))
+        _accuracy_axis(both[1], np.concatenate([accuracy for *_, accuracy in parts]))
+        handles: list[Line2D] = []
+        for place, (curve, (epochs, *values)) in enumerate(zip(ranked, parts, strict=True)):
+            top = place < coloured
+            look: dict[str, Any] = {"color": FAINT, "lw": 0.9, "marker": "." if single else None}
+            if top:
+                look = {"color": COLOURS[place], "marker": MARKERS[place], "ms": 5}
+                # Markers of different curves stand at different epochs where there is room.
+                start = place % 3 if len(epochs) > 30 else 0
+                look |= {"markevery": (start, len(epochs) // 12 + 1), "zorder": 3 - place / 10}
+            first = place + 1 if single else curve.epochs[0]
+            for axes, series, edge in zip(both, values, (1, 0), strict=True):
+                points = _finite(
+                    np.array([np.full_like(epochs, first) if single else epochs, series])
+                )
+                line = axes.plot(*points, **look)
+                if curve.diverged_in is not None:
+                    _mark_diverged(axes, points, (first, edge), COLOURS[place] if top else QUIET)
+            handles += line if place <= coloured else []  # the first grey one stands for all
+        for axes in both:
+            _epoch_axis(axes, curves)
+            if single:
+                axes.set(xlabel="Rank by test accuracy", xlim=(0.4, len(curves) + 0.6))
+        handles += [Line2D([], [], color=QUIET, marker="x", lw=0, ms=8)] * diverged
+        figure.legend(handles, entries, loc="lower left", ncols=columns)
+    return figure
+
+
+def correct_samples_figure(
+    images: Images, labels: Digits, predictions: Digits, *, seed: int = 0, count: int = 10
+) -> Figure:
+    """
+    `count` correctly classified test images, drawn at random by `seed`, in rows of five; all of
+    them if there are fewer, and a sentence if there are none.
+
+    `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
+    `ValueError` if they are anything else, or if `count` is less than 1.
+    """
+    _check(images, labels, predictions, count)
+    right = np.flatnonzero(labels == predictions)
+    shown = np.random.default_rng(seed).choice(right, min(count, len(right)), replace=False)
+    shown = shown[np.lexsort((shown, labels[shown]))]
+    title = f"{len(shown)} of {len(right):,} correctly classified test images"
+    note = f"Drawn at random, seed {seed}. Below each: digit, # place in the test set (from 0)"
+    if not len(shown):
+        title, note = "No test image was classified correctly", f"All {len(labels):,} were wrong."
+    captions = [f"{labels[at]} \N{CHECK MARK}" for at in shown]
+    return _tiled(images[shown], captions, shown, (title, note), COLOURS[2], columns=5, scale=6)
+
+
+def misclassified_figures(
+    images: Images, labels: Digits, predictions: Digits, *, per_page: int = 100
+) -> Iterator[Figure]:
+    """
+    Every misclassified test image, in pages of `per_page` made one at a time as they are asked
+    for; no page if there is none. Ordered by true digit, then predicted digit, then place.
+
+    `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
+    `ValueError`, at once, if they are anything else, or if `per_page` is less than 1.
+    """
+    _check(images, labels, predictions, per_page)
+    wrong = np.flatnonzero(labels != predictions)
+    wrong = wrong[np.lexsort((wrong, predictions[wrong], labels[wrong]))]
+    pages = math.ceil(len(wrong) / per_page)
+    arrow = "\N{RIGHTWARDS ARROW}"
+    note = f"Below each: true digit {arrow} predicted digit, # place in the test set (from 0)"
+
+    def page(number: int) -> Figure:
+        shown = wrong[number * per_page : (number + 1) * per_page]
+        captions = [f"{labels[at]} {arrow} {predictions[at]}" for at in shown]
+        title = f"{len(wrong):,} misclassified test image{'s' * (len(wrong) > 1)}"
+        title += f" of {len(labels):,}, page {number + 1} of {pages}"
+        return _tiled(
+            images[shown], captions, shown, (title, note), COLOURS[1], columns=10, scale=3
+        )
+
+    return map(page, range(pages))
+
+
+def save(figure: Figure, path: Path, dpi: float = DPI) -> Path:
+    """
+    Write `figure` as the PNG `path`, whole or not at all, and clear it: it cannot be used again.
+
+    The same figure gives the same bytes. `ValueError` if `path` does not end in .png, `OSError` if
+    its folder is missing or cannot be written; what stood at `path` then still stands.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path.name}: figures are written as .png")
+    drawn = io.BytesIO()
+    quick: dict[str, Any] = {"compress_level": 3}  # half the time of 6, a quarter larger
+    try:
+        with styled():  # ticks are made while drawing
+            figure.savefig(
+                drawn, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=quick
+            )
+    finally:
+        figure.clear()
+    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with beside.open("xb") as file:  # unlike tempfile's, readable to whom the umask allows
+            file.write(drawn.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def _finite(points: Series) -> Series:
+    return points[:, (abs(points) < _TOO_LARGE).all(axis=0)]
+
+
+def _drawn_part(curve: Curve) -> Series:
+    table = np.array([curve.epochs, curve.cost, curve.accuracy], float)
+    return table[:, np.logical_and.accumulate(abs(table[1]) < _TOO_LARGE)]
+
+
+def _rank(curve: Curve) -> tuple[bool, float]:
+    last = curve.accuracy[-1]
+    return curve.diverged_in is not None, -last if math.isfinite(last) else math.inf
+
+
+def _percent(accuracy: float) -> str:
+    return f"{accuracy:.2f} %" if math.isfinite(accuracy) else "unknown"
+
+
+def _verdict(curve: Curve) -> str:
+    if curve.diverged_in is not None:
+        return f"diverged in epoch {curve.diverged_in}"
+    return _percent(curve.accuracy[-1])
+
+
+def _width(text: str, **font: Any) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(**font), False)
+    return float(width) / 72
+
+
+def _wrapped(text: str, inches: float, **font: Any) -> str:
+    text = " ".join(text.split())
+    fits = int(len(text) * inches / max(_width(text, **font), 0.01))
+    return textwrap.fill(text, max(fits - 2, 1), break_on_hyphens=False)
+
+
+def _titled(width: float, height: float, title: str, note: str) -> tuple[Figure, float]:
+    """A figure with `height` inches below its title and note, and the part of it they are."""
+    title = _wrapped(title, width - 2 * _MARGIN, size=12.5, weight="bold")
+    above = 0.53 + 0.22 * (title.count("\n") + 1)
+    figure = Figure((width, height + above))
+    FigureCanvasAgg(figure)
+    x, top = _MARGIN / width, height + above
+    figure.suptitle(title, x=x, y=1 - _MARGIN / top, ha="left")
+    figure.text(x, (height + 0.2) / top, note, color=QUIET)
+    return figure, height / top
+
+
+def _charts(
+    width: float, count: int, title: str, note: str, *, legend_rows: int
+) -> tuple[Figure, list[Axes]]:
+    """Axes of one size over a legend, placed by hand: matplotlib's layout engines take longer."""
+    below = 0.7 + 0.205 * legend_rows  # inches, as all here
+    height, left, gap, right = 3.4 + below, 0.85, 0.95, 0.2
+    figure, top = _titled(width, height, title, note)
+    each = (width - left - right - gap * (count - 1)) / count
+    corners = [(left + at * (each + gap)) / width for at in range(count)]
+    bottom = top * below / height
+    return figure, [figure.add_axes((x, bottom, each / width, top - bottom)) for x in corners]
+
+
+def _epoch_axis(axes: Axes, curves: Sequence[Curve]) -> None:
+    axes.set(xlabel="Epoch", xlim=(0, max(max(curve.epochs) for curve in curves) * 1.02 + 0.02))
+    whole = MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(whole)
+
+
+def _cost_axis(axes: Axes, means: Series, single: Series) -> int:
+    """Scale and limits for the cost; returns how many of the single losses are below the axis."""
+    axes.set_ylabel("Cost on the training set")
+    every = np.concatenate([means, single])
+    top, low = every.max(initial=0), (means if len(means) else every).min(initial=np.inf)
+    if low <= 0 or top <= 10 * low:
+        axes.set_ylim(min(0, every.min(initial=0) * 1.05), top * 1.08 or 1)
+        axes.yaxis.set_major_formatter("{x:g}")
+        return 0
+    # Single losses come close to 0; shown in full they would press the means into a corner.
+    bottom, top = max(low / 5, every.min(), 1e-300) / 1.3, top * 1.3
+    axes.set(ylabel="Cost on the training set (log scale)", yscale="log", ylim=(bottom, top))
+    # LogLocator overflows on the way to a diverged run's last costs.
+    first, last = math.log10(bottom), math.log10(top)
+    steps = (1, 2, 5) if last - first < 3.3 else (1,)
+    powers = range(math.floor(first), math.floor(last) + 1, math.ceil((last - first) / 8))
+    axes.yaxis.set_major_locator(FixedLocator([s * 10.0**power for power in powers for s in steps]))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    return int((single < bottom).sum())
+
+
+def _accuracy_axis(axes: Axes, accuracy: Series) -> None:
+    """By the logarithm of the error, 99.0 and 99.2 % stay apart even beside a cell at 11 %."""
+    error = _FULL - accuracy[np.isfinite(accuracy)]
+    least, most = (error.min(), error.max()) if len(error) else (1, _FULL)
+    axes.set_ylabel("Test accuracy (%), stretched towards 100")
+    stretch = (
+        lambda percent: -np.log10(np.maximum(_FULL - percent, 1e-3)),
+        lambda height: _FULL - 10.0**-height,
+    )
+    axes.set_yscale("function", functions=stretch)
+    span = most / least
+    room = max(span**0.08, 1.1)  # no closer: cells within the chance of 10,000 images look alike
+    axes.set_ylim(_FULL - min(most * room, _FULL), _FULL - least / room)
+    steps = (1, 2, 5) if span > 50 else (1, 1.5, 2, 3, 5, 7)
+    ticks = [100 - step * 10.0**power for power in range(-2, 3) for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator([*ticks, 100]) if span > 4 else MaxNLocator(6))
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _mark_diverged(
+    axes: Axes, points: Series, edge: tuple[float, float], colour: str, word: str = ""
+) -> None:
+    """A cross at the last of `points` (2, n); else at `edge`: an epoch, and a height 0..1."""
+    where = axes.transData if points.size else axes.get_xaxis_transform()
+    x, y = points[:, -1] if points.size else edge
+    axes.plot([x], [y], "x", color=colour, mew=2.2, ms=9, zorder=4, clip_on=False, transform=where)
+    if word:
+        right = x > axes.get_xlim()[1] / 2  # then there is no room after the point
+        look: dict[str, Any] = {"ha": "right" if right else "left", "va": "center"}
+        look |= {"bbox": {"alpha": 0.8, "fc": "white", "lw": 0, "pad": 1}, "weight": "bold"}
+        beside = (-9 if right else 9, 0)
+        axes.annotate(word, (x, y), beside, where, "offset points", color=colour, **look)
+
+
+def _check(images: Images, labels: Digits, predictions: Digits, count: int) -> None:
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images must be uint8 (N, 28, 28), not {images.dtype} {images.shape}")
+    for digits in (labels, predictions):
+        if digits.dtype.kind not in "iu" or digits.shape != images.shape[:1]:
+            found = f"{digits.dtype} {digits.shape}"
+            raise ValueError(
+                f"{len(images)} images need an integer label and prediction each, not {found}"
+            )
+    if count < 1:
+        raise ValueError(f"at least 1 image at a time, not {count}")
+
+
+def _tiled(
+    images: Images,
+    captions: Sequence[str],
+    places: NDArray[np.intp],
+    header: tuple[str, str],
+    colour: str,
+    *,
+    columns: int,
+    scale: int,
+) -> Figure:
+    """All images as one array in one Axes, since a hundred Axes take seconds to draw."""
+    gap, below = 12 // scale, 54 // scale  # image pixels, each `scale` pixels of the page
+    high, wide = 28 + below, 28 + 2 * gap
+    page = np.full((math.ceil(len(images) / columns) * high, columns * wide), 255, np.uint8)
+    corners = [(at // columns * high, at % columns * wide + gap) for at in range(len(images))]
+    for image, (y, x) in zip(images, corners, strict=True):
+        page[y : y + 28, x : x + 28] = 238 - image * (238 / 255)  # dark on light grey: saves ink
+    height, width = np.array(page.shape) * scale / DPI
+    with styled():
+        figure, part = _titled(width, height, *header)
+        if not len(images):
+            return figure
+        axes = figure.add_axes((0, 0, 1, part))
+        axes.set_axis_off()
+        axes.imshow(page, "gray", aspect="auto", interpolation="nearest", vmin=0, vmax=255)
+        for (y, x), caption, place in zip(corners, captions, places, strict=True):
+            at, base = x + 13.5, y + 28
+            bold: dict[str, Any] = {"color": colour, "fontsize": 10.5, "weight": "bold"}
+            axes.text(at, base + 19 / scale, caption, ha="center", **bold)
+            axes.text(at, base + 34 / scale, f"#{place}", ha="center", color=QUIET, fontsize=6.5)
+    return figure

@@ -1,0 +1,555 @@
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+from PIL import Image
+
+from lenet_sweep import figures
+from lenet_sweep.figures import (
+    Curve,
+    correct_samples_figure,
+    cost_figure,
+    misclassified_figures,
+    overlay_figure,
+    save,
+)
+
+NAN, INF = math.nan, math.inf
+WIDE = "W" * 60
+BROKEN_FORMULA = r"$\frac{lr$ batch_size_64"  # as mathtext this is a syntax error
+
+
+def decay(label="lr 0.1, batch 64", epochs=10, best=99.0, final=0.01):
+    steps = np.arange(1, epochs + 1)
+    trace = [(0.1 * k, 2.3 * math.exp(-0.3 * k)) for k in range(1, 10 * epochs)]
+    return Curve(
+        label,
+        steps.tolist(),
+        (final + 0.4 * np.exp(-steps / 2)).tolist(),
+        (best - 8 * np.exp(-steps / 2)).tolist(),
+        trace,
+    )
+
+
+def sweep(count, epochs=10):
+    # The best comes neither first nor last, so that only ranking can find it.
+    order = np.random.default_rng(1).permutation(count)
+    return [decay(f"cell {k}", epochs, 99.5 - 0.1 * k, 0.01 * 1.1**k) for k in order]
+
+
+def digits(count, wrong_every=3):
+    """Images filled with a value that tells which they are, labels, and predictions."""
+    places = np.arange(count)
+    images = np.broadcast_to((places % 256).astype(np.uint8)[:, None, None], (count, 28, 28))
+    labels = places * 7 % 10
+    return images, labels, (labels + (places % wrong_every == 0) * (1 + places % 9)) % 10
+
+
+def drawn_texts(figure, monkeypatch):
+    """The texts that reach the canvas, and where; ticks outside the axes' limits do not."""
+    seen = []
+    draw = Text.draw
+
+    def record(self, renderer, *args, **kwargs):
+        if self.get_visible() and self.get_text().strip():
+            seen.append(self)
+        return draw(self, renderer, *args, **kwargs)
+
+    with monkeypatch.context() as patch, figures.styled():
+        patch.setattr(Text, "draw", record)
+        figure.canvas.draw()
+        return [(text.get_text(), text.get_window_extent()) for text in seen]
+
+
+def words(figure):
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def series(axes, label=None):
+    return [
+        np.column_stack(line.get_data())
+        for line in axes.lines
+        if label is None or line.get_label().startswith(label)
+    ]
+
+
+def shown(figure):
+    """(caption, place, a pixel of the tile above) of every image of the figure."""
+    (axes,) = figure.axes
+    (picture,) = axes.images
+    page = picture.get_array()
+    texts = axes.texts
+    return [
+        (
+            caption.get_text(),
+            int(place.get_text().removeprefix("#")),
+            page[int(caption.get_position()[1]) - 15, int(caption.get_position()[0])],
+        )
+        for caption, place in zip(texts[::2], texts[1::2], strict=True)
+    ]
+
+
+# ---- curves
+
+
+def test_cost_figure_holds_the_history():
+    """The curve shows the costs that were measured, and behind them every batch loss."""
+    curve = decay()
+    (axes,) = cost_figure(curve).axes
+    (means,) = series(axes, "mean of the epoch")
+    (batches,) = series(axes, "loss of single batches")
+    np.testing.assert_array_equal(means, np.column_stack([curve.epochs, curve.cost]))
+    np.testing.assert_array_equal(batches, curve.trace)
+
+
+def test_cost_figure_says_what_and_how_good():
+    """One reads on the figure which cell it is, and its final cost and accuracy with units."""
+    text = words(cost_figure(Curve("lr 0.1", [1, 2], [0.5, 0.0625], [97, 98.765])))
+    assert "lr 0.1" in text
+    assert "Cost 0.0625 and test accuracy 98.77 % after epoch 2" in text
+    assert "Epoch" in text
+
+
+def test_unknown_accuracy_is_called_so():
+    """An accuracy that was not measured is not shown as the number nan."""
+    curve = Curve("a", [1, 2], [0.5, 0.4], [97, NAN])
+    for figure in (cost_figure(curve), overlay_figure([curve])):
+        assert "unknown" in words(figure)
+        assert "nan" not in words(figure)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 40])
+def test_overlay_holds_every_history(count):
+    """Every cell of the sweep is in both charts, whether coloured or grey."""
+    curves = sweep(count)
+    left, right = overlay_figure(curves).axes
+    for axes, name in ((left, "cost"), (right, "accuracy")):
+        drawn = {line.tobytes() for line in series(axes)}
+        given = {np.column_stack([c.epochs, getattr(c, name)]).tobytes() for c in curves}
+        assert drawn == given
+
+
+@pytest.mark.parametrize(("count", "coloured"), [(2, 2), (7, 7), (8, 5), (40, 5)])
+def test_overlay_names_the_best_first_and_greys_the_rest(count, coloured):
+    """The legend is a ranking, and among many cells only the best stand out."""
+    figure = overlay_figure(sweep(count))
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    named = [entry.split(" · ")[1] for entry in entries if "cell" in entry]
+    assert named == [f"cell {k}" for k in range(coloured)]
+    assert (f"{count - coloured} other settings" in entries) == (count > coloured)
+    for axes in figure.axes:
+        colours = [to_hex(line.get_color(), keep_alpha=False).upper() for line in axes.lines]
+        assert colours[:coloured] == list(figures.COLOURS[:coloured])
+        assert set(colours[coloured:]) <= {figures.FAINT}
+
+
+def test_legend_lines_match_their_curves():
+    """The colour beside a name in the legend is the colour of that cell's curve."""
+    figure = overlay_figure(sweep(12), highlight=3)
+    handles = figure.legends[0].legend_handles
+    assert [h.get_color() for h in handles] == [*figures.COLOURS[:3], figures.FAINT]
+    best = max(sweep(12), key=lambda curve: curve.accuracy[-1])
+    (line,) = [k for k in figure.axes[1].lines if k.get_color() == handles[0].get_color()]
+    np.testing.assert_array_equal(line.get_ydata(), best.accuracy)
+
+
+@pytest.mark.parametrize(("costs", "scale"), [([0.5, 0.06], "linear"), ([0.5, 0.04], "log")])
+def test_cost_is_logarithmic_beyond_a_decade(costs, scale):
+    """Costs that shrink more than tenfold can still be told apart at the end, and it says so."""
+    curve = Curve("a", [1, 2], costs, [90, 95])
+    for figure in (cost_figure(curve), overlay_figure([curve])):
+        assert figure.axes[0].get_yscale() == scale
+        assert ("log scale" in figure.axes[0].get_ylabel()) == (scale == "log")
+
+
+def test_losses_below_the_axis_are_counted():
+    """Batch losses next to zero do not flatten the curve, and the legend owns up to them."""
+    trace = [(0.5, 2.3), (1.5, 1e-9), (1.9, 0.0)]
+    figure = cost_figure(Curve("a", [1, 2], [0.5, 0.01], [90, 95], trace))
+    assert "(2 below this axis)" in words(figure)
+    assert figure.axes[0].get_ylim()[0] > 1e-4
+
+
+def test_good_cells_stay_apart_beside_a_collapsed_one():
+    """99.0 and 99.2 % can be told apart in a sweep with a cell at 11.35 %, and 100 % is inside."""
+    curves = [Curve(f"{a}", [1, 2], [0.5, 0.3], [a, a]) for a in (11.35, 99.0, 99.2, 100.0)]
+    axes = overlay_figure(curves).axes[1]
+    bottom, middle, good, top = axes.transAxes.inverted().transform(
+        axes.transData.transform([[1, a] for a in (11.35, 99.0, 99.2, 100.0)])
+    )[:, 1]
+    assert 0 < bottom < middle < good < top < 1
+    assert good - middle > 0.01
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 400))
+def test_epochs_are_whole_numbers(last):
+    """No axis speaks of epoch 2.5."""
+    curve = Curve("a", range(1, last + 1), [0.5] * last, [90] * last)
+    for axes in cost_figure(curve).axes + overlay_figure([curve]).axes:
+        ticks = axes.xaxis.get_majorticklocs()
+        assert len(ticks) >= 1
+        assert all(float(tick).is_integer() for tick in ticks)
+
+
+def test_one_epoch_shows_the_trend_of_its_batches():
+    """After a single epoch the batch losses are a line to follow, not faint dots."""
+    (axes,) = cost_figure(decay(epochs=1)).axes
+    batches, means = axes.lines
+    assert (batches.get_linestyle(), batches.get_linewidth() > 0) == ("-", True)
+    assert batches.get_alpha() > 0.8
+    assert means.get_marker() == "o"
+
+
+def test_one_epoch_sweeps_stand_side_by_side():
+    """Cells of one epoch each are separate dots in order of rank, not a heap over epoch 1."""
+    figure = overlay_figure(sweep(9, epochs=1))
+    for axes in figure.axes:
+        assert [line.get_xdata().tolist() for line in axes.lines] == [[k] for k in range(1, 10)]
+        assert "Rank" in axes.get_xlabel()
+        assert all(line.get_marker() not in ("", "None", None) for line in axes.lines)
+    accuracies = [line.get_ydata()[0] for line in figure.axes[1].lines]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("good", [0, 1, 3, 9])
+def test_diverged_run_ends_with_a_mark(bad, good):
+    """A run that diverged is drawn as far as it went, and the end is marked inside the figure."""
+    costs = [2.0 / 3**k for k in range(good)] + [bad] + [0.1] * (9 - good)
+    curve = Curve("a", range(1, 11), costs, [90] * good + [9.8] * (10 - good))
+    single = cost_figure(curve)
+    assert sum(len(line) for line in series(single.axes[0], "mean of the epoch")) == good
+    assert f"Diverged in epoch {good + 1}" in words(single)
+    assert "diverged" in [text.get_text() for text in single.axes[0].texts]
+    both = overlay_figure([curve, decay("b")])
+    assert any(f"diverged in epoch {good + 1}" in t.get_text() for t in both.legends[0].get_texts())
+    for figure in (single, both):
+        with figures.styled():
+            figure.canvas.draw()
+        for axes in figure.axes:
+            (mark,) = [line for line in axes.lines if line.get_marker() == "x"]
+            where = mark.get_transform().transform(np.column_stack(mark.get_data()))[0]
+            assert axes.bbox.padded(1).contains(*where)
+            if good:
+                assert mark.get_xdata() == [good]
+    assert [len(line) for line in series(both.axes[1])][1] == good
+
+
+def test_diverged_runs_rank_last():
+    """A cell that diverged is never listed above one that learned."""
+    lost = Curve("lost", [1, 2], [0.1, NAN], [99, 99.9])
+    entries = overlay_figure([lost, decay("b", best=50)]).legends[0].get_texts()
+    assert [text.get_text().split(" · ")[-1] for text in entries] == ["b", "lost", "diverged here"]
+
+
+numbers = st.floats() | st.sampled_from([0.0, 5e-324, 1e-300, 1e308, NAN, INF, -INF])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(numbers, st.floats(0, 100) | st.just(NAN)), min_size=1, max_size=4))
+def test_any_numbers_can_be_drawn(rows):
+    """Whatever a run measured, its figures come out, without a warning."""
+    costs, accuracies = zip(*rows, strict=True)
+    trace = [(0.5, costs[-1]), (NAN, 1.0), (1.0, 2.0)]
+    curve = Curve("a", range(1, len(rows) + 1), costs, accuracies, trace)
+    for figure in (cost_figure(curve), overlay_figure([curve, decay("b", epochs=2)])):
+        figure.set_dpi(40)  # quicker
+        with figures.styled():
+            figure.canvas.draw()
+
+
+@pytest.mark.parametrize("label", [BROKEN_FORMULA, "_hidden", "$x_1$", "100% \\ {}^"])
+def test_labels_are_shown_as_typed(label, monkeypatch):
+    """Dollars, underscores and backslashes in a setting's name are not taken for formulas."""
+    single = [text for text, _ in drawn_texts(cost_figure(decay(label)), monkeypatch)]
+    both = [text for text, _ in drawn_texts(overlay_figure([decay(label)]), monkeypatch)]
+    assert label in single
+    assert any(text.endswith(f"· {label}") for text in both)
+    for figure in (cost_figure(decay(label)), overlay_figure([decay(label)])):
+        (text,) = [text for text in figure.findobj(Text) if label in text.get_text()]
+        assert not text.get_parse_math()
+
+
+LAYOUTS = {
+    "1 epoch": lambda: [cost_figure(decay(epochs=1))],
+    "100 epochs": lambda: [cost_figure(decay(epochs=100, final=1e-5))],
+    "wide label": lambda: [cost_figure(decay(WIDE))],
+    "long label": lambda: [cost_figure(decay("a word or two " * 20))],
+    "diverged late": lambda: [cost_figure(Curve("a", [1, 2, 3], [2, 1, NAN], [10, 20, 9.8]))],
+    "diverged at once": lambda: [cost_figure(Curve("a", [1], [NAN], [9.8]))],
+    "2 curves": lambda: [overlay_figure(sweep(2))],
+    "7 wide labels": lambda: [overlay_figure([decay(WIDE, best=90 + k) for k in range(7)])],
+    "6 long labels": lambda: [overlay_figure([decay("some words " * 30)] * 6)],
+    "40 curves": lambda: [overlay_figure(sweep(40, 100))],
+    "40 curves, 1 epoch": lambda: [overlay_figure(sweep(40, 1))],
+    "best of all": lambda: [overlay_figure([Curve("a", [1, 2], [1, 0.001], [9, 100])])],
+    "correct": lambda: [correct_samples_figure(*digits(20_000), seed=12_345)],
+    "none correct": lambda: [correct_samples_figure(*digits(9, wrong_every=1))],
+    "pages": lambda: misclassified_figures(*(part[-150:] for part in digits(300, wrong_every=1))),
+    "large places": lambda: [
+        next(misclassified_figures(*digits(70_000, wrong_every=7000), per_page=100))
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_texts_are_whole_and_apart(layout, monkeypatch):
+    """No text is cut off by the edge of a figure or lies on another."""
+    for figure in LAYOUTS[layout]():
+        texts = drawn_texts(figure, monkeypatch)
+        boxes = [box for _, box in texts]
+        assert len(boxes) >= 2
+        inside = figure.bbox.padded(0.5)
+        for text, box in texts:
+            corners = (box.x0, box.y0), (box.x1, box.y1)
+            assert all(inside.contains(*corner) for corner in corners), text
+        for at, (text, box) in enumerate(texts):
+            for other, second in texts[:at]:
+                assert not box.padded(-1).overlaps(second.padded(-1)), (text, other)
+
+
+def test_curve_refuses_uneven_lengths():
+    """A history with a missing number is refused by name, not drawn shifted."""
+    for epochs, costs, accuracies in ([], [], []), ([1], [0.1, 0.2], [9]), ([1], [0.1], []):
+        with pytest.raises(ValueError, match="lr 7"):
+            Curve("lr 7", epochs, costs, accuracies)
+
+
+def test_overlay_refuses_nothing():
+    """An empty sweep gives a sentence instead of an empty picture."""
+    with pytest.raises(ValueError, match="no curves"):
+        overlay_figure([])
+
+
+# ---- images
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_every_misclassified_image_appears_once(data):
+    """Over the pages, each wrong image is there once, with its own labels, picture and place."""
+    count = data.draw(st.integers(0, 60))
+    per_page = data.draw(st.integers(1, 40))
+    digit = st.lists(st.integers(0, 3), min_size=count, max_size=count)
+    labels, predictions = (np.array(data.draw(digit), int) for _ in range(2))
+    pages = list(misclassified_figures(digits(count)[0], labels, predictions, per_page=per_page))
+    wrong = [at for at in range(count) if labels[at] != predictions[at]]
+    assert len(pages) == math.ceil(len(wrong) / per_page)
+    cells = [cell for page in pages for cell in shown(page)]
+    assert sorted(place for _, place, _ in cells) == wrong
+    assert [place for _, place, _ in cells] == sorted(
+        wrong, key=lambda at: (labels[at], predictions[at], at)
+    )
+    for number, page in enumerate(pages, 1):
+        full = per_page if number < len(pages) else len(wrong) - per_page * (len(pages) - 1)
+        assert len(shown(page)) == full
+        noun = "image" if len(wrong) == 1 else "images"
+        title = f"{len(wrong)} misclassified test {noun} of {count}, page {number} of {len(pages)}"
+        assert page.get_suptitle() == title
+    for caption, place, pixel in cells:
+        assert caption == f"{labels[place]} → {predictions[place]}"
+        assert pixel == int(238 - place * (238 / 255))
+
+
+def test_pages_are_made_as_they_are_asked_for(monkeypatch):
+    """The 9,000 errors of a collapsed cell do not fill the memory with pages."""
+    made = []
+    tiled = figures._tiled
+    monkeypatch.setattr(figures, "_tiled", lambda *a, **k: made.append(1) or tiled(*a, **k))
+    pages = misclassified_figures(*digits(9000, wrong_every=1))
+    assert not made
+    first = next(pages)
+    assert len(made) == 1
+    assert len(first.axes) == 1
+    assert "9,000 misclassified test images of 9,000, page 1 of 90" in words(first)
+
+
+def test_no_errors_no_page():
+    """A network without errors gets no empty page."""
+    images, labels, _ = digits(50)
+    assert list(misclassified_figures(images, labels, labels)) == []
+
+
+def test_correct_samples_are_correct_and_distinct():
+    """The ten samples are ten different images that the network had right, with their digits."""
+    images, labels, predictions = digits(200)
+    figure = correct_samples_figure(images, labels, predictions)
+    cells = shown(figure)
+    assert len({place for _, place, _ in cells}) == 10
+    for caption, place, pixel in cells:
+        assert labels[place] == predictions[place]
+        assert caption == f"{labels[place]} ✓"
+        assert pixel == int(238 - place * (238 / 255))
+    across, down = ({text.get_position()[k] for text in figure.axes[0].texts[::2]} for k in (0, 1))
+    assert (len(across), len(down)) == (5, 2)
+    right = (labels == predictions).sum()
+    assert figure.get_suptitle() == f"10 of {right} correctly classified test images"
+
+
+def test_correct_samples_follow_the_seed():
+    """The same seed shows the same samples again, another seed others."""
+    first, again, other = (shown(correct_samples_figure(*digits(999), seed=s)) for s in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("right", [0, 1, 3, 9])
+def test_few_correct_samples(right):
+    """A bad network shows what little it had right; with nothing right the figure says so."""
+    images, labels, _ = digits(30)
+    predictions = np.where(np.arange(30) < right, labels, (labels + 1) % 10)
+    figure = correct_samples_figure(images, labels, predictions)
+    if right:
+        assert sorted(place for _, place, _ in shown(figure)) == list(range(right))
+    else:
+        assert figure.axes == []
+        assert "No test image was classified correctly" in words(figure)
+
+
+def test_image_figures_refuse_what_they_would_draw_wrongly():
+    """Arrays that do not belong together are refused at once, before a page is asked for."""
+    images, labels, predictions = digits(20)
+    bad = [
+        (images / 255, labels, predictions),
+        (images[:, :27], labels, predictions),
+        (images[:19], labels, predictions),
+        (images, labels[:, None], predictions),
+        (images, labels, predictions[:1]),
+        (images, labels, predictions / 1),
+    ]
+    for arrays in bad:
+        for function in (correct_samples_figure, misclassified_figures):
+            with pytest.raises(ValueError, match=r"images (must|need)"):
+                function(*arrays)
+    with pytest.raises(ValueError, match="at least 1"):
+        correct_samples_figure(images, labels, predictions, count=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        misclassified_figures(images, labels, predictions, per_page=0)
+
+
+# ---- files and settings
+
+MAKERS = {
+    "cost": lambda: cost_figure(decay()),
+    "overlay": lambda: overlay_figure(sweep(9)),
+    "correct": lambda: correct_samples_figure(*digits(99)),
+    "misclassified": lambda: next(misclassified_figures(*digits(99), per_page=7)),
+}
+
+
+def changed(before):
+    # Merely looking at "backend" makes matplotlib choose one.
+    return [key for key in before if key != "backend" and mpl.rcParams[key] != before[key]]
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_same_input_same_bytes_whatever_the_users_settings(maker, tmp_path):
+    """A figure made again is the same file, also where a matplotlibrc says otherwise."""
+    mine = {"lines.linewidth": 9, "font.size": 20, "savefig.transparent": True, "axes.grid": False}
+    first = save(MAKERS[maker](), tmp_path / "first.png")
+    with mpl.rc_context(mine):
+        before = mpl.rcParams.copy()
+        second = save(MAKERS[maker](), tmp_path / "second.png")
+        assert changed(before) == []
+    assert first.read_bytes() == second.read_bytes()
+    with Image.open(first) as picture:
+        assert set(picture.info) <= {"dpi"}
+        assert min(picture.size) > 100
+
+
+def test_settings_are_untouched_between_pages():
+    """A program that is halfway through the pages draws its own figures as ever."""
+    before = mpl.rcParams.copy()
+    pages = misclassified_figures(*digits(99), per_page=7)
+    next(pages)
+    assert changed(before) == []
+
+
+def test_dpi_sets_the_size(tmp_path):
+    """Asking for twice the resolution gives twice the pixels."""
+    sizes = []
+    for dpi in (50, 100):
+        with Image.open(save(cost_figure(decay()), tmp_path / f"{dpi}.png", dpi)) as picture:
+            sizes.append(picture.size)
+    assert sizes[1] == pytest.approx([2 * side for side in sizes[0]], abs=1)
+
+
+def test_no_display_and_no_pyplot(tmp_path):
+    """Figures are written on a machine without a display, beside whatever pyplot is doing."""
+    script = (
+        "import sys, pathlib; from lenet_sweep import figures as f\n"
+        "f.save(f.cost_figure(f.Curve('a', [1], [0.5], [90])), pathlib.Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    target = tmp_path / "a.png"
+    root = Path(figures.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", script, str(target)], check=True, cwd=root)
+    assert target.stat().st_size > 1000
+
+
+def fail(*args, **kwargs):
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize("where", ["drawing", "fsync", "replace"])
+def test_failed_save_leaves_the_old_file(where, tmp_path, monkeypatch):
+    """When a figure cannot be written the old one still stands, with nothing left beside it."""
+    target = tmp_path / "figure.png"
+    target.write_bytes(b"old")
+    figure = cost_figure(decay())
+    if where == "drawing":
+        monkeypatch.setattr(figure.axes[0], "draw", fail)
+    else:
+        owner = figures.os if where == "fsync" else figures.Path
+        monkeypatch.setattr(owner, where, fail)
+    with pytest.raises(OSError, match="disk full"):
+        save(figure, target)
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_save_replaces_in_one_step(tmp_path, monkeypatch):
+    """Whoever opens the figure while it is rewritten sees the old one or the new one, whole."""
+    target = tmp_path / "figure.png"
+    target.write_bytes(b"old")
+    synced = []
+    fsync = figures.os.fsync
+
+    def watch(descriptor):
+        (beside,) = set(tmp_path.iterdir()) - {target}
+        assert target.read_bytes() == b"old"
+        synced.append(beside.read_bytes())
+        fsync(descriptor)
+
+    monkeypatch.setattr(figures.os, "fsync", watch)
+    figure = cost_figure(decay())
+    assert save(figure, target) == target
+    assert synced == [target.read_bytes()]
+    assert target.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [target]
+    assert figure.axes == []
+
+
+def test_saved_figure_is_readable_by_others(tmp_path):
+    """A figure in a shared folder can be opened by the group, as the umask has it."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    target = save(cost_figure(decay()), tmp_path / "figure.png")
+    assert target.stat().st_mode == plain.stat().st_mode
+
+
+def test_save_writes_png_only(tmp_path):
+    """A name that promises another format is refused before anything is written."""
+    with pytest.raises(ValueError, match=re.escape("figure.pdf")):
+        save(cost_figure(decay()), tmp_path / "figure.pdf")
+    assert list(tmp_path.iterdir()) == []
