@@ -194,7 +194,8 @@ def _run_line(tally: Tally, track: Track | None, grid: _Grid) -> Text:
         return Text(UNKNOWN, PALE)
     name, epochs = tally.names[track.run.id], track.run.cell.epochs
     if track.began is None:
-        return grid.line(name, Text("waits for another process that trains it", PALE), {})
+        waits = Text("waits for another process that trains it", PALE)
+        return Text(" " * GAP).join([_fitted(name, grid.name), waits])
     left = tally.run_seconds_left(track.run, track.position)
     figures = {
         "epoch": f"{min(track.epoch + 1, epochs)}/{epochs}",

@@ -195,6 +195,11 @@ def inert(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
+def encodable(text: str, encoding: str) -> str:
+    """The text with what an encoding lacks spelled out: a log may lack a letter of a name."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def duration(seconds: float | None) -> str:
     """Hours, minutes and seconds: '0:09', '1:02:03', '120 h'."""
     if seconds is None:

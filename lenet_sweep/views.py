@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import pandas as pd
-from rich import box
-from rich.console import Console, JustifyMethod
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from lenet_sweep.cells import Cell, Plan
 from lenet_sweep.events import (
@@ -25,10 +22,10 @@ from lenet_sweep.events import (
     Stopped,
     Waiting,
 )
-from lenet_sweep.live import BOLD, PALE, RED, TEXTS, LiveView
-from lenet_sweep.results import HEADINGS, SETTINGS, presented
+from lenet_sweep.live import LiveView
 from lenet_sweep.store import Epoch, Snapshot
-from lenet_sweep.tally import Tally, closing, inert, opening, reason
+from lenet_sweep.tables import print_tables
+from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason
 
 __all__ = [
     "LiveView",
@@ -228,77 +225,5 @@ def replay(console: Console, snapshot: Snapshot, cell: Cell, total_images: int) 
     view.show(Finished(cell.run_id))
 
 
-def print_tables(console: Console, frame: pd.DataFrame) -> None:
-    """Print the ranked tables, one per recipe, their best rows in bold, failures beneath."""
-    if frame.empty:
-        console.print("No cell has an outcome yet.")
-    for title, caption, rows in presented(frame):
-        texts = [
-            {str(name): _encodable(inert(str(value)), console) for name, value in row.items()}
-            for row in rows.to_dict("records")
-        ]
-        console.print()
-        above, below = (_encodable(inert(text), console) for text in (title, caption))
-        console.print(_table(above, below, texts, console.width))
-        for line in _failures(texts):
-            if line.cell_len > 3 * console.width:
-                line.truncate(3 * console.width - 3, overflow="crop")
-                line.append("...")
-            console.print(line)
-
-
-def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
-    """Why rows failed, in a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
-    epochs: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["accuracy"] == "":
-            settings = [name for name in ("lr", "batch", *SETTINGS) if name in row]
-            run = " ".join(row[n] if n in TEXTS else f"{n} {row[n]}" for n in settings)
-            epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
-    return [
-        Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), why)
-        for (run, why), numbers in epochs.items()
-    ]
-
-
-def _table(title: str, caption: str, rows: Sequence[Mapping[str, str]], width: int) -> Table:
-    columns = {}
-    for name in rows[0]:
-        if name not in ("status", "error"):  # stand in place of the accuracy, and beneath
-            words = [*HEADINGS.get(name, name).split(), *(row[name] for row in rows)]
-            columns[name] = max(Text(word).cell_len for word in words)
-    for name in ("person", "device"):
-        needed = sum(columns.values()) + 2 * len(columns)
-        if needed > width and len({row[name] for row in rows}) == 1:
-            caption = f"{caption.removesuffix('.')}, {name} {rows[0][name]}."
-            del columns[name]
-    table = Table(
-        title=Text(title, BOLD),
-        caption=Text(caption, PALE),
-        title_justify="left",
-        caption_justify="left",
-        header_style="",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        show_edge=False,
-        pad_edge=False,
-    )
-    for name, least in columns.items():
-        text = name in TEXTS
-        heading = Text(HEADINGS.get(name, name))
-        side: JustifyMethod = "left" if text else "right"
-        table.add_column(heading, justify=side, min_width=least, overflow="fold")
-    for row in rows:
-        shown = {**row, "accuracy": row["accuracy"] or row["status"]}
-        best = row["rank"] == "1" and row["accuracy"] != ""
-        table.add_row(*(Text(shown[name]) for name in columns), style=BOLD if best else None)
-    return table
-
-
 def _print_line(console: Console, line: str) -> None:
-    console.out(_encodable(line, console), highlight=False)
-
-
-def _encodable(text: str, console: Console) -> str:
-    # A log may be in an encoding that lacks a letter of someone's name.
-    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    console.out(encodable(line, console.encoding), highlight=False)
