@@ -218,7 +218,7 @@ def replay(console: Console, snapshot: Snapshot, cell: Cell, total_images: int) 
     for result in snapshot.history:
         first = (result.epoch - 1) * reports
         for number, loss in enumerate(snapshot.trace[first : first + reports, 1]):
-            # The trace's own position is a float32: too coarse to count images in a late epoch.
+            # The trace's own position is a float32: too coarse to count images after 256 epochs.
             seen = min((number * REPORT_EVERY + 1) * cell.batch, total_images)
             view.show(Progress(cell.run_id, result.epoch, seen, total_images, float(loss)))
         view.show(EpochEnded(cell.run_id, result))
