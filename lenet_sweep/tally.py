@@ -234,5 +234,7 @@ def closing(tally: Tally, now: float) -> str:
 
 
 def reason(failure: Failure) -> str:
-    """'diverged in epoch 3: ...', its text from outside made inert."""
-    return f"{inert(failure.status)} in epoch {failure.epoch}: {inert(failure.reason)}"
+    """'killed in epoch 3: ...', its text from outside made inert."""
+    # Why a run diverged says where as well, and on a terminal the line is cut.
+    where = "" if failure.status == "diverged" else f" in epoch {failure.epoch}"
+    return f"{inert(failure.status)}{where}: {inert(failure.reason)}"
