@@ -1,0 +1,107 @@
+"""The final tables as the terminal shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lenet_sweep.live import BOLD, PALE, RED, TEXTS
+from lenet_sweep.results import HEADINGS, SETTINGS, presented
+from lenet_sweep.tally import encodable, inert
+
+
+def print_tables(console: Console, frame: pd.DataFrame) -> None:
+    """Print the ranked tables, one per recipe, their best rows in bold, failures beneath."""
+    if frame.empty:
+        console.print("No cell has an outcome yet.")
+        return
+
+    def plain(value: object) -> str:
+        return encodable(inert(str(value)), console.encoding)
+
+    for title, caption, rows in presented(frame):
+        texts = [
+            {str(name): plain(value) for name, value in row.items()}
+            for row in rows.to_dict("records")
+        ]
+        console.print()
+        console.print(_table(plain(title), plain(caption), texts, console.width))
+        for failure in _failures(texts):
+            lines = failure.wrap(console, console.width)
+            if len(lines) > 3:
+                lines[2].truncate(console.width - 3, overflow="crop")
+                lines[2].append("...")
+            for line in lines[:3]:
+                console.print(line)
+
+
+def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
+    """Why rows failed, in a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
+    epochs: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["accuracy"] == "":
+            settings = [name for name in ("lr", "batch", *SETTINGS) if name in row]
+            run = " ".join(row[n] if n in TEXTS else f"{n} {row[n]}" for n in settings)
+            epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
+    return [
+        Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), why)
+        for (run, why), numbers in epochs.items()
+    ]
+
+
+def _table(title: str, caption: str, rows: Sequence[Mapping[str, str]], width: int) -> Table:
+    # A failed row has its status in place of the accuracy, and its error beneath the table.
+    rows = [{**row, "accuracy": row["accuracy"] or row["status"]} for row in rows]
+    names = [name for name in rows[0] if name not in ("status", "error")]
+    widths = _widths(names, rows, split=False)
+    if _total(widths) > width:
+        widths = _widths(names, rows, split=True)
+    for name in ("person", "device"):
+        if _total(widths) > width and len({row[name] for row in rows}) == 1:
+            caption = f"{caption.removesuffix('.')}, {name} {rows[0][name]}."
+            del widths[name]
+    fits = _total(widths) <= width
+    table = Table(
+        title=Text(title, BOLD),
+        caption=Text(caption, PALE),
+        title_justify="left",
+        caption_justify="left",
+        header_style="",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+    )
+    for name, least in widths.items():
+        text = name in TEXTS
+        table.add_column(
+            Text(HEADINGS.get(name, name)),
+            justify="left" if text else "right",
+            width=None if text and not fits else least,  # texts give way first
+            overflow="fold",
+        )
+    for row in rows:
+        best = row["rank"] == "1" and row.get("status", "ok") == "ok"
+        table.add_row(*(Text(row[name]) for name in widths), style=BOLD if best else None)
+    return table
+
+
+def _widths(
+    names: Sequence[str], rows: Sequence[Mapping[str, str]], *, split: bool
+) -> dict[str, int]:
+    """Width of each column, with its heading in one line or split at its spaces."""
+    widths = {}
+    for name in names:
+        heading = HEADINGS.get(name, name)
+        texts = [*(heading.split() if split else [heading]), *(row[name] for row in rows)]
+        widths[name] = max(Text(text).cell_len for text in texts)
+    return widths
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + 2 * (len(widths) - 1)

@@ -1,0 +1,240 @@
+"""How far a sweep has come, counted from its events, and how that is said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from lenet_sweep.cells import Cell, Plan, Run
+from lenet_sweep.events import (
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    ReadOut,
+    Started,
+    Stopped,
+    Waiting,
+)
+from lenet_sweep.store import Failure
+
+UNKNOWN = "\u2013"  # a dash
+# How a cell is called in a line of text; what is cut first, where space is short, stands last.
+SETTINGS: Mapping[str, str] = {
+    "lr": "lr {:g}",
+    "batch": "batch {}",
+    "optimizer": "{}",
+    "loss": "{}",
+    "activation": "{}",
+    "seed": "seed {}",
+    "data": "{}",
+    "device": "{}",
+    "engine": "{}",
+}
+TELLING = 0.1  # share of an epoch after which its speed is taken: the first steps are slow
+
+
+def naming(cells: Sequence[Cell]) -> list[str]:
+    """The SETTINGS that tell the cells' runs apart; lr and batch where there is but one run."""
+    values = {name: [getattr(cell, name) for cell in cells] for name in SETTINGS}
+    names = [name for name in SETTINGS if len(set(values[name])) > 1]
+    pairs = set(zip(values["optimizer"], values["loss"], strict=True))
+    if "optimizer" in names and len(pairs) == len(set(values["optimizer"])):
+        names = [name for name in names if name != "loss"]  # recipes: the optimizer says it all
+    return names or ["lr", "batch"]
+
+
+def name(cell: Cell, names: Sequence[str]) -> str:
+    """What a cell's run is called: 'lr 0.1 batch 64'."""
+    return " ".join(SETTINGS[setting].format(getattr(cell, setting)) for setting in names)
+
+
+@dataclass
+class Track:
+    """A run in progress, or one that waits for another process (`began` is None)."""
+
+    run: Run
+    lane: int  # where it is shown: a run that begins takes the place of one that ended
+    began: float | None = None
+    resumed: int = 0  # epochs that were in the store
+    epoch: int = 0  # epochs trained, those included
+    part: float = 0.0  # of the epoch in training
+    accuracy: float | None = None
+    cost: float | None = None  # of the last epoch; within the first one, of the last batch
+    timed: list[float] = field(default_factory=list)  # training seconds of each epoch
+
+    @property
+    def position(self) -> float:
+        return self.epoch + self.part
+
+
+class Tally:
+    """What the events so far add up to. `now` is any clock that counts seconds."""
+
+    def __init__(self, plan: Plan, workers: int, now: float) -> None:
+        self.plan = plan
+        self.workers = workers
+        self.began = now
+        self.failed = 0  # cells
+        self.running: dict[str, Track] = {}
+        self.unstarted = {run.id: run for run in plan.runs}
+        names = naming(plan.cells)
+        self.names = {run.id: name(run.cell, names) for run in plan.runs}
+        self._runs = dict(self.unstarted)
+        self._unread = {run.id: set(run.readouts) for run in plan.runs}
+        self.total = len(plan.cells)
+        self.ended = self.total - sum(map(len, self._unread.values()))
+        self._pace: dict[str, float] = {}  # seconds per epoch, testing and writing included
+        self._paces: dict[int, list[float]] = {}  # by batch size: their sum and number
+
+    def unread(self, run_id: str) -> list[int]:
+        """The epochs at which a run is still to be read out."""
+        return sorted(self._unread[run_id])
+
+    @property
+    def share(self) -> float:
+        """The cells that ended and what the others have behind them, of all cells."""
+        begun = sum(
+            min(1.0, track.position / epochs)
+            for run_id, track in self.running.items()
+            for epochs in self._unread[run_id]
+        )
+        return (self.ended + begun) / self.total
+
+    def take(self, event: Event, now: float) -> None:
+        """Add an event that came at the time `now`."""
+        run_id = event.run_id
+        match event:
+            case Waiting():
+                self._track(run_id)
+            case Started(epoch=epoch):
+                track = self._track(run_id)
+                track.began, track.resumed, track.epoch = now, epoch, epoch
+            case Progress(epoch=epoch, seen=seen, total=total, loss=loss):
+                track = self._track(run_id)
+                track.epoch, track.part = epoch - 1, seen / total
+                if not track.timed:
+                    track.cost = loss
+                self._measure(track, now)
+            case EpochEnded(result=result):
+                track = self._track(run_id)
+                track.epoch, track.part = result.epoch, 0.0
+                track.cost, track.accuracy = result.cost, result.accuracy
+                track.timed.append(result.seconds)
+                self._measure(track, now)
+            case ReadOut(epoch=epoch):
+                self.ended += epoch in self._unread[run_id]
+                self._unread[run_id].discard(epoch)
+            case Failed():
+                self.ended += len(self._unread[run_id])
+                self.failed += len(self._unread[run_id])
+                self._unread[run_id].clear()
+                self._end(run_id)
+            case Finished() | Stopped():
+                self._end(run_id)
+
+    def _track(self, run_id: str) -> Track:
+        if run_id not in self.running:
+            taken = {track.lane for track in self.running.values()}
+            lane = next(lane for lane in count() if lane not in taken)
+            self.running[run_id] = Track(self._runs[run_id], lane)
+            self.unstarted.pop(run_id, None)
+        return self.running[run_id]
+
+    def _end(self, run_id: str) -> None:
+        self.running.pop(run_id, None)
+        self.unstarted.pop(run_id, None)
+
+    def _measure(self, track: Track, now: float) -> None:
+        trained = track.position - track.resumed
+        if track.began is None or trained < TELLING:
+            return
+        run, pace = track.run, (now - track.began) / trained
+        known = self._paces.setdefault(run.cell.batch, [0.0, 0])
+        known[0] += pace - self._pace.get(run.id, 0.0)
+        known[1] += run.id not in self._pace
+        self._pace[run.id] = pace
+
+    def pace(self, run: Run) -> float | None:
+        """Seconds per epoch: of this run, else of those of its batch size, else of all."""
+        if run.id in self._pace:
+            return self._pace[run.id]
+        alike = self._paces.get(run.cell.batch)
+        measured = [alike] if alike else list(self._paces.values())
+        number = sum(known[1] for known in measured)
+        return sum(known[0] for known in measured) / number if number else None
+
+    def run_seconds_left(self, run: Run, position: float) -> float | None:
+        """Seconds that a run still needs from this epoch on, None until they can be known."""
+        pace = self.pace(run)
+        return None if pace is None else pace * (run.cell.epochs - position)
+
+    def seconds_left(self) -> float | None:
+        """Seconds that the sweep still needs, None until they can be known.
+
+        The epochs still to train at the pace of each run, shared by the workers; but never less
+        than what the longest run needs, since no run can be shared.
+        """
+        begun = [(track.run, track.position) for track in self.running.values()]
+        waiting = [(run, 0.0) for run in self.unstarted.values()]
+        lengths = [self.run_seconds_left(run, position) for run, position in begun + waiting]
+        known = [length for length in lengths if length is not None]
+        if len(known) < len(lengths):
+            return None
+        return max([sum(known) / self.workers, *known])
+
+
+# ---------------------------------------------------------------- said in one line
+
+
+def inert(text: str) -> str:
+    """Text from outside as one line that can only be read: control characters are spelled out."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The text with what an encoding lacks spelled out: a log may lack a letter of a name."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds: '0:09', '1:02:03', '120 h'."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 100:
+        return f"{hours} h"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def counted(number: int, thing: str) -> str:
+    """'1 cell', '2 cells'."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def opening(plan: Plan, workers: int) -> str:
+    """What a sweep is about to do: '6 cells, 6 runs to train, 2 workers'."""
+    cells = counted(len(plan.cells), "cell")
+    if not plan.runs:
+        return f"{cells}, nothing to train: the store has every outcome"
+    stored = f" ({plan.finished} in the store already)" if plan.finished else ""
+    runs = f"{counted(len(plan.runs), 'run')} to train"
+    return f"{cells}{stored}, {runs}, {counted(workers, 'worker')}"
+
+
+def closing(tally: Tally, now: float) -> str:
+    """What a sweep has come to: '6 of 6 cells done, 1 of them failed, in 3:12'."""
+    failed = f", {tally.failed} of them failed" if tally.failed else ""
+    cells = f"{tally.ended} of {counted(tally.total, 'cell')} done"
+    return f"{cells}{failed}, in {duration(now - tally.began)}"
+
+
+def reason(failure: Failure) -> str:
+    """'killed in epoch 3: ...', its text from outside made inert."""
+    # Why a run diverged says where as well, and on a terminal the line is cut.
+    where = "" if failure.status == "diverged" else f" in epoch {failure.epoch}"
+    return f"{inert(failure.status)}{where}: {inert(failure.reason)}"

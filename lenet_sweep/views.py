@@ -1,0 +1,229 @@
+"""Views show a sweep to a person: they get values and print, and nothing depends on them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import pandas as pd
+from rich.console import Console
+
+from lenet_sweep.cells import Cell, Plan
+from lenet_sweep.events import (
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    ReadOut,
+    Started,
+    Stopped,
+    Waiting,
+)
+from lenet_sweep.live import LiveView
+from lenet_sweep.store import Epoch, Snapshot
+from lenet_sweep.tables import print_tables
+from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason
+
+__all__ = [
+    "LiveView",
+    "LogView",
+    "QuietView",
+    "ScriptView",
+    "View",
+    "choose",
+    "print_tables",
+    "replay",
+]
+
+LOG_EVERY = 10.0  # seconds between two epoch lines of a run
+REPORT_EVERY = 100  # batches between two lines of the report's script, as training counts them
+
+
+class View(Protocol):
+    """Shows a sweep. `begin` comes first, `end` last, also when there was nothing to train."""
+
+    def begin(self, plan: Plan, workers: int) -> None:
+        """The sweep is about to train the plan's runs, of which there may be none."""
+
+    def show(self, event: Event) -> None:
+        """Something happened to a run. Every event comes here, in order."""
+
+    def rows(self, frame: pd.DataFrame) -> None:
+        """The ranked table so far, each time that a cell has ended."""
+
+    def say(self, text: str) -> None:
+        """One line for the person."""
+
+    def end(self) -> None:
+        """Leave the terminal as it was, whatever has happened. May be called again."""
+
+
+def choose(*, single: bool, console: Console) -> View:
+    """The view for one cell or a sweep on this console."""
+    if single:
+        return ScriptView(console)
+    # Bars need a cursor that moves and an encoding that has them.
+    if console.is_terminal and console.is_interactive and console.encoding.startswith("utf"):
+        return LiveView(console)
+    return LogView(console)
+
+
+class QuietView:
+    """Prints nothing."""
+
+    def begin(self, plan: Plan, workers: int) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        pass
+
+    def rows(self, frame: pd.DataFrame) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class LogView:
+    """Plain lines with the time of day, for files, cluster logs and notebooks."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.time) -> None:
+        self._console = console
+        self._clock = clock
+        self._tally: Tally | None = None
+        self._logged: dict[str, float] = {}  # when a run's last epoch line was written
+        self._accuracy: dict[tuple[str, int], float] = {}
+        self._waiting: set[str] = set()
+
+    def begin(self, plan: Plan, workers: int) -> None:
+        if plan.runs:
+            self._tally = Tally(plan, workers, self._clock())
+        self._print(opening(plan, workers))
+
+    def show(self, event: Event) -> None:
+        tally, run_id = self._tally, event.run_id
+        assert tally is not None  # noqa: S101 - begin() comes first
+        unread = tally.unread(run_id)
+        tally.take(event, self._clock())
+        name, done = tally.names[run_id], f"[{tally.ended}/{tally.total}]"
+        match event:
+            case Waiting() if run_id not in self._waiting:  # it comes twice a second
+                self._waiting.add(run_id)
+                self._print(f"{name}  waits for another process that trains it")
+            case Started(epoch=0):
+                self._print(f"{name}  begins")
+            case Started(epoch=epoch):
+                self._print(f"{name}  goes on after epoch {epoch}")
+            case EpochEnded(result=result):
+                self._accuracy[run_id, result.epoch] = result.accuracy
+                self._epoch(run_id, name, result)
+            case ReadOut(epoch=epoch):
+                accuracy = self._accuracy.get((run_id, epoch))
+                outcome = "by another process" if accuracy is None else f"{accuracy:.2f} %"
+                self._print(f"{done} {outcome}  {name} epochs {epoch}")
+            case Failed(failure=failure):
+                cells = f" epochs {', '.join(map(str, unread))}" if unread else ""
+                self._print(f"{done} FAILED  {name}{cells}: {reason(failure)}")
+            case Stopped():
+                self._print(f"{name}  stopped; what it had trained is in the store")
+
+    def _epoch(self, run_id: str, name: str, result: Epoch) -> None:
+        assert self._tally is not None  # noqa: S101 - show() has looked
+        track, now = self._tally.running[run_id], self._clock()
+        epochs = track.run.cell.epochs
+        due = now - self._logged.get(run_id, now) >= LOG_EVERY
+        if len(track.timed) == 1 or result.epoch == epochs or due:
+            self._logged[run_id] = now
+            self._print(
+                f"{name}  epoch {result.epoch}/{epochs}  cost {result.cost:.4f}  "
+                f"{result.accuracy:.2f} %  {result.seconds:.2f} s"
+            )
+
+    def rows(self, frame: pd.DataFrame) -> None:
+        pass  # each cell has its line, and a log is read from its end
+
+    def say(self, text: str) -> None:
+        self._print(inert(text))
+
+    def _print(self, line: str) -> None:
+        now = time.strftime("%H:%M:%S", time.localtime(self._clock()))
+        _print_line(self._console, f"{now}  {line}")
+
+    def end(self) -> None:
+        tally, self._tally = self._tally, None
+        if tally:
+            self._print(closing(tally, self._clock()))
+
+
+class ScriptView:
+    """Prints what the report's script prints, in its form.
+
+    `complete` says whether it has come to the accuracy. A run may finish without: if another
+    process has trained it, there is only the store to tell of it, with `replay`.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.complete = False
+        self._console = console
+        self._accuracy: float | None = None
+        self._waiting = False
+
+    def begin(self, plan: Plan, workers: int) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Progress(seen=seen, total=total, loss=loss):
+                self._print(f"loss: {loss:>7f} [{seen:>5d}/{total:>5d}]")
+            case EpochEnded(result=result):
+                self._accuracy = result.accuracy
+                self._print("* Calculation time on training set")
+                self._print(f": {result.seconds:.3f} sec")
+            case Finished() if self._accuracy is not None:
+                self.complete = True
+                self._print("* Accuracy on test dataset")
+                self._print(f": {self._accuracy:.2f}%")
+            case Failed(failure=failure):
+                self._print(reason(failure))
+            case Started(epoch=epoch) if epoch:
+                self._print(f"goes on after epoch {epoch}, which is in the store")
+            case Waiting() if not self._waiting:
+                self._waiting = True
+                self._print("waits for another process that trains this cell")
+
+    def rows(self, frame: pd.DataFrame) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self._print(inert(text))
+
+    def end(self) -> None:
+        pass
+
+    def _print(self, line: str) -> None:
+        _print_line(self._console, line)
+
+
+def replay(console: Console, snapshot: Snapshot, cell: Cell, total_images: int) -> None:
+    """Print what ScriptView printed when a cell was trained, from what the store has of it."""
+    view = ScriptView(console)
+    batches = math.ceil(total_images / cell.batch)
+    reports = math.ceil(batches / REPORT_EVERY)
+    for result in snapshot.history:
+        first = (result.epoch - 1) * reports
+        for number, loss in enumerate(snapshot.trace[first : first + reports, 1]):
+            # The trace's own position is a float32: too coarse to count images after 256 epochs.
+            seen = min((number * REPORT_EVERY + 1) * cell.batch, total_images)
+            view.show(Progress(cell.run_id, result.epoch, seen, total_images, float(loss)))
+        view.show(EpochEnded(cell.run_id, result))
+    view.show(Finished(cell.run_id))
+
+
+def _print_line(console: Console, line: str) -> None:
+    console.out(encodable(line, console.encoding), highlight=False)
