@@ -146,27 +146,36 @@ def _relative_length(cell: Cell) -> float:
     return cell.epochs * images * (1 + 16 / cell.batch)
 
 
-def distinguish(cells: Iterable[Cell]) -> dict[Cell, str]:
-    """A short name for each cell: the settings that differ between them, 'lr 0.1, batch 64'."""
+# How settings are said in a line of text; what is cut first, where space is short, stands last.
+SPOKEN: Mapping[str, str] = {
+    "lr": "lr {:g}",
+    "batch": "batch {}",
+    "epochs": "epochs {}",
+    "optimizer": "{}",
+    "loss": "{}",
+    "activation": "{}",
+    "seed": "seed {}",
+    "data": "{}",
+    "device": "{}",
+    "engine": "{}",
+}
+
+
+def distinguish(
+    cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
+) -> dict[Cell, str]:
+    """A short name for each cell: the settings that tell them apart, 'lr 0.1, batch 64'.
+
+    epochs: False names their runs, which have no epochs of their own.
+    """
     cells = list(cells)
-    settings = {
-        cell: {
-            "lr": f"lr {cell.lr:g}",
-            "batch": f"batch {cell.batch}",
-            "epochs": f"{cell.epochs} epochs",
-            "loss": cell.loss,
-            "optimizer": str(cell.optimizer),
-            "activation": cell.activation,
-            "seed": f"seed {cell.seed}",
-            "data": cell.data,
-            "device": cell.device,
-            "engine": cell.engine,
-        }
+    values = {name: {getattr(cell, name) for cell in cells} for name in SPOKEN}
+    names = [name for name in SPOKEN if len(values[name]) > 1 and (epochs or name != "epochs")]
+    pairs = {(cell.optimizer, cell.loss) for cell in cells}
+    if "optimizer" in names and len(pairs) == len(values["optimizer"]):
+        names = [name for name in names if name != "loss"]  # recipes: the optimizer says it all
+    names = names or ["lr", "batch"]
+    return {
+        cell: between.join(SPOKEN[name].format(getattr(cell, name)) for name in names)
         for cell in cells
     }
-    keys = [
-        key
-        for key in next(iter(settings.values()), {})
-        if len({texts[key] for texts in settings.values()}) > 1
-    ] or ["lr", "batch"]
-    return {cell: ", ".join(texts[key] for key in keys) for cell, texts in settings.items()}

@@ -14,13 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from lenet_sweep import config, provenance, views
+from lenet_sweep import config, datasets, provenance, views
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.config import Options
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import inline, local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
-from lenet_sweep.store import make_folder
+from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import Outcome, finish, preview, reopen, run_sweep
 
 PREVIEW = 20  # cells that a dry run names
@@ -93,8 +93,12 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
     if options.dry_run:
         _print_plan([cell], options, console)
         raise SystemExit(0)
-    view = views.choose(single=True, console=console)
+    view = views.ScriptView(console)
     outcome = run_sweep([cell], options, view, local.execute)
+    run_folder = Store(options.out).run(cell.run_id)
+    if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
+        images = datasets.train_count(cell.dataset, options.data_root)
+        views.replay(console, snapshot, cell, images)  # it was trained before
     _report(outcome, options, console, tables=False)
     if outcome.exit_status:
         raise SystemExit(outcome.exit_status)

@@ -19,6 +19,7 @@ import filelock
 from lenet_sweep import datasets, devices, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
+from lenet_sweep.download import StderrProgress
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.store import Store, make_folder, read_json, write_atomic, write_json
@@ -71,12 +72,13 @@ def run_sweep(
             table.look_up(cell)
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or max(map(devices.workers, kinds))
+    for dataset in {run.cell.dataset for run in planned.runs}:
+        datasets.ensure(dataset, options.data_root, StderrProgress())
     view.begin(planned, workers)
     try:
         if planned.duplicates:
-            view.say(f"{planned.duplicates} equal cells were merged")
-        for dataset in {run.cell.dataset for run in planned.runs}:
-            datasets.ensure(dataset, options.data_root)
+            equal = "1 equal cell was" if planned.duplicates == 1 else f"{planned.duplicates} equal cells were"
+            view.say(f"{equal} merged")
         with _stop_on_signals() as (stop, received):
             setup = Setup(
                 out=options.out,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from lenet_sweep.cells import Cell, Plan, Run
+from lenet_sweep.cells import Plan, Run, distinguish
 from lenet_sweep.events import (
     EpochEnded,
     Event,
@@ -21,34 +20,7 @@ from lenet_sweep.events import (
 from lenet_sweep.store import Failure
 
 UNKNOWN = "\u2013"  # a dash
-# How a cell is called in a line of text; what is cut first, where space is short, stands last.
-SETTINGS: Mapping[str, str] = {
-    "lr": "lr {:g}",
-    "batch": "batch {}",
-    "optimizer": "{}",
-    "loss": "{}",
-    "activation": "{}",
-    "seed": "seed {}",
-    "data": "{}",
-    "device": "{}",
-    "engine": "{}",
-}
 TELLING = 0.1  # share of an epoch after which its speed is taken: the first steps are slow
-
-
-def naming(cells: Sequence[Cell]) -> list[str]:
-    """The SETTINGS that tell the cells' runs apart; lr and batch where there is but one run."""
-    values = {name: [getattr(cell, name) for cell in cells] for name in SETTINGS}
-    names = [name for name in SETTINGS if len(set(values[name])) > 1]
-    pairs = set(zip(values["optimizer"], values["loss"], strict=True))
-    if "optimizer" in names and len(pairs) == len(set(values["optimizer"])):
-        names = [name for name in names if name != "loss"]  # recipes: the optimizer says it all
-    return names or ["lr", "batch"]
-
-
-def name(cell: Cell, names: Sequence[str]) -> str:
-    """What a cell's run is called: 'lr 0.1 batch 64'."""
-    return " ".join(SETTINGS[setting].format(getattr(cell, setting)) for setting in names)
 
 
 @dataclass
@@ -80,8 +52,8 @@ class Tally:
         self.failed = 0  # cells
         self.running: dict[str, Track] = {}
         self.unstarted = {run.id: run for run in plan.runs}
-        names = naming(plan.cells)
-        self.names = {run.id: name(run.cell, names) for run in plan.runs}
+        names = distinguish(plan.cells, epochs=False, between=" ")
+        self.names = {run.id: names[run.cell] for run in plan.runs}
         self._runs = dict(self.unstarted)
         self._unread = {run.id: set(run.readouts) for run in plan.runs}
         self.total = len(plan.cells)

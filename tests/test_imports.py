@@ -33,6 +33,9 @@ provenance
 results
 figures
 gallery
+tally
+live
+tables
 views
 sweeping
 api
