@@ -22,6 +22,7 @@ from lenet_sweep.executors import inline, local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import Outcome, finish, preview, reopen, run_sweep
+from lenet_sweep.tally import counted
 
 PREVIEW = 20  # cells that a dry run names
 
@@ -97,7 +98,7 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
     outcome = run_sweep([cell], options, view, local.execute)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
-        images = datasets.train_count(cell.dataset, options.data_root)
+        images = len(datasets.load(cell.dataset, options.data_root).train_labels)
         views.replay(console, snapshot, cell, images)  # it was trained before
     _report(outcome, options, console, tables=False)
     if outcome.exit_status:
@@ -108,9 +109,9 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
 def _print_plan(cells: Sequence[Cell], options: Options, console: Console) -> None:
     planned = preview(cells, options)
     text = (
-        f"{len(planned.cells)} cells ({planned.duplicates} equal ones merged), "
-        f"{planned.finished} of them in the store; "
-        f"{len(planned.runs)} runs to train, {planned.epochs} epochs at most"
+        f"{counted(len(planned.cells), 'cell')} ({planned.duplicates} equal ones merged), "
+        f"{planned.finished} of them in the store; {counted(len(planned.runs), 'run')} to train, "
+        f"{counted(planned.epochs, 'epoch')} at most"
     )
     names = distinguish(planned.cells)
     lines = [f"  {names[cell]}" for run in planned.runs for cell in run.cells()]

@@ -39,7 +39,9 @@ def gpus() -> tuple[str, ...]:
 
 def workers(device: str) -> int:
     """How many runs at the same time fill this machine: one per core, or per GPU."""
-    return {"cpu": cpu_count, "cuda": lambda: len(gpus()), "mps": lambda: 1}[device]()
+    if device == "cpu":
+        return cpu_count()
+    return max(1, len(gpus())) if device == "cuda" else 1
 
 
 def cpu_count() -> int:

@@ -8,8 +8,6 @@ so keep figures to one thread.
 
 import io
 import math
-import os
-import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -27,6 +25,8 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+
+from lenet_sweep import files
 
 Series = NDArray[np.float64]
 Images = NDArray[np.uint8]  # (N, 28, 28), 0 is background
@@ -251,15 +251,7 @@ def save(figure: Figure, path: Path, dpi: float = DPI) -> Path:
             )
     finally:
         figure.clear()
-    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with beside.open("xb") as file:  # unlike tempfile's, readable to whom the umask allows
-            file.write(drawn.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.replace(path, drawn.getvalue())
     return path
 
 

@@ -1,8 +1,6 @@
 """IDX files, the format of MNIST and its kin: reading, strict parsing, writing in one step."""
 
 import gzip
-import os
-import secrets
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_sweep import files
 from lenet_sweep.errors import DataError
 
 
@@ -103,17 +102,9 @@ def write(path: Path, data: bytes) -> bool:
         old = b""
     if old == data:  # another process was faster
         return False
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        files.replace(path, data)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written: {error.strerror or error}; "

@@ -75,7 +75,7 @@ class LiveView:
 
     def show(self, event: Event) -> None:
         tally = self._tally
-        assert tally is not None  # noqa: S101 - begin() comes first
+        assert tally is not None
         with self._lock:
             tally.take(event, self._clock())
         if isinstance(event, Failed):

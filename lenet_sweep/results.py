@@ -187,7 +187,8 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         constant = [f"{c} {rows[c].iloc[0]}" for c in SETTINGS[2:] if c not in varying]
         # Options that all rows share belong in the title.
         name = optimizer if "optimizer" in varying else rows["optimizer"].iloc[0]
-        parts.append((f"{loss} + {name}", "All rows: " + ", ".join(constant) + ".", shown))
+        caption = f"All rows: {', '.join(constant)}." if constant else ""
+        parts.append((f"{loss} + {name}", caption, shown))
     return parts
 
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from lenet_sweep import files
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
 
@@ -190,19 +189,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, and a restart after a power cut, sees old or new content."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    """Write a file whole or not at all. Raises StoreError where it cannot be written."""
     try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        files.replace(path, content)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}. What was finished is kept"
@@ -230,15 +219,6 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:  # not the content's fault, so nothing may be concluded from it
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # ---------------------------------------------------------------- snapshots in files

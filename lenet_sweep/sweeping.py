@@ -23,6 +23,7 @@ from lenet_sweep.download import StderrProgress
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.store import Store, make_folder, read_json, write_atomic, write_json
+from lenet_sweep.tally import counted
 from lenet_sweep.views import View
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def run_sweep(
     view.begin(planned, workers)
     try:
         if planned.duplicates:
-            equal = "1 equal cell was" if planned.duplicates == 1 else f"{planned.duplicates} equal cells were"
-            view.say(f"{equal} merged")
+            equal = counted(planned.duplicates, "equal cell")
+            view.say(f"{equal} merged into others")
         with _stop_on_signals() as (stop, received):
             setup = Setup(
                 out=options.out,

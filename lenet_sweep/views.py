@@ -26,6 +26,7 @@ from lenet_sweep.live import LiveView
 from lenet_sweep.store import Epoch, Snapshot
 from lenet_sweep.tables import print_tables
 from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason
+from lenet_sweep.training import REPORT_EVERY
 
 __all__ = [
     "LiveView",
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 LOG_EVERY = 10.0  # seconds between two epoch lines of a run
-REPORT_EVERY = 100  # batches between two lines of the report's script, as training counts them
 
 
 class View(Protocol):
@@ -108,7 +108,7 @@ class LogView:
 
     def show(self, event: Event) -> None:
         tally, run_id = self._tally, event.run_id
-        assert tally is not None  # noqa: S101 - begin() comes first
+        assert tally is not None
         unread = tally.unread(run_id)
         tally.take(event, self._clock())
         name, done = tally.names[run_id], f"[{tally.ended}/{tally.total}]"
@@ -134,7 +134,7 @@ class LogView:
                 self._print(f"{name}  stopped; what it had trained is in the store")
 
     def _epoch(self, run_id: str, name: str, result: Epoch) -> None:
-        assert self._tally is not None  # noqa: S101 - show() has looked
+        assert self._tally is not None
         track, now = self._tally.running[run_id], self._clock()
         epochs = track.run.cell.epochs
         due = now - self._logged.get(run_id, now) >= LOG_EVERY

@@ -98,7 +98,7 @@ def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
     """lr=1e-1,0.1,.1 is trained once, and it is said that cells were merged."""
     done = lenet_sweep("-m", "lr=1e-1,0.1,.1", *small)
     assert len(table(tmp_path)) == 1
-    assert "2 equal cells were merged" in done.stdout
+    assert "2 equal cells merged" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_named_lists_are_grids(lenet_sweep) -> None:
     done = lenet_sweep("-m", "grid/lr=report", "grid/batch=report", "dry_run=true")
     assert "20 cells" in done.stdout
     done = lenet_sweep("-m", "grid/lr=report", "lr=0.5", "dry_run=true")
-    assert "1 cells" in done.stdout
+    assert "1 cell " in done.stdout
 
 
 def test_a_dry_run_trains_and_writes_nothing(lenet_sweep, tmp_path) -> None:
@@ -274,10 +274,8 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
     """An installed wheel, not the checkout, runs a sweep from any folder."""
     project = Path(__file__).parent.parent
     built = tmp_path / "wheel"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, project],
-        check=True, cwd=tmp_path,
-    )  # fmt: skip
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built]
+    subprocess.run([*build, project], check=True, cwd=tmp_path)
     (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {
@@ -289,11 +287,12 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
     assert "hydra_plugins/__init__.py" not in names  # it is shared with other plugins
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
+    start = (
+        "import lenet_sweep, sys; assert lenet_sweep.__file__.startswith(sys.argv[1]); "
+        "from lenet_sweep.__main__ import main; sys.argv[1:] = sys.argv[2:]; main()"
+    )
     subprocess.run(
-        [sys.executable, "-c",
-         "import lenet_sweep, sys; assert lenet_sweep.__file__.startswith(sys.argv[1]); "
-         "from lenet_sweep.__main__ import main; sys.argv[1:] = sys.argv[2:]; main()",
-         str(site), "-m", "lr=0.1,0.01", *small],
+        [sys.executable, "-c", start, str(site), "-m", "lr=0.1,0.01", *small],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, check=True,
     )  # fmt: skip
     assert len(table(tmp_path)) == 2

@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by tests: cells with certain learning rates fail where their training begins."""
+"""Put on PYTHONPATH by tests: cells with certain learning rates fail when they begin."""
 
 import os
 import signal
