@@ -60,6 +60,12 @@ class Cell:
         return self.dataset.name + limit + (", shuffled" if self.shuffle else "")
 
     @property
+    def description(self) -> str:
+        """What a figure's reader needs to know: 'nll + adam, lr 0.001, batch 64, epochs 10'."""
+        settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
+        return f"{self.loss} + {self.optimizer}, {settings}, {self.data}"
+
+    @property
     def file_name(self) -> str:
         """Readable and unique: 'nll-adam_lr0.001_batch64_epochs10_1f3a9c2e'."""
         return (

@@ -1,72 +1,27 @@
 """
-Figures of training histories and of test images, drawn from plain arrays.
+Figures of training histories, drawn from plain arrays.
 
-Every function returns a Figure for `save` to write. No window is opened, pyplot is not used and
-`matplotlib.rcParams` are as before afterwards; they are global while a figure is made or saved,
-so keep figures to one thread.
+Every function returns a Figure for `style.save` to write.
 """
 
-import io
 import math
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from lenet_sweep import files
+from lenet_sweep.style import COLOURS, FAINT, MARKERS, QUIET, styled, titled, width_of, wrapped
 
 Series = NDArray[np.float64]
-Images = NDArray[np.uint8]  # (N, 28, 28), 0 is background
-Digits = NDArray[np.integer[Any]]  # (N,)
 
-DPI: Final = 150
-QUIET: Final = "#666666"
-FAINT: Final = "#BDBDBD"
-# Okabe and Ito's colours, apart for colour-blind readers too; their yellow is lost on white.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS: Final = "osD^vPX"  # a second difference, for prints without colour
-STYLE: Final[dict[str, Any]] = {
-    "axes.edgecolor": QUIET,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.dpi": DPI,
-    "figure.titlesize": 12.5,
-    "figure.titleweight": "bold",
-    "font.size": 9.5,
-    "grid.color": "#E4E4E4",
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "text.hinting": "none",  # a quarter faster, and no different at this resolution
-    "text.parse_math": False,  # a label such as "$HOME_a" is shown as typed
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-}
 _FULL: Final = 100.005  # percent: half an image in 10,000 more, for 100 % has no logarithm
 _TOO_LARGE: Final = 1e38  # a cost that float32 hardly holds; far beyond, matplotlib overflows
-_MARGIN: Final = 0.08  # inches
-
-
-def styled() -> AbstractContextManager[None]:
-    """
-    The look of all figures, for a `with`: matplotlib's own defaults and `STYLE`, whatever the
-    user's matplotlibrc says, so that the same input draws the same picture everywhere.
-    """
-    return matplotlib.style.context(STYLE, after_reset=True)
 
 
 @dataclass(frozen=True)
@@ -148,8 +103,8 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     note = "Cost: mean of each epoch. Below: test accuracy after the last epoch, best first"
     with styled():
         wide, key = 11.5, 0.75  # inches: the figure; an entry's line and the space around it
-        entries = [_wrapped(entry, wide - 2 * key, size=9) for entry in entries]
-        widest = max(_width(line, size=9) for entry in entries for line in entry.split("\n"))
+        entries = [wrapped(entry, wide - 2 * key, size=9) for entry in entries]
+        widest = max(width_of(line, size=9) for entry in entries for line in entry.split("\n"))
         columns = min(3, len(entries), int(wide / (widest + key)) or 1)
         rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
         figure, both = _charts(wide, 2, title, note, legend_rows=rows)
@@ -182,79 +137,6 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     return figure
 
 
-def correct_samples_figure(
-    images: Images, labels: Digits, predictions: Digits, *, seed: int = 0, count: int = 10
-) -> Figure:
-    """
-    `count` correctly classified test images, drawn at random by `seed`, in rows of five; all of
-    them if there are fewer, and a sentence if there are none.
-
-    `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
-    `ValueError` if they are anything else, or if `count` is less than 1.
-    """
-    _check(images, labels, predictions, count)
-    right = np.flatnonzero(labels == predictions)
-    shown = np.random.default_rng(seed).choice(right, min(count, len(right)), replace=False)
-    shown = shown[np.lexsort((shown, labels[shown]))]
-    title = f"{len(shown)} of {len(right):,} correctly classified test images"
-    note = f"Drawn at random, seed {seed}. Below each: digit, # place in the test set (from 0)"
-    if not len(shown):
-        title, note = "No test image was classified correctly", f"All {len(labels):,} were wrong."
-    captions = [f"{labels[at]} \N{CHECK MARK}" for at in shown]
-    return _tiled(images[shown], captions, shown, (title, note), COLOURS[2], columns=5, scale=6)
-
-
-def misclassified_figures(
-    images: Images, labels: Digits, predictions: Digits, *, per_page: int = 100
-) -> Iterator[Figure]:
-    """
-    Every misclassified test image, in pages of `per_page` made one at a time as they are asked
-    for; no page if there is none. Ordered by true digit, then predicted digit, then place.
-
-    `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
-    `ValueError`, at once, if they are anything else, or if `per_page` is less than 1.
-    """
-    _check(images, labels, predictions, per_page)
-    wrong = np.flatnonzero(labels != predictions)
-    wrong = wrong[np.lexsort((wrong, predictions[wrong], labels[wrong]))]
-    pages = math.ceil(len(wrong) / per_page)
-    arrow = "\N{RIGHTWARDS ARROW}"
-    note = f"Below each: true digit {arrow} predicted digit, # place in the test set (from 0)"
-
-    def page(number: int) -> Figure:
-        shown = wrong[number * per_page : (number + 1) * per_page]
-        captions = [f"{labels[at]} {arrow} {predictions[at]}" for at in shown]
-        title = f"{len(wrong):,} misclassified test image{'s' * (len(wrong) > 1)}"
-        title += f" of {len(labels):,}, page {number + 1} of {pages}"
-        return _tiled(
-            images[shown], captions, shown, (title, note), COLOURS[1], columns=10, scale=3
-        )
-
-    return map(page, range(pages))
-
-
-def save(figure: Figure, path: Path, dpi: float = DPI) -> Path:
-    """
-    Write `figure` as the PNG `path`, whole or not at all, and clear it: it cannot be used again.
-
-    The same figure gives the same bytes. `ValueError` if `path` does not end in .png, `OSError` if
-    its folder is missing or cannot be written; what stood at `path` then still stands.
-    """
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path.name}: figures are written as .png")
-    drawn = io.BytesIO()
-    quick: dict[str, Any] = {"compress_level": 3}  # half the time of 6, a quarter larger
-    try:
-        with styled():  # ticks are made while drawing
-            figure.savefig(
-                drawn, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=quick
-            )
-    finally:
-        figure.clear()
-    files.replace(path, drawn.getvalue())
-    return path
-
-
 def _finite(points: Series) -> Series:
     return points[:, (abs(points) < _TOO_LARGE).all(axis=0)]
 
@@ -279,36 +161,13 @@ def _verdict(curve: Curve) -> str:
     return _percent(curve.accuracy[-1])
 
 
-def _width(text: str, **font: Any) -> float:
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(**font), False)
-    return float(width) / 72
-
-
-def _wrapped(text: str, inches: float, **font: Any) -> str:
-    text = " ".join(text.split())
-    fits = int(len(text) * inches / max(_width(text, **font), 0.01))
-    return textwrap.fill(text, max(fits - 2, 1), break_on_hyphens=False)
-
-
-def _titled(width: float, height: float, title: str, note: str) -> tuple[Figure, float]:
-    """A figure with `height` inches below its title and note, and the part of it they are."""
-    title = _wrapped(title, width - 2 * _MARGIN, size=12.5, weight="bold")
-    above = 0.53 + 0.22 * (title.count("\n") + 1)
-    figure = Figure((width, height + above))
-    FigureCanvasAgg(figure)
-    x, top = _MARGIN / width, height + above
-    figure.suptitle(title, x=x, y=1 - _MARGIN / top, ha="left")
-    figure.text(x, (height + 0.2) / top, note, color=QUIET)
-    return figure, height / top
-
-
 def _charts(
     width: float, count: int, title: str, note: str, *, legend_rows: int
 ) -> tuple[Figure, list[Axes]]:
     """Axes of one size over a legend, placed by hand: matplotlib's layout engines take longer."""
     below = 0.7 + 0.205 * legend_rows  # inches, as all here
     height, left, gap, right = 3.4 + below, 0.85, 0.95, 0.2
-    figure, top = _titled(width, height, title, note)
+    figure, top = titled(width, height, title, note)
     each = (width - left - right - gap * (count - 1)) / count
     corners = [(left + at * (each + gap)) / width for at in range(count)]
     bottom = top * below / height
@@ -375,49 +234,3 @@ def _mark_diverged(
         look |= {"bbox": {"alpha": 0.8, "fc": "white", "lw": 0, "pad": 1}, "weight": "bold"}
         beside = (-9 if right else 9, 0)
         axes.annotate(word, (x, y), beside, where, "offset points", color=colour, **look)
-
-
-def _check(images: Images, labels: Digits, predictions: Digits, count: int) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise ValueError(f"images must be uint8 (N, 28, 28), not {images.dtype} {images.shape}")
-    for digits in (labels, predictions):
-        if digits.dtype.kind not in "iu" or digits.shape != images.shape[:1]:
-            found = f"{digits.dtype} {digits.shape}"
-            raise ValueError(
-                f"{len(images)} images need an integer label and prediction each, not {found}"
-            )
-    if count < 1:
-        raise ValueError(f"at least 1 image at a time, not {count}")
-
-
-def _tiled(
-    images: Images,
-    captions: Sequence[str],
-    places: NDArray[np.intp],
-    header: tuple[str, str],
-    colour: str,
-    *,
-    columns: int,
-    scale: int,
-) -> Figure:
-    """All images as one array in one Axes, since a hundred Axes take seconds to draw."""
-    gap, below = 12 // scale, 54 // scale  # image pixels, each `scale` pixels of the page
-    high, wide = 28 + below, 28 + 2 * gap
-    page = np.full((math.ceil(len(images) / columns) * high, columns * wide), 255, np.uint8)
-    corners = [(at // columns * high, at % columns * wide + gap) for at in range(len(images))]
-    for image, (y, x) in zip(images, corners, strict=True):
-        page[y : y + 28, x : x + 28] = 238 - image * (238 / 255)  # dark on light grey: saves ink
-    height, width = np.array(page.shape) * scale / DPI
-    with styled():
-        figure, part = _titled(width, height, *header)
-        if not len(images):
-            return figure
-        axes = figure.add_axes((0, 0, 1, part))
-        axes.set_axis_off()
-        axes.imshow(page, "gray", aspect="auto", interpolation="nearest", vmin=0, vmax=255)
-        for (y, x), caption, place in zip(corners, captions, places, strict=True):
-            at, base = x + 13.5, y + 28
-            bold: dict[str, Any] = {"color": colour, "fontsize": 10.5, "weight": "bold"}
-            axes.text(at, base + 19 / scale, caption, ha="center", **bold)
-            axes.text(at, base + 34 / scale, f"#{place}", ha="center", color=QUIET, fontsize=6.5)
-    return figure

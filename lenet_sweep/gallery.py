@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lenet_sweep import figures
+from lenet_sweep import figures, samples
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.datasets import load
 from lenet_sweep.store import Snapshot, Store, make_folder
+from lenet_sweep.style import save
 
 
 def draw(
@@ -16,25 +17,30 @@ def draw(
 ) -> Iterator[Path]:
     """Draw the figures of a sweep's finished cells, best first, and yield the file of each.
 
-    which: "best" draws the samples of the best cell, "all" of every cell. What stands already is
-    not drawn again, since a finished cell never changes.
+    which: "best" draws the samples of the best cell, "all" of every cell. A cell's figures that
+    are newer than its read-out are not drawn again.
     """
     make_folder(folder)
     names = distinguish(ranked)
-    snapshots: list[tuple[Cell, Snapshot]] = []
-    for cell in ranked:
-        runs = store.run(cell.run_id)
-        if snapshot := runs.read(runs.readout(cell.epochs)):
-            snapshots.append((cell, snapshot))
-    curves = [_curve(names[cell], snapshot) for cell, snapshot in snapshots]
-    yield figures.save(figures.overlay_figure(curves), folder / "all-cells.png")
-    for (cell, _), curve in zip(snapshots, curves, strict=True):
-        path = folder / f"{cell.file_name}_cost.png"
-        if not path.exists():
-            figures.save(figures.cost_figure(curve), path)
-        yield path
-    for cell, snapshot in snapshots[: 1 if which == "best" else None]:
-        yield from _samples(cell, snapshot, folder, data_root)
+    curves = []
+    for place, cell in enumerate(ranked):
+        run = store.run(cell.run_id)
+        readout = run.readout(cell.epochs)
+        snapshot = run.read(readout)
+        if snapshot is None:  # damaged since the table was made; the next sweep trains it again
+            continue
+        curves.append(_curve(names[cell], snapshot))
+        cost = folder / f"{cell.file_name}_cost.png"
+        if not _is_newer(cost, readout):
+            save(figures.cost_figure(_curve(cell.description, snapshot)), cost)
+        yield cost
+        if place == 0 or which == "all":
+            if not _is_newer(_last_sample(cell, folder), readout):
+                _draw_samples(cell, snapshot, folder, data_root)
+            yield _last_sample(cell, folder)
+            yield from sorted(folder.glob(f"{cell.file_name}_misclassified-*.png"))
+    if curves:
+        yield save(figures.overlay_figure(curves), folder / "all-cells.png")
 
 
 def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
@@ -47,18 +53,22 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
     )
 
 
-def _samples(
-    cell: Cell, snapshot: Snapshot, folder: Path, data_root: Path | None
-) -> Iterator[Path]:
-    correct = folder / f"{cell.file_name}_correct.png"
-    pages = sorted(folder.glob(f"{cell.file_name}_misclassified-*.png"))
-    if not correct.exists():  # drawn last, so that it stands for all of them
-        images = load(cell.dataset, data_root)
-        arguments = (images.test_images, images.test_labels, snapshot.predictions)
-        pages = [
-            figures.save(page, folder / f"{cell.file_name}_misclassified-{number:02d}.png")
-            for number, page in enumerate(figures.misclassified_figures(*arguments), start=1)
-        ]
-        figures.save(figures.correct_samples_figure(*arguments, seed=cell.seed), correct)
-    yield correct
-    yield from pages
+def _draw_samples(cell: Cell, snapshot: Snapshot, folder: Path, data_root: Path | None) -> None:
+    images = load(cell.dataset, data_root)
+    arrays = (images.test_images, images.test_labels, snapshot.predictions)
+    for old in folder.glob(f"{cell.file_name}_misclassified-*.png"):
+        old.unlink()
+    pages = samples.misclassified_figures(*arrays, subject=cell.description)
+    for number, page in enumerate(pages, start=1):
+        save(page, folder / f"{cell.file_name}_misclassified-{number:02d}.png")
+    correct = samples.correct_samples_figure(*arrays, subject=cell.description, seed=cell.seed)
+    save(correct, _last_sample(cell, folder))
+
+
+def _last_sample(cell: Cell, folder: Path) -> Path:
+    # Drawn after the misclassified ones, so that it stands for all of them.
+    return folder / f"{cell.file_name}_correct.png"
+
+
+def _is_newer(figure: Path, readout: Path) -> bool:
+    return figure.exists() and figure.stat().st_mtime_ns > readout.stat().st_mtime_ns

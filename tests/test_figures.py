@@ -13,15 +13,10 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from PIL import Image
 
-from lenet_sweep import figures
-from lenet_sweep.figures import (
-    Curve,
-    correct_samples_figure,
-    cost_figure,
-    misclassified_figures,
-    overlay_figure,
-    save,
-)
+from lenet_sweep import figures, samples, style
+from lenet_sweep.figures import Curve, cost_figure, overlay_figure
+from lenet_sweep.samples import correct_samples_figure, misclassified_figures
+from lenet_sweep.style import save
 
 NAN, INF = math.nan, math.inf
 WIDE = "W" * 60
@@ -64,7 +59,7 @@ def drawn_texts(figure, monkeypatch):
             seen.append(self)
         return draw(self, renderer, *args, **kwargs)
 
-    with monkeypatch.context() as patch, figures.styled():
+    with monkeypatch.context() as patch, style.styled():
         patch.setattr(Text, "draw", record)
         figure.canvas.draw()
         return [(text.get_text(), text.get_window_extent()) for text in seen]
@@ -148,15 +143,15 @@ def test_overlay_names_the_best_first_and_greys_the_rest(count, coloured):
     assert (f"{count - coloured} other settings" in entries) == (count > coloured)
     for axes in figure.axes:
         colours = [to_hex(line.get_color(), keep_alpha=False).upper() for line in axes.lines]
-        assert colours[:coloured] == list(figures.COLOURS[:coloured])
-        assert set(colours[coloured:]) <= {figures.FAINT}
+        assert colours[:coloured] == list(style.COLOURS[:coloured])
+        assert set(colours[coloured:]) <= {style.FAINT}
 
 
 def test_legend_lines_match_their_curves():
     """The colour beside a name in the legend is the colour of that cell's curve."""
     figure = overlay_figure(sweep(12), highlight=3)
     handles = figure.legends[0].legend_handles
-    assert [h.get_color() for h in handles] == [*figures.COLOURS[:3], figures.FAINT]
+    assert [h.get_color() for h in handles] == [*style.COLOURS[:3], style.FAINT]
     best = max(sweep(12), key=lambda curve: curve.accuracy[-1])
     (line,) = [k for k in figure.axes[1].lines if k.get_color() == handles[0].get_color()]
     np.testing.assert_array_equal(line.get_ydata(), best.accuracy)
@@ -234,7 +229,7 @@ def test_diverged_run_ends_with_a_mark(bad, good):
     both = overlay_figure([curve, decay("b")])
     assert any(f"diverged in epoch {good + 1}" in t.get_text() for t in both.legends[0].get_texts())
     for figure in (single, both):
-        with figures.styled():
+        with style.styled():
             figure.canvas.draw()
         for axes in figure.axes:
             (mark,) = [line for line in axes.lines if line.get_marker() == "x"]
@@ -264,7 +259,7 @@ def test_any_numbers_can_be_drawn(rows):
     curve = Curve("a", range(1, len(rows) + 1), costs, accuracies, trace)
     for figure in (cost_figure(curve), overlay_figure([curve, decay("b", epochs=2)])):
         figure.set_dpi(40)  # quicker
-        with figures.styled():
+        with style.styled():
             figure.canvas.draw()
 
 
@@ -364,8 +359,8 @@ def test_every_misclassified_image_appears_once(data):
 def test_pages_are_made_as_they_are_asked_for(monkeypatch):
     """The 9,000 errors of a collapsed cell do not fill the memory with pages."""
     made = []
-    tiled = figures._tiled
-    monkeypatch.setattr(figures, "_tiled", lambda *a, **k: made.append(1) or tiled(*a, **k))
+    tiled = samples._tiled
+    monkeypatch.setattr(samples, "_tiled", lambda *a, **k: made.append(1) or tiled(*a, **k))
     pages = misclassified_figures(*digits(9000, wrong_every=1))
     assert not made
     first = next(pages)
@@ -487,8 +482,8 @@ def test_dpi_sets_the_size(tmp_path):
 def test_no_display_and_no_pyplot(tmp_path):
     """Figures are written on a machine without a display, beside whatever pyplot is doing."""
     script = (
-        "import sys, pathlib; from lenet_sweep import figures as f\n"
-        "f.save(f.cost_figure(f.Curve('a', [1], [0.5], [90])), pathlib.Path(sys.argv[1]))\n"
+        "import sys, pathlib; from lenet_sweep import figures as f, style\n"
+        "style.save(f.cost_figure(f.Curve('a', [1], [0.5], [90])), pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     target = tmp_path / "a.png"
@@ -510,7 +505,7 @@ def test_failed_save_leaves_the_old_file(where, tmp_path, monkeypatch):
     if where == "drawing":
         monkeypatch.setattr(figure.axes[0], "draw", fail)
     else:
-        owner = figures.files.os if where == "fsync" else figures.Path
+        owner = style.files.os if where == "fsync" else style.Path
         monkeypatch.setattr(owner, where, fail)
     with pytest.raises(OSError, match="disk full"):
         save(figure, target)
@@ -523,7 +518,7 @@ def test_save_replaces_in_one_step(tmp_path, monkeypatch):
     target = tmp_path / "figure.png"
     target.write_bytes(b"old")
     synced = []
-    fsync = figures.files.os.fsync
+    fsync = style.files.os.fsync
 
     def watch(descriptor):
         fsync(descriptor)
@@ -531,7 +526,7 @@ def test_save_replaces_in_one_step(tmp_path, monkeypatch):
             assert target.read_bytes() == b"old"
             synced.append(beside.pop().read_bytes())
 
-    monkeypatch.setattr(figures.files.os, "fsync", watch)
+    monkeypatch.setattr(style.files.os, "fsync", watch)
     figure = cost_figure(decay())
     assert save(figure, target) == target
     assert synced == [target.read_bytes()]

@@ -31,7 +31,8 @@ executors
 executors.inline executors.local executors.worker
 provenance
 results
-figures
+style
+figures samples
 gallery
 tally
 live

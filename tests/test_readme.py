@@ -40,6 +40,14 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
     assert re.match(r"\d+ cells? ", done.stdout)
 
 
+def test_the_table_shown_is_the_one_in_the_repository() -> None:
+    """No number of the README's table was typed by hand."""
+    made = (ROOT / "outputs" / "example" / "results.md").read_text()
+    rows = [line for line in made.splitlines() if line.startswith("|")]
+    assert "\n".join(rows) in README
+    assert len(rows) == 8
+
+
 def test_the_python_example_runs(tmp_path: Path, small_folder) -> None:
     """The lines for scripts and notebooks give the table they promise."""
     (code,) = (block for language, block in BLOCKS if language == "python")
