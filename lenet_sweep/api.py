@@ -8,7 +8,8 @@ from rich.console import Console
 
 from lenet_sweep import config, views
 from lenet_sweep.executors import local
-from lenet_sweep.sweeping import finish, run_sweep
+from lenet_sweep.sweeping import draw_figures, preview, run_sweep, write_tables
+from lenet_sweep.tally import planning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,16 +23,26 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     are passed as `**{"optimizer.momentum": [0, 0.9]}`. Accuracies are percent of the test images.
 
     Everything else is as on the command line: finished cells come from the store, a failed cell
-    is a row with its reason, Ctrl-C returns the table so far. `table.attrs["folder"]` names the
-    folder with results.csv and the figures. `progress=False` prints nothing.
+    is a row with its reason. Ctrl-C returns the table so far, with `table.attrs["interrupted"]`
+    naming the signal. `table.attrs["folder"]` is the folder with results.csv and the figures.
+    `dry_run=True` trains nothing and returns what the store has. `progress=False` prints nothing.
 
     Raises UsageError for a key or value that is not allowed, DataError if the images cannot be
     had, StoreError if the output folder cannot be written.
     """
     cells, options = config.all_settings(config.grid(settings))
     console = Console()
+    if options.dry_run:
+        planned, table = preview(cells, options)
+        for line in planning(planned) if progress else ():
+            console.print(line, markup=False, highlight=False)
+        return table
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     outcome = run_sweep(cells, options, view, local.execute)
-    finish(outcome, options)
-    outcome.table.attrs["folder"] = str(outcome.folder)
+    write_tables(outcome)
+    draw_figures(outcome, options)
+    outcome.table.attrs |= {
+        "folder": str(outcome.folder),
+        "interrupted": outcome.interrupted.name if outcome.interrupted else None,
+    }
     return outcome.table

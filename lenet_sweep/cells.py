@@ -62,15 +62,17 @@ class Cell:
     @property
     def description(self) -> str:
         """What a figure's reader needs to know: 'nll + adam, lr 0.001, batch 64, epochs 10'."""
+        activation = "" if self.activation == "relu" else f", {self.activation}"
         settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
-        return f"{self.loss} + {self.optimizer}, {settings}, {self.data}"
+        return f"{self.loss} + {self.optimizer}{activation}, {settings}, {self.data}"
 
     @property
     def file_name(self) -> str:
-        """Readable and unique: 'nll-adam_lr0.001_batch64_epochs10_1f3a9c2e'."""
+        """Readable and unique: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
+        activation = "" if self.activation == "relu" else f"-{self.activation}"
         return (
-            f"{self.loss}-{self.optimizer.name}_lr{self.lr:g}_batch{self.batch}"
-            f"_epochs{self.epochs}_{self.run_id[:8]}"
+            f"{self.loss}-{self.optimizer.name}{activation}_lr{self.lr:g}_batch{self.batch}"
+            f"_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from lenet_sweep import config, datasets, provenance, views
-from lenet_sweep.cells import Cell, distinguish
+from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import inline, local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
 from lenet_sweep.store import Store, make_folder
-from lenet_sweep.sweeping import Outcome, finish, preview, reopen, run_sweep
-from lenet_sweep.tally import counted
-
-PREVIEW = 20  # cells that a dry run names
+from lenet_sweep.sweeping import Outcome, draw_figures, preview, reopen, run_sweep, write_tables
+from lenet_sweep.tally import counted, planning
 
 
 def validated(
@@ -38,9 +38,7 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
     """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none."""
     cells, options = validated(loader, master, jobs)
     console = Console()
-    if options.dry_run:
-        _print_plan(cells, options, console)
-        raise SystemExit(0)
+    _exit_if_dry(cells, options, console)
     asked = any(o.startswith("hydra.sweep.dir=") for o in master.hydra.overrides.hydra)
     outcome = run_sweep(
         cells,
@@ -54,17 +52,23 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
     return [accuracy.get(cell.id, float("nan")) for cell in cells]
 
 
-def prepare(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Options:
-    """Check all jobs and their folder before another launcher starts the first of them."""
-    _, options = validated(loader, master, jobs)
-    make_folder(_job_folder(options, Path(master.hydra.sweep.dir)))
-    return options
+def prepare(
+    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
+) -> Callable[[signal.Signals | None], None]:
+    """Check all jobs and their folder before another launcher starts the first of them.
 
+    Returns what makes the one table of its jobs, once it has run them or was interrupted.
+    """
+    cells, options = validated(loader, master, jobs)
+    _exit_if_dry(cells, options, Console())
+    folder = _job_folder(options, Path(master.hydra.sweep.dir))
+    make_folder(folder)
 
-def gather(master: DictConfig, options: Options) -> None:
-    """Make the one table of a sweep whose jobs another launcher ran."""
-    outcome = reopen(_job_folder(options, Path(master.hydra.sweep.dir)))
-    _report(outcome, options, Console())
+    def gather(interrupted: signal.Signals | None) -> None:
+        outcome = replace(reopen(folder, cells), interrupted=interrupted)
+        _report(outcome, options, Console())
+
+    return gather
 
 
 def run(cfg: DictConfig) -> float:
@@ -91,9 +95,7 @@ def run(cfg: DictConfig) -> float:
 
 def _run_single(cell: Cell, options: Options) -> Outcome:
     console = Console()
-    if options.dry_run:
-        _print_plan([cell], options, console)
-        raise SystemExit(0)
+    _exit_if_dry([cell], options, console)
     view = views.ScriptView(console)
     outcome = run_sweep([cell], options, view, local.execute)
     run_folder = Store(options.out).run(cell.run_id)
@@ -106,19 +108,12 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
     return outcome
 
 
-def _print_plan(cells: Sequence[Cell], options: Options, console: Console) -> None:
-    planned = preview(cells, options)
-    text = (
-        f"{counted(len(planned.cells), 'cell')} ({planned.duplicates} equal ones merged), "
-        f"{planned.finished} of them in the store; {counted(len(planned.runs), 'run')} to train, "
-        f"{counted(planned.epochs, 'epoch')} at most"
-    )
-    names = distinguish(planned.cells)
-    lines = [f"  {names[cell]}" for run in planned.runs for cell in run.cells()]
-    if len(lines) > PREVIEW:
-        lines[PREVIEW:] = [f"  and {len(lines) - PREVIEW} more"]
-    for line in (text, *lines):
-        console.print(line, markup=False, highlight=False)
+def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> None:
+    if options.dry_run:
+        planned, _ = preview(cells, options)
+        for line in planning(planned):
+            _print(console, line)
+        raise SystemExit(0)
 
 
 def _job_folder(options: Options, sweep_dir: Path) -> Path:
@@ -127,31 +122,28 @@ def _job_folder(options: Options, sweep_dir: Path) -> Path:
 
 def _report(outcome: Outcome, options: Options, console: Console, *, tables: bool = True) -> None:
     """Print the tables, where everything was written, and how to go on if it was cut short."""
-    files = finish(outcome, options)
+    files = write_tables(outcome)
     if tables and len(outcome.table):
         views.print_tables(console, outcome.table)
-    console.print(f"Written to {outcome.folder}/", markup=False, highlight=False)
+    files += draw_figures(outcome, options)  # after the tables, which are what one waits for
+    _print(console, f"Written to {outcome.folder}/")
     for name in _shortened([path.relative_to(outcome.folder) for path in files]):
-        console.print(f"  {name}", markup=False, highlight=False)
+        _print(console, f"  {name}")
     failed = outcome.table[~outcome.table["status"].isin(["ok", "diverged"])]
     for cell in failed["cell"]:
-        run_folder = options.out / "runs" / cell.partition("-e")[0]
-        console.print(
-            f"{cell} failed; its traceback is in {run_folder / 'failure.json'}, "
-            "and the same command tries it again",
-            markup=False,
-            highlight=False,
-            style="red",
-        )
+        record = options.out / "runs" / cell.partition("-e")[0] / "failure.json"
+        _print(console, f"{cell} failed: {record} has its traceback; the same command tries again")
     if outcome.interrupted:
-        console.print(
-            f"Stopped by {outcome.interrupted.name} with {len(outcome.table)} of "
-            f"{len(outcome.cells)} cells done. To go on:\n  {shlex.join(provenance.command())}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        done = f"{len(outcome.table)} of {counted(len(outcome.cells), 'cell')}"
+        _print(console, f"Stopped by {outcome.interrupted.name} with {done} done. To go on:")
+        # With reuse=false what is finished would be trained once more.
+        words = [word for word in provenance.command() if word != "reuse=false"]
+        _print(console, f"  {shlex.join(words)}")
         raise SystemExit(outcome.exit_status)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)  # paths stay whole
 
 
 def _shortened(paths: Sequence[Path]) -> list[str]:

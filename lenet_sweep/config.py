@@ -42,6 +42,7 @@ class Options:
 
     person: str
     workers: int | None  # None: as many as the machine has room for
+    timeout: float | None  # seconds without a sign of life before a run is given up
     reuse: bool
     dry_run: bool
     figures: str  # best, all or none
@@ -87,13 +88,14 @@ def _defaults() -> Raw:
 def grid(axes: Mapping[str, Any]) -> list[Raw]:
     """Every combination of the given keys' values, the last key varying fastest.
 
-    A list is an axis, anything else a single value. Keys are those of conf/config.yaml, dotted
-    ones ("optimizer.momentum") and "recipe" included. Raises UsageError for an unknown key.
+    A list (or tuple, range, array) is an axis, anything else a single value. Keys are those of
+    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. Raises UsageError
+    for an unknown key.
     """
     base = defaults()
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
         raise UsageError(recipe_conflict(sorted(both)))
-    values = [v if isinstance(v, list) else [v] for v in axes.values()]
+    values = [_as_axis(key, value) for key, value in axes.items()]
     for key, choices in zip(axes, values, strict=True):
         if not choices:
             raise UsageError(f"{key}=[]: give at least one value")
@@ -107,6 +109,14 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
             set_key(raw, keys[i], choice[i])
         cells.append(raw)
     return cells
+
+
+def _as_axis(key: str, value: Any) -> list[Any]:
+    if hasattr(value, "tolist"):  # a NumPy array or a pandas column
+        value = value.tolist()
+    if isinstance(value, tuple) and key == "optimizer.betas":
+        return [value]  # one value that is a pair
+    return list(value) if isinstance(value, (list, tuple, range)) else [value]
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
@@ -138,6 +148,13 @@ def known_keys(raw: Raw) -> list[str]:
 
 def unknown_key(key: str, value: Any, known: Iterable[str]) -> NoReturn:
     """Raise the UsageError for a key that is not there, with the nearest one that is."""
+    if key.startswith("optimizer."):
+        option = key.removeprefix("optimizer.")
+        if option == "lr":
+            text = _show(value)
+            raise UsageError(f"{key}={text}: the learning rate is a key of its own, lr={text}")
+        takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
+        raise UsageError(f"{key}={_show(value)}: the optimizer has no option {option}; {takes}")
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
@@ -186,6 +203,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
     options = Options(
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
+        timeout=_timeout(raw["timeout"]),
         reuse=_boolean("reuse", raw["reuse"]),
         dry_run=_boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
@@ -203,6 +221,8 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
     """
     found: Found = {}
     validated = [settings(raw, found) for raw in raws]
+    if not validated:
+        raise UsageError("the grid has no cell: give each key at least one value")
     cells, options = [cell for cell, _ in validated], [options for _, options in validated]
     for other in options[1:]:
         for field in fields(Options):
@@ -294,6 +314,15 @@ def _workers(value: Any) -> int | None:
     if number is None or not number.is_integer() or not 1 <= number <= 1024:
         _reject("workers", value, "auto, or a whole number from 1 to 1024: runs at the same time")
     return int(number)
+
+
+def _timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = _finite(value)
+    if number is None or number <= 0:
+        _reject("timeout", value, "a number of seconds above 0, or null for no limit")
+    return number
 
 
 def _name(value: Any) -> str | None:

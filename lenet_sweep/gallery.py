@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from lenet_sweep import figures, samples
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.datasets import load
+from lenet_sweep.errors import StoreError
 from lenet_sweep.store import Snapshot, Store, make_folder
-from lenet_sweep.style import save
+from lenet_sweep.style import save as save_figure
 
 
 def draw(
@@ -22,14 +25,18 @@ def draw(
     """
     make_folder(folder)
     names = distinguish(ranked)
-    curves = []
+    curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
+    longest: dict[str, int] = {}
+    for cell in ranked:
+        longest[cell.run_id] = max(cell.epochs, longest.get(cell.run_id, 0))
     for place, cell in enumerate(ranked):
         run = store.run(cell.run_id)
         readout = run.readout(cell.epochs)
         snapshot = run.read(readout)
         if snapshot is None:  # damaged since the table was made; the next sweep trains it again
             continue
-        curves.append(_curve(names[cell], snapshot))
+        if cell.epochs == longest[cell.run_id]:
+            curves[cell.run_id] = _curve(names[cell], snapshot)
         cost = folder / f"{cell.file_name}_cost.png"
         if not _is_newer(cost, readout):
             save(figures.cost_figure(_curve(cell.description, snapshot)), cost)
@@ -39,8 +46,17 @@ def draw(
                 _draw_samples(cell, snapshot, folder, data_root)
             yield _last_sample(cell, folder)
             yield from sorted(folder.glob(f"{cell.file_name}_misclassified-*.png"))
-    if curves:
-        yield save(figures.overlay_figure(curves), folder / "all-cells.png")
+    if len(curves) > 1:
+        yield save(figures.overlay_figure(list(curves.values())), folder / "all-cells.png")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    try:
+        return save_figure(figure, path)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; the tables are written"
+        ) from error
 
 
 def _curve(label: str, snapshot: Snapshot) -> figures.Curve:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from lenet_sweep.cells import Plan
 from lenet_sweep.events import Event, Failed
-from lenet_sweep.results import HEADINGS, REPORT_COLUMNS, SETTINGS
+from lenet_sweep.results import HEADINGS, REPORT_COLUMNS, SETTINGS, cost_text
 from lenet_sweep.tally import (
     UNKNOWN,
     Tally,
@@ -199,7 +199,7 @@ def _run_line(tally: Tally, track: Track | None, grid: _Grid) -> Text:
     left = tally.run_seconds_left(track.run, track.position)
     figures = {
         "epoch": f"{min(track.epoch + 1, epochs)}/{epochs}",
-        "cost": _known(track.cost, "{:.4f}" if (track.cost or 0) < 100 else "{:.1e}"),
+        "cost": UNKNOWN if track.cost is None else cost_text(track.cost),
         "accuracy": _known(track.accuracy, "{:.2f} %"),
         "s/epoch": _known(fmean(track.timed) if track.timed else None, "{:.2f}"),
         "left": duration(left),

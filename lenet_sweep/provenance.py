@@ -38,18 +38,23 @@ def command() -> list[str]:
 
 
 def git_revision() -> str | None:
-    """The commit of the folder this process runs in, '+' behind it if files differ from it."""
+    """The commit of this package's checkout, '+' behind it if files differ; None if installed."""
+    folder = Path(__file__).parent
     try:
-        revision, changes = (
+        _, revision, changes = (
             subprocess.run(
-                ["git", *arguments],  # noqa: S607 - the git on the path is the user's git
+                ["git", "-C", str(folder), *arguments],  # noqa: S607 - the git on the path is the user's git
                 capture_output=True,
                 text=True,
                 timeout=5,
                 check=True,
                 env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
             ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+            for arguments in (
+                ["ls-files", "--error-unmatch", __file__],  # site-packages may lie in a repository
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "-uno"],
+            )
         )
     except (OSError, subprocess.SubprocessError):
         return None

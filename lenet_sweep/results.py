@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lenet_sweep.cells import Cell
+from lenet_sweep.errors import StoreError
 from lenet_sweep.store import Failure, Snapshot, Store, read_json, write_atomic
 
 COLUMNS = (
@@ -30,14 +31,17 @@ SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 Record = dict[str, Any]
 
 
-def record(cell: Cell, store: Store) -> Record | None:
-    """The row of a cell, from the store alone; None where the cell has no outcome yet.
+def record(
+    cell: Cell, store: Store, person: str = "", failure: Failure | None = None
+) -> Record | None:
+    """The row of a cell, from the store; None where the cell has no outcome yet.
 
-    `person` is whoever trained the run, and not who asks.
+    The person is whoever trained the run; who asks (`person`) where it did not come so far.
+    failure: a newer one than the store may have, where it could not be written.
     """
     folder = store.run(cell.run_id)
     snapshot = folder.read(folder.readout(cell.epochs))
-    failure = None if snapshot else folder.failure()
+    failure = None if snapshot else failure or folder.failure()
     if snapshot is None and (failure is None or failure.epoch > cell.epochs):
         return None  # a failure in a later epoch says nothing of this cell
     described = read_json(folder.path / "run.json") or {}
@@ -45,7 +49,7 @@ def record(cell: Cell, store: Store) -> Record | None:
         "batch": cell.batch,
         "lr": cell.lr,
         "epochs": cell.epochs,
-        "person": described.get("environment", {}).get("person", ""),
+        "person": described.get("environment", {}).get("person", person),
         "device": cell.device,
         "loss": cell.loss,
         "optimizer": str(cell.optimizer),
@@ -103,12 +107,27 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     Cells without an outcome yet are left out. Raises FileNotFoundError where there is no sweep.
     """
     folder = Path(folder)
-    manifest = read_json(folder / "sweep.json")
-    if manifest is None:
-        raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
-    store = Store(folder / manifest["store"])
-    rows = (record(Cell.from_json(values), store) for values in manifest["cells"])
+    cells, store = read_manifest(folder)
+    rows = (record(cell, store) for cell in cells)
     return table(row for row in rows if row)
+
+
+def read_manifest(folder: Path) -> tuple[list[Cell], Store]:
+    """The cells of a sweep's folder and the store that has their results.
+
+    Raises FileNotFoundError where there is no sweep, StoreError where its sweep.json is damaged.
+    """
+    path = folder / "sweep.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
+    manifest = read_json(path) or {}
+    try:
+        cells = [Cell.from_json(values) for values in manifest["cells"]]
+        return cells, Store(folder / manifest["store"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} is damaged: remove it and sweep again; results are in the store"
+        ) from error
 
 
 # ---------------------------------------------------------------- written
@@ -181,7 +200,7 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         shown = shown[columns].assign(
             accuracy=rows["accuracy"].map(lambda x: _number(x, "{:.2f}")),
             lr=rows["lr"].map("{:g}".format),
-            train_loss=rows["train_loss"].map(lambda x: _number(x, "{:.4f}")),
+            train_loss=rows["train_loss"].map(cost_text),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
         )
         constant = [f"{c} {rows[c].iloc[0]}" for c in SETTINGS[2:] if c not in varying]
@@ -198,6 +217,13 @@ def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     names = frame["optimizer"].str.partition(" ")[0]
     groups = frame.groupby([frame["loss"], names], sort=False)
     return [(str(loss), str(optimizer), rows) for (loss, optimizer), rows in groups]
+
+
+def cost_text(cost: float) -> str:
+    """A cost in at most 9 characters: '0.0123', '1.2e-05', '6.1e+30'; '' for none."""
+    if pd.isna(cost):
+        return ""
+    return f"{cost:.4f}" if cost == 0 or 1e-3 <= abs(cost) < 1e4 else f"{cost:.2g}"
 
 
 def _number(value: float, form: str) -> str:

@@ -138,15 +138,11 @@ class RunFolder:
             return None
 
     def write_failure(self, failure: Failure) -> None:
+        make_folder(self.path)  # a process may die before it has made it
         write_json(self.path / "failure.json", asdict(failure))
 
     def clear_failure(self) -> None:
         (self.path / "failure.json").unlink(missing_ok=True)
-
-    def forget(self) -> None:
-        """Remove every snapshot and failure, so that the run starts anew."""
-        for path in [*self.path.glob("*.safetensors"), self.path / "failure.json"]:
-            path.unlink(missing_ok=True)
 
     def claim(self, timeout: float) -> filelock.BaseFileLock | None:
         """The run's lock, to be released; None if another process still has it after `timeout` s.
@@ -155,10 +151,8 @@ class RunFolder:
         killed process leaves nothing to clean up but half-written temporary files.
         """
         make_folder(self.path)
-        lock = filelock.FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=timeout)
-        except filelock.Timeout:
+        lock = lock_file(self.path / "lock", timeout)
+        if lock is None:
             return None
         for left in self.path.glob(".*.tmp"):
             left.unlink(missing_ok=True)
@@ -176,6 +170,18 @@ class Store:
 
 
 # ---------------------------------------------------------------- files
+
+
+def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
+    """A held lock, to be released; None if another process still has it after `timeout` seconds."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=timeout)
+    except filelock.Timeout:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+    return lock
 
 
 def make_folder(path: Path) -> None:

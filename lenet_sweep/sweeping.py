@@ -8,21 +8,27 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 from lenet_sweep import datasets, devices, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
+from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
-from lenet_sweep.store import Store, make_folder, read_json, write_atomic, write_json
+from lenet_sweep.store import (
+    Store,
+    lock_file,
+    make_folder,
+    read_json,
+    write_atomic,
+    write_json,
+)
 from lenet_sweep.tally import counted
 from lenet_sweep.views import View
 
@@ -34,20 +40,25 @@ FINAL = ("ok", "diverged")  # the same settings give these again: no use in trai
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep left: its table, the folder it stands in, and the signal that cut it short."""
+    """What a sweep left: its table and folder, and the signal that cut it short.
+
+    cells: all of the folder's, those of earlier launches under its name included.
+    asked: the ones of this launch.
+    """
 
     table: pd.DataFrame
     folder: Path
     cells: tuple[Cell, ...]
+    asked: tuple[Cell, ...]
     interrupted: signal.Signals | None
 
     @property
     def exit_status(self) -> int:
-        """0 if every cell is ok, 1 if some failed, 128 + signal number if it was interrupted."""
+        """0 if every cell asked for is ok, 1 if not, 128 + signal number if it was interrupted."""
         if self.interrupted:
             return 128 + self.interrupted
-        complete = len(self.table) == len(self.cells)
-        return 0 if complete and (self.table["status"] == "ok").all() else 1
+        ok = set(self.table.loc[self.table["status"] == "ok", "cell"])
+        return 0 if all(cell.id in ok for cell in self.asked) else 1
 
 
 def run_sweep(
@@ -63,14 +74,12 @@ def run_sweep(
     that a sweep may also be launched cell by cell. SIGINT and SIGTERM end it in good order.
     Raises DataError where the images cannot be had, StoreError where the folder cannot be written.
     """
-    table = _Table(Store(options.out))
+    table = _Table(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
     make_folder(folder)
     everything = _add_to_manifest(folder, planned.cells, options)
-    for cell in everything:
-        if cell not in planned.cells:
-            table.look_up(cell)
+    table.complete(set(everything) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or max(map(devices.workers, kinds))
     for dataset in {run.cell.dataset for run in planned.runs}:
@@ -87,6 +96,7 @@ def run_sweep(
                 workers=workers,
                 gpus=devices.gpus() if planned.runs and "cuda" in kinds else (),
                 fresh=not options.reuse,
+                timeout=options.timeout,
                 environment=provenance.environment(options.person),
                 stop=stop,
             )
@@ -94,72 +104,89 @@ def run_sweep(
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))
+        table.complete(everything)  # what others, or earlier launches, have come to
         frame = table.write(folder)
         view.rows(frame)
     finally:
         view.end()
-    return Outcome(frame, folder, tuple(everything), received[0] if received else None)
+    cut = received[0] if received else None
+    return Outcome(frame, folder, tuple(everything), planned.cells, cut)
 
 
-def preview(cells: Sequence[Cell], options: Options) -> Plan:
-    """What `run_sweep` would train. Writes nothing."""
-    return _Table(Store(options.out)).plan(cells, reuse=options.reuse)
+def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame]:
+    """What `run_sweep` would train, and the table of what is there already. Writes nothing."""
+    table = _Table(Store(options.out), options.person)
+    planned = table.plan(cells, reuse=options.reuse)
+    return planned, results.table(table.rows.values())
 
 
-def finish(outcome: Outcome, options: Options) -> list[Path]:
-    """Write what is made once, at the end: Markdown, LaTeX and figures. All files of the sweep."""
+def write_tables(outcome: Outcome) -> list[Path]:
+    """Write the tables that are for reading, at the end. The sweep's files but the figures."""
     folder, table = outcome.folder, outcome.table
     write_atomic(folder / "results.md", results.to_markdown(table).encode())
     write_atomic(folder / "results.tex", results.to_latex(table).encode())
-    files = [folder / name for name in ("results.csv", "results.md", "results.tex", "sweep.json")]
+    return [folder / name for name in ("results.csv", "results.md", "results.tex", "sweep.json")]
+
+
+def draw_figures(outcome: Outcome, options: Options) -> list[Path]:
+    """Draw the figures that `options.figures` asks for; their files.
+
+    None are drawn of a sweep that was interrupted: who pressed Ctrl-C does not wait for pictures.
+    """
+    table = outcome.table
     by_id = {cell.id: cell for cell in outcome.cells}
     ranked = [by_id[name] for name in table.loc[table["status"] == "ok", "cell"]]
-    if options.figures == "none" or not ranked:
-        return files
+    if options.figures == "none" or outcome.interrupted or not ranked:
+        return []
     from lenet_sweep import gallery  # noqa: PLC0415 - matplotlib takes most of a second
 
-    figures = gallery.draw(
-        ranked, Store(options.out), folder / "figures", options.data_root, options.figures
-    )
-    return [*files, *figures]
+    store, folder = Store(options.out), outcome.folder / "figures"
+    return list(gallery.draw(ranked, store, folder, options.data_root, options.figures))
 
 
-def reopen(folder: Path) -> Outcome:
+def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
     """A sweep as it stands in its folder and the store, with results.csv written anew."""
+    cells, _ = results.read_manifest(folder)
     frame = results.load_results(folder)
     results.write_csv(frame, folder / "results.csv")
-    manifest = read_json(folder / "sweep.json") or {}
-    return Outcome(frame, folder, tuple(map(Cell.from_json, manifest["cells"])), None)
+    return Outcome(frame, folder, tuple(cells), tuple(asked), None)
 
 
 class _Table:
     """The rows of a sweep as its cells end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, person: str) -> None:
         self.store = store
+        self.person = person
         self.rows: dict[Cell, results.Record] = {}
-
-    def look_up(self, cell: Cell) -> str | None:
-        """Take the cell's row from the store; its status, None where it has no outcome."""
-        row = results.record(cell, self.store)
-        if row is None or row["status"] not in FINAL:
-            return None
-        self.rows[cell] = row
-        return str(row["status"])
 
     def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
         """What is missing for these cells; rows of those that are finished are taken in."""
-        return plan(cells, lambda cell: reuse and self.look_up(cell) in FINAL)
+        return plan(cells, lambda cell: reuse and self._is_final(cell))
+
+    def _is_final(self, cell: Cell) -> bool:
+        row = results.record(cell, self.store, self.person)
+        if row is None or row["status"] not in FINAL:
+            return False
+        self.rows[cell] = row
+        return True
+
+    def complete(self, cells: Iterable[Cell]) -> None:
+        """Take in every row that the store has of these cells, failed ones included."""
+        for cell in cells:
+            if cell not in self.rows and (row := results.record(cell, self.store, self.person)):
+                self.rows[cell] = row
 
     def update(self, event: Event, planned: Plan) -> bool:
         """Take in what an event says; whether the table changed."""
         if not isinstance(event, (ReadOut, Failed)):
             return False
         run = next(run for run in planned.runs if run.id == event.run_id)
+        failure = event.failure if isinstance(event, Failed) else None
         for cell in run.cells():
             if isinstance(event, ReadOut) and cell.epochs != event.epoch:
                 continue
-            if row := results.record(cell, self.store):
+            if row := results.record(cell, self.store, self.person, failure):
                 self.rows[cell] = row
         return True
 
@@ -187,9 +214,15 @@ def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
 def _add_to_manifest(folder: Path, cells: Sequence[Cell], options: Options) -> list[Cell]:
     """Write sweep.json; all cells of the sweep, those of earlier launches included."""
     path = folder / "sweep.json"
-    with filelock.FileLock(folder / ".lock"):
-        manifest: dict[str, Any] = read_json(path) or {"cells": [], "launches": []}
-        earlier = [Cell.from_json(values) for values in manifest["cells"]]
+    lock = lock_file(folder / ".lock", timeout=60)
+    if lock is None:
+        raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+    with lock:
+        earlier: list[Cell] = []
+        launches: list[dict[str, Any]] = []
+        if path.exists():
+            earlier, _ = results.read_manifest(folder)
+            launches = (read_json(path) or {}).get("launches", [])
         everything = list(dict.fromkeys([*earlier, *cells]))
         launch = {
             "command": shlex.join(provenance.command()),
@@ -201,7 +234,7 @@ def _add_to_manifest(folder: Path, cells: Sequence[Cell], options: Options) -> l
             {
                 "store": os.path.relpath(options.out, folder),
                 "cells": [cell.to_json() for cell in everything],
-                "launches": [*manifest["launches"], launch],
+                "launches": [*launches, launch],
             },
         )
     return everything
@@ -209,7 +242,7 @@ def _add_to_manifest(folder: Path, cells: Sequence[Cell], options: Options) -> l
 
 @contextlib.contextmanager
 def _stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]:
-    """An event that SIGINT and SIGTERM set, and the signals received; the second one interrupts."""
+    """An event that a signal to end sets, and the signals received; the second one interrupts."""
     stop = threading.Event()
     received: list[signal.Signals] = []
 
@@ -222,7 +255,8 @@ def _stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]
     if threading.current_thread() is not threading.main_thread():
         yield stop, received  # only the main thread may handle signals
         return
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]  # not on Windows
+    before = {signal.Signals[n]: signal.signal(signal.Signals[n], handle) for n in names}
     try:
         yield stop, received
     finally:

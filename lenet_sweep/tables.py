@@ -82,7 +82,8 @@ def _table(title: str, caption: str, rows: Sequence[Mapping[str, str]], width: i
         table.add_column(
             Text(HEADINGS.get(name, name)),
             justify="left" if text else "right",
-            width=None if text and not fits else least,  # texts give way first
+            width=None if text and not fits else least,  # texts give way first,
+            min_width=min(least, 8),  # but not altogether
             overflow="fold",
         )
     for row in rows:

@@ -20,6 +20,7 @@ from lenet_sweep.events import (
 from lenet_sweep.store import Failure
 
 UNKNOWN = "\u2013"  # a dash
+PREVIEW = 20  # cells that a dry run names
 TELLING = 0.1  # share of an epoch after which its speed is taken: the first steps are slow
 
 
@@ -196,6 +197,20 @@ def opening(plan: Plan, workers: int) -> str:
     stored = f" ({plan.finished} in the store already)" if plan.finished else ""
     runs = f"{counted(len(plan.runs), 'run')} to train"
     return f"{cells}{stored}, {runs}, {counted(workers, 'worker')}"
+
+
+def planning(plan: Plan) -> list[str]:
+    """What a sweep would train, in lines: how much, then the first PREVIEW cells by name."""
+    merged = f" ({counted(plan.duplicates, 'equal one')} merged)" if plan.duplicates else ""
+    lines = [f"{counted(len(plan.cells), 'cell')}{merged}, {plan.finished} of them in the store"]
+    if plan.runs:
+        lines[0] += f"; {counted(len(plan.runs), 'run')} to train, "
+        lines[0] += f"{counted(plan.epochs, 'epoch')} at most"
+    names = distinguish(plan.cells)
+    cells = [f"  {names[cell]}" for run in plan.runs for cell in run.cells()]
+    return [*lines, *cells[:PREVIEW]] + [f"  and {len(cells) - PREVIEW} more"] * (
+        len(cells) > PREVIEW
+    )
 
 
 def closing(tally: Tally, now: float) -> str:

@@ -43,44 +43,11 @@ def train(
 ) -> Iterator[Event]:
     """Train a run until all its read-outs are in the store, yielding what happens.
 
-    Goes on from the newest snapshot (`fresh`: from the start, forgetting all snapshots). Whatever
-    is raised becomes a failure in the run's folder and a Failed event. `stop` is asked every 100
-    batches; once it says yes, the last finished epoch is checkpointed and training ends.
+    Goes on from the newest snapshot. `fresh` trains from the start and replaces the read-outs one
+    by one; others of the run stay, and there are no checkpoints, since it would not use them.
+    Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is asked
+    every 100 batches; once it says yes, the last finished epoch is checkpointed and training ends.
     """
-    epoch = 1
-    try:
-        for event in _train(
-            run, folder, data_root, fresh=fresh, stop=stop, environment=environment
-        ):
-            if isinstance(event, Started):
-                epoch = event.epoch + 1
-            elif isinstance(event, EpochEnded):
-                epoch = event.result.epoch + 1
-            yield event
-    except _DivergedError as error:
-        failure = Failure("diverged", epoch, str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
-        kind = type(error).__name__
-        failure = Failure("failed", epoch, f"{kind}: {error}", traceback.format_exc())
-    else:
-        return
-    folder.write_failure(failure)
-    yield Failed(run.id, failure)
-
-
-class _DivergedError(Exception):
-    """A loss is not a finite number."""
-
-
-def _train(
-    run: Run,
-    folder: RunFolder,
-    data_root: Path | None,
-    *,
-    fresh: bool,
-    stop: Callable[[], bool],
-    environment: Mapping[str, Any],
-) -> Iterator[Event]:
     lock = folder.claim(timeout=0)
     while lock is None:
         yield Waiting(run.id)
@@ -88,27 +55,54 @@ def _train(
         if lock is None and stop():
             yield Stopped(run.id)
             return
+    epoch = 1
     try:
-        if fresh:
-            folder.forget()
         folder.clear_failure()
-        missing = [epoch for epoch in run.readouts if not folder.has(epoch)]
-        for epoch in set(run.readouts) - set(missing):  # finished by whom we waited for
-            yield ReadOut(run.id, epoch)
-        if missing:
-            folder.describe(run.cell, environment)
-            yield from _train_missing(run, missing, folder, load(run.cell.dataset, data_root), stop)
-        else:
-            yield Finished(run.id)
+        for event in _train(run, folder, data_root, fresh, stop, environment):
+            if isinstance(event, Started):
+                epoch = event.epoch + 1
+            elif isinstance(event, EpochEnded):
+                epoch = event.result.epoch + 1
+            yield event
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
+        failure = _failure(error, epoch)
+        folder.write_failure(failure)
+        yield Failed(run.id, failure)
     finally:
         lock.release()
 
 
-def _train_missing(
-    run: Run, missing: list[int], folder: RunFolder, images: Images, stop: Callable[[], bool]
+class _DivergedError(Exception):
+    """A loss is not a finite number."""
+
+
+def _failure(error: BaseException, epoch: int) -> Failure:
+    if isinstance(error, _DivergedError):
+        return Failure("diverged", epoch, str(error))
+    trace = "".join(traceback.format_exception(error))
+    return Failure("failed", epoch, f"{type(error).__name__}: {error}", trace)
+
+
+def _train(
+    run: Run,
+    folder: RunFolder,
+    data_root: Path | None,
+    fresh: bool,
+    stop: Callable[[], bool],
+    environment: Mapping[str, Any],
 ) -> Iterator[Event]:
+    missing = [epoch for epoch in run.readouts if fresh or not folder.has(epoch)]
+    for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
+        yield ReadOut(run.id, epoch)
+    if not missing:
+        yield Finished(run.id)
+        return
+    folder.describe(run.cell, environment)
+    images = load(run.cell.dataset, data_root)
     engine = engines.build(run.cell, images)
-    snapshot = folder.latest(until=missing[0])
+    checkpoint = folder.read(folder.checkpoint)
+    newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
+    snapshot = None if fresh else folder.latest(until=missing[0])
     saved_epoch = 0
     if snapshot:
         engine.restore(snapshot.state)
@@ -123,7 +117,7 @@ def _train_missing(
             done = sum(map(len, losses))
             _check_finite(batches, epoch, done - len(batches))
             if stop():
-                if snapshot and snapshot.epoch > saved_epoch:
+                if snapshot and snapshot.epoch > max(saved_epoch, newest) and not fresh:
                     folder.write_checkpoint(snapshot)
                 yield Stopped(run.id)
                 return
@@ -135,9 +129,10 @@ def _train_missing(
         yield EpochEnded(run.id, snapshot.history[-1])
         if epoch in missing:
             folder.write_readout(snapshot)
-            folder.checkpoint.unlink(missing_ok=True)
+            if epoch >= newest:
+                folder.checkpoint.unlink(missing_ok=True)
             yield ReadOut(run.id, epoch)
-        elif time.monotonic() - saved_at > CHECKPOINT_EVERY:
+        elif epoch > newest and not fresh and time.monotonic() - saved_at > CHECKPOINT_EVERY:
             folder.write_checkpoint(snapshot)
         else:
             continue

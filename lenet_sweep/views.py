@@ -23,6 +23,7 @@ from lenet_sweep.events import (
     Waiting,
 )
 from lenet_sweep.live import LiveView
+from lenet_sweep.results import cost_text
 from lenet_sweep.store import Epoch, Snapshot
 from lenet_sweep.tables import print_tables
 from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason
@@ -141,7 +142,7 @@ class LogView:
         if len(track.timed) == 1 or result.epoch == epochs or due:
             self._logged[run_id] = now
             self._print(
-                f"{name}  epoch {result.epoch}/{epochs}  cost {result.cost:.4f}  "
+                f"{name}  epoch {result.epoch}/{epochs}  cost {cost_text(result.cost)}  "
                 f"{result.accuracy:.2f} %  {result.seconds:.2f} s"
             )
 

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,10 +61,10 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         ({"activation": "rellu"}, "did you mean activation=relu?"),
         ({"learning_rate": 1}, "learning_rate=1: there is no key learning_rate"),
         ({"batchs": 1}, "did you mean batch?"),
-        ({"optimizer.beta": 1}, "optimizer.beta=1: there is no key optimizer.beta"),
+        ({"optimizer.beta": 1}, "optimizer.beta=1: the optimizer has no option beta"),
         ({"optimizer.nesterov": True}, "needs optimizer.momentum above 0"),
         ({"optimizer": "adam", "optimizer.betas": [[0.9, 1.0]]}, "two numbers from 0 up to"),
-        ({"optimizer": {"name": "adam", "momentum": 1}}, "no key optimizer.momentum"),
+        ({"optimizer": {"name": "adam", "momentum": 1}}, "has no option momentum"),
         ({"workers": 0}, "workers=0: must be auto, or a whole number"),
         ({"name": "../up"}, "name=../up: must be up to 100 letters"),
         ({"person": "a\nb"}, "person=a\N{REPLACEMENT CHARACTER}b: must be one line"),
@@ -71,6 +72,7 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         ({"out": "${oc.env:HOME}"}, "is not filled in here"),
         ({"figures": "some"}, "figures=some: must be one of best, all, none"),
         ({"lr": []}, "give at least one value"),
+        ({"timeout": "soon"}, "timeout=soon: must be a number of seconds above 0"),
         ({"recipe": "ce_sgd", "loss": "nll"}, "recipe and loss are given together"),
         ({"workers": [1, 2]}, "workers has several values"),
         ({"dataset": "folder"}, "dataset.root"),
@@ -101,6 +103,15 @@ def test_a_grid_is_the_product_of_its_lists() -> None:
     assert [(c.lr, c.batch) for c in grid] == [
         (lr, batch) for lr in (0.1, 0.01) for batch in (32, 64, 128)
     ]
+
+
+@pytest.mark.parametrize("values", [(0.1, 0.2), np.array([0.1, 0.2])])
+def test_any_sequence_is_an_axis(values: object) -> None:
+    """A tuple or an array of values is swept like a list; a pair of betas is one value."""
+    assert [c.lr for c in cells(lr=values)] == [0.1, 0.2]
+    assert [c.seed for c in cells(seed=range(3))] == [0, 1, 2]
+    (cell,) = cells(**{"optimizer": "adam", "optimizer.betas": (0.5, 0.9)})
+    assert dict(cell.optimizer.options)["betas"] == (0.5, 0.9)
 
 
 def test_options_of_an_optimizer_can_be_swept() -> None:

@@ -20,7 +20,7 @@ FAULTS = Path(__file__).parent / "faults"
 def sweep_of(tmp_path: Path, small_folder):
     """Runs of a grid on small data, and the setup to execute them with."""
 
-    def make(workers: int = 2, out: str = "out", **axes):
+    def make(workers: int = 2, out: str = "out", timeout: float | None = None, **axes):
         settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
         cells, options = all_settings(grid(settings | {"epochs": 1} | axes))
         setup = Setup(
@@ -29,6 +29,7 @@ def sweep_of(tmp_path: Path, small_folder):
             workers=workers,
             gpus=(),
             fresh=False,
+            timeout=timeout,
             environment={"person": "Ada"},
             stop=threading.Event(),
         )
@@ -107,6 +108,41 @@ def test_an_abort_leaves_the_traceback_of_its_place(sweep_of, monkeypatch) -> No
     runs, setup = sweep_of(lr=0.05)
     (event,) = ends(local.execute(runs, setup)).values()
     assert "sitecustomize.py" in event.failure.traceback
+
+
+def test_a_run_that_hangs_is_given_up(sweep_of) -> None:
+    """A run without a sign of life ends as timed out, and the others are trained."""
+    runs, setup = sweep_of(seed=[0, 1], epochs=500, workers=1, timeout=4)
+    ended: dict[str, object] = {}
+    stopped = False
+    for event in local.execute(runs, setup):
+        if isinstance(event, EpochEnded) and not stopped:
+            stopped = True
+            os.kill(_only_child(), signal.SIGSTOP)
+        if isinstance(event, EpochEnded) and event.run_id == runs[1].id:
+            setup.stop.set()  # it lives: enough seen
+        if isinstance(event, ENDS):
+            ended[event.run_id] = event
+    first = ended[runs[0].id]
+    assert isinstance(first, Failed)
+    assert (first.failure.status, first.failure.epoch) == ("timed-out", 2)
+    assert first.failure.reason == "no sign of life for 4 s, and so ended"
+    assert isinstance(ended[runs[1].id], Stopped)
+
+
+def test_a_worker_that_dies_at_its_start_is_a_failed_run(sweep_of, tmp_path, monkeypatch) -> None:
+    """A process that dies before it has touched the store costs one run and not the sweep."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "torch.py").write_text("import os; os._exit(9)")
+    monkeypatch.syspath_prepend(str(broken))
+    runs, setup = sweep_of(seed=[0, 1], workers=1)
+    ended = ends(local.execute(runs, setup))
+    assert len(ended) == 2
+    for run in runs:
+        assert isinstance(ended[run.id], Failed)
+        assert ended[run.id].failure.reason == "the process ended with status 9"
+        assert Store(setup.out).run(run.id).failure() == ended[run.id].failure
 
 
 def test_a_worker_killed_in_training_keeps_its_read_outs(sweep_of) -> None:

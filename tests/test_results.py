@@ -97,6 +97,22 @@ def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
     assert list(shown["accuracy"]) == ["99.00", "99.00"]
 
 
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [
+        (0.01234, "0.0123"),
+        (1.2e-5, "1.2e-05"),
+        (6e30, "6e+30"),
+        (0.0, "0.0000"),
+        (2302.6, "2302.6000"),
+    ],
+)
+def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
+    """A cost that is tiny or has exploded does not push the other columns out of the table."""
+    assert results.cost_text(cost) == text
+    assert len(text) <= 9
+
+
 def test_failed_cells_are_shown_with_their_reason() -> None:
     """A table with a failed cell has the columns that say so."""
     ((_, _, shown),) = results.presented(

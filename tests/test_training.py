@@ -148,13 +148,28 @@ def test_checkpoints_are_written_in_long_runs(start, monkeypatch) -> None:
     assert not folder.checkpoint.exists()
 
 
-def test_training_anew_forgets_what_was_there(start) -> None:
-    """reuse=false trains from the first epoch on."""
-    list(start(2)[0])
+def test_training_anew_replaces_only_what_it_trains(start) -> None:
+    """reuse=false trains from the first epoch on, and keeps other read-outs of the run."""
+    list(start(1, 2)[0])
+    _, folder = start(1)
+    before = folder.readout(1).stat().st_mtime_ns, folder.readout(2).stat().st_mtime_ns
     events, _ = start(1, fresh=True)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [0]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1]
+    assert folder.readout(1).stat().st_mtime_ns > before[0]
+    assert folder.readout(2).stat().st_mtime_ns == before[1]
+
+
+def test_a_shorter_cell_does_not_cost_a_longer_ones_checkpoint(start) -> None:
+    """A run of 4 epochs that was cut after 3 still goes on from there after one of 2 was asked."""
+    asked: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(asked))
+    stop_after(3, events, asked)
+    list(start(2)[0])
+    assert folder.read(folder.checkpoint).epoch == 3
+    events, _ = start(4)
+    assert [e.epoch for e in events if isinstance(e, Started)] == [3]
 
 
 def test_a_diverging_run_says_where(start) -> None:

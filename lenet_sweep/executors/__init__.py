@@ -21,6 +21,7 @@ class Setup:
     workers: int
     gpus: Sequence[str]  # as CUDA_VISIBLE_DEVICES names them; workers get one each, in turn
     fresh: bool  # train anew even what the store has
+    timeout: float | None  # seconds without a sign of life before a run is given up
     environment: Mapping[str, Any]
     stop: threading.Event
 

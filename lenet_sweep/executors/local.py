@@ -21,11 +21,13 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from lenet_sweep.cells import Run
+from lenet_sweep.errors import StoreError
 from lenet_sweep.events import ENDS, EpochEnded, Event, Failed, Started, decode
 from lenet_sweep.executors import Setup
 from lenet_sweep.store import Failure, Store
 
-STOP_WITHIN = 4.0  # seconds that workers get to checkpoint; then they are killed
+STOP_WITHIN = 3.0  # seconds that workers get to checkpoint; then they are killed
+CLOSE_WITHIN = 1.0  # and to leave, all of them together
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from lenet_sweep.executors.worker import main; main()"
@@ -44,6 +46,8 @@ class _Worker:
     def __init__(self, number: int, setup: Setup, messages: queue.SimpleQueue[Message]) -> None:
         self.run: Run | None = None
         self.epoch = 1  # in training, for the failure's record
+        self.seen_at = time.monotonic()  # when it last gave a sign of life
+        self.hung = False
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         gpus = setup.gpus
         one_gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
@@ -74,35 +78,51 @@ class _Worker:
             self.process.stdin.flush()
 
     def begin(self, run: Run) -> None:
-        self.run, self.epoch = run, 1
+        self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
         self.send({"cell": run.cell.to_json(), "readouts": run.readouts})
 
-    def cause_of_death(self) -> Failure:
+    def give_up(self) -> None:
+        self.hung = True
+        self.process.kill()
+
+    def cause_of_death(self, timeout: float | None) -> Failure:
+        self.process.kill()  # its output has ended, so that nothing more can come of it
         code = self.process.wait()
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 8000))
         said = self.errors.read().decode(errors="replace")
+        if self.hung:
+            reason = f"no sign of life for {timeout:g} s, and so ended"
+            return Failure("timed-out", self.epoch, reason, said)
         if code < 0:
-            name = signal.Signals(-code).name
+            name = _signal_name(-code)
             hint = " (out of memory?)" if name == "SIGKILL" else ""
             return Failure("killed", self.epoch, f"the process was ended by {name}{hint}", said)
         return Failure("failed", self.epoch, f"the process ended with status {code}", said)
 
-    def close(self) -> None:
-        for stream in (self.process.stdin, self.process.stdout):
+    def dismiss(self) -> None:
+        """Tell it to leave: a worker ends when its input does. One in training is ended at once."""
+        if self.run:
+            self.process.kill()
+        if self.process.stdin:
             with contextlib.suppress(BrokenPipeError):
-                if stream:
-                    stream.close()
+                self.process.stdin.close()
+
+    def close(self, deadline: float) -> None:
         try:
-            self.process.wait(timeout=2)
+            self.process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
         self.errors.close()
 
     def _read(self, messages: queue.SimpleQueue[Message]) -> None:
         assert self.process.stdout is not None
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut off by its death
+        # A line that is no event was cut off by its death; closed: the sweep is over.
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             for line in self.process.stdout:
+                self.seen_at = time.monotonic()
                 messages.put((self, decode(line)))
         messages.put((self, None))
 
@@ -128,6 +148,10 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                     worker.send("stop")
             if deadline and time.monotonic() > deadline:
                 return
+            for worker in workers:
+                silent = time.monotonic() - worker.seen_at
+                if setup.timeout and worker.run and silent > setup.timeout:
+                    worker.give_up()
             try:
                 worker, event = messages.get(timeout=0.1)
             except queue.Empty:
@@ -137,10 +161,13 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
             if event is None:
                 number = workers.pop(worker)
                 if worker.run:
-                    failure = worker.cause_of_death()
-                    Store(setup.out).run(worker.run.id).write_failure(failure)
+                    failure = worker.cause_of_death(setup.timeout)
+                    with contextlib.suppress(StoreError):  # the others go on, where they can
+                        Store(setup.out).run(worker.run.id).write_failure(failure)
                     yield Failed(worker.run.id, failure)
-                worker.close()
+                    worker.run = None
+                worker.dismiss()
+                worker.close(time.monotonic())
                 if waiting and not setup.stop.is_set():
                     worker = _Worker(number, setup, messages)
                     workers[worker] = number
@@ -157,6 +184,14 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
             yield event
     finally:
         for worker in workers:
-            if worker.run:  # still training: the sweep was stopped and the time is up
-                worker.process.kill()
-            worker.close()
+            worker.dismiss()
+        deadline = time.monotonic() + CLOSE_WITHIN
+        for worker in workers:
+            worker.close(deadline)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has a number only
+        return f"signal {number}"

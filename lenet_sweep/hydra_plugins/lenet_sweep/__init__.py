@@ -4,6 +4,7 @@ No `from __future__ import annotations` here: Hydra runs plugins before they are
 and dataclasses look there to resolve annotations that are strings.
 """
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,6 +16,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from lenet_sweep.errors import UsageError
 
 
 class LenetGridSweeper(BasicSweeper):
@@ -29,13 +32,21 @@ class LenetGridSweeper(BasicSweeper):
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                key, text = override.key_or_group, override.input_line
+                raise UsageError(f"{text}: a grid takes lists of values, as in {key}=1,2")
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         if isinstance(self.launcher, LenetLocalLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
-            options = commands.prepare(loader, self.config, jobs)
-            returned = self.launcher.launch(jobs, initial_job_idx=0)
-            commands.gather(self.config, options)
+            gather = commands.prepare(loader, self.config, jobs)
+            try:
+                returned = self.launcher.launch(jobs, initial_job_idx=0)
+            except KeyboardInterrupt:
+                gather(signal.SIGINT)
+                raise
+            gather(None)
         if not all(
             job.status == JobStatus.COMPLETED and isfinite(job.return_value) for job in returned
         ):
