@@ -61,7 +61,12 @@ def prepare(
     """
     cells, options = validated(loader, master, jobs)
     _exit_if_dry(cells, options, Console())
-    folder = _job_folder(options, Path(master.hydra.sweep.dir))
+    if options.name:  # each job composes its own configuration, out of these overrides
+        named = str(options.out / "sweeps" / options.name)
+        quoted = named.replace("\\", "\\\\").replace("'", "\\'")
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+        master.hydra.sweep.dir = named
+    folder = Path(master.hydra.sweep.dir)
     make_folder(folder)
 
     def gather(interrupted: signal.Signals | None) -> None:
@@ -81,7 +86,7 @@ def run(cfg: DictConfig) -> float:
             options,
             views.LogView(Console()),
             inline.execute,
-            folder=_job_folder(options, Path(hydra.sweep.dir)),
+            folder=Path(hydra.sweep.dir),
         )
         if outcome.interrupted:
             raise KeyboardInterrupt
@@ -114,10 +119,6 @@ def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> N
         for line in planning(planned):
             _print(console, line)
         raise SystemExit(0)
-
-
-def _job_folder(options: Options, sweep_dir: Path) -> Path:
-    return options.out / "sweeps" / options.name if options.name else sweep_dir
 
 
 def _report(outcome: Outcome, options: Options, console: Console, *, tables: bool = True) -> None:

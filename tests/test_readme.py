@@ -37,7 +37,7 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert re.match(r"\d+ cells? ", done.stdout)
+    assert re.match(r"\d+ cells?, ", done.stdout)
 
 
 def test_the_table_shown_is_the_one_in_the_repository() -> None:

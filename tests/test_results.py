@@ -104,7 +104,7 @@ def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
         (1.2e-5, "1.2e-05"),
         (6e30, "6e+30"),
         (0.0, "0.0000"),
-        (2302.6, "2302.6000"),
+        (12.3, "12.3000"),
     ],
 )
 def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
