@@ -20,7 +20,7 @@ enum {
   PARAMETERS = LINEAR2_B + 16
 };
 
-enum { CHUNK = 32 };  // samples between two visits of the dense layers: their activations stay in L2
+constexpr int CHUNK = 32;  // samples between two visits of the dense layers: their activations stay in L2
 
 struct Optimizer {
   int adam;  // 0: SGD
