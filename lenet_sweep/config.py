@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from lenet_sweep import devices
 from lenet_sweep.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.datasets import DATASETS, Dataset, find_dataset
+from lenet_sweep.engines.choice import refusal as native_refusal
 from lenet_sweep.errors import UsageError
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, RECIPES, Optimizer, Option
 
@@ -49,6 +50,7 @@ class Options:
     out: Path
     name: str | None  # None: date and a hash of the cells
     data_root: Path | None  # None: the user's cache folder
+    notes: tuple[str, ...] = ()  # what a person should know about how the cells were read
 
 
 # ---------------------------------------------------------------- from keys to nested dicts
@@ -187,18 +189,22 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
             raise UsageError(f"{key} is missing; it cannot be removed, only changed")
     optimizer = _optimizer(raw["optimizer"])
     data_root = _path("dataset.root", _member(raw["dataset"], "dataset", "root"))
+    activation = choice("activation", raw["activation"], ACTIVATIONS)
+    device = _device(raw["device"])
+    refusal = native_refusal(optimizer, activation, device)
+    engine = _engine(raw["engine"], refusal)
     cell = Cell(
         loss=choice("loss", _member(raw["loss"], "loss", "name"), LOSSES),
         optimizer=optimizer,
-        activation=choice("activation", raw["activation"], ACTIVATIONS),
+        activation=activation,
         lr=_lr(raw["lr"], optimizer),
         batch=_integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
         epochs=_integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         seed=_integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
         shuffle=_boolean("shuffle", raw["shuffle"]),
         dataset=_dataset(raw["dataset"], data_root, {} if found is None else found),
-        device=_device(raw["device"]),
-        engine=_engine(raw["engine"]),
+        device=device,
+        engine=engine,
     )
     options = Options(
         person=_text("person", raw["person"]) or _login_name(),
@@ -210,6 +216,10 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),
         data_root=data_root,
+        # On an accelerator nobody expects the engine for the CPU.
+        notes=(f"torch trains: {refusal}",)
+        if refusal and raw["engine"] == "auto" and device == "cpu"
+        else (),
     )
     return cell, options
 
@@ -226,12 +236,14 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
     cells, options = [cell for cell, _ in validated], [options for _, options in validated]
     for other in options[1:]:
         for field in fields(Options):
-            if getattr(other, field.name) != getattr(options[0], field.name):
+            same = getattr(other, field.name) == getattr(options[0], field.name)
+            if not same and field.name != "notes":
                 key = "dataset.root" if field.name == "data_root" else field.name
                 raise UsageError(
                     f"{key} has several values, and is one for the whole sweep; give one value"
                 )
-    return cells, options[0]
+    notes = dict.fromkeys(note for each in options for note in each.notes)
+    return cells, replace(options[0], notes=tuple(notes))
 
 
 def _optimizer(node: Any) -> Optimizer:
@@ -302,9 +314,11 @@ def _device(value: Any) -> str:
     return name
 
 
-def _engine(value: Any) -> str:
+def _engine(value: Any, refusal: str | None) -> str:
     name = choice("engine", value, ("auto", *ENGINE_VERSIONS))
-    return "torch" if name == "auto" else name
+    if name == "native" and refusal:
+        raise UsageError(f"engine=native: {refusal}; take engine=torch or engine=auto")
+    return ("torch" if refusal else "native") if name == "auto" else name
 
 
 def _workers(value: Any) -> int | None:

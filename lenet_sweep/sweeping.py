@@ -89,6 +89,8 @@ def run_sweep(
         if planned.duplicates:
             equal = counted(planned.duplicates, "equal cell")
             view.say(f"{equal} merged into others")
+        for note in options.notes if planned.runs else ():
+            view.say(note)
         with _stop_on_signals() as (stop, received):
             setup = Setup(
                 out=options.out,

@@ -20,12 +20,14 @@ known idx
 download
 datasets
 cells
+engines.choice
 config
 store
 events
 model
+engines.initial
 engines
-engines.torch_engine
+engines.torch_engine engines.native_engine
 training
 executors
 executors.inline executors.local executors.worker
@@ -46,7 +48,7 @@ __main__
 """.strip().splitlines()
 LEVELS = {name: level for level, line in enumerate(ORDER) for name in line.split()}
 # Imported when it is needed and not before, against the order: the base must choose its engine.
-LATE = {("engines", "engines.torch_engine")}
+LATE = {("engines", "engines.torch_engine"), ("engines", "engines.native_engine")}
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,239 @@
+"""Engines side by side: `python -m benchmarks.engines [--quick] [--out FILE.json]`.
+
+Every engine trains the same images of real MNIST in turn, several times over; a figure is the
+median of its turns, scaled to an epoch of 60,000 images. Evaluation is timed apart. The floor is
+what an epoch's dense arithmetic would take at the rate of torch's sgemm, measured in the same turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets as torchvision_datasets
+from torchvision.transforms import ToTensor
+
+from lenet_sweep import datasets, provenance
+from lenet_sweep.cells import Cell
+from lenet_sweep.config import all_settings, grid
+from lenet_sweep.engines import build
+from lenet_sweep.model import seeded_lenet5
+from lenet_sweep.recipes import LOSSES, OPTIMIZERS
+
+# Multiplications and additions of an epoch, forward and backward, each layer computed in full:
+# forward 416,520 products an image, the weights' gradients as many, the inputs' 298,920.
+FLOP_PER_EPOCH = 60_000 * 2 * (2 * 416_520 + 298_920)
+Timer = Callable[[], float]
+
+
+def cell_of(recipe: str, batch: int, engine: str) -> Cell:
+    (cell,), _ = all_settings(
+        grid({"recipe": recipe, "batch": batch, "engine": engine, "device": "cpu"})
+    )
+    return cell
+
+
+def engine_timer(cell: Cell, images: datasets.Images, order: np.ndarray, threads: int) -> Timer:
+    engine = build(cell, images)
+
+    def run() -> float:
+        torch.set_num_threads(threads)
+        began = time.perf_counter()
+        engine.train(order)
+        return time.perf_counter() - began
+
+    return run
+
+
+def report_loop_timer(cell: Cell, count: int, threads: int) -> Timer:
+    """The loop of the report's script, as it stands there."""
+    root = datasets.default_root()
+    data = Subset(torchvision_datasets.MNIST(root, transform=ToTensor()), range(count))
+    loader = DataLoader(data, batch_size=cell.batch)
+    model = seeded_lenet5(cell.activation, cell.seed)
+    loss_function = getattr(nn, LOSSES[cell.loss].torch_class)()
+    optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
+        model.parameters(), lr=cell.lr
+    )
+
+    def run() -> float:
+        torch.set_num_threads(threads)
+        began = time.perf_counter()
+        for pixels, labels in loader:
+            loss = loss_function(model(pixels), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return time.perf_counter() - began
+
+    return run
+
+
+def floor_timer() -> Timer:
+    a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+
+    def run() -> float:
+        torch.set_num_threads(1)
+        began = time.perf_counter()
+        for _ in range(8):
+            torch.mm(a, b)
+        seconds = time.perf_counter() - began
+        return FLOP_PER_EPOCH / (8 * 2 * 1024**3 / seconds)
+
+    return run
+
+
+def in_turn(timers: dict[str, Timer], turns: int) -> dict[str, float]:
+    """The median of each timer over so many turns, all of them once to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in timers}
+    for turn in range(turns + 1):
+        for name, timer in timers.items():
+            seconds = timer()
+            if turn:
+                taken[name].append(seconds)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def training(recipes: list[str], batches: list[int], count: int, turns: int) -> list[dict]:
+    (cell,), options = all_settings(grid({}))
+    images = datasets.load(cell.dataset, options.data_root)
+    order = np.arange(count)
+    rows = []
+    for recipe in recipes:
+        for batch in batches:
+            native, plain = (cell_of(recipe, batch, name) for name in ("native", "torch"))
+            timers = {
+                "native, 1 thread": engine_timer(native, images, order, 1),
+                "torch, 1 thread": engine_timer(plain, images, order, 1),
+                "torch, 2 threads": engine_timer(plain, images, order, 2),
+                "report's loop, 2 threads": report_loop_timer(plain, count, 2),
+            }
+            scale = len(images.train_labels) / count
+            medians = in_turn({"floor": floor_timer()} | timers, turns)
+            seconds = {n: s if n == "floor" else s * scale for n, s in medians.items()}
+            rows.append({"recipe": recipe, "batch": batch, "seconds_per_epoch": seconds})
+            show_training(rows[-1])
+    return rows
+
+
+def show_training(row: dict) -> None:
+    seconds = row["seconds_per_epoch"]
+    native = seconds["native, 1 thread"]
+    print(
+        f"{row['recipe']:8} batch {row['batch']:3}: native {native:.2f} s an epoch = "
+        f"{native / seconds['floor']:.2f} x the floor ({seconds['floor']:.2f} s); "
+        + ", ".join(f"{n} {s / native:.1f} x" for n, s in seconds.items() if n[0] in "tr"),
+        flush=True,
+    )
+
+
+def evaluation(turns: int) -> dict[str, float]:
+    """Seconds that each engine takes to evaluate the 10,000 test images on one core."""
+    (cell,), options = all_settings(grid({}))
+    images = datasets.load(cell.dataset, options.data_root)
+
+    def timer(name: str) -> Timer:
+        engine = build(cell_of("ce_sgd", 64, name), images)
+
+        def run() -> float:
+            torch.set_num_threads(1)
+            began = time.perf_counter()
+            engine.evaluate()
+            return time.perf_counter() - began
+
+        return run
+
+    return in_turn({name: timer(name) for name in ("native", "torch")}, turns)
+
+
+ALONE = """
+import resource, sys, time
+import numpy as np
+from lenet_sweep import datasets
+from lenet_sweep.config import all_settings, grid
+from lenet_sweep.engines import build, native_engine
+(cell,), options = all_settings(grid({"engine": "native", "device": "cpu"}))
+imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images = datasets.load(cell.dataset, options.data_root)
+engine = build(cell, images)
+order = np.arange(60_000)
+engine.train(order)
+print("ready", flush=True)
+sys.stdin.readline()
+began = time.perf_counter()
+for _ in range(3):
+    engine.train(order)
+seconds = (time.perf_counter() - began) / 3
+engine.evaluate()
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - imported)
+"""
+
+
+def side_by_side(runs: int) -> list[tuple[float, int]]:
+    """Seconds an epoch and KiB above the imports, of so many processes that train at once."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(runs)
+    ]
+    for worker in workers:
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    results = [worker.communicate()[0].split() for worker in workers]
+    return [(float(seconds), int(memory)) for seconds, memory in results]
+
+
+def together(turns: int) -> dict[str, float]:
+    alone, both, memory = [], [], []
+    for _ in range(turns):
+        ((seconds, kib),) = side_by_side(1)
+        alone.append(seconds)
+        memory.append(kib)
+        both.append(statistics.mean(seconds for seconds, _ in side_by_side(2)))
+    return {
+        "alone": statistics.median(alone),
+        "each of two": statistics.median(both),
+        "MB above the imports": statistics.median(memory) * 1024 / 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="batch 64 and one recipe only")
+    parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
+    arguments = parser.parse_args()
+    recipes = ["ce_sgd"] if arguments.quick else ["ce_sgd", "nll_adam"]
+    batches = [64] if arguments.quick else [16, 32, 64, 128, 256]
+    turns = 3 if arguments.quick else 5
+    rows = training(recipes, batches, count=12_800, turns=turns)
+    evaluated = evaluation(turns)
+    print("10,000 images evaluated: " + ", ".join(f"{n} {s:.3f} s" for n, s in evaluated.items()))
+    pair = together(turns)
+    print(
+        f"two runs on two cores: {pair['each of two']:.3f} s an epoch each, "
+        f"alone {pair['alone']:.3f} s ({100 * (pair['each of two'] / pair['alone'] - 1):+.1f} %); "
+        f"{pair['MB above the imports']:.0f} MB above the imports"
+    )
+    if arguments.out:
+        machine = provenance.environment("") | {"machine": platform.machine()}
+        figures = {"training": rows, "evaluation": evaluated, "together": pair}
+        del machine["host"], machine["person"]
+        arguments.out.write_text(json.dumps({"environment": machine} | figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def instruction_sets() -> list[str]: ...
+
+class Optimizer:
+    def __init__(
+        self,
+        *,
+        adam: bool = ...,
+        lr: float,
+        momentum: Any = ...,
+        dampening: Any = ...,
+        weight_decay: Any = ...,
+        nesterov: Any = ...,
+        beta1: float = ...,
+        beta2: float = ...,
+        eps: Any = ...,
+    ) -> None: ...
+
+class Trainer:
+    steps: int
+    def __init__(
+        self, *, tanh: bool, batch: int, optimizer: Optimizer, instructions: str = ...
+    ) -> None: ...
+    @property
+    def instructions(self) -> str: ...
+    def train(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], order: NDArray[np.int64]
+    ) -> NDArray[np.float32]: ...
+    def evaluate(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]: ...
+    def get(self, which: str) -> NDArray[np.float32]: ...
+    def set(self, which: str, values: NDArray[np.float32]) -> None: ...

@@ -1,0 +1,215 @@
+// Python's view of the native engine: one class, Trainer, that owns the memory of one run.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "network.hpp"
+
+namespace py = pybind11;
+using namespace lenet;
+
+namespace baseline { extern const Kernels kernels; }
+#ifdef LENET_X86
+namespace avx2 { extern const Kernels kernels; }
+namespace avx512 { extern const Kernels kernels; }
+#endif
+
+namespace {
+
+// The instruction sets of this machine that the kernels were compiled for, best first.
+std::vector<const Kernels*> usable() {
+  std::vector<const Kernels*> found;
+#ifdef LENET_X86
+  __builtin_cpu_init();  // asks the operating system as well, which must save the registers
+  bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("bmi2");
+  if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512cd"))
+    found.push_back(&avx512::kernels);
+  if (fma) found.push_back(&avx2::kernels);
+#endif
+  found.push_back(&baseline::kernels);
+  return found;
+}
+
+const Kernels* kernels_named(const std::string& name) {
+  for (const Kernels* kernels : usable())
+    if (name.empty() || name == kernels->name) return kernels;
+  throw std::invalid_argument("instruction set " + name + " is not on this machine");
+}
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+typedef std::unique_ptr<float, Free> Floats;
+
+Floats zeros(int64_t count) {  // aligned for the widest registers, and a multiple of them long
+  std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
+  void* p = std::aligned_alloc(64, bytes);
+  if (!p) throw std::bad_alloc();
+  std::memset(p, 0, bytes);
+  return Floats(static_cast<float*>(p));
+}
+
+// Where each of the 61,706 parameters, in the order of torch's state_dict, stands in the padded
+// array that the kernels use (its layout is in kernels.hpp).
+std::vector<int> places() {
+  std::vector<int> at;
+  for (int out = 0; out < 6; out++)
+    for (int tap = 0; tap < 25; tap++) at.push_back(CONV1_W + out * 25 + tap);
+  for (int out = 0; out < 6; out++) at.push_back(CONV1_B + out);
+  for (int out = 0; out < 16; out++)
+    for (int in = 0; in < 6; in++)
+      for (int tap = 0; tap < 25; tap++) at.push_back(CONV2_W + (out * 25 + tap) * 8 + in);
+  for (int out = 0; out < 16; out++) at.push_back(CONV2_B + out);
+  for (int out = 0; out < 120; out++)
+    for (int in = 0; in < 16; in++)
+      for (int place = 0; place < 25; place++)
+        at.push_back(CONV3_W + (place * 16 + in) * 128 + out);
+  for (int out = 0; out < 120; out++) at.push_back(CONV3_B + out);
+  for (int out = 0; out < 84; out++)
+    for (int in = 0; in < 120; in++) at.push_back(LINEAR1_W + in * 96 + out);
+  for (int out = 0; out < 84; out++) at.push_back(LINEAR1_B + out);
+  for (int out = 0; out < 10; out++)
+    for (int in = 0; in < 84; in++) at.push_back(LINEAR2_W + in * 16 + out);
+  for (int out = 0; out < 10; out++) at.push_back(LINEAR2_B + out);
+  return at;
+}
+
+const std::vector<int>& all_places() {
+  static const std::vector<int> at = places();
+  return at;
+}
+
+typedef py::array_t<uint8_t, py::array::c_style> Bytes;
+typedef py::array_t<int64_t, py::array::c_style> Order;
+typedef py::array_t<float, py::array::c_style | py::array::forcecast> Values;
+
+class Trainer {
+ public:
+  Trainer(bool tanh, int64_t batch, const Optimizer& optimizer, const std::string& instructions)
+      : kernels_(kernels_named(instructions)),
+        parameters_(zeros(PARAMETERS)),
+        gradients_(zeros(PARAMETERS)),
+        first_(zeros(PARAMETERS)),
+        second_(zeros(PARAMETERS)),
+        scratch_(zeros(kernels_->scratch_floats())) {
+    if (batch < 1) throw std::invalid_argument("batch must be at least 1");
+    network_ = Network{tanh,        optimizer,        batch,        0,
+                       parameters_.get(), gradients_.get(), first_.get(), second_.get(),
+                       scratch_.get()};
+  }
+
+  // images (N, 28, 28), labels (N,), order (count,) -> losses (ceil(count / batch),)
+  py::array_t<float> train(const Bytes& images, const Bytes& labels, const Order& order) {
+    check(images, labels);
+    for (py::ssize_t i = 0; i < order.size(); i++)
+      if (order.data()[i] < 0 || order.data()[i] >= labels.size())
+        throw std::invalid_argument("order names an image that is not there");
+    py::array_t<float> losses((order.size() + network_.batch - 1) / network_.batch);
+    const uint8_t *pixels = images.data(), *classes = labels.data();
+    const int64_t *numbers = order.data(), count = order.size();
+    float* out = losses.mutable_data();
+    {
+      py::gil_scoped_release others_may_run;
+      kernels_->train(&network_, pixels, classes, numbers, count, out);
+    }
+    return losses;
+  }
+
+  // images (N, 28, 28), labels (N,) -> predictions (N,) and losses (N,)
+  py::tuple evaluate(const Bytes& images, const Bytes& labels) {
+    check(images, labels);
+    py::array_t<uint8_t> predictions(labels.size());
+    py::array_t<float> losses(labels.size());
+    const uint8_t *pixels = images.data(), *classes = labels.data();
+    uint8_t* out = predictions.mutable_data();
+    float* out_losses = losses.mutable_data();
+    {
+      py::gil_scoped_release others_may_run;
+      kernels_->evaluate(&network_, pixels, classes, labels.size(), out, out_losses);
+    }
+    return py::make_tuple(predictions, losses);
+  }
+
+  // All 61,706 parameters, or what the optimizer keeps for each, in torch's order.
+  py::array_t<float> get(const std::string& which) const {
+    const float* from = named(which);
+    const std::vector<int>& at = all_places();
+    py::array_t<float> values(static_cast<py::ssize_t>(at.size()));
+    for (std::size_t i = 0; i < at.size(); i++) values.mutable_data()[i] = from[at[i]];
+    return values;
+  }
+
+  void set(const std::string& which, const Values& values) {
+    float* to = named(which);
+    const std::vector<int>& at = all_places();
+    if (values.size() != static_cast<py::ssize_t>(at.size()))
+      throw std::invalid_argument("expected 61706 values");
+    for (std::size_t i = 0; i < at.size(); i++) to[at[i]] = values.data()[i];
+  }
+
+  int64_t steps() const { return network_.steps; }
+  void set_steps(int64_t steps) { network_.steps = steps; }
+  std::string instructions() const { return kernels_->name; }
+
+ private:
+  float* named(const std::string& which) const {
+    if (which == "parameters") return network_.parameters;
+    if (which == "gradients") return network_.gradients;
+    if (which == "first") return network_.first;
+    if (which == "second") return network_.second;
+    throw std::invalid_argument("no array named " + which);
+  }
+
+  static void check(const Bytes& images, const Bytes& labels) {
+    if (images.ndim() != 3 || images.shape(1) != 28 || images.shape(2) != 28)
+      throw std::invalid_argument("images must be (N, 28, 28)");
+    if (labels.ndim() != 1 || labels.size() != images.shape(0))
+      throw std::invalid_argument("there must be one label for each image");
+    for (py::ssize_t i = 0; i < labels.size(); i++)
+      if (labels.data()[i] > 9) throw std::invalid_argument("labels must be 0 to 9");
+  }
+
+  const Kernels* kernels_;
+  Floats parameters_, gradients_, first_, second_, scratch_;
+  Network network_;
+};
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "LeNet5 training on one CPU core. See docs/native-engine.md.";
+  m.def("instruction_sets", [] {
+    py::list names;
+    for (const Kernels* kernels : usable()) names.append(kernels->name);
+    return names;
+  });
+  py::class_<Optimizer>(m, "Optimizer")
+      .def(py::init([](bool adam, double lr, double momentum, double dampening, double weight_decay,
+                       bool nesterov, double beta1, double beta2, double eps) {
+             return Optimizer{adam,     lr,    momentum, dampening, weight_decay,
+                              nesterov, beta1, beta2,    eps};
+           }),
+           py::kw_only(), py::arg("adam") = false, py::arg("lr"), py::arg("momentum") = 0.0,
+           py::arg("dampening") = 0.0, py::arg("weight_decay") = 0.0, py::arg("nesterov") = false,
+           py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8);
+  py::class_<Trainer>(m, "Trainer")
+      .def(py::init<bool, int64_t, const Optimizer&, const std::string&>(), py::kw_only(),
+           py::arg("tanh"), py::arg("batch"), py::arg("optimizer"), py::arg("instructions") = "")
+      .def("train", &Trainer::train, py::arg("images").noconvert(), py::arg("labels").noconvert(),
+           py::arg("order").noconvert())
+      .def("evaluate", &Trainer::evaluate, py::arg("images").noconvert(),
+           py::arg("labels").noconvert())
+      .def("get", &Trainer::get)
+      .def("set", &Trainer::set)
+      .def_property("steps", &Trainer::steps, &Trainer::set_steps)
+      .def_property_readonly("instructions", &Trainer::instructions);
+}

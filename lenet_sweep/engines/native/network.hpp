@@ -1,0 +1,57 @@
+// What the copies of the training step for each instruction set have in common with the binding.
+#pragma once
+
+#include <stdint.h>
+
+namespace lenet {
+
+// Where each parameter begins in the flat array of all of them (see kernels.hpp for its layout).
+enum {
+  CONV1_W = 0,
+  CONV1_B = CONV1_W + 160,  // 6 * 25, padded to whole vectors
+  CONV2_W = CONV1_B + 16,
+  CONV2_B = CONV2_W + 16 * 25 * 8,
+  CONV3_W = CONV2_B + 16,
+  CONV3_B = CONV3_W + 400 * 128,
+  LINEAR1_W = CONV3_B + 128,
+  LINEAR1_B = LINEAR1_W + 120 * 96,
+  LINEAR2_W = LINEAR1_B + 96,
+  LINEAR2_B = LINEAR2_W + 84 * 16,
+  PARAMETERS = LINEAR2_B + 16
+};
+
+constexpr int CHUNK = 32;  // samples between two visits of the dense layers: their activations stay in L2
+
+struct Optimizer {
+  int adam;  // 0: SGD
+  double lr, momentum, dampening, weight_decay;
+  int nesterov;
+  double beta1, beta2, eps;
+};
+
+// One run in training. All arrays are aligned to 64 bytes.
+struct Network {
+  int tanh;
+  Optimizer optimizer;
+  int64_t batch;
+  int64_t steps;        // taken so far
+  float* parameters;    // (PARAMETERS,)
+  float* gradients;     // (PARAMETERS,)
+  float* first;         // (PARAMETERS,) momentum, or Adam's mean of gradients
+  float* second;        // (PARAMETERS,) Adam's mean of squared gradients
+  float* scratch;       // (scratch_floats(),) zero at first
+};
+
+// The entry points that each instruction set provides.
+struct Kernels {
+  const char* name;
+  int64_t (*scratch_floats)();
+  // order (count,) numbers of images -> losses (ceil(count / batch),)
+  void (*train)(Network*, const uint8_t* images, const uint8_t* labels, const int64_t* order,
+                int64_t count, float* losses);
+  // images (count, 28, 28) -> predictions (count,) and losses (count,)
+  void (*evaluate)(Network*, const uint8_t* images, const uint8_t* labels, int64_t count,
+                   uint8_t* predictions, float* losses);
+};
+
+}  // namespace lenet

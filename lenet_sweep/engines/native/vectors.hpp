@@ -1,0 +1,182 @@
+// Vectors of 16 and of 8 floats, made of whatever registers the instruction set has: v16 is one
+// AVX-512 register, two of AVX2, four of SSE or NEON. GCC's own vectors of more than a register
+// are taken apart into single floats by some versions, hence these few lines.
+#pragma once
+
+#include <stdint.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace LENET_ISA {
+
+#if defined(__AVX512F__)
+constexpr int REGISTER = 16;  // floats
+#elif defined(__AVX2__)
+constexpr int REGISTER = 8;
+#else
+constexpr int REGISTER = 4;
+#endif
+
+template <int N>
+struct Lanes {  // N floats, in P registers
+  static constexpr int R = N < REGISTER ? N : REGISTER, P = N / R;
+  typedef float Floats __attribute__((vector_size(R * 4)));
+  typedef int32_t Ints __attribute__((vector_size(R * 4)));
+  typedef float Loaded __attribute__((vector_size(R * 4), aligned(4), may_alias));
+};
+
+template <int N>
+struct Float {
+  typename Lanes<N>::Floats part[Lanes<N>::P];
+};
+
+template <int N>
+struct Int {  // also what a comparison gives: all bits set where it holds
+  typename Lanes<N>::Ints part[Lanes<N>::P];
+};
+
+#define EACH_PART _Pragma("GCC unroll 4") for (int i = 0; i < Lanes<N>::P; i++)
+
+template <int N>
+INLINE Float<N> splat(float x) {
+  Float<N> v;
+  EACH_PART v.part[i] = x - (typename Lanes<N>::Floats){};
+  return v;
+}
+template <int N>
+INLINE Int<N> splat_int(int32_t x) {
+  Int<N> v;
+  EACH_PART v.part[i] = x - (typename Lanes<N>::Ints){};
+  return v;
+}
+template <int N>
+INLINE Float<N> load(const float* p) {
+  Float<N> v;
+  EACH_PART v.part[i] = *(const typename Lanes<N>::Loaded*)(p + i * Lanes<N>::R);
+  return v;
+}
+template <int N>
+INLINE void store(float* p, Float<N> v) {
+  EACH_PART *(typename Lanes<N>::Loaded*)(p + i * Lanes<N>::R) = v.part[i];
+}
+
+#define BINARY(op)                                     \
+  template <int N>                                     \
+  INLINE Float<N> operator op(Float<N> a, Float<N> b) { \
+    EACH_PART a.part[i] = a.part[i] op b.part[i];      \
+    return a;                                          \
+  }                                                    \
+  template <int N>                                     \
+  INLINE Float<N> operator op(Float<N> a, float b) {   \
+    EACH_PART a.part[i] = a.part[i] op b;              \
+    return a;                                          \
+  }                                                    \
+  template <int N>                                     \
+  INLINE Float<N> operator op(float a, Float<N> b) {   \
+    EACH_PART b.part[i] = a op b.part[i];              \
+    return b;                                          \
+  }
+BINARY(+)
+BINARY(-)
+BINARY(*)
+BINARY(/)
+#undef BINARY
+
+#define COMPARE(op)                                    \
+  template <int N>                                     \
+  INLINE Int<N> operator op(Float<N> a, Float<N> b) {  \
+    Int<N> m;                                          \
+    EACH_PART m.part[i] = a.part[i] op b.part[i];      \
+    return m;                                          \
+  }
+COMPARE(<)
+COMPARE(>)
+COMPARE(!=)
+#undef COMPARE
+
+#define INTEGER(op)                                    \
+  template <int N>                                     \
+  INLINE Int<N> operator op(Int<N> a, Int<N> b) {      \
+    EACH_PART a.part[i] = a.part[i] op b.part[i];      \
+    return a;                                          \
+  }                                                    \
+  template <int N>                                     \
+  INLINE Int<N> operator op(Int<N> a, int32_t b) {     \
+    EACH_PART a.part[i] = a.part[i] op b;              \
+    return a;                                          \
+  }
+INTEGER(+)
+INTEGER(*)
+INTEGER(&)
+INTEGER(|)
+INTEGER(>>)
+INTEGER(<<)
+#undef INTEGER
+
+template <int N>
+INLINE Float<N>& operator+=(Float<N>& a, Float<N> b) {
+  EACH_PART a.part[i] += b.part[i];
+  return a;
+}
+template <int N>
+INLINE Float<N> operator-(Float<N> a) {
+  EACH_PART a.part[i] = -a.part[i];
+  return a;
+}
+// a + b * x, one rounding where the instruction set has it.
+template <int N>
+INLINE void add_product(Float<N>& a, float b, Float<N> x) {
+  EACH_PART a.part[i] += b * x.part[i];
+}
+template <int N>
+INLINE Float<N> select(Int<N> where, Float<N> yes, Float<N> no) {
+  EACH_PART yes.part[i] = where.part[i] ? yes.part[i] : no.part[i];
+  return yes;
+}
+template <int N>
+INLINE Int<N> select(Int<N> where, Int<N> yes, Int<N> no) {
+  EACH_PART yes.part[i] = where.part[i] ? yes.part[i] : no.part[i];
+  return yes;
+}
+template <int N>
+INLINE Int<N> truncate(Float<N> x) {
+  Int<N> v;
+  EACH_PART v.part[i] = __builtin_convertvector(x.part[i], typename Lanes<N>::Ints);
+  return v;
+}
+template <int N>
+INLINE Float<N> to_float(Int<N> x) {
+  Float<N> v;
+  EACH_PART v.part[i] = __builtin_convertvector(x.part[i], typename Lanes<N>::Floats);
+  return v;
+}
+template <int N>
+INLINE Float<N> as_float(Int<N> bits) {
+  Float<N> v;
+  EACH_PART v.part[i] = (typename Lanes<N>::Floats)bits.part[i];
+  return v;
+}
+
+typedef Float<16> v16;
+typedef Float<8> v8;
+typedef Int<16> i16;
+
+INLINE v16 load16(const float* p) { return load<16>(p); }
+INLINE v8 load8(const float* p) { return load<8>(p); }
+INLINE v16 splat16(float x) { return splat<16>(x); }
+
+// Sixteen small numbers as bytes, and back.
+INLINE void store_bytes(uint8_t* p, i16 v) {
+  int32_t lanes[16];
+  __builtin_memcpy(lanes, &v, sizeof lanes);
+  for (int i = 0; i < 16; i++) p[i] = (uint8_t)lanes[i];
+}
+INLINE i16 load_bytes(const uint8_t* p) {
+  int32_t lanes[16];
+  for (int i = 0; i < 16; i++) lanes[i] = p[i];
+  i16 v;
+  __builtin_memcpy(&v, lanes, sizeof lanes);
+  return v;
+}
+
+}  // namespace LENET_ISA

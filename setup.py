@@ -1,0 +1,54 @@
+"""Builds the native engine: the same kernels once per instruction set, chosen from at run time.
+
+Everything else about the package stands in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+FOLDER = Path("lenet_sweep/engines/native")
+# No -ffast-math: a nan must stay one, since that is how a diverged run is noticed.
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+INSTRUCTIONS = {"baseline": []}
+if X86:
+    INSTRUCTIONS |= {"avx2": ["-march=x86-64-v3"], "avx512": ["-march=x86-64-v4"]}
+SANITIZE = os.environ.get("LENET_SWEEP_SANITIZE", "").split()  # as in CONTRIBUTING.md
+
+
+class BuildKernels(build_ext):
+    """Compiles step.cpp for each instruction set before the rest of the extension."""
+
+    def build_extension(self, ext: Pybind11Extension) -> None:
+        for name, flags in INSTRUCTIONS.items():
+            self.compiler.macros = []
+            ext.extra_objects += self.compiler.compile(
+                [str(FOLDER / "step.cpp")],
+                output_dir=str(Path(self.build_temp) / name),
+                macros=[("LENET_ISA", name)],
+                depends=[str(path) for path in FOLDER.glob("*.hpp")],
+                extra_postargs=["-fPIC", *FLAGS, *flags, *SANITIZE],
+            )
+        super().build_extension(ext)
+
+
+setup(
+    ext_modules=[
+        Pybind11Extension(
+            "lenet_sweep.engines._native",
+            [str(FOLDER / "binding.cpp")],
+            depends=[str(path) for path in FOLDER.glob("*.hpp")],
+            define_macros=[("LENET_X86", "1")] if X86 else [],
+            extra_compile_args=[*FLAGS, *SANITIZE],
+            extra_link_args=SANITIZE,
+            optional=True,  # without a compiler the torch engine serves
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels},
+)

@@ -1,0 +1,274 @@
+"""The native engine against torch: gradients, weights and status, on whatever it may meet."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lenet_sweep.cells import Cell
+from lenet_sweep.config import all_settings, grid
+from lenet_sweep.datasets import Images
+from lenet_sweep.engines import choice
+from lenet_sweep.engines.initial import initial_weights
+from lenet_sweep.engines.torch_engine import TorchEngine
+from lenet_sweep.model import seeded_lenet5
+
+if choice.missing():
+    pytest.skip(choice.missing(), allow_module_level=True)
+
+from lenet_sweep.engines import _native
+from lenet_sweep.engines.native_engine import NativeEngine
+
+# Learning rates at which 50 steps do not yet multiply the last bit's rounding.
+OPTIMIZERS = {
+    "sgd": {"lr": 0.05},
+    "sgd momentum": {"lr": 0.005, "optimizer.momentum": 0.9},
+    "sgd dampening": {"lr": 0.02, "optimizer.momentum": 0.9, "optimizer.dampening": 0.5},
+    "sgd nesterov": {"lr": 0.005, "optimizer.momentum": 0.9, "optimizer.nesterov": True},
+    "sgd decay": {"lr": 0.05, "optimizer.weight_decay": 0.01},
+    "adam": {"optimizer": "adam", "lr": 3e-4},
+    "adam betas": {"optimizer": "adam", "lr": 1e-4, "optimizer.betas": [[0.8, 0.99]]},
+    "adam decay": {"optimizer": "adam", "lr": 3e-4, "optimizer.weight_decay": 0.01},
+}
+
+
+@pytest.fixture(params=_native.instruction_sets())
+def instructions(request: pytest.FixtureRequest) -> str:
+    """Every instruction set of this machine, not only the one that is chosen."""
+    return request.param
+
+
+def cell_of(**axes: object) -> Cell:
+    (cell,), _ = all_settings(grid({"device": "cpu", "engine": "native"} | axes))
+    return cell
+
+
+def digits(count: int, seed: int = 0) -> Images:
+    """Strokes on black, with a class that can be learned; 50 of them to test on."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.integers(0, 256, (10, 28, 28)) * (rng.random((10, 28, 28)) < 0.3)
+    labels = rng.integers(0, 10, count + 50).astype(np.uint8)
+    noise = rng.integers(0, 60, (count + 50, 28, 28))
+    images = np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8)
+    images[:, :4] = images[:, -4:] = 0
+    return Images(images[:count], labels[:count], images[count:], labels[count:])
+
+
+def constant(value: int, count: int = 64) -> Images:
+    images = np.full((count, 28, 28), value, np.uint8)
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    return Images(images, labels, images, labels)
+
+
+def far(one: np.ndarray, other: np.ndarray) -> float:
+    """How far two arrays are apart, relative to the second one's length."""
+    scale = float(np.linalg.norm(other.astype(np.float64)))
+    return float(np.linalg.norm(one.astype(np.float64) - other)) / max(scale, 1e-12)
+
+
+def torch_gradients(cell: Cell, images: Images, double: bool = False) -> dict[str, np.ndarray]:
+    model = seeded_lenet5(cell.activation, cell.seed)
+    pixels = torch.from_numpy(images.train_images[: cell.batch]).float().unsqueeze(1) / 255
+    if double:
+        model, pixels = model.double(), pixels.double()
+    labels = torch.from_numpy(images.train_labels[: cell.batch]).long()
+    torch.nn.functional.cross_entropy(model.logits(pixels), labels).backward()
+    return {name: p.grad.numpy() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7, 2**31, 2**32 - 1])
+def test_initial_weights_are_torchs(seed: int) -> None:
+    """A seed starts both engines, and torch itself, with the same weights to the last bit."""
+    model = seeded_lenet5("relu", seed)
+    weights = initial_weights(seed)
+    assert weights.keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(weights[name], value.numpy())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("batch", [1, 5, 64, 200])
+def test_gradients_of_a_step(instructions: str, activation: str, batch: int) -> None:
+    """One step's gradients agree with exact ones at least to 1e-5."""
+    cell = cell_of(activation=activation, batch=batch, lr=1e-9)
+    images = digits(batch)
+    engine = NativeEngine(cell, images, instructions)
+    engine.train(np.arange(batch))
+    expected = torch_gradients(cell, images, double=True)
+    for name, gradient in engine._get("gradients").items():
+        assert far(gradient, expected[name]) < 1e-5, name
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_after_fifty_steps(
+    instructions: str, optimizer: str, loss: str, activation: str
+) -> None:
+    """After 50 steps each layer's weights agree with torch's to 1e-4."""
+    cell = cell_of(loss=loss, activation=activation, batch=32, **OPTIMIZERS[optimizer])
+    images = digits(50 * 32 - 7)  # the last batch is smaller
+    order = np.arange(len(images.train_labels))
+    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    losses, expected = native.train(order), plain.train(order)
+    np.testing.assert_allclose(losses, expected, rtol=2e-3, atol=1e-5)
+    assert len(losses) == 50
+    assert losses[-1] != losses[0]
+    states = native.state(), plain.state()
+    assert states[0].keys() == states[1].keys()
+    for name in states[0]:
+        if name.startswith("weight."):
+            assert far(states[0][name], states[1][name]) < 1e-4, name
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 70),
+    steps=st.integers(1, 12),
+    ragged=st.integers(0, 69),
+    seed=st.integers(0, 2**32 - 1),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    activation=st.sampled_from(["relu", "tanh"]),
+    shuffled=st.booleans(),
+    isa=st.sampled_from(_native.instruction_sets()),
+)
+def test_any_settings_agree(
+    batch, steps, ragged, seed, optimizer, activation, shuffled, isa
+) -> None:
+    """Whatever the batch, the number of images, the seed and the order: losses are torch's."""
+    cell = cell_of(batch=batch, seed=seed, activation=activation, **OPTIMIZERS[optimizer])
+    count = batch * steps - ragged % batch
+    images = digits(count, seed % 1000)
+    order = np.random.default_rng(seed).permutation(count) if shuffled else np.arange(count)
+    native, plain = NativeEngine(cell, images, isa), TorchEngine(cell, images)
+    np.testing.assert_allclose(native.train(order), plain.train(order), rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 1, 128, 255])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_images_of_one_colour(instructions: str, value: int, activation: str) -> None:
+    """Where all four values under a pooling window are equal, the first one wins, as in torch."""
+    cell = cell_of(activation=activation, batch=64, lr=1e-9)
+    images = constant(value)
+    engine = NativeEngine(cell, images, instructions)
+    engine.train(np.arange(64))
+    expected = torch_gradients(cell, images)
+    for name, gradient in engine._get("gradients").items():
+        assert far(gradient, expected[name]) < 1e-4, name
+
+
+def test_a_dead_network_stays_dead(instructions: str) -> None:
+    """When no unit is active, nothing but the last bias learns, as in torch."""
+    cell = cell_of(batch=16)
+    images = digits(64)
+    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    state = native.state()
+    for name in state:
+        if name.endswith(("conv1.bias", "conv2.bias", "conv3.bias", "linear1.bias")):
+            state[name] = np.full_like(state[name], -100)
+    native.restore(state)
+    plain.restore(state)
+    np.testing.assert_allclose(native.train(np.arange(64)), plain.train(np.arange(64)), rtol=1e-5)
+    for name, value in plain.state().items():
+        np.testing.assert_allclose(native.state()[name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("lr", [1e3, 1e10, 1e30])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_divergence_is_seen_by_both(instructions, lr, optimizer, activation) -> None:
+    """A learning rate that is far too large ends as finite or as nan in both engines alike."""
+    cell = cell_of(lr=lr, optimizer=optimizer, activation=activation, batch=16)
+    images = digits(320)
+    order = np.arange(320)
+    finite = [
+        bool(np.isfinite(engine.train(order)).all() and np.isfinite(engine.evaluate().losses).all())
+        for engine in (NativeEngine(cell, images, instructions), TorchEngine(cell, images))
+    ]
+    assert finite[0] == finite[1]
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_shows_in_the_loss(instructions, layer, value) -> None:
+    """A nan anywhere in the network reaches the loss instead of being pooled away."""
+    cell = cell_of(batch=16)
+    engine = NativeEngine(cell, digits(64), instructions)
+    state = engine.state()
+    state[f"weight.{layer}.weight"][:] = value
+    engine.restore(state)
+    assert not np.isfinite(engine.train(np.arange(64))).all()
+
+
+def test_evaluation_agrees(instructions: str) -> None:
+    """Predictions are torch's, image by image, and losses agree."""
+    cell = cell_of(batch=32)
+    images = digits(640)
+    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    plain.train(np.arange(640))
+    native.restore(plain.state())
+    one, other = native.evaluate(), plain.evaluate()
+    np.testing.assert_array_equal(one.predictions, other.predictions)
+    np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_may_change_engines(optimizer: str) -> None:
+    """A state of one engine is a state of the other: a checkpoint is not bound to its machine."""
+    cell = cell_of(batch=32, **OPTIMIZERS[optimizer])
+    images = digits(320)
+    order = np.arange(320)
+    native, plain = NativeEngine(cell, images), TorchEngine(cell, images)
+    native.train(order)
+    plain.restore(native.state())
+    back = NativeEngine(cell, images)
+    back.restore(plain.state())
+    np.testing.assert_array_equal(back.train(order), native.train(order))
+    plain.train(order)
+    assert plain.state().keys() == native.state().keys()
+    for name, value in plain.state().items():
+        assert far(native.state()[name], value) < 1e-3, name
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({"activation": "gelu"}, "activation relu and tanh, not gelu"),
+        ({"optimizer": "adam", "optimizer.amsgrad": True}, "optimizer.amsgrad"),
+        ({"optimizer.maximize": True}, "optimizer.maximize"),
+        ({"optimizer": "adam", "optimizer.eps": 0}, "optimizer.eps=0"),
+    ],
+)
+def test_what_it_does_not_take_goes_to_torch(axes: dict[str, object], reason: str) -> None:
+    """engine=auto falls back to torch with the reason, and engine=native refuses with it."""
+    (cell,), options = all_settings(grid({"device": "cpu", "engine": "auto"} | axes))
+    assert cell.engine == "torch"
+    assert reason in options.notes[0]
+    with pytest.raises(ValueError, match=f"engine=native: .*{reason}"):
+        cell_of(**axes)
+
+
+def test_auto_takes_it_on_the_cpu() -> None:
+    """Who says nothing of engines gets the fast one, without a note."""
+    (cell,), options = all_settings(grid({"device": "cpu"}))
+    assert cell.engine == "native"
+    assert options.notes == ()
+
+
+def test_wrong_arrays_are_refused_and_not_read(instructions: str) -> None:
+    """The extension checks what it is given instead of reading beyond it."""
+    images = digits(8)
+    engine = NativeEngine(cell_of(batch=4), images, instructions)
+    with pytest.raises(ValueError, match="order names an image that is not there"):
+        engine.train(np.array([0, 8]))
+    with pytest.raises(ValueError, match="order names an image that is not there"):
+        engine.train(np.array([-1]))
+    bad = replace(images, train_labels=np.full(8, 10, np.uint8))
+    with pytest.raises(ValueError, match="labels must be 0 to 9"):
+        NativeEngine(cell_of(batch=4), bad, instructions).train(np.arange(4))
+    with pytest.raises(ValueError, match="instruction set mmx"):
+        NativeEngine(cell_of(batch=4), images, "mmx")
+    assert len(engine.train(np.array([], dtype=np.int64))) == 0
