@@ -97,9 +97,9 @@ def _train(
     if not missing:
         yield Finished(run.id)
         return
-    folder.describe(run.cell, environment)
     images = load(run.cell.dataset, data_root)
     engine = engines.build(run.cell, images)
+    folder.describe(run.cell, {**environment, "engine": engine.detail})
     checkpoint = folder.read(folder.checkpoint)
     newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
     snapshot = None if fresh else folder.latest(until=missing[0])

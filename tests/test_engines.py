@@ -1,5 +1,6 @@
 """The contract of every engine: one suite, run for each engine and kind of cell."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -162,6 +163,12 @@ def test_a_restored_engine_goes_on_bit_for_bit(
     np.testing.assert_array_equal(resumed.train(order), expected_losses)
     for name, value in whole.state().items():
         np.testing.assert_array_equal(value, resumed.state()[name])
+
+
+def test_an_engine_says_how_it_computes(engine_name, small_folder, images) -> None:
+    """The metadata of a run tells which code path its numbers came from."""
+    detail = engines.build(make_cell(engine_name, small_folder), images).detail
+    assert re.search(r"avx512|avx2|baseline|AVX|DEFAULT|NO AVX", detail), detail
 
 
 def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:

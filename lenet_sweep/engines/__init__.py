@@ -29,6 +29,8 @@ class Engine(Protocol):
     that). It reports losses as they come, finite or not: judging them is the caller's.
     """
 
+    detail: str  # how it computes on this machine, for whoever wonders about the last digit
+
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
         """Train on the training images `order` names, in batches; a shorter last one is kept.
 

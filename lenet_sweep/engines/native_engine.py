@@ -21,7 +21,10 @@ SHAPES = [
     for kind in ("weight", "bias")
 ]
 # What the optimizers keep for each parameter: torch's name, and the extension's array.
-MOMENTS = {"sgd": {"momentum_buffer": "first"}, "adam": {"exp_avg": "first", "exp_avg_sq": "second"}}
+MOMENTS = {
+    "sgd": {"momentum_buffer": "first"},
+    "adam": {"exp_avg": "first", "exp_avg_sq": "second"},
+}
 
 
 class NativeEngine:
@@ -58,6 +61,7 @@ class NativeEngine:
             optimizer=optimizer,
             instructions=instructions,
         )
+        self.detail = f"C++, {self.trainer.instructions} instructions"
         self._set("parameters", initial_weights(cell.seed))
 
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -67,9 +71,7 @@ class NativeEngine:
         return losses
 
     def evaluate(self) -> Evaluation:
-        return Evaluation(
-            *self.trainer.evaluate(self.images.test_images, self.images.test_labels)
-        )
+        return Evaluation(*self.trainer.evaluate(self.images.test_images, self.images.test_labels))
 
     def state(self) -> dict[str, NDArray[Any]]:
         state: dict[str, NDArray[Any]] = {

@@ -32,6 +32,9 @@ class TorchEngine:
         if cell.device == "cuda":
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
+        self.detail = (
+            f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}"
+        )
         self.batch = cell.batch
         self.device = torch.device(cell.device)
         self.model = seeded_lenet5(cell.activation, cell.seed).to(self.device)
