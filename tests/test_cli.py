@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,6 +341,28 @@ def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
     ):  # fmt: skip
         assert re.search(rf"(^|\s){re.escape(key)}\b", text, re.MULTILINE), key
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_without_a_compiler_torch_serves(tmp_path, small) -> None:
+    """Where C++ cannot be compiled the package installs all the same, and says what trains."""
+    project = Path(__file__).parent.parent
+    source, built = tmp_path / "source", tmp_path / "wheel"
+    skipped = shutil.ignore_patterns(".git", ".venv*", "build", "outputs", "*.so", "*.egg-info")
+    shutil.copytree(project, source, ignore=skipped)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built]
+    broken = os.environ | {"CC": "/bin/false", "CXX": "/bin/false"}
+    subprocess.run([*build, source], check=True, cwd=tmp_path, env=broken)
+    (wheel,) = built.glob("*.whl")
+    assert not [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".so")]
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.count("torch trains: the native engine is not in this installation") == 1
+    assert set(table(tmp_path)["engine"]) == {"torch"}
 
 
 def test_the_wheel_is_whole(tmp_path, small) -> None:

@@ -134,7 +134,7 @@ def test_a_worker_that_dies_at_its_start_is_a_failed_run(sweep_of, tmp_path, mon
     """A process that dies before it has touched the store costs one run and not the sweep."""
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "torch.py").write_text("import os; os._exit(9)")
+    (broken / "numpy.py").write_text("import os; os._exit(9)")
     monkeypatch.syspath_prepend(str(broken))
     runs, setup = sweep_of(seed=[0, 1], workers=1)
     ended = ends(local.execute(runs, setup))
