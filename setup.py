@@ -9,8 +9,9 @@ import os
 import platform
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
-from setuptools import setup
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("lenet_sweep/engines/native")
 # No -ffast-math: a nan must stay one, since that is how a diverged run is noticed.
@@ -25,7 +26,7 @@ SANITIZE = os.environ.get("LENET_SWEEP_SANITIZE", "").split()  # as in CONTRIBUT
 class BuildKernels(build_ext):
     """Compiles step.cpp for each instruction set before the rest of the extension."""
 
-    def build_extension(self, ext: Pybind11Extension) -> None:
+    def build_extension(self, ext: Extension) -> None:
         for name, flags in INSTRUCTIONS.items():
             self.compiler.macros = []
             ext.extra_objects += self.compiler.compile(
@@ -40,12 +41,15 @@ class BuildKernels(build_ext):
 
 setup(
     ext_modules=[
-        Pybind11Extension(
+        Extension(
             "lenet_sweep.engines._native",
             [str(FOLDER / "binding.cpp")],
             depends=[str(path) for path in FOLDER.glob("*.hpp")],
             define_macros=[("LENET_X86", "1")] if X86 else [],
-            extra_compile_args=[*FLAGS, *SANITIZE],
+            # pybind11's own extension class asks for a working compiler even where it may fail.
+            include_dirs=[pybind11.get_include()],
+            extra_compile_args=[*FLAGS, "-fvisibility=hidden", *SANITIZE],
+            language="c++",
             extra_link_args=SANITIZE,
             optional=True,  # without a compiler the torch engine serves
         )
