@@ -203,6 +203,16 @@ def test_a_weight_that_is_no_number_shows_in_the_loss(instructions, layer, value
     assert not np.isfinite(engine.train(np.arange(64))).all()
 
 
+def test_a_blank_image_does_not_hide_an_infinite_weight(instructions) -> None:
+    """Zero times infinity is nan, also where the engine skips what is blank."""
+    cell = cell_of(batch=16)
+    engine = NativeEngine(cell, constant(0), instructions)
+    state = engine.state()
+    state["weight.conv1.weight"][0, 0, 2, 2] = np.inf
+    engine.restore(state)
+    assert not np.isfinite(engine.evaluate().losses).any()
+
+
 def test_evaluation_agrees(instructions: str) -> None:
     """Predictions are torch's, image by image, and losses agree."""
     cell = cell_of(batch=32)

@@ -110,9 +110,14 @@ INLINE v16 pool(v16 v0, v16 v1, v16 v2, v16 v3, i16* winner) {
 
 // ------------------------------------------------------------------------------- the image
 
-// pixels (28, 28) uint8 -> image and halves, divided by 255 as torch's ToTensor does.
-static void unpack(const uint8_t* pixels, float* image, float* halves) {
+// pixels (28, 28) uint8 -> image and halves, divided by 255 as torch's ToTensor does. Returns the
+// rows of the padded image that are not blank, as bits: in MNIST a quarter of the rows is.
+static uint32_t unpack(const uint8_t* pixels, float* image, float* halves) {
+  uint32_t inked = 0;
   for (int y = 0; y < 28; y++) {
+    uint8_t any = 0;
+    for (int x = 0; x < 28; x++) any |= pixels[y * 28 + x];
+    inked |= (uint32_t)(any != 0) << (y + 2);
     float* row = image + (y + 2) * IMAGE_ROW + 2;
     for (int x = 0; x < 28; x++) row[x] = (float)pixels[y * 28 + x] / 255.0f;
     float* even = halves + (y + 2) * HALF_ROW + 1;
@@ -121,13 +126,15 @@ static void unpack(const uint8_t* pixels, float* image, float* halves) {
       even[HALF + i] = row[2 * i + 1];
     }
   }
+  return inked;
 }
 
 // ------------------------------------------------------------------------------- conv1
 
-// halves -> a1 (14, 14, 8) and winners1 (6, 14, 16). Lanes are the 14 columns of a pooled row.
-static void conv1_forward(Activation kind, const float* halves, const float* w, const float* bias,
-                          float* a1, uint8_t* winners) {
+// halves -> a1 (14, 14, 8) and winners1 (6, 14, 16). Lanes are the 14 columns of a pooled row. What
+// is under no ink adds nothing, unless a weight is infinite.
+static void conv1_forward(Activation kind, const float* halves, uint32_t inked, const float* w,
+                          const float* bias, float* a1, uint8_t* winners) {
   for (int y = 0; y < 14; y++) {
     float pooled[8][16] __attribute__((aligned(64))) = {};
     for (int first = 0; first < 6; first += CONV1_CHANNELS) {
@@ -136,6 +143,7 @@ static void conv1_forward(Activation kind, const float* halves, const float* w, 
       for (int c = 0; c < CONV1_CHANNELS; c++)
         sum[c][0][0] = sum[c][0][1] = sum[c][1][0] = sum[c][1][1] = splat16(bias[first + c]);
       for (int ky = 0; ky < 5; ky++) {
+        if ((inked >> (2 * y + ky) & 3) == 0) continue;
         const float* rows = halves + (2 * y + ky) * HALF_ROW;
         const float* taps = w + first * 25 + ky * 5;
         KEEP_IN_MEMORY(taps);

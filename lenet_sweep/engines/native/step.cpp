@@ -9,6 +9,7 @@ using namespace lenet;
 // Working memory of one run. Zero at first: padding is never written.
 struct Scratch {
   float conv2_forward[150 * 16];   // conv2.w as (25 taps, 6 in, 16 out)
+  uint32_t always_inked;           // rows that conv1 may not skip: all, if a weight is not finite
   float conv3_back[128 * 400];     // conv3.w transposed
   float linear1_back[96 * 128];    // linear1.w transposed
   float linear2_back[16 * 96];     // linear2.w transposed
@@ -51,6 +52,9 @@ static void add_rows(float* out, const float* values, int row, int rows) {
 
 // The layouts of weights that the parameters do not have themselves; after each update.
 static void prepare_forward(const float* p, Scratch* s) {
+  float zero = 0;  // becomes nan where a weight is infinite or nan
+  for (int i = 0; i < 150; i++) zero += 0 * p[CONV1_W + i];
+  s->always_inked = zero == 0 ? 0 : ~0u;
   for (int out = 0; out < 16; out++)
     for (int tap = 0; tap < 25; tap++)
       for (int in = 0; in < 6; in++)
@@ -65,8 +69,8 @@ static void prepare_backward(const float* p, Scratch* s) {
 
 // Sample n's pixels -> its row of a2, with what the backward pass needs of it.
 static void convolve(Activation kind, const float* p, const uint8_t* pixels, Scratch* s, int n) {
-  unpack(pixels, s->image[n], s->halves);
-  conv1_forward(kind, s->halves, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
+  const uint32_t inked = unpack(pixels, s->image[n], s->halves) | s->always_inked;
+  conv1_forward(kind, s->halves, inked, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
   conv2_forward(kind, s->a1[n], s->conv2_forward, p + CONV2_B, s->a2[n], s->winners2[n]);
 }
 
