@@ -27,8 +27,9 @@ from torchvision.transforms import ToTensor
 
 from lenet_sweep import datasets, provenance
 from lenet_sweep.cells import Cell
-from lenet_sweep.config import all_settings, grid
+from lenet_sweep.config import all_settings
 from lenet_sweep.engines import build
+from lenet_sweep.keys import grid
 from lenet_sweep.model import seeded_lenet5
 from lenet_sweep.recipes import LOSSES, OPTIMIZERS
 
@@ -162,7 +163,8 @@ ALONE = r"""
 import re, sys, time
 import numpy as np
 from lenet_sweep import datasets
-from lenet_sweep.config import all_settings, grid
+from lenet_sweep.config import all_settings
+from lenet_sweep.keys import grid
 from lenet_sweep.engines import build, native_engine
 (cell,), options = all_settings(grid({"engine": "native", "device": "cpu"}))
 def peak():  # KiB; getrusage's figure would be inherited from this program

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_sweep import config
+from lenet_sweep import keys
 from lenet_sweep.errors import DataError, StoreError, UsageError
 from lenet_sweep.hydra_glue import register_groups
 
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         _check_arguments(sys.argv[1:])
         register_groups()
-        decorate = hydra.main(str(config.config_folder()), "config", version_base="1.3")
+        decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
         decorate(task)()
     except BrokenPipeError:  # whoever read the output, as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -76,19 +76,19 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         _reject_flags("--run and --multirun (-m) are given together: one of them")
     if args.resolve and not args.cfg:
         _reject_flags("--resolve goes with --cfg job")
-    keys: list[str] = []
+    given: list[str] = []
     for override in args.overrides:
         key = override.partition("=")[0].lstrip("+~")
         if not re.match(r"[A-Za-z_]", key):
             raise UsageError(f"{override}: no key before the '='; settings are given as key=value")
-        if key in keys:
+        if key in given:
             raise UsageError(
                 f"{override}: {key} is given twice; "
                 f"give it once, with several values as {key}=A,B and the flag -m"
             )
-        keys.append(key)
-    if "recipe" in keys and (both := {"loss", "optimizer"} & set(keys)):
-        raise UsageError(config.recipe_conflict(sorted(both)))
+        given.append(key)
+    if "recipe" in given and (both := {"loss", "optimizer"} & set(given)):
+        raise UsageError(keys.recipe_conflict(sorted(both)))
 
 
 def _reject_flags(message: str) -> NoReturn:
@@ -115,7 +115,7 @@ def _rephrase(error: Exception, text: str) -> None:
     """Raise a UsageError that says what Hydra's error says, in terms of what was typed."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        config.choice(group, name, sorted(error.options))
+        keys.choice(group, name, sorted(error.options))
     if isinstance(error, OverrideParseException):
         typed = error.override if len(error.override) <= 80 else error.override[:77] + "..."
         key = typed.partition("=")[0]
@@ -130,7 +130,7 @@ def _rephrase(error: Exception, text: str) -> None:
     if found := re.match(r"Could not override '(.+?)'", text):
         key = found[1]
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
-        config.unknown_key(key, value, config.known_keys(config.defaults()))
+        keys.unknown_key(key, value, keys.known_keys(keys.defaults()))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lenet_sweep import config, views
+from lenet_sweep import config, keys, views
 from lenet_sweep.executors import local
 from lenet_sweep.sweeping import draw_figures, preview, run_sweep, write_tables
 from lenet_sweep.tally import planning
@@ -30,7 +30,7 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     Raises UsageError for a key or value that is not allowed, DataError if the images cannot be
     had, StoreError if the output folder cannot be written.
     """
-    cells, options = config.all_settings(config.grid(settings))
+    cells, options = config.all_settings(keys.grid(settings))
     console = Console()
     if options.dry_run:
         planned, table = preview(cells, options)

@@ -1,40 +1,28 @@
-"""The edge: whatever was typed becomes a validated Cell and Options, or one line that says why not.
+"""The edge: a nested dict of whatever was typed becomes a validated Cell and Options.
 
-Command line and Python API meet here as plain nested dicts shaped like conf/config.yaml, with the
-groups loss, optimizer and dataset as dicts that hold at least `name`.
+Or one line that says why not. Below this module nobody sees what was typed.
 """
 
 from __future__ import annotations
 
-import difflib
 import getpass
-import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
-
-from omegaconf import OmegaConf
+from typing import Any
 
 from lenet_sweep import devices
 from lenet_sweep.cells import ENGINE_VERSIONS, Cell
-from lenet_sweep.datasets import DATASETS, Dataset, find_dataset
+from lenet_sweep.datasets import Dataset, find_dataset
 from lenet_sweep.engines.choice import refusal as native_refusal
 from lenet_sweep.errors import UsageError
-from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, RECIPES, Optimizer, Option
+from lenet_sweep.keys import GROUPS, choice, defaults, known_keys, reject, unknown_key
+from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer, Option
 
 Raw = dict[str, Any]
 Found = dict[tuple[str, Path | None, int | None], Dataset]
-
-GROUPS: Mapping[str, Sequence[str]] = {
-    "loss": tuple(LOSSES),
-    "optimizer": tuple(OPTIMIZERS),
-    "dataset": (*DATASETS, "folder"),  # "folder": IDX files of the user's own
-}
 
 
 @dataclass(frozen=True)
@@ -53,134 +41,13 @@ class Options:
     notes: tuple[str, ...] = ()  # what a person should know about how the cells were read
 
 
-# ---------------------------------------------------------------- from keys to nested dicts
-
-
-def config_folder() -> Path:
-    """conf/: inside an installed package, beside it in a checkout."""
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "conf"
-
-
-def group_node(group: str, name: str) -> Raw:
-    """The content of one option of a config group, with every default filled in."""
-    if group == "optimizer":
-        return {"name": name} | {k: _plain(o.default) for k, o in OPTIMIZERS[name].options.items()}
-    if group == "dataset":
-        return {"name": name, "root": None, "limit": None}
-    return {"name": name}
-
-
-def defaults() -> Raw:
-    """conf/config.yaml as a nested dict, without what only Hydra reads."""
-    return deepcopy(_defaults())
-
-
-@cache
-def _defaults() -> Raw:
-    raw = OmegaConf.to_container(OmegaConf.load(config_folder() / "config.yaml"))
-    assert isinstance(raw, dict)
-    del raw["hydra"]
-    chosen: Raw = {}
-    for entry in raw.pop("defaults"):
-        chosen |= entry if isinstance(entry, dict) else {}
-    return {str(k): v for k, v in raw.items()} | {g: group_node(g, chosen[g]) for g in GROUPS}
-
-
-def grid(axes: Mapping[str, Any]) -> list[Raw]:
-    """Every combination of the given keys' values, the last key varying fastest.
-
-    A list (or tuple, range, array) is an axis, anything else a single value. Keys are those of
-    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. Raises UsageError
-    for an unknown key.
-    """
-    base = defaults()
-    if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
-        raise UsageError(recipe_conflict(sorted(both)))
-    values = [_as_axis(key, value) for key, value in axes.items()]
-    for key, choices in zip(axes, values, strict=True):
-        if not choices:
-            raise UsageError(f"{key}=[]: give at least one value")
-    # Groups first: a dotted key changes the optimizer that the same call chooses.
-    order = sorted(range(len(values)), key=lambda i: "." in list(axes)[i])
-    keys = list(axes)
-    cells = []
-    for choice in itertools.product(*values):
-        raw = deepcopy(base)
-        for i in order:
-            set_key(raw, keys[i], choice[i])
-        cells.append(raw)
-    return cells
-
-
-def _as_axis(key: str, value: Any) -> list[Any]:
-    if hasattr(value, "tolist"):  # a NumPy array or a pandas column
-        value = value.tolist()
-    if isinstance(value, tuple) and key == "optimizer.betas":
-        return [value]  # one value that is a pair
-    return list(value) if isinstance(value, (list, tuple, range)) else [value]
-
-
-def set_key(raw: Raw, key: str, value: Any) -> None:
-    """Set one key of a nested dict in place. Raises UsageError where there is no such key."""
-    if key == "recipe":
-        loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
-        raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
-    elif key in GROUPS:
-        if isinstance(value, Mapping):  # a group with its options, as the Python API may give it
-            node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
-            raw[key] = node | dict(value)
-        else:
-            raw[key] = group_node(key, choice(key, value, GROUPS[key]))
-    else:
-        node, *path = raw, *key.split(".")
-        for part in path[:-1]:
-            node = node.get(part, {}) if isinstance(node, dict) else {}
-        if not isinstance(node, dict) or path[-1] not in node:
-            unknown_key(key, value, known_keys(raw))
-        node[path[-1]] = value
-
-
-def known_keys(raw: Raw) -> list[str]:
-    """All keys that can be set, dotted where they are nested."""
-    keys = [k for k in raw if k not in GROUPS]
-    nested = [f"{g}.{k}" for g in GROUPS for k in raw[g] if k != "name"]
-    return [*GROUPS, "recipe", *keys, *nested]
-
-
-def unknown_key(key: str, value: Any, known: Iterable[str]) -> NoReturn:
-    """Raise the UsageError for a key that is not there, with the nearest one that is."""
-    if key.startswith("optimizer."):
-        option = key.removeprefix("optimizer.")
-        if option == "lr":
-            text = _show(value)
-            raise UsageError(f"{key}={text}: the learning rate is a key of its own, lr={text}")
-        takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
-        raise UsageError(f"{key}={_show(value)}: the optimizer has no option {option}; {takes}")
-    known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-    raise UsageError(f"{key}={_show(value)}: there is no key {key}; {hint}")
-
-
-def recipe_conflict(keys: Sequence[str]) -> str:
-    """The message for a recipe given together with what it already fixes."""
-    return (
-        f"recipe and {' and '.join(keys)} are given together: a recipe fixes loss and optimizer; "
-        "give the recipe alone, or loss and optimizer without it"
-    )
-
-
-# ---------------------------------------------------------------- from nested dicts to settings
-
-
 def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     `found` remembers datasets between calls: finding one of the user's own reads its files.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
-    template = _defaults()
+    template = defaults()
     for key in raw:
         if key not in template:
             unknown_key(key, raw[key], known_keys(template))
@@ -272,10 +139,10 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
             n is not None and option.accepts(n) for n in numbers
         ):
             return tuple(n for n in numbers if n is not None)
-        _reject(key, value, option.allowed)
+        reject(key, value, option.allowed)
     number = _finite(value)
     if number is None or not option.accepts(number):
-        _reject(key, value, option.allowed)
+        reject(key, value, option.allowed)
     return number
 
 
@@ -297,7 +164,7 @@ def _lr(value: Any, optimizer: Optimizer) -> float:
         return OPTIMIZERS[optimizer.name].default_lr
     number = _finite(value)
     if number is None or number <= 0:
-        _reject("lr", value, "a number above 0, the learning rate, for example lr=0.01")
+        reject("lr", value, "a number above 0, the learning rate, for example lr=0.01")
     return number
 
 
@@ -326,7 +193,7 @@ def _workers(value: Any) -> int | None:
         return None
     number = _finite(value)
     if number is None or not number.is_integer() or not 1 <= number <= 1024:
-        _reject("workers", value, "auto, or a whole number from 1 to 1024: runs at the same time")
+        reject("workers", value, "auto, or a whole number from 1 to 1024: runs at the same time")
     return int(number)
 
 
@@ -335,7 +202,7 @@ def _timeout(value: Any) -> float | None:
         return None
     number = _finite(value)
     if number is None or number <= 0:
-        _reject("timeout", value, "a number of seconds above 0, or null for no limit")
+        reject("timeout", value, "a number of seconds above 0, or null for no limit")
     return number
 
 
@@ -344,7 +211,7 @@ def _name(value: Any) -> str | None:
         return None
     text = str(value)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        _reject("name", value, "up to 100 letters, digits, '.', '_' or '-', not starting with '.'")
+        reject("name", value, "up to 100 letters, digits, '.', '_' or '-', not starting with '.'")
     return text
 
 
@@ -353,9 +220,9 @@ def _text(key: str, value: Any) -> str | None:
         return None
     text = str(value)
     if isinstance(value, (Mapping, list)) or not text.isprintable() or len(text) > 100:
-        _reject(key, value, "one line of up to 100 printable characters")
+        reject(key, value, "one line of up to 100 printable characters")
     if "${" in text:
-        _reject(key, value, "plain text; ${...} is not filled in here")
+        reject(key, value, "plain text; ${...} is not filled in here")
     return text
 
 
@@ -363,32 +230,22 @@ def _path(key: str, value: Any) -> Path | None:
     if value is None:
         return None
     if isinstance(value, (Mapping, list)) or not str(value).isprintable() or not str(value):
-        _reject(key, value, "the path of a folder")
+        reject(key, value, "the path of a folder")
     if "${" in str(value):
-        _reject(key, value, "a plain path; ${...} is not filled in here")
+        reject(key, value, "a plain path; ${...} is not filled in here")
     return Path(str(value)).expanduser()
 
 
 def _integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
     number = _finite(value)
     if number is None or not number.is_integer() or not low <= number <= high:
-        _reject(key, value, f"a whole number from {low} to {high}, {meaning}")
+        reject(key, value, f"a whole number from {low} to {high}, {meaning}")
     return int(number)
 
 
 def _boolean(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        _reject(key, value, f"true or false, for example {key}=true")
-    return value
-
-
-def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
-    """The value, if it is one of the allowed names; otherwise UsageError with the nearest one."""
-    allowed = list(allowed)
-    if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"; did you mean {key}={near[0]}?" if near else ""
-        _reject(key, value, f"one of {', '.join(allowed)}{hint}")
+        reject(key, value, f"true or false, for example {key}=true")
     return value
 
 
@@ -405,23 +262,8 @@ def _finite(value: Any) -> float | None:
 
 def _member(node: Any, group: str, key: str) -> Any:
     if not isinstance(node, Mapping) or key not in node:
-        _reject(group, node, f"one of {', '.join(GROUPS[group])}")
+        reject(group, node, f"one of {', '.join(GROUPS[group])}")
     return node[key]
-
-
-def _reject(key: str, value: Any, allowed: str) -> NoReturn:
-    raise UsageError(f"{key}={_show(value)}: must be {allowed}")
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _login_name() -> str:

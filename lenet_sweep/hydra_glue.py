@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-from lenet_sweep.config import GROUPS, Raw, config_folder, group_node, set_key
+from lenet_sweep.keys import GROUPS, Raw, config_folder, group_node, set_key
 from lenet_sweep.recipes import OPTIMIZERS, RECIPES
 
 HELP = """\

@@ -237,7 +237,7 @@ class _DamagedError(Exception):
 def _checksum(arrays: Arrays, history: str) -> str:
     digest = hashlib.sha256(history.encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
@@ -247,8 +247,9 @@ def _to_bytes(snapshot: Snapshot) -> bytes:
     arrays: dict[str, NDArray[Any]] = {f"state.{k}": v for k, v in snapshot.state.items()}
     arrays |= {"predictions": snapshot.predictions, "trace": snapshot.trace}
     history = json.dumps([asdict(epoch) for epoch in snapshot.history])
+    # asarray, since ascontiguousarray would make a number an array of one.
     # Keys carry no order in the format; one in a fixed order keeps equal snapshots equal bytes.
-    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     return save(arrays, {"history": history, "sha256": _checksum(arrays, history)})
 
 

@@ -10,10 +10,11 @@ from torch import nn
 
 from lenet_sweep import engines
 from lenet_sweep.cells import ENGINE_VERSIONS, Cell
-from lenet_sweep.config import all_settings, grid
+from lenet_sweep.config import all_settings
 from lenet_sweep.datasets import Images, load
 from lenet_sweep.engines import choice
 from lenet_sweep.errors import UsageError
+from lenet_sweep.keys import grid
 from lenet_sweep.model import LeNet5
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS
 from lenet_sweep.training import epoch_order

@@ -20,7 +20,7 @@ known idx
 download
 datasets
 cells
-engines.choice
+keys engines.choice
 config
 store
 events
@@ -48,7 +48,11 @@ __main__
 """.strip().splitlines()
 LEVELS = {name: level for level, line in enumerate(ORDER) for name in line.split()}
 # Imported when it is needed and not before, against the order: the base must choose its engine.
-LATE = {("engines", "engines.torch_engine"), ("engines", "engines.native_engine")}
+LATE = {
+    ("engines", "engines.torch_engine"),
+    ("engines", "engines.native_engine"),
+    ("engines.choice", "engines"),  # the extension inside it, which may not be there
+}
 
 
 def modules() -> dict[str, Path]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lenet_sweep.cells import Run, plan
-from lenet_sweep.config import all_settings, grid
+from lenet_sweep.config import all_settings
 from lenet_sweep.events import ENDS, EpochEnded, Failed, Finished, Started, Stopped
 from lenet_sweep.executors import Setup, inline, local
+from lenet_sweep.keys import grid
 from lenet_sweep.store import Store
 
 FAULTS = Path(__file__).parent / "faults"

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet_sweep.cells import Cell
-from lenet_sweep.config import all_settings, grid
+from lenet_sweep.config import all_settings
 from lenet_sweep.datasets import Images
 from lenet_sweep.engines import choice
 from lenet_sweep.engines.initial import initial_weights
 from lenet_sweep.engines.torch_engine import TorchEngine
+from lenet_sweep.keys import grid
 from lenet_sweep.model import seeded_lenet5
 
 if choice.missing():

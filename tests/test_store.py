@@ -16,7 +16,10 @@ from lenet_sweep.store import Epoch, Failure, Snapshot, Store
 
 def snapshot(epochs: int = 2, fill: float = 0.5) -> Snapshot:
     return Snapshot(
-        state={"weight.a": np.full((3, 2), fill, np.float32), "optimizer.0.step": np.float32(7)},
+        state={
+            "weight.a": np.full((3, 2), fill, np.float32),
+            "optimizer.0.step": np.array(7.0, np.float32),
+        },
         predictions=np.arange(10, dtype=np.uint8),
         trace=np.array([[0.1, 2.3], [1.1, 0.4]], np.float32),
         history=tuple(Epoch(e, 1 / e, 90.0 + e, 0.3, 5.1, 0.4) for e in range(1, epochs + 1)),
@@ -50,6 +53,7 @@ def test_a_snapshot_is_read_as_it_was_written(folder) -> None:
     assert read.state.keys() == snapshot().state.keys()
     for name, value in snapshot().state.items():
         np.testing.assert_array_equal(read.state[name], value)
+        assert read.state[name].shape == value.shape
 
 
 def test_a_damaged_snapshot_is_never_used(folder) -> None:

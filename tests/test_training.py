@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from lenet_sweep import engines, training
-from lenet_sweep.cells import Run
-from lenet_sweep.config import all_settings, grid
+from lenet_sweep.cells import ENGINE_VERSIONS, Run
+from lenet_sweep.config import all_settings
+from lenet_sweep.engines import choice
 from lenet_sweep.events import (
     EpochEnded,
     Event,
@@ -22,6 +23,7 @@ from lenet_sweep.events import (
     decode,
     encode,
 )
+from lenet_sweep.keys import grid
 from lenet_sweep.store import Epoch, Failure, RunFolder, Store
 
 
@@ -111,12 +113,15 @@ def test_longer_training_goes_on_from_the_read_out(start) -> None:
     same_state(folder, other, 3)
 
 
+@pytest.mark.parametrize("engine", ENGINE_VERSIONS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_stopped_run_goes_on_bit_for_bit(start, optimizer, shuffle, cut) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(start, engine, optimizer, shuffle, cut) -> None:
     """A run that was stopped after any epoch ends with the weights of one that was not."""
-    axes = {"optimizer": optimizer, "shuffle": shuffle, "batch": 100}
+    if engine == "native" and choice.missing():
+        pytest.skip(choice.missing())
+    axes = {"engine": engine, "optimizer": optimizer, "shuffle": shuffle, "batch": 100}
     asked: list[bool] = []
     events, folder = start(4, stop=lambda: bool(asked), **axes)
     seen = stop_after(cut, events, asked)

@@ -1,0 +1,174 @@
+"""Keys as they are typed: their groups, their defaults, and grids of them as nested dicts.
+
+A nested dict is shaped like conf/config.yaml, with the groups loss, optimizer and dataset as dicts
+that hold at least `name`. The command line (through Hydra) and the Python API both make such dicts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import OmegaConf
+
+from lenet_sweep.errors import UsageError
+from lenet_sweep.known import DATASETS
+from lenet_sweep.recipes import LOSSES, OPTIMIZERS, RECIPES
+
+Raw = dict[str, Any]
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "loss": tuple(LOSSES),
+    "optimizer": tuple(OPTIMIZERS),
+    "dataset": (*DATASETS, "folder"),  # "folder": IDX files of the user's own
+}
+
+
+def config_folder() -> Path:
+    """conf/: inside an installed package, beside it in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def group_node(group: str, name: str) -> Raw:
+    """The content of one option of a config group, with every default filled in."""
+    if group == "optimizer":
+        return {"name": name} | {k: _plain(o.default) for k, o in OPTIMIZERS[name].options.items()}
+    if group == "dataset":
+        return {"name": name, "root": None, "limit": None}
+    return {"name": name}
+
+
+def defaults() -> Raw:
+    """conf/config.yaml as a nested dict, without what only Hydra reads."""
+    return deepcopy(_defaults())
+
+
+@cache
+def _defaults() -> Raw:
+    raw = OmegaConf.to_container(OmegaConf.load(config_folder() / "config.yaml"))
+    assert isinstance(raw, dict)
+    del raw["hydra"]
+    chosen: Raw = {}
+    for entry in raw.pop("defaults"):
+        chosen |= entry if isinstance(entry, dict) else {}
+    return {str(k): v for k, v in raw.items()} | {g: group_node(g, chosen[g]) for g in GROUPS}
+
+
+def grid(axes: Mapping[str, Any]) -> list[Raw]:
+    """Every combination of the given keys' values, the last key varying fastest.
+
+    A list (or tuple, range, array) is an axis, anything else a single value. Keys are those of
+    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. Raises UsageError
+    for an unknown key.
+    """
+    base = defaults()
+    if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
+        raise UsageError(recipe_conflict(sorted(both)))
+    values = [_as_axis(key, value) for key, value in axes.items()]
+    for key, choices in zip(axes, values, strict=True):
+        if not choices:
+            raise UsageError(f"{key}=[]: give at least one value")
+    # Groups first: a dotted key changes the optimizer that the same call chooses.
+    order = sorted(range(len(values)), key=lambda i: "." in list(axes)[i])
+    keys = list(axes)
+    cells = []
+    for choice in itertools.product(*values):
+        raw = deepcopy(base)
+        for i in order:
+            set_key(raw, keys[i], choice[i])
+        cells.append(raw)
+    return cells
+
+
+def _as_axis(key: str, value: Any) -> list[Any]:
+    if hasattr(value, "tolist"):  # a NumPy array or a pandas column
+        value = value.tolist()
+    if isinstance(value, tuple) and key == "optimizer.betas":
+        return [value]  # one value that is a pair
+    return list(value) if isinstance(value, (list, tuple, range)) else [value]
+
+
+def set_key(raw: Raw, key: str, value: Any) -> None:
+    """Set one key of a nested dict in place. Raises UsageError where there is no such key."""
+    if key == "recipe":
+        loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
+        raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
+    elif key in GROUPS:
+        if isinstance(value, Mapping):  # a group with its options, as the Python API may give it
+            node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
+            raw[key] = node | dict(value)
+        else:
+            raw[key] = group_node(key, choice(key, value, GROUPS[key]))
+    else:
+        node, *path = raw, *key.split(".")
+        for part in path[:-1]:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        if not isinstance(node, dict) or path[-1] not in node:
+            unknown_key(key, value, known_keys(raw))
+        node[path[-1]] = value
+
+
+def known_keys(raw: Raw) -> list[str]:
+    """All keys that can be set, dotted where they are nested."""
+    keys = [k for k in raw if k not in GROUPS]
+    nested = [f"{g}.{k}" for g in GROUPS for k in raw[g] if k != "name"]
+    return [*GROUPS, "recipe", *keys, *nested]
+
+
+def unknown_key(key: str, value: Any, known: Iterable[str]) -> NoReturn:
+    """Raise the UsageError for a key that is not there, with the nearest one that is."""
+    if key.startswith("optimizer."):
+        option = key.removeprefix("optimizer.")
+        if option == "lr":
+            text = show(value)
+            raise UsageError(f"{key}={text}: the learning rate is a key of its own, lr={text}")
+        takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
+        raise UsageError(f"{key}={show(value)}: the optimizer has no option {option}; {takes}")
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+    raise UsageError(f"{key}={show(value)}: there is no key {key}; {hint}")
+
+
+def recipe_conflict(keys: Sequence[str]) -> str:
+    """The message for a recipe given together with what it already fixes."""
+    return (
+        f"recipe and {' and '.join(keys)} are given together: a recipe fixes loss and optimizer; "
+        "give the recipe alone, or loss and optimizer without it"
+    )
+
+
+# ---------------------------------------------------------------- messages
+
+
+def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
+    """The value, if it is one of the allowed names; otherwise UsageError with the nearest one."""
+    allowed = list(allowed)
+    if not isinstance(value, str) or value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f"; did you mean {key}={near[0]}?" if near else ""
+        reject(key, value, f"one of {', '.join(allowed)}{hint}")
+    return value
+
+
+def reject(key: str, value: Any, allowed: str) -> NoReturn:
+    """Raise the UsageError for a value that is not allowed."""
+    raise UsageError(f"{key}={show(value)}: must be {allowed}")
+
+
+def show(value: Any) -> str:
+    """A value as it may stand in a message: one line, inert, not too long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
