@@ -379,6 +379,7 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
         "lenet_sweep/conf/grid/lr/report.yaml",
         "hydra_plugins/lenet_sweep/__init__.py",
     } <= set(names)
+    assert not [name for name in names if name.endswith((".cpp", ".hpp"))]
     assert "hydra_plugins/__init__.py" not in names  # it is shared with other plugins
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

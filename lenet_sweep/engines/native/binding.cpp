@@ -27,11 +27,9 @@ std::vector<const Kernels*> usable() {
   std::vector<const Kernels*> found;
 #ifdef LENET_X86
   __builtin_cpu_init();  // asks the operating system as well, which must save the registers
-  bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-             __builtin_cpu_supports("bmi2");
+  bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512cd"))
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
     found.push_back(&avx512::kernels);
   if (fma) found.push_back(&avx2::kernels);
 #endif
