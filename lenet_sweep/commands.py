@@ -48,8 +48,8 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
         folder=Path(master.hydra.sweep.dir) if asked else None,
     )
     _report(outcome, options, console)
-    accuracy = dict(zip(outcome.table["cell"], outcome.table["accuracy"], strict=True))
-    return [accuracy.get(cell.id, float("nan")) for cell in cells]
+    accuracies = outcome.accuracies()
+    return [accuracies.get(cell.id, float("nan")) for cell in cells]
 
 
 def prepare(
@@ -94,8 +94,7 @@ def run(cfg: DictConfig) -> float:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells needs the flag -m")
         outcome = _run_single(cell, options)
-    accuracy = outcome.table.set_index("cell")["accuracy"].get(cell.id, float("nan"))
-    return float(accuracy)
+    return outcome.accuracies().get(cell.id, float("nan"))
 
 
 def _run_single(cell: Cell, options: Options) -> Outcome:

@@ -18,10 +18,17 @@ from lenet_sweep.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.datasets import Dataset, find_dataset
 from lenet_sweep.engines.choice import refusal as native_refusal
 from lenet_sweep.errors import UsageError
-from lenet_sweep.keys import GROUPS, choice, defaults, known_keys, reject, unknown_key
+from lenet_sweep.keys import (
+    GROUPS,
+    choice,
+    defaults,
+    known_keys,
+    reject,
+    unknown_key,
+    unknown_option,
+)
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer, Option
 
-Raw = dict[str, Any]
 Found = dict[tuple[str, Path | None, int | None], Dataset]
 
 
@@ -119,7 +126,7 @@ def _optimizer(node: Any) -> Optimizer:
     given = {k: v for k, v in node.items() if k != "name"}
     for key, value in given.items():
         if key not in spec.options:
-            unknown_key(f"optimizer.{key}", value, [f"optimizer.{k}" for k in spec.options])
+            unknown_option(key, value)
     options = {
         key: _option(f"optimizer.{key}", given.get(key, option.default), option)
         for key, option in spec.options.items()
@@ -162,10 +169,7 @@ def _dataset(node: Any, root: Path | None, found: Found) -> Dataset:
 def _lr(value: Any, optimizer: Optimizer) -> float:
     if value is None:
         return OPTIMIZERS[optimizer.name].default_lr
-    number = _finite(value)
-    if number is None or number <= 0:
-        reject("lr", value, "a number above 0, the learning rate, for example lr=0.01")
-    return number
+    return _positive("lr", value, "a number above 0, the learning rate, for example lr=0.01")
 
 
 def _device(value: Any) -> str:
@@ -200,10 +204,7 @@ def _workers(value: Any) -> int | None:
 def _timeout(value: Any) -> float | None:
     if value is None:
         return None
-    number = _finite(value)
-    if number is None or number <= 0:
-        reject("timeout", value, "a number of seconds above 0, or null for no limit")
-    return number
+    return _positive("timeout", value, "a number of seconds above 0, or null for no limit")
 
 
 def _name(value: Any) -> str | None:
@@ -241,6 +242,13 @@ def _integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
     if number is None or not number.is_integer() or not low <= number <= high:
         reject(key, value, f"a whole number from {low} to {high}, {meaning}")
     return int(number)
+
+
+def _positive(key: str, value: Any, allowed: str) -> float:
+    number = _finite(value)
+    if number is None or number <= 0:
+        reject(key, value, allowed)
+    return number
 
 
 def _boolean(key: str, value: Any) -> bool:

@@ -75,6 +75,14 @@ class Stopped:
 Event = Waiting | Started | Progress | EpochEnded | ReadOut | Finished | Failed | Stopped
 ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event
 
+
+def epoch_begun(event: Event) -> int | None:
+    """The epoch that a run is in from this event on; None where the event does not change it."""
+    if isinstance(event, Started):
+        return event.epoch + 1
+    return event.result.epoch + 1 if isinstance(event, EpochEnded) else None
+
+
 _KINDS = {
     kind.__name__: kind
     for kind in (Waiting, Started, Progress, EpochEnded, ReadOut, Finished, Failed, Stopped)

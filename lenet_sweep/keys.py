@@ -124,16 +124,20 @@ def known_keys(raw: Raw) -> list[str]:
 def unknown_key(key: str, value: Any, known: Iterable[str]) -> NoReturn:
     """Raise the UsageError for a key that is not there, with the nearest one that is."""
     if key.startswith("optimizer."):
-        option = key.removeprefix("optimizer.")
-        if option == "lr":
-            text = show(value)
-            raise UsageError(f"{key}={text}: the learning rate is a key of its own, lr={text}")
-        takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
-        raise UsageError(f"{key}={show(value)}: the optimizer has no option {option}; {takes}")
+        unknown_option(key.removeprefix("optimizer."), value)
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
     raise UsageError(f"{key}={show(value)}: there is no key {key}; {hint}")
+
+
+def unknown_option(option: str, value: Any) -> NoReturn:
+    """Raise the UsageError for an option that the chosen optimizer does not have."""
+    text = show(value)
+    if option == "lr":
+        raise UsageError(f"optimizer.lr={text}: the learning rate is a key of its own, lr={text}")
+    takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
+    raise UsageError(f"optimizer.{option}={text}: the optimizer has no option {option}; {takes}")
 
 
 def recipe_conflict(keys: Sequence[str]) -> str:

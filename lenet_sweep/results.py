@@ -96,9 +96,18 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
         na_position="last",
         ignore_index=True,
     )
-    ranks = frame["accuracy"].fillna(-1.0).rank(method="min", ascending=False).astype("int64")
-    frame.insert(0, "rank", ranks)
+    frame.insert(0, "rank", _ranks(frame["accuracy"]))
     return frame
+
+
+def from_store(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
+    """The ranked table of these cells; those without an outcome yet are left out."""
+    rows = (record(cell, store) for cell in cells)
+    return table(row for row in rows if row)
+
+
+def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
+    return accuracy.fillna(-1.0).rank(method="min", ascending=False).astype("int64")
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -106,10 +115,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
     Cells without an outcome yet are left out. Raises FileNotFoundError where there is no sweep.
     """
-    folder = Path(folder)
-    cells, store = read_manifest(folder)
-    rows = (record(cell, store) for cell in cells)
-    return table(row for row in rows if row)
+    return from_store(*read_manifest(Path(folder)))
 
 
 def read_manifest(folder: Path) -> tuple[list[Cell], Store]:
@@ -194,10 +200,8 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         failed = bool((rows["status"] != "ok").any())
         columns = [*REPORT_COLUMNS, *varying, *(["status"] if failed else []), "train_loss"]
         columns += ["seconds_per_epoch", *(["error"] if failed else [])]
-        shown = rows.assign(
-            rank=rows["accuracy"].fillna(-1).rank(method="min", ascending=False).astype("int64")
-        )
-        shown = shown[columns].assign(
+        shown = rows[columns].assign(
+            rank=_ranks(rows["accuracy"]),
             accuracy=rows["accuracy"].map(lambda x: _number(x, "{:.2f}")),
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(cost_text),

@@ -60,6 +60,10 @@ class Outcome:
         ok = set(self.table.loc[self.table["status"] == "ok", "cell"])
         return 0 if all(cell.id in ok for cell in self.asked) else 1
 
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy in percent by cell id; nan for a failed cell, no entry for one without a row."""
+        return dict(zip(self.table["cell"], self.table["accuracy"], strict=True))
+
 
 def run_sweep(
     cells: Sequence[Cell],
@@ -78,7 +82,8 @@ def run_sweep(
     planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
     make_folder(folder)
-    everything = _add_to_manifest(folder, planned.cells, options)
+    environment = provenance.environment(options.person)
+    everything = _add_to_manifest(folder, planned.cells, options, environment)
     table.complete(set(everything) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or max(map(devices.workers, kinds))
@@ -99,7 +104,7 @@ def run_sweep(
                 gpus=devices.gpus() if planned.runs and "cuda" in kinds else (),
                 fresh=not options.reuse,
                 timeout=options.timeout,
-                environment=provenance.environment(options.person),
+                environment=environment,
                 stop=stop,
             )
             for event in execute(planned.runs, setup) if planned.runs else ():
@@ -148,8 +153,8 @@ def draw_figures(outcome: Outcome, options: Options) -> list[Path]:
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
     """A sweep as it stands in its folder and the store, with results.csv written anew."""
-    cells, _ = results.read_manifest(folder)
-    frame = results.load_results(folder)
+    cells, store = results.read_manifest(folder)
+    frame = results.from_store(cells, store)
     results.write_csv(frame, folder / "results.csv")
     return Outcome(frame, folder, tuple(cells), tuple(asked), None)
 
@@ -206,31 +211,32 @@ def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
     identity = "\n".join(sorted(cell.id for cell in cells))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     before = sorted(parent.glob(f"*_{digest}"))
-    return (
-        before[0]
-        if before
-        else parent / f"{datetime.now().astimezone():%Y-%m-%d_%H-%M-%S}_{digest}"
-    )
+    if before:
+        return before[0]
+    now = datetime.now().astimezone()
+    return parent / f"{now:%Y-%m-%d_%H-%M-%S}_{digest}"
 
 
-def _add_to_manifest(folder: Path, cells: Sequence[Cell], options: Options) -> list[Cell]:
+def _add_to_manifest(
+    folder: Path, cells: Sequence[Cell], options: Options, environment: dict[str, Any]
+) -> list[Cell]:
     """Write sweep.json; all cells of the sweep, those of earlier launches included."""
     path = folder / "sweep.json"
+    launch = {
+        "command": shlex.join(provenance.command()),
+        "git_revision": provenance.git_revision(),
+        "environment": environment,
+    }
     lock = lock_file(folder / ".lock", timeout=60)
     if lock is None:
         raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
-    with lock:
+    try:  # not `with`, which would take the held lock once more and release it once
         earlier: list[Cell] = []
         launches: list[dict[str, Any]] = []
         if path.exists():
             earlier, _ = results.read_manifest(folder)
             launches = (read_json(path) or {}).get("launches", [])
         everything = list(dict.fromkeys([*earlier, *cells]))
-        launch = {
-            "command": shlex.join(provenance.command()),
-            "git_revision": provenance.git_revision(),
-            "environment": provenance.environment(options.person),
-        }
         write_json(
             path,
             {
@@ -239,6 +245,8 @@ def _add_to_manifest(folder: Path, cells: Sequence[Cell], options: Options) -> l
                 "launches": [*launches, launch],
             },
         )
+    finally:
+        lock.release()
     return everything
 
 

@@ -25,6 +25,7 @@ from lenet_sweep.events import (
     Started,
     Stopped,
     Waiting,
+    epoch_begun,
 )
 from lenet_sweep.store import Epoch, Failure, RunFolder, Snapshot
 
@@ -59,10 +60,7 @@ def train(
     try:
         folder.clear_failure()
         for event in _train(run, folder, data_root, fresh, stop, environment):
-            if isinstance(event, Started):
-                epoch = event.epoch + 1
-            elif isinstance(event, EpochEnded):
-                epoch = event.result.epoch + 1
+            epoch = epoch_begun(event) or epoch
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
         failure = _failure(error, epoch)

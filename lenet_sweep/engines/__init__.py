@@ -54,7 +54,7 @@ class Engine(Protocol):
 def build(cell: Cell, images: Images) -> Engine:
     """The engine that the cell names, ready to train its run from the start."""
     if cell.engine == "native":
-        from lenet_sweep.engines.native_engine import NativeEngine  # noqa: PLC0415
+        from lenet_sweep.engines.native_engine import NativeEngine  # noqa: PLC0415 - may not be there
 
         return NativeEngine(cell, images)
     from lenet_sweep.engines.torch_engine import TorchEngine  # noqa: PLC0415 - takes seconds

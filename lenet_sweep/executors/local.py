@@ -22,7 +22,7 @@ from typing import IO
 
 from lenet_sweep.cells import Run
 from lenet_sweep.errors import StoreError
-from lenet_sweep.events import ENDS, EpochEnded, Event, Failed, Started, decode
+from lenet_sweep.events import ENDS, Event, Failed, decode, epoch_begun
 from lenet_sweep.executors import Setup
 from lenet_sweep.store import Failure, Store
 
@@ -173,11 +173,8 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                     workers[worker] = number
                     worker.begin(waiting.pop())
                 continue
-            if isinstance(event, Started):
-                worker.epoch = event.epoch + 1
-            elif isinstance(event, EpochEnded):
-                worker.epoch = event.result.epoch + 1
-            elif isinstance(event, ENDS):
+            worker.epoch = epoch_begun(event) or worker.epoch
+            if isinstance(event, ENDS):
                 worker.run = None
                 if waiting and not setup.stop.is_set():
                     worker.begin(waiting.pop())
