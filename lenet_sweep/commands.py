@@ -20,7 +20,7 @@ from lenet_sweep import config, datasets, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.errors import UsageError
-from lenet_sweep.executors import inline, local
+from lenet_sweep.executors import local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import Outcome, draw_figures, preview, reopen, run_sweep, write_tables
@@ -85,7 +85,7 @@ def run(cfg: DictConfig) -> float:
             [cell],
             options,
             views.LogView(Console()),
-            inline.execute,
+            local.execute,  # supervised here too: Hydra's launchers lose all to one killed process
             folder=Path(hydra.sweep.dir),
         )
         if outcome.interrupted:

@@ -39,6 +39,7 @@ class Options:
     person: str
     workers: int | None  # None: as many as the machine has room for
     timeout: float | None  # seconds without a sign of life before a run is given up
+    retries: int  # how often a run that failed is tried again
     reuse: bool
     dry_run: bool
     figures: str  # best, all or none
@@ -84,6 +85,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         timeout=_timeout(raw["timeout"]),
+        retries=_integer("retries", raw["retries"], 0, 100, "more attempts for a run that failed"),
         reuse=_boolean("reuse", raw["reuse"]),
         dry_run=_boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import get_args
 
 from lenet_sweep.store import Epoch, Failure
 
@@ -13,6 +14,21 @@ class Waiting:
     """Another process is training this run; its result will be taken."""
 
     run_id: str
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Another process is training this run; the executor puts it back. Never shown."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file of this run was not what had been written. It is moved aside and made anew."""
+
+    run_id: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -66,13 +82,25 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Retrying:
+    """The run failed and will be tried again, for the `attempt`-th time after the first."""
+
+    run_id: str
+    failure: Failure
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The run was asked to stop; what it had trained is in the store."""
 
     run_id: str
 
 
-Event = Waiting | Started | Progress | EpochEnded | ReadOut | Finished | Failed | Stopped
+Event = (
+    Waiting | Busy | Damaged | Started | Progress | EpochEnded | ReadOut
+    | Finished | Failed | Retrying | Stopped
+)  # fmt: skip
 ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event
 
 
@@ -83,10 +111,7 @@ def epoch_begun(event: Event) -> int | None:
     return event.result.epoch + 1 if isinstance(event, EpochEnded) else None
 
 
-_KINDS = {
-    kind.__name__: kind
-    for kind in (Waiting, Started, Progress, EpochEnded, ReadOut, Finished, Failed, Stopped)
-}
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def encode(event: Event) -> str:
@@ -100,7 +125,7 @@ def decode(line: str) -> Event:
     kind = _KINDS[values.pop("kind")]
     if kind is EpochEnded:
         values["result"] = Epoch(**values["result"])
-    if kind is Failed:
+    if "failure" in values:
         values["failure"] = Failure(**values["failure"])
     event: Event = kind(**values)
     return event

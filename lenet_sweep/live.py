@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from lenet_sweep.cells import Plan
-from lenet_sweep.events import Event, Failed
+from lenet_sweep.events import Damaged, Event, Failed, Retrying
 from lenet_sweep.results import HEADINGS, REPORT_COLUMNS, SETTINGS, cost_text
 from lenet_sweep.tally import (
     UNKNOWN,
@@ -27,6 +27,7 @@ from lenet_sweep.tally import (
     inert,
     opening,
     reason,
+    trouble,
 )
 
 LEADERS = 5
@@ -81,6 +82,8 @@ class LiveView:
         if isinstance(event, Failed):
             line = f"✗ {tally.names[event.run_id]}  {reason(event.failure)}"
             self._console.print(Text(line, RED), no_wrap=True, overflow="ellipsis")
+        elif isinstance(event, (Damaged, Retrying)):
+            self.say(f"{tally.names[event.run_id]}  {trouble(event)}")
 
     def rows(self, frame: pd.DataFrame) -> None:
         leaders = _leaders(frame)

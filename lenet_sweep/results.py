@@ -11,7 +11,7 @@ import pandas as pd
 
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
-from lenet_sweep.store import Failure, Snapshot, Store, read_json, write_atomic
+from lenet_sweep.store import DamagedError, Failure, Snapshot, Store, read_json, write_atomic
 
 COLUMNS = (
     "rank", "accuracy", "batch", "lr", "epochs", "person", "device",  # as in the report
@@ -44,12 +44,12 @@ def record(
     failure = None if snapshot else failure or folder.failure()
     if snapshot is None and (failure is None or failure.epoch > cell.epochs):
         return None  # a failure in a later epoch says nothing of this cell
-    described = read_json(folder.path / "run.json") or {}
+    outcome = snapshot or failure
     return {
         "batch": cell.batch,
         "lr": cell.lr,
         "epochs": cell.epochs,
-        "person": described.get("environment", {}).get("person", person),
+        "person": (outcome and outcome.person) or person,
         "device": cell.device,
         "loss": cell.loss,
         "optimizer": str(cell.optimizer),
@@ -124,16 +124,39 @@ def read_manifest(folder: Path) -> tuple[list[Cell], Store]:
     Raises FileNotFoundError where there is no sweep, StoreError where its sweep.json is damaged.
     """
     path = folder / "sweep.json"
-    if not path.exists():
+    try:
+        manifest = read_json(path)
+    except DamagedError as error:
+        raise StoreError(
+            f"{path} is damaged: type the sweep's command again, which mends it"
+        ) from error
+    if manifest is None:
         raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
-    manifest = read_json(path) or {}
     try:
         cells = [Cell.from_json(values) for values in manifest["cells"]]
         return cells, Store(folder / manifest["store"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is damaged: remove it and sweep again; results are in the store"
+            f"{path} was written by another version: move it away and sweep again; "
+            "results are in the store"
         ) from error
+
+
+def cells_of_table(folder: Path, store: Store) -> list[Cell]:
+    """The cells of a sweep's results.csv, for when its sweep.json is damaged.
+
+    Settings come from the folders of their runs. Rows that cannot be made out are left out.
+    """
+    try:
+        names = pd.read_csv(folder / "results.csv", usecols=["cell"], dtype=str)["cell"]
+    except (OSError, ValueError):  # there is none, or it is damaged as well
+        return []
+    cells = []
+    for name in names:
+        found = re.fullmatch(r"([0-9a-f]{16})-e(\d{1,6})", str(name))
+        if found and (described := store.run(found[1]).description()):
+            cells.append(Cell.from_json(described["settings"] | {"epochs": int(found[2])}))
+    return cells
 
 
 # ---------------------------------------------------------------- written

@@ -7,8 +7,9 @@
         failure.json                  why the run did not finish, with its traceback
         lock                          held by the one process that trains the run
 
-A read-out and a checkpoint are the same thing, a Snapshot in one file: old or new state is seen,
-never half of one, and a file that was damaged later is noticed by its checksum and never used.
+A read-out and a checkpoint are the same thing, a Snapshot in one file. Of every file the old or the
+new state is seen, never half of one; each carries a checksum, and one that was damaged later is
+moved aside to `<name>.damaged`, where it can be looked at and is never taken for a result.
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ class Snapshot:
     predictions: (test images,) uint8, the predicted class of each test image.
     trace: (k, 2) float32, the loss of every 100th batch at its position in epochs.
     history: one Epoch per epoch trained, the last one's number being this snapshot's.
+    person: who trained it.
     """
 
     state: Arrays
     predictions: NDArray[np.uint8]
     trace: NDArray[np.float32]
     history: tuple[Epoch, ...]
+    person: str = ""
 
     @property
     def epoch(self) -> int:
@@ -74,13 +77,18 @@ class Failure:
     epoch: int
     reason: str
     traceback: str = ""
+    person: str = ""  # who trained it
 
 
 class RunFolder:
-    """One run's folder. Reading needs no lock; writing is for the holder of `claim`."""
+    """One run's folder. Reading needs no lock; writing is for the holder of `claim`.
 
-    def __init__(self, path: Path) -> None:
+    damaged: what reading found to be damaged, and moved aside.
+    """
+
+    def __init__(self, path: Path, damaged: list[Path] | None = None) -> None:
         self.path = path
+        self.damaged: list[Path] = [] if damaged is None else damaged
 
     def readout(self, epoch: int) -> Path:
         return self.path / f"epoch-{epoch:05d}.safetensors"
@@ -94,16 +102,11 @@ class RunFolder:
         return self.read(self.readout(epoch)) is not None
 
     def read(self, path: Path) -> Snapshot | None:
-        """The snapshot in a file of this folder, None where it is missing or damaged.
-
-        A damaged file is moved aside to `<name>.damaged`, where it can be looked at and is
-        never taken for a result.
-        """
+        """The snapshot in a file of this folder, None where it is missing or damaged."""
         try:
             return _read_snapshot(path)
-        except _DamagedError:
-            with contextlib.suppress(OSError):  # a read-only store: it is not used all the same
-                path.replace(path.with_name(path.name + ".damaged"))
+        except DamagedError:
+            self.damaged.append(set_aside(path))
             return None
 
     def latest(self, until: int) -> Snapshot | None:
@@ -130,11 +133,23 @@ class RunFolder:
         del settings["epochs"]
         write_json(self.path / "run.json", {"settings": settings, "environment": environment})
 
+    def description(self) -> dict[str, Any] | None:
+        """What `describe` wrote, None where it is missing or damaged."""
+        return self._json(self.path / "run.json")
+
     def failure(self) -> Failure | None:
-        values = read_json(self.path / "failure.json")
+        """Why the run did not finish, None where nothing (or only a damaged note) says so."""
+        values = self._json(self.path / "failure.json")
         try:
             return None if values is None else Failure(**values)
-        except TypeError:
+        except TypeError:  # written by another version
+            return None
+
+    def _json(self, path: Path) -> dict[str, Any] | None:
+        try:
+            return read_json(path)
+        except DamagedError:
+            self.damaged.append(set_aside(path))
             return None
 
     def write_failure(self, failure: Failure) -> None:
@@ -160,13 +175,14 @@ class RunFolder:
 
 
 class Store:
-    """All runs below one output folder."""
+    """All runs below one output folder. `damaged`: what was found so, in any of them."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.damaged: list[Path] = []
 
     def run(self, run_id: str) -> RunFolder:
-        return RunFolder(self.out / "runs" / run_id)
+        return RunFolder(self.out / "runs" / run_id, self.damaged)
 
 
 # ---------------------------------------------------------------- files
@@ -205,17 +221,45 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically."""
-    write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
+    """Write a JSON object atomically, with a checksum that `read_json` looks at."""
+    signed = {**values, "sha256": _json_checksum(values)}
+    write_atomic(path, (json.dumps(signed, indent=1) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, None where it is missing or is not one."""
-    try:
-        values = json.loads(_read(path) or b"")
-    except ValueError:
+    """What `write_json` wrote, None where there is no file. Raises DamagedError."""
+    content = _read(path)
+    if content is None:
         return None
-    return values if isinstance(values, dict) else None
+    try:
+        values = json.loads(content)
+        signed = values.pop("sha256")
+    except _UNREADABLE as error:
+        raise DamagedError(path) from error
+    if signed != _json_checksum(values):
+        raise DamagedError(path)
+    assert isinstance(values, dict)
+    return values
+
+
+def _json_checksum(values: Mapping[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class DamagedError(Exception):
+    """The file is not what was written."""
+
+
+# What the readers of a file raise when it is not what they expect.
+_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file to `<name>.damaged`; the path that it had."""
+    with contextlib.suppress(OSError):  # a read-only store: it is not used all the same
+        path.replace(path.with_name(path.name + ".damaged"))
+    return path
 
 
 def _read(path: Path) -> bytes | None:
@@ -230,12 +274,8 @@ def _read(path: Path) -> bytes | None:
 # ---------------------------------------------------------------- snapshots in files
 
 
-class _DamagedError(Exception):
-    """The file is not what was written."""
-
-
-def _checksum(arrays: Arrays, history: str) -> str:
-    digest = hashlib.sha256(history.encode())
+def _checksum(arrays: Arrays, history: str, person: str) -> str:
+    digest = hashlib.sha256((history + person).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -250,7 +290,8 @@ def _to_bytes(snapshot: Snapshot) -> bytes:
     # asarray, since ascontiguousarray would make a number an array of one.
     # Keys carry no order in the format; one in a fixed order keeps equal snapshots equal bytes.
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    return save(arrays, {"history": history, "sha256": _checksum(arrays, history)})
+    checksum = _checksum(arrays, history, snapshot.person)
+    return save(arrays, {"history": history, "person": snapshot.person, "sha256": checksum})
 
 
 def _read_snapshot(path: Path) -> Snapshot | None:
@@ -260,15 +301,17 @@ def _read_snapshot(path: Path) -> Snapshot | None:
     try:
         length = int.from_bytes(content[:8], "little")  # of the header, a JSON object
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        history, person = metadata["history"], metadata.get("person", "")
         arrays = load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamagedError(path) from error
-    history = metadata.get("history", "")
-    if metadata.get("sha256") != _checksum(arrays, history):
-        raise _DamagedError(path)
+        sound = metadata["sha256"] == _checksum(arrays, history, person)
+    except _UNREADABLE as error:
+        raise DamagedError(path) from error
+    if not sound:
+        raise DamagedError(path)
     return Snapshot(
         state={k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")},
         predictions=arrays["predictions"],
         trace=arrays["trace"],
         history=tuple(Epoch(**values) for values in json.loads(history)),
+        person=person,
     )

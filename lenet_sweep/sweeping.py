@@ -22,14 +22,16 @@ from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.store import (
+    DamagedError,
     Store,
     lock_file,
     make_folder,
     read_json,
+    set_aside,
     write_atomic,
     write_json,
 )
-from lenet_sweep.tally import counted
+from lenet_sweep.tally import counted, damage
 from lenet_sweep.views import View
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def run_sweep(
     folder = folder or sweep_folder(options, planned.cells)
     make_folder(folder)
     environment = provenance.environment(options.person)
-    everything = _add_to_manifest(folder, planned.cells, options, environment)
+    everything = _add_to_manifest(folder, planned.cells, table.store, environment)
     table.complete(set(everything) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or max(map(devices.workers, kinds))
@@ -94,6 +96,8 @@ def run_sweep(
         if planned.duplicates:
             equal = counted(planned.duplicates, "equal cell")
             view.say(f"{equal} merged into others")
+        for path in table.store.damaged:
+            view.say(damage(str(path)))
         for note in options.notes if planned.runs else ():
             view.say(note)
         with _stop_on_signals() as (stop, received):
@@ -104,6 +108,7 @@ def run_sweep(
                 gpus=devices.gpus() if planned.runs and "cuda" in kinds else (),
                 fresh=not options.reuse,
                 timeout=options.timeout,
+                retries=options.retries,
                 environment=environment,
                 stop=stop,
             )
@@ -218,7 +223,7 @@ def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
 
 
 def _add_to_manifest(
-    folder: Path, cells: Sequence[Cell], options: Options, environment: dict[str, Any]
+    folder: Path, cells: Sequence[Cell], store: Store, environment: dict[str, Any]
 ) -> list[Cell]:
     """Write sweep.json; all cells of the sweep, those of earlier launches included."""
     path = folder / "sweep.json"
@@ -233,14 +238,19 @@ def _add_to_manifest(
     try:  # not `with`, which would take the held lock once more and release it once
         earlier: list[Cell] = []
         launches: list[dict[str, Any]] = []
-        if path.exists():
-            earlier, _ = results.read_manifest(folder)
+        try:
             launches = (read_json(path) or {}).get("launches", [])
+        except DamagedError:
+            earlier = results.cells_of_table(folder, store)
+            store.damaged.append(set_aside(path))
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                earlier, _ = results.read_manifest(folder)
         everything = list(dict.fromkeys([*earlier, *cells]))
         write_json(
             path,
             {
-                "store": os.path.relpath(options.out, folder),
+                "store": os.path.relpath(store.out, folder),
                 "cells": [cell.to_json() for cell in everything],
                 "launches": [*launches, launch],
             },

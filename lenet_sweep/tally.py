@@ -7,12 +7,14 @@ from itertools import count
 
 from lenet_sweep.cells import Plan, Run, distinguish
 from lenet_sweep.events import (
+    Damaged,
     EpochEnded,
     Event,
     Failed,
     Finished,
     Progress,
     ReadOut,
+    Retrying,
     Started,
     Stopped,
     Waiting,
@@ -105,6 +107,9 @@ class Tally:
                 self.failed += len(self._unread[run_id])
                 self._unread[run_id].clear()
                 self._end(run_id)
+            case Retrying():
+                self.running.pop(run_id, None)
+                self.unstarted[run_id] = self._runs[run_id]
             case Finished() | Stopped():
                 self._end(run_id)
 
@@ -218,6 +223,20 @@ def closing(tally: Tally, now: float) -> str:
     failed = f", {tally.failed} of them failed" if tally.failed else ""
     cells = f"{tally.ended} of {counted(tally.total, 'cell')} done"
     return f"{cells}{failed}, in {duration(now - tally.began)}"
+
+
+def trouble(event: Damaged | Retrying) -> str:
+    """What went wrong with a run and is being mended, in one line."""
+    if isinstance(event, Damaged):
+        return damage(event.path)
+    return f"{reason(event.failure)}; it is tried again after the others (retry {event.attempt})"
+
+
+def damage(path: str) -> str:
+    """What is said of a damaged file."""
+    return (
+        f"{inert(path)} was damaged: it is set aside as .damaged and made anew when needed"
+    )
 
 
 def reason(failure: Failure) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,10 @@ from lenet_sweep import engines
 from lenet_sweep.cells import Cell, Run
 from lenet_sweep.datasets import Images, load
 from lenet_sweep.engines import Engine
+from lenet_sweep.errors import StoreError
 from lenet_sweep.events import (
+    Busy,
+    Damaged,
     EpochEnded,
     Event,
     Failed,
@@ -39,6 +43,7 @@ def train(
     data_root: Path | None,
     *,
     fresh: bool,
+    wait: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
 ) -> Iterator[Event]:
@@ -46,39 +51,52 @@ def train(
 
     Goes on from the newest snapshot. `fresh` trains from the start and replaces the read-outs one
     by one; others of the run stay, and there are no checkpoints, since it would not use them.
+    A run that another process is training yields Busy; with `wait` its result is waited for.
     Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is asked
     every 100 batches; once it says yes, the last finished epoch is checkpointed and training ends.
     """
-    lock = folder.claim(timeout=0)
-    while lock is None:
-        yield Waiting(run.id)
-        lock = folder.claim(timeout=0.5)
-        if lock is None and stop():
-            yield Stopped(run.id)
-            return
+    lock = None
     epoch = 1
+    person = str(environment.get("person", ""))
     try:
+        lock = folder.claim(timeout=0)
+        if lock is None and not wait:
+            yield Busy(run.id)
+            return
+        while lock is None:
+            yield Waiting(run.id)
+            lock = folder.claim(timeout=0.5)
+            if lock is None and stop():
+                yield Stopped(run.id)
+                return
         folder.clear_failure()
-        for event in _train(run, folder, data_root, fresh, stop, environment):
+        for event in _train(run, folder, data_root, fresh, stop, environment, person):
             epoch = epoch_begun(event) or epoch
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
-        failure = _failure(error, epoch)
-        folder.write_failure(failure)
+        failure = _failure(error, epoch, person)
+        with contextlib.suppress(StoreError):  # the disk may be why; the event tells it
+            folder.write_failure(failure)
         yield Failed(run.id, failure)
     finally:
-        lock.release()
+        if lock:
+            lock.release()
 
 
 class _DivergedError(Exception):
     """A loss is not a finite number."""
 
 
-def _failure(error: BaseException, epoch: int) -> Failure:
+def _failure(error: BaseException, epoch: int, person: str) -> Failure:
     if isinstance(error, _DivergedError):
-        return Failure("diverged", epoch, str(error))
+        return Failure("diverged", epoch, str(error), person=person)
+    if isinstance(error, StoreError):  # the user's disk, not a fault in here
+        return Failure("failed", epoch, str(error), person=person)
     trace = "".join(traceback.format_exception(error))
-    return Failure("failed", epoch, f"{type(error).__name__}: {error}", trace)
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, MemoryError):
+        reason += " (out of memory: fewer workers= need less of it)"
+    return Failure("failed", epoch, reason, trace, person)
 
 
 def _train(
@@ -88,7 +106,9 @@ def _train(
     fresh: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
+    person: str,
 ) -> Iterator[Event]:
+    told = len(folder.damaged)
     missing = [epoch for epoch in run.readouts if fresh or not folder.has(epoch)]
     for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
         yield ReadOut(run.id, epoch)
@@ -101,6 +121,8 @@ def _train(
     checkpoint = folder.read(folder.checkpoint)
     newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
     snapshot = None if fresh else folder.latest(until=missing[0])
+    for path in folder.damaged[told:]:
+        yield Damaged(run.id, str(path))
     saved_epoch = 0
     if snapshot:
         engine.restore(snapshot.state)
@@ -123,7 +145,9 @@ def _train(
                 seen = min(done * run.cell.batch, len(images.train_labels))
                 yield Progress(run.id, epoch, seen, len(images.train_labels), float(batches[-1]))
         seconds = time.perf_counter() - began
-        snapshot = _snapshot(engine, run.cell, snapshot, np.concatenate(losses), images, seconds)
+        snapshot = _snapshot(
+            engine, run.cell, snapshot, np.concatenate(losses), images, seconds, person
+        )
         yield EpochEnded(run.id, snapshot.history[-1])
         if epoch in missing:
             folder.write_readout(snapshot)
@@ -175,6 +199,7 @@ def _snapshot(
     losses: NDArray[np.float32],
     images: Images,
     seconds: float,
+    person: str,
 ) -> Snapshot:
     """Test the engine and gather its state at the end of an epoch."""
     began = time.perf_counter()
@@ -204,4 +229,5 @@ def _snapshot(
         predictions=evaluation.predictions,
         trace=np.concatenate([before.trace, trace]) if before else trace,
         history=(*history, result),
+        person=person,
     )

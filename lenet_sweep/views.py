@@ -12,12 +12,14 @@ from rich.console import Console
 
 from lenet_sweep.cells import Cell, Plan
 from lenet_sweep.events import (
+    Damaged,
     EpochEnded,
     Event,
     Failed,
     Finished,
     Progress,
     ReadOut,
+    Retrying,
     Started,
     Stopped,
     Waiting,
@@ -26,7 +28,7 @@ from lenet_sweep.live import LiveView
 from lenet_sweep.results import cost_text
 from lenet_sweep.store import Epoch, Snapshot
 from lenet_sweep.tables import print_tables
-from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason
+from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason, trouble
 from lenet_sweep.training import REPORT_EVERY
 
 __all__ = [
@@ -131,6 +133,8 @@ class LogView:
             case Failed(failure=failure):
                 cells = f" epochs {', '.join(map(str, unread))}" if unread else ""
                 self._print(f"{done} FAILED  {name}{cells}: {reason(failure)}")
+            case Retrying() | Damaged():
+                self._print(f"{name}  {trouble(event)}")
             case Stopped():
                 self._print(f"{name}  stopped; what it had trained is in the store")
 
@@ -192,6 +196,8 @@ class ScriptView:
                 self._print(f": {self._accuracy:.2f}%")
             case Failed(failure=failure):
                 self._print(reason(failure))
+            case Retrying() | Damaged():
+                self._print(trouble(event))
             case Started(epoch=epoch) if epoch:
                 self._print(f"goes on after epoch {epoch}, which is in the store")
             case Waiting() if not self._waiting:

@@ -30,7 +30,7 @@ engines
 engines.torch_engine engines.native_engine
 training
 executors
-executors.inline executors.local executors.worker
+executors.local executors.worker
 provenance
 results
 style

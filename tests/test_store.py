@@ -146,11 +146,17 @@ def test_a_failure_is_remembered_and_can_be_cleared(folder) -> None:
     assert folder.failure() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"status": "x"}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"status": "x"}', b"\xff\xfe", b"[" * 9999]
+)
 def test_a_damaged_failure_record_is_no_failure(folder, content: bytes) -> None:
-    """A broken note about a failure does not stop the sweep that would replace it."""
-    (folder.path / "failure.json").write_bytes(content)
+    """A broken note about a failure is set aside, known to be so, and stops nothing."""
+    path = folder.path / "failure.json"
+    path.write_bytes(content)
     assert folder.failure() is None
+    assert folder.damaged == [path]
+    assert (folder.path / "failure.json.damaged").read_bytes() == content
+    assert folder.failure() is None  # and nothing is left of it
 
 
 def test_a_file_in_the_place_of_the_folder_is_a_clear_error(tmp_path) -> None:
@@ -158,3 +164,24 @@ def test_a_file_in_the_place_of_the_folder_is_a_clear_error(tmp_path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(StoreError, match="cannot create the folder .*out=FOLDER"):
         Store(tmp_path).run("x").claim(timeout=0)
+
+
+def test_a_record_is_read_as_it_was_written_or_known_to_be_damaged(tmp_path) -> None:
+    """Any truncation or flipped bit of a JSON file is noticed, unless it changes nothing in it."""
+    path = tmp_path / "record.json"
+    values = {"lr": 0.1, "cells": [1, 2], "person": "Zoë", "none": None}
+    store.write_json(path, values)
+    sound = path.read_bytes()
+    damages = [sound[:n] for n in range(len(sound) - 1)]  # the last byte is the line's end
+    for position in range(len(sound)):
+        for bit in range(8):
+            flipped = bytes([sound[position] ^ (1 << bit)])
+            damages.append(sound[:position] + flipped + sound[position + 1 :])
+    refused = 0
+    for damaged in damages:
+        path.write_bytes(damaged)
+        try:
+            assert store.read_json(path) == values  # such as another kind of white space
+        except store.DamagedError:
+            refused += 1
+    assert refused > 0.95 * len(damages)

@@ -31,7 +31,14 @@ from lenet_sweep.store import Epoch, Failure, RunFolder, Store
 def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], RunFolder]]:
     """Begin a run on small data in the test's own store: its events, and its folder."""
 
-    def begin(*epochs: int, stop=lambda: False, fresh: bool = False, out: str = "", **axes):
+    def begin(
+        *epochs: int,
+        stop=lambda: False,
+        fresh: bool = False,
+        wait: bool = True,
+        out: str = "",
+        **axes,
+    ):
         settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
         (cell,), options = all_settings(grid(settings | {"epochs": max(epochs)} | axes))
         folder = Store(tmp_path / out).run(cell.run_id)
@@ -40,6 +47,7 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
             folder,
             options.data_root,
             fresh=fresh,
+            wait=wait,
             stop=stop,
             environment={"person": "Ada"},
         )

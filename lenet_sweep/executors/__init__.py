@@ -22,6 +22,7 @@ class Setup:
     gpus: Sequence[str]  # as CUDA_VISIBLE_DEVICES names them; workers get one each, in turn
     fresh: bool  # train anew even what the store has
     timeout: float | None  # seconds without a sign of life before a run is given up
+    retries: int  # how often a run that failed is tried again
     environment: Mapping[str, Any]
     stop: threading.Event
 

@@ -17,12 +17,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import IO
 
 from lenet_sweep.cells import Run
 from lenet_sweep.errors import StoreError
-from lenet_sweep.events import ENDS, Event, Failed, decode, epoch_begun
+from lenet_sweep.events import ENDS, Busy, Event, Failed, Retrying, decode, epoch_begun
 from lenet_sweep.executors import Setup
 from lenet_sweep.store import Failure, Store
 
@@ -44,6 +45,7 @@ class _Worker:
     """One worker process, the run it has, and the thread that reads its events."""
 
     def __init__(self, number: int, setup: Setup, messages: queue.SimpleQueue[Message]) -> None:
+        self.number = number
         self.run: Run | None = None
         self.epoch = 1  # in training, for the failure's record
         self.seen_at = time.monotonic()  # when it last gave a sign of life
@@ -77,27 +79,39 @@ class _Worker:
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: Run, *, wait: bool) -> None:
         self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
-        self.send({"cell": run.cell.to_json(), "readouts": run.readouts})
+        self.send({"cell": run.cell.to_json(), "readouts": run.readouts, "wait": wait})
 
     def give_up(self) -> None:
         self.hung = True
         self.process.kill()
 
-    def cause_of_death(self, timeout: float | None) -> Failure:
-        self.process.kill()  # its output has ended, so that nothing more can come of it
+    def bury(self, setup: Setup) -> Failed | None:
+        """Its output has ended, so that nothing more can come of it: what became of its run."""
+        self.process.kill()
         code = self.process.wait()
+        failed = Failed(self.run.id, self._cause_of_death(code, setup)) if self.run else None
+        if failed:
+            with contextlib.suppress(StoreError):  # the others go on, where they can
+                Store(setup.out).run(failed.run_id).write_failure(failed.failure)
+        self.dismiss()
+        self.close(time.monotonic())
+        return failed
+
+    def _cause_of_death(self, code: int, setup: Setup) -> Failure:
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 8000))
         said = self.errors.read().decode(errors="replace")
+        status = "failed"
         if self.hung:
-            reason = f"no sign of life for {timeout:g} s, and so ended"
-            return Failure("timed-out", self.epoch, reason, said)
-        if code < 0:
+            status, reason = "timed-out", f"no sign of life for {setup.timeout:g} s, and so ended"
+        elif code < 0:
             name = _signal_name(-code)
             hint = " (out of memory?)" if name == "SIGKILL" else ""
-            return Failure("killed", self.epoch, f"the process was ended by {name}{hint}", said)
-        return Failure("failed", self.epoch, f"the process ended with status {code}", said)
+            status, reason = "killed", f"the process was ended by {name}{hint}"
+        else:
+            reason = f"the process ended with status {code}"
+        return Failure(status, self.epoch, reason, said, str(setup.environment.get("person", "")))
 
     def dismiss(self) -> None:
         """Tell it to leave: a worker ends when its input does. One in training is ended at once."""
@@ -127,20 +141,50 @@ class _Worker:
         messages.put((self, None))
 
 
+class _Queue:
+    """The runs that no worker has yet."""
+
+    def __init__(self, runs: Sequence[Run], retries: int) -> None:
+        self.waiting = deque(runs)
+        self.busy: deque[Run] = deque()  # other processes train them
+        self.retries = retries
+        self.attempts: Counter[str] = Counter()  # after the first
+
+    def hand_to(self, worker: _Worker) -> None:
+        """Begin the next run; one that another process has only where nothing else is left."""
+        if self.waiting:
+            worker.begin(self.waiting.popleft(), wait=False)
+        elif self.busy:
+            worker.begin(self.busy.popleft(), wait=True)
+
+    def retry(self, run: Run, failed: Failed) -> Failed | Retrying:
+        """Put a failed run behind the others, if it has attempts left; what is to be said of it."""
+        # A loss that became infinite does so again.
+        if failed.failure.status == "diverged" or self.attempts[run.id] == self.retries:
+            return failed
+        self.attempts[run.id] += 1
+        self.waiting.append(run)
+        return Retrying(run.id, failed.failure, self.attempts[run.id])
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.busy)
+
+
 def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     """Train the runs in `setup.workers` processes, beginning them in the order given.
 
     A run whose process dies yields Failed and is recorded in the store; a new process takes its
-    place. When `setup.stop` is set, workers get STOP_WITHIN seconds to checkpoint.
+    place. Runs that other processes are training come last, since their results may be there by
+    then: the same command on several machines shares the work. When `setup.stop` is set, workers
+    get STOP_WITHIN seconds to checkpoint.
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    waiting = list(reversed(runs))
-    numbers = range(min(setup.workers, len(runs)))
-    workers = {_Worker(n, setup, messages): n for n in numbers}
+    left = _Queue(runs, setup.retries)
+    workers = [_Worker(n, setup, messages) for n in range(min(setup.workers, len(runs)))]
     deadline = None
     try:
         for worker in workers:
-            worker.begin(waiting.pop())
+            left.hand_to(worker)
         while any(worker.run for worker in workers):
             if setup.stop.is_set() and deadline is None:
                 deadline = time.monotonic() + STOP_WITHIN
@@ -159,26 +203,26 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
             if worker not in workers:
                 continue
             if event is None:
-                number = workers.pop(worker)
-                if worker.run:
-                    failure = worker.cause_of_death(setup.timeout)
-                    with contextlib.suppress(StoreError):  # the others go on, where they can
-                        Store(setup.out).run(worker.run.id).write_failure(failure)
-                    yield Failed(worker.run.id, failure)
-                    worker.run = None
-                worker.dismiss()
-                worker.close(time.monotonic())
-                if waiting and not setup.stop.is_set():
-                    worker = _Worker(number, setup, messages)
-                    workers[worker] = number
-                    worker.begin(waiting.pop())
+                workers.remove(worker)
+                event = worker.bury(setup)
+            if event is None:
                 continue
             worker.epoch = epoch_begun(event) or worker.epoch
-            if isinstance(event, ENDS):
+            run = worker.run
+            assert run is not None
+            if isinstance(event, Failed) and not setup.stop.is_set():
+                event = left.retry(run, event)
+            elif isinstance(event, Busy):
+                left.busy.append(run)
+            if isinstance(event, (*ENDS, Busy, Retrying)):
                 worker.run = None
-                if waiting and not setup.stop.is_set():
-                    worker.begin(waiting.pop())
-            yield event
+                if left and not setup.stop.is_set():
+                    if worker not in workers:
+                        worker = _Worker(worker.number, setup, messages)
+                        workers.append(worker)
+                    left.hand_to(worker)
+            if not isinstance(event, Busy):
+                yield event
     finally:
         for worker in workers:
             worker.dismiss()

@@ -44,6 +44,7 @@ def main() -> None:
             store.run(run.id),
             data_root,
             fresh=setup["fresh"],
+            wait=message["wait"],
             stop=stop.is_set,
             environment=setup["environment"],
         ):

@@ -1,0 +1,185 @@
+"""Damage to what a sweep left: never a wrong row, never a crash; said, and trained again."""
+
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lenet_sweep import results, training
+from lenet_sweep.cells import Run
+from lenet_sweep.config import all_settings
+from lenet_sweep.keys import grid
+from lenet_sweep.store import Failure, RunFolder, Store
+
+SAME = ["rank", "accuracy", "batch", "lr", "epochs", "person", "status", "train_loss", "cell"]
+
+
+def damages(sound: bytes, seed: int) -> Iterator[bytes]:
+    """The content cut at every 64th byte, and with a bit flipped in a byte of every 64."""
+    rng = random.Random(seed)
+    for start in range(0, len(sound), 64):
+        yield sound[:start]
+        position = rng.randrange(start, min(start + 64, len(sound)))
+        flipped = bytes([sound[position] ^ (1 << rng.randrange(8))])
+        yield sound[:position] + flipped + sound[position + 1 :]
+
+
+@pytest.fixture
+def trained(tmp_path, small_folder):
+    """A finished run of 1 and 2 epochs with every kind of file that a run folder may hold."""
+    settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
+    cells, options = all_settings(grid(settings | {"epochs": [1, 2]}))
+    store = Store(tmp_path)
+    folder = store.run(cells[0].run_id)
+
+    def train() -> None:
+        for _ in training.train(
+            Run(cells[1], (1, 2)), folder, options.data_root,
+            fresh=False, wait=True, stop=lambda: False, environment={"person": "Ada"},
+        ):  # fmt: skip
+            pass
+
+    train()
+    folder.write_checkpoint(folder.read(folder.readout(2)))
+    folder.write_failure(Failure("failed", 3, "RuntimeError: why", "trace", "Ada"))
+    (folder.path / "lock").touch()
+    return store, folder, cells, train
+
+
+def rows(store: Store, cells) -> list[results.Record | None]:
+    return [results.record(cell, store) for cell in cells]
+
+
+def files(folder: RunFolder) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.path.iterdir()) if path.is_file()}
+
+
+def test_no_damage_to_a_run_folder_makes_a_wrong_row(trained) -> None:
+    """Each file, cut at every 64th byte and with flipped bits: the true row, or none."""
+    store, folder, cells, _ = trained
+    sound = files(folder)
+    look = {  # what a sweep makes of each file
+        "run.json": folder.description,
+        "failure.json": folder.failure,
+        "checkpoint.safetensors": lambda: (found := folder.latest(9)) and found.history,
+        "epoch-00001.safetensors": lambda: results.record(cells[0], store),
+        "epoch-00002.safetensors": lambda: results.record(cells[1], store),
+        "lock": lambda: rows(store, cells),
+    }
+    assert {path.name for path in sound} == set(look)
+    tried = refused = 0
+    for path, content in sound.items():
+        expected = look[path.name]()
+        for damaged in damages(content, seed=len(content)):
+            path.write_bytes(damaged)
+            store.damaged.clear()
+            found = look[path.name]()
+            tried += 1
+            if store.damaged:
+                assert found is None or path == folder.checkpoint  # a read-out serves instead
+                assert store.damaged == [path]
+                assert path.with_name(path.name + ".damaged").read_bytes() == damaged
+                refused += 1
+            else:  # what carries nothing, as a space in a header, is not noticed
+                assert found == expected
+            path.write_bytes(content)
+    assert tried > 20_000
+    assert refused > 0.99 * tried
+
+
+def test_what_was_damaged_is_trained_again_to_the_same_weights(trained) -> None:
+    """After any damage to a read-out or a checkpoint, training ends in the undisturbed files."""
+    store, folder, cells, train = trained
+    folder.checkpoint.unlink()
+    folder.clear_failure()
+    expected, sound = rows(store, cells), files(folder)
+    rng = random.Random(0)
+    for _ in range(30):
+        for path in (folder.readout(1), folder.readout(2), folder.checkpoint):
+            content = sound[folder.readout(1)]
+            damaged = bytearray(content[: rng.randrange(len(content))])
+            if rng.random() < 0.5 or not damaged:
+                damaged = bytearray(content)
+                damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            if path != folder.checkpoint or rng.random() < 0.5:
+                path.write_bytes(damaged)
+        train()
+        for row, true in zip(rows(store, cells), expected, strict=True):
+            assert row["accuracy"] == true["accuracy"]
+            assert row["train_loss"] == true["train_loss"]
+        for epoch in (1, 2):
+            again = folder.read(folder.readout(epoch)).state
+            folder.readout(epoch).write_bytes(sound[folder.readout(epoch)])
+            for name, value in folder.read(folder.readout(epoch)).state.items():
+                assert again[name].tobytes() == value.tobytes()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, small_folder) -> tuple[Path, list[str], pd.DataFrame]:
+    """A named sweep of two launches, in a folder to be copied."""
+    place = tmp_path_factory.mktemp("swept")
+    settings = [
+        "-m", "batch=32", "name=mine", "figures=none", "person=Ada",
+        "dataset=folder", f"dataset.root={small_folder()}", "device=cpu",
+    ]  # fmt: skip
+    for lr in ("0.01", "0.1,1e30"):
+        subprocess.run(
+            [sys.executable, "-m", "lenet_sweep", *settings, f"lr={lr}", "epochs=2"],
+            cwd=place, check=False, capture_output=True,
+        )  # fmt: skip
+    arguments = [*settings, "lr=0.1,1e30", "epochs=2"]
+    return place, arguments, pd.read_csv(place / "outputs/sweeps/mine/results.csv")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs/*/epoch-00002.safetensors",
+        "runs/*/failure.json",
+        "runs/*/run.json",
+        "runs/*/lock",
+        "sweeps/mine/sweep.json",
+        "sweeps/mine/results.csv",
+        "sweeps/mine/results.md",
+        "sweeps/mine/.lock",
+    ],
+)
+@pytest.mark.parametrize("how", ["empty", "half", "flipped", "noise"])
+def test_the_same_command_mends_what_was_damaged(swept, tmp_path, name, how) -> None:
+    """Whichever file is damaged, the command typed again gives the table that it had, and says so.
+
+    The damaged sweep.json also held the cells of an earlier launch, which are not lost.
+    """
+    place, arguments, expected = swept
+    shutil.copytree(place / "outputs", tmp_path / "outputs")
+    rng = random.Random(how)
+    for path in (tmp_path / "outputs").glob(name):
+        content = path.read_bytes()
+        damaged = {
+            "empty": b"",
+            "half": content[: len(content) // 2],
+            "flipped": bytes(
+                b ^ 16 if i == len(content) // 3 else b for i, b in enumerate(content)
+            ),
+            "noise": rng.randbytes(len(content)),
+        }[how]
+        path.write_bytes(damaged)
+    if name != "sweeps/mine/sweep.json":
+        arguments = [*arguments[:-2], "lr=0.01,0.1,1e30", arguments[-1]]
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_sweep", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr  # one of its cells diverges
+    assert "Traceback" not in done.stdout + done.stderr
+    frame = pd.read_csv(tmp_path / "outputs/sweeps/mine/results.csv")
+    pd.testing.assert_frame_equal(frame[SAME], expected[SAME])
+    if name.endswith(("safetensors", "failure.json", "sweep.json")):
+        assert "was damaged: it is set aside" in done.stdout
+        assert list((tmp_path / "outputs").glob(name + ".damaged"))
+    assert len(results.load_results(tmp_path / "outputs/sweeps/mine")) == 3
