@@ -234,9 +234,7 @@ def trouble(event: Damaged | Retrying) -> str:
 
 def damage(path: str) -> str:
     """What is said of a damaged file."""
-    return (
-        f"{inert(path)} was damaged: it is set aside as .damaged and made anew when needed"
-    )
+    return f"{inert(path)} was damaged: it is set aside as .damaged and made anew when needed"
 
 
 def reason(failure: Failure) -> str:

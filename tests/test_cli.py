@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, their output and their exit status."""
 
+import json
 import os
 import re
 import shutil
@@ -177,6 +178,58 @@ def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_pa
     assert {path: after[path] for path in before} == before
 
 
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["workers=2"],
+        ["hydra/launcher=basic"],
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    ],
+    ids=["local", "basic", "joblib"],
+)
+def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher) -> None:
+    """Whatever a cell does to its process, under any launcher: a row, and the others finish.
+
+    The same command without the faults then trains those alone, and not the one that diverged.
+    """
+    fails = {
+        0.03: ("failed", "RuntimeError: made to raise"),
+        0.04: ("killed", "the process was ended by SIGKILL (out of memory?)"),
+        0.05: ("killed", "the process was ended by SIGABRT"),
+        0.06: ("failed", "SystemExit: 3"),
+        0.07: ("failed", "the process ended with status 7"),
+        0.08: ("failed", "MemoryError: Unable to allocate"),
+        0.09: ("timed-out", "no sign of life for 5 s"),
+        1e30: ("diverged", "the loss "),
+    }
+    arguments = ["-m", "lr=0.1,0.03,0.04,0.05,0.06,0.07,0.08,0.09,1e30,0.01", *small]
+    arguments += ["figures=none", "name=it", "timeout=5", *launcher]
+    lenet_sweep(*arguments, status=1, env={"PYTHONPATH": str(FAULTS)})
+    frame = table(tmp_path).set_index("lr")
+    assert list(frame.loc[[0.1, 0.01], "status"]) == ["ok", "ok"]
+    for lr, (status, reason) in fails.items():
+        assert frame.loc[lr, "status"] == status
+        assert frame.loc[lr, "error"].startswith(reason)
+        run = tmp_path / "outputs/runs" / frame.loc[lr, "cell"].partition("-e")[0]
+        trace = json.loads((run / "failure.json").read_text())["traceback"]
+        assert lr not in (0.03, 0.05, 0.06, 0.08) or "sitecustomize.py" in trace
+    before = written(tmp_path)
+    lenet_sweep(*arguments, status=1)
+    frame = table(tmp_path).set_index("lr")
+    assert {lr for lr in frame.index if frame.loc[lr, "status"] != "ok"} == {1e30}
+    after = written(tmp_path)
+    assert len(after) == 9
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_cell_that_failed_by_chance_is_tried_again(lenet_sweep, small, tmp_path) -> None:
+    """retries=1 trains a cell whose process was killed once, and says so."""
+    env = {"PYTHONPATH": str(FAULTS), "FAILED_ONCE": str(tmp_path / "once")}
+    done = lenet_sweep("-m", "lr=0.11,0.1", *small, "retries=1", "figures=none", env=env)
+    assert set(table(tmp_path)["status"]) == {"ok"}
+    assert "it is tried again after the others (retry 1)" in done.stdout
+
+
 def test_a_diverged_cell_is_a_row_and_known_for_good(lenet_sweep, small, tmp_path) -> None:
     """A run whose loss is no number is ranked last, and is not trained again for nothing."""
     lenet_sweep("-m", "lr=0.1,1e30", *small, status=1)
@@ -254,16 +307,6 @@ def test_reading_only_the_head_of_the_output_is_no_error(small, tmp_path) -> Non
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr == ""
-
-
-def test_a_damaged_manifest_is_said(lenet_sweep, small, tmp_path) -> None:
-    """A sweep.json that is no longer one is named, with what to do."""
-    folder = tmp_path / "outputs" / "sweeps" / "mine"
-    folder.mkdir(parents=True)
-    (folder / "sweep.json").write_text('{"cells": [{}]}')
-    done = lenet_sweep("-m", "lr=0.1", *small, "name=mine", status=2)
-    assert "sweep.json is damaged: remove it and sweep again" in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 def test_a_single_cell_prints_what_the_reports_script_prints(lenet_sweep, small, tmp_path) -> None:
