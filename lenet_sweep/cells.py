@@ -43,6 +43,8 @@ class Cell:
         settings = asdict(self)
         del settings["epochs"]
         # Without options at their defaults, an option that torch adds later orphans no result.
+        if self.dataset.holdout is None:  # likewise what this package added later
+            del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self.optimizer.changed]
         settings["engine"] = [self.engine, ENGINE_VERSIONS[self.engine]]
         canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
@@ -57,7 +59,8 @@ class Cell:
     def data(self) -> str:
         """How the dataset is fed, in words: 'mnist', 'mnist first 6000, shuffled'."""
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
-        return self.dataset.name + limit + (", shuffled" if self.shuffle else "")
+        holdout = "" if self.dataset.holdout is None else f" less {self.dataset.holdout}"
+        return self.dataset.name + limit + holdout + (", shuffled" if self.shuffle else "")
 
     @property
     def description(self) -> str:
@@ -150,7 +153,7 @@ def plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
 
 def _relative_length(cell: Cell) -> float:
     # Measured on one core: an epoch costs its images plus about 16 images' worth per step.
-    images = cell.dataset.limit or 60_000
+    images = (cell.dataset.limit or 60_000) - (cell.dataset.holdout or 0)
     return cell.epochs * images * (1 + 16 / cell.batch)
 
 

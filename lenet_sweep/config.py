@@ -29,7 +29,7 @@ from lenet_sweep.keys import (
 )
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer, Option
 
-Found = dict[tuple[str, Path | None, int | None], Dataset]
+Found = dict[tuple[str, Path | None, int | None, int | None], Dataset]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         epochs=_integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         seed=_integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
         shuffle=_boolean("shuffle", raw["shuffle"]),
-        dataset=_dataset(raw["dataset"], data_root, {} if found is None else found),
+        dataset=_dataset(raw["dataset"], data_root, raw["holdout"], {} if found is None else found),
         device=device,
         engine=engine,
     )
@@ -155,7 +155,7 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
     return number
 
 
-def _dataset(node: Any, root: Path | None, found: Found) -> Dataset:
+def _dataset(node: Any, root: Path | None, holdout: Any, found: Found) -> Dataset:
     name = choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"])
     for key in node:
         if key not in ("name", "root", "limit"):
@@ -163,9 +163,12 @@ def _dataset(node: Any, root: Path | None, found: Found) -> Dataset:
     limit = _member(node, "dataset", "limit")
     if limit is not None:
         limit = _integer("dataset.limit", limit, 1, 10**9, "the first training images to use")
-    if (name, root, limit) not in found:
-        found[name, root, limit] = find_dataset(name, root, limit)
-    return found[name, root, limit]
+    if holdout is not None:
+        holdout = _integer("holdout", holdout, 1, 10**9, "the last training images to hold out")
+    key = (name, root, limit, holdout)
+    if key not in found:
+        found[key] = find_dataset(*key)
+    return found[key]
 
 
 def _lr(value: Any, optimizer: Optimizer) -> float:

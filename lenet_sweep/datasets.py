@@ -9,7 +9,7 @@ dataset are in `lenet_sweep.known`.
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ class Dataset:
     name: str  # a key of DATASETS, or "folder"
     digest: str  # hex; a constant for known datasets, computed from the files for "folder"
     limit: int | None = None  # train on the first `limit` training images only; None: all
+    holdout: int | None = None  # of those, the last ones that are kept out of training
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,9 @@ class Images:
     train_labels: NDArray[np.uint8]  # (N,)
     test_images: NDArray[np.uint8]  # (M, 28, 28)
     test_labels: NDArray[np.uint8]  # (M,)
+    # Kept out of training, to choose a row by without the test set; (H, 28, 28) and (H,).
+    holdout_images: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 28, 28), "u1"))
+    holdout_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, "u1"))
 
 
 def default_root() -> Path:
@@ -60,11 +64,14 @@ def default_root() -> Path:
     return _expanded(cache if cache.is_absolute() else Path("~/.cache")) / "lenet-sweep"
 
 
-def find_dataset(name: str, root: Path | None, limit: int | None) -> Dataset:
+def find_dataset(
+    name: str, root: Path | None, limit: int | None, holdout: int | None = None
+) -> Dataset:
     """The identity of a dataset. Reads nothing for known names; reads all files of a "folder".
 
-    Raises UsageError for an unknown name, a folder without `root`, or a limit that is not in
-    1..N (N training images), and DataError if the files of a "folder" are missing or malformed.
+    Raises UsageError for an unknown name, a folder without `root`, a limit that is not in 1..N
+    (N training images), or a holdout that leaves none of them, and DataError if the files of a
+    "folder" are missing or malformed.
     """
     if name == FOLDER:
         images, digest = _read_folder(root)
@@ -73,7 +80,8 @@ def find_dataset(name: str, root: Path | None, limit: int | None) -> Dataset:
         known = _known(name)
         digest, count = known.digest, known.train_count
     _check_limit(limit, count)
-    return Dataset(name, digest, None if limit == count else limit)  # all is one identity
+    _check_holdout(holdout, limit or count)
+    return Dataset(name, digest, None if limit == count else limit, holdout)  # all is one identity
 
 
 def ensure(dataset: Dataset, root: Path | None, progress: "Progress | None" = None) -> None:
@@ -157,14 +165,20 @@ def load(dataset: Dataset, root: Path | None) -> Images:
             f"(digest {digest}, not {dataset.digest}); start the sweep again"
         )
     _check_limit(dataset.limit, len(images.train_images))
-    if dataset.limit is None:
-        return images
-    return Images(
-        images.train_images[: dataset.limit].copy(),  # a copy, so that the rest can be freed
-        images.train_labels[: dataset.limit].copy(),
-        images.test_images,
-        images.test_labels,
+    limit = dataset.limit or len(images.train_images)
+    trained = limit - (dataset.holdout or 0)
+    _check_holdout(dataset.holdout, limit)
+    return replace(
+        images,  # in copies, so that the rest can be freed
+        train_images=_part(images.train_images, 0, trained),
+        train_labels=_part(images.train_labels, 0, trained),
+        holdout_images=_part(images.train_images, trained, limit),
+        holdout_labels=_part(images.train_labels, trained, limit),
     )
+
+
+def _part(array: NDArray[np.uint8], start: int, end: int) -> NDArray[np.uint8]:
+    return array if end - start == len(array) else array[start:end].copy()
 
 
 def _known(name: str) -> Known:
@@ -179,6 +193,14 @@ def _check_limit(limit: int | None, count: int) -> None:
         raise UsageError(
             f"dataset.limit={limit}: there are {count} training images; "
             f"allowed are 1 to {count}, or null for all"
+        )
+
+
+def _check_holdout(holdout: int | None, count: int) -> None:
+    if holdout is not None and not 1 <= holdout < count:
+        raise UsageError(
+            f"holdout={holdout}: there are {count} training images; "
+            f"allowed are 1 to {count - 1}, or null for none"
         )
 
 

@@ -18,9 +18,11 @@ COLUMNS = (
     "loss", "optimizer", "activation", "seed", "status", "train_loss", "seconds_per_epoch",
     "seconds", "engine", "dataset", "error", "cell",
 )  # fmt: skip
+HOLDOUT = "holdout_accuracy"  # a last column, where images were held out
 REPORT_COLUMNS = COLUMNS[:7]
 HEADINGS = {
     "accuracy": "accuracy (%)",
+    HOLDOUT: "held-out (%)",
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
@@ -72,6 +74,7 @@ def _success(snapshot: Snapshot) -> Record:
         "seconds_per_epoch": sum(training) / len(training),
         "seconds": sum(training) + sum(testing),
         "error": "",
+        HOLDOUT: last.holdout_accuracy,
     }
 
 
@@ -84,19 +87,23 @@ def _failure(failure: Failure | None) -> Record:
 def table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last, with COLUMNS.
 
-    Equal accuracies share a rank (1, 2, 2, 4), as do all failed cells; among equals the cell
-    that trained for fewer epochs stands first.
+    Where every cell held images out, they rank it by their accuracy, the column HOLDOUT. Equal
+    accuracies share a rank (1, 2, 2, 4), as do all failed cells; among equals the cell that
+    trained for fewer epochs stands first.
     """
-    frame = pd.DataFrame(list(records), columns=list(COLUMNS[1:]))
-    numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr")
+    frame = pd.DataFrame(list(records), columns=[*COLUMNS[1:], HOLDOUT])
+    numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
     frame = frame.astype(dict.fromkeys(numbers, "float64"))
+    if frame[HOLDOUT].isna().all():
+        frame = frame.drop(columns=HOLDOUT)
+    key = ranked_by(frame)
     frame = frame.sort_values(
-        ["accuracy", "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],
+        [key, "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],
         ascending=[False, True, True, True, True, False, True, True],
         na_position="last",
         ignore_index=True,
     )
-    frame.insert(0, "rank", _ranks(frame["accuracy"]))
+    frame.insert(0, "rank", _ranks(frame[key]))
     return frame
 
 
@@ -104,6 +111,12 @@ def from_store(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
     """The ranked table of these cells; those without an outcome yet are left out."""
     rows = (record(cell, store) for cell in cells)
     return table(row for row in rows if row)
+
+
+def ranked_by(frame: pd.DataFrame) -> str:
+    """The column that ranks a table: HOLDOUT where every cell that is ok has it, else accuracy."""
+    every = HOLDOUT in frame and frame.loc[frame["status"] == "ok", HOLDOUT].notna().all()
+    return HOLDOUT if every else "accuracy"
 
 
 def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
@@ -221,15 +234,18 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     for loss, optimizer, rows in _by_recipe(frame):
         varying = [c for c in SETTINGS if len(set(rows[c])) > 1]
         failed = bool((rows["status"] != "ok").any())
-        columns = [*REPORT_COLUMNS, *varying, *(["status"] if failed else []), "train_loss"]
-        columns += ["seconds_per_epoch", *(["error"] if failed else [])]
+        columns = [*REPORT_COLUMNS, *([HOLDOUT] if HOLDOUT in rows else []), *varying]
+        columns += [*(["status"] if failed else []), "train_loss", "seconds_per_epoch"]
+        columns += ["error"] if failed else []
         shown = rows[columns].assign(
-            rank=_ranks(rows["accuracy"]),
+            rank=_ranks(rows[ranked_by(frame)]),
             accuracy=rows["accuracy"].map(lambda x: _number(x, "{:.2f}")),
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(cost_text),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
         )
+        if HOLDOUT in rows:
+            shown[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
         constant = [f"{c} {rows[c].iloc[0]}" for c in SETTINGS[2:] if c not in varying]
         # Options that all rows share belong in the title.
         name = optimizer if "optimizer" in varying else rows["optimizer"].iloc[0]
@@ -258,7 +274,7 @@ def _number(value: float, form: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    return column.name in {*REPORT_COLUMNS, "seed", "train_loss", "seconds_per_epoch"} - {
+    return column.name in {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch"} - {
         "person",
         "device",
     }

@@ -45,6 +45,7 @@ class Epoch:
     test_cost: float
     seconds: float  # training alone
     test_seconds: float
+    holdout_accuracy: float | None = None  # percent; None where no images are held out
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Snapshot:
     """The state of a run at the end of an epoch: what was learned, and how it got there.
 
     state: weights and optimizer state by name, as the engine gave them.
-    predictions: (test images,) uint8, the predicted class of each test image.
+    predictions: (test images,) uint8, the predicted class of each test image; those of the
+        held-out training images follow, if there are any.
     trace: (k, 2) float32, the loss of every 100th batch at its position in epochs.
     history: one Epoch per epoch trained, the last one's number being this snapshot's.
     person: who trained it.

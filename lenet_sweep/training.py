@@ -6,6 +6,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def _train(
         yield Finished(run.id)
         return
     images = load(run.cell.dataset, data_root)
-    engine = engines.build(run.cell, images)
+    engine = engines.build(run.cell, _tested_together(images))
     folder.describe(run.cell, {**environment, "engine": engine.detail})
     checkpoint = folder.read(folder.checkpoint)
     newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
@@ -160,6 +161,21 @@ def _train(
             continue
         saved_epoch, saved_at = epoch, time.monotonic()
     yield Finished(run.id)
+
+
+def _tested_together(images: Images) -> Images:
+    """Test and held-out images as one, for an engine that knows of the former alone."""
+    if not len(images.holdout_labels):
+        return images
+    return replace(
+        images,
+        test_images=np.concatenate([images.test_images, images.holdout_images]),
+        test_labels=np.concatenate([images.test_labels, images.holdout_labels]),
+    )
+
+
+def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+    return 100 * int(np.count_nonzero(predictions == labels)) / len(labels)
 
 
 def _train_epoch(
@@ -215,14 +231,16 @@ def _snapshot(
     reported = np.arange(0, len(losses), REPORT_EVERY)
     position = epoch - 1 + (starts + sizes)[reported] / len(images.train_labels)
     trace = np.stack([position, losses[reported]], axis=1).astype(np.float32)
-    correct = int(np.count_nonzero(evaluation.predictions == images.test_labels))
+    tested = len(images.test_labels)
+    held_out = evaluation.predictions[tested:]
     result = Epoch(
         epoch=epoch,
         cost=float(np.average(losses.astype(np.float64), weights=sizes)),
-        accuracy=100 * correct / len(images.test_labels),
-        test_cost=float(evaluation.losses.mean(dtype=np.float64)),
+        accuracy=_accuracy(evaluation.predictions[:tested], images.test_labels),
+        test_cost=float(evaluation.losses[:tested].mean(dtype=np.float64)),
         seconds=seconds,
         test_seconds=test_seconds,
+        holdout_accuracy=_accuracy(held_out, images.holdout_labels) if len(held_out) else None,
     )
     return Snapshot(
         state=engine.state(),

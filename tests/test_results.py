@@ -141,3 +141,15 @@ def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
     results.write_csv(frame, tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text().strip() == ",".join(results.COLUMNS)
     assert results.presented(frame) == []
+
+
+def test_held_out_images_rank_the_rows() -> None:
+    """Where rows were chosen by held-out images, test accuracies stand beside and do not rank."""
+    frame = rows(
+        {"accuracy": 99.0, "holdout_accuracy": 97.0}, {"accuracy": 98.0, "holdout_accuracy": 98.5}
+    )
+    assert list(frame["accuracy"]) == [98.0, 99.0]
+    assert list(frame["rank"]) == [1, 2]
+    assert list(frame.columns) == [*results.COLUMNS, "holdout_accuracy"]
+    assert "held-out (%)" in results.to_markdown(frame)
+    assert "98.50" in results.to_latex(frame)

@@ -312,3 +312,21 @@ def test_other_settings_are_another_run(start) -> None:
     _, one = start(1, seed=0)
     _, other = start(1, seed=1)
     assert one.path != other.path
+
+
+def test_held_out_images_rank_and_are_not_trained_on(start) -> None:
+    """holdout=100 trains on the other 500, and measures on both the test and the held-out ones."""
+    events, folder = start(2, holdout=100, batch=50)
+    seen = list(events)
+    assert max(e.total for e in seen if isinstance(e, Progress)) == 500
+    snapshot = folder.read(folder.readout(2))
+    assert len(snapshot.predictions) == 200 + 100
+    events, other = start(2, **{"dataset.limit": 500}, batch=50, out="other")
+    list(events)
+    limited = other.read(other.readout(2))
+    for name, value in limited.state.items():  # the same 500 images, the same weights
+        np.testing.assert_array_equal(value, snapshot.state[name])
+    np.testing.assert_array_equal(limited.predictions, snapshot.predictions[:200])
+    assert limited.history[-1].accuracy == snapshot.history[-1].accuracy
+    assert limited.history[-1].holdout_accuracy is None
+    assert snapshot.history[-1].holdout_accuracy is not None
