@@ -9,7 +9,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -137,10 +137,11 @@ def write_tables(outcome: Outcome) -> list[Path]:
     return [folder / name for name in ("results.csv", "results.md", "results.tex", "sweep.json")]
 
 
-def draw_figures(outcome: Outcome, options: Options) -> list[Path]:
+def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None]) -> list[Path]:
     """Draw the figures that `options.figures` asks for; their files.
 
-    None are drawn of a sweep that was interrupted: who pressed Ctrl-C does not wait for pictures.
+    `say` takes a line on what is left out, and now and then on how far it has come. None are
+    drawn of a sweep that was interrupted: who pressed Ctrl-C does not wait for pictures.
     """
     table = outcome.table
     by_id = {cell.id: cell for cell in outcome.cells}
@@ -150,7 +151,7 @@ def draw_figures(outcome: Outcome, options: Options) -> list[Path]:
     from lenet_sweep import gallery  # noqa: PLC0415 - matplotlib takes most of a second
 
     store, folder = Store(options.out), outcome.folder / "figures"
-    return list(gallery.draw(ranked, store, folder, options.data_root, options.figures))
+    return list(gallery.draw(ranked, store, folder, options.data_root, options.figures, say))
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
