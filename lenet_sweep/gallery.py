@@ -95,7 +95,7 @@ class _Saving:
         self._count += 1
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
-            self._say(f"{self._count} figures drawn, now at {self.at}")
+            self._say(f"figures drawn: {self._count}, now at {self.at}")
         return path
 
 
