@@ -125,7 +125,8 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
     files = write_tables(outcome)
     if tables and len(outcome.table):
         views.print_tables(console, outcome.table)
-    files += draw_figures(outcome, options)  # after the tables, which are what one waits for
+    # After the tables, which are what one waits for.
+    files += draw_figures(outcome, options, lambda line: _print(console, line))
     _print(console, f"Written to {outcome.folder}/")
     for name in _shortened([path.relative_to(outcome.folder) for path in files]):
         _print(console, f"  {name}")

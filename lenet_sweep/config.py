@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lenet_sweep.engines.choice import refusal as native_refusal
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import (
     GROUPS,
+    Raw,
     choice,
     defaults,
     known_keys,
@@ -55,7 +57,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
     `found` remembers datasets between calls: finding one of the user's own reads its files.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
-    template = defaults()
+    template = _template()
     for key in raw:
         if key not in template:
             unknown_key(key, raw[key], known_keys(template))
@@ -106,20 +108,34 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
     Raises UsageError for a value that is not allowed, and where an option differs between them.
     """
     found: Found = {}
-    validated = [settings(raw, found) for raw in raws]
-    if not validated:
+    cells: list[Cell] = []
+    shared: Options | None = None
+    for raw in raws:  # one at a time: a large grid's raw settings take a hundred times its cells
+        cell, options = settings(raw, found)
+        cells.append(cell)
+        shared = _merged(shared, options) if shared else options
+    if shared is None:
         raise UsageError("the grid has no cell: give each key at least one value")
-    cells, options = [cell for cell, _ in validated], [options for _, options in validated]
-    for other in options[1:]:
-        for field in fields(Options):
-            same = getattr(other, field.name) == getattr(options[0], field.name)
-            if not same and field.name != "notes":
-                key = "dataset.root" if field.name == "data_root" else field.name
-                raise UsageError(
-                    f"{key} has several values, and is one for the whole sweep; give one value"
-                )
-    notes = dict.fromkeys(note for each in options for note in each.notes)
-    return cells, replace(options[0], notes=tuple(notes))
+    return cells, shared
+
+
+def _merged(shared: Options, other: Options) -> Options:
+    """The same options with the notes of both."""
+    if other == shared:
+        return shared
+    for field in fields(Options):
+        same = getattr(other, field.name) == getattr(shared, field.name)
+        if not same and field.name != "notes":
+            key = "dataset.root" if field.name == "data_root" else field.name
+            raise UsageError(
+                f"{key} has several values, and is one for the whole sweep; give one value"
+            )
+    return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
+
+
+@cache
+def _template() -> Raw:
+    return defaults()
 
 
 def _optimizer(node: Any) -> Optimizer:

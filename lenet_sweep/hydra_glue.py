@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -94,8 +93,8 @@ def raw_settings(config: DictConfig) -> Raw:
 
 def compose_jobs(
     loader: ConfigLoader, master: DictConfig, jobs: Iterable[Sequence[str]]
-) -> list[Raw]:
-    """The settings of each job of a multirun, as nested dicts.
+) -> Iterator[Raw]:
+    """The settings of each job of a multirun, as nested dicts, one at a time.
 
     Hydra composes each choice of config groups once; plain values are then set here. Composing
     every job takes Hydra some 50 ms each, which is minutes for a large grid.
@@ -103,7 +102,6 @@ def compose_jobs(
     parser = OverridesParser.create()
     parsed: dict[str, Override] = {}
     composed: dict[tuple[str, ...], Raw] = {}
-    settings = []
     for job in jobs:
         for text in job:
             if text not in parsed:
@@ -112,11 +110,11 @@ def compose_jobs(
         others = tuple(text for text in job if not _is_plain_value(parsed[text]))
         if others not in composed:
             composed[others] = raw_settings(loader.load_sweep_config(master, list(others)))
-        raw = deepcopy(composed[others])
+        # Only groups are nested, and nothing inside them is changed in place.
+        raw = {k: dict(v) if isinstance(v, dict) else v for k, v in composed[others].items()}
         for override in values:
             set_key(raw, override.key_or_group, override.value())
-        settings.append(raw)
-    return settings
+        yield raw
 
 
 def _is_plain_value(override: Override) -> bool:

@@ -197,15 +197,27 @@ def to_latex(frame: pd.DataFrame) -> str:
     """The tables as the terminal shows them, one per recipe, for LaTeX with booktabs."""
     parts = []
     for title, caption, rows in presented(frame):
-        named = rows.rename(columns=HEADINGS)
         alignment = "".join("r" if _is_number(rows[name]) else "l" for name in rows.columns)
+        header = [HEADINGS.get(name, name) for name in rows.columns]
+        lines = [
+            " & ".join(_latex(str(value)) for value in line) + r" \\"
+            for line in (header, *rows.itertuples(index=False))
+        ]
         parts.append(
-            named.to_latex(
-                index=False,
-                escape=True,
-                column_format=alignment,
-                caption=_latex(f"{title}. {caption}"),
-                position="htbp",
+            "\n".join(
+                [
+                    r"\begin{table}[htbp]",
+                    rf"\caption{{{_latex(f'{title}. {caption}')}}}",
+                    rf"\begin{{tabular}}{{{alignment}}}",
+                    r"\toprule",
+                    lines[0],
+                    r"\midrule",
+                    *lines[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                    "",
+                ]
             )
         )
     return "\n".join(parts)
@@ -275,4 +287,4 @@ _LATEX: Mapping[str, str] = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text)
+    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
