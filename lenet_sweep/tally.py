@@ -115,8 +115,9 @@ class Tally:
                 self._unread[run_id].clear()
                 self._end(run_id)
             case Retrying():
-                self.running.pop(run_id, None)
-                self.unstarted[run_id] = self._runs[run_id]
+                self._end(run_id)
+                self.unstarted[run_id] = run = self.plan.by_id[run_id]
+                self._lengths[_length(run)] += 1
             case Finished() | Stopped():
                 self._end(run_id)
 

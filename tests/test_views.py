@@ -790,3 +790,15 @@ def test_a_column_that_differs_out_of_sight_is_not_called_the_same() -> None:
 def test_no_table_is_said() -> None:
     """A sweep that was stopped before its first result does not end in silence."""
     assert tables(results.table([])) == "No cell has an outcome yet.\n"
+
+
+def test_a_run_that_is_tried_again_is_neither_failed_nor_done(live: Callable[..., Live]) -> None:
+    """A retry is said in one line; the run counts as not begun, so that the time left is whole."""
+    at = live(BASE, replace(BASE, seed=1))
+    at.at(0, events.Started(BASE.run_id, 0), events.Retrying(BASE.run_id, NAN, 1))
+    text = printed(at.console)
+    assert "it is tried again after the others (retry 1)" in " ".join(text.split())
+    assert "1 failed" not in text
+    assert at.line("0/2 cells")
+    at.at(1, events.Damaged(BASE.run_id, "outputs/runs/x/checkpoint.safetensors"))
+    assert "checkpoint.safetensors was damaged" in " ".join(printed(at.console).split())
