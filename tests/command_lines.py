@@ -84,6 +84,22 @@ FLAGS = [
     ["--config-path", "/"], ["--config-name", "x"], ["-cn", ""], ["--experimental-rerun", "x"],
 ]  # fmt: skip
 
+# Right by themselves; two of them may still be one too many, as a recipe and a loss.
+GOOD = [
+    "lr=0.1", "lr=1e-2", "batch=32", "epochs=2", "seed=7", "activation=tanh", "shuffle=true",
+    "device=cpu", "engine=torch", "workers=2", "person=Ada", "timeout=60", "reuse=false",
+    "out=there", "figures=none", "name=mine", "loss=nll", "optimizer=adam", "recipe=ce_sgd",
+    "dataset=kmnist", "dataset.limit=600", "optimizer.weight_decay=0.1", "max_cells=1e5",
+    "++lr=.5", "lr=null",
+]  # fmt: skip
+SWEPT = [
+    "lr=0.1,0.2", "batch=32,64,128", "epochs=1,2", "seed=range(0,5)", "loss=nll,cross_entropy",
+    "optimizer=sgd,adam", "recipe=glob(*)", "activation=choice(relu,tanh)", "lr=shuffle(0.1,0.2)",
+    "lr=range(0.1,0.5,0.1)", "seed=sort(3,1,2)", "shuffle=true,false", "grid/lr=report",
+    "grid/batch=report", "hydra/launcher=basic", "hydra/launcher=joblib", "hydra/sweeper=basic",
+    "optimizer.betas=[0.5,0.9],[0.9,0.99]", "++seed=1,2", "person='a, b'", "batch=int(32.5,64)",
+]  # fmt: skip
+
 values = st.one_of(
     st.sampled_from(RIGHT),
     st.sampled_from(ODD),
@@ -117,6 +133,12 @@ flags = st.one_of(
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     """Flags and overrides, in order or not; dry_run=true among them, so that nothing trains."""
+    if draw(st.booleans()):
+        sweep = draw(st.booleans())
+        right = st.sampled_from(GOOD + SWEPT if sweep else GOOD)
+        typed = draw(st.lists(right, max_size=3, unique_by=lambda text: text.partition("=")[0]))
+        typed += [draw(overrides)] * draw(st.integers(0, 1))
+        return [*["-m"] * sweep, *typed, "dry_run=true"]
     first, typed = draw(flags), draw(st.lists(overrides, max_size=3))
     if draw(st.integers(0, 9)) == 0:
         return draw(st.permutations([*first, *typed, "dry_run=true"]))
