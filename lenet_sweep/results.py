@@ -11,6 +11,7 @@ import pandas as pd
 
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
+from lenet_sweep.keys import inert
 from lenet_sweep.store import DamagedError, Failure, Snapshot, Store, read_json, write_atomic
 
 COLUMNS = (
@@ -27,6 +28,9 @@ HEADINGS = {
 }
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
+
+# Wide forms too: some spreadsheets take them for the plain ones.
+ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
 
 Record = dict[str, Any]
 
@@ -165,16 +169,16 @@ def cells_of_table(folder: Path, store: Store) -> list[Cell]:
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """The whole table in full precision; text that a spreadsheet would run is made inert."""
     text = frame.select_dtypes(exclude="number").columns
-    safe = frame.assign(**{name: frame[name].map(_inert) for name in text})
+    safe = frame.assign(**{name: frame[name].map(_unrun) for name in text})
     write_atomic(path, safe.to_csv(index=False).encode())
 
 
-def _inert(value: object) -> object:
+def _unrun(value: object) -> object:
     if not isinstance(value, str):
         return value
-    text = " ".join(value.split())  # one line: not every reader of CSV takes more
+    text = inert(value)  # one line: not every reader of CSV takes more
     # A spreadsheet evaluates a cell that starts like this; an apostrophe makes it text.
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    return "'" + text if text.startswith(ACTIVE) else text
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
@@ -189,7 +193,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
             *body,
         ]
         table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        parts.append(f"### {title}\n\n{table_text}\n\n{caption}\n")
+        parts.append(f"### {title}\n\n{table_text}\n\n{_markdown(caption)}\n")
     return "\n".join(parts)
 
 
@@ -277,8 +281,9 @@ def _is_number(column: pd.Series[Any]) -> bool:
 
 
 def _markdown(value: object) -> str:
-    text = re.sub(r"([\\|`*_<>\[\]])", r"\\\1", str(value))
-    return " ".join(text.split())
+    """Text as Markdown shows it: no markup, HTML, mathematics, mention, or link made of it."""
+    text = re.sub(r"([\\|`*_<>\[\]~$@]|&(?=[#\w])|:(?=//))", r"\\\1", inert(str(value)))
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", text)
 
 
 _LATEX: Mapping[str, str] = {
@@ -287,4 +292,4 @@ _LATEX: Mapping[str, str] = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+    return "".join(_LATEX.get(c, c) for c in inert(text))

@@ -20,6 +20,7 @@ from lenet_sweep.events import (
     Stopped,
     Waiting,
 )
+from lenet_sweep.keys import inert as inert  # noqa: PLC0414 - the views have it from here
 from lenet_sweep.store import Failure
 
 UNKNOWN = "\u2013"  # a dash
@@ -190,12 +191,6 @@ def _length(run: Run) -> tuple[int, int]:
 
 
 # ---------------------------------------------------------------- said in one line
-
-
-def inert(text: str) -> str:
-    """Text from outside as one line that can only be read: control characters are spelled out."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def encodable(text: str, encoding: str) -> str:
