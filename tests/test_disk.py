@@ -83,7 +83,7 @@ class Disks:
             assert_whole(disk.out, self.table)
             assert_same(results(disk.folder), self.table)
             assert leftovers(disk.out) == []
-        except AssertionError as problem:
+        except (AssertionError, ValueError) as problem:  # no JSON, no table
             return f"--- {said}: {problem}"
         return ""
 
