@@ -41,13 +41,16 @@ def record(
     """The row of a cell, from the store; None where the cell has no outcome yet.
 
     The person is whoever trained the run; who asks (`person`) where it did not come so far.
-    failure: a newer one than the store may have, where it could not be written.
+    failure: of just now, which counts more than what the store has of the cell.
     """
     folder = store.run(cell.run_id)
-    snapshot = folder.read(folder.readout(cell.epochs))
-    failure = None if snapshot else failure or folder.failure()
-    if snapshot is None and (failure is None or failure.epoch > cell.epochs):
-        return None  # a failure in a later epoch says nothing of this cell
+    if failure and failure.epoch > cell.epochs:
+        failure = None  # in a later epoch: it says nothing of this cell
+    snapshot = None if failure else folder.read(folder.readout(cell.epochs))
+    if not snapshot and not failure:
+        failure = folder.failure()
+        if failure is None or failure.epoch > cell.epochs:
+            return None
     outcome = snapshot or failure
     return {
         "batch": cell.batch,

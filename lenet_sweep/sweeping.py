@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_sweep import datasets, devices, provenance, results
+from lenet_sweep import datasets, devices, files, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
@@ -245,6 +245,8 @@ def _add_to_manifest(
     lock = lock_file(folder / ".lock", timeout=60)
     if lock is None:
         raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+    for place in (folder, folder / "figures"):
+        files.clear_left_behind(place)
     try:  # not `with`, which would take the held lock once more and release it once
         earlier: list[Cell] = []
         launches: list[dict[str, Any]] = []

@@ -20,7 +20,7 @@ import safetensors.numpy  # noqa: F401
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
-from lenet_sweep import __main__, commands, gallery  # noqa: F401
+from lenet_sweep import __main__, command_line, commands, gallery  # noqa: F401
 
 
 def serve() -> None:

@@ -14,6 +14,7 @@ from processes import (
     PATIENCE,
     Sweep,
     all_ended,
+    an_hour_passes,
     assert_kept,
     assert_same,
     assert_whole,
@@ -65,6 +66,7 @@ def killings(folder: Path, undisturbed: Undisturbed, kills: int) -> None:
     left: list[Path] = []
     while done < kills or out.exists():
         before = finished(out)
+        an_hour_passes(out)
         with Sweep(folder, *undisturbed.arguments) as sweep:
             moment = rng.uniform(IMPORTS, undisturbed.seconds) if done < kills else PATIENCE
             try:
@@ -127,6 +129,7 @@ def test_workers_leave_when_their_launcher_is_killed(tmp_path, longer) -> None:
     assert len(reached) == 2
     assert min(reached) > 1, "more than the read-out at epoch 1 had been trained"
     before = finished(out)
+    an_hour_passes(out)
     with Sweep(tmp_path, *longer.arguments) as sweep:
         status, output = sweep.ends()
     assert status == 0, output
@@ -156,6 +159,7 @@ def test_killed_workers_are_rows_and_the_same_command_goes_on(tmp_path, longer, 
     out = tmp_path / "outputs"
     assert_whole(out, longer.table)
     before = finished(out)
+    an_hour_passes(out)
     with Sweep(tmp_path, *longer.arguments) as sweep:
         status, output = sweep.ends()
     assert status == 0, output
