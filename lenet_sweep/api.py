@@ -40,7 +40,7 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     outcome = run_sweep(cells, options, view, local.execute)
     write_tables(outcome)
-    draw_figures(outcome, options)
+    draw_figures(outcome, options, view.say)
     outcome.table.attrs |= {
         "folder": str(outcome.folder),
         "interrupted": outcome.interrupted.name if outcome.interrupted else None,

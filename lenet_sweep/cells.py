@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +40,7 @@ class Cell:
     @cached_property
     def run_id(self) -> str:
         """16 hex digits over everything but `epochs`, with the engine's version."""
-        settings = asdict(self)
+        settings = self.to_json()
         del settings["epochs"]
         # Without options at their defaults, an option that torch adds later orphans no result.
         if self.dataset.holdout is None:  # likewise what this package added later
@@ -80,7 +80,8 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain JSON values; `Cell.from_json` takes it back."""
-        return asdict(self)
+        nested = {"optimizer": _values(self.optimizer), "dataset": _values(self.dataset)}
+        return _values(self) | nested
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
@@ -95,6 +96,11 @@ class Cell:
             optimizer=Optimizer(values["optimizer"]["name"], options),
             dataset=Dataset(**values["dataset"]),
         )
+
+
+def _values(item: Cell | Optimizer | Dataset) -> dict[str, Any]:
+    # asdict copies what it finds, down to each number: a dozen times as long.
+    return {field.name: getattr(item, field.name) for field in fields(item)}
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,11 @@ class Plan:
     def epochs(self) -> int:
         """Epochs to train, at most: a run that was cut needs fewer."""
         return sum(run.cell.epochs for run in self.runs)
+
+    @cached_property
+    def by_id(self) -> dict[str, Run]:
+        """The runs by their ids."""
+        return {run.id: run for run in self.runs}
 
 
 def plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
@@ -186,7 +197,7 @@ def distinguish(
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # recipes: the optimizer says it all
     names = names or ["lr", "batch"]
+    texts = {name: {value: SPOKEN[name].format(value) for value in values[name]} for name in names}
     return {
-        cell: between.join(SPOKEN[name].format(getattr(cell, name)) for name in names)
-        for cell in cells
+        cell: between.join(texts[name][getattr(cell, name)] for name in names) for cell in cells
     }

@@ -16,14 +16,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from lenet_sweep import config, datasets, provenance, views
+from lenet_sweep import config, datasets, guard, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
 from lenet_sweep.store import Store, make_folder
-from lenet_sweep.sweeping import Outcome, draw_figures, preview, reopen, run_sweep, write_tables
+from lenet_sweep.sweeping import (
+    Outcome,
+    draw_figures,
+    preview,
+    reopen,
+    run_sweep,
+    sweep_folder,
+    write_tables,
+)
 from lenet_sweep.tally import counted, planning
 
 
@@ -39,13 +47,11 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
     cells, options = validated(loader, master, jobs)
     console = Console()
     _exit_if_dry(cells, options, console)
-    asked = any(o.startswith("hydra.sweep.dir=") for o in master.hydra.overrides.hydra)
     outcome = run_sweep(
         cells,
         options,
         views.choose(single=False, console=console),
         local.execute,
-        folder=Path(master.hydra.sweep.dir) if asked else None,
     )
     _report(outcome, options, console)
     accuracies = outcome.accuracies()
@@ -61,12 +67,8 @@ def prepare(
     """
     cells, options = validated(loader, master, jobs)
     _exit_if_dry(cells, options, Console())
-    if options.name:  # each job composes its own configuration, out of these overrides
-        named = str(options.out / "sweeps" / options.name)
-        quoted = named.replace("\\", "\\\\").replace("'", "\\'")
-        master.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
-        master.hydra.sweep.dir = named
-    folder = Path(master.hydra.sweep.dir)
+    folder = sweep_folder(options, list(dict.fromkeys(cells)))
+    guard.all_jobs_write_to(loader, master, folder)
     make_folder(folder)
 
     def gather(interrupted: signal.Signals | None) -> None:
@@ -81,6 +83,7 @@ def run(cfg: DictConfig) -> float:
     cell, options = config.settings(raw_settings(cfg))
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
+        _exit_if_dry([cell], options, Console())  # under another sweeper too
         outcome = run_sweep(
             [cell],
             options,
@@ -125,7 +128,8 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
     files = write_tables(outcome)
     if tables and len(outcome.table):
         views.print_tables(console, outcome.table)
-    files += draw_figures(outcome, options)  # after the tables, which are what one waits for
+    # After the tables, which are what one waits for.
+    files += draw_figures(outcome, options, lambda line: _print(console, line))
     _print(console, f"Written to {outcome.folder}/")
     for name in _shortened([path.relative_to(outcome.folder) for path in files]):
         _print(console, f"  {name}")

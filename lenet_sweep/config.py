@@ -6,10 +6,10 @@ Or one line that says why not. Below this module nobody sees what was typed.
 from __future__ import annotations
 
 import getpass
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,21 @@ from lenet_sweep.engines.choice import refusal as native_refusal
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import (
     GROUPS,
+    MOST_CELLS,
+    Raw,
     choice,
     defaults,
+    finite,
+    integer,
     known_keys,
     reject,
+    spoken,
     unknown_key,
     unknown_option,
 )
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer, Option
 
+PLAIN = (str, int, float)  # what text may be typed as: person=7 is a number to Hydra
 Found = dict[tuple[str, Path | None, int | None, int | None], Dataset]
 
 
@@ -45,6 +51,7 @@ class Options:
     figures: str  # best, all or none
     out: Path
     name: str | None  # None: date and a hash of the cells
+    max_cells: int  # a grid of more is taken for a mistake
     data_root: Path | None  # None: the user's cache folder
     notes: tuple[str, ...] = ()  # what a person should know about how the cells were read
 
@@ -55,7 +62,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
     `found` remembers datasets between calls: finding one of the user's own reads its files.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
-    template = defaults()
+    template = _template()
     for key in raw:
         if key not in template:
             unknown_key(key, raw[key], known_keys(template))
@@ -73,9 +80,9 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         optimizer=optimizer,
         activation=activation,
         lr=_lr(raw["lr"], optimizer),
-        batch=_integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
-        epochs=_integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
-        seed=_integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
+        batch=integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
+        epochs=integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
+        seed=integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
         shuffle=_boolean("shuffle", raw["shuffle"]),
         dataset=_dataset(raw["dataset"], data_root, raw["holdout"], {} if found is None else found),
         device=device,
@@ -85,12 +92,13 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         timeout=_timeout(raw["timeout"]),
-        retries=_integer("retries", raw["retries"], 0, 100, "more attempts for a run that failed"),
+        retries=integer("retries", raw["retries"], 0, 100, "more attempts for a run that failed"),
         reuse=_boolean("reuse", raw["reuse"]),
         dry_run=_boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),
+        max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "the most cells"),
         data_root=data_root,
         # On an accelerator nobody expects the engine for the CPU.
         notes=(f"torch trains: {refusal}",)
@@ -106,20 +114,34 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
     Raises UsageError for a value that is not allowed, and where an option differs between them.
     """
     found: Found = {}
-    validated = [settings(raw, found) for raw in raws]
-    if not validated:
+    cells: list[Cell] = []
+    shared: Options | None = None
+    for raw in raws:  # one at a time: a large grid's raw settings take a hundred times its cells
+        cell, options = settings(raw, found)
+        cells.append(cell)
+        shared = _merged(shared, options) if shared else options
+    if shared is None:
         raise UsageError("the grid has no cell: give each key at least one value")
-    cells, options = [cell for cell, _ in validated], [options for _, options in validated]
-    for other in options[1:]:
-        for field in fields(Options):
-            same = getattr(other, field.name) == getattr(options[0], field.name)
-            if not same and field.name != "notes":
-                key = "dataset.root" if field.name == "data_root" else field.name
-                raise UsageError(
-                    f"{key} has several values, and is one for the whole sweep; give one value"
-                )
-    notes = dict.fromkeys(note for each in options for note in each.notes)
-    return cells, replace(options[0], notes=tuple(notes))
+    return cells, shared
+
+
+def _merged(shared: Options, other: Options) -> Options:
+    """The same options with the notes of both."""
+    if other == shared:
+        return shared
+    for field in fields(Options):
+        same = getattr(other, field.name) == getattr(shared, field.name)
+        if not same and field.name != "notes":
+            key = "dataset.root" if field.name == "data_root" else field.name
+            raise UsageError(
+                f"{key} has several values, and is one for the whole sweep; give one value"
+            )
+    return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
+
+
+@cache
+def _template() -> Raw:
+    return defaults()
 
 
 def _optimizer(node: Any) -> Optimizer:
@@ -143,13 +165,13 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
         return _boolean(key, value)
     if isinstance(option.default, tuple):
         items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-        numbers = [_finite(item) for item in items]
+        numbers = [finite(item) for item in items]
         if len(items) == len(option.default) and all(
             n is not None and option.accepts(n) for n in numbers
         ):
             return tuple(n for n in numbers if n is not None)
         reject(key, value, option.allowed)
-    number = _finite(value)
+    number = finite(value)
     if number is None or not option.accepts(number):
         reject(key, value, option.allowed)
     return number
@@ -162,9 +184,9 @@ def _dataset(node: Any, root: Path | None, holdout: Any, found: Found) -> Datase
             unknown_key(f"dataset.{key}", node[key], ["dataset.root", "dataset.limit"])
     limit = _member(node, "dataset", "limit")
     if limit is not None:
-        limit = _integer("dataset.limit", limit, 1, 10**9, "the first training images to use")
+        limit = integer("dataset.limit", limit, 1, 10**9, "the first training images to use")
     if holdout is not None:
-        holdout = _integer("holdout", holdout, 1, 10**9, "the last training images to hold out")
+        holdout = integer("holdout", holdout, 1, 10**9, "the last training images to hold out")
     key = (name, root, limit, holdout)
     if key not in found:
         found[key] = find_dataset(*key)
@@ -200,7 +222,7 @@ def _engine(value: Any, refusal: str | None) -> str:
 def _workers(value: Any) -> int | None:
     if value == "auto":
         return None
-    number = _finite(value)
+    number = finite(value)
     if number is None or not number.is_integer() or not 1 <= number <= 1024:
         reject("workers", value, "auto, or a whole number from 1 to 1024: runs at the same time")
     return int(number)
@@ -215,17 +237,20 @@ def _timeout(value: Any) -> float | None:
 def _name(value: Any) -> str | None:
     if value is None:
         return None
-    text = str(value)
+    text = spoken(value)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
         reject("name", value, "up to 100 letters, digits, '.', '_' or '-', not starting with '.'")
+    device = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # there, a file of this name is a device
+    if re.fullmatch(device, text, re.IGNORECASE) or text.endswith("."):
+        reject("name", value, "a name that Windows takes for a folder too; add a letter to it")
     return text
 
 
 def _text(key: str, value: Any) -> str | None:
     if value is None:
         return None
-    text = str(value)
-    if isinstance(value, (Mapping, list)) or not text.isprintable() or len(text) > 100:
+    text = spoken(value)
+    if not isinstance(value, PLAIN) or not text.isprintable() or len(text) > 100:
         reject(key, value, "one line of up to 100 printable characters")
     if "${" in text:
         reject(key, value, "plain text; ${...} is not filled in here")
@@ -235,22 +260,21 @@ def _text(key: str, value: Any) -> str | None:
 def _path(key: str, value: Any) -> Path | None:
     if value is None:
         return None
-    if isinstance(value, (Mapping, list)) or not str(value).isprintable() or not str(value):
+    text = spoken(value)
+    if not isinstance(value, (*PLAIN, Path)) or not text.isprintable() or not text:
         reject(key, value, "the path of a folder")
-    if "${" in str(value):
+    if len(text) > 1000 or any(len(part) > 200 for part in Path(text).parts):
+        reject(key, value, "the path of a folder; this one is too long for a disk")
+    if "${" in text:
         reject(key, value, "a plain path; ${...} is not filled in here")
-    return Path(str(value)).expanduser()
-
-
-def _integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
-    number = _finite(value)
-    if number is None or not number.is_integer() or not low <= number <= high:
-        reject(key, value, f"a whole number from {low} to {high}, {meaning}")
-    return int(number)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~name, of someone who is not known here
+        reject(key, value, "the path of a folder; there is no such home folder")
 
 
 def _positive(key: str, value: Any, allowed: str) -> float:
-    number = _finite(value)
+    number = finite(value)
     if number is None or number <= 0:
         reject(key, value, allowed)
     return number
@@ -260,17 +284,6 @@ def _boolean(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         reject(key, value, f"true or false, for example {key}=true")
     return value
-
-
-def _finite(value: Any) -> float | None:
-    """The value as a float, None where it is not a finite number. Text counts if it is one."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number + 0.0 if math.isfinite(number) else None  # + 0.0 makes -0.0 the same as 0.0
 
 
 def _member(node: Any, group: str, key: str) -> Any:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import time
 from pathlib import Path
+
+LEFT_BEHIND = 3600.0  # seconds after which a temporary file is nobody's: writing takes a moment
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -28,3 +32,11 @@ def replace(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def clear_left_behind(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed; not one that is being written."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # another process has done it, or the store is read-only
+            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                path.unlink()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    Override,
+    OverrideType,
+    RangeSweep,
+)
 from omegaconf import DictConfig, OmegaConf
 
-from lenet_sweep.keys import GROUPS, Raw, config_folder, group_node, set_key
+from lenet_sweep.errors import UsageError
+from lenet_sweep.keys import GROUPS, Raw, config_folder, group_node, set_key, show
 from lenet_sweep.recipes import OPTIMIZERS, RECIPES
 
 HELP = """\
@@ -94,16 +102,17 @@ def raw_settings(config: DictConfig) -> Raw:
 
 def compose_jobs(
     loader: ConfigLoader, master: DictConfig, jobs: Iterable[Sequence[str]]
-) -> list[Raw]:
-    """The settings of each job of a multirun, as nested dicts.
+) -> Iterator[Raw]:
+    """The settings of each job of a multirun, as nested dicts, one at a time.
 
     Hydra composes each choice of config groups once; plain values are then set here. Composing
     every job takes Hydra some 50 ms each, which is minutes for a large grid.
     """
     parser = OverridesParser.create()
+    typed = list(master.hydra.overrides.task)
+    unswept = tuple(text for text in typed if not _is_plain_value(parser.parse_override(text)))
     parsed: dict[str, Override] = {}
     composed: dict[tuple[str, ...], Raw] = {}
-    settings = []
     for job in jobs:
         for text in job:
             if text not in parsed:
@@ -111,17 +120,41 @@ def compose_jobs(
         values = [parsed[text] for text in job if _is_plain_value(parsed[text])]
         others = tuple(text for text in job if not _is_plain_value(parsed[text]))
         if others not in composed:
-            composed[others] = raw_settings(loader.load_sweep_config(master, list(others)))
-        raw = deepcopy(composed[others])
+            # Where no group is swept, Hydra has composed the same already.
+            known = others == unswept
+            config = master if known else loader.load_sweep_config(master, list(others))
+            composed[others] = raw_settings(config)
+        # Only groups are nested, and nothing inside them is changed in place.
+        raw = {k: dict(v) if isinstance(v, dict) else v for k, v in composed[others].items()}
         for override in values:
             set_key(raw, override.key_or_group, override.value())
-        settings.append(raw)
-    return settings
+        yield raw
+
+
+def axis_length(override: Override) -> int:
+    """How many values an override has, counted without making them. Raises UsageError."""
+    if not override.is_sweep_override():
+        return 1
+    text = show(override.input_line)
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if isinstance(value, RangeSweep):
+        try:
+            start, stop, step = (Fraction(n) for n in (value.start, value.stop, value.step))  # type: ignore[arg-type]
+            return max(0, ceil((stop - start) / step))
+        except (ValueError, OverflowError, ZeroDivisionError) as error:
+            raise UsageError(
+                f"{text}: a range needs finite numbers, and a step that is not 0"
+            ) from error
+    if isinstance(value, Glob):
+        return sum(1 for _ in override.sweep_iterator())
+    raise UsageError(f"{text}: a grid takes lists of values, as in {override.key_or_group}=1,2")
 
 
 def _is_plain_value(override: Override) -> bool:
     return (
-        override.type == OverrideType.CHANGE
+        override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
         and override.package is None
         and "/" not in override.key_or_group
         and override.key_or_group not in (*GROUPS, "recipe")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
@@ -21,6 +22,7 @@ from lenet_sweep.known import DATASETS
 from lenet_sweep.recipes import LOSSES, OPTIMIZERS, RECIPES
 
 Raw = dict[str, Any]
+MOST_CELLS = 10**9  # what max_cells may be set to
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "loss": tuple(LOSSES),
@@ -68,12 +70,14 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     for an unknown key.
     """
     base = defaults()
+    limit = axes.get("max_cells", base["max_cells"])
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
         raise UsageError(recipe_conflict(sorted(both)))
     values = [_as_axis(key, value) for key, value in axes.items()]
     for key, choices in zip(axes, values, strict=True):
         if not choices:
-            raise UsageError(f"{key}=[]: give at least one value")
+            raise UsageError(f"{show(key)}=[]: give at least one value")
+    check_count((_length(choices) for choices in values), limit)
     # Groups first: a dotted key changes the optimizer that the same call chooses.
     order = sorted(range(len(values)), key=lambda i: "." in list(axes)[i])
     keys = list(axes)
@@ -86,12 +90,37 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     return cells
 
 
-def _as_axis(key: str, value: Any) -> list[Any]:
-    if hasattr(value, "tolist"):  # a NumPy array or a pandas column
+def _as_axis(key: str, value: Any) -> Sequence[Any]:
+    if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
     if isinstance(value, tuple) and key == "optimizer.betas":
         return [value]  # one value that is a pair
-    return list(value) if isinstance(value, (list, tuple, range)) else [value]
+    return value if isinstance(value, (list, tuple, range)) else [value]
+
+
+def _length(values: Sequence[Any]) -> int:
+    if isinstance(values, range):  # len() has no number for a long one
+        return max(0, -((values.start - values.stop) // values.step))
+    return len(values)
+
+
+def check_count(lengths: Iterable[int], limit: Any) -> None:
+    """Refuse a grid of more cells than max_cells, from the number of values of each of its axes.
+
+    Nothing is expanded, so a mistyped range costs neither time nor memory. Raises UsageError.
+    """
+    most = integer("max_cells", limit, 1, MOST_CELLS, "the most cells that a grid may have")
+    count = math.prod(lengths)
+    if count > MOST_CELLS:
+        said = f"{count:,}" if count < 10**18 else "more than 10^18"
+        raise UsageError(
+            f"the grid has {said} cells, and max_cells={most} allows {most:,}; give fewer values"
+        )
+    if count > most:
+        raise UsageError(
+            f"the grid has {count:,} cells, and max_cells={most} allows {most:,}; "
+            f"give fewer values, or say that it is meant with max_cells={count}"
+        )
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
@@ -121,19 +150,20 @@ def known_keys(raw: Raw) -> list[str]:
     return [*GROUPS, "recipe", *keys, *nested]
 
 
-def unknown_key(key: str, value: Any, known: Iterable[str]) -> NoReturn:
+def unknown_key(key: Any, value: Any, known: Iterable[str]) -> NoReturn:
     """Raise the UsageError for a key that is not there, with the nearest one that is."""
+    key = spoken(key)
     if key.startswith("optimizer."):
         unknown_option(key.removeprefix("optimizer."), value)
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-    raise UsageError(f"{key}={show(value)}: there is no key {key}; {hint}")
+    raise UsageError(f"{show(key)}={show(value)}: there is no key {show(key)}; {hint}")
 
 
 def unknown_option(option: str, value: Any) -> NoReturn:
     """Raise the UsageError for an option that the chosen optimizer does not have."""
-    text = show(value)
+    text, option = show(value), show(option)
     if option == "lr":
         raise UsageError(f"optimizer.lr={text}: the learning rate is a key of its own, lr={text}")
     takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
@@ -148,6 +178,31 @@ def recipe_conflict(keys: Sequence[str]) -> str:
     )
 
 
+# ---------------------------------------------------------------- numbers
+
+
+def integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
+    """The value, if it is a whole number from low to high, 1e2 and "100" included.
+
+    Raises UsageError.
+    """
+    number = finite(value)
+    if number is None or not number.is_integer() or not low <= number <= high:
+        reject(key, value, f"a whole number from {low} to {high}, {meaning}")
+    return int(number)
+
+
+def finite(value: Any) -> float | None:
+    """The value as a float, None where it is not a finite number. Text counts if it is one."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except Exception:  # noqa: BLE001 - from Python the value may be any object
+        return None
+    return number + 0.0 if math.isfinite(number) else None  # + 0.0 makes -0.0 the same as 0.0
+
+
 # ---------------------------------------------------------------- messages
 
 
@@ -155,7 +210,7 @@ def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
     """The value, if it is one of the allowed names; otherwise UsageError with the nearest one."""
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
+        near = difflib.get_close_matches(spoken(value), allowed, n=1)
         hint = f"; did you mean {key}={near[0]}?" if near else ""
         reject(key, value, f"one of {', '.join(allowed)}{hint}")
     return value
@@ -170,8 +225,27 @@ def show(value: Any) -> str:
     """A value as it may stand in a message: one line, inert, not too long."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return text if len(text) <= 80 else text[:77] + "..."
+    text = spoken(value)
+    return printable(text if len(text) <= 80 else text[:77] + "...")
+
+
+def spoken(value: Any) -> str:
+    """`str(value)`, or the name of its type where that is all that can be had."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a number of 5000 digits, an object that does not want to
+        return f"<{type(value).__name__}>"
+
+
+def inert(text: str) -> str:
+    """Text from outside as one line that can only be read: control characters are spelled out."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would act on replaced: control characters, lost surrogates."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _plain(value: Any) -> Any:

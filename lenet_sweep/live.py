@@ -152,10 +152,10 @@ class _Grid:
         return Text(" " * GAP).join(parts)
 
 
-def _grid(names: Sequence[str], epochs: int, width: int) -> _Grid:
+def _grid(longest: int, epochs: int, width: int) -> _Grid:
+    """longest: of the names, in characters."""
     figures = {"epoch": max(5, 2 * len(str(epochs)) + 1), "cost": 7, "accuracy": 8}
     figures |= {"s/epoch": 7, "left": 7}
-    longest = max(map(len, names))
 
     def rest() -> int:
         return width - GAP - sum(GAP + figure for figure in figures.values())
@@ -172,9 +172,8 @@ def _bars(
     tally: Tally, lanes: Sequence[Track | None], now: float, width: int, room: int
 ) -> list[Text]:
     """The heading, a line for each run as far as there is room, and the sweep's line."""
-    runs = tally.plan.runs
     cells = f"{tally.ended}/{tally.total} cells"
-    grid = _grid([*tally.names.values(), cells], max(run.cell.epochs for run in runs), width)
+    grid = _grid(max(tally.longest_name, len(cells)), tally.most_epochs, width)
     lines = []
     if room > 0:
         heading = grid.line("", Text(" " * grid.bar), {name: name for name in grid.figures})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
+from lenet_sweep.keys import inert
 from lenet_sweep.store import DamagedError, Failure, Snapshot, Store, read_json, write_atomic
 
 COLUMNS = (
@@ -30,6 +31,9 @@ HEADINGS = {
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 
+# Wide forms too: some spreadsheets take them for the plain ones.
+ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
+
 Record = dict[str, Any]
 
 
@@ -39,13 +43,16 @@ def record(
     """The row of a cell, from the store; None where the cell has no outcome yet.
 
     The person is whoever trained the run; who asks (`person`) where it did not come so far.
-    failure: a newer one than the store may have, where it could not be written.
+    failure: of just now, which counts more than what the store has of the cell.
     """
     folder = store.run(cell.run_id)
-    snapshot = folder.read(folder.readout(cell.epochs))
-    failure = None if snapshot else failure or folder.failure()
-    if snapshot is None and (failure is None or failure.epoch > cell.epochs):
-        return None  # a failure in a later epoch says nothing of this cell
+    if failure and failure.epoch > cell.epochs:
+        failure = None  # in a later epoch: it says nothing of this cell
+    snapshot = None if failure else folder.read(folder.readout(cell.epochs))
+    if not snapshot and not failure:
+        failure = folder.failure()
+        if failure is None or failure.epoch > cell.epochs:
+            return None
     outcome = snapshot or failure
     return {
         "batch": cell.batch,
@@ -178,16 +185,16 @@ def cells_of_table(folder: Path, store: Store) -> list[Cell]:
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """The whole table in full precision; text that a spreadsheet would run is made inert."""
     text = frame.select_dtypes(exclude="number").columns
-    safe = frame.assign(**{name: frame[name].map(_inert) for name in text})
+    safe = frame.assign(**{name: frame[name].map(_unrun) for name in text})
     write_atomic(path, safe.to_csv(index=False).encode())
 
 
-def _inert(value: object) -> object:
+def _unrun(value: object) -> object:
     if not isinstance(value, str):
         return value
-    text = " ".join(value.split())  # one line: not every reader of CSV takes more
+    text = inert(value)  # one line: not every reader of CSV takes more
     # A spreadsheet evaluates a cell that starts like this; an apostrophe makes it text.
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    return "'" + text if text.startswith(ACTIVE) else text
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
@@ -202,7 +209,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
             *body,
         ]
         table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        parts.append(f"### {title}\n\n{table_text}\n\n{caption}\n")
+        parts.append(f"### {title}\n\n{table_text}\n\n{_markdown(caption)}\n")
     return "\n".join(parts)
 
 
@@ -210,15 +217,27 @@ def to_latex(frame: pd.DataFrame) -> str:
     """The tables as the terminal shows them, one per recipe, for LaTeX with booktabs."""
     parts = []
     for title, caption, rows in presented(frame):
-        named = rows.rename(columns=HEADINGS)
         alignment = "".join("r" if _is_number(rows[name]) else "l" for name in rows.columns)
+        header = [HEADINGS.get(name, name) for name in rows.columns]
+        lines = [
+            " & ".join(_latex(str(value)) for value in line) + r" \\"
+            for line in (header, *rows.itertuples(index=False))
+        ]
         parts.append(
-            named.to_latex(
-                index=False,
-                escape=True,
-                column_format=alignment,
-                caption=_latex(f"{title}. {caption}"),
-                position="htbp",
+            "\n".join(
+                [
+                    r"\begin{table}[htbp]",
+                    rf"\caption{{{_latex(f'{title}. {caption}')}}}",
+                    rf"\begin{{tabular}}{{{alignment}}}",
+                    r"\toprule",
+                    lines[0],
+                    r"\midrule",
+                    *lines[1:],
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                    "",
+                ]
             )
         )
     return "\n".join(parts)
@@ -281,8 +300,9 @@ def _is_number(column: pd.Series[Any]) -> bool:
 
 
 def _markdown(value: object) -> str:
-    text = re.sub(r"([\\|`*_<>\[\]])", r"\\\1", str(value))
-    return " ".join(text.split())
+    """Text as Markdown shows it: no markup, HTML, mathematics, mention, or link made of it."""
+    text = re.sub(r"([\\|`*_<>\[\]~$@]|&(?=[#\w])|:(?=//))", r"\\\1", inert(str(value)))
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", text)
 
 
 _LATEX: Mapping[str, str] = {
@@ -291,4 +311,4 @@ _LATEX: Mapping[str, str] = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text)
+    return "".join(_LATEX.get(c, c) for c in inert(text))

@@ -159,7 +159,10 @@ class RunFolder:
         write_json(self.path / "failure.json", asdict(failure))
 
     def clear_failure(self) -> None:
-        (self.path / "failure.json").unlink(missing_ok=True)
+        remove(self.path / "failure.json")
+
+    def clear_checkpoint(self) -> None:
+        remove(self.checkpoint)
 
     def claim(self, timeout: float) -> filelock.BaseFileLock | None:
         """The run's lock, to be released; None if another process still has it after `timeout` s.
@@ -172,7 +175,7 @@ class RunFolder:
         if lock is None:
             return None
         for left in self.path.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
+            remove(left)
         return lock
 
 
@@ -220,6 +223,14 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise StoreError(
             f"cannot write {path}: {error.strerror}. What was finished is kept"
         ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises StoreError where that cannot be done."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from lenet_sweep import files
+from lenet_sweep.keys import inert
 
 DPI: Final = 150
 QUIET: Final = "#666666"
@@ -82,7 +83,7 @@ def width_of(text: str, **font: Any) -> float:
 
 
 def wrapped(text: str, inches: float, **font: Any) -> str:
-    text = " ".join(text.split())
+    text = inert(text)
     fits = int(len(text) * inches / max(width_of(text, **font), 0.01))
     return textwrap.fill(text, max(fits - 2, 1), break_on_hyphens=False)
 

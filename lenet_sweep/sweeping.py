@@ -8,13 +8,14 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_sweep import datasets, devices, provenance, results
+from lenet_sweep import datasets, devices, files, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINAL = ("ok", "diverged")  # the same settings give these again: no use in training once more
+PAUSE = 10.0  # times as long as it took to write results.csv, until it is written again
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,11 @@ def write_tables(outcome: Outcome) -> list[Path]:
     return [folder / name for name in ("results.csv", "results.md", "results.tex", "sweep.json")]
 
 
-def draw_figures(outcome: Outcome, options: Options) -> list[Path]:
+def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None]) -> list[Path]:
     """Draw the figures that `options.figures` asks for; their files.
 
-    None are drawn of a sweep that was interrupted: who pressed Ctrl-C does not wait for pictures.
+    `say` takes a line on what is left out, and now and then on how far it has come. None are
+    drawn of a sweep that was interrupted: who pressed Ctrl-C does not wait for pictures.
     """
     table = outcome.table
     by_id = {cell.id: cell for cell in outcome.cells}
@@ -153,7 +156,7 @@ def draw_figures(outcome: Outcome, options: Options) -> list[Path]:
     from lenet_sweep import gallery  # noqa: PLC0415 - matplotlib takes most of a second
 
     store, folder = Store(options.out), outcome.folder / "figures"
-    return list(gallery.draw(ranked, store, folder, options.data_root, options.figures))
+    return list(gallery.draw(ranked, store, folder, options.data_root, options.figures, say))
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
@@ -171,6 +174,8 @@ class _Table:
         self.store = store
         self.person = person
         self.rows: dict[Cell, results.Record] = {}
+        self._changed = False  # since it was written
+        self._due = 0.0  # not written before: how long that takes grows with the table
 
     def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
         """What is missing for these cells; rows of those that are finished are taken in."""
@@ -190,21 +195,26 @@ class _Table:
                 self.rows[cell] = row
 
     def update(self, event: Event, planned: Plan) -> bool:
-        """Take in what an event says; whether the table changed."""
-        if not isinstance(event, (ReadOut, Failed)):
-            return False
-        run = next(run for run in planned.runs if run.id == event.run_id)
-        failure = event.failure if isinstance(event, Failed) else None
-        for cell in run.cells():
-            if isinstance(event, ReadOut) and cell.epochs != event.epoch:
-                continue
-            if row := results.record(cell, self.store, self.person, failure):
-                self.rows[cell] = row
-        return True
+        """Take in what an event says; whether the table should be written now.
+
+        That is asked with every event, so that a row is never long without being written.
+        """
+        if isinstance(event, (ReadOut, Failed)):
+            run = planned.by_id[event.run_id]
+            failure = event.failure if isinstance(event, Failed) else None
+            epochs = [event.epoch] if isinstance(event, ReadOut) else run.readouts
+            for cell in (replace(run.cell, epochs=number) for number in epochs):
+                if row := results.record(cell, self.store, self.person, failure):
+                    self.rows[cell] = row
+            self._changed = True
+        return self._changed and time.monotonic() >= self._due
 
     def write(self, folder: Path) -> pd.DataFrame:
+        began = time.monotonic()
         frame = results.table(self.rows.values())
         results.write_csv(frame, folder / "results.csv")
+        ended = time.monotonic()
+        self._changed, self._due = False, ended + PAUSE * (ended - began)
         return frame
 
 
@@ -235,6 +245,8 @@ def _add_to_manifest(
     lock = lock_file(folder / ".lock", timeout=60)
     if lock is None:
         raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+    for place in (folder, folder / "figures"):
+        files.clear_left_behind(place)
     try:  # not `with`, which would take the held lock once more and release it once
         earlier: list[Cell] = []
         launches: list[dict[str, Any]] = []

@@ -12,11 +12,17 @@ from rich.text import Text
 
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
 from lenet_sweep.results import HEADINGS, SETTINGS, presented
-from lenet_sweep.tally import encodable, inert
+from lenet_sweep.tally import counted, encodable, inert
+
+ROWS = 100  # of a table that are printed: more would push the best ones out of sight
+FAILURES = 20  # that are explained
 
 
 def print_tables(console: Console, frame: pd.DataFrame) -> None:
-    """Print the ranked tables, one per recipe, their best rows in bold, failures beneath."""
+    """Print the ranked tables, one per recipe, their best rows in bold, failures beneath.
+
+    Of a long table the first ROWS, and of many failures the first FAILURES.
+    """
     if frame.empty:
         console.print("No cell has an outcome yet.")
         return
@@ -24,45 +30,62 @@ def print_tables(console: Console, frame: pd.DataFrame) -> None:
     def plain(value: object) -> str:
         return encodable(inert(str(value)), console.encoding)
 
-    for title, caption, rows in presented(frame):
-        texts = [
+    def texts(rows: pd.DataFrame) -> list[dict[str, str]]:
+        return [
             {str(name): plain(value) for name, value in row.items()}
             for row in rows.to_dict("records")
         ]
+
+    def rest(number: int, what: str) -> None:
+        if number > 0:
+            console.print(f"and {counted(number, f'more {what}')}; results.md has them all")
+
+    for title, caption, rows in presented(frame):
+        same = [name for name in ("person", "device") if len(set(rows[name])) == 1]
+        shown = texts(rows.head(ROWS))
         console.print()
-        console.print(_table(plain(title), plain(caption), texts, console.width))
-        for failure in _failures(texts):
+        console.print(_table(plain(title), plain(caption), shown, console.width, same))
+        rest(len(rows) - ROWS, "row")
+        failures = _failures(texts(rows[rows["accuracy"] == ""]))
+        for failure in failures[:FAILURES]:
             lines = failure.wrap(console, console.width)
             if len(lines) > 3:
                 lines[2].truncate(console.width - 3, overflow="crop")
                 lines[2].append("...")
             for line in lines[:3]:
                 console.print(line)
+        rest(len(failures) - FAILURES, "failed run")
 
 
 def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
-    """Why rows failed, in a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
+    """Why these rows failed, a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
     epochs: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row["accuracy"] == "":
-            settings = [name for name in ("lr", "batch", *SETTINGS) if name in row]
-            run = " ".join(row[n] if n in TEXTS else f"{n} {row[n]}" for n in settings)
-            epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
+        settings = [name for name in ("lr", "batch", *SETTINGS) if name in row]
+        run = " ".join(row[n] if n in TEXTS else f"{n} {row[n]}" for n in settings)
+        epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
     return [
         Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), why)
         for (run, why), numbers in epochs.items()
     ]
 
 
-def _table(title: str, caption: str, rows: Sequence[Mapping[str, str]], width: int) -> Table:
+def _table(
+    title: str,
+    caption: str,
+    rows: Sequence[Mapping[str, str]],
+    width: int,
+    same: Sequence[str],
+) -> Table:
+    """same: columns with one value in the whole table, which may go where the width is short."""
     # A failed row has its status in place of the accuracy, and its error beneath the table.
     rows = [{**row, "accuracy": row["accuracy"] or row["status"]} for row in rows]
     names = [name for name in rows[0] if name not in ("status", "error")]
     widths = _widths(names, rows, split=False)
     if _total(widths) > width:
         widths = _widths(names, rows, split=True)
-    for name in ("person", "device"):
-        if _total(widths) > width and len({row[name] for row in rows}) == 1:
+    for name in same:
+        if _total(widths) > width:
             caption = f"{caption.removesuffix('.')}, {name} {rows[0][name]}."
             del widths[name]
     fits = _total(widths) <= width

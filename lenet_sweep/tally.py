@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -19,6 +20,7 @@ from lenet_sweep.events import (
     Stopped,
     Waiting,
 )
+from lenet_sweep.keys import inert as inert  # noqa: PLC0414 - the views have it from here
 from lenet_sweep.store import Failure
 
 UNKNOWN = "\u2013"  # a dash
@@ -46,7 +48,10 @@ class Track:
 
 
 class Tally:
-    """What the events so far add up to. `now` is any clock that counts seconds."""
+    """What the events so far add up to. `now` is any clock that counts seconds.
+
+    What is asked while runs train does not go through all of them: a sweep may have 100,000.
+    """
 
     def __init__(self, plan: Plan, workers: int, now: float) -> None:
         self.plan = plan
@@ -54,15 +59,18 @@ class Tally:
         self.began = now
         self.failed = 0  # cells
         self.running: dict[str, Track] = {}
-        self.unstarted = {run.id: run for run in plan.runs}
+        self.unstarted = dict(plan.by_id)
+        self._lengths = Counter(map(_length, plan.runs))  # of those not begun
         names = distinguish(plan.cells, epochs=False, between=" ")
         self.names = {run.id: names[run.cell] for run in plan.runs}
-        self._runs = dict(self.unstarted)
+        self.longest_name = max(map(len, self.names.values()), default=0)
+        self.most_epochs = max((run.cell.epochs for run in plan.runs), default=0)
         self._unread = {run.id: set(run.readouts) for run in plan.runs}
         self.total = len(plan.cells)
         self.ended = self.total - sum(map(len, self._unread.values()))
         self._pace: dict[str, float] = {}  # seconds per epoch, testing and writing included
         self._paces: dict[int, list[float]] = {}  # by batch size: their sum and number
+        self._all_paces = [0.0, 0]
 
     def unread(self, run_id: str) -> list[int]:
         """The epochs at which a run is still to be read out."""
@@ -108,8 +116,9 @@ class Tally:
                 self._unread[run_id].clear()
                 self._end(run_id)
             case Retrying():
-                self.running.pop(run_id, None)
-                self.unstarted[run_id] = self._runs[run_id]
+                self._end(run_id)
+                self.unstarted[run_id] = run = self.plan.by_id[run_id]
+                self._lengths[_length(run)] += 1
             case Finished() | Stopped():
                 self._end(run_id)
 
@@ -117,32 +126,37 @@ class Tally:
         if run_id not in self.running:
             taken = {track.lane for track in self.running.values()}
             lane = next(lane for lane in count() if lane not in taken)
-            self.running[run_id] = Track(self._runs[run_id], lane)
-            self.unstarted.pop(run_id, None)
+            self.running[run_id] = Track(self.plan.by_id[run_id], lane)
+            self._begin(run_id)
         return self.running[run_id]
+
+    def _begin(self, run_id: str) -> None:
+        if run := self.unstarted.pop(run_id, None):
+            self._lengths[_length(run)] -= 1
+            if not self._lengths[_length(run)]:
+                del self._lengths[_length(run)]
 
     def _end(self, run_id: str) -> None:
         self.running.pop(run_id, None)
-        self.unstarted.pop(run_id, None)
+        self._begin(run_id)
 
     def _measure(self, track: Track, now: float) -> None:
         trained = track.position - track.resumed
         if track.began is None or trained < TELLING:
             return
         run, pace = track.run, (now - track.began) / trained
-        known = self._paces.setdefault(run.cell.batch, [0.0, 0])
-        known[0] += pace - self._pace.get(run.id, 0.0)
-        known[1] += run.id not in self._pace
+        for known in (self._all_paces, self._paces.setdefault(run.cell.batch, [0.0, 0])):
+            known[0] += pace - self._pace.get(run.id, 0.0)
+            known[1] += run.id not in self._pace
         self._pace[run.id] = pace
 
     def pace(self, run: Run) -> float | None:
         """Seconds per epoch: of this run, else of those of its batch size, else of all."""
-        if run.id in self._pace:
-            return self._pace[run.id]
-        alike = self._paces.get(run.cell.batch)
-        measured = [alike] if alike else list(self._paces.values())
-        number = sum(known[1] for known in measured)
-        return sum(known[0] for known in measured) / number if number else None
+        return self._pace[run.id] if run.id in self._pace else self._usual_pace(run.cell.batch)
+
+    def _usual_pace(self, batch: int) -> float | None:
+        total, number = self._paces.get(batch, self._all_paces)
+        return total / number if number else None
 
     def run_seconds_left(self, run: Run, position: float) -> float | None:
         """Seconds that a run still needs from this epoch on, None until they can be known."""
@@ -155,22 +169,28 @@ class Tally:
         The epochs still to train at the pace of each run, shared by the workers; but never less
         than what the longest run needs, since no run can be shared.
         """
-        begun = [(track.run, track.position) for track in self.running.values()]
-        waiting = [(run, 0.0) for run in self.unstarted.values()]
-        lengths = [self.run_seconds_left(run, position) for run, position in begun + waiting]
-        known = [length for length in lengths if length is not None]
-        if len(known) < len(lengths):
-            return None
-        return max([sum(known) / self.workers, *known])
+        needs = [
+            (self.pace(t.run), t.run.cell.epochs - t.position, 1) for t in self.running.values()
+        ]
+        needs += [
+            (self._usual_pace(batch), epochs, number)
+            for (batch, epochs), number in self._lengths.items()
+        ]
+        longest = together = 0.0
+        for pace, epochs, number in needs:
+            if pace is None:
+                return None
+            longest = max(longest, pace * epochs)
+            together += pace * epochs * number
+        return max(longest, together / self.workers)
+
+
+def _length(run: Run) -> tuple[int, int]:
+    """What the time that a run takes is reckoned from: batch size and epochs."""
+    return run.cell.batch, run.cell.epochs
 
 
 # ---------------------------------------------------------------- said in one line
-
-
-def inert(text: str) -> str:
-    """Text from outside as one line that can only be read: control characters are spelled out."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def encodable(text: str, encoding: str) -> str:

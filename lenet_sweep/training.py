@@ -149,17 +149,19 @@ def _train(
         snapshot = _snapshot(
             engine, run.cell, snapshot, np.concatenate(losses), images, seconds, person
         )
-        yield EpochEnded(run.id, snapshot.history[-1])
+        due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not fresh
         if epoch in missing:
             folder.write_readout(snapshot)
             if epoch >= newest:
-                folder.checkpoint.unlink(missing_ok=True)
-            yield ReadOut(run.id, epoch)
-        elif epoch > newest and not fresh and time.monotonic() - saved_at > CHECKPOINT_EVERY:
+                folder.clear_checkpoint()
+        elif due:
             folder.write_checkpoint(snapshot)
-        else:
-            continue
-        saved_epoch, saved_at = epoch, time.monotonic()
+        if epoch in missing or due:
+            saved_epoch, saved_at = epoch, time.monotonic()
+        # Not before it is written: where that fails, this is the epoch that failed.
+        yield EpochEnded(run.id, snapshot.history[-1])
+        if epoch in missing:
+            yield ReadOut(run.id, epoch)
     yield Finished(run.id)
 
 

@@ -101,7 +101,6 @@ class LogView:
         self._clock = clock
         self._tally: Tally | None = None
         self._logged: dict[str, float] = {}  # when a run's last epoch line was written
-        self._accuracy: dict[tuple[str, int], float] = {}
         self._waiting: set[str] = set()
 
     def begin(self, plan: Plan, workers: int) -> None:
@@ -124,10 +123,10 @@ class LogView:
             case Started(epoch=epoch):
                 self._print(f"{name}  goes on after epoch {epoch}")
             case EpochEnded(result=result):
-                self._accuracy[run_id, result.epoch] = result.accuracy
                 self._epoch(run_id, name, result)
             case ReadOut(epoch=epoch):
-                accuracy = self._accuracy.get((run_id, epoch))
+                track = tally.running.get(run_id)
+                accuracy = track.accuracy if track and track.epoch == epoch else None
                 outcome = "by another process" if accuracy is None else f"{accuracy:.2f} %"
                 self._print(f"{done} {outcome}  {name} epochs {epoch}")
             case Failed(failure=failure):

@@ -380,7 +380,7 @@ def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
         "lr", "batch", "epochs", "activation", "seed", "shuffle", "device", "engine", "workers",
         "person", "timeout", "reuse", "dry_run", "figures", "out", "name", "loss", "optimizer",
         "recipe", "dataset", "dataset.root", "dataset.limit", "grid/lr", "optimizer.momentum",
-        "optimizer.betas",
+        "optimizer.betas", "max_cells",
     ):  # fmt: skip
         assert re.search(rf"(^|\s){re.escape(key)}\b", text, re.MULTILINE), key
     assert max(map(len, text.splitlines())) <= 120

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from lenet_sweep import store
+from lenet_sweep import files, store
 from lenet_sweep.errors import StoreError
 from lenet_sweep.store import Epoch, Failure, Snapshot, Store
 
@@ -185,3 +185,14 @@ def test_a_record_is_read_as_it_was_written_or_known_to_be_damaged(tmp_path) -> 
         except store.DamagedError:
             refused += 1
     assert refused > 0.95 * len(damages)
+
+
+def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
+    """A killed launcher's half-written table goes in time; one in the making is left alone."""
+    old, new = tmp_path / ".results.csv.1a2b3c4d.tmp", tmp_path / ".results.csv.5e6f7a8b.tmp"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    files.clear_left_behind(tmp_path)
+    assert not old.exists()
+    assert new.exists()

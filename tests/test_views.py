@@ -765,6 +765,40 @@ def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
         assert person.replace("\x1b", r"\x1b") in without_styles(text)
 
 
+def test_of_a_long_table_the_best_rows_are_printed() -> None:
+    """After a thousand cells the screen holds the best ones and says where the others are."""
+    many = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
+    failed = [row(replace(BASE, seed=n), None) for n in range(1000, 1025)]
+    text = without_styles(tables(results.table(many + failed), 120))
+    lines = [line.split() for line in text.splitlines()]
+    assert [words[0] for words in lines if words and words[0].isdigit()] == [
+        str(rank) for rank in range(1, 101)
+    ]
+    assert "and 925 more rows; results.md has them all" in text
+    assert text.count("failed: RuntimeError: no") == 20
+    assert text.endswith("and 5 more failed runs; results.md has them all\n")
+
+
+def test_a_column_that_differs_out_of_sight_is_not_called_the_same() -> None:
+    """Where space is short, a person is named below for all rows only if that is true of all."""
+    two = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(100)]
+    two.append(row(replace(BASE, seed=100), 9.8, person="bo"))
+    assert "person ada" not in without_styles(tables(results.table(two), 60))
+    assert "person ada" in without_styles(tables(results.table(two[:-1]), 60))
+
+
 def test_no_table_is_said() -> None:
     """A sweep that was stopped before its first result does not end in silence."""
     assert tables(results.table([])) == "No cell has an outcome yet.\n"
+
+
+def test_a_run_that_is_tried_again_is_neither_failed_nor_done(live: Callable[..., Live]) -> None:
+    """A retry is said in one line; the run counts as not begun, so that the time left is whole."""
+    at = live(BASE, replace(BASE, seed=1))
+    at.at(0, events.Started(BASE.run_id, 0), events.Retrying(BASE.run_id, NAN, 1))
+    text = printed(at.console)
+    assert "it is tried again after the others (retry 1)" in " ".join(text.split())
+    assert "1 failed" not in text
+    assert at.line("0/2 cells")
+    at.at(1, events.Damaged(BASE.run_id, "outputs/runs/x/checkpoint.safetensors"))
+    assert "checkpoint.safetensors was damaged" in " ".join(printed(at.console).split())

@@ -89,8 +89,11 @@ class _Worker:
 
     def bury(self, setup: Setup) -> Failed | None:
         """Its output has ended, so that nothing more can come of it: what became of its run."""
-        self.process.kill()
-        code = self.process.wait()
+        try:  # it closes its output before it is gone, and how it went is to be known
+            code = self.process.wait(timeout=CLOSE_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
         failed = Failed(self.run.id, self._cause_of_death(code, setup)) if self.run else None
         if failed:
             with contextlib.suppress(StoreError):  # the others go on, where they can

@@ -6,7 +6,7 @@ and dataclasses look there to resolve annotations that are strings.
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
@@ -17,14 +17,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from lenet_sweep.errors import UsageError
-
 
 class LenetGridSweeper(BasicSweeper):
     """The grid of the command line and of `hydra.sweeper.params`, all of it launched at once."""
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        from lenet_sweep import commands  # noqa: PLC0415 - Hydra imports plugins for --help too
+        # Hydra imports plugins for --help too.
+        from lenet_sweep import commands, hydra_glue, keys  # noqa: PLC0415
 
         assert self.config is not None
         assert self.launcher is not None
@@ -32,10 +31,8 @@ class LenetGridSweeper(BasicSweeper):
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        for override in overrides:
-            if override.is_sweep_override() and not override.is_discrete_sweep():
-                key, text = override.key_or_group, override.input_line
-                raise UsageError(f"{text}: a grid takes lists of values, as in {key}=1,2")
+        lengths = {o.get_key_element(): hydra_glue.axis_length(o) for o in overrides}
+        keys.check_count(lengths.values(), self.config.max_cells)
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
         if isinstance(self.launcher, LenetLocalLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
@@ -78,6 +75,8 @@ class LenetLocalLauncher(Launcher):
 @dataclass
 class LenetGridConf(BasicSweeperConf):
     _target_: str = "hydra_plugins.lenet_sweep.LenetGridSweeper"
+    # Not None, so that a list may also be typed: +hydra.sweeper.params.lr='0.1,0.2'
+    params: dict[str, str] | None = field(default_factory=dict)
 
 
 @dataclass
@@ -86,7 +85,9 @@ class LenetLocalConf:
 
 
 _store = ConfigStore.instance()
-_store.store(group="hydra/sweeper", name="lenet_grid", node=LenetGridConf, provider="lenet_sweep")
+# Hydra's own, basic, is the same grid, but makes folders and all cells before anything is checked.
+for _name in ("lenet_grid", "basic"):
+    _store.store(group="hydra/sweeper", name=_name, node=LenetGridConf, provider="lenet_sweep")
 _store.store(
     group="hydra/launcher", name="lenet_local", node=LenetLocalConf, provider="lenet_sweep"
 )

@@ -1,0 +1,97 @@
+"""The command line: read the command line with Hydra; one clear line where it is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from importlib.metadata import version
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lenet_sweep import guard, keys
+from lenet_sweep.errors import DataError, StoreError, UsageError
+from lenet_sweep.hydra_glue import register_groups
+
+EXPECTED = (UsageError, DataError, StoreError, HydraException, OmegaConfBaseException)
+
+LONGEST = 800  # characters of an error: Hydra's may quote all of what was typed
+
+
+def task(cfg: DictConfig) -> float:
+    """One cell; `commands` is imported when it is needed, so that --help answers at once."""
+    from lenet_sweep import commands  # noqa: PLC0415
+
+    try:
+        return commands.run(cfg)
+    except EXPECTED as error:
+        # Hydra would print this with a traceback, but lets SystemExit pass.
+        print(_one_line(error), file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def main() -> None:
+    """Read and run the command line. Leaves with status 0, 1 or 2; KeyboardInterrupt goes on."""
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
+    try:
+        if "--version" in sys.argv[1:]:
+            print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
+            sys.exit(0)
+        guard.check_arguments(sys.argv[1:])
+        guard.install()
+        register_groups()
+        decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
+        decorate(task)()
+    except BrokenPipeError:  # whoever read the output, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + 13)
+    except OSError as error:
+        if full_error == "1":
+            raise
+        place = f"{keys.show(error.filename)}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if full_error == "1" or not (isinstance(error, EXPECTED) or _is_hydras(error)):
+            raise
+        print(_one_line(error), file=sys.stderr)
+        sys.exit(2)
+
+
+def _is_hydras(error: Exception) -> bool:
+    """Whether Hydra raised it about what was typed, in whatever class: not a fault in this code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(re.search(r"[/\\](hydra|omegaconf|antlr4)[/\\]", frames[-1].filename))
+
+
+def _one_line(error: Exception) -> str:
+    """An error as one line that names the key, the value, what is allowed and the fix."""
+    if isinstance(error, DataError):  # a list of what was tried is worth its lines
+        return "error: " + "\n".join(keys.printable(line) for line in str(error).split("\n"))
+    try:
+        _rephrase(error, " ".join(str(error).split()))
+    except UsageError as better:
+        error = better
+    text = str(error)
+    if error.__cause__ is not None and not isinstance(error, (UsageError, StoreError)):
+        text = f"{text} {error.__cause__}"
+    text = keys.printable(" ".join(text.split())) or type(error).__name__
+    return "error: " + (text if len(text) <= LONGEST else text[:LONGEST] + "...")
+
+
+def _rephrase(error: Exception, text: str) -> None:
+    """Raise a UsageError that says what Hydra's error says, in terms of what was typed."""
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        keys.choice(group, name, sorted(error.options))
+    if found := re.match(r"Ambiguous value for argument '(.+?)'", text):
+        raise UsageError(f"{found[1]}: several values need the flag -m, as in -m {found[1]}")
+    if found := re.match(r"Could not override '(.+?)'", text):
+        key = found[1]
+        value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
+        keys.unknown_key(key, value, keys.known_keys(keys.defaults()))

@@ -1,0 +1,73 @@
+"""Runs command lines that it reads: everything is imported once, and each of them is a fork.
+
+Started by tests/processes.py. A line of JSON with arguments, folder and the file for the output
+becomes a process; its status is answered, or null where it did not end in time.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+# What a sweep imports, here once for all of them.
+import matplotlib.figure  # noqa: F401
+import pandas.io.formats.style  # noqa: F401
+import safetensors.numpy  # noqa: F401
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+
+from lenet_sweep import __main__, command_line, commands, gallery  # noqa: F401
+
+
+def serve() -> None:
+    Plugins.instance()  # Hydra searches for them and builds its grammar once a process
+    OverridesParser.create().parse_overrides(["a=1,2", "b.c=[1]"])
+    for line in sys.stdin:
+        job = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            become(job)
+        ending = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(ending, select.POLLIN)
+        ended = poll.poll(1000 * job["timeout"])
+        os.close(ending)
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        sys.stdout.write(f"{status if ended else 'null'}\n")
+        sys.stdout.flush()
+
+
+def become(job: dict) -> NoReturn:
+    """Go on as the sweep."""
+    os.chdir(job["folder"])
+    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.argv[1:] = job["arguments"]
+    sys.orig_argv[:] = [sys.executable, "-m", "lenet_sweep", *job["arguments"]]
+    if job["target"]:  # a signal is meant for this process
+        with Path(job["target"]).open("r+b") as plan:
+            plan.seek(job["target_at"])
+            plan.write(os.getpid().to_bytes(8, sys.byteorder))
+    status = 1
+    try:
+        __main__.main()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking everything down again would take as long as the imports
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,196 @@
+"""Whatever is typed is planned, or refused in one line: thousands of generated command lines."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_lines import command_lines, complaint
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from lenet_sweep import keys, sweep
+from lenet_sweep.errors import DataError, UsageError
+
+
+def examples(number: int) -> settings:
+    """The same ones in every run."""
+    return settings(
+        max_examples=number, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory):
+    """A folder that must stay empty, to be in."""
+    folder = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@examples(600)
+@given(command_lines())
+def test_any_command_line_is_planned_or_refused_in_one_line(empty: Path, line: list[str]) -> None:
+    """No command line ends in a traceback, in many lines, or in a file."""
+    assert complaint(line, empty) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@examples(10_000)
+@given(command_lines())
+def test_ten_thousand_command_lines(empty: Path, line: list[str]) -> None:
+    """The same for ten thousand of them."""
+    assert complaint(line, empty) == ""
+
+
+# ---------------------------------------------------------------- the Python interface
+
+
+class Unshowable:
+    def __str__(self) -> str:
+        raise RuntimeError("cannot be shown")
+
+    def __repr__(self) -> str:
+        return "Unshowable()"  # for Hypothesis
+
+
+class Tricky:
+    tolist = 1
+
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+
+odd = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
+    st.binary(max_size=5),
+    st.complex_numbers(), st.decimals(), st.fractions(), st.dates(), st.uuids(),
+    st.sampled_from([
+        10**400, 10**5000, -(10**5000), "1" * 5000, "a" * 5000, "~nobody_here", "\udcff", "a\x00b",
+        "/" + "a" * 300, ("x/" * 3000), range(0), range(10), range(10**30),
+        range(0, -(10**30), -1), float,
+        int, print, object(), Unshowable(), Tricky(), np.float32(0.1), np.int64(3), np.array(1.5),
+        np.array([]), np.array([1, 2]), np.array([[1, 2], [3, 4]]), np.zeros((2, 2, 2)), np.nan,
+        np.array(["sgd", "adam"]), np.datetime64("2020-01-01"), np.array([None, Unshowable()]),
+        Path(), Path("/dev/null"), {"name": "adam"}, {"name": "adam", "betas": 1}, {"name": None},
+        {1: 2}, {Unshowable(): 1}, {"name": "sgd", Unshowable(): 1}, set(), {1}, frozenset(),
+        iter([1]),
+        "${oc.env:HOME}", "???", "../x", "CON", "=1+1", "\x1b[31m", [[1, [2, [3]]]], [Unshowable()],
+    ]),
+)  # fmt: skip
+some = st.one_of(
+    odd,
+    st.lists(odd, max_size=3),
+    st.tuples(odd, odd),
+    st.dictionaries(st.text(max_size=5), odd, max_size=2),
+)
+names = st.one_of(
+    st.sampled_from(
+        [*keys.known_keys(keys.defaults()), "optimizer.lr", "hydra", "grid/lr", "loss.x"]
+    ),
+    st.text(max_size=10),
+)
+
+
+@examples(500)
+@given(st.dictionaries(names.filter(lambda k: k not in ("dry_run", "progress")), some, max_size=3))
+@example({"lr": range(10**30)})
+@example({"optimizer": {"name": "adam", Unshowable(): 1}})
+@example({"person": Unshowable()})
+def test_any_argument_in_python_is_planned_or_refused(empty: Path, settings: dict) -> None:
+    """`sweep()` raises the documented errors for odd values, in one line, and no others."""
+    said = ""
+    try:
+        sweep(**settings, dry_run=True, progress=False)
+    except (UsageError, DataError) as error:
+        said = str(error)
+    assert "\n" not in said
+    assert said.isprintable()
+    assert len(said) < 1000
+    assert not list(empty.iterdir())
+
+
+# ---------------------------------------------------------------- grids too large to be meant
+
+HUGE = [
+    ("lr=range(0,1e15,1)", "1,000,000,000,000,000"),
+    ("seed=range(0,4000000000)", "4,000,000,000"),
+    ("batch=range(1,1000000)", "999,999"),
+    (" ".join(f"{key}=range(1,101)" for key in
+              ("lr", "batch", "epochs", "seed", "timeout", "optimizer.momentum")),
+     "1,000,000,000,000"),
+    ("lr=shuffle(range(0,1e15,1))", "1,000,000,000,000,000"),
+    ("lr=sort(range(1e15,0,-1))", "1,000,000,000,000,000"),
+    ("lr=range(0,1e300,1)", "more than 10^18"),
+    ("lr=range(0,1,1e-9)", "1,000,000,000"),
+    ("++seed=range(0,4000000000)", "4,000,000,000"),
+    ("seed=range(0,100001)", "100,001"),
+    ("seed=1,2,3 max_cells=2", "has 3 cells, and max_cells=2"),
+    ("seed=range(0,4000000000) hydra/launcher=basic", "4,000,000,000"),
+    ("seed=range(0,4000000000) hydra/launcher=joblib", "4,000,000,000"),
+    ("seed=range(0,4000000000) hydra/sweeper=basic", "4,000,000,000"),
+    ("+hydra.sweeper.params.seed='range(0,4000000000)'", "4,000,000,000"),
+]  # fmt: skip
+
+
+def bounded() -> None:
+    """A process that lists a grid of 10^8 cells or more needs more memory than this."""
+    resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9))
+    resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+
+
+@pytest.mark.parametrize(("line", "count"), HUGE)
+def test_a_grid_too_large_to_be_meant_is_refused_at_once(tmp_path, line: str, count: str) -> None:
+    """A slip in a range costs one line: no memory, no time, no folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_sweep", "-m", *line.split()],
+        cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=bounded,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: the grid has ")
+    assert done.stderr.count("\n") == 1
+    assert count in done.stderr
+    assert "max_cells=" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": range(4_000_000_000)},
+        {"seed": range(10**30)},
+        {"seed": range(0, -(10**30), -7)},
+        {
+            key: list(range(1, 101))
+            for key in ("lr", "batch", "epochs", "seed", "timeout", "workers")
+        },
+        {"seed": [1, 2, 3], "max_cells": 2},
+    ],
+)
+def test_python_refuses_such_a_grid_too(empty, settings: dict[str, object]) -> None:
+    """`sweep()` says how many cells were asked for, instead of filling the memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match="the grid has .* cells, and max_cells="):
+        sweep(**settings, dry_run=True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_max_cells_confirms_a_large_grid(empty) -> None:
+    """What the message says to add is what lets the grid pass."""
+    with pytest.raises(UsageError) as error:
+        sweep(seed=range(100_001), dry_run=True)
+    assert "max_cells=100001" in str(error.value)
+    assert len(keys.grid({"seed": range(100_001), "max_cells": 100_001})) == 100_001
+
+
+@given(
+    st.integers(-50, 50), st.integers(-50, 50), st.integers(-9, 9).filter(bool)
+)  # fmt: skip
+def test_ranges_are_counted_as_they_are_listed(start: int, stop: int, step: int) -> None:
+    """The number of cells in the message is the number that the range has."""
+    assert keys._length(range(start, stop, step)) == len(range(start, stop, step))

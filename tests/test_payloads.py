@@ -1,0 +1,124 @@
+"""Text from outside stays text: in results.csv, Markdown, LaTeX, on the terminal, in figures."""
+
+import io
+import re
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from payloads import PAYLOADS, PLOT
+from rich.console import Console
+
+from lenet_sweep import config, figures, results, tables
+from lenet_sweep.errors import UsageError
+from lenet_sweep.keys import defaults, inert
+
+ROW = {
+    "accuracy": None, "batch": 64, "lr": 0.1, "epochs": 1, "person": "Ada", "device": "cpu",
+    "loss": "nll", "optimizer": "adam", "activation": "relu", "seed": 0, "status": "failed",
+    "train_loss": -0.5, "seconds_per_epoch": None, "seconds": None, "engine": "torch",
+    "dataset": "mnist", "error": "", "cell": "0-e1",
+}  # fmt: skip
+ACTIVE = (*"=+-@\t\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
+FIELDS = ("person", "dataset", "error")  # what is not of a fixed registry
+
+
+def frame(text: str) -> pd.DataFrame:
+    """A table with the text in each field from outside, and a row without."""
+    return results.table([ROW | dict.fromkeys(FIELDS, text), ROW | {"cell": "1-e1"}])
+
+
+def letters(text: str) -> str:
+    return "".join(re.findall(r"\w", text, re.ASCII))
+
+
+def test_there_are_fifty_of_them() -> None:
+    """The list is long enough to be worth its name."""
+    assert len(PAYLOADS) >= 50
+
+
+@pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
+def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
+    """results.csv keeps it in its field, in one line, where no spreadsheet runs it."""
+    results.write_csv(frame(text), tmp_path / "r.csv")
+    again = pd.read_csv(tmp_path / "r.csv", keep_default_na=False)
+    assert len(again) == 2
+    assert list(again.columns) == list(results.COLUMNS)
+    row = again[again["cell"] == "0-e1"].iloc[0]
+    for field in FIELDS:
+        assert isinstance(row[field], str)
+        assert not row[field].startswith(ACTIVE)
+        assert row[field].isprintable()
+        assert letters(text) in letters(row[field]) or not text.isprintable()
+    assert row["train_loss"] == -0.5
+    assert (tmp_path / "r.csv").read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
+def test_markdown_shows_it(text: str) -> None:
+    """results.md renders as a table with the text in it: no markup, no link, no HTML of its own."""
+    markdown = results.to_markdown(frame(text))
+    parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
+    html = parser.render(markdown)
+    assert html.count("<table>") == 1
+    assert html.count("<tr>") == 3
+    columns = html.count("<th")
+    assert html.count("<td") == 2 * (columns - 1)  # <thead> begins like a <th>
+    tags = set(re.findall(r"<(/?\w+)", html))
+    allowed = {"h3", "p", "table", "thead", "tbody", "tr", "th", "td"}
+    assert tags <= allowed | {f"/{tag}" for tag in allowed}
+    assert all(c.isprintable() or c == "\n" for c in markdown)
+    # What GitHub would make of it besides: mathematics, and links out of what looks like one.
+    assert not re.search(r"(?<!\\)\$|(?<!\\)://|www\.|(?<!\\)@", markdown)
+
+
+@pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
+def test_latex_shows_it(text: str) -> None:
+    """results.tex has no command, comment or special sign but its own."""
+    latex = results.to_latex(frame(text))
+    plain = results.to_latex(frame("x"))
+    assert all(c.isprintable() or c == "\n" for c in latex)
+    own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\"
+    spelled = {r"\textbackslash", r"\textasciitilde", r"\textasciicircum"}
+    used = set(re.findall(r"\\[A-Za-z]+", latex)) - spelled
+    assert used <= set(re.findall(r"\\[A-Za-z]+", plain))
+    rest = re.sub(own, "", latex)
+    for sign in "%#$^~":
+        assert sign not in rest
+    assert rest.count("&") == re.sub(own, "", plain).count("&")
+    assert rest.count("{") == rest.count("}")
+
+
+@pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
+def test_the_terminal_shows_it(text: str) -> None:
+    """The printed table has no control sequence and no markup out of it."""
+    console = Console(file=io.StringIO(), width=300, force_terminal=True, color_system=None)
+    tables.print_tables(console, frame(text))
+    printed = console.file.getvalue()
+    assert all(c.isprintable() or c == "\n" for c in re.sub(r"\x1b\[[0-9;]*m", "", printed))
+    assert printed.count("\x1b]") == 0
+    if text.isprintable() and text.isascii() and text == " ".join(text.split()):
+        assert text in printed
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+@pytest.mark.parametrize("text", [*PLOT, *PAYLOADS[::4]], ids=ascii)
+def test_a_figure_draws_it(tmp_path, text: str) -> None:
+    """A label is drawn as it is typed, whatever mathematics it looks like."""
+    curves = [figures.Curve(f"{text} {n}", [1, 2], [1.0, 0.5], [90.0, 95.0]) for n in range(2)]
+    for figure in (figures.cost_figure(curves[0]), figures.overlay_figure(curves)):
+        drawn = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
+        assert letters(inert(text)) in letters(drawn)
+        figure.savefig(tmp_path / "x.png")
+        assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
+def test_it_is_refused_or_kept_as_a_person(text: str) -> None:
+    """A person's name is one line of printable characters; anything else is refused in one."""
+    if text.isprintable() and "${" not in text:
+        assert config.settings(defaults() | {"person": text})[1].person == text
+    else:
+        with pytest.raises(UsageError) as error:
+            config.settings(defaults() | {"person": text})
+        assert str(error.value).isprintable()

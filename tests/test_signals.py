@@ -1,0 +1,190 @@
+"""Asked to end, at any moment: it leaves soon and alone, keeps its table, and says how to go on."""
+
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pandas as pd
+import pytest
+from processes import (
+    Fault,
+    Faulty,
+    Sweep,
+    all_ended,
+    assert_kept,
+    assert_same,
+    assert_whole,
+    finished,
+    linux,
+    results,
+    shim,
+)
+
+pytestmark = [linux, pytest.mark.slow]
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+EPOCHS = "1,150"
+
+
+@pytest.fixture(scope="module")
+def small(small_folder) -> tuple[str, ...]:
+    return "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "workers=2"
+
+
+@pytest.fixture
+def training(small) -> tuple[str, ...]:
+    """A sweep that is in training for seconds."""
+    return *small, "seed=0,1,2", f"epochs={EPOCHS}", "name=it"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, small) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with Sweep(folder, *small, "seed=0,1,2", f"epochs={EPOCHS}", "figures=none") as sweep:
+        status, output = sweep.ends()
+    assert status == 0, output
+    return results(folder)
+
+
+def goes_on(output: str) -> list[str]:
+    """The command that is printed after "To go on:", to be started here."""
+    _, found, rest = output.partition("To go on:\n")
+    assert found, output
+    name, *words = shlex.split(rest.splitlines()[0])
+    assert name.startswith("python")
+    return [sys.executable, *words]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_while_training(tmp_path, training, undisturbed, number) -> None:
+    """Workers checkpoint and leave, what is done is a table, and the printed command goes on."""
+    with Sweep(tmp_path, *training) as sweep:
+        sweep.until("[2/6]")
+        members = sweep.members()
+        assert len(sweep.workers()) == 2
+        os.kill(sweep.pid, number)
+        status, output = sweep.ends()
+        assert all_ended(members)
+        assert sweep.members() == []
+    assert status == 128 + number, output
+    assert "Traceback" not in output
+    assert f"Stopped by {number.name}" in output
+    out = tmp_path / "outputs"
+    cut = results(tmp_path)
+    assert 2 <= len(cut) < 6
+    assert set(cut["status"]) == {"ok"}
+    assert_whole(out, undisturbed)
+    before = finished(out)
+    done = subprocess.run(
+        [*goes_on(output), "figures=none"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "goes on after epoch" in done.stdout
+    assert_kept(before, out)
+    assert_same(results(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_with_a_worker_that_does_not_answer(tmp_path, training, number) -> None:
+    """A worker that is suspended is not waited for longer than a moment, and does not stay."""
+    with Sweep(tmp_path, *training) as sweep:
+        sweep.until("[2/6]")
+        members = sweep.members()
+        os.kill(sweep.workers()[0], signal.SIGSTOP)
+        os.kill(sweep.pid, number)
+        status, output = sweep.ends()
+        assert all_ended(members)
+        assert sweep.members() == []
+    assert status == 128 + number, output
+    assert "Traceback" not in output
+    assert "To go on:" in output
+    assert len(results(tmp_path)) >= 2
+
+
+def test_ctrl_c_again_and_again(tmp_path, training) -> None:
+    """Who presses Ctrl-C once more does not wait for the table, and sees no traceback."""
+    with Sweep(tmp_path, *training) as sweep:
+        sweep.until("[2/6]")
+        members = sweep.members()
+        for pid in sweep.workers():  # the orderly end would have to wait for these
+            os.kill(pid, signal.SIGSTOP)
+        while sweep.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(sweep.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                sweep.wait(0.2)  # nobody presses faster
+        status, output = sweep.ends()
+        assert all_ended(members)
+        assert sweep.members() == []
+    assert status in {130, -signal.SIGINT}, output  # 130 in any shell
+    assert "Traceback" not in output
+    assert "To go on:" not in output
+
+
+# Each is the last of what has been imported when the key is pressed. Before the first of them there
+# is nothing but Python itself.
+LOADED = ["omegaconf", "lenet_sweep.keys", "hydra.main", "pandas", "rich.console"]
+
+
+@pytest.mark.parametrize("module", LOADED)
+def test_ctrl_c_while_it_starts(tmp_path, training, module) -> None:
+    """Ctrl-C before anything is trained leaves without a traceback, at any import."""
+    with Sweep(tmp_path, *training, python=("-X", "importtime")) as sweep:
+        sweep.until(f" {module}\n")
+        os.kill(sweep.pid, signal.SIGINT)
+        status, output = sweep.ends()
+        assert sweep.members() == []
+    assert status in {130, -signal.SIGINT}, output
+    said = "".join(s for s in output.splitlines(True) if not s.startswith("import time:"))
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory) -> Faulty:
+    folder = tmp_path_factory.mktemp("signals")
+    disk = Faulty(folder / "disk", shim(folder))
+    yield disk
+    disk.close()
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_at_moments_of_a_whole_sweep(disk, small, number) -> None:
+    """From the first folder it makes to the last figure it draws: it ends, and can go on."""
+    arguments = (*small, "seed=0,1", "epochs=2", "name=it")
+    shutil.rmtree(disk.out, ignore_errors=True)
+    whole = disk.run(Fault(signal=number), *arguments)
+    assert whole.status == 0, whole.output
+    table = results(disk.folder)
+    moments = random.Random(int(number)).sample(range(1, whole.calls), 8)
+    for k in sorted({1, *moments}):
+        shutil.rmtree(disk.out)
+        done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)
+        where = f"at call {k} ({done.what}): {done.output}"
+        assert done.status in {128 + number, -number}, where
+        assert "Traceback" not in done.output, where
+        assert_whole(disk.out, table)
+        before = finished(disk.out)
+        again = disk.run(Fault(), *arguments)
+        assert again.status == 0, again.output
+        assert_kept(before, disk.out)
+        assert_same(results(disk.folder), table)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", ENDING)
+def test_at_each_moment_of_a_whole_sweep(disk, small, number) -> None:
+    """The same at every call on a file."""
+    arguments = (*small, "seed=0,1", "epochs=2", "name=it")
+    shutil.rmtree(disk.out, ignore_errors=True)
+    whole = disk.run(Fault(signal=number), *arguments)
+    for k in range(1, whole.calls - 4):  # workers=2: their order is not the same each time
+        shutil.rmtree(disk.out)
+        done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)
+        where = f"at call {k} ({done.what}): {done.output}"
+        assert done.status in {128 + number, -number}, where
+        assert "Traceback" not in done.output, where

@@ -1,0 +1,178 @@
+"""Several sweeps in one store at the same time: each run is trained once, by one of them."""
+
+import os
+import signal
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from processes import (
+    DETERMINISTIC,
+    PATIENCE,
+    Sweep,
+    all_ended,
+    assert_same,
+    assert_whole,
+    leftovers,
+    linux,
+    results,
+)
+
+pytestmark = [linux, pytest.mark.slow]
+RECORDER = Path(__file__).parent / "faults_recorder"
+EPOCHS = 20
+
+
+@pytest.fixture
+def together(tmp_path, small_folder):
+    """Start a sweep in the store that all of them share; it ends with the test."""
+    common = (
+        "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
+    )  # fmt: skip
+    env = {"PYTHONPATH": str(RECORDER), "RECORD": str(tmp_path / "record")}
+    with ExitStack() as started:
+
+        def start(*arguments: str, workers: int = 1) -> Sweep:
+            words = (*common, f"workers={workers}", *arguments)
+            return started.enter_context(Sweep(tmp_path, *words, env=env))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, small_folder) -> pd.DataFrame:
+    """The table of all seeds that are swept here, from one sweep alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    arguments = (
+        "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
+        "seed=range(8)", f"epochs=5,{EPOCHS}",
+    )  # fmt: skip
+    with Sweep(folder, *arguments) as sweep:
+        status, output = sweep.ends()
+    assert status == 0, output
+    return results(folder)
+
+
+def record(folder: Path, kind: str) -> Counter[str]:
+    """How often each run was begun ("built"), or an epoch of it trained ("epoch")."""
+    lines = (folder / "record").read_text().splitlines()
+    return Counter(line.split()[1] for line in lines if line.split()[0] == kind)
+
+
+def run_ids(frame: pd.DataFrame) -> set[str]:
+    return set(frame["cell"].str.partition("-e")[0])
+
+
+def assert_rows(frame: pd.DataFrame, expected: pd.DataFrame, seeds: set[int]) -> None:
+    """The table has exactly the rows of these seeds, as the undisturbed one; ranks are its own."""
+    facts = DETERMINISTIC[1:]
+    rows = expected[expected["seed"].isin(seeds)]
+    assert_frame = pd.testing.assert_frame_equal
+    assert_frame(frame[facts], rows[facts].reset_index(drop=True))
+    assert len(frame) == 2 * len(seeds)
+
+
+def test_overlapping_grids(together, tmp_path, undisturbed) -> None:
+    """Eight sweeps of overlapping grids all end with their tables, and train each run once."""
+    wanted = [{(n + k) % 8 for k in range(4)} for n in range(8)]
+    sweeps = [
+        together("seed=" + ",".join(map(str, seeds)), f"epochs=5,{EPOCHS}", f"name=grid{n}")
+        for n, seeds in enumerate(wanted)
+    ]
+    for sweep in sweeps:
+        status, output = sweep.ends()
+        assert status == 0, output
+        assert "Traceback" not in output
+    for n, seeds in enumerate(wanted):
+        assert_rows(results(tmp_path, f"grid{n}"), undisturbed, seeds)
+    assert record(tmp_path, "built") == dict.fromkeys(run_ids(undisturbed), 1)
+    assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(undisturbed), EPOCHS)
+    assert_whole(tmp_path / "outputs", undisturbed)
+    assert leftovers(tmp_path / "outputs") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_command_while_the_first_runs(together, tmp_path, undisturbed, workers) -> None:
+    """Whoever starts the same sweep twice gets the same table twice, for the price of one."""
+    arguments = ("seed=0,1,2", f"epochs=5,{EPOCHS}", "name=same")
+    first = together(*arguments, workers=workers)
+    first.until("begins")
+    first.signal_all(signal.SIGSTOP)  # else it may be done before the second has begun
+    second = together(*arguments, workers=workers)
+    second.until("another process")
+    first.signal_all(signal.SIGCONT)
+    for sweep in (first, second):
+        status, output = sweep.ends()
+        assert status == 0, output
+    frame = results(tmp_path)
+    assert_rows(frame, undisturbed, {0, 1, 2})
+    assert record(tmp_path, "built") == dict.fromkeys(run_ids(frame), 1)
+    assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(frame), EPOCHS)
+    assert_whole(tmp_path / "outputs", undisturbed)
+
+
+def test_one_named_sweep_from_several_processes(together, tmp_path, undisturbed) -> None:
+    """Cells launched under one name by several processes end up in one table."""
+    sweeps = [
+        together(f"seed={n},{n + 1}", f"epochs=5,{EPOCHS}", "name=shared") for n in range(0, 8, 2)
+    ]
+    for sweep in sweeps:
+        status, output = sweep.ends()
+        assert status == 0, output
+    assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(undisturbed), EPOCHS)
+    assert_same(results(tmp_path, "shared"), undisturbed)
+
+
+HELD = ("seed=0", "epochs=5,150", "name=held")
+
+
+@pytest.fixture
+def held(together) -> tuple[Sweep, Sweep]:
+    """A sweep that holds a run it has begun, stopped, and a second one that waits for it."""
+    holder = together(*HELD)
+    holder.until("[1/2]")
+    holder.signal_all(signal.SIGSTOP)
+    waiter = together(*HELD)
+    waiter.until("another process")
+    return holder, waiter
+
+
+def test_a_stopped_holder_is_waited_for(held, tmp_path) -> None:
+    """A sweep that is only suspended keeps its run, and both end once it goes on."""
+    holder, _ = held
+    assert sum(record(tmp_path, "built").values()) == 1
+    holder.signal_all(signal.SIGCONT)
+    for sweep in held:
+        status, output = sweep.ends()
+        assert status == 0, output
+    assert list(record(tmp_path, "built").values()) == [1]
+    assert list(record(tmp_path, "epoch").values()) == [150]
+    assert list(results(tmp_path)["status"]) == ["ok", "ok"]
+
+
+def test_the_run_of_a_killed_holder_is_taken_over(held, tmp_path) -> None:
+    """The run of a sweep that was killed is trained on by the one that waits for it."""
+    holder, waiter = held
+    holder.kill_all()
+    assert holder.wait(PATIENCE) == -signal.SIGKILL
+    status, output = waiter.ends()
+    assert status == 0, output
+    assert "goes on after epoch 5" in output
+    assert list(record(tmp_path, "built").values()) == [2]
+    assert list(results(tmp_path)["status"]) == ["ok", "ok"]
+
+
+def test_one_that_waits_can_be_ended(held) -> None:
+    """Ctrl-C ends a sweep that waits for another one, which keeps its run."""
+    holder, waiter = held
+    members = waiter.members()
+    os.kill(waiter.pid, signal.SIGINT)
+    status, output = waiter.ends()
+    assert status == 130, output
+    assert "Traceback" not in output
+    assert all_ended(members)
+    holder.signal_all(signal.SIGCONT)
+    status, output = holder.ends()
+    assert status == 0, output
