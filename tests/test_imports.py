@@ -21,8 +21,10 @@ download
 datasets
 cells
 keys engines.choice
+axes
 config
 store
+statistics
 events
 model
 engines.initial
