@@ -39,6 +39,8 @@ style
 figures samples
 gallery
 tally
+factors
+effects
 live
 tables
 views
