@@ -39,8 +39,10 @@ style
 figures samples
 gallery
 tally
-factors
-effects
+factors doubting
+effects grid_doubts course_doubts
+doubts
+conclusions
 live
 tables
 views

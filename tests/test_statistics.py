@@ -29,7 +29,7 @@ def numbers(cells, accuracies):
 def test_starting_does_not_pay_for_the_statistics() -> None:
     """The modules load without SciPy and statsmodels, which take more than a second."""
     code = (
-        "import lenet_sweep.statistics, sys; assert not {'scipy', 'statsmodels'} & {*sys.modules}"
+        "import lenet_sweep.conclusions, sys; assert not {'scipy', 'statsmodels'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
