@@ -1,15 +1,21 @@
 """What several test modules share."""
 
+import gc
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from made_data import learnable
 
 from lenet_sweep import datasets
 from lenet_sweep.errors import DataError
+
+# A slow machine is no fault of the code: no test may fail for the time it took.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +41,14 @@ def mnist_root(excuse: Callable[[Exception], None]) -> Path:
     except DataError as error:
         excuse(error)
     return root
+
+
+@pytest.fixture(scope="module")
+def little_garbage() -> Iterator[None]:
+    """statsmodels' Holm collects garbage each time, which takes long where much was imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

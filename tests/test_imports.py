@@ -21,8 +21,10 @@ download
 datasets
 cells
 keys engines.choice
+axes
 config
 store
+statistics
 events
 model
 engines.initial
@@ -37,6 +39,10 @@ style
 figures samples
 gallery
 tally
+factors doubting
+effects grid_doubts course_doubts
+doubts
+conclusions
 live
 tables
 views

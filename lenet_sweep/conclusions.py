@@ -1,0 +1,231 @@
+"""The plain sentences that open a report, and everything they are drawn from in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lenet_sweep.axes import listed
+from lenet_sweep.cells import Cell, distinguish
+from lenet_sweep.doubting import Doubt, percent
+from lenet_sweep.doubts import doubts
+from lenet_sweep.effects import Effects, effects, has_learned
+from lenet_sweep.statistics import (
+    ALPHA,
+    Comparison,
+    Interval,
+    Result,
+    Setting,
+    compare,
+    compare_rows,
+    compare_settings,
+    intervals,
+    settings,
+)
+from lenet_sweep.tally import counted
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What a sweep's results say, and what they do not.
+
+    intervals: Wilson's, of each result in its order. comparisons: of settings where one has
+    several seeds (`by_seed`), else of rows in the results' order. rows: of rows in any case.
+    """
+
+    results: tuple[Result, ...]
+    intervals: tuple[Interval | None, ...]
+    settings: tuple[Setting, ...]
+    rows: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...]
+    by_seed: bool
+    effects: Effects
+    doubts: tuple[Doubt, ...]
+    conclusions: tuple[str, ...]
+
+
+def analyse(results: Sequence[Result], holdout: int | None = None) -> Statistics:
+    """All statistics of a sweep. Results come in the order of the table, best first.
+
+    holdout: training images kept back to choose by; None: the test set was used.
+    """
+    found = settings(results)
+    by_seed = any(s.n > 1 for s in found)
+    rows = compare_rows(results)
+    compared = compare_settings(found) if by_seed else rows
+    shares = effects(results)
+    doubted = doubts(results, holdout, compared)
+    return Statistics(
+        results=tuple(results),
+        intervals=intervals(results),
+        settings=found,
+        rows=rows,
+        comparisons=compared,
+        by_seed=by_seed,
+        effects=shares,
+        doubts=doubted,
+        conclusions=conclusions(results, compared, shares, doubted),
+    )
+
+
+def conclusions(
+    results: Sequence[Result],
+    compared: Sequence[Comparison] | None = None,
+    shares: Effects | None = None,
+    doubted: Sequence[Doubt] | None = None,
+) -> tuple[str, ...]:
+    """The best and how sure it is, what is tied with it, what matters, what stays open."""
+    compared = compare(results) if compared is None else compared
+    shares = effects(results) if shares is None else shares
+    doubted = doubts(results, comparisons=compared) if doubted is None else doubted
+    if not any(r.accuracy is not None for r in results):
+        return (f"None of {counted(len(results), 'cell')} has an accuracy.",)
+    names = distinguish([c.results[0].cell for c in compared])
+    best = [c for c in compared if c.test == "best"]
+    sentences: list[str] = []
+    for top in best:
+        sentences.append(_best(top, names, several=len(best) > 1))
+        digest = top.results[0].cell.dataset.digest
+        rivals = [
+            c for c in compared if c is not top and c.results[0].cell.dataset.digest == digest
+        ]
+        sentences += _tied(rivals, names, rows=len(top.results) == 1)
+    return (*sentences, *_matters(results, compared, shares), *_open(doubted))
+
+
+def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
+    first = top.results[0]
+    where = f" on {first.cell.data}" if several else ""
+    name = names[first.cell]
+    accuracies = [percent(r) for r in top.results if r.accuracy is not None]
+    if len(accuracies) > 1:
+        (setting,) = settings(top.results)
+        assert setting.interval is not None
+        return (
+            f"Best{where}: {name}, {setting.mean:.2f} % on average over {setting.n} seeds "
+            f"(95 % interval of the mean {_span(setting.interval)}; the seeds scatter by "
+            f"{setting.sd:.2f} points)."
+        )
+    only = next(r for r in top.results if r.accuracy is not None)
+    (interval,) = intervals([only])
+    sure = f" (95 % interval {_span(interval)})" if interval else ""
+    images = f" of {only.correct.size:,} test images" if only.correct is not None else ""
+    return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{sure}."
+
+
+def _span(interval: Interval) -> str:
+    return f"{interval.low:.2f} to {interval.high:.2f} %"
+
+
+def _tied(rivals: Sequence[Comparison], names: Mapping[Cell, str], *, rows: bool) -> Iterable[str]:
+    tested = [c for c in rivals if c.tied is not None]
+    tied = sorted((c for c in tested if c.tied), key=lambda c: c.difference or 0.0)
+    thing = "row" if rows else "setting"
+    if tested:
+        how = f"by the same test images ({tested[0].test}, Holm)"
+        if tested[0].test != "McNemar":
+            how = "by their seeds (t tests, Holm)"
+        if not tied:
+            yield (
+                f"No other {thing} is tied with it {how}: "
+                f"{'each' if len(tested) > 1 else 'the one other'} is worse than chance explains."
+            )
+        else:
+            who = f"{len(tied)} of the {len(tested)} other {thing}s"
+            if len(tied) == len(tested):
+                who = f"All {len(tied)} other {thing}s" if len(tied) > 1 else f"The other {thing}"
+            which = listed([names[c.results[0].cell] for c in tied])
+            yield f"{who} {'is' if len(tied) == 1 else 'are'} tied with it {how}: {which}."
+    if unknown := [c for c in rivals if c.tied is None and c.difference is not None]:
+        reasons = dict.fromkeys(c.reason for c in unknown)
+        yield (
+            f"Whether {counted(len(unknown), thing)} {'is' if len(unknown) == 1 else 'are'} tied "
+            f"with it cannot be told: {'; '.join(reasons)}."
+        )
+
+
+def _matters(
+    results: Sequence[Result], compared: Sequence[Comparison], shares: Effects
+) -> Iterable[str]:
+    ranked = [e for e in shares.effects if e.share is not None and e.settings != ("seed",)]
+    if not ranked:
+        yield from (c.sentence for c in shares.caveats if c.kind == "equal")
+        return
+    top = ranked[0]
+    known = [level for level in top.levels if level.mean is not None]
+    low = min(known, key=lambda level: level.mean or 0.0)
+    high = max(known, key=lambda level: level.mean or 0.0)
+    means = (
+        f"on average {high.mean:.2f} % with {_names(top.settings, high.label)}, "
+        f"{low.mean:.2f} % with {_names(top.settings, low.label)}"
+    )
+    if len(shares.effects) == 1:
+        yield f"Only {listed(top.settings)} varied: {means}."
+        return
+    assert top.share is not None
+    if top.p is None and all(c.tied for c in compared if c.difference is not None):
+        yield (
+            "No setting is shown to matter, since all are tied with the best: of what little "
+            f"varies the largest share, {_share(top.share)}, is that of {top.name}."
+        )
+        return
+    if all(e.p is not None and e.p >= ALPHA for e in ranked):
+        yield (
+            f"No setting is shown to matter: even the largest share of the variance, "
+            f"{_share(top.share)} for {top.name}, may be chance (F test, p = {top.p:.2g})."
+        )
+        return
+    sentence = f"{_subject(top.settings)} most: {_share(top.share)} of the variance; {means}."
+    if len(ranked) > 1 and ranked[1].share is not None:
+        sentence = f"{sentence[:-1]}. Next is {ranked[1].name}, {_share(ranked[1].share)}."
+    yield sentence
+    if shares.interactions and shares.interactions[0].share > top.share:
+        pair = shares.interactions[0]
+        yield (
+            f"More than either, the combination of {pair.names[0]} and {pair.names[1]} counts "
+            f"({_share(pair.share)}): the best value of one depends on the other."
+        )
+    if shares.residual is not None and shares.residual > top.share:
+        yield f"But {_share(shares.residual)} of the variance is of none of the settings alone."
+    for caveat in shares.caveats:
+        if caveat.kind == "dominated":
+            yield caveat.sentence
+            learned = [r for r in results if has_learned(r)]
+            among = [e for e in effects(learned).effects if e.share and e.settings != ("seed",)]
+            if len(learned) > 2 and len(among) > 1:
+                yield (
+                    f"Among the {len(learned)} cells that have learned, {among[0].name} matters "
+                    f"most ({_share(among[0].share or 0.0)})."
+                )
+
+
+def _share(share: float) -> str:
+    return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+
+
+def _subject(names: Sequence[str]) -> str:
+    if names[0] == "optimizer" and all(name.startswith("optimizer") for name in names):
+        return "optimizer with its options matters" if len(names) > 1 else "optimizer matters"
+    if len(names) == 1:
+        return f"{names[0]} matters"
+    return f"{listed(names)}, which cannot be told apart, matter"
+
+
+def _names(names: Sequence[str], label: str) -> str:
+    return f"{names[0]} {label}" if len(names) == 1 else label
+
+
+def _open(doubted: Sequence[Doubt]) -> Iterable[str]:
+    """What cannot be concluded, for each doubt that stands in the way."""
+    reasons = {
+        "together": "which of the settings that change together matters",
+        "one seed": "that the order would be the same with other seeds",
+        "selection": "that the best accuracy would be as high on new images",
+        "edge": "that the best value lies inside the grid",
+        "still falling": "that the order would be the same after longer training",
+        "failed": "anything about the cells without a result",
+    }
+    found = [reasons[d.kind] for d in doubted if d.kind in reasons and d.severity != "note"]
+    if found:
+        texts = list(dict.fromkeys(found))
+        yield f"This sweep does not show {'; nor '.join(texts)}."

@@ -1,0 +1,293 @@
+"""How sure the numbers of a sweep are: intervals, settings over seeds, comparisons with the best.
+
+SciPy and statsmodels compute; they are imported where they are used, since they take a second and
+more that `--help`, a dry run and a finished sweep do not have. docs/statistics.md says which rule
+is used when, and what it cannot say. All accuracies are percent of the test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_sweep.cells import Cell
+from lenet_sweep.store import Epoch, Snapshot
+
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # adjusted p-values below it count as a difference
+COLLAPSED = 0.99  # share of the predictions in one class from which a cell counts as collapsed
+EPSILON = 1e-9  # accuracies are multiples of one image: closer ones differ by rounding alone
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a cell has come to; without an accuracy where it failed.
+
+    correct: (test images,) bool. predictions: (test images,) uint8, the predicted classes.
+    history: one Epoch per epoch trained.
+    """
+
+    cell: Cell
+    status: str = "ok"
+    accuracy: float | None = None  # percent
+    correct: NDArray[np.bool_] | None = None
+    predictions: NDArray[np.uint8] | None = None
+    history: tuple[Epoch, ...] = ()
+
+    @classmethod
+    def of(cls, cell: Cell, snapshot: Snapshot, labels: NDArray[np.uint8]) -> Result:
+        """The result of a finished cell. Raises ValueError if the labels are of other images."""
+        if snapshot.predictions.shape != labels.shape or not labels.size:
+            raise ValueError(f"{snapshot.predictions.shape} predictions, {labels.shape} labels")
+        correct = snapshot.predictions == labels
+        accuracy = 100 * int(correct.sum()) / len(labels)
+        return cls(cell, "ok", accuracy, correct, snapshot.predictions, snapshot.history)
+
+    @property
+    def collapsed(self) -> int | None:
+        """The class that (nearly) all images are taken for, None where it is not just one."""
+        if self.predictions is None or not self.predictions.size:
+            return None
+        counts = np.bincount(self.predictions)
+        one_class = counts.max() >= COLLAPSED * self.predictions.size
+        right = self.accuracy is not None and self.accuracy >= 100 * COLLAPSED
+        return int(counts.argmax()) if one_class and not right else None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of LEVEL, in percent."""
+
+    low: float
+    high: float
+
+
+def wilson(right: int, images: int) -> Interval:
+    """Wilson's score interval of an accuracy: `right` of `images` test images. Percent."""
+    return _wilson(np.array([right]), np.array([images]))[0]
+
+
+def intervals(results: Sequence[Result]) -> tuple[Interval | None, ...]:
+    """Wilson's interval of each result, None where there is no accuracy."""
+    known = [r.correct for r in results if r.correct is not None]
+    right = np.array([int(correct.sum()) for correct in known], int)
+    found = iter(_wilson(right, np.array([correct.size for correct in known], int)))
+    return tuple(None if r.correct is None else next(found) for r in results)
+
+
+def _wilson(right: NDArray[Any], images: NDArray[Any]) -> list[Interval]:
+    if not right.size:
+        return []
+    from statsmodels.stats.proportion import proportion_confint  # noqa: PLC0415
+
+    low, high = proportion_confint(right, images, alpha=1 - LEVEL, method="wilson")
+    share = right / images  # at 0 and at 1 rounding may leave it outside by 1e-17
+    lows, highs = 100 * np.clip(low, 0, share), 100 * np.clip(high, share, 1)
+    return [Interval(float(a), float(b)) for a, b in zip(lows, highs, strict=True)]
+
+
+# ---------------------------------------------------------------- seeds
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Cells that differ in nothing but their seed.
+
+    mean, sd and n are of the seeds that have an accuracy: percent, sample standard deviation in
+    points (None for fewer than 2). interval: Student's t interval of the mean, None likewise.
+    """
+
+    results: tuple[Result, ...]  # by seed, failed ones included
+    rank: int
+    n: int
+    mean: float | None
+    sd: float | None
+    interval: Interval | None
+
+    @property
+    def cell(self) -> Cell:
+        """One of its cells: they share everything but the seed."""
+        return self.results[0].cell
+
+
+def settings(results: Iterable[Result]) -> tuple[Setting, ...]:
+    """The settings, best mean first; those without any accuracy last. Equal means share a rank."""
+    groups: dict[Cell, list[Result]] = {}
+    for result in results:
+        groups.setdefault(replace(result.cell, seed=0), []).append(result)
+    found = [_setting(sorted(group, key=lambda r: r.cell.seed)) for group in groups.values()]
+    found.sort(key=_mean, reverse=True)
+    means = [_mean(s) for s in found]
+    return tuple(
+        replace(s, rank=1 + sum(other > mean + EPSILON for other in means))
+        for s, mean in zip(found, means, strict=True)
+    )
+
+
+def _setting(results: Sequence[Result]) -> Setting:
+    accuracies = _accuracies(results)
+    n = len(accuracies)
+    mean = float(np.mean(accuracies)) if n else None
+    if mean is None or n < 2:
+        return Setting(tuple(results), 0, n, mean, None, None)
+    from scipy import stats  # noqa: PLC0415
+
+    sd = float(np.std(accuracies, ddof=1))
+    low = high = mean  # what SciPy calls nan where nothing scatters
+    if sd > EPSILON:
+        low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=stats.sem(accuracies))
+    interval = Interval(max(0.0, float(low)), min(100.0, float(high)))
+    return Setting(tuple(results), 0, n, mean, sd, interval)
+
+
+def _mean(setting: Setting) -> float:
+    return -1.0 if setting.mean is None else setting.mean  # those without any come last
+
+
+def _accuracies(results: Iterable[Result]) -> list[float]:
+    return [r.accuracy for r in results if r.accuracy is not None]
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A row, or a setting with its seeds, against the best one on the same test images.
+
+    difference: points of accuracy below the best. p: of `test`; adjusted: by Holm over all rows.
+    tied: whether it cannot be distinguished from the best; None where that cannot be told, and
+    `reason` says why. test: 'best' (it is the best itself), 'McNemar', 'paired t', 'Welch', 'none'.
+    """
+
+    results: tuple[Result, ...]
+    test: str
+    difference: float | None = None
+    p: float | None = None
+    adjusted: float | None = None
+    tied: bool | None = None
+    reason: str = ""
+
+
+def compare(results: Sequence[Result]) -> tuple[Comparison, ...]:
+    """Settings by their seeds where one has several, single rows by their images where none has."""
+    found = settings(results)
+    return compare_settings(found) if any(s.n > 1 for s in found) else compare_rows(results)
+
+
+def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
+    """Each row against the best of its test set: exact McNemar test on the same images, Holm.
+
+    In the order given; the best is the first with the highest accuracy. Correct for the two
+    trainings at hand: it says nothing of what another seed would have done.
+    """
+    found: dict[int, Comparison] = {}
+    for group in _by_test_set(range(len(results)), [r.cell for r in results]):
+        known = [i for i in group if results[i].correct is not None]
+        for i in set(group) - set(known):
+            status = results[i].status
+            found[i] = Comparison((results[i],), "none", reason=f"no accuracy: {status}")
+        if not known:
+            continue
+        rows = np.stack([results[i].correct for i in known])  # type: ignore[misc] # none is None
+        best = int(rows.sum(axis=1).argmax())
+        differences = 100 * (rows[best].mean() - rows.mean(axis=1))
+        for i, difference, p in zip(known, differences, mcnemar(rows[best], rows), strict=True):
+            found[i] = Comparison((results[i],), "McNemar", float(difference), float(p))
+        found[known[best]] = Comparison((results[known[best]],), "best", 0.0, tied=True)
+    return _holm([found[i] for i in range(len(results))])
+
+
+def mcnemar(best: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Exact two-sided p-values (rows,) of McNemar's test of each row (rows, images) against one.
+
+    statsmodels' `mcnemar(exact=True)` for all rows at once: those images that only one of the two
+    has right are split evenly under the null hypothesis.
+    """
+    from scipy import stats  # noqa: PLC0415
+
+    only_best = (best & ~rows).sum(axis=1)
+    only_row = (~best & rows).sum(axis=1)
+    fewer = np.minimum(only_best, only_row)
+    p: NDArray[np.float64] = np.minimum(1, 2 * stats.binom.cdf(fewer, only_best + only_row, 0.5))
+    return p
+
+
+def compare_settings(found: Sequence[Setting]) -> tuple[Comparison, ...]:
+    """Each setting against the best mean on its test set, the seed being what is drawn; Holm.
+
+    A paired t test over the seeds that both have, if at least 2; else Welch's t test if both have
+    at least 2 seeds; else it cannot be told. In the order given.
+    """
+    compared: dict[int, Comparison] = {}
+    for group in _by_test_set(range(len(found)), [s.cell for s in found]):
+        best = max(group, key=lambda i: _mean(found[i]))
+        for i in group:
+            compared[i] = _seeds(found[best], found[i])
+    return _holm([compared[i] for i in range(len(found))])
+
+
+def _seeds(best: Setting, other: Setting) -> Comparison:
+    if other.mean is None or best.mean is None:
+        reason = f"no accuracy: {other.results[0].status}"
+        return Comparison(other.results, "none", reason=reason)
+    if other is best:
+        return Comparison(best.results, "best", 0.0, tied=True)
+    difference = best.mean - other.mean
+    ours, theirs = ({r.cell.seed: r.accuracy for r in s.results if r.accuracy is not None}
+                    for s in (best, other))  # fmt: skip
+    common = sorted(set(ours) & set(theirs))
+    if len(common) > 1:
+        a, b = (np.array([side[seed] for seed in common], float) for side in (ours, theirs))
+        return _t_test(other, difference, "paired t", a, b)
+    if best.n > 1 and other.n > 1:
+        a, b = np.array(list(ours.values()), float), np.array(list(theirs.values()), float)
+        return _t_test(other, difference, "Welch", a, b)
+    short = "it has" if other.n < 2 else "the best has"
+    reason = f"{short} one seed only, so the scatter between its seeds is not known"
+    return Comparison(other.results, "none", difference, reason=reason)
+
+
+def _t_test(
+    other: Setting, difference: float, test: str, a: NDArray[np.float64], b: NDArray[np.float64]
+) -> Comparison:
+    from scipy import stats  # noqa: PLC0415
+
+    scatter = np.ptp(a - b) if test == "paired t" else np.ptp(a) + np.ptp(b)
+    if scatter < EPSILON:
+        if abs(a.mean() - b.mean()) < EPSILON:
+            return Comparison(other.results, test, difference, p=1.0)
+        reason = "every seed gives the same difference, so its scatter is not known"
+        return Comparison(other.results, "none", difference, reason=reason)
+    result = stats.ttest_rel(a, b) if test == "paired t" else stats.ttest_ind(a, b, equal_var=False)
+    return Comparison(other.results, test, difference, p=float(result.pvalue))
+
+
+def _by_test_set(indices: Iterable[int], cells: Sequence[Cell]) -> Iterable[list[int]]:
+    """Rows tested on different images cannot be compared: each test set has a best of its own."""
+    groups: dict[str, list[int]] = {}
+    for i in indices:
+        groups.setdefault(cells[i].dataset.digest, []).append(i)
+    return groups.values()
+
+
+def _holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    tested = [c.p for c in comparisons if c.p is not None]
+    if not tested:
+        return tuple(comparisons)
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415
+
+    adjusted = iter(multipletests(tested, alpha=ALPHA, method="holm")[1])
+    return tuple(
+        c if c.p is None else replace(c, adjusted=(q := float(next(adjusted))), tied=q >= ALPHA)
+        for c in comparisons
+    )
+
+
+def leaders(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The best of each test set, and what is tied with it."""
+    return tuple(c for c in comparisons if c.tied)
