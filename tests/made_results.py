@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lenet_sweep import config, keys
-from lenet_sweep.statistics import Result
+from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.store import Epoch
 
 IMAGES = 10_000

@@ -24,10 +24,10 @@ from made_results import (
 )
 
 from lenet_sweep import datasets, results, sweep
-from lenet_sweep.conclusions import analyse, conclusions
-from lenet_sweep.course_doubts import early_peak, falling
-from lenet_sweep.doubts import doubts, optimism
-from lenet_sweep.statistics import Result
+from lenet_sweep.analysis.conclusions import analyse, conclusions
+from lenet_sweep.analysis.course_doubts import early_peak, falling
+from lenet_sweep.analysis.doubts import doubts, optimism
+from lenet_sweep.analysis.statistics import Result
 
 pytestmark = pytest.mark.usefixtures("little_garbage")
 

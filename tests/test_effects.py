@@ -12,10 +12,10 @@ from made_results import base, constant, drawn, first, grid, product, without
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from lenet_sweep import factors
-from lenet_sweep.axes import axes
-from lenet_sweep.effects import effects
-from lenet_sweep.statistics import Result
+from lenet_sweep.analysis import factors
+from lenet_sweep.analysis.axes import axes
+from lenet_sweep.analysis.effects import effects
+from lenet_sweep.analysis.statistics import Result
 
 FEW = settings(max_examples=25)  # formulas take tenths of a second
 pytestmark = pytest.mark.usefixtures("little_garbage")

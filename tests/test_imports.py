@@ -21,10 +21,8 @@ download
 datasets
 cells
 keys engines.choice
-axes
 config
 store
-statistics
 events
 model
 engines.initial
@@ -39,10 +37,12 @@ style
 figures samples
 gallery
 tally
-factors doubting
-effects grid_doubts course_doubts
-doubts
-conclusions
+analysis
+analysis.axes analysis.statistics
+analysis.factors analysis.doubt
+analysis.effects analysis.grid_doubts analysis.course_doubts
+analysis.doubts
+analysis.conclusions
 live
 tables
 views

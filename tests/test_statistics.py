@@ -14,8 +14,15 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lenet_sweep import statistics
-from lenet_sweep.statistics import Result, compare, compare_rows, compare_settings, settings, wilson
+from lenet_sweep.analysis import statistics
+from lenet_sweep.analysis.statistics import (
+    Result,
+    compare,
+    compare_rows,
+    compare_settings,
+    settings,
+    wilson,
+)
 from lenet_sweep.store import Snapshot
 
 pytestmark = pytest.mark.usefixtures("little_garbage")
@@ -28,9 +35,7 @@ def numbers(cells, accuracies):
 
 def test_starting_does_not_pay_for_the_statistics() -> None:
     """The modules load without SciPy and statsmodels, which take more than a second."""
-    code = (
-        "import lenet_sweep.conclusions, sys; assert not {'scipy', 'statsmodels'} & {*sys.modules}"
-    )
+    code = "import lenet_sweep.analysis.conclusions, sys; assert not {'scipy', 'statsmodels'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.cells import Cell
-from lenet_sweep.statistics import Result
 from lenet_sweep.tally import counted
 
 Severity = Literal["note", "caution", "serious"]

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.axes import command, listed
+from lenet_sweep.analysis.axes import command, listed
+from lenet_sweep.analysis.course_doubts import early_peaks, still_falling
+from lenet_sweep.analysis.doubt import Doubt, has, of, ordinal, percent
+from lenet_sweep.analysis.grid_doubts import edges, same_loss, together_doubts
+from lenet_sweep.analysis.statistics import Comparison, Result, Setting, compare, settings
 from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.course_doubts import early_peaks, still_falling
-from lenet_sweep.doubting import Doubt, has, of, ordinal, percent
-from lenet_sweep.grid_doubts import edges, same_loss, together_doubts
-from lenet_sweep.statistics import Comparison, Result, Setting, compare, settings
 
 SEEDS = (0, 1, 2, 3, 4)  # what is suggested to who used one
 RESAMPLES = 200

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lenet_sweep.axes import listed
-from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.doubting import Doubt, percent
-from lenet_sweep.doubts import doubts
-from lenet_sweep.effects import Effects, effects, has_learned
-from lenet_sweep.statistics import (
+from lenet_sweep.analysis.axes import listed
+from lenet_sweep.analysis.doubt import Doubt, percent
+from lenet_sweep.analysis.doubts import doubts
+from lenet_sweep.analysis.effects import Effects, effects, has_learned
+from lenet_sweep.analysis.statistics import (
     ALPHA,
     Comparison,
     Interval,
@@ -22,6 +21,7 @@ from lenet_sweep.statistics import (
     intervals,
     settings,
 )
+from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.tally import counted
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from lenet_sweep.axes import Value, axes, command, listed, ordered, said, spoken, varied
+from lenet_sweep.analysis.axes import Value, axes, command, listed, ordered, said, spoken, varied
+from lenet_sweep.analysis.doubt import Doubt, percent
+from lenet_sweep.analysis.factors import meetings, together
+from lenet_sweep.analysis.statistics import Comparison, Result, leaders
 from lenet_sweep.cells import distinguish
-from lenet_sweep.doubting import Doubt, percent
-from lenet_sweep.factors import meetings, together
-from lenet_sweep.statistics import Comparison, Result, leaders
 from lenet_sweep.tally import counted
 
 NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers without a best value to look for

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.axes import Value, axes, said, spoken, varied
+from lenet_sweep.analysis.axes import Value, axes, said, spoken, varied
 from lenet_sweep.cells import Cell
 
 # They only choose how the same function is computed, so that they are no cause of a difference

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.axes import Value, axes, listed, ordered, varied
-from lenet_sweep.cells import Cell
-from lenet_sweep.factors import (
+from lenet_sweep.analysis.axes import Value, axes, listed, ordered, varied
+from lenet_sweep.analysis.factors import (
     FOLLOWERS,
     Factors,
     Names,
@@ -27,7 +26,8 @@ from lenet_sweep.factors import (
     label,
     separable,
 )
-from lenet_sweep.statistics import EPSILON, Result
+from lenet_sweep.analysis.statistics import EPSILON, Result
+from lenet_sweep.cells import Cell
 from lenet_sweep.tally import counted
 
 LEARNED = 50.0  # percent; a cell below it, or one that collapsed, has not learned the task

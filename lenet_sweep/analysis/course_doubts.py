@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lenet_sweep.axes import command, ordered
+from lenet_sweep.analysis.axes import command, ordered
+from lenet_sweep.analysis.doubt import Doubt, of, percent
+from lenet_sweep.analysis.statistics import Comparison, Result, leaders, wilson
 from lenet_sweep.cells import Cell
-from lenet_sweep.doubting import Doubt, of, percent
-from lenet_sweep.statistics import Comparison, Result, leaders, wilson
 from lenet_sweep.store import Epoch
 from lenet_sweep.tally import counted
 
