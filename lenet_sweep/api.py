@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lenet_sweep import config, keys, views
 from lenet_sweep.executors import local
-from lenet_sweep.sweeping import draw_figures, preview, run_sweep, write_tables
+from lenet_sweep.sweeping import draw_figures, mark, preview, run_sweep, write_page, write_tables
 from lenet_sweep.tally import planning
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
         return table
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     outcome = run_sweep(cells, options, view, local.execute)
-    write_tables(outcome)
+    write_tables(outcome, mark(outcome, options))
+    write_page(outcome, options)
     draw_figures(outcome, options, view.say)
     outcome.table.attrs |= {
         "folder": str(outcome.folder),

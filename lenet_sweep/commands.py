@@ -22,14 +22,17 @@ from lenet_sweep.config import Options
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
+from lenet_sweep.results import UNMARKED
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import (
     Outcome,
     draw_figures,
+    mark,
     preview,
     reopen,
     run_sweep,
     sweep_folder,
+    write_page,
     write_tables,
 )
 from lenet_sweep.tally import counted, planning
@@ -125,10 +128,12 @@ def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> N
 
 def _report(outcome: Outcome, options: Options, console: Console, *, tables: bool = True) -> None:
     """Print the tables, where everything was written, and how to go on if it was cut short."""
-    files = write_tables(outcome)
+    marks = mark(outcome, options) if tables else UNMARKED
+    files = write_tables(outcome, marks)
     if tables and len(outcome.table):
-        views.print_tables(console, outcome.table)
+        views.print_tables(console, outcome.table, marks)
     # After the tables, which are what one waits for.
+    files = [*write_page(outcome, options), *files]
     files += draw_figures(outcome, options, lambda line: _print(console, line))
     _print(console, f"Written to {outcome.folder}/")
     for name in _shortened([path.relative_to(outcome.folder) for path in files]):

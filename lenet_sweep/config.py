@@ -49,6 +49,7 @@ class Options:
     reuse: bool
     dry_run: bool
     figures: str  # best, all or none
+    report: bool
     out: Path
     name: str | None  # None: date and a hash of the cells
     max_cells: int  # a grid of more is taken for a mistake
@@ -96,6 +97,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
         reuse=_boolean("reuse", raw["reuse"]),
         dry_run=_boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
+        report=_boolean("report", raw["report"]),
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),
         max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "the most cells"),

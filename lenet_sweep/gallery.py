@@ -114,7 +114,8 @@ def _draw_samples(
 ) -> list[Path]:
     """The pages of misclassified images that were drawn."""
     images = load(cell.dataset, data_root)
-    arrays = (images.test_images, images.test_labels, snapshot.predictions)
+    tested = snapshot.predictions[: len(images.test_labels)]  # those held out follow
+    arrays = (images.test_images, images.test_labels, tested)
     pages = [
         save(page, folder / f"{cell.file_name}_misclassified-{number:02d}.png")
         for number, page in enumerate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The rows of a table that are marked with '=', by their place in it, and what that means."""
+
+    rows: frozenset[int] = frozenset()
+    caption: str = ""
+
+
+UNMARKED = Marks()
 
 
 def record(
@@ -98,6 +110,11 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     accuracies share a rank (1, 2, 2, 4), as do all failed cells; among equals the cell that
     trained for fewer epochs stands first.
     """
+    return ranked(records)[0]
+
+
+def ranked(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
+    """The ranked table, and for each of its rows which of the records it is."""
     frame = pd.DataFrame(list(records), columns=[*COLUMNS[1:], HOLDOUT])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
     frame = frame.astype(dict.fromkeys(numbers, "float64"))
@@ -108,10 +125,11 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
         [key, "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],
         ascending=[False, True, True, True, True, False, True, True],
         na_position="last",
-        ignore_index=True,
     )
+    order = [int(place) for place in frame.index]
+    frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
-    return frame
+    return frame, order
 
 
 def from_store(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
@@ -197,10 +215,10 @@ def _unrun(value: object) -> object:
     return "'" + text if text.startswith(ACTIVE) else text
 
 
-def to_markdown(frame: pd.DataFrame) -> str:
+def to_markdown(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:
     """The tables as the terminal shows them, one per recipe, in GitHub's Markdown."""
     parts = []
-    for title, caption, rows in presented(frame):
+    for title, caption, rows in presented(frame, marks):
         header = [HEADINGS.get(name, name) for name in rows.columns]
         body = [[_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
@@ -213,10 +231,10 @@ def to_markdown(frame: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def to_latex(frame: pd.DataFrame) -> str:
+def to_latex(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:
     """The tables as the terminal shows them, one per recipe, for LaTeX with booktabs."""
     parts = []
-    for title, caption, rows in presented(frame):
+    for title, caption, rows in presented(frame, marks):
         alignment = "".join("r" if _is_number(rows[name]) else "l" for name in rows.columns)
         header = [HEADINGS.get(name, name) for name in rows.columns]
         lines = [
@@ -243,11 +261,11 @@ def to_latex(frame: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[tuple[str, str, pd.DataFrame]]:
     """The table as people read it: (title, caption, rows as text), one entry per recipe.
 
     The report's columns come first, then the settings that vary; what does not vary stands in
-    the caption. Accuracy has two decimals. Ranks count within each table.
+    the caption. Accuracy has two decimals. Ranks count within each table; marked ones are '= 2'.
     """
     parts = []
     for loss, optimizer, rows in _by_recipe(frame):
@@ -257,7 +275,7 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         columns += [*(["status"] if failed else []), "train_loss", "seconds_per_epoch"]
         columns += ["error"] if failed else []
         shown = rows[columns].assign(
-            rank=_ranks(rows[ranked_by(frame)]),
+            rank=_marked(_ranks(rows[ranked_by(frame)]), marks),
             accuracy=rows["accuracy"].map(lambda x: _number(x, "{:.2f}")),
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(cost_text),
@@ -269,8 +287,15 @@ def presented(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
         # Options that all rows share belong in the title.
         name = optimizer if "optimizer" in varying else rows["optimizer"].iloc[0]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
+        caption = " ".join(filter(None, [caption, marks.caption]))
         parts.append((f"{loss} + {name}", caption, shown))
     return parts
+
+
+def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
+    if not marks.rows:
+        return ranks
+    return [f"= {rank}" if place in marks.rows else str(rank) for place, rank in ranks.items()]
 
 
 def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:

@@ -22,6 +22,7 @@ from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
+from lenet_sweep.results import UNMARKED, Marks
 from lenet_sweep.store import (
     DamagedError,
     Store,
@@ -87,7 +88,7 @@ def run_sweep(
     folder = folder or sweep_folder(options, planned.cells)
     make_folder(folder)
     environment = provenance.environment(options.person)
-    everything = _add_to_manifest(folder, planned.cells, table.store, environment)
+    everything = _add_to_manifest(folder, planned.cells, table.store, options, environment)
     table.complete(set(everything) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or max(map(devices.workers, kinds))
@@ -134,11 +135,23 @@ def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame
     return planned, results.table(table.rows.values())
 
 
-def write_tables(outcome: Outcome) -> list[Path]:
+def mark(outcome: Outcome, options: Options) -> Marks:
+    """Which rows are marked as the best and its ties; none of a sweep that was interrupted."""
+    table = outcome.table
+    if outcome.interrupted or int((table["status"] == "ok").sum()) < 2:
+        return UNMARKED
+    from lenet_sweep.analysis import loading, marks  # noqa: PLC0415 - not for one cell
+
+    first = table.head(loading.MOST)
+    sources = loading.sources(first, outcome.cells, Store(options.out), options.data_root)
+    return marks.marks(loading.load(first, sources, loading.ImageSets()))
+
+
+def write_tables(outcome: Outcome, marks: Marks = UNMARKED) -> list[Path]:
     """Write the tables that are for reading, at the end. The sweep's files but the figures."""
     folder, table = outcome.folder, outcome.table
-    write_atomic(folder / "results.md", results.to_markdown(table).encode())
-    write_atomic(folder / "results.tex", results.to_latex(table).encode())
+    write_atomic(folder / "results.md", results.to_markdown(table, marks).encode())
+    write_atomic(folder / "results.tex", results.to_latex(table, marks).encode())
     return [folder / name for name in ("results.csv", "results.md", "results.tex", "sweep.json")]
 
 
@@ -157,6 +170,26 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
 
     store, folder = Store(options.out), outcome.folder / "figures"
     return list(gallery.draw(ranked, store, folder, options.data_root, options.figures, say))
+
+
+def write_page(outcome: Outcome, options: Options) -> list[Path]:
+    """Write the page, and the statistics behind it, where `options.report` asks for it; the files.
+
+    Without pictures where `figures` is none; of a sweep that was interrupted, the rows alone.
+    """
+    if not options.report:
+        return []
+    from lenet_sweep.report import files as page_files  # noqa: PLC0415 - it is slow to import
+
+    return page_files.write(
+        outcome.folder,
+        outcome.table,
+        outcome.cells,
+        Store(options.out),
+        options.data_root,
+        pictures=options.figures != "none",
+        interrupted=outcome.interrupted.name if outcome.interrupted else "",
+    )
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
@@ -233,7 +266,11 @@ def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
 
 
 def _add_to_manifest(
-    folder: Path, cells: Sequence[Cell], store: Store, environment: dict[str, Any]
+    folder: Path,
+    cells: Sequence[Cell],
+    store: Store,
+    options: Options,
+    environment: dict[str, Any],
 ) -> list[Cell]:
     """Write sweep.json; all cells of the sweep, those of earlier launches included."""
     path = folder / "sweep.json"
@@ -263,6 +300,7 @@ def _add_to_manifest(
             path,
             {
                 "store": os.path.relpath(store.out, folder),
+                "data_root": str(options.data_root.absolute()) if options.data_root else None,
                 "cells": [cell.to_json() for cell in everything],
                 "launches": [*launches, launch],
             },

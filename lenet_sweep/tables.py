@@ -11,14 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
-from lenet_sweep.results import HEADINGS, SETTINGS, presented
+from lenet_sweep.results import HEADINGS, SETTINGS, UNMARKED, Marks, presented
 from lenet_sweep.tally import counted, encodable, inert
 
 ROWS = 100  # of a table that are printed: more would push the best ones out of sight
 FAILURES = 20  # that are explained
 
 
-def print_tables(console: Console, frame: pd.DataFrame) -> None:
+def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED) -> None:
     """Print the ranked tables, one per recipe, their best rows in bold, failures beneath.
 
     Of a long table the first ROWS, and of many failures the first FAILURES.
@@ -40,7 +40,7 @@ def print_tables(console: Console, frame: pd.DataFrame) -> None:
         if number > 0:
             console.print(f"and {counted(number, f'more {what}')}; results.md has them all")
 
-    for title, caption, rows in presented(frame):
+    for title, caption, rows in presented(frame, marks):
         same = [name for name in ("person", "device") if len(set(rows[name])) == 1]
         shown = texts(rows.head(ROWS))
         console.print()
@@ -110,7 +110,7 @@ def _table(
             overflow="fold",
         )
     for row in rows:
-        best = row["rank"] == "1" and row.get("status", "ok") == "ok"
+        best = row["rank"].removeprefix("= ") == "1" and row.get("status", "ok") == "ok"
         table.add_row(*(Text(row[name]) for name in widths), style=BOLD if best else None)
     return table
 

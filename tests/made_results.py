@@ -74,6 +74,18 @@ def without(cell, status):
     return Result(cell, status)
 
 
+def held_out(results, accuracies, images=5000):
+    """The same with these accuracies on held-out images, which then rank them."""
+    return [
+        replace(
+            r,
+            holdout_accuracy=a,
+            cell=replace(r.cell, dataset=replace(r.cell.dataset, holdout=images)),
+        )
+        for r, a in zip(results, accuracies, strict=True)
+    ]
+
+
 def constant(cell, digit, images=IMAGES):
     """A cell that takes every image for one digit."""
     right = labels(images) == digit

@@ -17,6 +17,7 @@ from made_results import (
     drawn,
     first,
     grid,
+    held_out,
     history,
     product,
     scored,
@@ -168,7 +169,21 @@ def test_equal_losses_show_themselves_by_their_rows() -> None:
 def test_choosing_by_the_test_set_is_no_doubt_with_a_holdout() -> None:
     """With images kept back to choose by, the figure on the test set is not too high."""
     assert only("selection", NESTED).remedy == "holdout=10000"
-    assert not found("selection", NESTED, holdout=5000)
+    assert not found("selection", held_out(NESTED, [97, 99, 98]))
+
+
+def test_the_best_is_the_one_that_was_chosen() -> None:
+    """With held-out images the best row is theirs, and rows above it on the test set are named."""
+    rows = held_out(NESTED, [97, 98, 99])  # the test images would have chosen the second
+    lines = conclusions(rows)
+    assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
+    assert lines[1].startswith("It was chosen by 99.00 % on 5,000 training images that were held")
+    assert "1 row lies above it by more than chance explains: lr 0.1." in lines[2]
+    assert "ahead" not in only("one seed", rows).sentence
+    partly = [*rows[:2], replace(rows[2], holdout_accuracy=None)]
+    assert conclusions(partly)[0].startswith("Best: lr 0.1, 99.00 %")
+    seeds = held_out(scored(TWICE, [98, 98.1, 97, 97.1]), [90, 90, 91, 91])
+    assert conclusions(seeds)[0].startswith("Best: lr 0.2, 97.05 % on average")
 
 
 def test_the_holdout_suggested_leaves_something_to_train_on() -> None:
@@ -464,7 +479,9 @@ def test_no_sweep_is_too_odd_to_be_analysed(data) -> None:
         else:
             rows.append(constant(cell, 1, 30) if kind == "constant" else without(cell, kind))
     rows.sort(key=lambda r: -1 if r.accuracy is None else -r.accuracy)
-    found = analyse(rows, holdout=data.draw(st.sampled_from([None, 10])))
+    found = analyse(
+        held_out(rows, [r.accuracy for r in rows]) if data.draw(st.booleans()) else rows
+    )
     assert found.conclusions
     for sentence in (*found.conclusions, *(d.sentence for d in found.doubts)):
         assert sentence.endswith(".")

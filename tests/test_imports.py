@@ -39,10 +39,17 @@ gallery
 tally
 analysis
 analysis.axes analysis.statistics
+analysis.loading analysis.marks
 analysis.factors analysis.doubt
 analysis.effects analysis.grid_doubts analysis.course_doubts
 analysis.doubts
 analysis.conclusions
+report
+report.scale report.sprites report.svg report.gather
+report.rows report.groups report.atlas report.charts report.surety
+report.page
+report.files
+report.__main__
 live
 tables
 views

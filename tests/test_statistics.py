@@ -35,7 +35,10 @@ def numbers(cells, accuracies):
 
 def test_starting_does_not_pay_for_the_statistics() -> None:
     """The modules load without SciPy and statsmodels, which take more than a second."""
-    code = "import lenet_sweep.analysis.conclusions, sys; assert not {'scipy', 'statsmodels'} & {*sys.modules}"
+    code = (
+        "import lenet_sweep.analysis.conclusions, sys; "
+        "assert not {'scipy', 'statsmodels'} & {*sys.modules}"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -48,6 +51,8 @@ def test_a_result_is_made_of_a_snapshot_and_the_labels() -> None:
     assert list(result.correct) == [True, True, True, False]
     with pytest.raises(ValueError, match=r"\(4,\) predictions, \(3,\) labels"):
         Result.of(base(), snapshot, truth[:3])
+    cell = replace(base(), dataset=replace(base().dataset, holdout=1))
+    assert Result.of(cell, snapshot, truth[:3]).accuracy == 100  # the last is a held-out image
 
 
 # ---------------------------------------------------------------- intervals
@@ -147,7 +152,7 @@ def test_mcnemar_is_statsmodels(seed: int, share: float, images: int) -> None:
     rows[0] = best
     for row, p in zip(rows, statistics.mcnemar(best, rows), strict=True):
         b, c = int((best & ~row).sum()), int((~best & row).sum())
-        assert p == mcnemar([[0, b], [c, 0]], exact=True).pvalue
+        assert p == pytest.approx(mcnemar([[0, b], [c, 0]], exact=True).pvalue, rel=1e-12)
         if b + c:
             assert p == pytest.approx(stats.binomtest(b, b + c).pvalue)
 

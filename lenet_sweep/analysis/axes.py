@@ -25,6 +25,7 @@ def axes(cell: Cell) -> dict[str, Value]:
             found |= {f"optimizer.{name}": option for name, option in cell.optimizer.options}
         elif field.name == "dataset":
             found |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
+            found["holdout"] = cell.dataset.holdout
         else:
             found[field.name] = value
     return found
@@ -70,6 +71,8 @@ def spoken(name: str, value: Value) -> str:
     """A setting in a sentence: 'lr 0.1', 'adam', 'momentum 0.9', 'all training images'."""
     if name == "dataset.limit":
         return "all training images" if value is None else f"the first {value} images"
+    if name == "holdout":
+        return "nothing held out" if value is None else f"{value} images held out"
     return said(value) if name in PLAIN else f"{name.rpartition('.')[2]} {said(value)}"
 
 

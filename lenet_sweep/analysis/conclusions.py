@@ -15,6 +15,7 @@ from lenet_sweep.analysis.statistics import (
     Interval,
     Result,
     Setting,
+    by_holdout,
     compare,
     compare_rows,
     compare_settings,
@@ -44,17 +45,14 @@ class Statistics:
     conclusions: tuple[str, ...]
 
 
-def analyse(results: Sequence[Result], holdout: int | None = None) -> Statistics:
-    """All statistics of a sweep. Results come in the order of the table, best first.
-
-    holdout: training images kept back to choose by; None: the test set was used.
-    """
+def analyse(results: Sequence[Result]) -> Statistics:
+    """All statistics of a sweep. Results come in the order of the table, best first."""
     found = settings(results)
     by_seed = any(s.n > 1 for s in found)
     rows = compare_rows(results)
     compared = compare_settings(found) if by_seed else rows
     shares = effects(results)
-    doubted = doubts(results, holdout, compared)
+    doubted = doubts(results, compared)
     return Statistics(
         results=tuple(results),
         intervals=intervals(results),
@@ -85,6 +83,8 @@ def conclusions(
     sentences: list[str] = []
     for top in best:
         sentences.append(_best(top, names, several=len(best) > 1))
+        if by_holdout(results):
+            sentences.append(_chosen(top))
         digest = top.results[0].cell.dataset.digest
         rivals = [
             c for c in compared if c is not top and c.results[0].cell.dataset.digest == digest
@@ -113,6 +113,16 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{sure}."
 
 
+def _chosen(top: Comparison) -> str:
+    known = [r.holdout_accuracy for r in top.results if r.holdout_accuracy is not None]
+    mean = "a mean of " if len(known) > 1 else ""
+    return (
+        f"It was chosen by {mean}{sum(known) / len(known):.2f} % on "
+        f"{top.results[0].cell.dataset.holdout or 0:,} training images that were held out, so its "
+        "accuracy on the test images is no result of the choice."
+    )
+
+
 def _span(interval: Interval) -> str:
     return f"{interval.low:.2f} to {interval.high:.2f} %"
 
@@ -120,17 +130,25 @@ def _span(interval: Interval) -> str:
 def _tied(rivals: Sequence[Comparison], names: Mapping[Cell, str], *, rows: bool) -> Iterable[str]:
     tested = [c for c in rivals if c.tied is not None]
     tied = sorted((c for c in tested if c.tied), key=lambda c: c.difference or 0.0)
+    above = [c for c in tested if not c.tied and (c.difference or 0.0) < 0]  # chosen by a holdout
     thing = "row" if rows else "setting"
     if tested:
         how = f"by the same test images ({tested[0].test}, Holm)"
         if tested[0].test != "McNemar":
             how = "by their seeds (t tests, Holm)"
-        if not tied:
+        if above:
+            which = listed([names[c.results[0].cell] for c in above])
+            yield (
+                f"On the test images {counted(len(above), thing)} "
+                f"{'lies' if len(above) == 1 else 'lie'} above it by more than chance explains: "
+                f"{which}."
+            )
+        if not tied and not above:
             yield (
                 f"No other {thing} is tied with it {how}: "
                 f"{'each' if len(tested) > 1 else 'the one other'} is worse than chance explains."
             )
-        else:
+        elif tied:
             who = f"{len(tied)} of the {len(tested)} other {thing}s"
             if len(tied) == len(tested):
                 who = f"All {len(tied)} other {thing}s" if len(tied) > 1 else f"The other {thing}"

@@ -16,7 +16,14 @@ from lenet_sweep.analysis.axes import command, listed
 from lenet_sweep.analysis.course_doubts import early_peaks, still_falling
 from lenet_sweep.analysis.doubt import Doubt, has, of, ordinal, percent
 from lenet_sweep.analysis.grid_doubts import edges, same_loss, together_doubts
-from lenet_sweep.analysis.statistics import Comparison, Result, Setting, compare, settings
+from lenet_sweep.analysis.statistics import (
+    Comparison,
+    Result,
+    Setting,
+    by_holdout,
+    compare,
+    settings,
+)
 from lenet_sweep.cells import Cell, distinguish
 
 SEEDS = (0, 1, 2, 3, 4)  # what is suggested to who used one
@@ -25,12 +32,10 @@ RESAMPLES = 200
 
 def doubts(
     results: Sequence[Result],
-    holdout: int | None = None,
     comparisons: Sequence[Comparison] | None = None,
 ) -> tuple[Doubt, ...]:
     """Every doubt about these results, the most serious first.
 
-    holdout: images kept back from training to choose by; None: chosen by the test set.
     comparisons: those of `statistics.compare`, where they are at hand.
     """
     if not results:
@@ -41,7 +46,7 @@ def doubts(
         *_failed(results, names),
         *_collapsed(results, names),
         *together_doubts(results),
-        *_selection(results, holdout),
+        *_selection(results),
         *_one_seed(results, compared),
         *edges(results, compared),
         *still_falling(results, compared, names),
@@ -102,8 +107,8 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
 # ---------------------------------------------------------------- how the best was chosen
 
 
-def _selection(results: Sequence[Result], holdout: int | None) -> Iterable[Doubt]:
-    if holdout:
+def _selection(results: Sequence[Result]) -> Iterable[Doubt]:
+    if by_holdout(results):
         return
     groups: dict[str, list[Setting]] = {}
     for setting in settings(results):  # best first
@@ -172,6 +177,10 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     ranked = sorted((c for c in alike if c.difference is not None), key=_behind)
     tied = [c for c in ranked if c.tied]
     if len(ranked) < 2:
+        return
+    if by_holdout(results):
+        sentence = "Every setting ran with one seed only, so its luck is part of every row."
+        yield Doubt("one seed", sentence, cells, "caution", remedy)
         return
     last = tied[-1] if len(tied) > 1 else ranked[1]
     place = ordinal(1 + ranked.index(last))

@@ -26,7 +26,7 @@ from lenet_sweep.analysis.factors import (
     label,
     separable,
 )
-from lenet_sweep.analysis.statistics import EPSILON, Result
+from lenet_sweep.analysis.statistics import EPSILON, Result, holm
 from lenet_sweep.cells import Cell
 from lenet_sweep.tally import counted
 
@@ -198,14 +198,13 @@ def _p_values(
     if residual_df < 1 or residual < EPSILON * sum(squares.values()):
         return {}
     from scipy import stats  # noqa: PLC0415
-    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415
 
     scale = residual / residual_df
     raw = [
         stats.f.sf(square / freedom(factors[names]) / scale, freedom(factors[names]), residual_df)
         for names, square in squares.items()
     ]
-    return dict(zip(squares, map(float, multipletests(raw, method="holm")[1]), strict=True))
+    return dict(zip(squares, map(float, holm(raw)), strict=True))
 
 
 def _ssr(factors: Iterable[Sequence[Hashable]], y: NDArray[np.float64]) -> float:

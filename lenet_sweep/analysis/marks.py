@@ -1,0 +1,37 @@
+"""Which rows of a printed table are marked: the best one, and those tied with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lenet_sweep.analysis.statistics import Result, compare
+from lenet_sweep.results import Marks
+
+
+def marks(results: Sequence[Result]) -> Marks:
+    """The leading rows among these, which stand in the table's order, and why they are."""
+    compared = compare(results)
+    tested = [c for c in compared if c.tied is not None and c.test != "best"]
+    if not tested:
+        return Marks()
+    tied = [c for c in tested if c.tied]
+    by_seed = any(len(c.results) > 1 for c in compared)
+    thing = "setting" if by_seed else "row"
+    how = "McNemar's test on the same test images"
+    if by_seed:
+        how = "t tests over their seeds"
+    how += ", Holm's correction"
+    several = sum(c.test == "best" for c in compared) > 1
+    best = f"the best {thing} of all" + (" on its test images" if several else "")
+    if not tied:
+        return Marks(caption=f"No other {thing} is tied with {best} ({how}).")
+    leading = {replace(r.cell, seed=0) for c in compared if c.tied for r in c.results}
+    rows = {id(r) for c in compared if c.tied for r in c.results}
+    chosen = frozenset(
+        i
+        for i, r in enumerate(results)
+        if (id(r) in rows if not by_seed else replace(r.cell, seed=0) in leading)
+        and r.accuracy is not None
+    )
+    return Marks(chosen, f"= {best} and what is tied with it ({how}).")

@@ -1,0 +1,370 @@
+"""The page's charts: from a report to matplotlib figures, each as an SVG with its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from lenet_sweep.analysis.axes import Value, axes, ordered, said, varied
+from lenet_sweep.analysis.statistics import Result
+from lenet_sweep.cells import Cell, distinguish
+from lenet_sweep.report.gather import Report, Row
+from lenet_sweep.report.scale import FULL, stretch
+from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, looking
+from lenet_sweep.style import MARKERS
+
+CURVES = 100  # settings whose curves are drawn, the best ones
+LINES = 300  # rows in the parallel coordinates
+_TOO_LARGE = 1e30  # a cost beyond it is that of a run that diverged
+
+
+@dataclass(frozen=True)
+class Legend:
+    """An entry: its place among the colours of the page (-1: the grey of all others), its name."""
+
+    colour: int
+    marker: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Cost and accuracy over the epochs, each on a linear and on a logarithmic scale."""
+
+    cost: tuple[str, str]
+    accuracy: tuple[str, str]
+    legend: tuple[Legend, ...]
+    bands: bool
+    drawn: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Front:
+    """Rows that no other beats in both time and accuracy, fastest first."""
+
+    svg: str
+    rows: tuple[Row, ...]
+
+
+# ---------------------------------------------------------------- curves
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """A setting's history: (seeds, epochs) each, of the longest read-out of its runs."""
+
+    cell: Cell
+    epochs: NDArray[np.int64]
+    cost: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def curves(report: Report) -> Curves | None:
+    """The courses of the best settings, with a band from the lowest to the highest seed."""
+    found = _courses([row.result for row in report.rows])
+    if not found or max(len(c.epochs) for c in found) < 2:
+        return None
+    shown = found[:CURVES]
+    names = distinguish([c.cell for c in shown], epochs=False)
+    coloured = min(len(shown), len(SERIES))
+    legend = [Legend(n, MARKERS[n], names[c.cell]) for n, c in enumerate(shown[:coloured])]
+    if len(shown) > coloured:
+        legend.append(Legend(-1, "", f"{len(shown) - coloured} other settings"))
+    best = names[shown[0].cell]
+
+    def both(what: str, values: Callable[[_Course], NDArray[np.float64]]) -> tuple[str, str]:
+        title = f"{what} over epochs of {len(shown)} settings; the best is {best}"
+        linear = _course_figure(shown, values, what, log=False)
+        log = _course_figure(shown, values, what, log=True)
+        short = what.split(maxsplit=1)[0].lower()
+        return (
+            drawn(linear, f"{short}-linear", f"{title}. Linear scale."),
+            drawn(log, f"{short}-log", f"{title}. Logarithmic scale."),
+        )
+
+    return Curves(
+        cost=both("Cost on the training set", lambda c: c.cost),
+        accuracy=both("Test accuracy (%)", lambda c: c.accuracy),
+        legend=tuple(legend),
+        bands=any(len(c.cost) > 1 for c in shown[:coloured]),
+        drawn=len(shown),
+        total=len(found),
+    )
+
+
+def _courses(results: Sequence[Result]) -> list[_Course]:
+    """Best row first, one a setting; read-outs of fewer epochs are part of a longer one."""
+    longest: dict[str, Result] = {}
+    for r in results:
+        if r.history and len(r.history) > len(getattr(longest.get(r.cell.run_id), "history", ())):
+            longest[r.cell.run_id] = r
+    groups: dict[Cell, list[Result]] = {}
+    for r in results:
+        if (run := longest.get(r.cell.run_id)) is not None:
+            key = replace(r.cell, seed=0, epochs=1)
+            if run not in groups.setdefault(key, []):
+                groups[key].append(run)
+    found = []
+    for group in groups.values():
+        length = max(len(r.history) for r in group)
+        cost, accuracy = np.full((2, len(group), length), np.nan)
+        for n, r in enumerate(group):
+            cost[n, : len(r.history)] = [e.cost for e in r.history]
+            accuracy[n, : len(r.history)] = [e.accuracy for e in r.history]
+        cost[~(np.abs(cost) < _TOO_LARGE)] = np.nan
+        found.append(_Course(group[0].cell, np.arange(1, length + 1), cost, accuracy))
+    return found
+
+
+def _course_figure(
+    found: Sequence[_Course],
+    values: Callable[[_Course], NDArray[np.float64]],
+    label: str,
+    *,
+    log: bool,
+) -> Figure:
+    with looking():
+        figure, chart = _chart(5.4, 3.3)
+        for place, course in reversed(list(enumerate(found))):
+            y = values(course)
+            known = ~np.isnan(y).all(axis=0)
+            x, y = course.epochs[known], y[:, known]
+            if not len(x):
+                continue
+            top = place < len(SERIES)
+            look: dict[str, Any] = {"color": FAINT, "lw": 0.9, "zorder": 1.5}
+            if top:
+                look = {"color": SERIES[place], "marker": MARKERS[place], "ms": 4.5}
+                look |= {"markevery": (place % 3 if len(x) > 30 else 0, len(x) // 10 + 1)}
+                look |= {"zorder": 3 - place / 10, "mec": PAPER, "mew": 0.6}
+                if len(y) > 1:
+                    chart.fill_between(
+                        x, np.nanmin(y, axis=0), np.nanmax(y, axis=0),
+                        color=SERIES[place], alpha=0.18, lw=0, zorder=2,
+                    )  # fmt: skip
+            chart.plot(x, np.nanmean(y, axis=0), **look)
+        chart.set(xlabel="Epoch", ylabel=label)
+        chart.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        every = np.concatenate([values(c)[~np.isnan(values(c))] for c in found])
+        if not len(every):
+            return figure
+        if label.startswith("Cost"):
+            _cost_axis(chart, every, log=log)
+        elif log:
+            _accuracy_axis(chart, every, "y")
+            chart.set_ylabel("Test accuracy (%), by log of the error")
+    return figure
+
+
+def _cost_axis(chart: Axes, costs: NDArray[np.float64], *, log: bool) -> None:
+    positive = costs[costs > 0]
+    if not log or not len(positive):
+        chart.set_ylim(bottom=min(0, costs.min()))
+        return
+    low, high = positive.min() / 1.3, positive.max() * 1.3
+    chart.set(ylabel="Cost on the training set (log)", yscale="log", ylim=(low, high))
+    first, last = np.log10([low, high])
+    steps = (1, 2, 5) if last - first < 2.2 else (1,)
+    powers = range(int(np.floor(first)), int(np.floor(last)) + 1, int((last - first) // 8) + 1)
+    chart.yaxis.set_major_locator(FixedLocator([s * 10.0**p for p in powers for s in steps]))
+    chart.yaxis.set_minor_locator(NullLocator())
+    chart.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _accuracy_axis(chart: Axes, accuracies: NDArray[np.float64], axis: str) -> None:
+    """By the logarithm of the error, so that the leading rows stay apart."""
+    low, high = float(accuracies.min()), float(accuracies.max())
+    error, least = FULL - low, FULL - high
+    room = max((error / least) ** 0.08, 1.08)
+    limits = (FULL - min(error * room, FULL), FULL - least / room)
+    functions = (
+        lambda percent: -np.log10(np.maximum(FULL - percent, 1e-3)),
+        lambda height: FULL - 10.0**-height,
+    )
+    if axis == "x":
+        chart.set_xscale("function", functions=functions)
+        chart.set_xlim(*limits)
+    else:
+        chart.set_yscale("function", functions=functions)
+        chart.set_ylim(*limits)
+    steps = (1, 2, 5) if error / least > 12 else (1, 1.5, 2, 3, 5, 7)
+    ticks = [100 - step * 10.0**power for power in range(-2, 3) for step in steps]
+    which = chart.xaxis if axis == "x" else chart.yaxis
+    inside = [t for t in ticks if limits[0] <= t <= limits[1]]
+    which.set_major_locator(FixedLocator(inside) if len(inside) > 2 else MaxNLocator(5))
+    which.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+# ---------------------------------------------------------------- all settings at once
+
+
+def parallel(report: Report) -> str | None:
+    """A line a row through its settings to its accuracy; None where less than two settings vary."""
+    rows = [r for r in report.rows if r.result.accuracy is not None][:LINES]
+    names = list(varied(row.cell for row in rows))
+    if len(rows) < 2 or len(names) < 2:
+        return None
+    found = [axes(row.cell) for row in rows]
+    accuracies = np.array([row.result.accuracy for row in rows], float)
+    heights = np.array([stretch(a) for a in accuracies])
+    low, span = heights.min(), max(float(np.ptp(heights)), 1e-9)
+    columns, ticks = [], []
+    for name in names:
+        levels = ordered(each.get(name) for each in found)
+        places = _places(levels)
+        columns.append([places[each.get(name)] for each in found])
+        ticks.append([(places[level], said(level)) for level in levels])
+    columns.append(list((heights - low) / span))
+    leading = {r.at for r in rows if r.tied} or {0}
+    points = np.array(columns)
+    # Lines that share a value would hide each other: each is a little off.
+    points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
+    with looking():
+        figure = Figure((max(5.6, 1.35 * len(columns)), 3.6))
+        chart = figure.add_axes((0.06, 0.12, 0.86, 0.74))
+        x = np.arange(len(columns))
+        for n in reversed(range(len(rows))):
+            top = rows[n].at in leading
+            look: dict[str, Any] = {"color": SERIES[1], "lw": 2.0, "alpha": 0.9, "zorder": 3}
+            if not top:
+                look = {"color": SERIES[0], "lw": 1.0, "zorder": 2}
+                look["alpha"] = 0.16 + 0.44 * float(points[-1, n])
+            chart.plot(x, points[:, n], **look)
+        chart.set(xlim=(-0.3, len(columns) - 0.4), ylim=(-0.08, 1.08))
+        chart.grid(visible=False)
+        chart.spines[["left", "bottom"]].set_visible(False)
+        chart.set_yticks([])
+        chart.set_xticks([])
+        lowest, highest = float(accuracies.min()), float(accuracies.max())
+        ends = [(0.0, f"{lowest:.2f}"), (1.0, f"{highest:.2f}")] if lowest < highest else [
+            (0.0, f"{highest:.2f}")]  # fmt: skip
+        for place, (name, marks) in enumerate(
+            zip([*names, "accuracy (%)"], [*ticks, ends], strict=True)
+        ):
+            chart.axvline(place, color=QUIET, lw=1, zorder=4)
+            heading: dict[str, Any] = {
+                "weight": "bold",
+                "ha": "center",
+                "va": "bottom",
+                "color": INK,
+            }
+            chart.text(place, 1.12, name, clip_on=False, fontsize=9.5, color=INK, **heading)
+            for height, text in marks if len(marks) <= 12 else (marks[0], marks[-1]):
+                chart.text(
+                    place + 0.045, height, text if len(text) < 19 else text[:17] + "...",
+                    fontsize=9, va="center", color=INK, zorder=6,
+                    bbox={"fc": PAPER, "lw": 0, "pad": 1.2, "alpha": 0.85},
+                )  # fmt: skip
+    title = (
+        f"{len(rows)} rows as lines through {', '.join(names)} to their accuracy; "
+        f"{len(leading)} leading ones stand out"
+    )
+    return drawn(figure, "parallel", title)
+
+
+def _places(levels: Sequence[Value]) -> dict[Value, float]:
+    """Heights from 0 to 1, evenly: values are chosen by factors, not by differences."""
+    return {level: n / max(1, len(levels) - 1) for n, level in enumerate(levels)}
+
+
+# ---------------------------------------------------------------- groups, time
+
+
+def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> str | None:
+    """The accuracies of each recipe's rows on one axis; None for a single recipe."""
+    known = [(name, [r for r in rows if r.result.accuracy is not None]) for name, rows in groups]
+    known = [(name, rows) for name, rows in known if rows]
+    if len(known) < 2:
+        return None
+    every = np.array([r.result.accuracy for _, rows in known for r in rows], float)
+    random = np.random.default_rng(0)
+    with looking():
+        figure, chart = _chart(7.2, 0.95 + 0.5 * len(known), left=1.7)
+        for n, (_, rows) in enumerate(known):
+            x = np.array([r.result.accuracy for r in rows], float)
+            y = n + random.uniform(-0.2, 0.2, len(rows))
+            chart.plot(
+                x, y, MARKERS[n % 7], color=SERIES[n % 7], ms=6, alpha=0.75, mew=0.6, mec=PAPER
+            )
+            chart.plot([np.median(x)] * 2, [n - 0.33, n + 0.33], color=INK, lw=2)
+        chart.set_yticks(range(len(known)), [name for name, _ in known])
+        chart.set_ylim(len(known) - 0.45, -0.55)
+        chart.grid(visible=False, axis="y")
+        chart.set_xlabel("Test accuracy (%), by log of the error")
+        _accuracy_axis(chart, every, "x")
+    title = "Accuracies of each recipe's rows; a bar marks the median"
+    return drawn(figure, "recipes", title)
+
+
+def front(report: Report) -> Front | None:
+    """Training time against accuracy; None for fewer than two rows with both."""
+    rows = [
+        r for r in report.rows if r.result.accuracy is not None and r.record["seconds"] > 0
+    ]  # fmt: skip
+    if len(rows) < 2:
+        return None
+    best: list[Row] = []
+    for row in sorted(rows, key=lambda r: (r.record["seconds"], -r.record["accuracy"])):
+        if not best or row.record["accuracy"] > best[-1].record["accuracy"]:
+            best.append(row)
+    x = np.array([r.record["seconds"] for r in rows])
+    y = np.array([r.record["accuracy"] for r in rows])
+    with looking():
+        figure, chart = _chart(5.4, 3.3)
+        chart.plot(x, y, "o", color=SERIES[0], alpha=0.55, ms=5.5, mew=0.6, mec=PAPER)
+        fx = [r.record["seconds"] for r in best]
+        fy = [r.record["accuracy"] for r in best]
+        chart.step(fx, fy, where="post", color=SERIES[1], lw=1.6, zorder=3)
+        chart.plot(fx, fy, "s", color=SERIES[1], ms=6, mew=0.6, mec=PAPER, zorder=4)
+        chart.set(xscale="log", xlabel="Training and testing, seconds (log)")
+        chart.set_ylabel("Test accuracy (%), by log of the error")
+        _accuracy_axis(chart, y, "y")
+        low, high = x.min() / 1.25, x.max() * 1.25
+        steps = (1, 2, 5) if high / low < 300 else (1,)
+        powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        chart.set_xlim(low, high)
+        chart.xaxis.set_major_locator(FixedLocator([s * 10.0**p for p in powers for s in steps]))
+        chart.xaxis.set_minor_locator(NullLocator())
+        chart.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    title = f"Seconds against accuracy of {len(rows)} rows; {len(best)} form the front"
+    return Front(drawn(figure, "front", title), tuple(best))
+
+
+def missed(counts: NDArray[np.int64]) -> str:
+    """How many test images (height) are missed by how many cells (from one to all)."""
+    cells = len(counts) - 1
+    with looking():
+        figure, chart = _chart(7.2, 2.6)
+        x, y = np.arange(1, cells + 1), counts[1:]
+        colours = [SERIES[0]] * (cells - 1) + [SERIES[1]]
+        width = 0.85 if cells <= 60 else 1.0
+        chart.bar(x, y, width=width, color=colours, lw=0)
+        chart.grid(visible=False, axis="x")
+        chart.set(xlabel="Cells that miss the image", ylabel="Test images", xlim=(0.3, cells + 0.7))
+        chart.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+        chart.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if cells <= 30:
+            for at, number in zip(x, y, strict=True):
+                chart.text(
+                    float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5
+                )
+    return drawn(figure, "missed", f"Test images by how many of {cells} cells miss them")
+
+
+def _chart(width: float, height: float, left: float = 0.72) -> tuple[Figure, Axes]:
+    """One chart with room for its labels, in inches: layout engines take longer than drawing."""
+    figure = Figure((width, height))
+    bottom, right, top = 0.52, 0.14, 0.12
+    box = (
+        left / width, bottom / height, (width - left - right) / width,
+        (height - bottom - top) / height,
+    )  # fmt: skip
+    return figure, figure.add_axes(box)

@@ -1,0 +1,88 @@
+"""report.html and statistics.csv, written where a sweep or several merged ones are."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import pandas as pd
+
+from lenet_sweep import results
+from lenet_sweep.analysis import marks
+from lenet_sweep.cells import Cell
+from lenet_sweep.report import gather, page, surety
+from lenet_sweep.report.gather import Report
+from lenet_sweep.store import Store, make_folder, write_atomic
+
+PAGE, STATISTICS = "report.html", "statistics.csv"
+
+
+def write(
+    folder: Path,
+    table: pd.DataFrame,
+    cells: Sequence[Cell],
+    store: Store,
+    data_root: Path | None,
+    *,
+    pictures: bool = True,
+    interrupted: str = "",
+) -> list[Path]:
+    """Write the page of a sweep into its folder; the files.
+
+    One that would show what stands there already is left: a finished sweep that is typed again does
+    not wait for it. interrupted: the signal that cut the sweep short; the page then has the rows
+    alone, since nobody waits. Raises StoreError where it cannot be written.
+    """
+    files = [folder / PAGE, folder / STATISTICS]
+    stamp = _stamp(table, [folder], len(cells), pictures, interrupted)
+    if not _is_current(folder, stamp):
+        report = gather.of_sweep(folder, table, cells, store, data_root, interrupted)
+        _write(report, folder, stamp, pictures=pictures)
+    return [path for path in files if path.exists()]
+
+
+def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[Path]:
+    """The page and the tables of several sweeps together, written into `out`; the files.
+
+    data_root: where the images lie; None: where each sweep had them. Of a single sweep whose folder
+    `out` is, only the page is made. Raises FileNotFoundError and StoreError.
+    """
+    report, table = gather.merged(folders, data_root)
+    make_folder(out)
+    files = []
+    if [folder.resolve() for folder in folders] != [out.resolve()]:
+        found = marks.marks([row.result for row in report.rows])
+        results.write_csv(table, out / "results.csv")
+        write_atomic(out / "results.md", results.to_markdown(table, found).encode())
+        write_atomic(out / "results.tex", results.to_latex(table, found).encode())
+        files = [out / name for name in ("results.csv", "results.md", "results.tex")]
+    stamp = _stamp(table, folders, report.planned, True, "")
+    _write(report, out, stamp, pictures=True)
+    return [*files, out / PAGE, out / STATISTICS]
+
+
+def _stamp(
+    table: pd.DataFrame, folders: Sequence[Path], planned: int, pictures: bool, interrupted: str
+) -> str:
+    launches = [astuple(launch) for launch in gather.launches(folders)]
+    return page.digest(table, launches, planned, pictures, interrupted)
+
+
+def _is_current(folder: Path, stamp: str) -> bool:
+    try:
+        with (folder / PAGE).open(encoding="utf-8") as file:
+            return page.digest_of(file.read(4000)) == stamp
+    except (OSError, ValueError):
+        return False
+
+
+def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:
+    if report.statistics is not None:
+        # Before the page, whose digest says that both are there.
+        results.write_csv(surety.table(report), folder / STATISTICS)
+    else:
+        (folder / STATISTICS).unlink(missing_ok=True)  # of another state of the sweep
+    html = page.page(report, stamp, folder=shlex.quote(str(folder)), pictures=pictures)
+    write_atomic(folder / PAGE, html.encode(errors="replace"))

@@ -1,0 +1,244 @@
+"""From sweeps' folders to one `Report`: rows, statistics, failures, and how all was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lenet_sweep import results
+from lenet_sweep.analysis import conclusions, loading, statistics
+from lenet_sweep.analysis.conclusions import Statistics
+from lenet_sweep.analysis.loading import MOST, ImageSet, ImageSets, Source
+from lenet_sweep.analysis.statistics import Comparison, Interval, Result
+from lenet_sweep.cells import Cell
+from lenet_sweep.store import Failure, Store, read_json
+
+SAME = ("status", "accuracy", "train_loss")  # of a cell that two trained: equal rows are one
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command that was typed for this sweep, and with what it ran."""
+
+    command: str
+    git_revision: str
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A row of the table with what is known of it; `at` is its place, from 0.
+
+    comparison: with the best, of the row or of its setting. failure: None where it is ok.
+    """
+
+    at: int
+    record: results.Record  # of the table, by column
+    result: Result
+    interval: Interval | None
+    comparison: Comparison | None
+    failure: Failure | None
+
+    @property
+    def cell(self) -> Cell:
+        return self.result.cell
+
+    @property
+    def tied(self) -> bool:
+        """Whether it is the best row or cannot be told from it."""
+        return bool(self.comparison and self.comparison.tied)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that the page shows.
+
+    statistics: None where the sweep was cut, and nobody waits for them. rows: of the table, at most
+    MOST of `total`. planned: cells of the sweeps, those without an outcome yet included.
+    best: the first row, if it is ok; tests: its test images, if they are here.
+    environments: of the runs, each with how many runs it made. notes: what a reader must know.
+    """
+
+    folders: tuple[Path, ...]
+    rows: tuple[Row, ...]
+    total: int
+    planned: int
+    statistics: Statistics | None
+    best: Row | None
+    tests: ImageSet | None
+    launches: tuple[Launch, ...]
+    environments: tuple[tuple[Mapping[str, Any], int], ...]
+    notes: tuple[str, ...]
+    interrupted: str  # the signal's name, or ""
+
+
+def of_sweep(
+    folder: Path,
+    table: pd.DataFrame,
+    cells: Sequence[Cell],
+    store: Store,
+    data_root: Path | None,
+    interrupted: str = "",
+) -> Report:
+    """The report of one sweep as it stands; `interrupted`: the signal that cut it short."""
+    every = loading.sources(table, cells, store, data_root)
+    return _gather(table, every, [folder], len(cells), [], interrupted)
+
+
+def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
+    """The report of one or several sweeps' folders, and the table of all their rows.
+
+    data_root: where the images lie; None: where each sweep had them. A cell that several trained
+    is one row if their numbers are equal, else a row each. Raises FileNotFoundError and StoreError
+    as `results.read_manifest` does.
+    """
+    records: list[results.Record] = []
+    sources: list[Source] = []
+    planned: dict[Cell, None] = {}
+    notes: list[str] = []
+    seen: dict[Cell, list[results.Record]] = {}
+    equal = 0
+    for folder in folders:
+        cells, store = results.read_manifest(folder)
+        planned |= dict.fromkeys(cells)
+        root = data_root or _data_root(folder)
+        for cell in cells:
+            record = results.record(cell, store)
+            if record is None:
+                continue
+            others = seen.setdefault(cell, [])
+            if any(all(other[name] == record[name] for name in SAME) for other in others):
+                equal += any(other["person"] != record["person"] for other in others)
+                continue
+            others.append(record)
+            records.append(record)
+            sources.append(Source(cell, store, root))
+    if equal:
+        notes.append(f"{equal} rows of several people had equal numbers: each is counted once.")
+    table, order = results.ranked(records)
+    report = _gather(table, [sources[at] for at in order], folders, len(planned), notes, "")
+    return report, table
+
+
+def _gather(
+    table: pd.DataFrame,
+    sources: Sequence[Source],
+    folders: Sequence[Path],
+    planned: int,
+    notes: Sequence[str],
+    interrupted: str,
+) -> Report:
+    shown, sources = table.head(MOST), sources[:MOST]
+    sets = ImageSets()
+    found: Statistics | None = None
+    compared: Sequence[Comparison | None] = [None] * len(shown)
+    intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # all None
+    notes = list(notes)
+    if interrupted:  # without what takes seconds to compute
+        outcomes = tuple(
+            Result(s.cell, status, None if pd.isna(accuracy) else accuracy)
+            for s, status, accuracy in zip(sources, shown["status"], shown["accuracy"], strict=True)
+        )
+    else:
+        outcomes = loading.load(shown, sources, sets)
+        first: dict[Cell, Result] = {}
+        for r in outcomes:
+            first.setdefault(r.cell, r)
+        distinct = list(first.values())
+        twice = len(outcomes) - len(distinct)
+        found = conclusions.analyse(distinct)
+        intervals = statistics.intervals(outcomes) if twice else found.intervals
+        compared = _of_rows(outcomes, found, twice=bool(twice))
+        if twice:
+            notes.append(
+                f"{twice} rows are of cells that another row has too, trained elsewhere to other "
+                "numbers. Conclusions and effects count the better row of each."
+            )
+    if len(table) > len(shown):
+        notes.append(f"Of {len(table):,} rows the best {len(shown):,} are compared and shown.")
+    notes += [f"Test images are not at hand ({why})" for why in sets.missing]
+    rows = [
+        Row(
+            at,
+            {str(k): v for k, v in values.items()},
+            result,
+            interval,
+            comparison,
+            _failure(source, result),
+        )
+        for at, (values, result, interval, comparison, source) in enumerate(
+            zip(_records(shown), outcomes, intervals, compared, sources, strict=True)
+        )
+    ]
+    best = rows[0] if rows and rows[0].record["status"] == "ok" else None
+    tests = None
+    if best and not interrupted and best.result.predictions is not None:
+        tests = sets.get(best.cell.dataset, sources[0].data_root)
+    return Report(
+        folders=tuple(folders),
+        rows=tuple(rows),
+        total=len(table),
+        planned=planned,
+        statistics=found,
+        best=best,
+        tests=tests,
+        launches=launches(folders),
+        environments=_environments(sources),
+        notes=tuple(notes),
+        interrupted=interrupted,
+    )
+
+
+def _records(table: pd.DataFrame) -> list[results.Record]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _of_rows(
+    outcomes: Sequence[Result], found: Statistics, *, twice: bool
+) -> Sequence[Comparison | None]:
+    if found.by_seed:
+        by_setting = {replace(c.results[0].cell, seed=0): c for c in found.comparisons}
+        return [by_setting.get(replace(r.cell, seed=0)) for r in outcomes]
+    return statistics.compare_rows(outcomes) if twice else found.rows
+
+
+def _failure(source: Source, result: Result) -> Failure | None:
+    if result.status == "ok":
+        return None
+    return source.store.run(source.cell.run_id).failure()
+
+
+def _data_root(folder: Path) -> Path | None:
+    named = (read_json(folder / "sweep.json") or {}).get("data_root")
+    return Path(named) if isinstance(named, str) else None
+
+
+def launches(folders: Iterable[Path]) -> tuple[Launch, ...]:
+    """The distinct ones: a finished sweep that is typed again adds nothing to tell."""
+    found: dict[str, Launch] = {}
+    for folder in folders:
+        for launch in (read_json(folder / "sweep.json") or {}).get("launches", []):
+            environment = launch["environment"]
+            lasting = {k: v for k, v in environment.items() if k != "time"}
+            key = json.dumps([launch["command"], launch["git_revision"], lasting], sort_keys=True)
+            revision = launch["git_revision"] or ""
+            found.setdefault(key, Launch(launch["command"], revision, environment))
+    return tuple(found.values())
+
+
+def _environments(sources: Sequence[Source]) -> tuple[tuple[Mapping[str, Any], int], ...]:
+    found: dict[str, tuple[Mapping[str, Any], int]] = {}
+    runs = {(str(s.store.out), s.cell.run_id): s for s in sources}
+    for source in runs.values():
+        described = source.store.run(source.cell.run_id).description() or {}
+        environment = described.get("environment", {})
+        lasting = {k: v for k, v in environment.items() if k not in ("time", "person")}
+        key = json.dumps(lasting, sort_keys=True)
+        number = found[key][1] if key in found else 0
+        found[key] = (lasting, number + 1)
+    return tuple(each for each in found.values() if each[0])

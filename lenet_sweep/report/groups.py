@@ -1,0 +1,155 @@
+"""Rows side by side: by recipe, and by learning rate and batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from lenet_sweep.analysis.axes import axes, ordered, said, varied
+from lenet_sweep.analysis.effects import LEARNED, has_learned
+from lenet_sweep.cells import Cell, distinguish
+from lenet_sweep.report.gather import Row
+from lenet_sweep.report.scale import stretch
+
+MAPS = 12  # heatmaps that are shown
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The rows of one loss and optimizer in numbers, as text; '' where there is nothing to say."""
+
+    name: str
+    rows: int
+    best: str
+    interval: str
+    setting: str
+    middle: str
+    failed: str
+    pace: str
+
+
+@dataclass(frozen=True)
+class Square:
+    """A field of a heatmap. shade: 0 to 1, None where there is no accuracy; `text` says why."""
+
+    text: str
+    title: str
+    shade: float | None
+    leading: bool
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Mean accuracy by learning rate (rows) and batch size (columns)."""
+
+    name: str
+    batches: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Square, ...]], ...]
+
+
+def by_recipe(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of each loss and optimizer, the one with the best row first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(f"{row.cell.loss} + {row.cell.optimizer.name}", []).append(row)
+    return list(groups.items())
+
+
+def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> list[Recipe]:
+    """What each recipe has come to."""
+    names = distinguish([row.cell for _, rows in groups for row in rows])
+    return [_recipe(name, rows, names) for name, rows in groups]
+
+
+def _recipe(name: str, rows: Sequence[Row], names: dict[Cell, str]) -> Recipe:
+    known = [row for row in rows if row.result.accuracy is not None]
+    learned = [row for row in known if has_learned(row.result)]
+    paces = [row.record["seconds_per_epoch"] for row in known]
+    best = known[0] if known else None  # in the table's order
+    lost = [f"{len(rows) - len(known)} failed"] if len(known) < len(rows) else []
+    if len(learned) < len(known):
+        lost.append(f"{len(known) - len(learned)} below {LEARNED:g} % or collapsed")
+    return Recipe(
+        name=name,
+        rows=len(rows),
+        best=f"{best.result.accuracy:.2f} %" if best else "",
+        interval=f"{best.interval.low:.2f} to {best.interval.high:.2f} %"
+        if best and best.interval
+        else "",
+        setting=names[best.cell] if best else "",
+        middle=f"{median(row.result.accuracy or 0.0 for row in known):.2f} %" if known else "",
+        failed=", ".join(lost) or "none",
+        pace=f"{median(paces):.2f} s" if paces else "",
+    )
+
+
+def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
+    """Learning rate by batch size, a map for each recipe and number of epochs; how many there are.
+
+    None where only one of the two varies, or neither.
+    """
+    if not {"lr", "batch"} <= set(varied(row.cell for row in rows)):
+        return [], 0
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        name = f"{row.cell.loss} + {row.cell.optimizer.name}"
+        groups.setdefault((name, row.cell.epochs), []).append(row)
+    heights = [stretch(row.result.accuracy) for row in rows if row.result.accuracy is not None]
+    low, high = min(heights, default=0.0), max(heights, default=1.0)
+    wide = [
+        (name, group)
+        for name, group in groups.items()
+        if len({r.cell.lr for r in group}) > 1 or len({r.cell.batch for r in group}) > 1
+    ]
+    several = len({epochs for _, epochs in groups}) > 1
+    ordered_maps = sorted(wide, key=lambda item: (item[0][0], item[0][1]))
+    return [
+        _heatmap(f"{name}, {epochs} epoch{'s' * (epochs > 1)}" if several else name, group,
+                 low, high)
+        for (name, epochs), group in ordered_maps[:MAPS]
+    ], len(wide)  # fmt: skip
+
+
+def _heatmap(name: str, rows: Sequence[Row], low: float, high: float) -> Heatmap:
+    lrs = [v for v in reversed(ordered(row.cell.lr for row in rows)) if isinstance(v, float)]
+    batches = [v for v in ordered(row.cell.batch for row in rows) if isinstance(v, int)]
+    lines = []
+    for lr in lrs:
+        squares = []
+        for batch in batches:
+            here = [r for r in rows if r.cell.lr == lr and r.cell.batch == batch]
+            squares.append(_square(here, low, high))
+        lines.append((said(lr), tuple(squares)))
+    return Heatmap(name, tuple(map(said, batches)), tuple(lines))
+
+
+def _square(rows: Sequence[Row], low: float, high: float) -> Square:
+    if not rows:
+        return Square("\N{EN DASH}", "not trained", None, leading=False)
+    known = [row.result.accuracy for row in rows if row.result.accuracy is not None]
+    if not known:
+        return Square(rows[0].record["status"], "no accuracy", None, leading=False)
+    mean = sum(known) / len(known)
+    shade = (stretch(mean) - low) / (high - low) if high > low else 1.0
+    count = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
+    title = count if len(known) > 1 else "one row"
+    return Square(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), any(r.tied for r in rows))
+
+
+def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Each swept setting with its values, in words."""
+    found = []
+    for name, values in varied(cells).items():
+        texts = [said(value) for value in values]
+        if len(texts) > 8:
+            texts = [*texts[:7], f"{len(texts) - 7} more"]
+        found.append((name, ", ".join(texts)))
+    return found
+
+
+def fixed(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Each setting that all cells share, in words."""
+    swept = varied(cells)
+    shared = axes(cells[0]) if cells else {}
+    return [(name, said(value)) for name, value in shared.items() if name not in swept]

@@ -1,0 +1,155 @@
+"""From a report to the page: what the template is given, and the one HTML text it makes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
+
+from lenet_sweep.keys import inert
+from lenet_sweep.report import atlas, groups, rows
+from lenet_sweep.report.gather import Report, Row
+from lenet_sweep.tally import counted
+
+TRACEBACKS = 50  # failed runs whose traceback is shown
+SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of the templates folder."""
+    return (files("lenet_sweep.report") / "templates" / name).read_text()
+
+
+def digest(table: pd.DataFrame, launches: object, *more: object) -> str:
+    """What tells whether a page would show anything else than one that was written before."""
+    found = hashlib.sha256(table.to_csv(index=False).encode())
+    for name in ("page.html.jinja", "style.css", "page.js"):
+        found.update(asset(name).encode())
+    found.update(json.dumps([launches, *more, version("lenet-sweep")], default=str).encode())
+    return found.hexdigest()
+
+
+def digest_of(html: str) -> str:
+    """The digest that a page was written with, '' where it has none."""
+    found = re.search(r'<meta name="lenet-sweep-digest" content="([0-9a-f]{64})">', html[:4000])
+    return found[1] if found else ""
+
+
+def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> str:
+    """The page as HTML. stamp: its digest. pictures: False leaves out whatever has to be drawn.
+
+    folder: where it will lie, as it is typed in a shell.
+    """
+    full = report.statistics is not None
+    by_recipe = groups.by_recipe(report.rows)
+    maps, maps_total = groups.heatmaps(report.rows) if full else ([], 0)
+    script = asset("page.js")
+    content = {
+        "report": report,
+        "full": full,
+        "pictures": pictures and full,
+        "title": title(report),
+        "stamp": stamp,
+        "style": asset("style.css"),
+        "script": script,
+        "script_hash": _hash(script),
+        "table": rows.table(report),
+        "recipes": groups.recipes(by_recipe) if len(by_recipe) > 1 else [],
+        "maps": maps,
+        "maps_total": maps_total,
+        "varied": groups.what_varies([row.cell for row in report.rows]),
+        "fixed": groups.fixed([row.cell for row in report.rows]),
+        "failures": _failures(report),
+        "best": atlas.best(report, pictures=pictures),
+        "atlas": atlas.atlas(report, pictures=pictures) if full else None,
+        "best_name": report.best.cell.description if report.best else "",
+        "charts": _charts(report, by_recipe) if pictures and full else None,
+        "severity": SEVERITY,
+        "version": version("lenet-sweep"),
+        "folder": folder,
+    }
+    return _environment().get_template("page.html.jinja").render(content)
+
+
+def title(report: Report) -> str:
+    """'24 cells: lr, batch, epochs'."""
+    swept = [name for name, _ in groups.what_varies([row.cell for row in report.rows])]
+    over = f" over {', '.join(swept)}" if swept else ""
+    return f"{counted(report.planned, 'cell')}{over}"
+
+
+def _charts(report: Report, by_recipe: list[tuple[str, list[Row]]]) -> Mapping[str, Any]:
+    from lenet_sweep.report import charts  # noqa: PLC0415 - matplotlib takes most of a second
+
+    found = atlas.atlas(report, pictures=False)
+    return {
+        "curves": charts.curves(report),
+        "parallel": charts.parallel(report),
+        "recipes": charts.recipes(by_recipe),
+        "front": charts.front(report),
+        "missed": charts.missed(found.counts) if found else None,
+    }
+
+
+def _failures(report: Report) -> Mapping[str, Any]:
+    """Failed rows by run: read-outs of one run share its failure."""
+    runs: dict[str, dict[str, Any]] = {}
+    for row in report.rows:
+        if row.record["status"] == "ok":
+            continue
+        key = f"{row.cell.run_id} {row.record['person']}"
+        run = runs.setdefault(
+            key,
+            {
+                "name": row.cell.description,
+                "status": row.record["status"],
+                "reason": row.record["error"],
+                "failure": asdict(row.failure) if row.failure else None,
+                "command": rows.command_of(row.cell),
+                "cells": 0,
+            },
+        )
+        run["cells"] += 1
+    found = list(runs.values())
+    return {"shown": found[:TRACEBACKS], "total": len(found)}
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["inert"] = lambda value: inert(str(value))
+    made.filters["lines"] = _readable
+    return made
+
+
+def _readable(text: str) -> str:
+    """Text of several lines without what would not be seen: control and direction characters."""
+    return "\n".join(inert_line(line) for line in text.splitlines())
+
+
+def inert_line(line: str) -> str:
+    """One line with its spaces as they are, control characters spelled out."""
+    return "".join(
+        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line
+    )

@@ -1,0 +1,217 @@
+"""The ranked table as the page shows it: texts, sorting keys, bars, and the command of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from lenet_sweep.analysis.axes import command
+from lenet_sweep.analysis.statistics import LEVEL, Comparison, Interval, Setting
+from lenet_sweep.cells import Cell
+from lenet_sweep.keys import inert
+from lenet_sweep.report.gather import Report, Row
+from lenet_sweep.report.scale import Scale
+from lenet_sweep.results import HEADINGS, HOLDOUT, SETTINGS, cost_text
+
+TEXTS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table cell. key: what it is sorted by, where that is not the text."""
+
+    text: str
+    key: str = ""
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An accuracy and its interval as positions on the table's axis, 0 to 100."""
+
+    low: float
+    high: float
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table, or a setting that stands for its seeds."""
+
+    rank: str
+    tied: bool
+    verdict: str  # why it counts as tied or not
+    accuracy: Entry
+    bar: Bar | None
+    entries: tuple[Entry, ...]
+    command: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """What stays together when the table is sorted: a line, with its seeds below it."""
+
+    line: Line
+    seeds: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """headings: (column name, heading, whether numbers) of the entries behind the accuracy."""
+
+    headings: tuple[tuple[str, str, bool], ...]
+    groups: tuple[Group, ...]
+    ticks: tuple[tuple[str, float], ...]
+    by_seed: bool
+    same: str  # what all rows share
+
+
+def table(report: Report) -> Table:
+    """The rows of a report; where settings have several seeds, those with their seeds below."""
+    rows = report.rows
+    by_seed = bool(report.statistics and report.statistics.by_seed)
+    columns = _columns(rows)
+    if by_seed:
+        columns.remove("seed") if "seed" in columns else None
+    bars = Scale(_shown(rows))
+    lines = {row.at: _line(row, columns, bars, seed=by_seed) for row in rows}
+    extra: list[tuple[str, str, bool]] = []
+    if by_seed:
+        assert report.statistics is not None
+        extra = [("sd", "sd (points)", True), ("n", "seeds", True)]
+        groups = _by_setting(report, columns, lines, bars)
+    else:
+        groups = [Group(lines[row.at], ()) for row in rows]
+    headings = [*extra, *((name, HEADINGS.get(name, name), name not in TEXTS) for name in columns)]
+    return Table(tuple(headings), tuple(groups), tuple(bars.ticks()), by_seed, _same(rows))
+
+
+def command_of(cell: Cell) -> str:
+    """What trains this very row again, on its device and with its engine."""
+    return command([cell], {"device": [cell.device], "engine": [cell.engine]})
+
+
+def _shown(rows: Sequence[Row]) -> list[float]:
+    known = [row.result.accuracy for row in rows if row.result.accuracy is not None]
+    ends = [end for row in rows if row.interval for end in (row.interval.low, row.interval.high)]
+    return known + ends
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    def varies(name: str) -> bool:
+        return len({row.record[name] for row in rows}) > 1
+
+    held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
+    columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
+    columns += [name for name in SETTINGS if varies(name)]
+    columns += ["status"] if varies("status") or any(r.failure for r in rows) else []
+    return [*columns, "train_loss", "seconds_per_epoch"]
+
+
+def _same(rows: Sequence[Row]) -> str:
+    constant = [n for n in SETTINGS if len({row.record[n] for row in rows}) == 1]
+    return ", ".join(f"{name} {rows[0].record[name]}" for name in constant)
+
+
+def _entry(name: str, value: object) -> Entry:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return Entry("", number=name not in TEXTS)
+    if name in TEXTS:
+        return Entry(inert(str(value)))
+    assert isinstance(value, (int, float))
+    if name in ("accuracy", HOLDOUT, "seconds_per_epoch"):
+        return Entry(f"{value:.2f}", repr(float(value)), number=True)
+    text = (
+        cost_text(value) if name == "train_loss" else f"{value:g}" if name == "lr" else str(value)
+    )
+    return Entry(text, repr(float(value)), number=True)
+
+
+def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
+    entries = [_entry(name, row.record[name]) for name in columns]
+    if seed:  # in place of the setting's sd and number of seeds
+        entries = [Entry(""), Entry(f"seed {row.cell.seed}"), *entries]
+    accuracy = row.result.accuracy
+    return Line(
+        rank=str(row.record["rank"]),
+        tied=row.tied,
+        verdict=verdict(row.comparison),
+        accuracy=_entry("accuracy", accuracy),
+        bar=None if accuracy is None else _bar(accuracy, row.interval, bars),
+        entries=tuple(entries),
+        command=command_of(row.cell),
+        failed=accuracy is None,
+    )
+
+
+def _bar(accuracy: float, interval: Interval | None, bars: Scale) -> Bar:
+    at = bars.at(accuracy)
+    if interval is None:
+        return Bar(at, at, at, "")
+    text = f"{100 * LEVEL:.0f} % interval {interval.low:.2f} to {interval.high:.2f} %"
+    return Bar(bars.at(interval.low), bars.at(interval.high), at, text)
+
+
+def verdict(compared: Comparison | None) -> str:
+    """How a row or setting compares with the best, in a few words."""
+    if compared is None:
+        return ""
+    if compared.test == "best":
+        return "the best"
+    if compared.difference is None:
+        return compared.reason
+    side = "below" if compared.difference >= 0 else "above"
+    apart = f"{abs(compared.difference):.2f} points {side} the best"
+    if compared.tied is None:
+        return f"{apart}; {compared.reason}"
+    p = f"{compared.test}, adjusted p {compared.adjusted:.2g}"
+    return f"{apart}, {'tied with it' if compared.tied else 'no chance'} ({p})"
+
+
+def _by_setting(
+    report: Report, columns: Sequence[str], lines: dict[int, Line], bars: Scale
+) -> list[Group]:
+    assert report.statistics is not None
+    of: dict[Cell, list[Row]] = {}
+    for row in report.rows:
+        of.setdefault(replace(row.cell, seed=0), []).append(row)
+    groups = []
+    for setting in report.statistics.settings:
+        rows = sorted(of[replace(setting.cell, seed=0)], key=lambda row: row.cell.seed)
+        groups.append(
+            Group(_mean_line(setting, rows, columns, bars), tuple(lines[r.at] for r in rows))
+        )
+    return groups
+
+
+def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: Scale) -> Line:
+    def mean(name: str) -> Entry:
+        values = [row.record[name] for row in rows]
+        if name in TEXTS or name in ("batch", "lr", "epochs"):
+            return _entry(name, values[0]) if len(set(values)) == 1 else Entry("several")
+        known = [v for v in values if v is not None and not pd.isna(v)]
+        return _entry(name, sum(known) / len(known)) if known else Entry("", number=True)
+
+    sd = Entry("", number=True) if setting.sd is None else Entry(
+        f"{setting.sd:.2f}", repr(setting.sd), number=True)  # fmt: skip
+    whole = str(setting.n) if setting.n == len(rows) else f"{setting.n} of {len(rows)}"
+    seeds = [row.cell.seed for row in rows]
+    many = len(seeds) > 1
+    cell = setting.cell
+    return Line(
+        rank=str(setting.rank),
+        tied=rows[0].tied,
+        verdict=verdict(rows[0].comparison),
+        accuracy=_entry("accuracy", setting.mean),
+        bar=None if setting.mean is None else _bar(setting.mean, setting.interval, bars),
+        entries=(sd, Entry(whole, str(setting.n), number=True), *map(mean, columns)),
+        command=command(
+            [row.cell for row in rows],
+            {"device": [cell.device], "engine": [cell.engine]} | ({"seed": seeds} if many else {}),
+        ),
+        failed=setting.mean is None,
+    )
