@@ -10,14 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lenet_sweep.api import sweep
+    from lenet_sweep.api import analyse, sweep
     from lenet_sweep.cells import Cell
     from lenet_sweep.model import LeNet5
     from lenet_sweep.results import load_results
 
-__all__ = ["Cell", "LeNet5", "load_results", "sweep"]
+__all__ = ["Cell", "LeNet5", "analyse", "load_results", "sweep"]
 
 _HOMES = {
+    "analyse": "lenet_sweep.api",
     "sweep": "lenet_sweep.api",
     "Cell": "lenet_sweep.cells",
     "LeNet5": "lenet_sweep.model",

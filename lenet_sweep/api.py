@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from lenet_sweep.tally import planning
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lenet_sweep.analysis.conclusions import Statistics
 
 
 def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
@@ -47,3 +50,18 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
         "interrupted": outcome.interrupted.name if outcome.interrupted else None,
     }
     return outcome.table
+
+
+def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:
+    """What a sweep's folder (`outputs/sweeps/<name>`) says, and what it does not.
+
+    Intervals, settings over seeds, comparisons with the best, effects, doubts and conclusions; see
+    `lenet_sweep.analysis.conclusions.Statistics` and docs/statistics.md. Accuracies are percent,
+    differences points. data: the folder of the images, where they are no longer where they were;
+    without them nothing is said of ties. Raises FileNotFoundError where there is no sweep.
+    """
+    from lenet_sweep.report import gather  # noqa: PLC0415 - `sweep` does not need it
+
+    report, _ = gather.merged([Path(folder)], None if data is None else Path(data))
+    assert report.statistics is not None
+    return report.statistics

@@ -270,30 +270,38 @@ def test_settings_with_other_seeds_are_compared_by_welch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lone", "reason"), [(98.0, "it has one seed only"), (99.9, "the best has one seed only")]
+    ("seeds", "lone", "reason"),
+    [
+        ([0], 98.0, "it has one seed only, so the scatter between its seeds is not known"),
+        ([0], 99.9, "the best has one seed only"),
+        ([0, 1], 20.0, "it has 2 seeds only, so the scatter between its seeds is hardly known"),
+    ],
 )
-def test_a_setting_with_one_seed_cannot_be_told_from_others(lone: float, reason: str) -> None:
-    """Where one side has a single seed nothing is claimed, and the reason is given."""
-    cells = [*product(lr=[0.1], seed=[0, 1]), *product(lr=[0.01], seed=[0])]
-    found = compare(numbers(cells, [99.0, 99.1, lone]))
+def test_a_setting_with_few_seeds_cannot_be_told_from_others(
+    seeds: list[int], lone: float, reason: str
+) -> None:
+    """Where one side has one or two seeds no tie is claimed, and the reason is given."""
+    cells = [*product(lr=[0.1], seed=[0, 1, 2]), *product(lr=[0.01], seed=seeds)]
+    found = compare(numbers(cells, [99.0, 99.1, 98.9, lone, lone][: len(cells)]))
     (unknown,) = [c for c in found if c.test != "best"]
     assert (unknown.tied, unknown.p) == (None, None)
     assert unknown.reason.startswith(reason)
 
 
 def test_seeds_that_do_not_scatter_are_no_proof() -> None:
-    """The same difference for each of two seeds is not called certain; no difference is a tie."""
-    cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1])
-    found = compare(numbers(cells, [99.02, 99.12, 99.02, 99.12, 98.52, 98.62]))
+    """The same difference for each of three seeds is not called certain; no difference is a tie."""
+    cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2])
+    best, worse = [99.02, 99.12, 99.06], [98.52, 98.62, 98.56]
+    found = compare(numbers(cells, [*best, *best, *worse]))
     assert [(c.test, c.tied) for c in found] == [("best", True), ("paired t", True), ("none", None)]
     assert "same difference" in found[2].reason
 
 
 def test_failed_seeds_are_left_out_of_the_test() -> None:
     """A seed that failed in one setting is not paired; a setting without any is not compared."""
-    cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2])
-    a, b = [99.0, 99.1, 98.9], [98.8, 98.95]
-    results = [*numbers(cells[:5], a + b), *(without(c, "diverged") for c in cells[5:])]
+    cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2, 3])
+    a, b = [99.0, 99.1, 98.9, 99.3], [98.8, 98.95, 98.85]
+    results = [*numbers(cells[:7], a + b), *(without(c, "diverged") for c in cells[7:])]
     found = compare_settings(settings(results))
-    assert found[1].p == pytest.approx(stats.ttest_rel(a[:2], b).pvalue)
+    assert found[1].p == pytest.approx(stats.ttest_rel(a[:3], b).pvalue)
     assert (found[2].tied, found[2].reason) == (None, "no accuracy: diverged")

@@ -14,18 +14,16 @@ def marks(results: Sequence[Result]) -> Marks:
     compared = compare(results)
     tested = [c for c in compared if c.tied is not None and c.test != "best"]
     if not tested:
-        return Marks()
+        why = [c.reason for c in compared if c.difference is not None and c.test == "none"]
+        return Marks(caption=f"Ties with the best cannot be told: {why[0]}." if why else "")
     tied = [c for c in tested if c.tied]
     by_seed = any(len(c.results) > 1 for c in compared)
     thing = "setting" if by_seed else "row"
-    how = "McNemar's test on the same test images"
-    if by_seed:
-        how = "t tests over their seeds"
-    how += ", Holm's correction"
+    how = "t tests over seeds, Holm" if by_seed else "McNemar on the same images, Holm"
     several = sum(c.test == "best" for c in compared) > 1
     best = f"the best {thing} of all" + (" on its test images" if several else "")
     if not tied:
-        return Marks(caption=f"No other {thing} is tied with {best} ({how}).")
+        return Marks(caption=f"No {thing} is tied with {best} ({how}).")
     leading = {replace(r.cell, seed=0) for c in compared if c.tied for r in c.results}
     rows = {id(r) for c in compared if c.tied for r in c.results}
     chosen = frozenset(

@@ -18,6 +18,7 @@ from lenet_sweep.cells import Cell
 from lenet_sweep.store import Epoch, Snapshot
 
 LEVEL = 0.95  # of every interval
+SEEDS = 3  # of a setting, from which on it is compared: the t test of two hardly ever rejects
 ALPHA = 0.05  # adjusted p-values below it count as a difference
 COLLAPSED = 0.99  # share of the predictions in one class from which a cell counts as collapsed
 EPSILON = 1e-9  # accuracies are multiples of one image: closer ones differ by rounding alone
@@ -223,8 +224,10 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
     for group in _by_test_set(range(len(results)), [r.cell for r in results]):
         known = [i for i in group if results[i].correct is not None]
         for i in set(group) - set(known):
-            status = results[i].status
-            found[i] = Comparison((results[i],), "none", reason=f"no accuracy: {status}")
+            why = "its test images are not at hand"
+            if results[i].accuracy is None:
+                why = f"no accuracy: {results[i].status}"
+            found[i] = Comparison((results[i],), "none", reason=why)
         if not known:
             continue
         rows = np.stack([results[i].correct for i in known])  # type: ignore[misc] # none is None
@@ -254,8 +257,8 @@ def mcnemar(best: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.floa
 def compare_settings(found: Sequence[Setting]) -> tuple[Comparison, ...]:
     """Each setting against the best mean on its test set, the seed being what is drawn; Holm.
 
-    A paired t test over the seeds that both have, if at least 2; else Welch's t test if both have
-    at least 2 seeds; else it cannot be told. In the order given.
+    A paired t test over the seeds that both have, if at least SEEDS; else Welch's t test if both
+    have at least SEEDS; else it cannot be told. In the order given.
     """
     compared: dict[int, Comparison] = {}
     score = scoring(r for s in found for r in s.results)
@@ -276,14 +279,16 @@ def _seeds(best: Setting, other: Setting) -> Comparison:
     ours, theirs = ({r.cell.seed: r.accuracy for r in s.results if r.accuracy is not None}
                     for s in (best, other))  # fmt: skip
     common = sorted(set(ours) & set(theirs))
-    if len(common) > 1:
+    if len(common) >= SEEDS:
         a, b = (np.array([side[seed] for seed in common], float) for side in (ours, theirs))
         return _t_test(other, difference, "paired t", a, b)
-    if best.n > 1 and other.n > 1:
+    if min(best.n, other.n) >= SEEDS:
         a, b = np.array(list(ours.values()), float), np.array(list(theirs.values()), float)
         return _t_test(other, difference, "Welch", a, b)
-    short = "it has" if other.n < 2 else "the best has"
-    reason = f"{short} one seed only, so the scatter between its seeds is not known"
+    short, seeds = ("it has", other.n) if other.n < SEEDS else ("the best has", best.n)
+    known = "not known" if seeds == 1 else "hardly known"
+    number = "one seed" if seeds == 1 else f"{seeds} seeds"
+    reason = f"{short} {number} only, so the scatter between its seeds is {known}"
     return Comparison(other.results, "none", difference, reason=reason)
 
 

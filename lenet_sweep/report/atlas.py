@@ -13,7 +13,7 @@ from lenet_sweep.analysis.loading import ImageSet
 from lenet_sweep.report.gather import Report
 from lenet_sweep.report.sprites import Sprite, sprite
 
-WRONG = 200  # misclassified images that are shown; a cell that has not learned misses thousands
+WRONG = 500  # misclassified images that are shown; a cell that has not learned misses thousands
 HARD = 60  # images of the hard core that are shown
 ALONE = 20  # images that the best row misses though most others do not
 RIGHT = 10

@@ -73,7 +73,9 @@ def curves(report: Report) -> Curves | None:
     if not found or max(len(c.epochs) for c in found) < 2:
         return None
     shown = found[:CURVES]
-    names = distinguish([c.cell for c in shown], epochs=False)
+    cells = [replace(c.cell, seed=0) for c in shown]
+    spoken = distinguish(cells, epochs=False)
+    names = {c.cell: spoken[cell] for c, cell in zip(shown, cells, strict=True)}
     coloured = min(len(shown), len(SERIES))
     legend = [Legend(n, MARKERS[n], names[c.cell]) for n, c in enumerate(shown[:coloured])]
     if len(shown) > coloured:
@@ -132,7 +134,7 @@ def _course_figure(
     log: bool,
 ) -> Figure:
     with looking():
-        figure, chart = _chart(5.4, 3.3)
+        figure, chart = _chart(5.0, 3.2)
         for place, course in reversed(list(enumerate(found))):
             y = values(course)
             known = ~np.isnan(y).all(axis=0)
@@ -229,7 +231,7 @@ def parallel(report: Report) -> str | None:
     points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
     with looking():
         figure = Figure((max(5.6, 1.35 * len(columns)), 3.6))
-        chart = figure.add_axes((0.06, 0.12, 0.86, 0.74))
+        chart = figure.add_axes((0.01, 0.01, 0.93, 0.86))
         x = np.arange(len(columns))
         for n in reversed(range(len(rows))):
             top = rows[n].at in leading
@@ -238,7 +240,7 @@ def parallel(report: Report) -> str | None:
                 look = {"color": SERIES[0], "lw": 1.0, "zorder": 2}
                 look["alpha"] = 0.16 + 0.44 * float(points[-1, n])
             chart.plot(x, points[:, n], **look)
-        chart.set(xlim=(-0.3, len(columns) - 0.4), ylim=(-0.08, 1.08))
+        chart.set(xlim=(-0.25, len(columns) - 0.45), ylim=(-0.08, 1.08))
         chart.grid(visible=False)
         chart.spines[["left", "bottom"]].set_visible(False)
         chart.set_yticks([])
@@ -250,12 +252,7 @@ def parallel(report: Report) -> str | None:
             zip([*names, "accuracy (%)"], [*ticks, ends], strict=True)
         ):
             chart.axvline(place, color=QUIET, lw=1, zorder=4)
-            heading: dict[str, Any] = {
-                "weight": "bold",
-                "ha": "center",
-                "va": "bottom",
-                "color": INK,
-            }
+            heading: dict[str, Any] = {"weight": "bold", "ha": "center", "va": "bottom"}
             chart.text(place, 1.12, name, clip_on=False, fontsize=9.5, color=INK, **heading)
             for height, text in marks if len(marks) <= 12 else (marks[0], marks[-1]):
                 chart.text(
@@ -318,7 +315,7 @@ def front(report: Report) -> Front | None:
     x = np.array([r.record["seconds"] for r in rows])
     y = np.array([r.record["accuracy"] for r in rows])
     with looking():
-        figure, chart = _chart(5.4, 3.3)
+        figure, chart = _chart(5.0, 3.2)
         chart.plot(x, y, "o", color=SERIES[0], alpha=0.55, ms=5.5, mew=0.6, mec=PAPER)
         fx = [r.record["seconds"] for r in best]
         fy = [r.record["accuracy"] for r in best]
@@ -331,7 +328,9 @@ def front(report: Report) -> Front | None:
         steps = (1, 2, 5) if high / low < 300 else (1,)
         powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
         chart.set_xlim(low, high)
-        chart.xaxis.set_major_locator(FixedLocator([s * 10.0**p for p in powers for s in steps]))
+        ticks = [t for p in powers for s in steps if low <= (t := s * 10.0**p) <= high]
+        close = MaxNLocator(5)
+        chart.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) > 1 else close)
         chart.xaxis.set_minor_locator(NullLocator())
         chart.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     title = f"Seconds against accuracy of {len(rows)} rows; {len(best)} form the front"
@@ -351,7 +350,7 @@ def missed(counts: NDArray[np.int64]) -> str:
         chart.set(xlabel="Cells that miss the image", ylabel="Test images", xlim=(0.3, cells + 0.7))
         chart.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
         chart.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if cells <= 30:
+        if cells <= 16:
             for at, number in zip(x, y, strict=True):
                 chart.text(
                     float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5

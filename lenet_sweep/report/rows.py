@@ -44,6 +44,7 @@ class Line:
     rank: str
     tied: bool
     verdict: str  # why it counts as tied or not
+    told: bool  # whether that can be told
     accuracy: Entry
     bar: Bar | None
     entries: tuple[Entry, ...]
@@ -79,6 +80,12 @@ def table(report: Report) -> Table:
         columns.remove("seed") if "seed" in columns else None
     bars = Scale(_shown(rows))
     lines = {row.at: _line(row, columns, bars, seed=by_seed) for row in rows}
+    shared = _same(rows)
+    if len(columns) + 2 * by_seed > 9:  # then the table is wider than a page
+        for name in ("person", "device"):
+            if len({row.record[name] for row in rows}) == 1:
+                columns.remove(name)
+                shared.append(f"{name} {rows[0].record[name]}")
     extra: list[tuple[str, str, bool]] = []
     if by_seed:
         assert report.statistics is not None
@@ -87,7 +94,7 @@ def table(report: Report) -> Table:
     else:
         groups = [Group(lines[row.at], ()) for row in rows]
     headings = [*extra, *((name, HEADINGS.get(name, name), name not in TEXTS) for name in columns)]
-    return Table(tuple(headings), tuple(groups), tuple(bars.ticks()), by_seed, _same(rows))
+    return Table(tuple(headings), tuple(groups), tuple(bars.ticks()), by_seed, ", ".join(shared))
 
 
 def command_of(cell: Cell) -> str:
@@ -112,9 +119,9 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     return [*columns, "train_loss", "seconds_per_epoch"]
 
 
-def _same(rows: Sequence[Row]) -> str:
+def _same(rows: Sequence[Row]) -> list[str]:
     constant = [n for n in SETTINGS if len({row.record[n] for row in rows}) == 1]
-    return ", ".join(f"{name} {rows[0].record[name]}" for name in constant)
+    return [f"{name} {rows[0].record[name]}" for name in constant]
 
 
 def _entry(name: str, value: object) -> Entry:
@@ -140,6 +147,7 @@ def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
         rank=str(row.record["rank"]),
         tied=row.tied,
         verdict=verdict(row.comparison),
+        told=bool(row.comparison and row.comparison.tied is not None),
         accuracy=_entry("accuracy", accuracy),
         bar=None if accuracy is None else _bar(accuracy, row.interval, bars),
         entries=tuple(entries),
@@ -206,6 +214,7 @@ def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], ba
         rank=str(setting.rank),
         tied=rows[0].tied,
         verdict=verdict(rows[0].comparison),
+        told=bool(rows[0].comparison and rows[0].comparison.tied is not None),
         accuracy=_entry("accuracy", setting.mean),
         bar=None if setting.mean is None else _bar(setting.mean, setting.interval, bars),
         entries=(sd, Entry(whole, str(setting.n), number=True), *map(mean, columns)),

@@ -32,13 +32,14 @@ _VARIABLES: Final = {
     PAPER: "var(--paper)",
 } | {colour.lower(): f"var(--series-{n})" for n, colour in enumerate(COLOURS[:-1])}
 _LOOK: Final[dict[str, Any]] = STYLE | {
+    "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
     "axes.facecolor": "none",
     "axes.labelcolor": QUIET,
     "axes.titlecolor": INK,
     "figure.dpi": 72,
     "figure.facecolor": "none",
-    "font.size": 10,
+    "font.size": 11,
     "grid.color": LINE,
     "grid.linewidth": 0.8,
     "path.simplify": True,
