@@ -222,21 +222,34 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
     score = scoring(results)
     found: dict[int, Comparison] = {}
     for group in _by_test_set(range(len(results)), [r.cell for r in results]):
-        known = [i for i in group if results[i].correct is not None]
+        known = [i for i in group if results[i].accuracy is not None]
         for i in set(group) - set(known):
-            why = "its test images are not at hand"
-            if results[i].accuracy is None:
-                why = f"no accuracy: {results[i].status}"
-            found[i] = Comparison((results[i],), "none", reason=why)
+            status = results[i].status
+            found[i] = Comparison((results[i],), "none", reason=f"no accuracy: {status}")
         if not known:
             continue
-        rows = np.stack([results[i].correct for i in known])  # type: ignore[misc] # none is None
-        best = int(np.argmax([score(results[i]) for i in known]))
-        differences = 100 * (rows[best].mean() - rows.mean(axis=1))
-        for i, difference, p in zip(known, differences, mcnemar(rows[best], rows), strict=True):
-            found[i] = Comparison((results[i],), "McNemar", float(difference), float(p))
-        found[known[best]] = Comparison((results[known[best]],), "best", 0.0, tied=True)
+        best = max(known, key=lambda i: score(results[i]))
+        compared = _images([results[i] for i in known], results[best])
+        found |= dict(zip(known, compared, strict=True))
+        found[best] = Comparison((results[best],), "best", 0.0, tied=True)
     return _holm([found[i] for i in range(len(results))])
+
+
+def _images(known: Sequence[Result], best: Result) -> Iterable[Comparison]:
+    """Each result with an accuracy against the best one, untested where images are not at hand."""
+    assert best.accuracy is not None
+    p: dict[int, float] = {}
+    if best.correct is not None:
+        tested = [i for i, r in enumerate(known) if r.correct is not None]
+        rows = np.stack([known[i].correct for i in tested])  # type: ignore[misc] # none is None
+        p = dict(zip(tested, map(float, mcnemar(best.correct, rows)), strict=True))
+    for i, r in enumerate(known):
+        difference = best.accuracy - (r.accuracy or 0.0)
+        if i in p:
+            yield Comparison((r,), "McNemar", difference, p[i])
+        else:
+            why = "its test images are not at hand"
+            yield Comparison((r,), "none", difference, reason=why)
 
 
 def mcnemar(best: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.float64]:

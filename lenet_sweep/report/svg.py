@@ -73,6 +73,8 @@ def drawn(figure: Figure, name: str, title: str) -> str:
     text = content.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # matplotlib's style sheet would be the whole page's: style.css has it for charts alone.
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     # Every figure has a "patch_1": only what is referred to keeps an id, under the figure's name.
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w.-]+)", text))

@@ -1,0 +1,540 @@
+"""report.html: what a person finds in it, whatever the sweep came to."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_sweeps import fail, launched, settings, store_all
+from payloads import HTML, PAYLOADS
+
+import lenet_sweep
+from lenet_sweep import sweeping
+from lenet_sweep.cells import Cell
+from lenet_sweep.report.__main__ import main
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+# matplotlib's own: the first fonts of a process are looked up in a file that it keeps.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Matplotlib is building the font cache")
+
+
+class Page(HTMLParser):
+    """A page taken apart: elements with their attributes, text by section."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.html = html
+        self.elements, self.open, self.sections, self.wrong = [], [], {}, []
+        self.feed(html)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attributes).get("id")))
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag, f"{tag} closed out of turn, {self.getpos()}"
+
+    def handle_data(self, data):
+        for tag, name in self.open:
+            if tag == "section":
+                self.sections[name] = self.sections.get(name, "") + data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def text(self, name):
+        return " ".join(self.sections[name].split())
+
+
+def page_of(cells, options, **changes):
+    outcome = replace(launched(cells, options), **changes)
+    sweeping.write_page(outcome, options)
+    return Page((outcome.folder / "report.html").read_text())
+
+
+@pytest.fixture
+def made(tmp_path, small_folder):
+    """Make a sweep of these axes: by default the n-th cell misses the first 2n + 3 images."""
+
+    def make(wrong=lambda n: range(2 * n + 3), **axes):
+        cells, options = settings(small_folder(), tmp_path / "out", **axes)
+        store_all(cells, tmp_path / "out", small_folder(), wrong)
+        return cells, options
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory, small_folder):
+    """A real sweep by the command, with a cell that diverges; its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("real")
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_sweep", "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.01,1e30",
+         "batch=8,16", "epochs=5,8", "dataset=folder", f"dataset.root={small_folder()}",
+         "device=cpu", "name=it"],
+        cwd=folder, env=os.environ | {"COLUMNS": "160"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    return folder / "outputs" / "sweeps" / "it", done.stdout
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def test_every_section_is_there(real) -> None:
+    """From a real sweep: conclusions and doubts first, then all the evidence, in this order."""
+    folder, printed = real
+    page = Page((folder / "report.html").read_text())
+    assert [a["id"] for a in page.all("section")] == [
+        "conclusions", "doubts", "table", "recipes", "maps", "curves", "parallel", "time",
+        "effects", "best", "atlas", "failures", "made",
+    ]  # fmt: skip
+    assert [a["href"] for a in page.all("a") if a["href"] != "#content"] == [
+        f"#{a['id']}" for a in page.all("section")
+    ]
+    found = lenet_sweep.analyse(folder)
+    for sentence in found.conclusions:
+        assert " ".join(sentence.split()) in page.text("conclusions")
+    for doubt in found.doubts:
+        assert doubt.sentence in page.text("doubts")
+        assert doubt.remedy in page.text("doubts")
+    assert "lenet_sweep -m recipe=ce_sgd,nll_adam" in page.text("made")
+    assert "diverged" in page.text("failures")
+    assert re.search(r"Written to .*\n  report\.html\n  statistics\.csv\n", printed)
+
+
+def test_each_row_has_the_command_that_trains_it_again(real, tmp_path) -> None:
+    """What the button of a row copies is understood by the command line as that very cell."""
+    folder, _ = real
+    page = Page((folder / "report.html").read_text())
+    table = pd.read_csv(folder / "results.csv")
+    commands = [a["data-copy"] for a in page.all("button") if "the command" not in str(a) and
+                "title" in a]  # fmt: skip
+    assert len(commands) == len(table) == 24
+    for place in (0, 13):  # each takes seconds to be planned
+        words = commands[place].replace("FOLDER", str(json_of(folder)["data_root"])).split()
+        done = subprocess.run(
+            [sys.executable, *words[1:], "dry_run=true", f"out={folder.parent.parent}"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "1 cell, 1 of them in the store" in done.stdout, commands[place] + done.stderr
+        row = table.iloc[place]
+        assert f"lr={row['lr']}" in words or row["lr"] in (0.1, 0.001)
+
+
+def json_of(folder):
+    return json.loads((folder / "sweep.json").read_text())
+
+
+def test_it_needs_nothing_else(real) -> None:
+    """One file: nothing is loaded, the script is the one that the policy allows, ids are unique."""
+    folder, _ = real
+    html = (folder / "report.html").read_text()
+    page = Page(html)
+    (policy,) = (a["content"] for a in page.all("meta") if "http-equiv" in a)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    links = [
+        v for _, a in page.elements for k, v in a.items() if k in ("src", "href", "xlink:href")
+    ]
+    assert all(v.startswith(("#", "data:")) for v in links)
+    outside = set(re.findall(r"https?://[^\"'\s<)]+", html))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        ET.fromstring(svg)  # noqa: S314 - it was made here
+    assert len(html) < 1_000_000
+
+
+def test_who_does_not_see_it_can_read_it(real) -> None:
+    """Pictures have words, tables headings with a scope, fields labels, parts landmarks."""
+    folder, _ = real
+    page = Page((folder / "report.html").read_text())
+    for svg in page.all("svg"):
+        assert svg.get("aria-hidden") == "true" or svg["role"] == "img"
+    assert all(th.get("scope") in ("col", "row") for th in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(a.get("aria-label") for a in page.all("span") if a.get("role") == "img")
+    labelled = {a.get("for") for a in page.all("label")}
+    for field in page.all("input"):
+        assert field["type"] in ("radio", "checkbox") or field["id"] in labelled
+    names = {tag for tag, _ in page.elements}
+    assert {"header", "nav", "main", "footer", "h1"} <= names
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_the_statistics_are_a_table_too(real) -> None:
+    """statistics.csv says of each row of results.csv how sure it is, as `analyse` does."""
+    folder, _ = real
+    table, sure = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "statistics.csv")
+    assert list(sure["cell"]) == list(table["cell"])
+    ok = sure[sure["status"] == "ok"]
+    assert (ok["low"] <= ok["accuracy"]).all()
+    assert (ok["accuracy"] <= ok["high"]).all()
+    rows = lenet_sweep.analyse(folder).rows
+    assert list(sure["tied"].fillna("None").astype(str)) == [str(c.tied) for c in rows]
+    assert sure["reason"].iloc[-1] == "no accuracy: diverged"
+
+
+def test_ties_are_marked_wherever_the_table_is(made, small_folder) -> None:
+    """In the terminal, Markdown and LaTeX '=' stands beside the best row and those tied with it."""
+    wrong = [range(3), range(2, 7), range(60)]
+    _, options = made(lambda n: wrong[n], lr=[0.1, 0.2, 0.3])
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.2,0.3", "epochs=3", "device=cpu",
+         "dataset=folder", f"dataset.root={small_folder()}", f"out={options.out}", "name=it",
+         "figures=none"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    folder = options.out / "sweeps" / "it"
+    markdown, latex = ((folder / f"results.{kind}").read_text() for kind in ("md", "tex"))
+    for text, rank in (
+        (done.stdout, r"^ *(=? *\d)  +\d\d\."),
+        (markdown, r"^\| (.*?\d) \|"),
+        (latex, r"^(.?.?\d) & \d\d\."),
+    ):
+        assert re.findall(rank, text, re.MULTILINE) == ["= 1", "= 2", "3"]
+        assert "= the best row of all and what is tied with it" in " ".join(text.split())
+    assert (folder / "report.html").read_text().count('<tbody class="tied">') == 2
+
+
+# ---------------------------------------------------------------- whatever the sweep came to
+
+
+def test_a_single_cell(made) -> None:
+    """One cell has a page with its row and its errors, and nothing to compare."""
+    page = page_of(*made(lr=0.1))
+    ids = [a["id"] for a in page.all("section")]
+    assert {"conclusions", "table", "best", "made", "curves"} <= set(ids)
+    assert not {"maps", "recipes", "parallel", "time", "atlas"} & set(ids)
+    assert "All 3 it gets wrong" in page.text("best")
+
+
+def test_nothing_wrong_and_nothing_right(made) -> None:
+    """A perfect cell and one that knows nothing are both shown."""
+    page = page_of(*made(lambda n: range(200 * n), lr=[0.1, 0.01]))
+    assert "100.00" in page.text("table")
+    assert "it gets wrong" not in page.text("best")
+    page = page_of(*made(lambda n: range(200), lr=[0.3]))
+    assert "All 200 it gets wrong" in page.text("best")
+
+
+def test_all_failed(tmp_path, small_folder) -> None:
+    """Where no cell has an accuracy the page says why, with what was raised."""
+    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01], epochs=[1, 2])
+    for cell in cells:
+        fail(
+            cell, tmp_path / "out", reason="OutOfMemory", traceback='File "x.py", line 3\n  boom()'
+        )
+    page = page_of(cells, options)
+    assert "None of 4 cells has an accuracy" in page.text("conclusions")
+    assert page.html.count('<details class="failure">') == 2  # read-outs of a run fail together
+    assert 'File "x.py", line 3\n  boom()' in page.sections["failures"]
+    assert "best" not in page.sections
+
+
+def test_no_outcome_at_all(tmp_path, small_folder) -> None:
+    """A sweep that was stopped before its first result has a page that says so."""
+    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01])
+    page = page_of(cells, options, interrupted=signal.SIGINT)
+    assert "0 of 2 cells done" in page.text("conclusions")
+    assert "No cell has an outcome yet" in page.text("table")
+    assert "No cell has an outcome yet" in page_of(cells, options).text("table")
+
+
+def test_interrupted(made) -> None:
+    """After Ctrl-C the rows are there at once, without statistics, with how to have the rest."""
+    cells, options = made(lr=[0.1, 0.01])
+    more, _ = settings(options.data_root, options.out, lr=[0.2])
+    page = page_of([*cells, *more], options, interrupted=signal.SIGINT)
+    folder = sweeping.sweep_folder(options, [*cells, *more])
+    assert "Stopped by SIGINT with 2 of 3 cells done" in page.text("conclusions")
+    assert f"python -m lenet_sweep.report {folder}" in page.text("conclusions")
+    assert not page.all("figure")
+    assert "98.50" in page.text("table")
+    assert not (folder / "statistics.csv").exists()
+    assert main([str(folder)]) == 0
+    whole = Page((folder / "report.html").read_text())
+    assert "1 of 3 cells have no outcome yet" in whole.text("conclusions")
+    assert whole.all("figure")
+
+
+def test_leaving_does_not_wait_for_statistics(made) -> None:
+    """The page after Ctrl-C loads neither SciPy nor matplotlib, which take seconds."""
+    cells, options = made(lr=[0.1, 0.01])
+    folder = launched(cells, options).folder
+    code = (
+        "import sys; from pathlib import Path; from lenet_sweep import results;"
+        "from lenet_sweep.report import files;"
+        f"cells, store = results.read_manifest(Path({str(folder)!r}));"
+        f"files.write(Path({str(folder)!r}), results.from_store(cells, store), cells, store, None,"
+        " interrupted='SIGINT');"
+        "assert not {'scipy', 'statsmodels', 'matplotlib', 'torch'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_several_seeds_are_settings(made) -> None:
+    """With seeds, settings are ranked by their mean, with their seeds below each."""
+    cells, options = made(
+        lambda n: range(n % 3 if n < 3 else 54 + n * n // 4), lr=[0.1, 0.01], seed=[0, 1, 2]
+    )
+    page = page_of(cells, options)
+    assert page.html.count("<tbody") - page.html.count('<tbody class="tied">') >= 1
+    assert page.html.count('<tr class="seed">') == 6
+    assert "99.50" in page.text("table")  # the mean of 100, 99.5 and 99
+    sure = pd.read_csv(sweeping.sweep_folder(options, cells) / "statistics.csv")
+    assert list(sure["mean"].round(2)) == [99.5] * 3 + [71.0] * 3
+    assert list(sure["tied"]) == [True] * 3 + [False] * 3
+    (again,) = {
+        a["data-copy"] for a in page.all("button") if "seed=0,1,2" in a.get("data-copy", "")
+        and "lr=0.01" in a["data-copy"]
+    }  # fmt: skip
+    assert again.startswith("python -m lenet_sweep -m ")
+
+
+def test_held_out_images_have_their_column(made, tmp_path, small_folder) -> None:
+    """With holdout=N the rows are ranked by what was held out, and the page shows it."""
+    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01], holdout=100)
+    for n, cell in enumerate(cells):  # the second knows less of the test set, and is chosen
+        store_all([cell], tmp_path / "out", small_folder(), lambda _, n=n: range(3 + 9 * n),
+                  holdout=90.0 + n)  # fmt: skip
+    page = page_of(cells, options)
+    assert "held-out (%)" in page.text("table")
+    assert "chosen by 91.00 % on 100 training images" in page.text("conclusions")
+    assert page.text("best").startswith("The best row cross_entropy + sgd, lr 0.01")
+    assert "selection" not in page.text("doubts")
+
+
+def test_images_that_are_gone(made, tmp_path, small_folder) -> None:
+    """Without the test images the page has accuracies and curves, and says what it cannot."""
+    root = shutil.copytree(small_folder(), tmp_path / "images")
+    cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.01])
+    store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
+    folder = launched(cells, options).folder
+    shutil.rmtree(root)
+    assert main([str(folder)]) == 0
+    page = Page((folder / "report.html").read_text())
+    assert "Test images are not at hand" in page.text("conclusions")
+    assert "98.50" in page.text("table")
+    assert not {"best", "atlas"} & set(page.sections)
+    assert main([str(folder), "--data", str(small_folder())]) == 0
+    assert "best" in Page((folder / "report.html").read_text()).sections
+
+
+def test_the_error_atlas_counts(made) -> None:
+    """Images are counted by the cells that miss them; those that all miss are the hard core."""
+    wrong = [[0, 1, 2], [0, 1, 3], [0, 1, 4, 5], range(150)]  # the last has not learned
+    page = page_of(*made(lambda n: wrong[n], lr=[0.1, 0.2, 0.3, 0.4]))
+    text = page.text("atlas")
+    assert "Of 200 test images 194 are right in all 3 cells that have learned" in text
+    assert "2 are missed by every one" in text
+    assert "1 cell that has not learned or has no accuracy is left out" in text
+    labels = [a["aria-label"] for a in page.all("span") if a.get("role") == "img"]
+    assert sum("missed by 3 of 3" in label for label in labels) == 2
+    assert sum(label.startswith("test image 2:") for label in labels) == 1
+
+
+def test_a_collapsed_row_does_not_fill_the_page(tmp_path, small_folder) -> None:
+    """Of thousands of errors the first ones are shown, and how many there are."""
+    root = small_folder(train=600, test=2000)
+    cells, options = settings(root, tmp_path / "out", lr=0.1)
+    store_all(cells, tmp_path / "out", root, lambda _: range(1800))
+    page = page_of(cells, options)
+    assert "The first 500 of 1,800 are shown" in page.text("best")
+    assert len(page.html) < 700_000
+
+
+def test_a_hundred_cells_stay_small(made) -> None:
+    """A hundred cells with a hundred epochs each are less than 5 MB, all of them in the table."""
+    cells, options = made(
+        range, lr=[n / 100 for n in range(1, 21)], batch=[8, 16, 24, 32, 40],
+        epochs=100,
+    )  # fmt: skip
+    page = page_of(cells, options)
+    assert page.html.count("<tbody") >= 100
+    assert len(page.html.encode()) < 5_000_000
+    again = [a for a in page.all("button") if a.get("title", "").startswith("python -m")]
+    assert len(again) == 100
+
+
+@pytest.mark.parametrize(
+    ("settings_", "files", "figures"),
+    [({"report": False}, False, False), ({"figures": "none"}, True, False), ({}, True, True)],
+)
+def test_what_is_not_wanted_is_not_made(made, settings_, files, figures) -> None:
+    """report=false makes no page, figures=none one without pictures."""
+    cells, options = made(lr=[0.1, 0.01])
+    options = replace(options, **settings_)
+    outcome = launched(cells, options)
+    written = sweeping.write_page(outcome, options)
+    assert [path.name for path in written] == ["report.html", "statistics.csv"] * files
+    if files:
+        page = Page(written[0].read_text())
+        assert bool(page.all("figure")) == figures
+        assert "data:image/png" in page.html if figures else "data:image/png" not in page.html
+
+
+def test_a_page_that_would_be_the_same_is_left(made) -> None:
+    """A finished sweep that is typed again does not wait for its page; a changed one gets one."""
+    cells, options = made(lr=[0.1, 0.01])
+
+    def written(cells):
+        outcome = launched(cells, options)
+        (path, _) = sweeping.write_page(outcome, replace(options, name="it"))
+        return path, path.stat().st_mtime_ns, path.stat().st_ino
+
+    options = replace(options, name="it")
+    first = written(cells)
+    assert written(cells) == first
+    more, _ = settings(options.data_root, options.out, lr=[0.2])
+    fail(more[0], options.out)
+    assert written(more)[1:] != first[1:]
+
+
+# ---------------------------------------------------------------- text from outside
+
+
+def test_hostile_text_is_only_text(tmp_path, small_folder) -> None:
+    """Whatever a person, an error or a traceback says is shown, and no markup comes of it."""
+    cells, options = settings(
+        small_folder(), tmp_path / "out", lr=[0.01 * (n + 1) for n in range(len(PAYLOADS))]
+    )
+    options = replace(options, person="<i>Eve</i>")
+    store_all(cells[:1], tmp_path / "out", small_folder(), lambda _: [1], person="<b>Ada</b>")
+    for cell, text in zip(cells[1:], PAYLOADS, strict=False):
+        given = text.encode("utf-8", "replace").decode()  # what JSON can hold
+        fail(cell, tmp_path / "out", reason=given, traceback=f"{given}\n{given}", person=given)
+    harmless = page_of(cells[:2], options)
+    page = page_of(cells, options)
+    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in harmless.elements} | {"pre"}
+    assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
+    assert not page.all("iframe") + page.all("img") + page.all("object")
+    shown = page.sections["failures"] + page.sections["table"]
+    for text in HTML:
+        assert " ".join(text.split()) in " ".join(shown.split())
+    assert "<b>Ada</b>" in shown
+    unseen = re.sub(r"[\n\t]", "", page.html)
+    assert unseen.isprintable()
+
+
+# ---------------------------------------------------------------- several sweeps together
+
+
+@pytest.fixture
+def two(tmp_path, small_folder):
+    """The sweeps of Ada and of Bo: one cell of each own, one equal, one with other numbers."""
+    folders = {}
+    lost = {"Ada": {0.1: 3, 0.2: 9, 0.3: 6}, "Bo": {0.2: 9, 0.3: 7, 0.4: 20}}
+    for person, wrong in lost.items():
+        out = tmp_path / person
+        cells, options = settings(small_folder(), out, lr=list(wrong))
+        for cell in cells:
+            store_all([cell], out, small_folder(), lambda _, n=wrong[cell.lr]: range(n),
+                      person=person)  # fmt: skip
+        folders[person] = launched(cells, options).folder
+    return folders
+
+
+def test_sweeps_of_several_people_are_one_table(two, tmp_path, capsys) -> None:
+    """A cell that two trained is one row where their numbers agree, else a row of each."""
+    together = tmp_path / "together"
+    assert main([*map(str, two.values()), "--out", str(together)]) == 0
+    table = pd.read_csv(together / "results.csv")
+    assert list(zip(table["person"], table["lr"], table["accuracy"], strict=True)) == [
+        ("Ada", 0.1, 98.5), ("Ada", 0.3, 97.0), ("Bo", 0.3, 96.5), ("Ada", 0.2, 95.5),
+        ("Bo", 0.4, 90.0),
+    ]  # fmt: skip
+    assert list(pd.read_csv(together / "statistics.csv")["person"]) == list(table["person"])
+    page = Page((together / "report.html").read_text())
+    assert "1 rows of several people had equal numbers" in page.text("conclusions")
+    assert "1 rows are of cells that another row has too" in page.text("conclusions")
+    assert "Ada" in page.text("table")
+    assert "Bo" in page.text("table")
+    assert {p.name for p in together.iterdir()} == {
+        "report.html", "statistics.csv", "results.csv", "results.md", "results.tex",
+    }  # fmt: skip
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_a_page_can_be_made_elsewhere(two, tmp_path) -> None:
+    """--out with one sweep copies its tables beside the new page and leaves the sweep as it was."""
+    before = {p: p.read_bytes() for p in two["Ada"].iterdir() if p.is_file()}
+    assert main([str(two["Ada"]), "--out", str(tmp_path / "new")]) == 0
+    assert {p: p.read_bytes() for p in two["Ada"].iterdir() if p.is_file()} == before
+    assert (tmp_path / "new" / "results.csv").read_bytes() == before[two["Ada"] / "results.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "error: no sweep in nowhere: there is no sweep.json"),
+        (
+            [],
+            "error: the following arguments are required: DIR; usage: python -m lenet_sweep.report",
+        ),
+        (["a", "b"], "error: several sweeps need --out DIR"),
+        (["a", "--nonsense"], "error: unrecognized arguments: --nonsense"),
+        (["damaged"], "error: damaged/sweep.json is damaged: type the sweep's command again"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, said) -> None:
+    """What is wrong is said in one line, with status 2."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "sweep.json").write_text("{")
+    assert main(arguments) == 2
+    written = capsys.readouterr().err
+    assert written.startswith(said)
+    assert written.count("\n") == 1
+
+
+def test_the_folder_need_not_be_writable(two, tmp_path, capsys) -> None:
+    """Where nothing can be written one line says so."""
+    (tmp_path / "file").write_text("")
+    assert main([str(two["Ada"]), "--out", str(tmp_path / "file" / "new")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# ---------------------------------------------------------------- from Python
+
+
+def test_analyse_reads_a_sweeps_folder(two) -> None:
+    """`lenet_sweep.analyse(folder)` is what the page is made from."""
+    found = lenet_sweep.analyse(two["Ada"])
+    assert found.conclusions[0].startswith("Best: lr 0.1, ")
+    assert [round(r.accuracy, 1) for r in found.results] == [98.5, 97.0, 95.5]
+    assert all(isinstance(r.cell, Cell) for r in found.results)
+    with pytest.raises(FileNotFoundError):
+        lenet_sweep.analyse("nowhere")
+    assert np.isfinite(found.intervals[0].low)
+
+
+def test_starting_does_not_pay_for_the_page() -> None:
+    """`--help` and dry runs load nothing that only the page needs."""
+    code = (
+        "import lenet_sweep.commands, lenet_sweep.api, sys;"
+        "assert not {'jinja2', 'scipy', 'matplotlib', 'lenet_sweep.report'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
