@@ -2,9 +2,9 @@
 
 import base64
 import hashlib
-import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -129,7 +129,7 @@ def test_each_row_has_the_command_that_trains_it_again(real, tmp_path) -> None:
                 "title" in a]  # fmt: skip
     assert len(commands) == len(table) == 24
     for place in (0, 13):  # each takes seconds to be planned
-        words = commands[place].replace("FOLDER", str(json_of(folder)["data_root"])).split()
+        words = shlex.split(commands[place])
         done = subprocess.run(
             [sys.executable, *words[1:], "dry_run=true", f"out={folder.parent.parent}"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -137,10 +137,6 @@ def test_each_row_has_the_command_that_trains_it_again(real, tmp_path) -> None:
         assert "1 cell, 1 of them in the store" in done.stdout, commands[place] + done.stderr
         row = table.iloc[place]
         assert f"lr={row['lr']}" in words or row["lr"] in (0.1, 0.001)
-
-
-def json_of(folder):
-    return json.loads((folder / "sweep.json").read_text())
 
 
 def test_it_needs_nothing_else(real) -> None:
@@ -164,6 +160,17 @@ def test_it_needs_nothing_else(real) -> None:
     for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
         ET.fromstring(svg)  # noqa: S314 - it was made here
     assert len(html) < 1_000_000
+
+
+def test_cells_stand_below_their_headings(real, made) -> None:
+    """Each row has as many cells as there are headings, failed ones and long tables included."""
+    folder, _ = real
+    wide = made(loss=["nll", "cross_entropy"], optimizer=["sgd", "adam"], lr=[0.1], seed=[0, 1])
+    for html in ((folder / "report.html").read_text(), page_of(*wide).html):
+        (table,) = re.findall(r'<table class="ranked".*?</table>', html, re.DOTALL)
+        rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        assert len(rows) > 6
+        assert len({len(re.findall(r"<t[hd][ >]", row)) for row in rows}) == 1
 
 
 def test_who_does_not_see_it_can_read_it(real) -> None:
@@ -308,7 +315,7 @@ def test_several_seeds_are_settings(made) -> None:
     assert list(sure["tied"]) == [True] * 3 + [False] * 3
     (again,) = {
         a["data-copy"] for a in page.all("button") if "seed=0,1,2" in a.get("data-copy", "")
-        and "lr=0.01" in a["data-copy"]
+        and " lr=0.01 " in a["data-copy"]
     }  # fmt: skip
     assert again.startswith("python -m lenet_sweep -m ")
 

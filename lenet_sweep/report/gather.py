@@ -43,6 +43,7 @@ class Row:
     interval: Interval | None
     comparison: Comparison | None
     failure: Failure | None
+    data_root: Path | None  # where its images lie; None: in the user's cache
 
     @property
     def cell(self) -> Cell:
@@ -170,6 +171,7 @@ def _gather(
             interval,
             comparison,
             _failure(source, result),
+            source.data_root and source.data_root.absolute(),
         )
         for at, (values, result, interval, comparison, source) in enumerate(
             zip(_records(shown), outcomes, intervals, compared, sources, strict=True)

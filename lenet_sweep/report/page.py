@@ -116,7 +116,7 @@ def _failures(report: Report) -> Mapping[str, Any]:
                 "status": row.record["status"],
                 "reason": row.record["error"],
                 "failure": asdict(row.failure) if row.failure else None,
-                "command": rows.command_of(row.cell),
+                "command": rows.command_of([row]),
                 "cells": 0,
             },
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from lenet_sweep.analysis.axes import command
+from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.statistics import LEVEL, Comparison, Interval, Setting
 from lenet_sweep.cells import Cell
 from lenet_sweep.keys import inert
@@ -79,13 +80,13 @@ def table(report: Report) -> Table:
     if by_seed:
         columns.remove("seed") if "seed" in columns else None
     bars = Scale(_shown(rows))
-    lines = {row.at: _line(row, columns, bars, seed=by_seed) for row in rows}
     shared = _same(rows)
     if len(columns) + 2 * by_seed > 9:  # then the table is wider than a page
         for name in ("person", "device"):
             if len({row.record[name] for row in rows}) == 1:
                 columns.remove(name)
                 shared.append(f"{name} {rows[0].record[name]}")
+    lines = {row.at: _line(row, columns, bars, seed=by_seed) for row in rows}
     extra: list[tuple[str, str, bool]] = []
     if by_seed:
         assert report.statistics is not None
@@ -97,9 +98,17 @@ def table(report: Report) -> Table:
     return Table(tuple(headings), tuple(groups), tuple(bars.ticks()), by_seed, ", ".join(shared))
 
 
-def command_of(cell: Cell) -> str:
-    """What trains this very row again, on its device and with its engine."""
-    return command([cell], {"device": [cell.device], "engine": [cell.engine]})
+def command_of(rows: Sequence[Row]) -> str:
+    """What trains these rows, which differ in their seeds alone, again as they were."""
+    cell, seeds = rows[0].cell, [row.cell.seed for row in rows]
+    changes: dict[str, list[Value]] = {"device": [cell.device], "engine": [cell.engine]}
+    if len(seeds) > 1:
+        changes["seed"] = [*seeds]
+    typed = command([row.cell for row in rows], changes)
+    if cell.dataset.name == "folder" and rows[0].data_root:
+        root = shlex.quote(f"dataset.root={rows[0].data_root}")
+        typed = typed.replace("dataset.root=FOLDER", root)
+    return typed
 
 
 def _shown(rows: Sequence[Row]) -> list[float]:
@@ -151,7 +160,7 @@ def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
         accuracy=_entry("accuracy", accuracy),
         bar=None if accuracy is None else _bar(accuracy, row.interval, bars),
         entries=tuple(entries),
-        command=command_of(row.cell),
+        command=command_of([row]),
         failed=accuracy is None,
     )
 
@@ -207,9 +216,6 @@ def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], ba
     sd = Entry("", number=True) if setting.sd is None else Entry(
         f"{setting.sd:.2f}", repr(setting.sd), number=True)  # fmt: skip
     whole = str(setting.n) if setting.n == len(rows) else f"{setting.n} of {len(rows)}"
-    seeds = [row.cell.seed for row in rows]
-    many = len(seeds) > 1
-    cell = setting.cell
     return Line(
         rank=str(setting.rank),
         tied=rows[0].tied,
@@ -218,9 +224,6 @@ def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], ba
         accuracy=_entry("accuracy", setting.mean),
         bar=None if setting.mean is None else _bar(setting.mean, setting.interval, bars),
         entries=(sd, Entry(whole, str(setting.n), number=True), *map(mean, columns)),
-        command=command(
-            [row.cell for row in rows],
-            {"device": [cell.device], "engine": [cell.engine]} | ({"seed": seeds} if many else {}),
-        ),
+        command=command_of(rows),
         failed=setting.mean is None,
     )

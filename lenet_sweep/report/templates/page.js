@@ -45,15 +45,16 @@
   if (!table) return;
   const headings = [...table.tHead.rows[0].cells].slice(0, -1);
   const names = headings.map((heading) => heading.dataset.name);
+  const seen = (cell) => [...cell.childNodes]
+    .filter((part) => part.nodeType === Node.TEXT_NODE).map((part) => part.textContent).join("").trim();
   const groups = [...table.tBodies].map((body, place) => {
-    const lines = [...body.rows].map((row) => ({
-      row,
-      cells: [...row.cells].map((cell) => ({
-        key: cell.dataset.key === undefined || cell.dataset.key === "" ? null : Number(cell.dataset.key),
-        text: cell.textContent.trim(),
-      })),
-      words: row.textContent.toLowerCase(),
-    }));
+    const lines = [...body.rows].map((row) => {
+      const cells = [...row.cells].map((cell) => ({
+        key: cell.dataset.key ? Number(cell.dataset.key) : null,
+        text: seen(cell),
+      }));
+      return { row, cells, words: cells.map((cell) => cell.text).join(" ").toLowerCase() };
+    });
     return { body, place, lines };
   });
 

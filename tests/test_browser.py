@@ -1,0 +1,309 @@
+"""report.html in a real browser: sorting, filtering, keys, widths, colours, and no network."""
+
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from made_sweeps import fail, launched, settings, store_all
+from PIL import Image
+
+from lenet_sweep import sweeping
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
+)
+TABLE = "#ranked"
+WIDTHS = [(1280, 900), (375, 812)]
+
+# Each text's contrast with what is behind it, from the colours that the browser computed.
+CONTRAST = """
+() => {
+  const parse = (text) => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    const scale = text.startsWith("color(") ? 255 : 1;
+    return [r * scale, g * scale, b * scale, a];
+  };
+  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+  const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (colour) => {
+    const [r, g, b] = colour.map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement)
+      layers.unshift(parse(getComputedStyle(e).backgroundColor));
+    return layers.reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const texts = [...document.querySelectorAll("body *")].filter((e) =>
+    [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())
+    && e.checkVisibility() && !e.closest("svg, .unseen, #told, .skip"));
+  return texts.map((element) => {
+    const ground = behind(element);
+    const text = over(parse(getComputedStyle(element).color), ground);
+    const [a, b] = [light(text), light(ground)].sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), element.outerHTML.slice(0, 90)];
+  });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, small_folder):
+    """The page of a made sweep: two recipes, ties, a failed cell."""
+    out = tmp_path_factory.mktemp("browser") / "out"
+    cells, options = settings(
+        small_folder(), out, recipe=["ce_sgd", "nll_adam"], lr=[0.1, 0.001], batch=[8, 16],
+        epochs=[3, 6],
+    )  # fmt: skip
+    store_all(cells, out, small_folder(), lambda n: range(n, 5 * n + 4 - n % 2))
+    broken, _ = settings(small_folder(), out, lr=[9.0])
+    fail(broken[0], out, reason="<script>document.title = 'stolen'</script>", traceback="line 1")
+    outcome = launched([*cells, *broken], replace(options, name="it"))
+    sweeping.write_page(outcome, options)
+    return outcome.folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory, small_folder):
+    """The page of a made sweep with three seeds of each setting."""
+    out = tmp_path_factory.mktemp("seeds") / "out"
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.01, 0.001], seed=[0, 1, 2])
+    store_all(cells, out, small_folder(), lambda n: range(n * n % 7 + 9 * (n // 3)))
+    outcome = launched(cells, options)
+    sweeping.write_page(outcome, options)
+    return outcome.folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"] if os.getuid() == 0 else []
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Open a page; afterwards it has complained of nothing and asked for nothing else."""
+
+    @contextmanager
+    def open_page(path, size=(1280, 900), scheme="light", **more):
+        context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **more
+        )
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        yield page
+        context.close()
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+
+    return open_page
+
+
+def column(page, name):
+    """What stands in a column of the shown rows, from top to bottom."""
+    return page.evaluate(
+        """(name) => {
+          const table = document.getElementById("ranked");
+          const at = [...table.tHead.rows[0].cells].findIndex((c) => c.dataset.name === name);
+          const shown = [...table.tBodies].filter((body) => !body.hidden);
+          return shown.map((body) => body.rows[0].cells[at].innerText.trim());
+        }""",
+        name,
+    )
+
+
+def test_headings_sort(report, opened) -> None:
+    """A click on a heading sorts by its numbers, another one the other way; no value comes last."""
+    with opened(report) as page:
+        first = column(page, "accuracy")
+        assert first[:-1] == sorted(first[:-1], key=float, reverse=True)
+        assert first[-1] == "\N{EN DASH}"
+        page.get_by_role("button", name="learning rate").click()
+        assert column(page, "lr") == ["0.001"] * 8 + ["0.1"] * 8 + ["9"]
+        heading = page.locator(f"{TABLE} th[data-name=lr]")
+        assert heading.get_attribute("aria-sort") == "ascending"
+        assert page.locator(f"{TABLE} th[aria-sort]").count() == 1
+        page.get_by_role("button", name="learning rate").click()
+        assert column(page, "lr")[0] == "9"
+        assert heading.get_attribute("aria-sort") == "descending"
+        for way in (list, reversed):
+            page.get_by_role("button", name="accuracy (%)").click()
+            numbers = [float(text) for text in column(page, "accuracy")[:-1]]
+            assert numbers == list(way(sorted(numbers, reverse=True)))
+            assert column(page, "accuracy")[-1] == "\N{EN DASH}"
+        page.get_by_role("button", name="rank").click()
+        assert column(page, "accuracy") == first
+
+
+@pytest.mark.parametrize(
+    ("typed", "rows"),
+    [
+        ("adam", 8), ("ADAM batch=16", 4), ("accuracy>90", 4), ("lr<=0.001 epochs=6", 4),
+        ("status=failed", 1), ("nothing like it", 0), ("", 17), ("(", 0), ("batch=", 0),
+    ],
+)  # fmt: skip
+def test_rows_are_filtered(report, opened, typed, rows) -> None:
+    """Words and comparisons leave the rows that have them all, and the number is said."""
+    with opened(report) as page:
+        page.get_by_label("Filter").fill(typed)
+        found = len(column(page, "rank"))
+        if typed == "accuracy>90":
+            rows = sum(float(a) > 90 for a in
+                       page.locator(f"{TABLE} .line .accuracy").all_inner_texts()[:-1])  # fmt: skip
+        assert found == rows
+        assert page.locator("#count").inner_text() == f"{rows} of 17 rows"
+
+
+def test_only_ties(report, opened) -> None:
+    """A box leaves the best row and those tied with it, which are marked."""
+    with opened(report) as page:
+        page.get_by_label("only the best and its ties").check()
+        ranks = column(page, "rank")
+        assert 1 < len(ranks) < 17
+        assert all(rank.startswith("=") for rank in ranks)
+
+
+def test_seeds_fold(seeds, opened) -> None:
+    """Settings stand alone until their seeds are asked for, one by one or all at once."""
+    with opened(seeds) as page:
+        shown = page.locator(f"{TABLE} tr.seed:visible")
+        assert shown.count() == 0
+        assert len(column(page, "rank")) == 3
+        page.locator("button.seeds").first.click()
+        assert shown.count() == 3
+        assert page.locator("button.seeds").first.get_attribute("aria-expanded") == "true"
+        page.get_by_role("button", name="Show all seeds").click()
+        assert shown.count() == 9
+        page.get_by_label("Filter").fill("lr=0.01")
+        assert page.locator("#count").inner_text() == "1 of 3 settings"
+
+
+def test_the_scale_of_curves_changes(report, opened) -> None:
+    """Cost and accuracy are switched to a linear scale and back, each for itself."""
+    with opened(report) as page:
+        cost = page.locator("figure.switched").first
+        log, linear = cost.locator("[data-scale=log]"), cost.locator("[data-scale=linear]")
+        assert (log.is_visible(), linear.is_visible()) == (True, False)
+        cost.get_by_role("radio", name="linear").check()
+        assert (log.is_visible(), linear.is_visible()) == (False, True)
+        other = page.locator("figure.switched").nth(1)
+        assert other.locator("[data-scale=log]").is_visible()
+        cost.get_by_role("radio", name="log").check()
+        assert log.is_visible()
+
+
+def test_commands_are_copied(report, opened) -> None:
+    """A button copies the whole command and says so, also to a screen reader."""
+    with opened(report, permissions=["clipboard-read", "clipboard-write"]) as page:
+        button = page.locator(f"{TABLE} button.copy").first
+        button.click()
+        page.locator("#told.shown").wait_for()
+        wanted = button.get_attribute("data-copy")
+        assert page.evaluate("navigator.clipboard.readText()") == wanted
+        assert page.get_by_role("status").last.inner_text() == f"Copied: {wanted}"
+
+
+def test_keys_are_enough(report, opened) -> None:
+    """With the keyboard alone one skips to the content, sorts, filters and opens a traceback."""
+    with opened(report) as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#content"
+        reached = []
+        for _ in range(400):
+            page.keyboard.press("Tab")
+            reached.append(page.evaluate(
+                "(() => { const e = document.activeElement;"
+                "return e.id || e.getAttribute('aria-label') || e.innerText || e.tagName; })()"
+            ))  # fmt: skip
+            if reached[-1] == "filter":
+                page.keyboard.type("adam")
+                assert len(column(page, "rank")) == 8
+            elif reached[-1] == "epochs":
+                page.keyboard.press("Enter")
+                assert column(page, "epochs") == ["3"] * 4 + ["6"] * 4
+            elif "document.title" in reached[-1]:
+                page.keyboard.press("Enter")
+                break
+        assert {"filter", "epochs", "Ranked table"} <= set(reached)
+        assert page.locator("details.failure").get_attribute("open") is not None
+        assert page.locator("details.failure pre").is_visible()
+
+
+def test_hostile_text_does_nothing(report, opened) -> None:
+    """The script in an error's text is shown and not run."""
+    with opened(report) as page:
+        assert page.title().endswith("- lenet-sweep")
+        assert "<script>document.title" in page.locator("details.failure").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", WIDTHS)
+def test_it_fits_and_can_be_read(report, seeds, opened, tmp_path, size, scheme) -> None:
+    """At a desktop's and a phone's width, light and dark: nothing sticks out, contrast is AA."""
+    for path in (report, seeds):
+        with opened(path, size, scheme) as page:
+            assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+            low = [text for ratio, text in page.evaluate(CONTRAST) if ratio < 4.5]
+            assert low == []
+            for svg in page.locator("svg.chart:visible").all():
+                box = svg.bounding_box()
+                assert box["width"] > 200
+                assert box["height"] > 80
+            shot = tmp_path / "shot.png"
+            page.screenshot(path=shot, full_page=True)
+            corner = Image.open(shot).convert("L").getpixel((2, 2))
+            assert (corner > 200) == (scheme == "light")
+
+
+def test_charts_take_the_colours_of_the_page(report, opened) -> None:
+    """In the dark the text of charts is light, and lines are not lost on their ground."""
+    colour = "getComputedStyle(document.querySelector('svg.chart text')).fill"
+    seen = set()
+    for scheme in ("light", "dark"):
+        with opened(report, scheme=scheme) as page:
+            first, *_ = map(int, re.findall(r"\d+", page.evaluate(colour)))
+            seen.add(first > 128)
+    assert seen == {True, False}
+
+
+def test_it_prints(report, opened, tmp_path) -> None:
+    """On paper there are no buttons, nothing is cut off, and dark readers print in black."""
+    with opened(report, scheme="dark") as page:
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.locator(".copy:visible, .seeds:visible").count() == 0
+        assert page.locator("nav:visible, #tools:visible").count() == 0
+        style = "getComputedStyle(document.querySelector('{}'))"
+        ground = page.evaluate(style.format("body") + ".backgroundColor")
+        assert ground == "rgb(255, 255, 255)"
+        assert page.evaluate(style.format(".box") + ".maxHeight") == "none"
+        page.pdf(path=tmp_path / "page.pdf", format="A4")
+        assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_without_javascript_everything_is_there(report, seeds, chromium) -> None:
+    """Where scripts are off, all rows and seeds are shown, and no control that does nothing."""
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(seeds.as_uri())
+    assert page.locator(f"{TABLE} tr.seed:visible").count() == 9
+    page.goto(report.as_uri())
+    assert page.locator(f"{TABLE} tbody:visible").count() == 17
+    assert page.locator("#tools:visible").count() == 0
+    context.close()
