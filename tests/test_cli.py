@@ -344,10 +344,15 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, le
     assert f"-m lenet_sweep {' '.join(arguments)}" in rest
     # Who pressed Ctrl-C does not wait for pictures: of this poor model they would be many.
     assert not (tmp_path / "outputs/sweeps/cut/figures").exists()
+    assert "  report.html\n" in rest
+    page = (tmp_path / "outputs/sweeps/cut/report.html").read_text()
+    assert "<b>Stopped by SIGINT</b> with" in page
     cut = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
     assert 1 <= len(cut) < 3
     lenet_sweep(*arguments, "figures=none")
     resumed = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
+    page = (tmp_path / "outputs/sweeps/cut/report.html").read_text()
+    assert "Stopped by" not in page
     lenet_sweep(*arguments, "out=undisturbed", "figures=none")
     expected = pd.read_csv(tmp_path / "undisturbed/sweeps/cut/results.csv")
     pd.testing.assert_frame_equal(resumed[DETERMINISTIC], expected[DETERMINISTIC])
@@ -378,7 +383,8 @@ def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
     text = lenet_sweep("--help", env={"PYTHONPATH": str(tmp_path)}).stdout
     for key in (
         "lr", "batch", "epochs", "activation", "seed", "shuffle", "device", "engine", "workers",
-        "person", "timeout", "reuse", "dry_run", "figures", "out", "name", "loss", "optimizer",
+        "person", "timeout", "reuse", "dry_run", "report", "figures", "out", "name", "loss",
+        "optimizer",
         "recipe", "dataset", "dataset.root", "dataset.limit", "grid/lr", "optimizer.momentum",
         "optimizer.betas", "max_cells",
     ):  # fmt: skip
@@ -419,6 +425,10 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
     assert {
         "lenet_sweep/py.typed",
         "lenet_sweep/conf/config.yaml",
+        "lenet_sweep/analysis/conclusions.py",
+        "lenet_sweep/report/templates/page.html.jinja",
+        "lenet_sweep/report/templates/page.js",
+        "lenet_sweep/report/templates/style.css",
         "lenet_sweep/conf/grid/lr/report.yaml",
         "hydra_plugins/lenet_sweep/__init__.py",
     } <= set(names)
@@ -435,3 +445,4 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, check=True,
     )  # fmt: skip
     assert len(table(tmp_path)) == 2
+    assert (sweeps(tmp_path)[0] / "report.html").read_text().endswith("</html>")

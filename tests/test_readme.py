@@ -19,6 +19,8 @@ COMMANDS = [
     for line in block.splitlines()
     if language in ("sh", "console") and "python -m lenet_sweep" in line
 ]
+PAGES = [command for command in COMMANDS if "lenet_sweep.report" in command]
+COMMANDS = [command for command in COMMANDS if command not in PAGES]
 
 
 def test_there_are_commands_to_check() -> None:
@@ -38,6 +40,17 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.match(r"\d+ cells?, ", done.stdout)
+
+
+def test_the_commands_that_make_pages_are_understood(tmp_path: Path) -> None:
+    """They name folders that are not here, and that is all that is wrong with them."""
+    assert PAGES
+    for command in PAGES:
+        done = subprocess.run(
+            [sys.executable, *shlex.split(command)[1:]],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stderr.startswith("error: no sweep in "), done.stderr
 
 
 def test_the_table_shown_is_the_one_in_the_repository() -> None:

@@ -162,7 +162,7 @@ def _course_figure(
             _cost_axis(chart, every, log=log)
         elif log:
             _accuracy_axis(chart, every, "y")
-            chart.set_ylabel("Test accuracy (%), by log of the error")
+            chart.set_ylabel("Accuracy (%), by log of the error")
     return figure
 
 
@@ -295,7 +295,7 @@ def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> str | None:
         chart.set_yticks(range(len(known)), [name for name, _ in known])
         chart.set_ylim(len(known) - 0.45, -0.55)
         chart.grid(visible=False, axis="y")
-        chart.set_xlabel("Test accuracy (%), by log of the error")
+        chart.set_xlabel("Accuracy (%), by log of the error")
         _accuracy_axis(chart, every, "x")
     title = "Accuracies of each recipe's rows; a bar marks the median"
     return drawn(figure, "recipes", title)
@@ -322,7 +322,7 @@ def front(report: Report) -> Front | None:
         chart.step(fx, fy, where="post", color=SERIES[1], lw=1.6, zorder=3)
         chart.plot(fx, fy, "s", color=SERIES[1], ms=6, mew=0.6, mec=PAPER, zorder=4)
         chart.set(xscale="log", xlabel="Training and testing, seconds (log)")
-        chart.set_ylabel("Test accuracy (%), by log of the error")
+        chart.set_ylabel("Accuracy (%), by log of the error")
         _accuracy_axis(chart, y, "y")
         low, high = x.min() / 1.25, x.max() * 1.25
         steps = (1, 2, 5) if high / low < 300 else (1,)

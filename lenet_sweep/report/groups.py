@@ -36,7 +36,7 @@ class Square:
     text: str
     title: str
     shade: float | None
-    leading: bool
+    standing: str  # best, tied, or ""
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,18 @@ def _heatmap(name: str, rows: Sequence[Row], low: float, high: float) -> Heatmap
 
 def _square(rows: Sequence[Row], low: float, high: float) -> Square:
     if not rows:
-        return Square("\N{EN DASH}", "not trained", None, leading=False)
+        return Square("\N{EN DASH}", "not trained", None, "")
     known = [row.result.accuracy for row in rows if row.result.accuracy is not None]
     if not known:
-        return Square(rows[0].record["status"], "no accuracy", None, leading=False)
+        return Square(rows[0].record["status"], "no accuracy", None, "")
     mean = sum(known) / len(known)
     shade = (stretch(mean) - low) / (high - low) if high > low else 1.0
     count = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
     title = count if len(known) > 1 else "one row"
-    return Square(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), any(r.tied for r in rows))
+    standing = "tied" if any(r.tied for r in rows) else ""
+    if any(r.comparison and r.comparison.test == "best" for r in rows):
+        standing = "best"
+    return Square(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), standing)
 
 
 def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:

@@ -124,7 +124,6 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
     columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
     columns += [name for name in SETTINGS if varies(name)]
-    columns += ["status"] if varies("status") or any(r.failure for r in rows) else []
     return [*columns, "train_loss", "seconds_per_epoch"]
 
 
@@ -147,6 +146,13 @@ def _entry(name: str, value: object) -> Entry:
     return Entry(text, repr(float(value)), number=True)
 
 
+def _accuracy(accuracy: float | None, status: str) -> Entry:
+    """The number, or in its place why there is none."""
+    if accuracy is None:
+        return Entry(inert(status), number=True)
+    return _entry("accuracy", accuracy)
+
+
 def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
     entries = [_entry(name, row.record[name]) for name in columns]
     if seed:  # in place of the setting's sd and number of seeds
@@ -157,7 +163,7 @@ def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
         tied=row.tied,
         verdict=verdict(row.comparison),
         told=bool(row.comparison and row.comparison.tied is not None),
-        accuracy=_entry("accuracy", accuracy),
+        accuracy=_accuracy(accuracy, row.record["status"]),
         bar=None if accuracy is None else _bar(accuracy, row.interval, bars),
         entries=tuple(entries),
         command=command_of([row]),
@@ -221,7 +227,7 @@ def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], ba
         tied=rows[0].tied,
         verdict=verdict(rows[0].comparison),
         told=bool(rows[0].comparison and rows[0].comparison.tied is not None),
-        accuracy=_entry("accuracy", setting.mean),
+        accuracy=_accuracy(setting.mean, rows[0].record["status"]),
         bar=None if setting.mean is None else _bar(setting.mean, setting.interval, bars),
         entries=(sd, Entry(whole, str(setting.n), number=True), *map(mean, columns)),
         command=command_of(rows),

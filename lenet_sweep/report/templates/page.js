@@ -61,10 +61,12 @@
   // ---------------------------------------------------------------- sorting
 
   const sort = (column, down) => {
+    const numbers = groups.some((group) => group.lines[0].cells[column].key !== null);
+    const missing = (cell) => numbers ? cell.key === null : cell.text === "";
     const compared = (a, b) => {
       const x = a.lines[0].cells[column], y = b.lines[0].cells[column];
-      const empty = (x.text === "" || x.text === "\u2013") - (y.text === "" || y.text === "\u2013");
-      if (empty) return empty; // what has no value comes last either way
+      const last = missing(x) - missing(y);
+      if (last) return last; // what has no value comes last either way
       const order = x.key !== null && y.key !== null ? x.key - y.key : x.text.localeCompare(y.text);
       return (down ? -order : order) || a.place - b.place;
     };
