@@ -297,6 +297,16 @@ def test_seeds_that_do_not_scatter_are_no_proof() -> None:
     assert "same difference" in found[2].reason
 
 
+def test_seeds_that_scatter_are_no_tie_if_the_images_tell() -> None:
+    """At 98 and 25 % three seeds of wild scatter are not called tied, and near ones are."""
+    cells = product(lr=[0.3, 0.2, 0.1, 0.05], seed=[0, 1, 2])
+    rows = [98.0, 98.4, 98.1, 98.2, 97.9, 98.3, 10.0, 60.0, 6.0, 97.0, 98.3, 96.5]
+    found = compare(scored(cells, rows))
+    assert [c.tied for c in found] == [True, True, None, None]
+    assert found[2].adjusted > 0.05
+    assert found[2].reason.startswith("the test images tell the trainings apart")
+
+
 def test_failed_seeds_are_left_out_of_the_test() -> None:
     """A seed that failed in one setting is not paired; a setting without any is not compared."""
     cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2, 3])

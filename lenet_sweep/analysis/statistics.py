@@ -19,6 +19,7 @@ from lenet_sweep.store import Epoch, Snapshot
 
 LEVEL = 0.95  # of every interval
 SEEDS = 3  # of a setting, from which on it is compared: the t test of two hardly ever rejects
+Z = 1.96  # standard errors, of LEVEL
 ALPHA = 0.05  # adjusted p-values below it count as a difference
 COLLAPSED = 0.99  # share of the predictions in one class from which a cell counts as collapsed
 EPSILON = 1e-9  # accuracies are multiples of one image: closer ones differ by rounding alone
@@ -271,7 +272,8 @@ def compare_settings(found: Sequence[Setting]) -> tuple[Comparison, ...]:
     """Each setting against the best mean on its test set, the seed being what is drawn; Holm.
 
     A paired t test over the seeds that both have, if at least SEEDS; else Welch's t test if both
-    have at least SEEDS; else it cannot be told. In the order given.
+    have at least SEEDS; else it cannot be told. Nor can it where that test finds nothing and the
+    test images do. In the order given.
     """
     compared: dict[int, Comparison] = {}
     score = scoring(r for s in found for r in s.results)
@@ -279,7 +281,29 @@ def compare_settings(found: Sequence[Setting]) -> tuple[Comparison, ...]:
         best = max(group, key=lambda i: score(found[i]))
         for i in group:
             compared[i] = _seeds(found[best], found[i])
-    return _holm([compared[i] for i in range(len(found))])
+    tested = _holm([compared[i] for i in range(len(found))])
+    for group in _by_test_set(range(len(found)), [s.cell for s in found]):
+        best = max(group, key=lambda i: score(found[i]))
+        for i in group:
+            compared[i] = _agreed(tested[i], found[i], found[best])
+    return tuple(compared[i] for i in range(len(found)))
+
+
+def _agreed(compared: Comparison, other: Setting, best: Setting) -> Comparison:
+    """Tied only if the test images agree: few seeds that scatter fail to reject anything.
+
+    The images' test is a paired z test of the share of seeds that has each image right.
+    """
+    if not compared.tied or other is best:
+        return compared
+    ours, theirs = ([r.correct for r in s.results if r.correct is not None] for s in (best, other))
+    if len(ours) < best.n or len(theirs) < other.n:
+        return compared
+    apart = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
+    if abs(apart.mean()) <= Z * apart.std() / np.sqrt(apart.size):
+        return compared
+    reason = "the test images tell the trainings apart, but too few seeds scatter too much"
+    return replace(compared, tied=None, reason=reason)
 
 
 def _seeds(best: Setting, other: Setting) -> Comparison:
