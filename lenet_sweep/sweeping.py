@@ -118,8 +118,12 @@ def run_sweep(
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))
-        table.complete(everything)  # what others, or earlier launches, have come to
-        frame = table.write(folder)
+        # What other launches have come to, those that began meanwhile under this name included;
+        # locked, so that the last one to write has seen them all.
+        with _locked(folder):
+            everything, _ = results.read_manifest(folder)
+            table.complete(everything)
+            frame = table.write(folder)
         view.rows(frame)
     finally:
         view.end()
@@ -161,9 +165,10 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
     """A sweep as it stands in its folder and the store, with results.csv written anew."""
-    cells, store = results.read_manifest(folder)
-    frame = results.from_store(cells, store)
-    results.write_csv(frame, folder / "results.csv")
+    with _locked(folder):
+        cells, store = results.read_manifest(folder)
+        frame = results.from_store(cells, store)
+        results.write_csv(frame, folder / "results.csv")
     return Outcome(frame, folder, tuple(cells), tuple(asked), None)
 
 
@@ -242,12 +247,9 @@ def _add_to_manifest(
         "git_revision": provenance.git_revision(),
         "environment": environment,
     }
-    lock = lock_file(folder / ".lock", timeout=60)
-    if lock is None:
-        raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
-    for place in (folder, folder / "figures"):
-        files.clear_left_behind(place)
-    try:  # not `with`, which would take the held lock once more and release it once
+    with _locked(folder):
+        for place in (folder, folder / "figures"):
+            files.clear_left_behind(place)
         earlier: list[Cell] = []
         launches: list[dict[str, Any]] = []
         try:
@@ -267,9 +269,19 @@ def _add_to_manifest(
                 "launches": [*launches, launch],
             },
         )
+    return everything
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The sweep's folder for this process alone."""
+    lock = lock_file(folder / ".lock", timeout=60)
+    if lock is None:
+        raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+    try:  # not `with`, which would take the held lock once more and release it once
+        yield
     finally:
         lock.release()
-    return everything
 
 
 @contextlib.contextmanager
