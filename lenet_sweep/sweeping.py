@@ -300,7 +300,10 @@ def _stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]
         yield stop, received  # only the main thread may handle signals
         return
     names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]  # not on Windows
-    before = {signal.Signals[n]: signal.signal(signal.Signals[n], handle) for n in names}
+    before: dict[signal.Signals, Any] = {}
+    for number in (signal.Signals[n] for n in names):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has asked for
+            before[number] = signal.signal(number, handle)
     try:
         yield stop, received
     finally:

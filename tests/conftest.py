@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,13 @@ from made_data import learnable
 
 from lenet_sweep import datasets
 from lenet_sweep.errors import DataError
+
+
+def pytest_configure() -> None:
+    """Have signals heard by the processes of the tests, also where these run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
