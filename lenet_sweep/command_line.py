@@ -17,7 +17,7 @@ from lenet_sweep import guard, keys
 from lenet_sweep.errors import DataError, StoreError, UsageError
 from lenet_sweep.hydra_glue import register_groups
 
-EXPECTED = (UsageError, DataError, StoreError, HydraException, OmegaConfBaseException)
+EXPECTED = (UsageError, DataError, StoreError, OSError, HydraException, OmegaConfBaseException)
 
 LONGEST = 800  # characters of an error: Hydra's may quote all of what was typed
 
@@ -28,6 +28,8 @@ def task(cfg: DictConfig) -> float:
 
     try:
         return commands.run(cfg)
+    except BrokenPipeError:
+        raise
     except EXPECTED as error:
         # Hydra would print this with a traceback, but lets SystemExit pass.
         print(_one_line(error), file=sys.stderr)
@@ -50,12 +52,6 @@ def main() -> None:
     except BrokenPipeError:  # whoever read the output, as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + 13)
-    except OSError as error:
-        if full_error == "1":
-            raise
-        place = f"{keys.show(error.filename)}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
     except Exception as error:
         if full_error == "1" or not (isinstance(error, EXPECTED) or _is_hydras(error)):
             raise
@@ -73,6 +69,9 @@ def _one_line(error: Exception) -> str:
     """An error as one line that names the key, the value, what is allowed and the fix."""
     if isinstance(error, DataError):  # a list of what was tried is worth its lines
         return "error: " + "\n".join(keys.printable(line) for line in str(error).split("\n"))
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # the disk's
+        place = f"{keys.show(error.filename)}: " if error.filename else ""
+        return f"error: {place}{error.strerror or error}"
     try:
         _rephrase(error, " ".join(str(error).split()))
     except UsageError as better:

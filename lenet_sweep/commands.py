@@ -19,6 +19,7 @@ from rich.console import Console
 from lenet_sweep import config, datasets, guard, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
+from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
@@ -132,9 +133,10 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
     files = write_tables(outcome, marks)
     if tables and len(outcome.table):
         views.print_tables(console, outcome.table, marks)
-    # After the tables, which are what one waits for.
+    # After the tables, which are what one waits for. How far it is belongs on stderr: one cell's
+    # output is the report's script's.
     files = [*write_page(outcome, options), *files]
-    files += draw_figures(outcome, options, lambda line: _print(console, line))
+    files += draw_figures(outcome, options, StderrProgress().say)
     _print(console, f"Written to {outcome.folder}/")
     for name in _shortened([path.relative_to(outcome.folder) for path in files]):
         _print(console, f"  {name}")

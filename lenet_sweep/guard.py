@@ -116,8 +116,6 @@ def parsed(text: str) -> Override:
         raise UsageError(f"{shown}: no key before the '='; settings are given as key=value")
     if not text.isprintable():
         raise UsageError(f"{shown}: has a character that cannot be printed, and is not taken")
-    if "${" in text:
-        _reject_filling(shown)
     key = text.partition("=")[0]
     try:
         override = OverridesParser.create().parse_override(text)
@@ -191,13 +189,9 @@ def _check_values(value: Any, shown: str) -> None:
             _check_values(each, shown)
     elif isinstance(value, str):
         if "${" in value:
-            _reject_filling(shown)
+            raise UsageError(f"{shown}: ${{...}} is not filled in here; give the value itself")
         if value == "???":
             raise UsageError(f"{shown}: ??? stands for a missing value; give one")
-
-
-def _reject_filling(shown: str) -> NoReturn:
-    raise UsageError(f"{shown}: ${{...}} is not filled in here; give the value itself")
 
 
 # ---------------------------------------------------------------- files of the user's own

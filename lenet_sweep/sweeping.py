@@ -119,8 +119,12 @@ def run_sweep(
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))
-        table.complete(everything)  # what others, or earlier launches, have come to
-        frame = table.write(folder)
+        # What other launches have come to, those that began meanwhile under this name included;
+        # locked, so that the last one to write has seen them all.
+        with _locked(folder):
+            everything, _ = results.read_manifest(folder)
+            table.complete(everything)
+            frame = table.write(folder)
         view.rows(frame)
     finally:
         view.end()
@@ -194,9 +198,10 @@ def write_page(outcome: Outcome, options: Options) -> list[Path]:
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
     """A sweep as it stands in its folder and the store, with results.csv written anew."""
-    cells, store = results.read_manifest(folder)
-    frame = results.from_store(cells, store)
-    results.write_csv(frame, folder / "results.csv")
+    with _locked(folder):
+        cells, store = results.read_manifest(folder)
+        frame = results.from_store(cells, store)
+        results.write_csv(frame, folder / "results.csv")
     return Outcome(frame, folder, tuple(cells), tuple(asked), None)
 
 
@@ -279,12 +284,9 @@ def _add_to_manifest(
         "git_revision": provenance.git_revision(),
         "environment": environment,
     }
-    lock = lock_file(folder / ".lock", timeout=60)
-    if lock is None:
-        raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
-    for place in (folder, folder / "figures"):
-        files.clear_left_behind(place)
-    try:  # not `with`, which would take the held lock once more and release it once
+    with _locked(folder):
+        for place in (folder, folder / "figures"):
+            files.clear_left_behind(place)
         earlier: list[Cell] = []
         launches: list[dict[str, Any]] = []
         try:
@@ -305,9 +307,19 @@ def _add_to_manifest(
                 "launches": [*launches, launch],
             },
         )
+    return everything
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The sweep's folder for this process alone."""
+    lock = lock_file(folder / ".lock", timeout=60)
+    if lock is None:
+        raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+    try:  # not `with`, which would take the held lock once more and release it once
+        yield
     finally:
         lock.release()
-    return everything
 
 
 @contextlib.contextmanager
@@ -326,7 +338,10 @@ def _stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]
         yield stop, received  # only the main thread may handle signals
         return
     names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]  # not on Windows
-    before = {signal.Signals[n]: signal.signal(signal.Signals[n], handle) for n in names}
+    before: dict[signal.Signals, Any] = {}
+    for number in (signal.Signals[n] for n in names):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has asked for
+            before[number] = signal.signal(number, handle)
     try:
         yield stop, received
     finally:

@@ -297,7 +297,7 @@ def test_too_long_a_name(disks, key: str) -> None:
     def use(disk: Faulty) -> None:
         sweep = (word for word in disks.sweep if not word.startswith(key))
         done = disk.run(Fault(), *sweep, f"{key}={'x' * 300}")
-        one_line(done, "x" * 60, "File name too long" if key == "out" else "name=")
+        one_line(done, "x" * 60, "too long" if key == "out" else "name=")
         assert leftovers(disk.folder) == []
 
     disks.with_one(use)

@@ -265,6 +265,15 @@ def test_a_file_is_not_quoted(place: Path) -> None:
         refused(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
 
 
+def test_a_list_of_values_names_no_setting_of_hydras(place: Path) -> None:
+    """The keys of a list are checked as if they were typed, and named in the message."""
+    file = place / "configs" / "grid" / "lr" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(GLOBAL + "hydra: {sweeper: {params: {'++hydra.job.env_copy': '[HOME]'}}}")
+    said = refused(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
+    assert said.err.startswith("error: ++hydra.job.env_copy=[HOME]: of Hydra's own settings only")
+
+
 def planned(place: Path, *arguments: str, cells: int) -> None:
     said = typed("-m", *arguments, "dry_run=true")
     assert said.status == 0, said

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from processes import (
 from lenet_sweep.store import RunFolder
 
 pytestmark = [linux, pytest.mark.slow]
+RECORDER = Path(__file__).parent / "faults_recorder"
 IMPORTS = 0.4  # seconds at least until a launcher touches its first file
 
 
@@ -114,8 +116,18 @@ def both_in_training(sweep: Sweep) -> None:
 
 def test_workers_leave_when_their_launcher_is_killed(tmp_path, longer) -> None:
     """Without their launcher the workers keep what they have trained, and none stays behind."""
-    with Sweep(tmp_path, *longer.arguments) as sweep:
-        both_in_training(sweep)
+    fifo = tmp_path / "record"
+    os.mkfifo(fifo)
+    env = {"PYTHONPATH": str(RECORDER), "RECORD": str(fifo)}
+    # Open for both, so that neither side waits for the other.
+    with (
+        Sweep(tmp_path, *longer.arguments, env=env) as sweep,
+        os.fdopen(os.open(fifo, os.O_RDWR)) as noted,
+    ):
+        begun: Counter[str] = Counter()  # epochs of which the training has ended
+        while len(begun) < 2 or min(begun.values()) < 4:
+            kind, run, _ = noted.readline().split()
+            begun[run] += kind == "epoch"
         workers = sweep.workers()
         assert len(workers) == 2
         os.kill(sweep.pid, signal.SIGKILL)

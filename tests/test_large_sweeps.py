@@ -100,7 +100,7 @@ def test_a_thousand_cells_get_the_figures_of_the_best(finished) -> None:
     assert len(list((sweep / "figures").glob("*_cost.png"))) == 100
     assert (sweep / "figures" / "best-cells.png").exists()
     assert not (sweep / "figures" / "all-cells.png").exists()
-    assert "figures of the best 100 of 1000 cells; figures=all draws every one" in done.stdout
+    assert "figures of the best 100 of 1000 cells; figures=all draws every one" in done.stderr
 
 
 def test_results_are_whole_when_cells_end_faster_than_they_are_written(

@@ -2,6 +2,7 @@
 
 import io
 import re
+from html import unescape
 
 import pandas as pd
 import pytest
@@ -60,6 +61,8 @@ def test_markdown_shows_it(text: str) -> None:
     markdown = results.to_markdown(frame(text))
     parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
     html = parser.render(markdown)
+    shown = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
+    assert inert(text) in shown
     assert html.count("<table>") == 1
     assert html.count("<tr>") == 3
     columns = html.count("<th")

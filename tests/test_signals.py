@@ -188,3 +188,17 @@ def test_at_each_moment_of_a_whole_sweep(disk, small, number) -> None:
         where = f"at call {k} ({done.what}): {done.output}"
         assert done.status in {128 + number, -number}, where
         assert "Traceback" not in done.output, where
+
+
+def test_a_hangup_is_not_heard_under_nohup(tmp_path, training) -> None:
+    """A sweep started with nohup goes on when its terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does, and children inherit
+    try:
+        sweep = Sweep(tmp_path, *training)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with sweep:
+        sweep.until("[2/6]")
+        os.kill(sweep.pid, signal.SIGHUP)
+        status, output = sweep.ends()
+    assert status == 0, output
