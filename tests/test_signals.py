@@ -165,7 +165,8 @@ def test_at_moments_of_a_whole_sweep(disk, small, number) -> None:
         shutil.rmtree(disk.out)
         done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)
         where = f"at call {k} ({done.what}): {done.output}"
-        assert done.status in {128 + number, -number}, where
+        # Not hit: the table was written less often this time, and the sweep is at its end.
+        assert done.status in ({128 + number, -number} if done.hits else {0}), where
         assert "Traceback" not in done.output, where
         assert_whole(disk.out, table)
         before = finished(disk.out)
@@ -182,11 +183,12 @@ def test_at_each_moment_of_a_whole_sweep(disk, small, number) -> None:
     arguments = (*small, "seed=0,1", "epochs=2", "name=it")
     shutil.rmtree(disk.out, ignore_errors=True)
     whole = disk.run(Fault(signal=number), *arguments)
-    for k in range(1, whole.calls - 4):  # workers=2: their order is not the same each time
+    for k in range(1, whole.calls + 1):
         shutil.rmtree(disk.out)
         done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)
         where = f"at call {k} ({done.what}): {done.output}"
-        assert done.status in {128 + number, -number}, where
+        # Not hit: the table was written less often this time, and the sweep is at its end.
+        assert done.status in ({128 + number, -number} if done.hits else {0}), where
         assert "Traceback" not in done.output, where
 
 
