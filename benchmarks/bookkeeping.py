@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import runpy
 import signal
@@ -24,7 +23,7 @@ from pathlib import Path
 from lenet_sweep import provenance
 from lenet_sweep.config import all_settings
 from lenet_sweep.keys import grid
-from lenet_sweep.store import RunFolder, Store
+from lenet_sweep.store import RunFolder, Store, write_json
 
 MADE_DATA = Path(__file__).parent.parent / "tests" / "made_data.py"
 LRS = [n / 500 for n in range(1, 21)]
@@ -127,7 +126,7 @@ def finished(cells: int, turns: int) -> list[dict[str, float]]:
         trained = [store.run(cell.run_id) for cell in planned if cell.seed == 0]
         for place, cell in enumerate(planned):  # every cell has the read-out of one of these
             if cell.seed:
-                link(trained[place % len(trained)], store.run(cell.run_id))
+                copy(trained[place % len(trained)], store.run(cell.run_id))
         return [
             show(f"finished, {name}", {"cells": cells} | measured(folder, *words, turns=times))
             for name, words, times in (
@@ -138,10 +137,13 @@ def finished(cells: int, turns: int) -> list[dict[str, float]]:
         ]
 
 
-def link(run: RunFolder, other: RunFolder) -> None:
+def copy(run: RunFolder, other: RunFolder) -> None:
+    snapshot, described = run.read(run.readout(1)), run.description()
+    assert snapshot
+    assert described
     other.path.mkdir(parents=True)
-    for path in (run.readout(1), run.path / "run.json"):
-        os.link(path, other.path / path.name)
+    other.write_readout(snapshot)
+    write_json(other.path / "run.json", described)
 
 
 def launching(cells: int) -> float:

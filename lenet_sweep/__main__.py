@@ -11,8 +11,8 @@ def main() -> None:
         from lenet_sweep import command_line  # noqa: PLC0415 - half a second in which to interrupt
 
         command_line.main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(128 + getattr(interrupt, "signal", 2))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     cells, options = config.all_settings(keys.grid(settings))
     console = Console()
     if options.dry_run:
-        planned, table = preview(cells, options)
-        for line in planning(planned) if progress else ():
+        planned, table, damaged = preview(cells, options)
+        for line in [*planning(planned), *damaged] if progress else ():
             console.print(line, markup=False, highlight=False)
         return table
     view = views.choose(single=False, console=console) if progress else views.QuietView()

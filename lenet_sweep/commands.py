@@ -20,7 +20,7 @@ from lenet_sweep import config, datasets, guard, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
-from lenet_sweep.errors import UsageError
+from lenet_sweep.errors import InterruptedBySignal, UsageError
 from lenet_sweep.executors import local
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
 from lenet_sweep.results import UNMARKED
@@ -37,6 +37,8 @@ from lenet_sweep.sweeping import (
     write_tables,
 )
 from lenet_sweep.tally import counted, planning
+
+FAILURES = 10  # of which it is said where their tracebacks are
 
 
 def validated(
@@ -96,7 +98,7 @@ def run(cfg: DictConfig) -> float:
             folder=Path(hydra.sweep.dir),
         )
         if outcome.interrupted:
-            raise KeyboardInterrupt
+            raise InterruptedBySignal(outcome.interrupted)
     else:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells needs the flag -m")
@@ -121,8 +123,8 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
 
 def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> None:
     if options.dry_run:
-        planned, _ = preview(cells, options)
-        for line in planning(planned):
+        planned, _, damaged = preview(cells, options)
+        for line in [*planning(planned), *damaged]:
             _print(console, line)
         raise SystemExit(0)
 
@@ -141,15 +143,19 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
     for name in _shortened([path.relative_to(outcome.folder) for path in files]):
         _print(console, f"  {name}")
     failed = outcome.table[~outcome.table["status"].isin(["ok", "diverged"])]
-    for cell in failed["cell"]:
-        record = options.out / "runs" / cell.partition("-e")[0] / "failure.json"
-        _print(console, f"{cell} failed: {record} has its traceback; the same command tries again")
+    for name in failed["cell"][:FAILURES]:
+        run = Store(options.out).run(name.partition("-e")[0])
+        failure = run.failure()
+        traced = failure and failure.traceback
+        where = f"{run.path / 'failure.json'} has its traceback; " if traced else ""
+        _print(console, f"{name} failed: {where}the same command tries again")
+    if len(failed) > FAILURES:
+        _print(console, f"and {len(failed) - FAILURES} more failed")
     if outcome.interrupted:
-        done = f"{len(outcome.table)} of {counted(len(outcome.cells), 'cell')}"
+        ended = len({cell.id for cell in outcome.asked} & set(outcome.table["cell"]))
+        done = f"{ended} of {counted(len(outcome.asked), 'cell')}"
         _print(console, f"Stopped by {outcome.interrupted.name} with {done} done. To go on:")
-        # With reuse=false what is finished would be trained once more.
-        words = [word for word in provenance.command() if word != "reuse=false"]
-        _print(console, f"  {shlex.join(words)}")
+        _print(console, f"  {shlex.join(provenance.command())}")
         raise SystemExit(outcome.exit_status)
 
 

@@ -11,3 +11,11 @@ class DataError(RuntimeError):
 
 class StoreError(RuntimeError):
     """The output folder cannot be used. Printed as it is; the process ends with status 2."""
+
+
+class InterruptedBySignal(KeyboardInterrupt):
+    """A signal to end was received. `signal` is its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number

@@ -18,6 +18,7 @@ from lenet_sweep.store import Snapshot, Store, make_folder
 from lenet_sweep.style import save as save_figure
 
 BEST = 100  # cells that figures=best draws: a page takes a tenth of a second, and someone's look
+PNG_END = b"IEND\xaeB`\x82"  # of a file that is whole
 FIRST, EVERY = 2.0, 10.0  # seconds until drawing says how far it has come
 
 
@@ -133,4 +134,8 @@ def _last_sample(cell: Cell, folder: Path) -> Path:
 
 
 def _is_newer(figure: Path, readout: Path) -> bool:
-    return figure.exists() and figure.stat().st_mtime_ns > readout.stat().st_mtime_ns
+    try:
+        newer = figure.stat().st_mtime_ns > readout.stat().st_mtime_ns
+        return newer and figure.read_bytes().endswith(PNG_END)
+    except OSError:
+        return False

@@ -123,6 +123,8 @@ def parsed(text: str) -> Override:
         # Whatever its grammar and its functions raise, a RecursionError included: it is the text.
         # What a function such as range() says names the cause.
         said = " ".join(str(error).split()) if "while evaluating" in str(error) else ""
+        if text.endswith(","):
+            said = "no space after a comma"
         raise UsageError(
             f"{shown}: cannot be read as key=value{said and f' ({show(said)})'}; values stand "
             "between single commas, and text with other signs than letters, digits and ._- in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,9 +152,14 @@ def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The table of a sweep's folder (`outputs/sweeps/<name>`), rebuilt from the store.
 
-    Cells without an outcome yet are left out. Raises FileNotFoundError where there is no sweep.
+    Cells without an outcome yet are left out, and those whose files are damaged, with a warning.
+    Raises FileNotFoundError where there is no sweep.
     """
-    return from_store(*read_manifest(Path(folder)))
+    cells, store = read_manifest(Path(folder))
+    frame = from_store(cells, store)
+    for path in dict.fromkeys(store.damaged):
+        warnings.warn(f"{path} is damaged: sweep again to make it anew", stacklevel=2)
+    return frame
 
 
 def read_manifest(folder: Path) -> tuple[list[Cell], Store]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ class Failure:
 class RunFolder:
     """One run's folder. Reading needs no lock; writing is for the holder of `claim`.
 
-    damaged: what reading found to be damaged, and moved aside.
+    damaged: what reading found to be damaged. It is left in its place: only the holder of the
+    claim moves it aside, since another process may have made it anew meanwhile.
     """
 
     def __init__(self, path: Path, damaged: list[Path] | None = None) -> None:
@@ -108,12 +110,13 @@ class RunFolder:
         try:
             return _read_snapshot(path)
         except DamagedError:
-            self.damaged.append(set_aside(path))
+            self.damaged.append(path)
             return None
 
     def latest(self, until: int) -> Snapshot | None:
         """The newest sound snapshot that is not beyond epoch `until`: where to go on from."""
-        readouts = [int(path.stem[6:]) for path in self.path.glob("epoch-*.safetensors")]
+        found = (re.fullmatch(r"epoch-(\d{5,6})", p.stem) for p in self.path.glob("epoch-*"))
+        readouts = [int(name[1]) for name in found if name]
         checkpoint = self.read(self.checkpoint)
         if checkpoint and checkpoint.epoch > until:
             checkpoint = None
@@ -124,10 +127,10 @@ class RunFolder:
         return checkpoint
 
     def write_readout(self, snapshot: Snapshot) -> None:
-        write_atomic(self.readout(snapshot.epoch), _to_bytes(snapshot))
+        write_atomic(self.readout(snapshot.epoch), _to_bytes(snapshot, self.path.name))
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
-        write_atomic(self.checkpoint, _to_bytes(snapshot))
+        write_atomic(self.checkpoint, _to_bytes(snapshot, self.path.name))
 
     def describe(self, cell: Cell, environment: Mapping[str, Any]) -> None:
         """Write run.json: for people, and for whoever rebuilds a table without the sweep."""
@@ -151,8 +154,14 @@ class RunFolder:
         try:
             return read_json(path)
         except DamagedError:
-            self.damaged.append(set_aside(path))
+            self.damaged.append(path)
             return None
+
+    def set_damaged_aside(self) -> list[Path]:
+        """For the holder of the claim: what reading has found damaged, moved aside now."""
+        found = dict.fromkeys(self.damaged)
+        self.damaged.clear()
+        return [set_aside(path) for path in found]
 
     def write_failure(self, failure: Failure) -> None:
         make_folder(self.path)  # a process may die before it has made it
@@ -208,7 +217,7 @@ def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
 def make_folder(path: Path) -> None:
     """Create a folder and its parents. Raises StoreError where that cannot be done."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path)
     except OSError as error:
         raise StoreError(
             f"out: cannot create the folder {path}: {error.strerror}. Choose another: out=FOLDER"
@@ -287,8 +296,8 @@ def _read(path: Path) -> bytes | None:
 # ---------------------------------------------------------------- snapshots in files
 
 
-def _checksum(arrays: Arrays, history: str, person: str) -> str:
-    digest = hashlib.sha256((history + person).encode())
+def _checksum(arrays: Arrays, *texts: str) -> str:
+    digest = hashlib.sha256("".join(texts).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -296,15 +305,15 @@ def _checksum(arrays: Arrays, history: str, person: str) -> str:
     return digest.hexdigest()
 
 
-def _to_bytes(snapshot: Snapshot) -> bytes:
+def _to_bytes(snapshot: Snapshot, run_id: str) -> bytes:
     arrays: dict[str, NDArray[Any]] = {f"state.{k}": v for k, v in snapshot.state.items()}
     arrays |= {"predictions": snapshot.predictions, "trace": snapshot.trace}
     history = json.dumps([asdict(epoch) for epoch in snapshot.history])
     # asarray, since ascontiguousarray would make a number an array of one.
     # Keys carry no order in the format; one in a fixed order keeps equal snapshots equal bytes.
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    checksum = _checksum(arrays, history, snapshot.person)
-    return save(arrays, {"history": history, "person": snapshot.person, "sha256": checksum})
+    texts = {"history": history, "person": snapshot.person, "run": run_id}
+    return save(arrays, texts | {"sha256": _checksum(arrays, *texts.values())})
 
 
 def _read_snapshot(path: Path) -> Snapshot | None:
@@ -315,16 +324,21 @@ def _read_snapshot(path: Path) -> Snapshot | None:
         length = int.from_bytes(content[:8], "little")  # of the header, a JSON object
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         history, person = metadata["history"], metadata.get("person", "")
+        run_id = metadata.get("run", "")
         arrays = load(content)
-        sound = metadata["sha256"] == _checksum(arrays, history, person)
+        sound = metadata["sha256"] == _checksum(arrays, history, person, run_id)
+        epochs = tuple(Epoch(**values) for values in json.loads(history))
     except _UNREADABLE as error:
         raise DamagedError(path) from error
-    if not sound:
+    # A file of another run or epoch, copied here, is whole and all the same not what it should be.
+    named = re.fullmatch(r"epoch-(\d+)", path.stem)
+    of_another_epoch = named and int(named[1]) != epochs[-1].epoch
+    if not sound or of_another_epoch or run_id not in ("", path.parent.name):
         raise DamagedError(path)
     return Snapshot(
         state={k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")},
         predictions=arrays["predictions"],
         trace=arrays["trace"],
-        history=tuple(Epoch(**values) for values in json.loads(history)),
+        history=epochs,
         person=person,
     )

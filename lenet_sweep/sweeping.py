@@ -19,7 +19,7 @@ from lenet_sweep import datasets, devices, files, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
-from lenet_sweep.errors import StoreError
+from lenet_sweep.errors import InterruptedBySignal, StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.results import UNMARKED, Marks
@@ -99,11 +99,12 @@ def run_sweep(
         if planned.duplicates:
             equal = counted(planned.duplicates, "equal cell")
             view.say(f"{equal} merged into others")
-        for path in table.store.damaged:
-            view.say(damage(str(path)))
+        for path in dict.fromkeys(table.store.damaged):
+            if path.parent.name not in planned.by_id:  # who trains a run says so of its files
+                view.say(damage(str(path)))
         for note in options.notes if planned.runs else ():
             view.say(note)
-        with _stop_on_signals() as (stop, received):
+        with stop_on_signals() as (stop, received):
             setup = Setup(
                 out=options.out,
                 data_root=options.data_root,
@@ -119,12 +120,15 @@ def run_sweep(
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))
-        # What other launches have come to, those that began meanwhile under this name included;
-        # locked, so that the last one to write has seen them all.
-        with _locked(folder):
-            everything, _ = results.read_manifest(folder)
-            table.complete(everything)
+        if received:  # who wants it to end does not wait for others
             frame = table.write(folder)
+        else:
+            # What other launches have come to, those that began meanwhile under this name
+            # included; locked, so that the last one to write has seen them all.
+            with _locked(folder):
+                everything, _ = results.read_manifest(folder)
+                table.complete(everything)
+                frame = table.write(folder)
         view.rows(frame)
     finally:
         view.end()
@@ -132,11 +136,15 @@ def run_sweep(
     return Outcome(frame, folder, tuple(everything), planned.cells, cut)
 
 
-def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame]:
-    """What `run_sweep` would train, and the table of what is there already. Writes nothing."""
+def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame, list[str]]:
+    """What `run_sweep` would train, the table of what is there, and lines on damage to it.
+
+    Writes nothing.
+    """
     table = _Table(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
-    return planned, results.table(table.rows.values())
+    damaged = [f"{path} is damaged" for path in dict.fromkeys(table.store.damaged)]
+    return planned, results.table(table.rows.values()), damaged
 
 
 def mark(outcome: Outcome, options: Options) -> Marks:
@@ -220,7 +228,10 @@ class _Table:
         return plan(cells, lambda cell: reuse and self._is_final(cell))
 
     def _is_final(self, cell: Cell) -> bool:
-        row = results.record(cell, self.store, self.person)
+        try:
+            row = results.record(cell, self.store, self.person)
+        except StoreError:  # it cannot be read: whoever trains it finds out, and is a row
+            return False
         if row is None or row["status"] not in FINAL:
             return False
         self.rows[cell] = row
@@ -323,15 +334,37 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]:
+def raise_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt as SIGINT does: for when launchers of Hydra's run the jobs."""
+
+    def handle(number: int, _: object) -> None:
+        raise InterruptedBySignal(number)
+
+    ends = [signal.Signals[n] for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    heard = [number for number in ends if signal.getsignal(number) == signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]:
     """An event that a signal to end sets, and the signals received; the second one interrupts."""
     stop = threading.Event()
     received: list[signal.Signals] = []
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def handle(number: int, _: object) -> None:
         received.append(signal.Signals(number))
+        if received[-1].name == "SIGHUP":  # the terminal is gone: writing to it would be an error
+            for descriptor in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         if stop.is_set():
-            raise KeyboardInterrupt
+            raise InterruptedBySignal(received[0])
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():

@@ -70,6 +70,9 @@ def train(
             if lock is None and stop():
                 yield Stopped(run.id)
                 return
+        folder.failure(), folder.description()  # read, so that damage is known and set aside
+        for path in folder.set_damaged_aside():
+            yield Damaged(run.id, str(path))
         folder.clear_failure()
         for event in _train(run, folder, data_root, fresh, stop, environment, person):
             epoch = epoch_begun(event) or epoch
@@ -109,7 +112,6 @@ def _train(
     environment: Mapping[str, Any],
     person: str,
 ) -> Iterator[Event]:
-    told = len(folder.damaged)
     missing = [epoch for epoch in run.readouts if fresh or not folder.has(epoch)]
     for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
         yield ReadOut(run.id, epoch)
@@ -122,7 +124,7 @@ def _train(
     checkpoint = folder.read(folder.checkpoint)
     newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
     snapshot = None if fresh else folder.latest(until=missing[0])
-    for path in folder.damaged[told:]:
+    for path in folder.set_damaged_aside():
         yield Damaged(run.id, str(path))
     saved_epoch = 0
     if snapshot:

@@ -358,7 +358,8 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, le
     pd.testing.assert_frame_equal(resumed[DETERMINISTIC], expected[DETERMINISTIC])
 
 
-def test_ctrl_c_under_a_stock_launcher_still_makes_the_table(small, tmp_path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_under_a_stock_launcher_still_makes_the_table(small, tmp_path, number) -> None:
     """With Hydra's basic launcher too, what was done is a table, and the command goes on."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep", "-m", "seed=0,1", *small[:-1], "epochs=1,200",
@@ -368,10 +369,11 @@ def test_ctrl_c_under_a_stock_launcher_still_makes_the_table(small, tmp_path) ->
     with process:
         for line in process.stdout:
             if "epoch 2/" in line or "goes on" in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         rest = process.stdout.read()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
+    assert f"Stopped by {number.name} with {len(table(tmp_path))} of 4 cells done" in rest
     assert "To go on:" in rest
     assert len(table(tmp_path)) >= 1
 

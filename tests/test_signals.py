@@ -1,6 +1,7 @@
 """Asked to end, at any moment: it leaves soon and alone, keeps its table, and says how to go on."""
 
 import os
+import pty
 import random
 import shlex
 import shutil
@@ -204,3 +205,37 @@ def test_a_hangup_is_not_heard_under_nohup(tmp_path, training) -> None:
         os.kill(sweep.pid, signal.SIGHUP)
         status, output = sweep.ends()
     assert status == 0, output
+
+
+def test_a_terminal_that_is_closed_ends_it_in_good_order(tmp_path, training) -> None:
+    """When the window is closed, what was trained is kept and the table is written all the same."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *training])  # noqa: S606
+    shown = b""
+    while b"2/6 cells" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert (folder / "results.md").exists()
+    assert len(pd.read_csv(folder / "results.csv")) >= 2
+
+
+def test_a_finished_dry_run_tells_of_damage_and_touches_nothing(tmp_path, small) -> None:
+    """dry_run=true names a damaged read-out, and leaves it for the sweep that makes it anew."""
+    arguments = (*small, "seed=0", "epochs=1", "figures=none", "report=false")
+    with Sweep(tmp_path, *arguments) as sweep:
+        assert sweep.ends()[0] == 0
+    (path,) = (tmp_path / "outputs").glob("runs/*/epoch-00001.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with Sweep(tmp_path, *arguments, "dry_run=true") as sweep:
+        status, output = sweep.ends()
+    assert status == 0
+    assert f"{path.name} is damaged" in output
+    assert path.exists()
+    with Sweep(tmp_path, *arguments) as sweep:
+        status, output = sweep.ends()
+    assert status == 0
+    assert f"{path.name} was damaged: it is set aside" in output

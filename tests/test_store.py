@@ -73,7 +73,7 @@ def test_a_damaged_snapshot_is_never_used(folder) -> None:
         read = folder.read(path)
         if read is None:
             refused += 1
-            assert path.with_name(path.name + ".damaged").read_bytes() == damaged
+            assert path.read_bytes() == damaged  # who only reads moves nothing
         else:  # a byte that carries nothing, such as a space in the header
             assert read.history == snapshot().history
             np.testing.assert_array_equal(read.state["weight.a"], snapshot().state["weight.a"])
@@ -150,11 +150,13 @@ def test_a_failure_is_remembered_and_can_be_cleared(folder) -> None:
     "content", [b"", b"{", b"[]", b'{"status": "x"}', b"\xff\xfe", b"[" * 9999]
 )
 def test_a_damaged_failure_record_is_no_failure(folder, content: bytes) -> None:
-    """A broken note about a failure is set aside, known to be so, and stops nothing."""
+    """A broken note about a failure is known to be so, and set aside by whoever trains the run."""
     path = folder.path / "failure.json"
     path.write_bytes(content)
     assert folder.failure() is None
     assert folder.damaged == [path]
+    assert path.exists()  # who only reads moves nothing
+    assert folder.set_damaged_aside() == [path]
     assert (folder.path / "failure.json.damaged").read_bytes() == content
     assert folder.failure() is None  # and nothing is left of it
 
@@ -196,3 +198,23 @@ def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
     files.clear_left_behind(tmp_path)
     assert not old.exists()
     assert new.exists()
+
+
+def test_a_read_out_in_a_wrong_place_is_no_result(tmp_path, folder) -> None:
+    """A whole file of another epoch or another run, copied here, is known not to belong here."""
+    folder.write_readout(snapshot(2))
+    folder.readout(3).write_bytes(folder.readout(2).read_bytes())
+    assert folder.read(folder.readout(3)) is None
+    other = Store(tmp_path).run("fedcba9876543210")
+    store.make_folder(other.path)
+    for path in (other.readout(2), other.checkpoint):
+        path.write_bytes(folder.readout(2).read_bytes())
+        assert other.read(path) is None
+    assert other.latest(until=9) is None
+
+
+def test_names_that_are_not_read_outs_are_ignored(folder) -> None:
+    """A copy that somebody made with a file manager is nobody's read-out."""
+    folder.write_readout(snapshot(2))
+    (folder.path / "epoch-00001 (copy).safetensors").write_bytes(b"")
+    assert folder.latest(until=9).epoch == 2
