@@ -17,10 +17,13 @@ from typing import NoReturn
 import matplotlib.figure  # noqa: F401
 import pandas.io.formats.style  # noqa: F401
 import safetensors.numpy  # noqa: F401
+import statsmodels.regression.linear_model
+import statsmodels.stats.proportion  # noqa: F401
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
 from lenet_sweep import __main__, command_line, commands, gallery  # noqa: F401
+from lenet_sweep.report import files, page  # noqa: F401
 
 
 def serve() -> None:
