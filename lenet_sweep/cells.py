@@ -56,6 +56,11 @@ class Cell:
         return f"{self.run_id}-e{self.epochs}"
 
     @property
+    def setting(self) -> Cell:
+        """The cell that stands for all that differ from it in nothing but their seed."""
+        return replace(self, seed=0)
+
+    @property
     def data(self) -> str:
         """How the dataset is fed, in words: 'mnist', 'mnist first 6000, shuffled'."""
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"

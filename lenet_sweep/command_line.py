@@ -1,4 +1,4 @@
-"""The command line: read the command line with Hydra; one clear line where it is wrong."""
+"""The command line: read with Hydra; one clear line where it is wrong."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, DataError):  # a list of what was tried is worth its lines
         return "error: " + "\n".join(keys.printable(line) for line in str(error).split("\n"))
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # the disk's
-        place = f"{keys.show(error.filename)}: " if error.filename else ""
-        return f"error: {place}{error.strerror or error}"
+        return f"error: {keys.disk_error(error)}"
     try:
         _rephrase(error, " ".join(str(error).split()))
     except UsageError as better:

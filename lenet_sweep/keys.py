@@ -243,6 +243,12 @@ def inert(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
+def disk_error(error: OSError) -> str:
+    """What failed, and where: '/mnt/x: No space left on device'."""
+    place = f"{show(error.filename)}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
+
+
 def printable(text: str) -> str:
     """The text with what a terminal would act on replaced: control characters, lost surrogates."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

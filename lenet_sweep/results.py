@@ -155,35 +155,59 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     Cells without an outcome yet are left out, and those whose files are damaged, with a warning.
     Raises FileNotFoundError where there is no sweep.
     """
-    cells, store = read_manifest(Path(folder))
-    frame = from_store(cells, store)
-    for path in dict.fromkeys(store.damaged):
+    manifest = read_manifest(Path(folder))
+    frame = from_store(manifest.cells, manifest.store)
+    for path in dict.fromkeys(manifest.store.damaged):
         warnings.warn(f"{path} is damaged: sweep again to make it anew", stacklevel=2)
     return frame
 
 
-def read_manifest(folder: Path) -> tuple[list[Cell], Store]:
-    """The cells of a sweep's folder and the store that has their results.
+@dataclass(frozen=True)
+class Manifest:
+    """What sweep.json says: the sweep's cells, the store that has their results, and its launches.
 
-    Raises FileNotFoundError where there is no sweep, StoreError where its sweep.json is damaged.
+    data_root: where the images lay; None: in the user's cache. launches: command, git_revision
+    and environment of each.
+    """
+
+    cells: tuple[Cell, ...]
+    store: Store
+    data_root: Path | None
+    launches: tuple[dict[str, Any], ...]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a sweep's folder.
+
+    Raises FileNotFoundError where there is no sweep, StoreError where its sweep.json is of no use:
+    DamagedManifestError if that is because it is damaged.
     """
     path = folder / "sweep.json"
     try:
-        manifest = read_json(path)
+        values = read_json(path)
     except DamagedError as error:
-        raise StoreError(
+        raise DamagedManifestError(
             f"{path} is damaged: type the sweep's command again, which mends it"
         ) from error
-    if manifest is None:
+    if values is None:
         raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
     try:
-        cells = [Cell.from_json(values) for values in manifest["cells"]]
-        return cells, Store(folder / manifest["store"])
+        root = values.get("data_root")
+        return Manifest(
+            cells=tuple(Cell.from_json(cell) for cell in values["cells"]),
+            store=Store(folder / values["store"]),
+            data_root=Path(root) if root else None,
+            launches=tuple(values.get("launches", [])),
+        )
     except (KeyError, TypeError) as error:
         raise StoreError(
             f"{path} was written by another version: move it away and sweep again; "
             "results are in the store"
         ) from error
+
+
+class DamagedManifestError(StoreError):
+    """A sweep.json is not what was written."""
 
 
 def cells_of_table(folder: Path, store: Store) -> list[Cell]:
@@ -219,6 +243,14 @@ def _unrun(value: object) -> object:
     text = inert(value)  # one line: not every reader of CSV takes more
     # A spreadsheet evaluates a cell that starts like this; an apostrophe makes it text.
     return "'" + text if text.startswith(ACTIVE) else text
+
+
+def write_texts(frame: pd.DataFrame, folder: Path, marks: Marks) -> list[Path]:
+    """Write the tables that are for reading, results.md and results.tex; the files."""
+    files = [folder / "results.md", folder / "results.tex"]
+    for path, text in zip(files, (to_markdown(frame, marks), to_latex(frame, marks)), strict=True):
+        write_atomic(path, text.encode())
+    return files
 
 
 def to_markdown(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:

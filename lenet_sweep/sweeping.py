@@ -7,11 +7,11 @@ import hashlib
 import os
 import shlex
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +19,16 @@ from lenet_sweep import datasets, devices, files, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
-from lenet_sweep.errors import InterruptedBySignal, StoreError
+from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
+from lenet_sweep.interrupts import stop_on_signals
 from lenet_sweep.results import UNMARKED, Marks
 from lenet_sweep.store import (
-    DamagedError,
     Store,
     lock_file,
     make_folder,
-    read_json,
     set_aside,
-    write_atomic,
     write_json,
 )
 from lenet_sweep.tally import counted, damage
@@ -38,6 +36,8 @@ from lenet_sweep.views import View
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lenet_sweep.analysis.loading import ImageSets
 
 FINAL = ("ok", "diverged")  # the same settings give these again: no use in training once more
 PAUSE = 10.0  # times as long as it took to write results.csv, until it is written again
@@ -64,6 +64,13 @@ class Outcome:
             return 128 + self.interrupted
         ok = set(self.table.loc[self.table["status"] == "ok", "cell"])
         return 0 if all(cell.id in ok for cell in self.asked) else 1
+
+    @cached_property
+    def test_images(self) -> ImageSets:
+        """The test images of its cells, read when they are first asked for, and once."""
+        from lenet_sweep.analysis.loading import ImageSets  # noqa: PLC0415 - not for one cell
+
+        return ImageSets()
 
     def accuracies(self) -> dict[str, float]:
         """Accuracy in percent by cell id; nan for a failed cell, no entry for one without a row."""
@@ -126,7 +133,7 @@ def run_sweep(
             # What other launches have come to, those that began meanwhile under this name
             # included; locked, so that the last one to write has seen them all.
             with _locked(folder):
-                everything, _ = results.read_manifest(folder)
+                everything = list(results.read_manifest(folder).cells)
                 table.complete(everything)
                 frame = table.write(folder)
         view.rows(frame)
@@ -156,15 +163,14 @@ def mark(outcome: Outcome, options: Options) -> Marks:
 
     first = table.head(loading.MOST)
     sources = loading.sources(first, outcome.cells, Store(options.out), options.data_root)
-    return marks.marks(loading.load(first, sources, loading.ImageSets()))
+    return marks.marks(loading.load(first, sources, outcome.test_images))
 
 
 def write_tables(outcome: Outcome, marks: Marks = UNMARKED) -> list[Path]:
     """Write the tables that are for reading, at the end. The sweep's files but the figures."""
-    folder, table = outcome.folder, outcome.table
-    write_atomic(folder / "results.md", results.to_markdown(table, marks).encode())
-    write_atomic(folder / "results.tex", results.to_latex(table, marks).encode())
-    return [folder / name for name in ("results.csv", "results.md", "results.tex", "sweep.json")]
+    folder = outcome.folder
+    texts = results.write_texts(outcome.table, folder, marks)
+    return [folder / "results.csv", *texts, folder / "sweep.json"]
 
 
 def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None]) -> list[Path]:
@@ -199,6 +205,7 @@ def write_page(outcome: Outcome, options: Options) -> list[Path]:
         outcome.cells,
         Store(options.out),
         options.data_root,
+        outcome.test_images,
         pictures=options.figures != "none",
         interrupted=outcome.interrupted.name if outcome.interrupted else "",
     )
@@ -207,10 +214,10 @@ def write_page(outcome: Outcome, options: Options) -> list[Path]:
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
     """A sweep as it stands in its folder and the store, with results.csv written anew."""
     with _locked(folder):
-        cells, store = results.read_manifest(folder)
-        frame = results.from_store(cells, store)
+        manifest = results.read_manifest(folder)
+        frame = results.from_store(manifest.cells, manifest.store)
         results.write_csv(frame, folder / "results.csv")
-    return Outcome(frame, folder, tuple(cells), tuple(asked), None)
+    return Outcome(frame, folder, manifest.cells, tuple(asked), None)
 
 
 class _Table:
@@ -298,16 +305,16 @@ def _add_to_manifest(
     with _locked(folder):
         for place in (folder, folder / "figures"):
             files.clear_left_behind(place)
-        earlier: list[Cell] = []
-        launches: list[dict[str, Any]] = []
+        earlier: Sequence[Cell] = ()
+        launches: Sequence[dict[str, Any]] = ()
         try:
-            launches = (read_json(path) or {}).get("launches", [])
-        except DamagedError:
+            before = results.read_manifest(folder)
+            earlier, launches = before.cells, before.launches
+        except FileNotFoundError:
+            pass
+        except results.DamagedManifestError:
             earlier = results.cells_of_table(folder, store)
             store.damaged.append(set_aside(path))
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                earlier, _ = results.read_manifest(folder)
         everything = list(dict.fromkeys([*earlier, *cells]))
         write_json(
             path,
@@ -331,52 +338,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def raise_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt as SIGINT does: for when launchers of Hydra's run the jobs."""
-
-    def handle(number: int, _: object) -> None:
-        raise InterruptedBySignal(number)
-
-    ends = [signal.Signals[n] for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    heard = [number for number in ends if signal.getsignal(number) == signal.SIG_DFL]
-    for number in heard:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number in heard:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[tuple[threading.Event, list[signal.Signals]]]:
-    """An event that a signal to end sets, and the signals received; the second one interrupts."""
-    stop = threading.Event()
-    received: list[signal.Signals] = []
-    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
-
-    def handle(number: int, _: object) -> None:
-        received.append(signal.Signals(number))
-        if received[-1].name == "SIGHUP":  # the terminal is gone: writing to it would be an error
-            for descriptor in terminals:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        if stop.is_set():
-            raise InterruptedBySignal(received[0])
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop, received  # only the main thread may handle signals
-        return
-    names = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]  # not on Windows
-    before: dict[signal.Signals, Any] = {}
-    for number in (signal.Signals[n] for n in names):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has asked for
-            before[number] = signal.signal(number, handle)
-    try:
-        yield stop, received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

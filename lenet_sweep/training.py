@@ -70,7 +70,8 @@ def train(
             if lock is None and stop():
                 yield Stopped(run.id)
                 return
-        folder.failure(), folder.description()  # read, so that damage is known and set aside
+        for read in (folder.failure, folder.description):  # so that damage to them is known
+            read()
         for path in folder.set_damaged_aside():
             yield Damaged(run.id, str(path))
         folder.clear_failure()

@@ -448,7 +448,8 @@ def test_a_real_sweep_is_analysed(tmp_path) -> None:
         lr=[0.1, 0.01], batch=[16, 32], epochs=2, dataset=dataset, out=str(tmp_path / "out"),
         figures="none", progress=False, workers=1,
     )  # fmt: skip
-    cells, store = results.read_manifest(tmp_path / next((tmp_path / "out" / "sweeps").iterdir()))
+    manifest = results.read_manifest(tmp_path / next((tmp_path / "out" / "sweeps").iterdir()))
+    cells, store = manifest.cells, manifest.store
     by_id = {cell.id: cell for cell in cells}
     labels = datasets.load(cells[0].dataset, tmp_path).test_labels
     rows = []

@@ -24,6 +24,7 @@ keys engines.choice
 config
 store
 events
+interrupts
 model
 engines.initial
 engines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lenet_sweep.analysis.statistics import Result, compare
 from lenet_sweep.results import Marks
@@ -24,12 +23,11 @@ def marks(results: Sequence[Result]) -> Marks:
     best = f"the best {thing} of all" + (" on its test images" if several else "")
     if not tied:
         return Marks(caption=f"No {thing} is tied with {best} ({how}).")
-    leading = {replace(r.cell, seed=0) for c in compared if c.tied for r in c.results}
+    leading = {r.cell.setting for c in compared if c.tied for r in c.results}
     rows = {id(r) for c in compared if c.tied for r in c.results}
     chosen = frozenset(
         i
         for i, r in enumerate(results)
-        if (id(r) in rows if not by_seed else replace(r.cell, seed=0) in leading)
-        and r.accuracy is not None
+        if (id(r) in rows if not by_seed else r.cell.setting in leading) and r.accuracy is not None
     )
     return Marks(chosen, f"= {best} and what is tied with it ({how}).")

@@ -131,7 +131,7 @@ def settings(results: Iterable[Result]) -> tuple[Setting, ...]:
     """The settings, best mean first; those without any accuracy last. Equal means share a rank."""
     groups: dict[Cell, list[Result]] = {}
     for result in results:
-        groups.setdefault(replace(result.cell, seed=0), []).append(result)
+        groups.setdefault(result.cell.setting, []).append(result)
     found = [_setting(sorted(group, key=lambda r: r.cell.seed)) for group in groups.values()]
     score = scoring(r for s in found for r in s.results)
     found.sort(key=score, reverse=True)

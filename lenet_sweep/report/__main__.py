@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {keys.printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except OSError as error:
-        where = f"{keys.show(error.filename)}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {keys.disk_error(error)}", file=sys.stderr)
         return 2
     print(f"Written to {written[0].parent}/")
     for path in written:

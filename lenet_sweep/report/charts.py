@@ -73,7 +73,7 @@ def curves(report: Report) -> Curves | None:
     if not found or max(len(c.epochs) for c in found) < 2:
         return None
     shown = found[:CURVES]
-    cells = [replace(c.cell, seed=0) for c in shown]
+    cells = [c.cell.setting for c in shown]
     spoken = distinguish(cells, epochs=False)
     names = {c.cell: spoken[cell] for c, cell in zip(shown, cells, strict=True)}
     coloured = min(len(shown), len(SERIES))

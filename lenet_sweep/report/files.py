@@ -11,9 +11,10 @@ import pandas as pd
 
 from lenet_sweep import results
 from lenet_sweep.analysis import marks
+from lenet_sweep.analysis.loading import ImageSets
 from lenet_sweep.cells import Cell
 from lenet_sweep.report import gather, page, surety
-from lenet_sweep.report.gather import Report
+from lenet_sweep.report.gather import Launch, Report
 from lenet_sweep.store import Store, make_folder, write_atomic
 
 PAGE, STATISTICS = "report.html", "statistics.csv"
@@ -25,6 +26,7 @@ def write(
     cells: Sequence[Cell],
     store: Store,
     data_root: Path | None,
+    sets: ImageSets,
     *,
     pictures: bool = True,
     interrupted: str = "",
@@ -36,9 +38,12 @@ def write(
     alone, since nobody waits. Raises StoreError where it cannot be written.
     """
     files = [folder / PAGE, folder / STATISTICS]
-    stamp = _stamp(table, [folder], len(cells), pictures, interrupted)
+    launches = gather.launches([results.read_manifest(folder)])
+    stamp = _stamp(table, launches, len(cells), pictures, interrupted)
     if not _is_current(folder, stamp):
-        report = gather.of_sweep(folder, table, cells, store, data_root, interrupted)
+        report = gather.of_sweep(
+            folder, table, cells, store, data_root, sets, launches, interrupted
+        )
         _write(report, folder, stamp, pictures=pictures)
     return [path for path in files if path.exists()]
 
@@ -55,19 +60,17 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     if [folder.resolve() for folder in folders] != [out.resolve()]:
         found = marks.marks([row.result for row in report.rows])
         results.write_csv(table, out / "results.csv")
-        write_atomic(out / "results.md", results.to_markdown(table, found).encode())
-        write_atomic(out / "results.tex", results.to_latex(table, found).encode())
-        files = [out / name for name in ("results.csv", "results.md", "results.tex")]
-    stamp = _stamp(table, folders, report.planned, True, "")
+        files = [out / "results.csv", *results.write_texts(table, out, found)]
+    stamp = _stamp(table, report.launches, report.planned, True, "")
     _write(report, out, stamp, pictures=True)
     return [*files, out / PAGE, out / STATISTICS]
 
 
 def _stamp(
-    table: pd.DataFrame, folders: Sequence[Path], planned: int, pictures: bool, interrupted: str
+    table: pd.DataFrame, launches: Sequence[Launch], planned: int, pictures: bool, interrupted: str
 ) -> str:
-    launches = [astuple(launch) for launch in gather.launches(folders)]
-    return page.digest(table, launches, planned, pictures, interrupted)
+    typed = [astuple(launch) for launch in launches]
+    return page.digest(table, typed, planned, pictures, interrupted)
 
 
 def _is_current(folder: Path, stamp: str) -> bool:

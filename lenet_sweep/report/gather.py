@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import MOST, ImageSet, ImageSets, Source
 from lenet_sweep.analysis.statistics import Comparison, Interval, Result
 from lenet_sweep.cells import Cell
-from lenet_sweep.store import Failure, Store, read_json
+from lenet_sweep.store import Failure, Store
 
 SAME = ("status", "accuracy", "train_loss")  # of a cell that two trained: equal rows are one
 
@@ -84,11 +84,13 @@ def of_sweep(
     cells: Sequence[Cell],
     store: Store,
     data_root: Path | None,
+    sets: ImageSets,
+    launches: Sequence[Launch],
     interrupted: str = "",
 ) -> Report:
     """The report of one sweep as it stands; `interrupted`: the signal that cut it short."""
     every = loading.sources(table, cells, store, data_root)
-    return _gather(table, every, [folder], len(cells), [], interrupted)
+    return _gather(table, every, sets, [folder], launches, len(cells), [], interrupted)
 
 
 def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
@@ -104,12 +106,12 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
     notes: list[str] = []
     seen: dict[Cell, list[results.Record]] = {}
     equal = 0
-    for folder in folders:
-        cells, store = results.read_manifest(folder)
-        planned |= dict.fromkeys(cells)
-        root = data_root or _data_root(folder)
-        for cell in cells:
-            record = results.record(cell, store)
+    manifests = [results.read_manifest(folder) for folder in folders]
+    for manifest in manifests:
+        planned |= dict.fromkeys(manifest.cells)
+        root = data_root or manifest.data_root
+        for cell in manifest.cells:
+            record = results.record(cell, manifest.store)
             if record is None:
                 continue
             others = seen.setdefault(cell, [])
@@ -118,24 +120,27 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
                 continue
             others.append(record)
             records.append(record)
-            sources.append(Source(cell, store, root))
+            sources.append(Source(cell, manifest.store, root))
     if equal:
         notes.append(f"{equal} rows of several people had equal numbers: each is counted once.")
     table, order = results.ranked(records)
-    report = _gather(table, [sources[at] for at in order], folders, len(planned), notes, "")
-    return report, table
+    ranked = [sources[at] for at in order]
+    typed = launches(manifests)
+    number = len(planned)
+    return _gather(table, ranked, ImageSets(), folders, typed, number, notes, ""), table
 
 
 def _gather(
     table: pd.DataFrame,
     sources: Sequence[Source],
+    sets: ImageSets,
     folders: Sequence[Path],
+    launches: Sequence[Launch],
     planned: int,
     notes: Sequence[str],
     interrupted: str,
 ) -> Report:
     shown, sources = table.head(MOST), sources[:MOST]
-    sets = ImageSets()
     found: Statistics | None = None
     compared: Sequence[Comparison | None] = [None] * len(shown)
     intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # all None
@@ -189,7 +194,7 @@ def _gather(
         statistics=found,
         best=best,
         tests=tests,
-        launches=launches(folders),
+        launches=tuple(launches),
         environments=_environments(sources),
         notes=tuple(notes),
         interrupted=interrupted,
@@ -204,8 +209,8 @@ def _of_rows(
     outcomes: Sequence[Result], found: Statistics, *, twice: bool
 ) -> Sequence[Comparison | None]:
     if found.by_seed:
-        by_setting = {replace(c.results[0].cell, seed=0): c for c in found.comparisons}
-        return [by_setting.get(replace(r.cell, seed=0)) for r in outcomes]
+        by_setting = {c.results[0].cell.setting: c for c in found.comparisons}
+        return [by_setting.get(r.cell.setting) for r in outcomes]
     return statistics.compare_rows(outcomes) if twice else found.rows
 
 
@@ -215,16 +220,11 @@ def _failure(source: Source, result: Result) -> Failure | None:
     return source.store.run(source.cell.run_id).failure()
 
 
-def _data_root(folder: Path) -> Path | None:
-    named = (read_json(folder / "sweep.json") or {}).get("data_root")
-    return Path(named) if isinstance(named, str) else None
-
-
-def launches(folders: Iterable[Path]) -> tuple[Launch, ...]:
+def launches(manifests: Iterable[results.Manifest]) -> tuple[Launch, ...]:
     """The distinct ones: a finished sweep that is typed again adds nothing to tell."""
     found: dict[str, Launch] = {}
-    for folder in folders:
-        for launch in (read_json(folder / "sweep.json") or {}).get("launches", []):
+    for manifest in manifests:
+        for launch in manifest.launches:
             environment = launch["environment"]
             lasting = {k: v for k, v in environment.items() if k != "time"}
             key = json.dumps([launch["command"], launch["git_revision"], lasting], sort_keys=True)

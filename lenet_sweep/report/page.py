@@ -55,6 +55,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
     by_recipe = groups.by_recipe(report.rows)
     maps, maps_total = groups.heatmaps(report.rows) if full else ([], 0)
     script = asset("page.js")
+    found = atlas.atlas(report, pictures=pictures) if full else None
     content = {
         "report": report,
         "full": full,
@@ -72,9 +73,9 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "fixed": groups.fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
         "best": atlas.best(report, pictures=pictures),
-        "atlas": atlas.atlas(report, pictures=pictures) if full else None,
+        "atlas": found,
         "best_name": report.best.cell.description if report.best else "",
-        "charts": _charts(report, by_recipe) if pictures and full else None,
+        "charts": _charts(report, by_recipe, found) if pictures and full else None,
         "severity": SEVERITY,
         "version": version("lenet-sweep"),
         "folder": folder,
@@ -89,10 +90,11 @@ def title(report: Report) -> str:
     return f"{counted(report.planned, 'cell')}{over}"
 
 
-def _charts(report: Report, by_recipe: list[tuple[str, list[Row]]]) -> Mapping[str, Any]:
+def _charts(
+    report: Report, by_recipe: list[tuple[str, list[Row]]], found: atlas.Atlas | None
+) -> Mapping[str, Any]:
     from lenet_sweep.report import charts  # noqa: PLC0415 - matplotlib takes most of a second
 
-    found = atlas.atlas(report, pictures=False)
     return {
         "curves": charts.curves(report),
         "parallel": charts.parallel(report),

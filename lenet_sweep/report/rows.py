@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -201,10 +201,10 @@ def _by_setting(
     assert report.statistics is not None
     of: dict[Cell, list[Row]] = {}
     for row in report.rows:
-        of.setdefault(replace(row.cell, seed=0), []).append(row)
+        of.setdefault(row.cell.setting, []).append(row)
     groups = []
     for setting in report.statistics.settings:
-        rows = sorted(of[replace(setting.cell, seed=0)], key=lambda row: row.cell.seed)
+        rows = sorted(of[setting.cell.setting], key=lambda row: row.cell.seed)
         groups.append(
             Group(_mean_line(setting, rows, columns, bars), tuple(lines[r.at] for r in rows))
         )

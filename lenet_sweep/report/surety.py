@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 
 from lenet_sweep.report.gather import Report
@@ -22,10 +20,10 @@ def table(report: Report) -> pd.DataFrame:
     to reason: against the best, of the row, or of its setting where settings have several seeds.
     """
     assert report.statistics is not None
-    settings = {replace(s.cell, seed=0): s for s in report.statistics.settings}
+    settings = {s.cell.setting: s for s in report.statistics.settings}
     rows = []
     for row in report.rows:
-        setting = settings[replace(row.cell, seed=0)]
+        setting = settings[row.cell.setting]
         compared = row.comparison
         rows.append(
             {

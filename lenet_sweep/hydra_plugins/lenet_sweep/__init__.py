@@ -23,7 +23,7 @@ class LenetGridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         # Hydra imports plugins for --help too.
-        from lenet_sweep import commands, hydra_glue, keys, sweeping  # noqa: PLC0415
+        from lenet_sweep import commands, hydra_glue, interrupts, keys  # noqa: PLC0415
 
         assert self.config is not None
         assert self.launcher is not None
@@ -39,7 +39,7 @@ class LenetGridSweeper(BasicSweeper):
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
             gather = commands.prepare(loader, self.config, jobs)
             try:
-                with sweeping.raise_on_signals():
+                with interrupts.raise_on_signals():
                     returned = self.launcher.launch(jobs, initial_job_idx=0)
             except KeyboardInterrupt as interrupt:
                 gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
