@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lenet_sweep import config, keys, views
+from lenet_sweep import config, keys, studies, views
 from lenet_sweep.executors import local
-from lenet_sweep.sweeping import draw_figures, mark, preview, run_sweep, write_page, write_tables
+from lenet_sweep.sweeping import (
+    draw_figures,
+    mark,
+    preview,
+    reproduce,
+    run_sweep,
+    write_page,
+    write_tables,
+)
 from lenet_sweep.tally import planning
 
 if TYPE_CHECKING:
@@ -25,6 +33,9 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], recipe="nll_adam", epochs=5)`. Dotted keys
     are passed as `**{"optimizer.momentum": [0, 0.9]}`. Accuracies are percent of the test images.
 
+    study="report" trains the rows of a study (conf/study), or those of a dict in the same form;
+    other settings are axes over it.
+
     Everything else is as on the command line: finished cells come from the store, a failed cell
     is a row with its reason. Ctrl-C returns the table so far, with `table.attrs["interrupted"]`
     naming the signal. `table.attrs["folder"]` is the folder with results.csv and the figures.
@@ -33,7 +44,12 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     Raises UsageError for a key or value that is not allowed, DataError if the images cannot be
     had, StoreError if the output folder cannot be written.
     """
-    cells, options = config.all_settings(keys.grid(settings))
+    study = settings.pop(studies.KEY, None)
+    raws = keys.grid(settings)
+    if study is not None:
+        node = {studies.KEY: studies.named(study), studies.GIVEN: list(settings)}
+        raws = [raw | node for raw in raws]
+    cells, options = config.all_settings(raws)
     console = Console()
     if options.dry_run:
         planned, table, damaged = preview(cells, options)
@@ -42,7 +58,7 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
         return table
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     outcome = run_sweep(cells, options, view, local.execute)
-    write_tables(outcome, mark(outcome, options))
+    write_tables(outcome, mark(outcome, options), reproduce(outcome, options))
     write_page(outcome, options)
     draw_figures(outcome, options, view.say)
     outcome.table.attrs |= {

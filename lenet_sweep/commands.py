@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -31,6 +32,7 @@ from lenet_sweep.sweeping import (
     mark,
     preview,
     reopen,
+    reproduce,
     run_sweep,
     sweep_folder,
     write_page,
@@ -49,7 +51,10 @@ def validated(
 
 
 def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[float]:
-    """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none."""
+    """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none.
+
+    Of a job that is a study: the mean of its rows.
+    """
     cells, options = validated(loader, master, jobs)
     console = Console()
     _exit_if_dry(cells, options, console)
@@ -61,7 +66,9 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
     )
     _report(outcome, options, console)
     accuracies = outcome.accuracies()
-    return [accuracies.get(cell.id, float("nan")) for cell in cells]
+    found = [accuracies.get(cell.id, float("nan")) for cell in cells]
+    each = len(cells) // len(jobs)
+    return [fmean(found[at : at + each]) for at in range(0, len(found), each)]
 
 
 def prepare(
@@ -85,13 +92,16 @@ def prepare(
 
 
 def run(cfg: DictConfig) -> float:
-    """Hydra's task function: train the one cell of a composed config; its accuracy in percent."""
-    cell, options = config.settings(raw_settings(cfg))
+    """Hydra's task function: train the cell of a composed config; its accuracy in percent.
+
+    Under a launcher of Hydra's a study is one job: the mean of its rows.
+    """
+    cells, options = config.all_settings([raw_settings(cfg)])
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        _exit_if_dry([cell], options, Console())  # under another sweeper too
+        _exit_if_dry(cells, options, Console())  # under another sweeper too
         outcome = run_sweep(
-            [cell],
+            cells,
             options,
             views.LogView(Console()),
             local.execute,  # supervised here too: Hydra's launchers lose all to one killed process
@@ -102,8 +112,11 @@ def run(cfg: DictConfig) -> float:
     else:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells needs the flag -m")
-        outcome = _run_single(cell, options)
-    return outcome.accuracies().get(cell.id, float("nan"))
+        if options.study:
+            raise UsageError("+study=...: the rows of a study need the flag -m")
+        outcome = _run_single(cells[0], options)
+    accuracies = outcome.accuracies()
+    return fmean(accuracies.get(cell.id, float("nan")) for cell in cells)
 
 
 def _run_single(cell: Cell, options: Options) -> Outcome:
@@ -132,9 +145,12 @@ def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> N
 def _report(outcome: Outcome, options: Options, console: Console, *, tables: bool = True) -> None:
     """Print the tables, where everything was written, and how to go on if it was cut short."""
     marks = mark(outcome, options) if tables else UNMARKED
-    files = write_tables(outcome, marks)
+    reproduced = reproduce(outcome, options)
+    files = write_tables(outcome, marks, reproduced)
     if tables and len(outcome.table):
         views.print_tables(console, outcome.table, marks)
+    for each in reproduced:
+        views.print_reproduction(console, each)
     # After the tables, which are what one waits for. How far it is belongs on stderr: one cell's
     # output is the report's script's.
     files = [*write_page(outcome, options), *files]

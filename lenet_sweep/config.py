@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep import devices
+from lenet_sweep import devices, studies
 from lenet_sweep.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.datasets import Dataset, find_dataset
 from lenet_sweep.engines.choice import refusal as native_refusal
@@ -22,6 +22,7 @@ from lenet_sweep.keys import (
     GROUPS,
     MOST_CELLS,
     Raw,
+    check_length,
     choice,
     defaults,
     finite,
@@ -33,6 +34,7 @@ from lenet_sweep.keys import (
     unknown_option,
 )
 from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer, Option
+from lenet_sweep.studies import Study
 
 PLAIN = (str, int, float)  # what text may be typed as: person=7 is a number to Hydra
 Found = dict[tuple[str, Path | None, int | None, int | None], Dataset]
@@ -55,6 +57,7 @@ class Options:
     max_cells: int  # a grid of more is taken for a mistake
     data_root: Path | None  # None: the user's cache folder
     notes: tuple[str, ...] = ()  # what a person should know about how the cells were read
+    study: Study | None = None  # that the cells are of
 
 
 def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, Options]:
@@ -111,20 +114,29 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
 
 
 def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options]:
-    """The cell of each nested dict, and the options that they share.
+    """The cell of each nested dict, or of each row of its study, and the options that they share.
 
     Raises UsageError for a value that is not allowed, and where an option differs between them.
     """
     found: Found = {}
     cells: list[Cell] = []
     shared: Options | None = None
+    rows: list[Study] = []
     for raw in raws:  # one at a time: a large grid's raw settings take a hundred times its cells
-        cell, options = settings(raw, found)
-        cells.append(cell)
-        shared = _merged(shared, options) if shared else options
+        for row in studies.rows_of(raw):
+            with row.named():
+                cell, options = settings(row.raw, found)
+            cells.append(cell)
+            shared = _merged(shared, options) if shared else options
+            if row.study:
+                check_length(len(cells), shared.max_cells)
+                rows.append(replace(row.study, rows=(row.of(cell),)))
     if shared is None:
         raise UsageError("the grid has no cell: give each key at least one value")
-    return cells, shared
+    asked = studies.merged(rows)
+    if len(asked) > 1:
+        raise UsageError("study has several values, and is one for the whole sweep; give one value")
+    return cells, replace(shared, study=asked[0] if asked else None)
 
 
 def _merged(shared: Options, other: Options) -> Options:

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import (
 )
 from omegaconf import DictConfig, OmegaConf
 
+from lenet_sweep import studies
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import GROUPS, Raw, config_folder, group_node, set_key, show
 from lenet_sweep.recipes import OPTIMIZERS, RECIPES
@@ -30,6 +31,7 @@ lenet-sweep: type a grid, get an honest ranked table of LeNet5 trainings.
   python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells, ranked
   python -m lenet_sweep -m recipe=ce_sgd,nll_adam          the report's comparison
   python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
+  python -m lenet_sweep -m +study=report seed=0,1,2        what the report's tables are worth
 
 Groups, chosen by name:
   loss      {losses}
@@ -38,6 +40,7 @@ Groups, chosen by name:
   dataset   {datasets}; dataset.root=FOLDER says where the files are or go
             (default: a cache folder), dataset.limit=N trains on the first N images
   grid/lr, grid/batch, grid/epochs=report   the values of the report's tables
+  +study=report   every row of the report's tables, with a verdict; further keys are axes over it
 
 Options of the optimizers, with their defaults:
 {options}
@@ -128,6 +131,8 @@ def compose_jobs(
         raw = {k: dict(v) if isinstance(v, dict) else v for k, v in composed[others].items()}
         for override in values:
             set_key(raw, override.key_or_group, override.value())
+        if studies.KEY in raw:
+            raw[studies.GIVEN] = [parsed[text].key_or_group for text in job]
         yield raw
 
 

@@ -123,6 +123,15 @@ def check_count(lengths: Iterable[int], limit: Any) -> None:
         )
 
 
+def check_length(count: int, most: int) -> None:
+    """Refuse a study of more cells than max_cells, as its rows are read. Raises UsageError."""
+    if count > most:
+        raise UsageError(
+            f"the study has more than {most:,} cells, which is all that max_cells={most} allows; "
+            "give fewer values, or raise max_cells if it is meant"
+        )
+
+
 def set_key(raw: Raw, key: str, value: Any) -> None:
     """Set one key of a nested dict in place. Raises UsageError where there is no such key."""
     if key == "recipe":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
 from lenet_sweep.keys import inert
 from lenet_sweep.store import DamagedError, Failure, Snapshot, Store, read_json, write_atomic
+from lenet_sweep.studies import Study
 
 COLUMNS = (
     "rank", "accuracy", "batch", "lr", "epochs", "person", "device",  # as in the report
@@ -33,10 +34,13 @@ HEADINGS = {
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 
+REPRODUCED = ("row", "reported", "measured", "diff.")  # numbers in a study's table
+
 # Wide forms too: some spreadsheets take them for the plain ones.
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
 
 Record = dict[str, Any]
+Presented = tuple[str, str, pd.DataFrame]  # a table for reading: title, caption, rows as text
 
 
 @dataclass(frozen=True)
@@ -167,13 +171,14 @@ class Manifest:
     """What sweep.json says: the sweep's cells, the store that has their results, and its launches.
 
     data_root: where the images lay; None: in the user's cache. launches: command, git_revision
-    and environment of each.
+    and environment of each. studies: that its cells are of.
     """
 
     cells: tuple[Cell, ...]
     store: Store
     data_root: Path | None
     launches: tuple[dict[str, Any], ...]
+    studies: tuple[Study, ...] = ()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -198,6 +203,7 @@ def read_manifest(folder: Path) -> Manifest:
             store=Store(folder / values["store"]),
             data_root=Path(root) if root else None,
             launches=tuple(values.get("launches", [])),
+            studies=tuple(Study.from_json(study) for study in values.get("studies", [])),
         )
     except (KeyError, TypeError) as error:
         raise StoreError(
@@ -245,18 +251,24 @@ def _unrun(value: object) -> object:
     return "'" + text if text.startswith(ACTIVE) else text
 
 
-def write_texts(frame: pd.DataFrame, folder: Path, marks: Marks) -> list[Path]:
-    """Write the tables that are for reading, results.md and results.tex; the files."""
-    files = [folder / "results.md", folder / "results.tex"]
-    for path, text in zip(files, (to_markdown(frame, marks), to_latex(frame, marks)), strict=True):
-        write_atomic(path, text.encode())
-    return files
+def write_texts(
+    frame: pd.DataFrame, folder: Path, marks: Marks, more: Sequence[Presented] = ()
+) -> list[Path]:
+    """Write the tables that are for reading, results.md and results.tex; the files.
+
+    more: further tables, which stand beneath.
+    """
+    tables = [*presented(frame, marks), *more]
+    texts = {"results.md": to_markdown(tables), "results.tex": to_latex(tables)}
+    for name, text in texts.items():
+        write_atomic(folder / name, text.encode())
+    return [folder / name for name in texts]
 
 
-def to_markdown(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:
-    """The tables as the terminal shows them, one per recipe, in GitHub's Markdown."""
+def to_markdown(tables: Iterable[Presented]) -> str:
+    """Tables as the terminal shows them in GitHub's Markdown."""
     parts = []
-    for title, caption, rows in presented(frame, marks):
+    for title, caption, rows in tables:
         header = [HEADINGS.get(name, name) for name in rows.columns]
         body = [[_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
@@ -269,10 +281,10 @@ def to_markdown(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:
     return "\n".join(parts)
 
 
-def to_latex(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:
-    """The tables as the terminal shows them, one per recipe, for LaTeX with booktabs."""
+def to_latex(tables: Iterable[Presented]) -> str:
+    """Tables as the terminal shows them for LaTeX with booktabs."""
     parts = []
-    for title, caption, rows in presented(frame, marks):
+    for title, caption, rows in tables:
         alignment = "".join("r" if _is_number(rows[name]) else "l" for name in rows.columns)
         header = [HEADINGS.get(name, name) for name in rows.columns]
         lines = [
@@ -299,7 +311,7 @@ def to_latex(frame: pd.DataFrame, marks: Marks = UNMARKED) -> str:
     return "\n".join(parts)
 
 
-def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[tuple[str, str, pd.DataFrame]]:
+def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
     """The table as people read it: (title, caption, rows as text), one entry per recipe.
 
     The report's columns come first, then the settings that vary; what does not vary stands in
@@ -356,10 +368,8 @@ def _number(value: float, form: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    return column.name in {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch"} - {
-        "person",
-        "device",
-    }
+    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *REPRODUCED}
+    return column.name in numbers - {"person", "device"}
 
 
 def _markdown(value: object) -> str:

@@ -31,6 +31,7 @@ from lenet_sweep.store import (
     set_aside,
     write_json,
 )
+from lenet_sweep.studies import Study, merged
 from lenet_sweep.tally import counted, damage
 from lenet_sweep.views import View
 
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lenet_sweep.analysis.loading import ImageSets
+    from lenet_sweep.analysis.reproduction import Reproduction
 
 FINAL = ("ok", "diverged")  # the same settings give these again: no use in training once more
+REPRODUCTION = "reproduction.csv"
 PAUSE = 10.0  # times as long as it took to write results.csv, until it is written again
 
 
@@ -166,11 +169,33 @@ def mark(outcome: Outcome, options: Options) -> Marks:
     return marks.marks(loading.load(first, sources, outcome.test_images))
 
 
-def write_tables(outcome: Outcome, marks: Marks = UNMARKED) -> list[Path]:
+def reproduce(outcome: Outcome, options: Options) -> tuple[Reproduction, ...]:
+    """The sweep's studies held against its results; none of a sweep that was interrupted."""
+    studies = results.read_manifest(outcome.folder).studies
+    if outcome.interrupted or not studies:
+        return ()
+    from lenet_sweep.analysis import loading, reproduction  # noqa: PLC0415 - not for most sweeps
+
+    first = outcome.table.head(loading.MOST)
+    sources = loading.sources(first, outcome.cells, Store(options.out), options.data_root)
+    found = loading.load(first, sources, outcome.test_images)
+    return tuple(reproduction.reproduce(study, found) for study in studies)
+
+
+def write_tables(
+    outcome: Outcome, marks: Marks = UNMARKED, reproduced: Sequence[Reproduction] = ()
+) -> list[Path]:
     """Write the tables that are for reading, at the end. The sweep's files but the figures."""
     folder = outcome.folder
-    texts = results.write_texts(outcome.table, folder, marks)
-    return [folder / "results.csv", *texts, folder / "sweep.json"]
+    if not reproduced:
+        texts = results.write_texts(outcome.table, folder, marks)
+        return [folder / "results.csv", *texts, folder / "sweep.json"]
+    from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - see above
+
+    more = [reproduction.presented(each) for each in reproduced]
+    texts = results.write_texts(outcome.table, folder, marks, more)
+    results.write_csv(reproduction.table(reproduced), folder / REPRODUCTION)
+    return [folder / "results.csv", folder / REPRODUCTION, *texts, folder / "sweep.json"]
 
 
 def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None]) -> list[Path]:
@@ -302,14 +327,16 @@ def _add_to_manifest(
         "git_revision": provenance.git_revision(),
         "environment": environment,
     }
+    asked = [options.study] if options.study else []
     with _locked(folder):
         for place in (folder, folder / "figures"):
             files.clear_left_behind(place)
         earlier: Sequence[Cell] = ()
+        known: Sequence[Study] = ()
         launches: Sequence[dict[str, Any]] = ()
         try:
             before = results.read_manifest(folder)
-            earlier, launches = before.cells, before.launches
+            earlier, launches, known = before.cells, before.launches, before.studies
         except FileNotFoundError:
             pass
         except results.DamagedManifestError:
@@ -322,6 +349,7 @@ def _add_to_manifest(
                 "store": os.path.relpath(store.out, folder),
                 "data_root": str(options.data_root.absolute()) if options.data_root else None,
                 "cells": [cell.to_json() for cell in everything],
+                "studies": [study.to_json() for study in merged([*known, *asked])],
                 "launches": [*launches, launch],
             },
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich import box
@@ -11,8 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
-from lenet_sweep.results import HEADINGS, SETTINGS, UNMARKED, Marks, presented
+from lenet_sweep.results import (
+    HEADINGS,
+    REPORT_COLUMNS,
+    REPRODUCED,
+    SETTINGS,
+    UNMARKED,
+    Marks,
+    presented,
+)
 from lenet_sweep.tally import counted, encodable, inert
+
+if TYPE_CHECKING:
+    from lenet_sweep.analysis.reproduction import Reproduction
 
 ROWS = 100  # of a table that are printed: more would push the best ones out of sight
 FAILURES = 20  # that are explained
@@ -57,6 +69,36 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED)
         rest(len(failures) - FAILURES, "failed run")
 
 
+def print_reproduction(console: Console, reproduction: Reproduction) -> None:
+    """Print what became of a study's rows; those that are not reproduced in bold."""
+    from lenet_sweep.analysis.reproduction import NOT, SHORT, presented  # noqa: PLC0415 - SciPy is slow
+
+    title, caption, rows = presented(reproduction)
+    table = _frame(title, encodable(inert(caption), console.encoding))
+    for name in rows.columns:
+        right = name in (*REPRODUCED, *REPORT_COLUMNS)
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for row in rows.to_dict("records"):
+        texts = (Text(encodable(inert(text), console.encoding)) for text in row.values())
+        table.add_row(*texts, style=BOLD if row["reproduced"] == SHORT[NOT] else None)
+    console.print()
+    console.print(table)
+
+
+def _frame(title: str, caption: str) -> Table:
+    return Table(
+        title=Text(title, BOLD),
+        caption=Text(caption, PALE),
+        title_justify="left",
+        caption_justify="left",
+        header_style="",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+    )
+
+
 def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
     """Why these rows failed, a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
     epochs: dict[tuple[str, str], list[str]] = {}
@@ -89,17 +131,7 @@ def _table(
             caption = f"{caption.removesuffix('.')}, {name} {rows[0][name]}."
             del widths[name]
     fits = _total(widths) <= width
-    table = Table(
-        title=Text(title, BOLD),
-        caption=Text(caption, PALE),
-        title_justify="left",
-        caption_justify="left",
-        header_style="",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        pad_edge=False,
-    )
+    table = _frame(title, caption)
     for name, least in widths.items():
         text = name in TEXTS
         table.add_column(

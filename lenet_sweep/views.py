@@ -27,7 +27,7 @@ from lenet_sweep.events import (
 from lenet_sweep.live import LiveView
 from lenet_sweep.results import cost_text
 from lenet_sweep.store import Epoch, Snapshot
-from lenet_sweep.tables import print_tables
+from lenet_sweep.tables import print_reproduction, print_tables
 from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason, trouble
 from lenet_sweep.training import REPORT_EVERY
 
@@ -38,6 +38,7 @@ __all__ = [
     "ScriptView",
     "View",
     "choose",
+    "print_reproduction",
     "print_tables",
     "replay",
 ]

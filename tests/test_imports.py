@@ -21,6 +21,7 @@ download
 datasets
 cells
 keys engines.choice
+studies
 config
 store
 events
@@ -40,10 +41,12 @@ gallery
 tally
 analysis
 analysis.axes analysis.statistics
+analysis.reproduction
 analysis.loading analysis.marks
 analysis.factors analysis.doubt
 analysis.effects analysis.grid_doubts analysis.course_doubts
 analysis.doubts
+analysis.claims
 analysis.conclusions
 report
 report.scale report.sprites report.svg report.gather

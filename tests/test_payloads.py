@@ -58,7 +58,7 @@ def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_markdown_shows_it(text: str) -> None:
     """results.md renders as a table with the text in it: no markup, no link, no HTML of its own."""
-    markdown = results.to_markdown(frame(text))
+    markdown = results.to_markdown(results.presented(frame(text)))
     parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
     html = parser.render(markdown)
     shown = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
@@ -78,8 +78,8 @@ def test_markdown_shows_it(text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_latex_shows_it(text: str) -> None:
     """results.tex has no command, comment or special sign but its own."""
-    latex = results.to_latex(frame(text))
-    plain = results.to_latex(frame("x"))
+    latex = results.to_latex(results.presented(frame(text)))
+    plain = results.to_latex(results.presented(frame("x")))
     assert all(c.isprintable() or c == "\n" for c in latex)
     own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\"
     spelled = {r"\textbackslash", r"\textasciitilde", r"\textasciicircum"}

@@ -125,7 +125,10 @@ def test_failed_cells_are_shown_with_their_reason() -> None:
 def test_markdown_and_latex_say_the_same() -> None:
     """Each form of the table holds each cell, with special characters as text."""
     frame = rows({"person": "A|B_c & 100% <x>"}, {"accuracy": 98.5})
-    markdown, latex = results.to_markdown(frame), results.to_latex(frame)
+    markdown, latex = (
+        results.to_markdown(results.presented(frame)),
+        results.to_latex(results.presented(frame)),
+    )
     assert r"A\|B\_c & 100% \<x\>" in markdown
     assert r"A|B\_c \& 100\% <x>" in latex
     for text in ("99.00", "98.50", "0.1"):
@@ -151,5 +154,5 @@ def test_held_out_images_rank_the_rows() -> None:
     assert list(frame["accuracy"]) == [98.0, 99.0]
     assert list(frame["rank"]) == [1, 2]
     assert list(frame.columns) == [*results.COLUMNS, "holdout_accuracy"]
-    assert "held-out (%)" in results.to_markdown(frame)
-    assert "98.50" in results.to_latex(frame)
+    assert "held-out (%)" in results.to_markdown(results.presented(frame))
+    assert "98.50" in results.to_latex(results.presented(frame))

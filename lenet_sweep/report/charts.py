@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import Value, axes, ordered, said, varied
+from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.report.gather import Report, Row
@@ -272,7 +273,38 @@ def _places(levels: Sequence[Value]) -> dict[Value, float]:
     return {level: n / max(1, len(levels) - 1) for n, level in enumerate(levels)}
 
 
-# ---------------------------------------------------------------- groups, time
+# ---------------------------------------------------------------- groups, time, a study
+
+
+def reproduced(reproduction: Reproduction, name: str) -> str | None:
+    """Reported against measured accuracy, with where a further training is to be expected."""
+    known = [v for v in reproduction.verdicts if v.difference is not None]
+    if not known:
+        return None
+    reported = np.array([v.row.reported for v in known], float)
+    measured = np.array([v.mean for v in known], float)
+    width = np.array([v.spread for v in known], float)
+    every = np.concatenate([reported, measured])
+    looks = {REPRODUCED: ("o", SERIES[0]), NOT: ("X", SERIES[1]), OPEN: ("D", SERIES[2])}
+    with looking():
+        figure, chart = _chart(6.4, 5.0)
+        chart.plot([0, 100], [0, 100], color=QUIET, lw=1, ls=(0, (4, 3)), zorder=1)
+        for verdict, (marker, colour) in looks.items():
+            chosen = np.array([v.verdict == verdict for v in known])
+            if not chosen.any():
+                continue
+            x, y = reported[chosen], measured[chosen]
+            bars = [np.minimum(width[chosen], y), np.minimum(width[chosen], 100 - y)]
+            chart.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=1.2, alpha=0.5)
+            look: dict[str, Any] = {"ms": 7, "mew": 0.6, "mec": PAPER, "zorder": 3}
+            number = f"{verdict} ({int(chosen.sum())})"
+            chart.plot(x, y, marker, color=colour, label=number, **look)
+        _accuracy_axis(chart, every, "x")
+        _accuracy_axis(chart, every, "y")
+        chart.set(xlabel="Reported accuracy (%), by log of the error", ylabel="Measured here (%)")
+        chart.legend(loc="upper left", frameon=False)
+    title = f"Reported against measured accuracy of {len(known)} rows. {reproduction.headline}"
+    return drawn(figure, name, title)
 
 
 def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> str | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from lenet_sweep import results
-from lenet_sweep.analysis import marks
+from lenet_sweep.analysis import marks, reproduction
 from lenet_sweep.analysis.loading import ImageSets
 from lenet_sweep.cells import Cell
 from lenet_sweep.report import gather, page, surety
 from lenet_sweep.report.gather import Launch, Report
 from lenet_sweep.store import Store, make_folder, write_atomic
+from lenet_sweep.studies import Study
 
 PAGE, STATISTICS = "report.html", "statistics.csv"
 
@@ -38,11 +39,12 @@ def write(
     alone, since nobody waits. Raises StoreError where it cannot be written.
     """
     files = [folder / PAGE, folder / STATISTICS]
-    launches = gather.launches([results.read_manifest(folder)])
-    stamp = _stamp(table, launches, len(cells), pictures, interrupted)
+    manifest = results.read_manifest(folder)
+    launches = gather.launches([manifest])
+    stamp = _stamp(table, launches, manifest.studies, len(cells), pictures, interrupted)
     if not _is_current(folder, stamp):
         report = gather.of_sweep(
-            folder, table, cells, store, data_root, sets, launches, interrupted
+            folder, table, cells, store, data_root, sets, launches, manifest.studies, interrupted
         )
         _write(report, folder, stamp, pictures=pictures)
     return [path for path in files if path.exists()]
@@ -60,17 +62,28 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     if [folder.resolve() for folder in folders] != [out.resolve()]:
         found = marks.marks([row.result for row in report.rows])
         results.write_csv(table, out / "results.csv")
-        files = [out / "results.csv", *results.write_texts(table, out, found)]
-    stamp = _stamp(table, report.launches, report.planned, True, "")
+        more = [reproduction.presented(each) for each in report.reproductions]
+        files = [out / "results.csv", *results.write_texts(table, out, found, more)]
+        if more:
+            results.write_csv(reproduction.table(report.reproductions), out / "reproduction.csv")
+            files.append(out / "reproduction.csv")
+    studies = [each.study for each in report.reproductions]
+    stamp = _stamp(table, report.launches, studies, report.planned, True, "")
     _write(report, out, stamp, pictures=True)
     return [*files, out / PAGE, out / STATISTICS]
 
 
 def _stamp(
-    table: pd.DataFrame, launches: Sequence[Launch], planned: int, pictures: bool, interrupted: str
+    table: pd.DataFrame,
+    launches: Sequence[Launch],
+    studies: Sequence[Study],
+    planned: int,
+    pictures: bool,
+    interrupted: str,
 ) -> str:
     typed = [astuple(launch) for launch in launches]
-    return page.digest(table, typed, planned, pictures, interrupted)
+    asked = [study.to_json() for study in studies]
+    return page.digest(table, typed, asked, planned, pictures, interrupted)
 
 
 def _is_current(folder: Path, stamp: str) -> bool:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from lenet_sweep import results
-from lenet_sweep.analysis import conclusions, loading, statistics
+from lenet_sweep import results, studies
+from lenet_sweep.analysis import claims, conclusions, loading, reproduction, statistics
+from lenet_sweep.analysis.claims import Finding
 from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import MOST, ImageSet, ImageSets, Source
+from lenet_sweep.analysis.reproduction import Reproduction
 from lenet_sweep.analysis.statistics import Comparison, Interval, Result
 from lenet_sweep.cells import Cell
 from lenet_sweep.store import Failure, Store
+from lenet_sweep.studies import Study
 
 SAME = ("status", "accuracy", "train_loss")  # of a cell that two trained: equal rows are one
 
@@ -63,6 +66,7 @@ class Report:
     MOST of `total`. planned: cells of the sweeps, those without an outcome yet included.
     best: the first row, if it is ok; tests: its test images, if they are here.
     environments: of the runs, each with how many runs it made. notes: what a reader must know.
+    reproductions: of the studies that the cells are of, and the findings on the claims of each.
     """
 
     folders: tuple[Path, ...]
@@ -75,6 +79,8 @@ class Report:
     launches: tuple[Launch, ...]
     environments: tuple[tuple[Mapping[str, Any], int], ...]
     notes: tuple[str, ...]
+    reproductions: tuple[Reproduction, ...]
+    findings: tuple[tuple[Finding, ...], ...]
     interrupted: str  # the signal's name, or ""
 
 
@@ -86,11 +92,12 @@ def of_sweep(
     data_root: Path | None,
     sets: ImageSets,
     launches: Sequence[Launch],
+    studies: Sequence[Study],
     interrupted: str = "",
 ) -> Report:
     """The report of one sweep as it stands; `interrupted`: the signal that cut it short."""
     every = loading.sources(table, cells, store, data_root)
-    return _gather(table, every, sets, [folder], launches, len(cells), [], interrupted)
+    return _gather(table, every, sets, [folder], launches, studies, len(cells), [], interrupted)
 
 
 def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
@@ -127,7 +134,9 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
     ranked = [sources[at] for at in order]
     typed = launches(manifests)
     number = len(planned)
-    return _gather(table, ranked, ImageSets(), folders, typed, number, notes, ""), table
+    known = studies.merged(study for manifest in manifests for study in manifest.studies)
+    gathered = _gather(table, ranked, ImageSets(), folders, typed, known, number, notes, "")
+    return gathered, table
 
 
 def _gather(
@@ -136,6 +145,7 @@ def _gather(
     sets: ImageSets,
     folders: Sequence[Path],
     launches: Sequence[Launch],
+    asked: Sequence[Study],
     planned: int,
     notes: Sequence[str],
     interrupted: str,
@@ -145,6 +155,8 @@ def _gather(
     compared: Sequence[Comparison | None] = [None] * len(shown)
     intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # all None
     notes = list(notes)
+    reproductions: tuple[Reproduction, ...] = ()
+    findings: tuple[tuple[Finding, ...], ...] = ()
     if interrupted:  # without what takes seconds to compute
         outcomes = tuple(
             Result(s.cell, status, None if pd.isna(accuracy) else accuracy)
@@ -160,6 +172,8 @@ def _gather(
         found = conclusions.analyse(distinct)
         intervals = statistics.intervals(outcomes) if twice else found.intervals
         compared = _of_rows(outcomes, found, twice=bool(twice))
+        reproductions = tuple(reproduction.reproduce(study, distinct) for study in asked)
+        findings = tuple(claims.check(study.claims, distinct) for study in asked)
         if twice:
             notes.append(
                 f"{twice} rows are of cells that another row has too, trained elsewhere to other "
@@ -197,6 +211,8 @@ def _gather(
         launches=tuple(launches),
         environments=_environments(sources),
         notes=tuple(notes),
+        reproductions=reproductions,
+        findings=findings,
         interrupted=interrupted,
     )
 

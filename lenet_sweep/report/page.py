@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
+from lenet_sweep.analysis import reproduction
 from lenet_sweep.keys import inert
 from lenet_sweep.report import atlas, groups, rows
 from lenet_sweep.report.gather import Report, Row
@@ -72,6 +73,10 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "varied": groups.what_varies([row.cell for row in report.rows]),
         "fixed": groups.fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
+        "studies": [
+            (each, *reproduction.presented(each), findings)
+            for each, findings in zip(report.reproductions, report.findings, strict=True)
+        ],
         "best": atlas.best(report, pictures=pictures),
         "atlas": found,
         "best_name": report.best.cell.description if report.best else "",
@@ -101,6 +106,9 @@ def _charts(
         "recipes": charts.recipes(by_recipe),
         "front": charts.front(report),
         "missed": charts.missed(found.counts) if found else None,
+        "reproduced": [
+            charts.reproduced(each, f"study-{n}") for n, each in enumerate(report.reproductions)
+        ],
     }
 
 

@@ -1,0 +1,228 @@
+"""Conclusions that a study drew, each checked by what was measured: a verdict and its numbers.
+
+Which rule checks which claim is said by its function; docs/statistics.md gathers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import sqrt
+from statistics import fmean, median
+
+from lenet_sweep.analysis.reproduction import spread
+from lenet_sweep.analysis.statistics import ALPHA, EPSILON, Result, Setting, Z, settings
+from lenet_sweep.cells import Cell, distinguish
+from lenet_sweep.recipes import OPTIMIZERS, RECIPES
+from lenet_sweep.studies import Claim
+from lenet_sweep.tally import counted
+
+LITTLE = 0.2  # points: twice the sampling error of 10,000 images at 99 %
+LEARNED = 98.0  # percent of the test images: epochs until then say how fast a recipe learns
+HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "cannot be told"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim with what was measured of it: HOLDS, PARTLY, FAILS or OPEN, and a sentence."""
+
+    claim: Claim
+    verdict: str
+    sentence: str
+
+
+def check(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[Finding, ...]:
+    """A finding for each claim, by these results."""
+    measured = [s for s in settings(results) if s.mean is not None]
+    return tuple(Finding(c, *_CHECKS[c.check](c, measured)) for c in claims)
+
+
+def _of(recipe: str, found: Iterable[Setting]) -> list[Setting]:
+    if not recipe:
+        return list(found)
+    loss, optimizer = RECIPES[recipe]
+    return [s for s in found if (s.cell.loss, s.cell.optimizer.name) == (loss, optimizer)]
+
+
+def _mean(setting: Setting) -> float:
+    assert setting.mean is not None
+    return setting.mean
+
+
+def _apart(one: Setting, other: Setting) -> bool:
+    """Whether two settings can be told apart: Welch's t test of their seeds, at ALPHA.
+
+    Of a single seed: whether the accuracies differ by more than their test images explain.
+    """
+    difference = abs(_mean(one) - _mean(other))
+    if one.sd is None or other.sd is None:
+        errors = [(spread(s) or 0.0) / sqrt(1 + 1 / s.n) / Z for s in (one, other)]
+        return difference > Z * sqrt(errors[0] ** 2 + errors[1] ** 2)
+    if max(one.sd, other.sd) < EPSILON:
+        return difference > EPSILON
+    from scipy import stats  # noqa: PLC0415 - it is slow to import
+
+    a, b = ([r.accuracy for r in s.results if r.accuracy is not None] for s in (one, other))
+    return float(stats.ttest_ind(a, b, equal_var=False).pvalue) < ALPHA
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Neighbours that differ in nothing but one setting, counted by which of them is better."""
+
+    up: int  # the larger value is better, more than chance explains
+    down: int
+    close: int
+    differences: tuple[float, ...]  # points, of all, absolute
+
+    @property
+    def total(self) -> int:
+        return self.up + self.down + self.close
+
+
+def _pairs(key: str, found: Iterable[Setting]) -> _Pairs:
+    groups: dict[Cell, list[Setting]] = {}
+    for setting in found:
+        rest = replace(setting.cell.setting, **{key: 1})  # type: ignore[arg-type] # lr, batch, epochs
+        groups.setdefault(rest, []).append(setting)
+    up = down = close = 0
+    differences = []
+    for group in groups.values():
+        line = sorted(group, key=lambda s: getattr(s.cell, key))
+        for smaller, larger in pairwise(line):
+            differences.append(abs(_mean(larger) - _mean(smaller)))
+            if not _apart(smaller, larger):
+                close += 1
+            elif _mean(larger) > _mean(smaller):
+                up += 1
+            else:
+                down += 1
+    return _Pairs(up, down, close, tuple(differences))
+
+
+def _weighed(confirmed: int, against: int) -> str:
+    if not confirmed and not against:
+        return OPEN
+    if not against:
+        return HOLDS
+    return PARTLY if confirmed > against else FAILS
+
+
+def _larger_is_better(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if no pair that can be told apart says otherwise, in part if more say so than not."""
+    (key,) = claim.keys
+    pairs = _pairs(key, _of(claim.recipe, found))
+    sentence = (
+        f"Of {counted(pairs.total, 'pair')} of settings that differ in nothing but {key}, the "
+        f"larger is better in {pairs.up}, worse in {pairs.down}; {pairs.close} are too close to "
+        "tell."
+    )
+    return _weighed(pairs.up, pairs.down), sentence
+
+
+def _matters_little(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
+    """Little: the median difference between neighbours is at most LITTLE."""
+    small, sentences = [], []
+    for key in claim.keys:
+        differences = _pairs(key, _of(claim.recipe, found)).differences
+        if differences:
+            small.append(median(differences) <= LITTLE)
+            sentences.append(
+                f"from one {key} to the next accuracy moves by {median(differences):.2f} points "
+                f"in the median and at most {max(differences):.2f} "
+                f"({counted(len(differences), 'pair')})"
+            )
+    if not small:
+        return OPEN, "No two settings differ in nothing but one of these."
+    verdict = HOLDS if all(small) else PARTLY if any(small) else FAILS
+    text = "; ".join(sentences)
+    return verdict, f"{text[0].upper()}{text[1:]}. Little is up to {LITTLE} points."
+
+
+def _wants_small_with_large(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
+    """Pairs of neighbours in the first key, at large and at small values of the second."""
+    key, other = claim.keys
+    own = _of(claim.recipe, found)
+    values = [getattr(s.cell, other) for s in own]
+    middle = sqrt(min(values) * max(values)) if values else 0.0
+    large = _pairs(key, [s for s in own if getattr(s.cell, other) > middle])
+    small = _pairs(key, [s for s in own if getattr(s.cell, other) <= middle])
+    sentence = (
+        f"With a large {other} (above {middle:.2g}) the smaller {key} is better in {large.down} of "
+        f"{counted(large.total, 'pair')} and worse in {large.up}; with a small {other} the larger "
+        f"{key} is better in {small.up} of {small.total} and worse in {small.down}; the rest are "
+        "too close to tell."
+    )
+    return _weighed(large.down + small.up, large.up + small.down), sentence
+
+
+def _best_recipe(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
+    """The best setting of the recipe against the best of all others."""
+    own = _of(claim.recipe, found)
+    rest = [s for s in found if s not in own]
+    if not own or not rest:
+        return OPEN, "There are not two recipes to compare."
+    ours, theirs = (max(group, key=_mean) for group in (own, rest))
+    names = distinguish([ours.cell, theirs.cell])
+    ahead = _mean(ours) - _mean(theirs)
+    apart = _apart(ours, theirs)
+    sentence = (
+        f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f} %, the best of the others "
+        f"({names[theirs.cell]}) {_mean(theirs):.2f} %: "
+        f"{abs(ahead):.2f} points {'more' if ahead >= 0 else 'less'}"
+        f"{'' if apart else ', too close to tell'}."
+    )
+    return (OPEN if not apart else HOLDS if ahead > 0 else FAILS), sentence
+
+
+def _best_accuracy(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
+    """Whether the number lies where a further training of the best setting is to be expected."""
+    if not found or claim.accuracy is None:
+        return OPEN, "No setting has an accuracy."
+    best = max(found, key=_mean)
+    width = spread(best) or 0.0
+    runs = [(r.accuracy, r.cell) for s in found for r in s.results if r.accuracy is not None]
+    highest, cell = max(runs, key=lambda run: run[0])
+    sentence = (
+        f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
+        f"{_mean(best):.2f} % +- {width:.2f}; the highest of {counted(len(runs), 'training')} is "
+        f"{highest:.2f} % ({cell.description.rpartition(', ')[0]})."
+    )
+    return (HOLDS if abs(claim.accuracy - _mean(best)) <= width else FAILS), sentence
+
+
+def _learns_faster(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
+    """Epochs until LEARNED, at each batch size that two recipes have at their default lr."""
+    usual = [s for s in found if s.cell.lr == OPTIMIZERS[s.cell.optimizer.name].default_lr]
+    mine = _until(_of(claim.recipe, usual))
+    others = _until([s for s in usual if s not in _of(claim.recipe, usual)])
+    common = sorted(set(mine) & set(others))
+    if not common:
+        return OPEN, "No batch size was trained with two recipes at their optimizers' default lr."
+    texts = [f"{mine[b]:.1f} against {others[b]:.1f} epochs at batch {b}" for b in common]
+    sentence = f"To {LEARNED:g} % of the test images at the default lr: {'; '.join(texts)}."
+    faster = sum(mine[b] < others[b] for b in common)
+    return _weighed(faster, sum(mine[b] > others[b] for b in common)), sentence
+
+
+def _until(found: Iterable[Setting]) -> Mapping[int, float]:
+    """The first epoch with LEARNED by batch size, mean over the seeds, where all get there."""
+    first: dict[int, dict[str, float]] = {}
+    for result in (r for s in found for r in s.results):
+        runs = first.setdefault(result.cell.batch, {})
+        reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
+        earliest = next(reached, float("inf"))  # a run's shorter read-outs may end before
+        runs[result.cell.run_id] = min(earliest, runs.get(result.cell.run_id, earliest))
+    means = {batch: fmean(epochs.values()) for batch, epochs in first.items()}
+    return {batch: mean for batch, mean in means.items() if mean < float("inf")}
+
+
+_CHECKS: Mapping[str, Callable[[Claim, Sequence[Setting]], tuple[str, str]]] = {
+    "larger_is_better": _larger_is_better,
+    "matters_little": _matters_little,
+    "wants_small_with_large": _wants_small_with_large,
+    "best_recipe": _best_recipe,
+    "best_accuracy": _best_accuracy,
+    "learns_faster": _learns_faster,
+}

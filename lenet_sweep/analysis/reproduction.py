@@ -1,0 +1,244 @@
+"""Whether a study's reported accuracies hold: each row against what its seeds give here.
+
+The rule, said in docs/statistics.md: a row is reproduced if what was reported lies in the interval
+in which one more training of the same settings is to be expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import pandas as pd
+
+from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, settings
+from lenet_sweep.cells import Cell
+from lenet_sweep.recipes import OPTIMIZERS
+from lenet_sweep.studies import Study, StudyRow
+from lenet_sweep.tally import counted
+
+FAR = 5.0  # points: a wider interval confirms nothing, a larger difference is no scatter of seeds
+REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "cannot be told"
+UNMEASURED, UNREPORTED = "not measured", "nothing reported"
+SHORT = {REPRODUCED: "yes", NOT: "no", OPEN: "?", UNMEASURED: "not measured", UNREPORTED: ""}
+COLUMNS = (
+    "study", "row", "loss", "optimizer", "lr", "batch", "epochs", "reported", "reported_on",
+    "reported_by", "seeds", "mean", "sd", "low", "high", "difference", "verdict", "note", "cell",
+)  # fmt: skip
+RULE = (
+    "Reproduced: what was reported lies where 95 % of further trainings of the same settings are "
+    "to be expected, as measured and \N{PLUS-MINUS SIGN}."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """A row of a study with what was measured, percent and points.
+
+    spread: half the width of the interval of one more training; None without an accuracy.
+    difference: reported less the measured mean. note: evidence on a row that is far off.
+    """
+
+    row: StudyRow
+    setting: Setting | None
+    spread: float | None
+    verdict: str
+    difference: float | None = None
+    note: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the seeds, percent."""
+        return self.setting.mean if self.setting else None
+
+    @property
+    def far(self) -> bool:
+        """Whether the row cannot be as it is labelled."""
+        return self.verdict == NOT and abs(self.difference or 0.0) > FAR
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction:
+    """A study held against what was measured: a verdict for each of its rows, in its order."""
+
+    study: Study
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def headline(self) -> str:
+        """How many rows are reproduced, and how many are not."""
+        judged = [v for v in self.verdicts if v.row.reported is not None]
+        number = {name: sum(v.verdict == name for v in judged) for name in (REPRODUCED, NOT, OPEN)}
+        if not judged:
+            return "Nothing was reported for any of its rows."
+        held = f"{number[REPRODUCED]} of {counted(len(judged), 'row')}"
+        says = [f"{held} {'is' if number[REPRODUCED] == 1 else 'are'} reproduced"]
+        says.append(f"{number[NOT]} {'is' if number[NOT] == 1 else 'are'} not")
+        if number[OPEN]:
+            says.append(f"of {number[OPEN]} it cannot be told")
+        if missing := len(judged) - sum(number.values()):
+            says.append(f"{missing} {'has' if missing == 1 else 'have'} no accuracy here")
+        return f"{', '.join(says[:-1])}, and {says[-1]}."
+
+    @property
+    def caption(self) -> str:
+        """How the verdicts are to be read."""
+        by_chance = (1 - LEVEL) * sum(v.verdict in (REPRODUCED, NOT) for v in self.verdicts)
+        caveat = f" About {by_chance:.0f} would miss it by chance alone." if by_chance >= 1 else ""
+        if any(v.verdict == OPEN for v in self.verdicts):
+            caveat += (
+                f" ?: its seeds scatter so much that \N{PLUS-MINUS SIGN} is over {FAR:g} points."
+            )
+        seeds = [v.setting.n for v in self.verdicts if v.setting]
+        if seeds and min(seeds) < 2:
+            caveat += " Of one seed the scatter between seeds is not known: add seed=0,1,2."
+        return RULE + caveat
+
+
+def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
+    """Judge every row of a study by these results; those of other cells may explain a row."""
+    found = settings(results)
+    verdicts = [_judge(row, _measured(row, found)) for row in study.rows]
+    return Reproduction(study, tuple(_explained(v, found) for v in verdicts))
+
+
+def spread(setting: Setting) -> float | None:
+    """Half the width of the interval that LEVEL of further trainings fall into, points.
+
+    The larger of two, both times sqrt(1 + 1/n) for the error of the mean itself: of the seeds,
+    Student's t times their standard deviation (the prediction interval of a normal sample); and of
+    the test images, 1.96 times sqrt(p (1 - p) / images), since seeds that happen to agree do not
+    make 10,000 images more. None without an accuracy.
+    """
+    if setting.mean is None:
+        return None
+    further = sqrt(1 + 1 / setting.n)
+    images = max((r.correct.size for r in setting.results if r.correct is not None), default=0)
+    sampled = 0.0
+    if images:
+        share = min(max(setting.mean / 100, 1 / images), 1 - 1 / images)
+        sampled = 100 * Z * sqrt(share * (1 - share) / images)
+    scattered = 0.0
+    if setting.sd is not None:
+        from scipy import stats  # noqa: PLC0415 - it is slow to import
+
+        scattered = float(stats.t.ppf((1 + LEVEL) / 2, setting.n - 1)) * setting.sd
+    return further * max(sampled, scattered)
+
+
+def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
+    for setting in found:
+        if setting.cell.setting == row.cell:
+            return setting
+        for result in setting.results:
+            if result.cell == row.cell:  # the row fixes the seed
+                return settings([result])[0]
+    return None
+
+
+def _judge(row: StudyRow, setting: Setting | None) -> Verdict:
+    width = spread(setting) if setting else None
+    if setting is None or setting.mean is None or width is None:
+        return Verdict(row, setting, None, UNMEASURED)
+    if row.reported is None:
+        return Verdict(row, setting, width, UNREPORTED)
+    difference = row.reported - setting.mean
+    if abs(difference) > width:
+        return Verdict(row, setting, width, NOT, difference)
+    return Verdict(row, setting, width, OPEN if width > FAR else REPRODUCED, difference)
+
+
+def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
+    """With the evidence on a row that is far off: what its seeds gave, which setting would fit."""
+    row = verdict.row
+    if not verdict.far or verdict.setting is None or row.reported is None:
+        return verdict
+    runs = sorted(r.accuracy for r in verdict.setting.results if r.accuracy is not None)
+    collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
+    each = f"{runs[0]:.2f} %" if len(runs) == 1 else f"{runs[0]:.2f} to {runs[-1]:.2f} %"
+    note = f"{counted(len(runs), 'training')} gave {each}"
+    note += f", {collapsed} answering one digit to all images" if collapsed else ""
+    usual = OPTIMIZERS[row.cell.optimizer.name].default_lr
+    fitting = []
+    for setting in found:
+        width = spread(setting)
+        changed = _one_change(row.cell, setting.cell)
+        if changed and setting.mean is not None and width is not None and width <= FAR:
+            off = abs(row.reported - setting.mean)
+            if off <= width:
+                default = changed == "lr" and setting.cell.lr == usual
+                fitting.append((not default, off, changed, setting, default))
+    if not fitting:
+        return replace(verdict, note=f"{note}; no setting measured here explains {row.reported:g}")
+    _, _, name, setting, default = min(fitting, key=lambda fit: fit[:2])
+    value = getattr(setting.cell, name)
+    why = f", {row.cell.optimizer.name}'s default" if default else ""
+    return replace(
+        verdict,
+        note=f"{note}; {row.reported:g} is what {name} {value:g}{why} gives ({setting.mean:.2f} %)",
+    )
+
+
+def _one_change(one: Cell, other: Cell) -> str:
+    """Which of lr, batch and epochs tells two cells apart, '' if it is not exactly one of them."""
+    names = [n for n in ("lr", "batch", "epochs") if getattr(one, n) != getattr(other, n)]
+    if len(names) != 1 or replace(other.setting, **{names[0]: getattr(one, names[0])}) != one:
+        return ""
+    return names[0]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
+    """reproduction.csv: a row for each row of a study, accuracies in percent, with COLUMNS."""
+    rows = [
+        {
+            "study": reproduction.study.title,
+            "row": v.row.number,
+            "loss": v.row.cell.loss,
+            "optimizer": str(v.row.cell.optimizer),
+            "lr": v.row.cell.lr,
+            "batch": v.row.cell.batch,
+            "epochs": v.row.cell.epochs,
+            "reported": v.row.reported,
+            "reported_on": v.row.device,
+            "reported_by": v.row.person,
+            "seeds": v.setting.n if v.setting else 0,
+            "mean": v.mean,
+            "sd": v.setting.sd if v.setting else None,
+            "low": None if v.mean is None or v.spread is None else max(0.0, v.mean - v.spread),
+            "high": None if v.mean is None or v.spread is None else min(100.0, v.mean + v.spread),
+            "difference": v.difference,
+            "verdict": v.verdict,
+            "note": v.note,
+            "cell": v.row.cell.id,
+        }
+        for reproduction in reproductions
+        for v in reproduction.verdicts
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def presented(reproduction: Reproduction) -> tuple[str, str, pd.DataFrame]:
+    """The reproduction as people read it: title, caption, and its rows as text."""
+    varied = len({(v.row.cell.loss, v.row.cell.optimizer) for v in reproduction.verdicts}) > 1
+    people = any(v.row.person for v in reproduction.verdicts)
+    rows = []
+    for v in reproduction.verdicts:
+        cell, width, mean = v.row.cell, v.spread, v.mean
+        line = {"row": str(v.row.number)}
+        line |= {"optimizer": str(cell.optimizer)} if varied else {}
+        line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": str(cell.epochs)}
+        line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
+        line |= {"by": v.row.person} if people else {}
+        line |= {
+            "measured": "" if mean is None else f"{mean:.2f} \N{PLUS-MINUS SIGN}{width:.2f}",
+            "diff.": "" if v.difference is None else f"{v.difference:+.2f}",
+            "reproduced": SHORT[v.verdict],
+        }
+        rows.append(line)
+    notes = [f"Row {v.row.number}: {v.note}." for v in reproduction.verdicts if v.note]
+    caption = " ".join([reproduction.headline, reproduction.caption, *notes])
+    return f"Reproduction of '{reproduction.study.title}'", caption, pd.DataFrame(rows)
