@@ -34,7 +34,16 @@ HEADINGS = {
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 
-REPRODUCED = ("row", "reported", "measured", "diff.")  # numbers in a study's table
+FIGURES = (
+    "row",
+    "reported",
+    "measured",
+    "diff.",
+    "seeds",
+    "mean",
+    "sd",
+    "p",
+)  # numbers in other tables
 
 # Wide forms too: some spreadsheets take them for the plain ones.
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
@@ -368,7 +377,7 @@ def _number(value: float, form: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *REPRODUCED}
+    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *FIGURES}
     return column.name in numbers - {"person", "device"}
 
 

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
 from lenet_sweep.results import (
+    FIGURES,
     HEADINGS,
     REPORT_COLUMNS,
-    REPRODUCED,
     SETTINGS,
     UNMARKED,
     Marks,
@@ -76,7 +76,7 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     title, caption, rows = presented(reproduction)
     table = _frame(title, encodable(inert(caption), console.encoding))
     for name in rows.columns:
-        right = name in (*REPRODUCED, *REPORT_COLUMNS)
+        right = name in (*FIGURES, *REPORT_COLUMNS)
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in rows.to_dict("records"):
         texts = (Text(encodable(inert(text), console.encoding)) for text in row.values())

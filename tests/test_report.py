@@ -26,6 +26,7 @@ from lenet_sweep.report.__main__ import main
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 # matplotlib's own: the first fonts of a process are looked up in a file that it keeps.
+WRITTEN = ["report.html", "statistics.csv", "statistics.md", "statistics.tex"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*Matplotlib is building the font cache")
 
 
@@ -396,7 +397,7 @@ def test_what_is_not_wanted_is_not_made(made, settings_, files, figures) -> None
     options = replace(options, **settings_)
     outcome = launched(cells, options)
     written = sweeping.write_page(outcome, options)
-    assert [path.name for path in written] == ["report.html", "statistics.csv"] * files
+    assert [path.name for path in written] == WRITTEN * files
     if files:
         page = Page(written[0].read_text())
         assert bool(page.all("figure")) == figures
@@ -409,7 +410,7 @@ def test_a_page_that_would_be_the_same_is_left(made) -> None:
 
     def written(cells):
         outcome = launched(cells, options)
-        (path, _) = sweeping.write_page(outcome, replace(options, name="it"))
+        path, *_ = sweeping.write_page(outcome, replace(options, name="it"))
         return path, path.stat().st_mtime_ns, path.stat().st_ino
 
     options = replace(options, name="it")
@@ -481,7 +482,7 @@ def test_sweeps_of_several_people_are_one_table(two, tmp_path, capsys) -> None:
     assert "Ada" in page.text("table")
     assert "Bo" in page.text("table")
     assert {p.name for p in together.iterdir()} == {
-        "report.html", "statistics.csv", "results.csv", "results.md", "results.tex",
+        *WRITTEN, "results.csv", "results.md", "results.tex",
     }  # fmt: skip
     assert "report.html" in capsys.readouterr().out
 

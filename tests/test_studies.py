@@ -146,7 +146,7 @@ def mine(tmp_path, small_folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["lenet_local", "basic"])
 def test_a_study_of_ones_own(tmp_path, mine, launcher) -> None:
-    """From a folder of YAML to verdicts on the terminal, in files and on the page; then for free."""
+    """From a folder of YAML to verdicts on the terminal, in files on the page; then free."""
     asked = ("lenet_sweep", *mine, f"hydra/launcher={launcher}")
     status, output = command(*asked, folder=tmp_path)
     assert status == 0, output

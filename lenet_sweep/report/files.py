@@ -1,4 +1,4 @@
-"""report.html and statistics.csv, written where a sweep or several merged ones are."""
+"""report.html and the statistics behind it, written where a sweep or several merged ones are."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lenet_sweep.store import Store, make_folder, write_atomic
 from lenet_sweep.studies import Study
 
 PAGE, STATISTICS = "report.html", "statistics.csv"
+READABLE = ("statistics.md", "statistics.tex")
 
 
 def write(
@@ -38,7 +39,7 @@ def write(
     not wait for it. interrupted: the signal that cut the sweep short; the page then has the rows
     alone, since nobody waits. Raises StoreError where it cannot be written.
     """
-    files = [folder / PAGE, folder / STATISTICS]
+    files = [folder / name for name in (PAGE, STATISTICS, *READABLE)]
     manifest = results.read_manifest(folder)
     launches = gather.launches([manifest])
     stamp = _stamp(table, launches, manifest.studies, len(cells), pictures, interrupted)
@@ -70,7 +71,7 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     studies = [each.study for each in report.reproductions]
     stamp = _stamp(table, report.launches, studies, report.planned, True, "")
     _write(report, out, stamp, pictures=True)
-    return [*files, out / PAGE, out / STATISTICS]
+    return [*files, *(out / name for name in (PAGE, STATISTICS, *READABLE))]
 
 
 def _stamp(
@@ -98,7 +99,13 @@ def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:
     if report.statistics is not None:
         # Before the page, whose digest says that both are there.
         results.write_csv(surety.table(report), folder / STATISTICS)
+        tables = [surety.presented(report)]
+        for name, text in zip(
+            READABLE, (results.to_markdown(tables), results.to_latex(tables)), strict=True
+        ):
+            write_atomic(folder / name, text.encode())
     else:
-        (folder / STATISTICS).unlink(missing_ok=True)  # of another state of the sweep
+        for name in (STATISTICS, *READABLE):  # of another state of the sweep
+            (folder / name).unlink(missing_ok=True)
     html = page.page(report, stamp, folder=shlex.quote(str(folder)), pictures=pictures)
     write_atomic(folder / PAGE, html.encode(errors="replace"))

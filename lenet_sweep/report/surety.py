@@ -1,10 +1,13 @@
-"""statistics.csv: how sure each row of results.csv is, row by row in the same order."""
+"""How sure each row of results.csv is: statistics.csv row by row, and as a table for reading."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from lenet_sweep.analysis.statistics import Comparison, Interval
+from lenet_sweep.cells import Cell
 from lenet_sweep.report.gather import Report
+from lenet_sweep.results import Presented
 
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
@@ -48,3 +51,79 @@ def table(report: Report) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def presented(report: Report) -> Presented:
+    """The statistics as people read them: a row for each setting over its seeds, or for each cell.
+
+    Title, caption, and the rows as text, for results.to_markdown and results.to_latex.
+    """
+    found = report.statistics
+    assert found is not None
+    if not found.by_seed:
+        rows = [
+            _line(row.record["rank"], row.cell, row.comparison)
+            | {
+                "accuracy": _percent(row.result.accuracy),
+                "95 % interval": _span(row.interval),
+            }
+            for row in report.rows
+        ]
+        how = "Wilson's interval; against the best: exact McNemar test on the same images, Holm."
+        return "How sure each row is", _caption(how), _ordered(rows)
+    compared = {c.results[0].cell.setting: c for c in found.comparisons}
+    lines = [
+        _line(s.rank, s.cell, compared.get(s.cell.setting))
+        | {
+            "seeds": str(s.n),
+            "mean": _percent(s.mean),
+            "sd": _percent(s.sd),
+            "95 % interval": _span(s.interval),
+        }
+        for s in found.settings
+    ]
+    how = "Student's t interval of the mean; against the best: t tests over the seeds, Holm."
+    return "How sure each setting is", _caption(how), _ordered(lines)
+
+
+def _caption(how: str) -> str:
+    return f"{how} Accuracies in percent, diff. in points below the best; ?: it cannot be told."
+
+
+def _line(rank: int, cell: Cell, compared: Comparison | None) -> dict[str, str]:
+    adjusted = compared.adjusted if compared else None
+    told = {True: "yes", False: "no", None: "?"}[compared.tied if compared else None]
+    below = compared.difference if compared else None
+    return {
+        "rank": str(rank),
+        "loss": cell.loss,
+        "optimizer": str(cell.optimizer),
+        "batch": str(cell.batch),
+        "lr": f"{cell.lr:g}",
+        "epochs": str(cell.epochs),
+        "activation": cell.activation,
+        "dataset": cell.data,
+        "diff.": "" if below is None else f"{below:.2f}",
+        "p": "" if adjusted is None else f"{adjusted:.2g}",
+        "tied": told,
+    }
+
+
+def _ordered(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Settings that do not vary left out, and what compares moved to the end."""
+    if not rows:
+        return pd.DataFrame()
+    frame = pd.DataFrame(rows)
+    settings = ("loss", "optimizer", "activation", "dataset")
+    same = [name for name in settings if len({row[name] for row in rows}) == 1]
+    last = ["diff.", "p", "tied"]
+    frame = frame.drop(columns=same)
+    return frame[[*(name for name in frame.columns if name not in last), *last]]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _span(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"
