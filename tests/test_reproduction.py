@@ -75,6 +75,15 @@ def test_a_label_that_cannot_be_right_is_explained() -> None:
     assert "no setting measured here explains 60" in judged(results, 60.0).note
 
 
+def test_a_run_that_fell_is_told_from_a_wrong_label() -> None:
+    """Where the run itself had what was reported, no other setting has to explain it."""
+    cells = product(lr=[0.1], batch=[64, 256])
+    fallen = replace(constant(cells[1], 1), history=history([1, 1, 2.3], [97, 98.9, 11.35]))
+    note = judged([fallen, first(cells[0], 99)], 99.0).note
+    assert "after epoch 2 one had 98.90 %, and lost it again" in note
+    assert "batch" not in note
+
+
 def test_a_near_miss_is_not_explained_away() -> None:
     """Only rows that are far off are called out: some other setting always lies nearer."""
     verdict = judged(scored(product(lr=[0.1, 0.2]), [98, 98.9]), 98.9)

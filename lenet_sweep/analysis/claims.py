@@ -186,7 +186,7 @@ def _best_accuracy(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
-        f"{_mean(best):.2f} % +- {width:.2f}; the highest of {counted(len(runs), 'training')} is "
+        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {width:.2f}; the highest of {counted(len(runs), 'training')} is "
         f"{highest:.2f} % ({cell.description.rpartition(', ')[0]})."
     )
     return (HOLDS if abs(claim.accuracy - _mean(best)) <= width else FAILS), sentence

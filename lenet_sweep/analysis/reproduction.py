@@ -19,6 +19,7 @@ from lenet_sweep.studies import Study, StudyRow
 from lenet_sweep.tally import counted
 
 FAR = 5.0  # points: a wider interval confirms nothing, a larger difference is no scatter of seeds
+NEAR = 0.5  # points below what was reported, within which a course has been there
 REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "cannot be told"
 UNMEASURED, UNREPORTED = "not measured", "nothing reported"
 SHORT = {REPRODUCED: "yes", NOT: "no", OPEN: "?", UNMEASURED: "not measured", UNREPORTED: ""}
@@ -159,6 +160,11 @@ def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
     each = f"{runs[0]:.2f} %" if len(runs) == 1 else f"{runs[0]:.2f} to {runs[-1]:.2f} %"
     note = f"{counted(len(runs), 'training')} gave {each}"
     note += f", {collapsed} answering one digit to all images" if collapsed else ""
+    course = [epoch for r in verdict.setting.results for epoch in r.history]
+    peak = max(course, key=lambda epoch: epoch.accuracy, default=None)
+    if peak and peak.accuracy >= row.reported - NEAR:
+        before = f"after epoch {peak.epoch} one had {peak.accuracy:.2f} %, and lost it again"
+        return replace(verdict, note=f"{note}; {before}")
     usual = OPTIMIZERS[row.cell.optimizer.name].default_lr
     fitting = []
     for setting in found:
