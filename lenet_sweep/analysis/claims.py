@@ -186,8 +186,9 @@ def _best_accuracy(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
-        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {width:.2f}; the highest of {counted(len(runs), 'training')} is "
-        f"{highest:.2f} % ({cell.description.rpartition(', ')[0]})."
+        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {width:.2f}; the highest of "
+        f"{counted(len(runs), 'training')} is {highest:.2f} % "
+        f"({cell.description.rpartition(', ')[0]})."
     )
     return (HOLDS if abs(claim.accuracy - _mean(best)) <= width else FAILS), sentence
 
