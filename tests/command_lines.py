@@ -23,7 +23,8 @@ WRONG_KEYS = [
     "loss/x", "hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/x", "hydra.mode",
     "hydra.launcher", "hydra.launcher.n_jobs", "hydra.sweeper.params.lr", "hydra.sweeper.max",
     "hydra.run.dir", "hydra.sweep.dir", "hydra.job.name", "hydra.verbose", "hydra.searchpath",
-    "study", "study.rows", "hydra.callbacks.x._target_", "hydra.output_subdir", "hydra.runtime.cwd", "hydra.help.header",
+    "study", "study.rows",
+    "hydra.callbacks.x._target_", "hydra.output_subdir", "hydra.runtime.cwd", "hydra.help.header",
 ]  # fmt: skip
 RIGHT = [
     "0.1", "1e-1", ".1", "1", "64", "100", "1e2", "null", "true", "false", "auto", "cpu", "relu",
