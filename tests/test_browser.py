@@ -11,6 +11,7 @@ from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
 from lenet_sweep import sweeping
+from lenet_sweep.studies import Claim, Study, StudyRow
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
 )
 TABLE = "#ranked"
+HOSTILE = "<script>document.title = 'stolen'</script>"
 WIDTHS = [(1280, 900), (375, 812)]
 
 # Each text's contrast with what is behind it, from the colours that the browser computed.
@@ -72,10 +74,17 @@ def report(tmp_path_factory, small_folder):
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory, small_folder):
-    """The page of a made sweep with three seeds of each setting."""
+    """The page of a made sweep with three seeds of each setting, which are a study's rows."""
     out = tmp_path_factory.mktemp("seeds") / "out"
     cells, options = settings(small_folder(), out, lr=[0.1, 0.01, 0.001], seed=[0, 1, 2])
     store_all(cells, out, small_folder(), lambda n: range(n * n % 7 + 9 * (n // 3)))
+    reported = enumerate([98.0, 50.0, 95.0], 1)
+    rows = [StudyRow(n, cells[3 * n - 3].setting, r, "cpu", HOSTILE) for n, r in reported]
+    claims = (
+        Claim(HOSTILE, "larger_is_better", keys=("lr",)),
+        Claim("x", "best_accuracy", "", (), 9.0),
+    )
+    options = replace(options, study=Study(HOSTILE, HOSTILE, tuple(rows), claims))
     outcome = launched(cells, options)
     sweeping.write_page(outcome, options)
     return outcome.folder / "report.html"
@@ -191,6 +200,19 @@ def test_seeds_fold(seeds, opened) -> None:
         assert shown.count() == 9
         page.get_by_label("Filter").fill("lr=0.01")
         assert page.locator("#count").inner_text() == "1 of 3 settings"
+
+
+def test_a_study_has_its_verdicts(seeds, opened) -> None:
+    """Rows as reported and as measured, a picture of both, claims; and its text does nothing."""
+    with opened(seeds) as page:
+        study = page.locator("#study")
+        assert study.locator("tbody tr:not(.note)").count() == 3
+        assert study.locator("tr.not-reproduced td:last-child").first.inner_text() == "no"
+        assert study.locator(".findings li").count() == 2
+        assert study.locator(".findings li.does-not-hold").count() == 1
+        assert study.locator("svg.chart").is_visible()
+        assert HOSTILE in study.inner_text()
+        assert page.title() != "stolen"
 
 
 def test_the_scale_of_curves_changes(report, opened) -> None:
