@@ -123,6 +123,7 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
     shared: Options | None = None
     rows: list[Study] = []
     for raw in raws:  # one at a time: a large grid's raw settings take a hundred times its cells
+        own: list[studies.StudyRow] = []
         for row in studies.rows_of(raw):
             with row.named():
                 cell, options = settings(row.raw, found)
@@ -130,7 +131,10 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
             shared = _merged(shared, options) if shared else options
             if row.study:
                 check_length(len(cells), shared.max_cells)
-                rows.append(replace(row.study, rows=(row.of(cell),)))
+                own.append(row.of(cell))
+                rows.append(replace(row.study, rows=(own[-1],)))
+        if own:
+            studies.refuse_doubles(own, rows[-1].title)
     if shared is None:
         raise UsageError("the grid has no cell: give each key at least one value")
     asked = studies.merged(rows)

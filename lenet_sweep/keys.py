@@ -162,6 +162,8 @@ def known_keys(raw: Raw) -> list[str]:
 def unknown_key(key: Any, value: Any, known: Iterable[str]) -> NoReturn:
     """Raise the UsageError for a key that is not there, with the nearest one that is."""
     key = spoken(key)
+    if key == "study":
+        raise UsageError(f"study={show(value)}: a study is added, with a plus: +study=report")
     if key.startswith("optimizer."):
         unknown_option(key.removeprefix("optimizer."), value)
     known = list(known)

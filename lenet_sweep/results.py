@@ -22,6 +22,7 @@ COLUMNS = (
     "loss", "optimizer", "activation", "seed", "status", "train_loss", "seconds_per_epoch",
     "seconds", "engine", "dataset", "error", "cell",
 )  # fmt: skip
+REPRODUCTION = "reproduction.csv"  # the file of a study's verdicts
 HOLDOUT = "holdout_accuracy"  # a last column, where images were held out
 REPORT_COLUMNS = COLUMNS[:7]
 HEADINGS = {

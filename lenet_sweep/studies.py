@@ -7,7 +7,7 @@ swept over it: `+study=report seed=0,1,2`.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,15 +19,18 @@ from omegaconf import OmegaConf
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import (
+    GROUPS,
     Raw,
     choice,
     config_folder,
     finite,
     inert,
     known_keys,
+    recipe_conflict,
     reject,
     set_key,
     show,
+    spoken,
     unknown_key,
 )
 from lenet_sweep.recipes import RECIPES
@@ -69,7 +72,8 @@ class Claim:
 class StudyRow:
     """A row of a study: its number in the file from 1, its cell, and what was reported for it.
 
-    cell: with seed 0, unless the row fixes another, as the seed is free. reported: percent.
+    cell: with seed 0 where the seed is free, with the row's own where it is fixed (`seeded`).
+    reported: percent.
     """
 
     number: int
@@ -77,29 +81,36 @@ class StudyRow:
     reported: float | None
     device: str
     person: str
+    seeded: bool = False
 
 
 @dataclass(frozen=True)
 class Study:
-    """A named list of cells. source: where the reported numbers are from, in words."""
+    """A named list of cells. source: where the reported numbers are from, in words.
+
+    version: of the file it was read from, a hash: another one is another study.
+    """
 
     title: str
     source: str
     rows: tuple[StudyRow, ...]
     claims: tuple[Claim, ...]
+    version: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The study as plain JSON values; `Study.from_json` takes it back."""
-        rows = [vars(row) | {"cell": row.cell.to_json()} for row in self.rows]
-        claims = [asdict(claim) for claim in self.claims]
-        return {"title": self.title, "source": self.source, "rows": rows, "claims": claims}
+        nested: dict[str, Any] = {
+            "rows": [vars(row) | {"cell": row.cell.to_json()} for row in self.rows],
+            "claims": [asdict(claim) for claim in self.claims],
+        }
+        return vars(self) | nested
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Study:
         """The study that `to_json` wrote. Raises KeyError or TypeError on anything else."""
         rows = (StudyRow(**row | {"cell": Cell.from_json(row["cell"])}) for row in values["rows"])
         claims = (Claim(**c | {"keys": tuple(c["keys"])}) for c in values["claims"])
-        return cls(values["title"], values["source"], tuple(rows), tuple(claims))
+        return cls(**dict(values) | {"rows": tuple(rows), "claims": tuple(claims)})
 
 
 @dataclass(frozen=True)
@@ -129,24 +140,38 @@ class Typed:
 
     def of(self, cell: Cell) -> StudyRow:
         """The row with its cell."""
-        return StudyRow(
-            self.number,
-            cell if self.seed else cell.setting,
-            self.reported,
-            self.device,
-            self.person,
-        )
+        where = cell if self.seed else cell.setting
+        return StudyRow(self.number, where, self.reported, self.device, self.person, self.seed)
+
+
+def refuse_doubles(rows: Iterable[StudyRow], title: str) -> None:
+    """Raise the UsageError for two rows of which nothing tells who reported which."""
+    seen: dict[object, int] = {}
+    for row in rows:
+        first = seen.setdefault((row.cell, row.device, row.person, row.seeded), row.number)
+        if first != row.number:
+            raise UsageError(
+                f"{_where(title, row.number)}: the same settings as row {first}; leave one out, "
+                "or say in reported_on or reported_by what tells them apart"
+            )
 
 
 def merged(studies: Iterable[Study]) -> tuple[Study, ...]:
-    """One study for each title, with the rows of all of them; a row that came twice is one."""
-    found: dict[str, Study] = {}
+    """One study for each version of a title, with the rows of all: a row that came twice is one."""
+    found: dict[tuple[str, str], Study] = {}
     for study in studies:
-        before = found.get(study.title, replace(study, rows=()))
+        key = study.title, study.version
+        before = found.get(key, replace(study, rows=()))
         rows = dict.fromkeys((*before.rows, *study.rows))
         ordered = tuple(sorted(rows, key=lambda row: row.number))
-        found[study.title] = replace(study, rows=ordered)
+        found[key] = replace(study, rows=ordered)
     return tuple(found.values())
+
+
+def renewed(known: Iterable[Study], asked: Study) -> tuple[Study, ...]:
+    """The studies of a sweep with one that is asked for: it replaces its earlier versions."""
+    others = (s for s in known if s.title != asked.title or s.version == asked.version)
+    return merged([*others, asked])
 
 
 def named(study: Any) -> Any:
@@ -181,23 +206,15 @@ def rows_of(raw: Mapping[str, Any]) -> list[Typed]:
     common = node.get("common") or {}
     if not isinstance(common, Mapping):
         reject(f"{KEY}.common", common, "the settings that all rows share, key: value")
-    study = Study(title, source, (), _claims(node.get("claims") or []))
+    version = hashlib.sha256(spoken(node).encode()).hexdigest()[:16]
+    study = Study(title, source, (), _claims(node.get("claims") or []), version)
     base = {key: value for key, value in raw.items() if key not in (KEY, GIVEN)}
     found: list[Typed] = []
-    seen: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         try:
-            item = _typed(number, row, common, base, given, study)
+            found.append(_typed(number, row, common, base, given, study))
         except UsageError as error:
             raise UsageError(f"{_where(title, number)}: {error}") from error
-        identity = json.dumps([item.raw, item.device, item.person], sort_keys=True, default=str)
-        if identity in seen:
-            raise UsageError(
-                f"{_where(title, number)}: the same settings as row {seen[identity]}; leave one "
-                "out, or say in reported_on or reported_by what tells them apart"
-            )
-        seen[identity] = number
-        found.append(item)
     return found
 
 
@@ -209,14 +226,19 @@ def _typed(
     if twice := set(row) & set(common):
         key = min(map(str, twice))
         raise UsageError(f"{key} stands in common: too; give it once")
-    settings = {str(k): v for k, v in (*common.items(), *row.items()) if k not in REPORTED}
+    row = {**common, **row}
+    settings = {spoken(key): value for key, value in row.items() if key not in REPORTED}
+    if "recipe" in settings and (both := {"loss", "optimizer"} & set(settings)):
+        raise UsageError(recipe_conflict(sorted(both)))
     raw = deepcopy(base)
     known = [*known_keys(base), *REPORTED]
     # Groups first: a dotted key changes the optimizer that the same row chooses.
     for key in sorted(settings, key=lambda key: "." in key):
         if key in OPTIONS:
             raise UsageError(f"{key} is one for the whole sweep; give it on the command line")
-        if key in ("grid", KEY) or (key not in known and not key.startswith("optimizer.")):
+        if key == KEY:
+            raise UsageError("study: a row is a cell, and has no study of its own")
+        if key == "grid" or (key not in known and not key.startswith("optimizer.")):
             unknown_key(key, settings[key], known)
         if key in given or _fixes(key) & {k for each in given for k in _fixes(each)}:
             raise UsageError(f"the rows of the study give {key}; leave it out of the command")
@@ -235,7 +257,7 @@ def _fixes(key: str) -> set[str]:
     """The config groups that a key chooses or changes."""
     if key == "recipe":
         return {"loss", "optimizer"}
-    return {key.partition(".")[0]} & {"loss", "optimizer"}
+    return {key.partition(".")[0]} & set(GROUPS)
 
 
 def _claims(node: Any) -> tuple[Claim, ...]:
@@ -246,35 +268,40 @@ def _claims(node: Any) -> tuple[Claim, ...]:
 
 def _claim(number: int, node: Any) -> Claim:
     where = f"{KEY}.claims, number {number}"
-    if not isinstance(node, Mapping) or node.get("check") not in CHECKS:
-        check = node.get("check") if isinstance(node, Mapping) else node
-        reject(f"{where}: check", check, f"one of {', '.join(CHECKS)}")
-    check = node["check"]
+    check = choice(
+        f"{where}: check", node.get("check") if isinstance(node, Mapping) else node, CHECKS
+    )
     takes = ("says", "check", "recipe", *CHECKS[check])
     for key in node:
         if key not in takes:
             raise UsageError(f"{where}: {show(key)}: {check} takes {', '.join(takes)}")
     recipe = node.get("recipe", "")
     needed = check in ("best_recipe", "learns_faster")
-    if (recipe or needed) and recipe not in RECIPES:
-        reject(f"{where}: recipe", recipe or None, f"one of {', '.join(RECIPES)}")
+    if needed or recipe != "":
+        choice(f"{where}: recipe", recipe or None, RECIPES)
     keys = node.get("keys", [node[k] for k in ("key", "with") if k in node])
-    if not isinstance(keys, Sequence) or any(key not in NUMBERS for key in keys):
+    if (
+        not isinstance(keys, list)
+        or any(key not in NUMBERS for key in keys)
+        or (len(keys) > len({*map(spoken, keys)}))
+    ):
         reject(f"{where}: keys", keys, f"of {', '.join(NUMBERS)}")
     wanted = {"larger_is_better": (1,), "wants_small_with_large": (2,), "matters_little": (1, 2, 3)}
     if len(keys) not in wanted.get(check, (0,)):
         raise UsageError(f"{where}: {check} needs {' and '.join(CHECKS[check])}")
     accuracy = finite(node.get("accuracy")) if check == "best_accuracy" else None
-    if check == "best_accuracy" and accuracy is None:
+    if check == "best_accuracy" and (accuracy is None or not 0 <= accuracy <= 100):
         reject(f"{where}: accuracy", node.get("accuracy"), "an accuracy in percent")
     says = _line(f"{where}: says", node.get("says"))
     return Claim(says, check, recipe, tuple(map(str, keys)), accuracy)
 
 
 def _line(key: str, value: Any) -> str:
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool) or len(str(value)) > 300:
+    text = inert(spoken(value))
+    plain = isinstance(value, str) or finite(value) is not None
+    if not plain or len(text) > 300 or (key.endswith(("title", "says")) and not text):
         reject(key, value, "one line of text, up to 300 characters")
-    return inert(str(value))
+    return text
 
 
 def _where(title: str, row: int) -> str:

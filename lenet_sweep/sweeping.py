@@ -23,7 +23,7 @@ from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.interrupts import stop_on_signals
-from lenet_sweep.results import UNMARKED, Marks
+from lenet_sweep.results import REPRODUCTION, UNMARKED, Marks
 from lenet_sweep.store import (
     Store,
     lock_file,
@@ -31,7 +31,7 @@ from lenet_sweep.store import (
     set_aside,
     write_json,
 )
-from lenet_sweep.studies import Study, merged
+from lenet_sweep.studies import Study, renewed
 from lenet_sweep.tally import counted, damage
 from lenet_sweep.views import View
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from lenet_sweep.analysis.reproduction import Reproduction
 
 FINAL = ("ok", "diverged")  # the same settings give these again: no use in training once more
-REPRODUCTION = "reproduction.csv"
 PAUSE = 10.0  # times as long as it took to write results.csv, until it is written again
 
 
@@ -174,12 +173,12 @@ def reproduce(outcome: Outcome, options: Options) -> tuple[Reproduction, ...]:
     studies = results.read_manifest(outcome.folder).studies
     if outcome.interrupted or not studies:
         return ()
-    from lenet_sweep.analysis import loading, reproduction  # noqa: PLC0415 - not for most sweeps
+    from lenet_sweep.analysis import claims, loading  # noqa: PLC0415 - not for most sweeps
 
     first = outcome.table.head(loading.MOST)
     sources = loading.sources(first, outcome.cells, Store(options.out), options.data_root)
     found = loading.load(first, sources, outcome.test_images)
-    return tuple(reproduction.reproduce(study, found) for study in studies)
+    return tuple(claims.judge(study, found) for study in studies)
 
 
 def write_tables(
@@ -188,11 +187,12 @@ def write_tables(
     """Write the tables that are for reading, at the end. The sweep's files but the figures."""
     folder = outcome.folder
     if not reproduced:
+        (folder / REPRODUCTION).unlink(missing_ok=True)  # of another state of the sweep
         texts = results.write_texts(outcome.table, folder, marks)
         return [folder / "results.csv", *texts, folder / "sweep.json"]
     from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - see above
 
-    more = [reproduction.presented(each) for each in reproduced]
+    more = [table for each in reproduced for table in reproduction.presented(each)]
     texts = results.write_texts(outcome.table, folder, marks, more)
     results.write_csv(reproduction.table(reproduced), folder / REPRODUCTION)
     return [folder / "results.csv", folder / REPRODUCTION, *texts, folder / "sweep.json"]
@@ -327,7 +327,6 @@ def _add_to_manifest(
         "git_revision": provenance.git_revision(),
         "environment": environment,
     }
-    asked = [options.study] if options.study else []
     with _locked(folder):
         for place in (folder, folder / "figures"):
             files.clear_left_behind(place)
@@ -343,13 +342,15 @@ def _add_to_manifest(
             earlier = results.cells_of_table(folder, store)
             store.damaged.append(set_aside(path))
         everything = list(dict.fromkeys([*earlier, *cells]))
+        if options.study:
+            known = renewed(known, options.study)
         write_json(
             path,
             {
                 "store": os.path.relpath(store.out, folder),
                 "data_root": str(options.data_root.absolute()) if options.data_root else None,
                 "cells": [cell.to_json() for cell in everything],
-                "studies": [study.to_json() for study in merged([*known, *asked])],
+                "studies": [study.to_json() for study in known],
                 "launches": [*launches, launch],
             },
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from rich import box
@@ -73,16 +73,30 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     """Print what became of a study's rows; those that are not reproduced in bold."""
     from lenet_sweep.analysis.reproduction import NOT, SHORT, presented  # noqa: PLC0415 - SciPy is slow
 
-    title, caption, rows = presented(reproduction)
+    (title, caption, rows), *_ = presented(reproduction)
+    shown = [
+        {str(name): encodable(inert(text), console.encoding) for name, text in row.items()}
+        for row in rows.to_dict("records")
+    ]
+    names = [str(name) for name in rows.columns]
+    for optional in ("on", "diff.", "by"):  # they are in results.md
+        if _total(_widths(names, shown, split=True)) > console.width and optional in names:
+            names.remove(optional)
     table = _frame(title, encodable(inert(caption), console.encoding))
-    for name in rows.columns:
+    for name, least in _widths(names, shown, split=True).items():
         right = name in (*FIGURES, *REPORT_COLUMNS)
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
-    for row in rows.to_dict("records"):
-        texts = (Text(encodable(inert(text), console.encoding)) for text in row.values())
-        table.add_row(*texts, style=BOLD if row["reproduced"] == SHORT[NOT] else None)
+        narrowest = least if right or name == "reproduced" else min(least, 8)
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(Text(name), justify=justify, min_width=narrowest, overflow="fold")
+    for row in shown:
+        style = BOLD if row["reproduced"] == SHORT[NOT] else None
+        table.add_row(*(Text(row[name]) for name in names), style=style)
     console.print()
     console.print(table)
+    for finding in reproduction.findings:
+        claim = encodable(inert(finding.claim.says), console.encoding)
+        said = encodable(inert(finding.sentence), console.encoding)
+        console.print(Text.assemble((f"{finding.verdict}: {claim}. ", BOLD), said))
 
 
 def _frame(title: str, caption: str) -> Table:
@@ -126,10 +140,13 @@ def _table(
     widths = _widths(names, rows, split=False)
     if _total(widths) > width:
         widths = _widths(names, rows, split=True)
+    left_out: list[str] = []
     for name in same:
         if _total(widths) > width:
-            caption = f"{caption.removesuffix('.')}, {name} {rows[0][name]}."
+            left_out.append(f"{name} {rows[0][name]}")
             del widths[name]
+    if left_out:
+        caption = f"{caption} Every row: {', '.join(left_out)}.".strip()
     fits = _total(widths) <= width
     table = _frame(title, caption)
     for name, least in widths.items():

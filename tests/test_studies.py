@@ -77,12 +77,23 @@ def test_other_settings_are_axes_over_it() -> None:
         ({"rows": [{"lr": "fast"}]}, "row 1 of the study 'T': lr=fast: must be a number above 0"),
         ({"rows": [{"workers": 2}]}, "workers is one for the whole sweep"),
         ({"rows": [{"optimizer.beta": 2}]}, "the optimizer has no option beta"),
-        ({"rows": [{"study": 2}]}, "there is no key study"),
+        ({"rows": [{"study": 2}]}, "a row is a cell, and has no study"),
         ({"rows": ["lr"]}, "row 1 of the study 'T': lr: must be settings"),
         ({"rows": []}, "study.rows=[]: must be a list of cells"),
         ({"rows": "all"}, "study.rows=all: must be a list of cells"),
         ({"title": None}, "study.title=null: must be one line of text"),
         ({"common": {"batch": 8}}, "batch stands in common: too"),
+        ({"rows": [{"recipe": "ce_sgd", "loss": "nll"}]}, "recipe and loss are given together"),
+        ({"rows": [{"batch": 8}, {"batch": 8.0}]}, "row 2 of the study 'T': the same settings as"),
+        ({"rows": [{"batch": 10**5000}]}, "row 1 of the study 'T': batch=<int>: must be"),
+        ({"title": ""}, "study.title=: must be one line of text"),
+        ({"title": 10**5000}, "study.title=<int>: must be one line"),
+        ({"claims": [{"says": [1], "check": [2]}]}, "check=[2]: must be one of"),
+        ({"claims": [WORST | {"recipe": {"a": 1}}]}, "must be one of ce_sgd"),
+        (
+            {"claims": [WORST | {"check": "best_accuracy", "recipe": "ce_sgd", "accuracy": 1e6}]},
+            "accuracy=1000000.0: must be an accuracy",
+        ),
         ({"common": 3}, "study.common=3: must be the settings"),
         ({"row": []}, "did you mean study.rows?"),
         ({"claims": [{"says": "x", "check": "wisdom"}]}, "check=wisdom: must be one of larger_is"),
@@ -106,12 +117,32 @@ def test_who_reported_tells_rows_apart() -> None:
     assert [row.person for row in options.study.rows] == ["Ana", "Ben"]
 
 
-@pytest.mark.parametrize("key", ["batch", "recipe", "optimizer"])
+@pytest.mark.parametrize("key", ["batch", "recipe", "optimizer", "dataset.limit"])
 def test_what_rows_give_is_not_typed_beside_them(key) -> None:
     """Neither would win in silence."""
-    value = {"batch": 128, "recipe": "ce_sgd", "optimizer": "adam"}[key]
+    value = {"batch": 128, "recipe": "ce_sgd", "optimizer": "adam", "dataset.limit": 9}[key]
+    rows = [{"recipe": "ce_sgd", "batch": 64, "dataset": "mnist"}]
     with pytest.raises(UsageError, match="row 1 .* leave it out of the command"):
-        cells_of({"title": "T", "rows": ROWS}, **{key: value})
+        cells_of({"title": "T", "rows": rows}, **{key: value})
+
+
+def test_what_was_reported_may_be_common_too() -> None:
+    """Who reported all rows is written once."""
+    common = {"reported_by": "Ana", "reported_on": "mps"}
+    _, options = cells_of({"title": "T", "common": common, "rows": ROWS})
+    assert {(row.person, row.device) for row in options.study.rows} == {("Ana", "mps")}
+
+
+def test_a_changed_study_replaces_itself() -> None:
+    """After a correction in its file a sweep has the new rows alone; axes of one version add up."""
+    before, after = ({"title": "T", "rows": [{"batch": 64, "reported": n}]} for n in (1.0, 2.0))
+    old, new, tanh = (cells_of(node, **axes)[1].study for node, axes in
+                      ((before, {}), (after, {}), (after, {"activation": "tanh"})))  # fmt: skip
+    (left,) = studies.renewed([old], new)
+    assert [row.reported for row in left.rows] == [2.0]
+    (both,) = studies.renewed([left], tanh)
+    assert [row.cell.activation for row in both.rows] == ["relu", "tanh"]
+    assert len(studies.merged([old, new])) == 2
 
 
 def test_a_study_of_many_cells_is_asked_about() -> None:

@@ -11,25 +11,22 @@ from itertools import pairwise
 from math import sqrt
 from statistics import fmean, median
 
-from lenet_sweep.analysis.reproduction import spread
-from lenet_sweep.analysis.statistics import ALPHA, EPSILON, Result, Setting, Z, settings
+from lenet_sweep.analysis.reproduction import Finding, Reproduction, reproduce, sampling, spread
+from lenet_sweep.analysis.statistics import ALPHA, EPSILON, SEEDS, Result, Setting, settings
 from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.recipes import OPTIMIZERS, RECIPES
-from lenet_sweep.studies import Claim
+from lenet_sweep.recipes import OPTIMIZERS, RECIPES, Optimizer
+from lenet_sweep.studies import Claim, Study
 from lenet_sweep.tally import counted
 
 LITTLE = 0.2  # points: twice the sampling error of 10,000 images at 99 %
 LEARNED = 98.0  # percent of the test images: epochs until then say how fast a recipe learns
+PLAIN = Optimizer("sgd")  # in place of any, where recipes are compared
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "cannot be told"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A claim with what was measured of it: HOLDS, PARTLY, FAILS or OPEN, and a sentence."""
-
-    claim: Claim
-    verdict: str
-    sentence: str
+def judge(study: Study, results: Sequence[Result]) -> Reproduction:
+    """A study's rows and its claims held against these results."""
+    return replace(reproduce(study, results), findings=check(study.claims, results))
 
 
 def check(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[Finding, ...]:
@@ -53,18 +50,18 @@ def _mean(setting: Setting) -> float:
 def _apart(one: Setting, other: Setting) -> bool:
     """Whether two settings can be told apart: Welch's t test of their seeds, at ALPHA.
 
-    Of a single seed: whether the accuracies differ by more than their test images explain.
+    Where one has fewer than SEEDS, or none scatters: whether they differ by more than the sampling
+    of their test images explains.
     """
-    difference = abs(_mean(one) - _mean(other))
-    if one.sd is None or other.sd is None:
-        errors = [(spread(s) or 0.0) / sqrt(1 + 1 / s.n) / Z for s in (one, other)]
-        return difference > Z * sqrt(errors[0] ** 2 + errors[1] ** 2)
-    if max(one.sd, other.sd) < EPSILON:
-        return difference > EPSILON
-    from scipy import stats  # noqa: PLC0415 - it is slow to import
+    if min(one.n, other.n) >= SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
+        from scipy import stats  # noqa: PLC0415 - it is slow to import
 
-    a, b = ([r.accuracy for r in s.results if r.accuracy is not None] for s in (one, other))
-    return float(stats.ttest_ind(a, b, equal_var=False).pvalue) < ALPHA
+        a, b = ([r.accuracy for r in s.results if r.accuracy is not None] for s in (one, other))
+        return float(stats.ttest_ind(a, b, equal_var=False).pvalue) < ALPHA
+    errors = [sampling(s) for s in (one, other)]
+    if None in errors:  # the test images are not at hand
+        return False
+    return abs(_mean(one) - _mean(other)) > sqrt(sum((e or 0.0) ** 2 for e in errors))
 
 
 @dataclass(frozen=True)
@@ -113,10 +110,12 @@ def _larger_is_better(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]
     """Holds if no pair that can be told apart says otherwise, in part if more say so than not."""
     (key,) = claim.keys
     pairs = _pairs(key, _of(claim.recipe, found))
+    if not pairs.total:
+        return OPEN, f"No two settings differ in {key} alone."
     sentence = (
         f"Of {counted(pairs.total, 'pair')} of settings that differ in nothing but {key}, the "
-        f"larger is better in {pairs.up}, worse in {pairs.down}; {pairs.close} are too close to "
-        "tell."
+        f"larger is better in {pairs.up}, worse in {pairs.down}, and {pairs.close} cannot be told "
+        "apart."
     )
     return _weighed(pairs.up, pairs.down), sentence
 
@@ -126,18 +125,20 @@ def _matters_little(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     small, sentences = [], []
     for key in claim.keys:
         differences = _pairs(key, _of(claim.recipe, found)).differences
-        if differences:
-            small.append(median(differences) <= LITTLE)
-            sentences.append(
-                f"from one {key} to the next accuracy moves by {median(differences):.2f} points "
-                f"in the median and at most {max(differences):.2f} "
-                f"({counted(len(differences), 'pair')})"
-            )
-    if not small:
-        return OPEN, "No two settings differ in nothing but one of these."
-    verdict = HOLDS if all(small) else PARTLY if any(small) else FAILS
+        if not differences:
+            sentences.append(f"no two settings differ in {key} alone")
+            continue
+        small.append(median(differences) <= LITTLE)
+        sentences.append(
+            f"from one {key} to the next accuracy moves by {median(differences):.2f} points in "
+            f"the median and at most {max(differences):.2f} ({counted(len(differences), 'pair')})"
+        )
     text = "; ".join(sentences)
-    return verdict, f"{text[0].upper()}{text[1:]}. Little is up to {LITTLE} points."
+    sentence = f"{text[0].upper()}{text[1:]}. Little is up to {LITTLE} points."
+    if not small:
+        return OPEN, sentence
+    complete = len(small) == len(claim.keys)
+    return (HOLDS if all(small) and complete else PARTLY if any(small) else FAILS), sentence
 
 
 def _wants_small_with_large(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
@@ -145,16 +146,21 @@ def _wants_small_with_large(claim: Claim, found: Sequence[Setting]) -> tuple[str
     key, other = claim.keys
     own = _of(claim.recipe, found)
     values = [getattr(s.cell, other) for s in own]
-    middle = sqrt(min(values) * max(values)) if values else 0.0
+    if len(set(values)) < 2:
+        return OPEN, f"There are not two values of {other} to compare."
+    middle = sqrt(min(values) * max(values))
     large = _pairs(key, [s for s in own if getattr(s.cell, other) > middle])
     small = _pairs(key, [s for s in own if getattr(s.cell, other) <= middle])
     sentence = (
         f"With a large {other} (above {middle:.2g}) the smaller {key} is better in {large.down} of "
         f"{counted(large.total, 'pair')} and worse in {large.up}; with a small {other} the larger "
-        f"{key} is better in {small.up} of {small.total} and worse in {small.down}; the rest are "
-        "too close to tell."
+        f"{key} is better in {small.up} of {counted(small.total, 'pair')} and worse in "
+        f"{small.down}; the rest cannot be told apart."
     )
-    return _weighed(large.down + small.up, large.up + small.down), sentence
+    verdict = _weighed(large.down + small.up, large.up + small.down)
+    if verdict == HOLDS and not (large.down and small.up):  # half of it was not seen
+        verdict = PARTLY
+    return verdict, sentence
 
 
 def _best_recipe(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
@@ -171,7 +177,7 @@ def _best_recipe(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
         f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f} %, the best of the others "
         f"({names[theirs.cell]}) {_mean(theirs):.2f} %: "
         f"{abs(ahead):.2f} points {'more' if ahead >= 0 else 'less'}"
-        f"{'' if apart else ', too close to tell'}."
+        f"{'' if apart else '; the two cannot be told apart'}."
     )
     return (OPEN if not apart else HOLDS if ahead > 0 else FAILS), sentence
 
@@ -195,28 +201,49 @@ def _best_accuracy(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
 
 def _learns_faster(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     """Epochs until LEARNED, at each batch size that two recipes have at their default lr."""
-    usual = [s for s in found if s.cell.lr == OPTIMIZERS[s.cell.optimizer.name].default_lr]
-    mine = _until(_of(claim.recipe, usual))
-    others = _until([s for s in usual if s not in _of(claim.recipe, usual)])
-    common = sorted(set(mine) & set(others))
+    usual = [
+        s
+        for s in found
+        if s.cell.lr == OPTIMIZERS[s.cell.optimizer.name].default_lr
+        and not s.cell.optimizer.changed
+    ]
+    own = _of(claim.recipe, usual)
+    mine, others = _until(own), _until([s for s in usual if s not in own])
+    common = sorted(set(mine) & set(others), key=lambda rest: rest.batch)
     if not common:
-        return OPEN, "No batch size was trained with two recipes at their optimizers' default lr."
-    texts = [f"{mine[b]:.1f} against {others[b]:.1f} epochs at batch {b}" for b in common]
-    sentence = f"To {LEARNED:g} % of the test images at the default lr: {'; '.join(texts)}."
-    faster = sum(mine[b] < others[b] for b in common)
-    return _weighed(faster, sum(mine[b] > others[b] for b in common)), sentence
+        return OPEN, "Nothing was trained with two recipes at their optimizers' default lr."
+    names = distinguish(common, epochs=False)
+    texts = [f"{_said(mine[c])} against {_said(others[c])} ({names[c]})" for c in common]
+    if len(common) == 1:
+        texts = [f"{_said(mine[common[0]])} against {_said(others[common[0]])}"]
+    sentence = f"Epochs to {LEARNED:g} % of the test images at the default lr: {', '.join(texts)}."
+    faster = sum(mine[c] < others[c] for c in common)
+    return _weighed(faster, sum(mine[c] > others[c] for c in common)), sentence
 
 
-def _until(found: Iterable[Setting]) -> Mapping[int, float]:
-    """The first epoch with LEARNED by batch size, mean over the seeds, where all get there."""
-    first: dict[int, dict[str, float]] = {}
-    for result in (r for s in found for r in s.results):
-        runs = first.setdefault(result.cell.batch, {})
-        reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
-        earliest = next(reached, float("inf"))  # a run's shorter read-outs may end before
-        runs[result.cell.run_id] = min(earliest, runs.get(result.cell.run_id, earliest))
-    means = {batch: fmean(epochs.values()) for batch, epochs in first.items()}
-    return {batch: mean for batch, mean in means.items() if mean < float("inf")}
+def _until(found: Iterable[Setting]) -> Mapping[Cell, float]:
+    """The first epoch with LEARNED, mean over seeds, infinite if one never gets there.
+
+    By all settings but recipe, lr and epochs; of several recipes the fastest.
+    """
+    runs: dict[Cell, dict[Cell, dict[str, float]]] = {}
+    for setting in found:
+        cell = replace(setting.cell.setting, epochs=1)
+        rest = replace(cell, loss="", optimizer=PLAIN, lr=1.0)
+        of_setting = runs.setdefault(rest, {}).setdefault(cell, {})
+        for result in setting.results:
+            reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
+            earliest = next(reached, float("inf"))  # a run's shorter read-outs may end before
+            known = of_setting.get(result.cell.run_id, earliest)
+            of_setting[result.cell.run_id] = min(earliest, known)
+    return {
+        rest: min(fmean(epochs.values()) for epochs in settings.values())
+        for rest, settings in runs.items()
+    }
+
+
+def _said(epochs: float) -> str:
+    return f"{epochs:.1f}" if epochs < float("inf") else "never"
 
 
 _CHECKS: Mapping[str, Callable[[Claim, Sequence[Setting]], tuple[str, str]]] = {

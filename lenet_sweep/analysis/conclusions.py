@@ -181,6 +181,14 @@ def _matters(
         yield f"Only {listed(top.settings)} varied: {means}."
         return
     assert top.share is not None
+    if shares.interactions and shares.interactions[0].share > max(top.share, 0.5):
+        pair = shares.interactions[0]
+        yield (
+            f"The combination of {pair.names[0]} and {pair.names[1]} matters most: "
+            f"{_share(pair.share)} of the variance. The best value of one depends on the other."
+        )
+        yield from _dominated(results, shares)
+        return
     if top.p is None and all(c.tied for c in compared if c.difference is not None):
         yield (
             "No setting is shown to matter, since all are tied with the best: of what little "
@@ -205,6 +213,11 @@ def _matters(
         )
     if shares.residual is not None and shares.residual > top.share:
         yield f"But {_share(shares.residual)} of the variance is of none of the settings alone."
+    yield from _dominated(results, shares)
+
+
+def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
+    """What to know where cells that have not learned make up most of the variance."""
     for caveat in shares.caveats:
         if caveat.kind == "dominated":
             yield caveat.sentence

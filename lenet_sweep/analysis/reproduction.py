@@ -6,7 +6,7 @@ in which one more training of the same settings is to be expected.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -15,7 +15,7 @@ import pandas as pd
 from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, settings
 from lenet_sweep.cells import Cell
 from lenet_sweep.recipes import OPTIMIZERS
-from lenet_sweep.studies import Study, StudyRow
+from lenet_sweep.studies import Claim, Study, StudyRow
 from lenet_sweep.tally import counted
 
 FAR = 5.0  # points: a wider interval confirms nothing, a larger difference is no scatter of seeds
@@ -24,12 +24,13 @@ REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "cannot be told"
 UNMEASURED, UNREPORTED = "not measured", "nothing reported"
 SHORT = {REPRODUCED: "yes", NOT: "no", OPEN: "?", UNMEASURED: "not measured", UNREPORTED: ""}
 COLUMNS = (
-    "study", "row", "loss", "optimizer", "lr", "batch", "epochs", "reported", "reported_on",
-    "reported_by", "seeds", "mean", "sd", "low", "high", "difference", "verdict", "note", "cell",
+    "study", "row", "loss", "optimizer", "activation", "dataset", "lr", "batch", "epochs",
+    "reported", "reported_on", "reported_by", "seeds", "mean", "sd", "low", "high", "difference",
+    "verdict", "note", "cell",
 )  # fmt: skip
 RULE = (
-    "Reproduced: what was reported lies where 95 % of further trainings of the same settings are "
-    "to be expected, as measured and \N{PLUS-MINUS SIGN}."
+    "Reproduced: what was reported lies within the mean measured here and the "
+    "\N{PLUS-MINUS SIGN} that 95 % of further trainings of the same settings keep to."
 )
 
 
@@ -59,12 +60,25 @@ class Verdict:
         return self.verdict == NOT and abs(self.difference or 0.0) > FAR
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A claim with what was measured of it: its verdict in a word or two, and a sentence."""
+
+    claim: Claim
+    verdict: str
+    sentence: str
+
+
 @dataclass(frozen=True, eq=False)
 class Reproduction:
-    """A study held against what was measured: a verdict for each of its rows, in its order."""
+    """A study held against what was measured: a verdict for each of its rows, in its order.
+
+    findings: on its claims, in their order.
+    """
 
     study: Study
     verdicts: tuple[Verdict, ...]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -85,15 +99,15 @@ class Reproduction:
     @property
     def caption(self) -> str:
         """How the verdicts are to be read."""
+        if all(v.row.reported is None for v in self.verdicts):
+            return ""
         by_chance = (1 - LEVEL) * sum(v.verdict in (REPRODUCED, NOT) for v in self.verdicts)
         caveat = f" About {by_chance:.0f} would miss it by chance alone." if by_chance >= 1 else ""
-        if any(v.verdict == OPEN for v in self.verdicts):
-            caveat += (
-                f" ?: its seeds scatter so much that \N{PLUS-MINUS SIGN} is over {FAR:g} points."
-            )
-        seeds = [v.setting.n for v in self.verdicts if v.setting]
-        if seeds and min(seeds) < 2:
-            caveat += " Of one seed the scatter between seeds is not known: add seed=0,1,2."
+        opened = [v for v in self.verdicts if v.verdict == OPEN]
+        if any(v.spread is not None and v.spread > FAR for v in opened):
+            caveat += f" ?: seeds that differ so much ({FAR:g} points or more) confirm nothing."
+        if any(v.setting and v.setting.n < 2 for v in opened):
+            caveat += " ?: outside, but how much seeds differ is not known of one: add seed=0,1,2."
         return RULE + caveat
 
 
@@ -110,44 +124,54 @@ def spread(setting: Setting) -> float | None:
     The larger of two, both times sqrt(1 + 1/n) for the error of the mean itself: of the seeds,
     Student's t times their standard deviation (the prediction interval of a normal sample); and of
     the test images, 1.96 times sqrt(p (1 - p) / images), since seeds that happen to agree do not
-    make 10,000 images more. None without an accuracy.
+    make 10,000 images more. None without an accuracy, or where neither is known.
     """
-    if setting.mean is None:
-        return None
-    further = sqrt(1 + 1 / setting.n)
-    images = max((r.correct.size for r in setting.results if r.correct is not None), default=0)
-    sampled = 0.0
-    if images:
-        share = min(max(setting.mean / 100, 1 / images), 1 - 1 / images)
-        sampled = 100 * Z * sqrt(share * (1 - share) / images)
-    scattered = 0.0
-    if setting.sd is not None:
-        from scipy import stats  # noqa: PLC0415 - it is slow to import
+    known = [sampling(setting), _scatter(setting)]
+    widths = [width for width in known if width]
+    return sqrt(1 + 1 / setting.n) * max(widths) if widths else None
 
-        scattered = float(stats.t.ppf((1 + LEVEL) / 2, setting.n - 1)) * setting.sd
-    return further * max(sampled, scattered)
+
+def sampling(setting: Setting) -> float | None:
+    """What LEVEL of other test images may change one accuracy by, points; None without images."""
+    images = max((r.correct.size for r in setting.results if r.correct is not None), default=0)
+    if setting.mean is None or not images:
+        return None
+    share = min(max(setting.mean / 100, 1 / images), 1 - 1 / images)
+    return 100 * Z * sqrt(share * (1 - share) / images)
+
+
+def _scatter(setting: Setting) -> float | None:
+    if setting.sd is None:
+        return None
+    from scipy import stats  # noqa: PLC0415 - it is slow to import
+
+    return float(stats.t.ppf((1 + LEVEL) / 2, setting.n - 1)) * setting.sd
 
 
 def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
     for setting in found:
-        if setting.cell.setting == row.cell:
+        if row.seeded:
+            for result in setting.results:
+                if result.cell == row.cell:
+                    return settings([result])[0]
+        elif setting.cell.setting == row.cell:
             return setting
-        for result in setting.results:
-            if result.cell == row.cell:  # the row fixes the seed
-                return settings([result])[0]
     return None
 
 
 def _judge(row: StudyRow, setting: Setting | None) -> Verdict:
     width = spread(setting) if setting else None
-    if setting is None or setting.mean is None or width is None:
+    if setting is None or setting.mean is None:
         return Verdict(row, setting, None, UNMEASURED)
     if row.reported is None:
         return Verdict(row, setting, width, UNREPORTED)
     difference = row.reported - setting.mean
-    if abs(difference) > width:
-        return Verdict(row, setting, width, NOT, difference)
-    return Verdict(row, setting, width, OPEN if width > FAR else REPRODUCED, difference)
+    verdict = OPEN
+    if width is not None and abs(difference) <= width:
+        verdict = REPRODUCED if width <= FAR else OPEN
+    elif width is not None and setting.n > 1:  # of one seed nobody knows what another gives
+        verdict = NOT
+    return Verdict(row, setting, width, verdict, difference)
 
 
 def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
@@ -157,12 +181,12 @@ def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
         return verdict
     runs = sorted(r.accuracy for r in verdict.setting.results if r.accuracy is not None)
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
-    each = f"{runs[0]:.2f} %" if len(runs) == 1 else f"{runs[0]:.2f} to {runs[-1]:.2f} %"
+    each = f"{runs[0]:.2f}" + (f" to {runs[-1]:.2f} %" if runs[0] < runs[-1] else " %")
     note = f"{counted(len(runs), 'training')} gave {each}"
     note += f", {collapsed} answering one digit to all images" if collapsed else ""
-    course = [epoch for r in verdict.setting.results for epoch in r.history]
-    peak = max(course, key=lambda epoch: epoch.accuracy, default=None)
-    if peak and peak.accuracy >= row.reported - NEAR:
+    fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
+    if fell:
+        peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
         before = f"after epoch {peak.epoch} one had {peak.accuracy:.2f} %, and lost it again"
         return replace(verdict, note=f"{note}; {before}")
     usual = OPTIMIZERS[row.cell.optimizer.name].default_lr
@@ -186,6 +210,12 @@ def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
     )
 
 
+def _fell_from(result: Result, reported: float) -> bool:
+    """Whether a training had what was reported, and ended far below it."""
+    peak = max(epoch.accuracy for epoch in result.history)
+    return peak >= reported - NEAR and (result.accuracy or 0.0) < reported - FAR
+
+
 def _one_change(one: Cell, other: Cell) -> str:
     """Which of lr, batch and epochs tells two cells apart, '' if it is not exactly one of them."""
     names = [n for n in ("lr", "batch", "epochs") if getattr(one, n) != getattr(other, n)]
@@ -205,6 +235,8 @@ def table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
             "row": v.row.number,
             "loss": v.row.cell.loss,
             "optimizer": str(v.row.cell.optimizer),
+            "activation": v.row.cell.activation,
+            "dataset": v.row.cell.data,
             "lr": v.row.cell.lr,
             "batch": v.row.cell.batch,
             "epochs": v.row.cell.epochs,
@@ -227,24 +259,49 @@ def table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def presented(reproduction: Reproduction) -> tuple[str, str, pd.DataFrame]:
-    """The reproduction as people read it: title, caption, and its rows as text."""
-    varied = len({(v.row.cell.loss, v.row.cell.optimizer) for v in reproduction.verdicts}) > 1
+def presented(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
+    """Its verdicts and findings as people read them: title, caption, rows as text, of each."""
+    cells = [v.row.cell for v in reproduction.verdicts]
+    settings = {name: [text(c) for c in cells] for name, text in _SETTINGS.items()}
+    varied = [name for name, texts in settings.items() if len(set(texts)) > 1]
+    if "optimizer" in varied and len({(c.loss, c.optimizer) for c in cells}) == len(
+        {c.optimizer for c in cells}
+    ):
+        varied = [name for name in varied if name != "loss"]  # recipes: the optimizer says it all
     people = any(v.row.person for v in reproduction.verdicts)
+    devices = any(v.row.device not in ("", v.row.cell.device) for v in reproduction.verdicts)
     rows = []
-    for v in reproduction.verdicts:
+    for at, v in enumerate(reproduction.verdicts):
         cell, width, mean = v.row.cell, v.spread, v.mean
-        line = {"row": str(v.row.number)}
-        line |= {"optimizer": str(cell.optimizer)} if varied else {}
+        line = {"row": str(v.row.number)} | {name: settings[name][at] for name in varied}
         line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": str(cell.epochs)}
         line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
+        line |= {"on": v.row.device} if devices else {}
         line |= {"by": v.row.person} if people else {}
+        wide = "" if width is None else f" \N{PLUS-MINUS SIGN}{width:.2f}"
         line |= {
-            "measured": "" if mean is None else f"{mean:.2f} \N{PLUS-MINUS SIGN}{width:.2f}",
+            "measured": "" if mean is None else f"{mean:.2f}{wide}",
             "diff.": "" if v.difference is None else f"{v.difference:+.2f}",
             "reproduced": SHORT[v.verdict],
         }
         rows.append(line)
     notes = [f"Row {v.row.number}: {v.note}." for v in reproduction.verdicts if v.note]
-    caption = " ".join([reproduction.headline, reproduction.caption, *notes])
-    return f"Reproduction of '{reproduction.study.title}'", caption, pd.DataFrame(rows)
+    caption = " ".join(filter(None, [reproduction.headline, reproduction.caption, *notes]))
+    title = f"Reproduction of '{reproduction.study.title}'"
+    tables = [(title, caption, pd.DataFrame(rows))]
+    if reproduction.findings:
+        found = [
+            {"claim": f.claim.says, "verdict": f.verdict, "measured here": f.sentence}
+            for f in reproduction.findings
+        ]
+        title = f"Conclusions of '{reproduction.study.title}'"
+        tables.append((title, "", pd.DataFrame(found)))
+    return tables
+
+
+_SETTINGS: Mapping[str, Callable[[Cell], str]] = {
+    "loss": lambda cell: cell.loss,
+    "optimizer": lambda cell: str(cell.optimizer),
+    "activation": lambda cell: cell.activation,
+    "data": lambda cell: cell.data,
+}

@@ -63,11 +63,13 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     if [folder.resolve() for folder in folders] != [out.resolve()]:
         found = marks.marks([row.result for row in report.rows])
         results.write_csv(table, out / "results.csv")
-        more = [reproduction.presented(each) for each in report.reproductions]
+        more = [table for each in report.reproductions for table in reproduction.presented(each)]
         files = [out / "results.csv", *results.write_texts(table, out, found, more)]
-        if more:
-            results.write_csv(reproduction.table(report.reproductions), out / "reproduction.csv")
-            files.append(out / "reproduction.csv")
+    if report.reproductions:
+        results.write_csv(reproduction.table(report.reproductions), out / results.REPRODUCTION)
+        files.append(out / results.REPRODUCTION)
+    else:
+        (out / results.REPRODUCTION).unlink(missing_ok=True)  # of what was merged there before
     studies = [each.study for each in report.reproductions]
     stamp = _stamp(table, report.launches, studies, report.planned, True, "")
     _write(report, out, stamp, pictures=True)

@@ -11,8 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lenet_sweep import results, studies
-from lenet_sweep.analysis import claims, conclusions, loading, reproduction, statistics
-from lenet_sweep.analysis.claims import Finding
+from lenet_sweep.analysis import claims, conclusions, loading, statistics
 from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import MOST, ImageSet, ImageSets, Source
 from lenet_sweep.analysis.reproduction import Reproduction
@@ -66,7 +65,7 @@ class Report:
     MOST of `total`. planned: cells of the sweeps, those without an outcome yet included.
     best: the first row, if it is ok; tests: its test images, if they are here.
     environments: of the runs, each with how many runs it made. notes: what a reader must know.
-    reproductions: of the studies that the cells are of, and the findings on the claims of each.
+    reproductions: of the studies that the cells are of.
     """
 
     folders: tuple[Path, ...]
@@ -80,7 +79,6 @@ class Report:
     environments: tuple[tuple[Mapping[str, Any], int], ...]
     notes: tuple[str, ...]
     reproductions: tuple[Reproduction, ...]
-    findings: tuple[tuple[Finding, ...], ...]
     interrupted: str  # the signal's name, or ""
 
 
@@ -156,7 +154,6 @@ def _gather(
     intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # all None
     notes = list(notes)
     reproductions: tuple[Reproduction, ...] = ()
-    findings: tuple[tuple[Finding, ...], ...] = ()
     if interrupted:  # without what takes seconds to compute
         outcomes = tuple(
             Result(s.cell, status, None if pd.isna(accuracy) else accuracy)
@@ -172,8 +169,7 @@ def _gather(
         found = conclusions.analyse(distinct)
         intervals = statistics.intervals(outcomes) if twice else found.intervals
         compared = _of_rows(outcomes, found, twice=bool(twice))
-        reproductions = tuple(reproduction.reproduce(study, distinct) for study in asked)
-        findings = tuple(claims.check(study.claims, distinct) for study in asked)
+        reproductions = tuple(claims.judge(study, distinct) for study in asked)
         if twice:
             notes.append(
                 f"{twice} rows are of cells that another row has too, trained elsewhere to other "
@@ -212,7 +208,6 @@ def _gather(
         environments=_environments(sources),
         notes=tuple(notes),
         reproductions=reproductions,
-        findings=findings,
         interrupted=interrupted,
     )
 

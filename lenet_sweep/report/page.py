@@ -73,10 +73,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "varied": groups.what_varies([row.cell for row in report.rows]),
         "fixed": groups.fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
-        "studies": [
-            (each, *reproduction.presented(each), findings)
-            for each, findings in zip(report.reproductions, report.findings, strict=True)
-        ],
+        "studies": [(each, *reproduction.presented(each)[0]) for each in report.reproductions],
         "best": atlas.best(report, pictures=pictures),
         "atlas": found,
         "best_name": report.best.cell.description if report.best else "",
