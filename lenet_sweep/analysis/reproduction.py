@@ -29,8 +29,8 @@ COLUMNS = (
     "verdict", "note", "cell",
 )  # fmt: skip
 RULE = (
-    "Reproduced: what was reported lies within the measured mean \N{PLUS-MINUS SIGN}, as 95 % of further "
-    "trainings of the same settings do."
+    "Reproduced: what was reported lies within the measured mean \N{PLUS-MINUS SIGN}, as 95 % of "
+    "further trainings of the same settings do."
 )
 
 
