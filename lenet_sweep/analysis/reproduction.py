@@ -278,7 +278,7 @@ def presented(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]
         line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
         line |= {"on": v.row.device} if devices else {}
         line |= {"by": v.row.person} if people else {}
-        wide = "" if width is None else f" \N{PLUS-MINUS SIGN}{width:.2f}"
+        wide = "" if width is None else f" \N{PLUS-MINUS SIGN}{_width(width)}"
         line |= {
             "measured": "" if mean is None else f"{mean:.2f}{wide}",
             "diff.": "" if v.difference is None else f"{v.difference:+.2f}",
@@ -297,6 +297,10 @@ def presented(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]
         title = f"Conclusions of '{reproduction.study.title}'"
         tables.append((title, "", pd.DataFrame(found)))
     return tables
+
+
+def _width(points: float) -> str:
+    return f"{points:.2f}" if points < 100 else "100"  # there is no more
 
 
 _SETTINGS: Mapping[str, Callable[[Cell], str]] = {
