@@ -86,11 +86,15 @@ def main() -> None:
     here = seeds(manifest)
     loop = report_loop(list(study.rows), arguments.count, arguments.turns)
     first = here[0]["wall_seconds"]
-    print(f"one seed here {first / 60:.1f} min, the report's loop {loop['seconds'] / 3600:.1f} h: "
-          f"{loop['seconds'] / first:.0f} x")  # fmt: skip
+    told = {
+        "minutes": round(first / 60, 1),
+        "report_loop_hours": round(loop["seconds"] / 3600, 1),
+        "times": round(loop["seconds"] / first, 1),
+    }
+    print(told)
     environment = provenance.environment("")
     known = {k: v for k, v in environment.items() if k not in ("person", "host")}
-    measured = {"environment": known, "here": here, "report_loop": loop}
+    measured = {"first_seed": told, "environment": known, "here": here, "report_loop": loop}
     if arguments.out:
         arguments.out.write_text(json.dumps(measured, indent=1) + "\n")
 
