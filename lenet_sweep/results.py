@@ -35,16 +35,8 @@ HEADINGS = {
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 
-FIGURES = (
-    "row",
-    "reported",
-    "measured",
-    "diff.",
-    "seeds",
-    "mean",
-    "sd",
-    "p",
-)  # numbers in other tables
+# Columns of numbers in the tables of statistics and of studies.
+NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p")
 
 # Wide forms too: some spreadsheets take them for the plain ones.
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
@@ -261,15 +253,9 @@ def _unrun(value: object) -> object:
     return "'" + text if text.startswith(ACTIVE) else text
 
 
-def write_texts(
-    frame: pd.DataFrame, folder: Path, marks: Marks, more: Sequence[Presented] = ()
-) -> list[Path]:
-    """Write the tables that are for reading, results.md and results.tex; the files.
-
-    more: further tables, which stand beneath.
-    """
-    tables = [*presented(frame, marks), *more]
-    texts = {"results.md": to_markdown(tables), "results.tex": to_latex(tables)}
+def write_texts(tables: Sequence[Presented], folder: Path, stem: str = "results") -> list[Path]:
+    """Write tables for reading, stem.md and stem.tex; the files."""
+    texts = {f"{stem}.md": to_markdown(tables), f"{stem}.tex": to_latex(tables)}
     for name, text in texts.items():
         write_atomic(folder / name, text.encode())
     return [folder / name for name in texts]
@@ -378,7 +364,7 @@ def _number(value: float, form: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *FIGURES}
+    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
     return column.name in numbers - {"person", "device"}
 
 

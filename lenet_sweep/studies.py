@@ -158,14 +158,16 @@ def refuse_doubles(rows: Iterable[StudyRow], title: str) -> None:
 
 def merged(studies: Iterable[Study]) -> tuple[Study, ...]:
     """One study for each version of a title, with the rows of all: a row that came twice is one."""
-    found: dict[tuple[str, str], Study] = {}
+    latest: dict[tuple[str, str], Study] = {}
+    rows: dict[tuple[str, str], dict[StudyRow, None]] = {}
     for study in studies:
         key = study.title, study.version
-        before = found.get(key, replace(study, rows=()))
-        rows = dict.fromkeys((*before.rows, *study.rows))
-        ordered = tuple(sorted(rows, key=lambda row: row.number))
-        found[key] = replace(study, rows=ordered)
-    return tuple(found.values())
+        latest[key] = study
+        rows.setdefault(key, {}).update(dict.fromkeys(study.rows))
+    return tuple(
+        replace(study, rows=tuple(sorted(rows[key], key=lambda row: row.number)))
+        for key, study in latest.items()
+    )
 
 
 def renewed(known: Iterable[Study], asked: Study) -> tuple[Study, ...]:

@@ -23,7 +23,7 @@ from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.interrupts import stop_on_signals
-from lenet_sweep.results import REPRODUCTION, UNMARKED, Marks
+from lenet_sweep.results import UNMARKED, Marks
 from lenet_sweep.store import (
     Store,
     lock_file,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from lenet_sweep.analysis.loading import ImageSets
     from lenet_sweep.analysis.reproduction import Reproduction
+    from lenet_sweep.analysis.statistics import Result
 
 FINAL = ("ok", "diverged")  # the same settings give these again: no use in training once more
 PAUSE = 10.0  # times as long as it took to write results.csv, until it is written again
@@ -161,11 +162,9 @@ def mark(outcome: Outcome, options: Options) -> Marks:
     table = outcome.table
     if outcome.interrupted or int((table["status"] == "ok").sum()) < 2:
         return UNMARKED
-    from lenet_sweep.analysis import loading, marks  # noqa: PLC0415 - not for one cell
+    from lenet_sweep.analysis import marks  # noqa: PLC0415 - not for one cell
 
-    first = table.head(loading.MOST)
-    sources = loading.sources(first, outcome.cells, Store(options.out), options.data_root)
-    return marks.marks(loading.load(first, sources, outcome.test_images))
+    return marks.marks(_results(outcome, options))
 
 
 def reproduce(outcome: Outcome, options: Options) -> tuple[Reproduction, ...]:
@@ -173,12 +172,19 @@ def reproduce(outcome: Outcome, options: Options) -> tuple[Reproduction, ...]:
     studies = results.read_manifest(outcome.folder).studies
     if outcome.interrupted or not studies:
         return ()
-    from lenet_sweep.analysis import claims, loading  # noqa: PLC0415 - not for most sweeps
+    from lenet_sweep.analysis import claims  # noqa: PLC0415 - not for most sweeps
+
+    found = _results(outcome, options)
+    return tuple(claims.judge(study, found) for study in studies)
+
+
+def _results(outcome: Outcome, options: Options) -> Sequence[Result]:
+    """What the first rows of the table have come to, out of the store."""
+    from lenet_sweep.analysis import loading  # noqa: PLC0415 - not for one cell
 
     first = outcome.table.head(loading.MOST)
     sources = loading.sources(first, outcome.cells, Store(options.out), options.data_root)
-    found = loading.load(first, sources, outcome.test_images)
-    return tuple(claims.judge(study, found) for study in studies)
+    return loading.load(first, sources, outcome.test_images)
 
 
 def write_tables(
@@ -186,16 +192,17 @@ def write_tables(
 ) -> list[Path]:
     """Write the tables that are for reading, at the end. The sweep's files but the figures."""
     folder = outcome.folder
-    if not reproduced:
-        (folder / REPRODUCTION).unlink(missing_ok=True)  # of another state of the sweep
-        texts = results.write_texts(outcome.table, folder, marks)
-        return [folder / "results.csv", *texts, folder / "sweep.json"]
-    from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - see above
+    tables = results.presented(outcome.table, marks)
+    files = [folder / "results.csv"]
+    if reproduced:
+        from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - not for most sweeps
 
-    more = [table for each in reproduced for table in reproduction.presented(each)]
-    texts = results.write_texts(outcome.table, folder, marks, more)
-    results.write_csv(reproduction.table(reproduced), folder / REPRODUCTION)
-    return [folder / "results.csv", folder / REPRODUCTION, *texts, folder / "sweep.json"]
+        tables += [table for each in reproduced for table in reproduction.presented(each)]
+        files.append(folder / results.REPRODUCTION)
+        results.write_csv(reproduction.table(reproduced), files[-1])
+    else:
+        (folder / results.REPRODUCTION).unlink(missing_ok=True)  # of another state of the sweep
+    return [*files, *results.write_texts(tables, folder), folder / "sweep.json"]
 
 
 def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None]) -> list[Path]:

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
 from lenet_sweep.results import (
-    FIGURES,
     HEADINGS,
+    NUMERIC,
     REPORT_COLUMNS,
     SETTINGS,
     UNMARKED,
@@ -84,7 +84,7 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
             names.remove(optional)
     table = _frame(title, encodable(inert(caption), console.encoding))
     for name, least in _widths(names, shown, split=True).items():
-        right = name in (*FIGURES, *REPORT_COLUMNS)
+        right = name in (*NUMERIC, *REPORT_COLUMNS)
         narrowest = least if right or name == "reproduced" else min(least, 8)
         justify: Literal["left", "right"] = "right" if right else "left"
         table.add_column(Text(name), justify=justify, min_width=narrowest, overflow="fold")

@@ -63,8 +63,9 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     if [folder.resolve() for folder in folders] != [out.resolve()]:
         found = marks.marks([row.result for row in report.rows])
         results.write_csv(table, out / "results.csv")
-        more = [table for each in report.reproductions for table in reproduction.presented(each)]
-        files = [out / "results.csv", *results.write_texts(table, out, found, more)]
+        tables = results.presented(table, found)
+        tables += [t for each in report.reproductions for t in reproduction.presented(each)]
+        files = [out / "results.csv", *results.write_texts(tables, out)]
     if report.reproductions:
         results.write_csv(reproduction.table(report.reproductions), out / results.REPRODUCTION)
         files.append(out / results.REPRODUCTION)
@@ -101,11 +102,7 @@ def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:
     if report.statistics is not None:
         # Before the page, whose digest says that both are there.
         results.write_csv(surety.table(report), folder / STATISTICS)
-        tables = [surety.presented(report)]
-        for name, text in zip(
-            READABLE, (results.to_markdown(tables), results.to_latex(tables)), strict=True
-        ):
-            write_atomic(folder / name, text.encode())
+        results.write_texts([surety.presented(report)], folder, "statistics")
     else:
         for name in (STATISTICS, *READABLE):  # of another state of the sweep
             (folder / name).unlink(missing_ok=True)
