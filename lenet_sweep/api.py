@@ -57,7 +57,7 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
             console.print(line, markup=False, highlight=False)
         return table
     view = views.choose(single=False, console=console) if progress else views.QuietView()
-    outcome = run_sweep(cells, options, view, local.execute)
+    outcome = run_sweep(cells, options, view, local.LOCAL)
     write_tables(outcome, mark(outcome, options), reproduce(outcome, options))
     write_page(outcome, options)
     draw_figures(outcome, options, view.say)

@@ -9,6 +9,7 @@ import traceback
 from importlib.metadata import version
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -36,6 +37,12 @@ def task(cfg: DictConfig) -> float:
         raise SystemExit(2) from error
 
 
+def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guard.Gather:
+    from lenet_sweep import commands  # noqa: PLC0415
+
+    return commands.prepare_search(loader, master)
+
+
 def main() -> None:
     """Read and run the command line. Leaves with status 0, 1 or 2; KeyboardInterrupt goes on."""
     full_error = os.environ.get("HYDRA_FULL_ERROR")
@@ -45,7 +52,7 @@ def main() -> None:
             print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
             sys.exit(0)
         guard.check_arguments(sys.argv[1:])
-        guard.install()
+        guard.install(_prepare_search)
         register_groups()
         decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
         decorate(task)()

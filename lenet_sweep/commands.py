@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -17,14 +17,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from lenet_sweep import config, datasets, guard, provenance, views
+from lenet_sweep import config, datasets, devices, guard, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import InterruptedBySignal, UsageError
-from lenet_sweep.executors import local
+from lenet_sweep.executors import Executor
+from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
-from lenet_sweep.results import UNMARKED
+from lenet_sweep.results import UNMARKED, read_manifest
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import (
     Outcome,
@@ -43,28 +44,29 @@ from lenet_sweep.tally import counted, planning
 FAILURES = 10  # of which it is said where their tracebacks are
 
 
-def validated(
-    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
-) -> tuple[list[Cell], Options]:
-    """Each job's cell, and the options of all. Raises UsageError where something is not allowed."""
-    return config.all_settings(compose_jobs(loader, master, jobs))
-
-
-def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[float]:
+def launch(
+    loader: ConfigLoader,
+    master: DictConfig,
+    jobs: Sequence[Sequence[str]],
+    executor: Executor,
+    elsewhere: Sequence[str] | None = None,
+) -> list[float]:
     """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none.
 
-    Of a job that is a study: the mean of its rows.
+    Of a job that is a study: the mean of its rows. elsewhere: the device kinds that the executor's
+    jobs have, where they do not run on this machine. Where a sweeper that searches launches one
+    batch after the other, all of them are one sweep, reported on at its end.
     """
-    cells, options = validated(loader, master, jobs)
+    cells, options = config.all_settings(compose_jobs(loader, master, jobs), elsewhere)
     console = Console()
     _exit_if_dry(cells, options, console)
-    outcome = run_sweep(
-        cells,
-        options,
-        views.choose(single=False, console=console),
-        local.execute,
-    )
-    _report(outcome, options, console)
+    searching = guard.searching(loader)
+    view = views.LogView(console) if searching else views.choose(single=False, console=console)
+    outcome = run_sweep(cells, options, view, executor, folder=searching)
+    if outcome.interrupted and searching:
+        raise InterruptedBySignal(outcome.interrupted)
+    if not searching:
+        _report(outcome, options, console)
     accuracies = outcome.accuracies()
     found = [accuracies.get(cell.id, float("nan")) for cell in cells]
     each = len(cells) // len(jobs)
@@ -73,12 +75,12 @@ def launch(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str
 
 def prepare(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
-) -> Callable[[signal.Signals | None], None]:
+) -> guard.Gather:
     """Check all jobs and their folder before another launcher starts the first of them.
 
     Returns what makes the one table of its jobs, once it has run them or was interrupted.
     """
-    cells, options = validated(loader, master, jobs)
+    cells, options = config.all_settings(compose_jobs(loader, master, jobs))
     _exit_if_dry(cells, options, Console())
     folder = sweep_folder(options, list(dict.fromkeys(cells)))
     guard.all_jobs_write_to(loader, master, folder)
@@ -87,6 +89,28 @@ def prepare(
     def gather(interrupted: signal.Signals | None) -> None:
         outcome = replace(reopen(folder, cells), interrupted=interrupted)
         _report(outcome, options, Console())
+
+    return gather
+
+
+def prepare_search(loader: ConfigLoader, master: DictConfig) -> guard.Gather:
+    """Choose the folder of all batches that a sweeper which searches will launch.
+
+    Returns what reports on them at the end; it exits where not all of them are well.
+    """
+    _, options = config.settings(raw_settings(master), elsewhere=devices.KINDS)
+    folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
+    guard.all_jobs_write_to(loader, master, folder)
+
+    def gather(interrupted: signal.Signals | None) -> None:
+        try:
+            cells = read_manifest(folder).cells
+        except FileNotFoundError:  # nothing was launched, and whoever knows why has said so
+            return
+        outcome = replace(reopen(folder, cells), interrupted=interrupted)
+        _report(outcome, options, Console())
+        if outcome.exit_status:
+            raise SystemExit(outcome.exit_status)
 
     return gather
 
@@ -104,7 +128,7 @@ def run(cfg: DictConfig) -> float:
             cells,
             options,
             views.LogView(Console()),
-            local.execute,  # supervised here too: Hydra's launchers lose all to one killed process
+            LOCAL,  # supervised here too: Hydra's launchers lose all to one killed process
             folder=Path(hydra.sweep.dir),
         )
         if outcome.interrupted:
@@ -123,7 +147,7 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
     console = Console()
     _exit_if_dry([cell], options, console)
     view = views.ScriptView(console)
-    outcome = run_sweep([cell], options, view, local.execute)
+    outcome = run_sweep([cell], options, view, LOCAL)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
         images = len(datasets.load(cell.dataset, options.data_root).train_labels)

@@ -60,10 +60,13 @@ class Options:
     study: Study | None = None  # that the cells are of
 
 
-def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, Options]:
+def settings(
+    raw: Mapping[str, Any], found: Found | None = None, elsewhere: Sequence[str] | None = None
+) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     `found` remembers datasets between calls: finding one of the user's own reads its files.
+    `elsewhere`: the device kinds, best first, of jobs that do not run on this machine.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
     template = _template()
@@ -76,7 +79,7 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
     optimizer = _optimizer(raw["optimizer"])
     data_root = _path("dataset.root", _member(raw["dataset"], "dataset", "root"))
     activation = choice("activation", raw["activation"], ACTIVATIONS)
-    device = _device(raw["device"])
+    device = _device(raw["device"], elsewhere)
     refusal = native_refusal(optimizer, activation, device)
     engine = _engine(raw["engine"], refusal)
     cell = Cell(
@@ -113,8 +116,12 @@ def settings(raw: Mapping[str, Any], found: Found | None = None) -> tuple[Cell, 
     return cell, options
 
 
-def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options]:
+def all_settings(
+    raws: Iterable[Mapping[str, Any]], elsewhere: Sequence[str] | None = None
+) -> tuple[list[Cell], Options]:
     """The cell of each nested dict, or of each row of its study, and the options that they share.
+
+    `elsewhere`: as for `settings`.
 
     Raises UsageError for a value that is not allowed, and where an option differs between them.
     """
@@ -126,7 +133,7 @@ def all_settings(raws: Iterable[Mapping[str, Any]]) -> tuple[list[Cell], Options
         own: list[studies.StudyRow] = []
         for row in studies.rows_of(raw):
             with row.named():
-                cell, options = settings(row.raw, found)
+                cell, options = settings(row.raw, found, elsewhere)
             cells.append(cell)
             shared = _merged(shared, options) if shared else options
             if row.study:
@@ -217,11 +224,16 @@ def _lr(value: Any, optimizer: Optimizer) -> float:
     return _positive("lr", value, "a number above 0, the learning rate, for example lr=0.01")
 
 
-def _device(value: Any) -> str:
+def _device(value: Any, elsewhere: Sequence[str] | None) -> str:
     name = choice("device", value, ("auto", *devices.KINDS))
-    available = devices.available()
+    available = devices.available() if elsewhere is None else elsewhere
     if name == "auto":
         return available[0]
+    if name not in available and elsewhere is not None:
+        raise UsageError(
+            f"device={name}: the jobs have {', '.join(available)}; "
+            "hydra.launcher.gpus=1 gives each a GPU, which is cuda"
+        )
     if name not in available:
         raise UsageError(
             f"device={name}: not on this machine; available here: {', '.join(available)}. "

@@ -91,6 +91,14 @@ class Retrying:
 
 
 @dataclass(frozen=True)
+class Requeued:
+    """The run was cut by whoever schedules it, which is no fault of it, and will go on."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The run was asked to stop; what it had trained is in the store."""
 
@@ -99,7 +107,7 @@ class Stopped:
 
 Event = (
     Waiting | Busy | Damaged | Started | Progress | EpochEnded | ReadOut
-    | Finished | Failed | Retrying | Stopped
+    | Finished | Failed | Retrying | Requeued | Stopped
 )  # fmt: skip
 ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event
 

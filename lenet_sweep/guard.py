@@ -14,7 +14,8 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -39,17 +40,20 @@ from hydra.core.override_parser.types import (
 )
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
-from hydra.types import RunMode
+from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep import keys
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import show
 
+Gather = Callable[[signal.Signals | None], None]  # makes the one table of what was launched
+
 PLUGGED = ("launcher", "sweeper")  # the parts of the hydra node that may be chosen and set
 LARGEST_FILE = 100_000  # characters of a YAML file: a list of values has no need of more
 DEEPEST = 20  # levels of nesting in one
 SPECIAL = re.compile(r"_[a-z]+_")  # _target_, _args_, _partial_, ...: Hydra calls what they name
+CALLS = frozenset({"custom_search_space"})  # keys of plugins with the name of a function
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 SILENT = {"version": 1, "root": None, "disable_existing_loggers": False}  # no logging at all
 
@@ -157,7 +161,7 @@ def _check_hydras(override: Override, parts: Sequence[str], shown: str) -> None:
             f"{shown}: of Hydra's own settings only the launcher and the sweeper are taken; "
             "folders are chosen with out=FOLDER and name=NAME"
         )
-    if any(SPECIAL.fullmatch(part) for part in parts):
+    if any(SPECIAL.fullmatch(part) or part in CALLS for part in parts):
         raise UsageError(f"{shown}: Hydra would call what it names, so it is not taken")
     if "." not in key:  # a group: hydra/launcher=basic
         for value in _values(override):
@@ -340,9 +344,13 @@ class GuardedLoader(ConfigLoaderImpl):
     """Hydra's loader, which gives away no configuration that it should not act on.
 
     folder: where the jobs of a launcher of Hydra's write, in place of what they would compose.
+    prepare: called with the composed configuration where a sweeper that searches is to launch
+        batch after batch; gives back what gathers them, which is then `gather`.
     """
 
     folder: Path | None = None
+    prepare: Callable[[ConfigLoader, DictConfig], Gather] | None = None
+    gather: Gather | None = None
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
@@ -366,6 +374,10 @@ class GuardedLoader(ConfigLoaderImpl):
                 "its defaults"
             ) from error
         check_composed(config, main=config_name is not None)
+        if run_mode == RunMode.MULTIRUN and config_name is not None and _searches(config):
+            prepare = type(self).prepare
+            assert prepare is not None
+            self.gather = prepare(self, config)
         return config
 
     def load_sweep_config(
@@ -375,6 +387,25 @@ class GuardedLoader(ConfigLoaderImpl):
         if self.folder:
             config.hydra.sweep.dir = str(self.folder)
         return config
+
+
+def searching(loader: ConfigLoader) -> Path | None:
+    """The folder of all batches that a sweeper which searches launches; None of any other."""
+    assert isinstance(loader, GuardedLoader)
+    return loader.folder if loader.gather else None
+
+
+def _searches(config: DictConfig) -> bool:
+    """Whether the sweeper is none of the grids. Raises UsageError where it looks for the worst."""
+    sweeper = config.hydra.sweeper
+    if str(sweeper.get("_target_")).startswith("hydra_plugins.lenet_sweep."):
+        return False
+    if "minimize" in str(sweeper.get("direction", "")).lower():
+        raise UsageError(
+            "hydra.sweeper.direction=minimize: would look for the lowest accuracy, which is what a "
+            "cell gives back, in percent; add hydra.sweeper.direction=maximize"
+        )
+    return True
 
 
 def all_jobs_write_to(loader: ConfigLoader, master: DictConfig, folder: Path) -> None:
@@ -445,6 +476,32 @@ class GuardedHydra(hydras.Hydra):
     def get_mode(self, config_name: str | None, overrides: list[str]) -> None:
         """None: the flag -m says it. Hydra would compose everything once more to look for it."""
 
+    def multirun(
+        self,
+        config_name: str | None,
+        task_function: TaskFunction,
+        overrides: list[str],
+        with_log_configuration: bool = True,
+    ) -> Any:
+        loader = self.config_loader
+        assert isinstance(loader, GuardedLoader)
+
+        def gather(interrupted: signal.Signals | None) -> None:
+            if loader.gather:
+                loader.gather(interrupted)
+
+        try:
+            found = super().multirun(config_name, task_function, overrides, with_log_configuration)
+        except KeyboardInterrupt as interrupt:
+            gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
+            raise
+        except Exception:
+            with contextlib.suppress(SystemExit):  # what went wrong is said, and is the status
+                gather(None)
+            raise
+        gather(None)
+        return found
+
     def show_cfg(
         self,
         config_name: str | None,
@@ -462,6 +519,7 @@ class GuardedHydra(hydras.Hydra):
             raise UsageError(f"--package {show(package)}: there is no such part") from error
 
 
-def install() -> None:
-    """Have Hydra's entry point make a guarded one."""
+def install(prepare: Callable[[ConfigLoader, DictConfig], Gather]) -> None:
+    """Have Hydra's entry point make a guarded one; `prepare` as in GuardedLoader."""
+    GuardedLoader.prepare = staticmethod(prepare)
     hydras.Hydra = GuardedHydra  # type: ignore[misc]

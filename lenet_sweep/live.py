@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from lenet_sweep.cells import Plan
-from lenet_sweep.events import Damaged, Event, Failed, Retrying
+from lenet_sweep.events import Damaged, Event, Failed, Requeued, Retrying
 from lenet_sweep.results import HEADINGS, REPORT_COLUMNS, SETTINGS, cost_text
 from lenet_sweep.tally import (
     UNKNOWN,
@@ -60,7 +60,7 @@ class LiveView:
         self._leaders: list[dict[str, str]] = []
         self._live: Live | None = None
 
-    def begin(self, plan: Plan, workers: int) -> None:
+    def begin(self, plan: Plan, workers: int | None) -> None:
         if not plan.runs:
             self.say(opening(plan, workers))
             return
@@ -82,7 +82,7 @@ class LiveView:
         if isinstance(event, Failed):
             line = f"✗ {tally.names[event.run_id]}  {reason(event.failure)}"
             self._console.print(Text(line, RED), no_wrap=True, overflow="ellipsis")
-        elif isinstance(event, (Damaged, Retrying)):
+        elif isinstance(event, (Damaged, Retrying, Requeued)):
             self.say(f"{tally.names[event.run_id]}  {trouble(event)}")
 
     def rows(self, frame: pd.DataFrame) -> None:
@@ -128,7 +128,8 @@ def _lanes(tally: Tally) -> list[Track | None]:
     by_lane = {track.lane: track for track in tally.running.values()}
     if not tally.unstarted:
         return [by_lane[lane] for lane in sorted(by_lane)]
-    filled = min(tally.workers, len(by_lane) + len(tally.unstarted))
+    begun = len(by_lane)
+    filled = begun if tally.workers is None else min(tally.workers, begun + len(tally.unstarted))
     return [by_lane.get(lane) for lane in range(max([filled - 1, *by_lane]) + 1)]
 
 

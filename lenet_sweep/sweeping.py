@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_sweep import datasets, devices, files, provenance, results
+from lenet_sweep import datasets, files, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
@@ -84,7 +84,7 @@ def run_sweep(
     cells: Sequence[Cell],
     options: Options,
     view: View,
-    execute: Executor,
+    executor: Executor,
     folder: Path | None = None,
 ) -> Outcome:
     """Train what the cells still need and write results.csv each time one of them ends.
@@ -101,7 +101,7 @@ def run_sweep(
     everything = _add_to_manifest(folder, planned.cells, table.store, options, environment)
     table.complete(set(everything) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
-    workers = options.workers or max(map(devices.workers, kinds))
+    workers = options.workers or executor.room(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
         datasets.ensure(dataset, options.data_root, StderrProgress())
     view.begin(planned, workers)
@@ -119,14 +119,15 @@ def run_sweep(
                 out=options.out,
                 data_root=options.data_root,
                 workers=workers,
-                gpus=devices.gpus() if planned.runs and "cuda" in kinds else (),
                 fresh=not options.reuse,
                 timeout=options.timeout,
                 retries=options.retries,
                 environment=environment,
                 stop=stop,
+                received=received,
+                say=view.say,
             )
-            for event in execute(planned.runs, setup) if planned.runs else ():
+            for event in executor.execute(planned.runs, setup) if planned.runs else ():
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))

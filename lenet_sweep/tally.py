@@ -15,6 +15,7 @@ from lenet_sweep.events import (
     Finished,
     Progress,
     ReadOut,
+    Requeued,
     Retrying,
     Started,
     Stopped,
@@ -53,7 +54,7 @@ class Tally:
     What is asked while runs train does not go through all of them: a sweep may have 100,000.
     """
 
-    def __init__(self, plan: Plan, workers: int, now: float) -> None:
+    def __init__(self, plan: Plan, workers: int | None, now: float) -> None:
         self.plan = plan
         self.workers = workers
         self.began = now
@@ -115,7 +116,7 @@ class Tally:
                 self.failed += len(self._unread[run_id])
                 self._unread[run_id].clear()
                 self._end(run_id)
-            case Retrying():
+            case Retrying() | Requeued():
                 self._end(run_id)
                 self.unstarted[run_id] = run = self.plan.by_id[run_id]
                 self._lengths[_length(run)] += 1
@@ -166,8 +167,9 @@ class Tally:
     def seconds_left(self) -> float | None:
         """Seconds that the sweep still needs, None until they can be known.
 
-        The epochs still to train at the pace of each run, shared by the workers; but never less
-        than what the longest run needs, since no run can be shared.
+        The epochs still to train at the pace of each run, shared by the workers, or by as many as
+        train now where nobody knows how many there will be; but never less than what the longest
+        run needs, since no run can be shared.
         """
         needs = [
             (self.pace(t.run), t.run.cell.epochs - t.position, 1) for t in self.running.values()
@@ -182,7 +184,7 @@ class Tally:
                 return None
             longest = max(longest, pace * epochs)
             together += pace * epochs * number
-        return max(longest, together / self.workers)
+        return max(longest, together / (self.workers or max(1, len(self.running))))
 
 
 def _length(run: Run) -> tuple[int, int]:
@@ -214,14 +216,14 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
-def opening(plan: Plan, workers: int) -> str:
+def opening(plan: Plan, workers: int | None) -> str:
     """What a sweep is about to do: '6 cells, 6 runs to train, 2 workers'."""
     cells = counted(len(plan.cells), "cell")
     if not plan.runs:
         return f"{cells}, nothing to train: the store has every outcome"
     stored = f" ({plan.finished} in the store already)" if plan.finished else ""
     runs = f"{counted(len(plan.runs), 'run')} to train"
-    return f"{cells}{stored}, {runs}, {counted(workers, 'worker')}"
+    return f"{cells}{stored}, {runs}" + (f", {counted(workers, 'worker')}" if workers else "")
 
 
 def planning(plan: Plan) -> list[str]:
@@ -245,10 +247,12 @@ def closing(tally: Tally, now: float) -> str:
     return f"{cells}{failed}, in {duration(now - tally.began)}"
 
 
-def trouble(event: Damaged | Retrying) -> str:
+def trouble(event: Damaged | Retrying | Requeued) -> str:
     """What went wrong with a run and is being mended, in one line."""
     if isinstance(event, Damaged):
         return damage(event.path)
+    if isinstance(event, Requeued):
+        return f"{inert(event.reason)}; it goes on from its checkpoint when there is room again"
     return f"{reason(event.failure)}; it is tried again after the others (retry {event.attempt})"
 
 

@@ -19,6 +19,7 @@ from lenet_sweep.events import (
     Finished,
     Progress,
     ReadOut,
+    Requeued,
     Retrying,
     Started,
     Stopped,
@@ -49,7 +50,7 @@ LOG_EVERY = 10.0  # seconds between two epoch lines of a run
 class View(Protocol):
     """Shows a sweep. `begin` comes first, `end` last, also when there was nothing to train."""
 
-    def begin(self, plan: Plan, workers: int) -> None:
+    def begin(self, plan: Plan, workers: int | None) -> None:
         """The sweep is about to train the plan's runs, of which there may be none."""
 
     def show(self, event: Event) -> None:
@@ -78,7 +79,7 @@ def choose(*, single: bool, console: Console) -> View:
 class QuietView:
     """Prints nothing."""
 
-    def begin(self, plan: Plan, workers: int) -> None:
+    def begin(self, plan: Plan, workers: int | None) -> None:
         pass
 
     def show(self, event: Event) -> None:
@@ -104,7 +105,7 @@ class LogView:
         self._logged: dict[str, float] = {}  # when a run's last epoch line was written
         self._waiting: set[str] = set()
 
-    def begin(self, plan: Plan, workers: int) -> None:
+    def begin(self, plan: Plan, workers: int | None) -> None:
         if plan.runs:
             self._tally = Tally(plan, workers, self._clock())
         self._print(opening(plan, workers))
@@ -133,7 +134,7 @@ class LogView:
             case Failed(failure=failure):
                 cells = f" epochs {', '.join(map(str, unread))}" if unread else ""
                 self._print(f"{done} FAILED  {name}{cells}: {reason(failure)}")
-            case Retrying() | Damaged():
+            case Retrying() | Damaged() | Requeued():
                 self._print(f"{name}  {trouble(event)}")
             case Stopped():
                 self._print(f"{name}  stopped; what it had trained is in the store")
@@ -179,7 +180,7 @@ class ScriptView:
         self._accuracy: float | None = None
         self._waiting = False
 
-    def begin(self, plan: Plan, workers: int) -> None:
+    def begin(self, plan: Plan, workers: int | None) -> None:
         pass
 
     def show(self, event: Event) -> None:
@@ -196,7 +197,7 @@ class ScriptView:
                 self._print(f": {self._accuracy:.2f}%")
             case Failed(failure=failure):
                 self._print(reason(failure))
-            case Retrying() | Damaged():
+            case Retrying() | Damaged() | Requeued():
                 self._print(trouble(event))
             case Started(epoch=epoch) if epoch:
                 self._print(f"goes on after epoch {epoch}, which is in the store")

@@ -39,12 +39,13 @@ def sweep_of(tmp_path: Path, small_folder):
             out=tmp_path / out,
             data_root=options.data_root,
             workers=workers,
-            gpus=(),
             fresh=False,
             timeout=timeout,
             retries=retries,
             environment={"person": "Ada"},
             stop=threading.Event(),
+            received=[],
+            say=print,
         )
         return plan(cells, lambda _: False).runs, setup
 

@@ -1,15 +1,17 @@
-"""Executors run the runs of a plan and yield their events. Each is a function in its own module."""
+"""Executors run the runs of a plan and yield their events: here, or as jobs of a cluster."""
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lenet_sweep.cells import Run
-from lenet_sweep.events import Event
+from lenet_sweep.events import Event, Failed, Retrying
 
 
 @dataclass(frozen=True)
@@ -18,15 +20,42 @@ class Setup:
 
     out: Path
     data_root: Path | None
-    workers: int
-    gpus: Sequence[str]  # as CUDA_VISIBLE_DEVICES names them; workers get one each, in turn
+    workers: int | None  # runs at the same time; None: as many as there is room for
     fresh: bool  # train anew even what the store has
     timeout: float | None  # seconds without a sign of life before a run is given up
     retries: int  # how often a run that failed is tried again
     environment: Mapping[str, Any]
     stop: threading.Event
+    received: Sequence[signal.Signals]  # what `stop` was set for
+    say: Callable[[str], None]  # a line for the person
 
 
-# Yields each run's events; the last one of a run is one of events.ENDS. Runs that were not
-# begun when `stop` was set yield nothing.
-Executor = Callable[[Sequence[Run], Setup], Iterator[Event]]
+@dataclass(frozen=True)
+class Executor:
+    """A place where runs are trained.
+
+    execute: yields each run's events; the last one of a run is one of events.ENDS. Runs that were
+        not begun when `setup.stop` was set yield nothing.
+    room: how many runs at the same time fill it, by the kinds of devices that they train on; None
+        where nobody knows beforehand.
+    """
+
+    execute: Callable[[Sequence[Run], Setup], Iterator[Event]]
+    room: Callable[[Iterable[str]], int | None]
+
+
+class Attempts:
+    """How often each run was tried again."""
+
+    def __init__(self, retries: int) -> None:
+        self._retries = retries
+        self._used: Counter[str] = Counter()  # after the first
+
+    def judge(self, failed: Failed) -> Failed | Retrying:
+        """What is to be said of a failed run. An attempt that it has left is then used."""
+        # A loss that became infinite does so again.
+        run_id, failure = failed.run_id, failed.failure
+        if failure.status == "diverged" or self._used[run_id] == self._retries:
+            return failed
+        self._used[run_id] += 1
+        return Retrying(run_id, failure, self._used[run_id])

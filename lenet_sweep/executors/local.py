@@ -17,14 +17,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
+from lenet_sweep import devices
 from lenet_sweep.cells import Run
 from lenet_sweep.errors import StoreError
 from lenet_sweep.events import ENDS, Busy, Event, Failed, Retrying, decode, epoch_begun
-from lenet_sweep.executors import Setup
+from lenet_sweep.executors import Attempts, Executor, Setup
 from lenet_sweep.store import Failure, Store
 
 STOP_WITHIN = 3.0  # seconds that workers get to checkpoint; then they are killed
@@ -44,14 +45,19 @@ Message = tuple["_Worker", Event | None]
 class _Worker:
     """One worker process, the run it has, and the thread that reads its events."""
 
-    def __init__(self, number: int, setup: Setup, messages: queue.SimpleQueue[Message]) -> None:
+    def __init__(
+        self,
+        number: int,
+        setup: Setup,
+        gpus: Sequence[str],
+        messages: queue.SimpleQueue[Message],
+    ) -> None:
         self.number = number
         self.run: Run | None = None
         self.epoch = 1  # in training, for the failure's record
         self.seen_at = time.monotonic()  # when it last gave a sign of life
         self.hung = False
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        gpus = setup.gpus
         one_gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
         self.process = subprocess.Popen(
             [sys.executable, "-c", BOOT, json.dumps(sys.path)],
@@ -150,8 +156,7 @@ class _Queue:
     def __init__(self, runs: Sequence[Run], retries: int) -> None:
         self.waiting = deque(runs)
         self.busy: deque[Run] = deque()  # other processes train them
-        self.retries = retries
-        self.attempts: Counter[str] = Counter()  # after the first
+        self.attempts = Attempts(retries)
 
     def hand_to(self, worker: _Worker) -> None:
         """Begin the next run; one that another process has only where nothing else is left."""
@@ -162,19 +167,22 @@ class _Queue:
 
     def retry(self, run: Run, failed: Failed) -> Failed | Retrying:
         """Put a failed run behind the others, if it has attempts left; what is to be said of it."""
-        # A loss that became infinite does so again.
-        if failed.failure.status == "diverged" or self.attempts[run.id] == self.retries:
-            return failed
-        self.attempts[run.id] += 1
-        self.waiting.append(run)
-        return Retrying(run.id, failed.failure, self.attempts[run.id])
+        said = self.attempts.judge(failed)
+        if isinstance(said, Retrying):
+            self.waiting.append(run)
+        return said
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.busy)
 
 
+def room(kinds: Iterable[str]) -> int:
+    """How many runs at the same time fill this machine."""
+    return max(map(devices.workers, kinds))
+
+
 def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
-    """Train the runs in `setup.workers` processes, beginning them in the order given.
+    """Train the runs in `setup.workers` processes of this machine, begun in the order given.
 
     A run whose process dies yields Failed and is recorded in the store; a new process takes its
     place. Runs that other processes are training come last, since their results may be there by
@@ -183,7 +191,11 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     left = _Queue(runs, setup.retries)
-    workers = [_Worker(n, setup, messages) for n in range(min(setup.workers, len(runs)))]
+    number = min(setup.workers or room({run.cell.device for run in runs}), len(runs))
+    # One worker alone takes what it sees, which others have chosen where this is a cluster's job.
+    on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
+    gpus = devices.gpus() if on_gpus else ()
+    workers = [_Worker(n, setup, gpus, messages) for n in range(number)]
     deadline = None
     try:
         for worker in workers:
@@ -221,7 +233,7 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                 worker.run = None
                 if left and not setup.stop.is_set():
                     if worker not in workers:
-                        worker = _Worker(worker.number, setup, messages)
+                        worker = _Worker(worker.number, setup, gpus, messages)
                         workers.append(worker)
                     left.hand_to(worker)
             if not isinstance(event, Busy):
@@ -232,6 +244,9 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
         deadline = time.monotonic() + CLOSE_WITHIN
         for worker in workers:
             worker.close(deadline)
+
+
+LOCAL = Executor(execute, room)
 
 
 def _signal_name(number: int) -> str:

@@ -25,7 +25,11 @@ def main() -> None:
     # A stray print must not end up among the events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # To end is the parent's to say: a cluster tells all processes of a job, and one that died of
+    # it would leave no checkpoint.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"):
+        if hasattr(signal, name):  # not all of them on Windows
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     setup = json.loads(sys.stdin.readline() or "null")
     if setup is None:
         return

@@ -1,4 +1,4 @@
-"""Hydra finds the sweeper and the launcher here, as `hydra_plugins.lenet_sweep`: two thin shells.
+"""Hydra finds the sweeper and the launchers here, as `hydra_plugins.lenet_sweep`: thin shells.
 
 No `from __future__ import annotations` here: Hydra runs plugins before they are in sys.modules,
 and dataclasses look there to resolve annotations that are strings.
@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
@@ -34,7 +35,7 @@ class LenetGridSweeper(BasicSweeper):
         lengths = {o.get_key_element(): hydra_glue.axis_length(o) for o in overrides}
         keys.check_count(lengths.values(), self.config.max_cells)
         (jobs,) = self.split_arguments(overrides, max_batch_size=None)
-        if isinstance(self.launcher, LenetLocalLauncher):
+        if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
             gather = commands.prepare(loader, self.config, jobs)
@@ -52,8 +53,18 @@ class LenetGridSweeper(BasicSweeper):
         return returned
 
 
-class LenetLocalLauncher(Launcher):
-    """Plans all jobs of a batch together and trains their runs in local worker processes."""
+class LenetLauncher(Launcher):
+    """Plans all jobs of a batch together and trains their runs, each once.
+
+    Its subclasses say where. `settings` are those of hydra.launcher.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def place(self) -> tuple[Any, Sequence[str] | None]:
+        """The executor, and the device kinds that its jobs have where they are not of here."""
+        raise NotImplementedError
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -66,11 +77,42 @@ class LenetLocalLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         from lenet_sweep import commands  # noqa: PLC0415 - see above
 
-        accuracies = commands.launch(self.loader, self.config, job_overrides)
+        accuracies = commands.launch(self.loader, self.config, job_overrides, *self.place())
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
         ]
+
+
+class LenetLocalLauncher(LenetLauncher):
+    """In supervised worker processes on this machine."""
+
+    def place(self) -> tuple[Any, Sequence[str] | None]:
+        from lenet_sweep.executors import local  # noqa: PLC0415
+
+        return local.LOCAL, None
+
+
+class LenetSlurmLauncher(LenetLauncher):
+    """As Slurm jobs."""
+
+    def place(self) -> tuple[Any, Sequence[str] | None]:
+        from lenet_sweep import resources  # noqa: PLC0415
+        from lenet_sweep.executors import slurm  # noqa: PLC0415
+
+        wanted = resources.for_slurm(self.settings)
+        return slurm.executor(wanted), wanted.devices
+
+
+class LenetRayLauncher(LenetLauncher):
+    """As Ray tasks."""
+
+    def place(self) -> tuple[Any, Sequence[str] | None]:
+        from lenet_sweep import resources  # noqa: PLC0415
+        from lenet_sweep.executors import ray_tasks  # noqa: PLC0415
+
+        wanted = resources.for_ray(self.settings)
+        return ray_tasks.executor(wanted), wanted.devices
 
 
 @dataclass

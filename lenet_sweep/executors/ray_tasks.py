@@ -1,0 +1,143 @@
+"""Runs as Ray tasks, on this machine or on a Ray cluster whose nodes share a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lenet_sweep.errors import UsageError
+from lenet_sweep.executors import Executor, Setup, cluster
+from lenet_sweep.executors.cluster import Ending
+from lenet_sweep.executors.job import work
+from lenet_sweep.executors.local import ONE_THREAD
+from lenet_sweep.resources import RayResources
+
+# A task takes milliseconds to be queued; with more of them at once nothing is won.
+AT_ONCE = 1000
+
+
+def executor(resources: RayResources) -> Executor:
+    """Runs as Ray tasks with these resources. Raises UsageError where there is no Ray."""
+    try:
+        # Ray tells its makers of each start, unless it is told not to before it is imported.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise UsageError(
+            "hydra/launcher=lenet_ray: needs the package ray, which is not installed; "
+            "pip install 'lenet-sweep[ray]'"
+        ) from error
+    return Executor(
+        lambda runs, setup: cluster.execute(runs, setup, Ray(resources)),
+        lambda _: None,
+    )
+
+
+class Ray:
+    """A Ray cluster, as a service that runs jobs."""
+
+    name = "Ray"
+    ask_every = 0.5
+
+    def __init__(self, resources: RayResources) -> None:
+        self.resources = resources
+        self.runs_per_job = resources.runs_per_job
+        self._tasks: dict[str, Any] = {}  # their references, by id
+
+    def begin(self, setup: Setup) -> None:
+        import ray  # noqa: PLC0415 - an extra
+
+        self.setup = setup
+        try:
+            ray.init(
+                address=self.resources.address,
+                include_dashboard=None if self.resources.address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                ignore_reinit_error=True,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            place = self.resources.address or os.environ.get("RAY_ADDRESS") or "this machine"
+            raise UsageError(
+                f"hydra.launcher.address={place}: Ray does not answer there: "
+                f"{str(error).partition(chr(10))[0]}"
+            ) from error
+        wanted = self.resources
+        self._work = ray.remote(work).options(
+            name="lenet-sweep",
+            num_cpus=wanted.cpus,
+            num_gpus=wanted.gpus,
+            memory=round(wanted.gigabytes * 1e9) or None,
+            resources=dict(wanted.resources) or None,
+            max_retries=0,  # here it is counted and said
+            runtime_env={"env_vars": dict(ONE_THREAD)},
+        )
+
+    def room(self, jobs: int) -> int:
+        return (self.setup.workers or AT_ONCE) - jobs
+
+    def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
+        references = [self._work.remote(ordered) for ordered in orders]
+        ids = [reference.hex() for reference in references]
+        self._tasks |= dict(zip(ids, references, strict=True))
+        return ids
+
+    def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
+        import ray  # noqa: PLC0415 - an extra
+
+        # Tasks end with the process that submitted them: an earlier launch has none left.
+        endings = {job: Ending("the launch that submitted it has ended") for job in jobs}
+        mine = {self._tasks[job]: job for job in endings if job in self._tasks}
+        if not mine:
+            return endings
+        ended, living = ray.wait(list(mine), num_returns=len(mine), timeout=0, fetch_local=False)
+        for reference in living:
+            del endings[mine[reference]]
+        for reference in ended:
+            endings[mine[reference]] = _ending(reference)
+        return endings
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        import ray  # noqa: PLC0415 - an extra
+
+        for job in jobs:
+            ray.cancel(self._tasks[job], force=False)
+
+    def end(self) -> None:
+        import ray  # noqa: PLC0415 - an extra
+
+        self._tasks.clear()
+        with contextlib.suppress(Exception):  # the sweep is over, whatever Ray makes of it
+            ray.shutdown()
+
+    def left_behind(self, jobs: Sequence[str]) -> str:
+        return f"{len(jobs)} Ray tasks end with it; they go on from their checkpoints"
+
+
+def _ending(reference: Any) -> Ending:
+    import ray  # noqa: PLC0415 - an extra
+    from ray import exceptions  # noqa: PLC0415
+
+    try:
+        ray.get(reference)
+    except exceptions.TaskCancelledError:
+        return Ending("its Ray task was cancelled")
+    except exceptions.NodeDiedError:
+        return Ending("the node of its Ray task was lost")
+    except exceptions.OutOfMemoryError as error:
+        return Ending("Ray ended its task: its node was out of memory", said=str(error))
+    except exceptions.WorkerCrashedError as error:
+        return Ending("the process of its Ray task was ended, or its node lost", said=str(error))
+    except exceptions.RayTaskError as error:
+        return Ending(f"its Ray task failed: {_cause(error)}", "failed", str(error))
+    except exceptions.RayError as error:
+        return Ending(f"its Ray task was lost: {type(error).__name__}", said=str(error))
+    return Ending("", "failed")
+
+
+def _cause(error: Any) -> str:
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}".partition("\n")[0]

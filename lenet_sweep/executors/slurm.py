@@ -1,0 +1,215 @@
+"""Runs as Slurm jobs: submitit writes and submits them, squeue tells what became of them.
+
+submitit's own watching is not used: it needs Slurm's accounting, without which it waits for ever
+for a job that died, and with it some 20 seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lenet_sweep.errors import UsageError
+from lenet_sweep.executors import Executor, Setup, cluster
+from lenet_sweep.executors.cluster import Ending, RefusedError
+from lenet_sweep.executors.job import work
+from lenet_sweep.executors.local import ONE_THREAD
+from lenet_sweep.resources import SlurmResources
+
+SIGNAL_BEFORE = 60  # seconds before its time is up that a job is told, or a minute more
+ARRAY_MOST = 1000  # jobs of one array, where Slurm does not say (its own default is 1001)
+JOB_NAME = "lenet-sweep"
+ENDED = frozenset(
+    (
+        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
+        "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
+    )
+)  # fmt: skip
+TAIL = 8000  # bytes of what a job said that are kept with its failure
+
+
+def executor(resources: SlurmResources) -> Executor:
+    """Runs as Slurm jobs with these resources. Raises UsageError where that cannot be had here."""
+    try:
+        import submitit  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise UsageError(
+            "hydra/launcher=lenet_slurm: needs the package submitit, which is not installed; "
+            "pip install 'lenet-sweep[slurm]'"
+        ) from error
+    missing = [name for name in ("sbatch", "srun", "squeue", "scontrol") if not shutil.which(name)]
+    if missing:
+        raise UsageError(
+            f"hydra/launcher=lenet_slurm: there is no {missing[0]} here; start it on a machine of "
+            "the cluster that has Slurm's commands, as its login node"
+        )
+    return Executor(
+        lambda runs, setup: cluster.execute(runs, setup, Slurm(resources)),
+        lambda _: None,
+    )
+
+
+class Slurm:
+    """A Slurm cluster, as a service that runs jobs."""
+
+    name = "Slurm"
+    ask_every = 5.0
+
+    def __init__(self, resources: SlurmResources) -> None:
+        self.resources = resources
+        self.runs_per_job = resources.runs_per_job
+        self._silent = False  # whether squeue has not answered
+
+    def begin(self, setup: Setup) -> None:
+        self.setup = setup
+        self.folder = setup.out.absolute() / "jobs" / "slurm"
+
+    def room(self, jobs: int) -> int:  # noqa: ARG002 - Slurm keeps the order of what waits
+        return _array_size() - 1
+
+    def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
+        import submitit  # noqa: PLC0415 - an extra
+
+        wanted = self.resources
+        slurm = submitit.SlurmExecutor(self.folder / "%j")
+        slurm.update_parameters(
+            **{key: value for key, value in _options(wanted).items() if value is not None},
+            array_parallelism=self.setup.workers or len(orders),
+            signal_delay_s=min(SIGNAL_BEFORE, wanted.minutes * 60 // 4),
+            setup=[f"export {name}={value}" for name, value in ONE_THREAD.items()],
+            additional_parameters={"requeue": True, **wanted.sbatch},
+            # A step of Slurm's does not take over the cores of its job.
+            srun_args=[f"--cpus-per-task={wanted.cpus}"],
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of submitit's own making
+                jobs = slurm.map_array(work, orders)
+        except (submitit.core.utils.FailedJobError, OSError) as error:
+            raise RefusedError(f"Slurm does not take the jobs: {_last_line(error)}") from error
+        ids = [str(job.job_id) for job in jobs]
+        span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
+        self.setup.say(f"submitted as Slurm job {span}; what they print is in {self.folder}")
+        return ids
+
+    def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
+        states = self._states()
+        if states is None:
+            return {}
+        return {
+            job: self._ending(job, *states.get(job, ("", "")))
+            for job in jobs
+            if job not in states or states[job][0] in ENDED
+        }
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        _ask(["scancel", "--quiet", *jobs])
+
+    def end(self) -> None:
+        pass
+
+    def left_behind(self, jobs: Sequence[str]) -> str:
+        names = sorted({job.partition("_")[0] for job in jobs})
+        return (
+            f"{len(jobs)} Slurm jobs go on ({', '.join(names)}): the same command follows them "
+            f"again, scancel {' '.join(names)} ends them"
+        )
+
+    def _states(self) -> dict[str, tuple[str, str]] | None:
+        """State and reason of each job that Slurm's controller still knows; None: no answer."""
+        form = [
+            "--noheader",
+            "--array",
+            "--states=all",
+            f"--user={os.getuid()}",
+            "--format=%i|%T|%r",
+        ]
+        asked = _ask(["squeue", *form])
+        if asked.returncode:
+            if not self._silent:
+                self.setup.say(
+                    f"squeue does not answer, and is asked again: {asked.stderr.strip()}"
+                )
+            self._silent = True
+            return None
+        self._silent = False
+        fields = (line.split("|", 2) for line in asked.stdout.splitlines())
+        return {job: (state, reason) for job, state, reason in fields}
+
+    def _ending(self, job: str, state: str, reason: str) -> Ending:
+        if not state:  # longer ago than the controller remembers
+            asked = _ask(["sacct", "-X", "-n", "-P", "-o", "State", "-j", job])
+            state = asked.stdout.split()[0] if asked.stdout.split() else "UNKNOWN"
+        said = self._said(job)
+        name = f"Slurm job {job}"
+        if state == "COMPLETED":
+            return Ending("", "failed", said)
+        if state == "PREEMPTED":
+            return Ending(f"{name} was preempted", again=True)
+        if state == "TIMEOUT":
+            return Ending(f"{name} was over its time; more: hydra.launcher.time", "timed-out", said)
+        if state == "OUT_OF_MEMORY":
+            return Ending(f"{name} was out of memory; more: hydra.launcher.memory", "killed", said)
+        if state.startswith("CANCELLED"):
+            return Ending(f"{name} was cancelled", "killed", said)
+        if state == "UNKNOWN":
+            return Ending(f"Slurm knows nothing of job {job} any more", "killed", said)
+        why = "" if reason in ("", "None") else f", {reason}"
+        return Ending(f"{name} ended as {state}{why}{_exit_code(job)}", "killed", said)
+
+    def _said(self, job: str) -> str:
+        with contextlib.suppress(OSError):
+            path = self.folder / job / f"{job}_0_log.err"
+            return path.read_bytes()[-TAIL:].decode(errors="replace")
+        return ""
+
+
+def _options(wanted: SlurmResources) -> dict[str, Any]:
+    return {
+        "job_name": JOB_NAME,
+        "partition": wanted.partition,
+        "time": wanted.minutes,
+        "cpus_per_task": wanted.cpus,
+        "mem": f"{round(wanted.gigabytes * 1024)}M",
+        "gpus_per_node": wanted.gpus or None,
+        "account": wanted.account,
+        "qos": wanted.qos,
+        "constraint": wanted.constraint,
+    }
+
+
+def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """What a command of Slurm's says; status 127 where it is not there."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))
+
+
+@functools.cache
+def _array_size() -> int:
+    """Jobs that one array may have, as Slurm says."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]).stdout)
+    return max(2, int(found[1])) if found else ARRAY_MOST
+
+
+def _exit_code(job: str) -> str:
+    """', exit status 137', ', signal 9', or nothing where it is not known."""
+    shown = _ask(["scontrol", "show", "job", "--oneliner", job]).stdout
+    found = re.search(r"\bExitCode=(\d+):(\d+)", shown)
+    if not found or found[0].endswith("=0:0"):
+        return ""
+    return f", signal {found[2]}" if found[1] == "0" else f", exit status {found[1]}"
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if "error" in line.lower()]
+    return (said or lines or [type(error).__name__])[-1]

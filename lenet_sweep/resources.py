@@ -1,0 +1,158 @@
+"""What a job on a cluster may use: a launcher's settings, validated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lenet_sweep.errors import UsageError
+from lenet_sweep.keys import finite, integer, reject, show
+
+PREFIX = "hydra.launcher"
+GIVEN_ELSEWHERE = {  # options of sbatch that have a key of their own, or are the launcher's to set
+    "array": "workers=N",
+    "cpus-per-task": f"{PREFIX}.cpus=N",
+    "mem": f"{PREFIX}.memory=GB",
+    "time": f"{PREFIX}.time=MINUTES",
+    "partition": f"{PREFIX}.partition=NAME",
+    "account": f"{PREFIX}.account=NAME",
+    "qos": f"{PREFIX}.qos=NAME",
+    "constraint": f"{PREFIX}.constraint=TEXT",
+    "gpus": f"{PREFIX}.gpus=N",
+    "gpus-per-node": f"{PREFIX}.gpus=N",
+    **dict.fromkeys(
+        ("signal", "output", "error", "open-mode", "wrap", "requeue", "no-requeue"), ""
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SlurmResources:
+    """Of one Slurm job. `sbatch`: further options by name, without their dashes."""
+
+    partition: str | None
+    minutes: int
+    cpus: int
+    gigabytes: float
+    gpus: int
+    runs_per_job: int
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    sbatch: Mapping[str, str]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds that a job may train on, best first."""
+        return _devices(self.gpus)
+
+
+@dataclass(frozen=True)
+class RayResources:
+    """Of one Ray task. `gpus` may be a fraction; `resources`: further ones by name."""
+
+    address: str | None
+    cpus: float
+    gigabytes: float
+    gpus: float
+    runs_per_job: int
+    resources: Mapping[str, float]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds that a task may train on, best first."""
+        return _devices(self.gpus)
+
+
+def for_slurm(raw: Mapping[str, Any]) -> SlurmResources:
+    """Validate conf/hydra/launcher/lenet_slurm.yaml. Raises UsageError, one line."""
+    gpus = raw["gpus"]
+    if (number := finite(gpus)) is not None and not number.is_integer():
+        reject(f"{PREFIX}.gpus", gpus, "whole GPUs, which is what Slurm gives; Ray takes fractions")
+    return SlurmResources(
+        partition=_name(raw, "partition"),
+        minutes=_whole(raw, "time", 1, 525_600, "minutes that a job may take"),
+        cpus=_whole(raw, "cpus", 1, 1024, "cores of a job"),
+        gigabytes=_amount(raw, "memory", "GB of a job, above 0", least=0.001),
+        gpus=_whole(raw, "gpus", 0, 64, "GPUs of a job"),
+        runs_per_job=_whole(raw, "runs_per_job", 1, 100_000, "runs that a job trains"),
+        account=_name(raw, "account"),
+        qos=_name(raw, "qos"),
+        constraint=_name(raw, "constraint"),
+        sbatch=_sbatch(raw["sbatch"]),
+    )
+
+
+def for_ray(raw: Mapping[str, Any]) -> RayResources:
+    """Validate conf/hydra/launcher/lenet_ray.yaml. Raises UsageError, one line."""
+    named = _mapping(raw, "resources", "numbers by name, as {big: 1}")
+    return RayResources(
+        address=_name(raw, "address"),
+        cpus=_amount(raw, "cpus", "cores of a task, 0 or more"),
+        gigabytes=_amount(raw, "memory", "GB that a task reserves, 0 or more"),
+        gpus=_amount(raw, "gpus", "GPUs of a task, 0 or more, or a fraction as 0.25"),
+        runs_per_job=_whole(raw, "runs_per_job", 1, 100_000, "runs that a task trains"),
+        resources={
+            str(name): _amount(named, name, "a number, 0 or more", under="resources")
+            for name in named
+        },
+    )
+
+
+def _devices(gpus: float) -> tuple[str, ...]:
+    return ("cuda", "cpu") if gpus else ("cpu",)
+
+
+def _whole(raw: Mapping[str, Any], key: str, low: int, high: int, meaning: str) -> int:
+    return integer(f"{PREFIX}.{key}", raw[key], low, high, meaning)
+
+
+def _amount(
+    raw: Mapping[str, Any], key: str, allowed: str, least: float = 0.0, under: str = ""
+) -> float:
+    number = finite(raw[key])
+    if number is None or number < least:
+        reject(".".join(filter(None, (PREFIX, under, key))), raw[key], allowed)
+    return number
+
+
+def _name(raw: Mapping[str, Any], key: str) -> str | None:
+    value = raw[key]
+    if value is None:
+        return None
+    return _text(f"{PREFIX}.{key}", value)
+
+
+def _text(key: str, value: Any) -> str:
+    """Printable text in one line: it becomes a line of a script that a shell reads."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        reject(key, value, "text or a number")
+    if not str(value).isprintable() or not str(value) or len(str(value)) > 200:
+        reject(key, value, "one line of up to 200 printable characters")
+    return str(value)
+
+
+def _mapping(raw: Mapping[str, Any], key: str, allowed: str) -> Mapping[str, Any]:
+    value = raw[key]
+    if not isinstance(value, Mapping):
+        reject(f"{PREFIX}.{key}", value, allowed)
+    return value
+
+
+def _sbatch(raw: Any) -> dict[str, str]:
+    found = {}
+    for name, value in _mapping(
+        {"sbatch": raw}, "sbatch", "options by name, as {nice: 100}"
+    ).items():
+        key = f"{PREFIX}.sbatch.{show(name)}"
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z-]*", name):
+            raise UsageError(f"{key}: must be the name of an option of sbatch, as in nice")
+        if name in GIVEN_ELSEWHERE:
+            instead = GIVEN_ELSEWHERE[name]
+            raise UsageError(
+                f"{key}: " + (f"is given as {instead}" if instead else "is fixed here")
+            )
+        found[name] = _text(key, value)
+    return found
