@@ -102,7 +102,7 @@ def slurm(state: Path) -> Iterator[dict[str, str]]:
         start("slurmctld", "-D")
         start("slurmd", "-D")
         _until(
-            lambda: _answer(["sinfo", "-h", "-o", "%t"], environment) == "idle\nidle",
+            lambda: _answer(["sinfo", "-h", "-o", "%t"], environment) == "idle",
             "sinfo",
             state,
         )

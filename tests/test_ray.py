@@ -1,0 +1,99 @@
+"""What Ray alone does to runs: nodes and workers are lost. A real cluster of two nodes."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from clusters import Place, place, ray_resources, small_runs
+from processes import linux
+
+from lenet_sweep.errors import UsageError
+from lenet_sweep.events import ENDS, EpochEnded, Failed, Finished, Retrying, Started
+from lenet_sweep.executors import ray_tasks
+from lenet_sweep.store import Store
+
+pytestmark = [linux, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Place:
+    with place("ray", tmp_path_factory.mktemp("ray")) as found:
+        yield found
+
+
+@pytest.fixture
+def runs_of(tmp_path, small_folder):
+    def make(**axes):
+        return small_runs(tmp_path, small_folder(), **axes)
+
+    return make
+
+
+def task_processes() -> list[int]:
+    """The processes of Ray that are busy with a task of ours."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::lenet-sweep" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_lost_worker(cluster, runs_of, retries) -> None:
+    """A run whose Ray process is killed goes on from its checkpoint with retries, else is a row."""
+    runs, setup = runs_of(epochs=[2, 400], retries=retries)
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, EpochEnded) and event.result.epoch == 5 and len(seen) < 20:
+            for pid in task_processes():
+                os.kill(pid, signal.SIGKILL)
+    (lost,) = (event for event in seen if isinstance(event, (Failed, Retrying)))
+    assert lost.failure.status == "killed"
+    assert lost.failure.reason == "the process of its Ray task was ended, or its node lost"
+    assert Store(setup.out).run(runs[0].id).has(2)
+    if retries:
+        assert isinstance(seen[-1], Finished)
+        assert [event.epoch for event in seen if isinstance(event, Started)][1] >= 2
+    else:
+        assert isinstance(seen[-1], Failed)
+
+
+def test_a_lost_node(cluster, runs_of) -> None:
+    """Runs on a node that is taken away are trained elsewhere, from their checkpoints."""
+    node = cluster.cluster.add_node(num_cpus=2, resources={"extra": 2})
+    executor = ray_tasks.executor(ray_resources(address=cluster.cluster.address))
+    runs, setup = runs_of(seed=[0, 1, 2, 3], epochs=[2, 400], retries=1, workers=4)
+    seen = []
+    removed = False
+    for event in executor.execute(runs, setup):
+        seen.append(event)
+        begun = {e.run_id for e in seen if isinstance(e, EpochEnded) and e.result.epoch > 4}
+        if len(begun) == 4 and not removed:
+            removed = True
+            cluster.cluster.remove_node(node)
+    ended = {event.run_id: event for event in seen if isinstance(event, ENDS)}
+    assert {type(end) for end in ended.values()} == {Finished}
+    assert len(ended) == 4
+    assert [event for event in seen if isinstance(event, Retrying)]
+    assert all(event.epoch == 0 or event.epoch >= 2 for event in seen if isinstance(event, Started))
+
+
+def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
+    """An address where no Ray answers is named."""
+    executor = ray_tasks.executor(ray_resources(address="127.0.0.1:1"))
+    runs, setup = runs_of()
+    with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: Ray does not answer"):
+        list(executor.execute(runs, setup))
+
+
+def test_without_ray_the_command_is_said(monkeypatch) -> None:
+    """Where the extra is not installed, the line says how to install it."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'lenet-sweep\[ray\]'"):
+        ray_tasks.executor(ray_resources())

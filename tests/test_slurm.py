@@ -1,0 +1,200 @@
+"""What Slurm alone does to runs: cancel, preempt, cut short, refuse. A real controller and node."""
+
+import subprocess
+import sys
+
+import pytest
+from clusters import Place, interrupt, place, slurm_resources, small_runs
+from processes import Sweep, linux, results
+
+from lenet_sweep.errors import UsageError
+from lenet_sweep.events import (
+    EpochEnded,
+    Failed,
+    Finished,
+    ReadOut,
+    Requeued,
+    Retrying,
+    Started,
+)
+from lenet_sweep.executors import slurm
+from lenet_sweep.store import Store
+
+pytestmark = [linux, pytest.mark.slow]
+LONG = 30_000  # epochs that no test waits for the end of
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Place:
+    with place("slurm", tmp_path_factory.mktemp("slurm")) as found:
+        yield found
+
+
+@pytest.fixture
+def runs_of(tmp_path, small_folder):
+    def make(**axes):
+        return small_runs(tmp_path, small_folder(), **axes)
+
+    return make
+
+
+def ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def my_jobs() -> list[str]:
+    """The jobs that are queued or running."""
+    return ask("squeue", "--noheader", "--array", "--format=%i").split()
+
+
+def resumed_after(seen) -> list[int]:
+    """After how many epochs the run began, each time that it did."""
+    return [event.epoch for event in seen if isinstance(event, Started)]
+
+
+def test_a_cancelled_job_is_a_row_with_its_reason(cluster, runs_of) -> None:
+    """Who cancels a job with scancel finds its run in the table, and why it has no accuracy."""
+    runs, setup = runs_of(seed=[0, 1], epochs=[1, LONG])
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, ReadOut) and len({e.run_id for e in seen}) == 2 and my_jobs():
+            ask("scancel", *my_jobs())
+    failed = {event.run_id: event.failure for event in seen if isinstance(event, Failed)}
+    assert set(failed) == {run.id for run in runs}
+    for run in runs:
+        assert failed[run.id].status == "killed"
+        assert failed[run.id].reason.startswith("Slurm job ")
+        assert failed[run.id].reason.endswith(" was cancelled")
+        folder = Store(setup.out).run(run.id)
+        assert folder.failure() == failed[run.id]
+        assert folder.has(1)
+        assert folder.read(folder.checkpoint).epoch > 1  # told to end, it kept what it had
+
+
+def test_a_job_cancelled_before_it_began_is_a_row(cluster, runs_of) -> None:
+    """A job that was cancelled in the queue never trained, and its run says so."""
+    runs, setup = runs_of(seed=[0, 1], epochs=[1, LONG], workers=1)
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, ReadOut):
+            ask("scancel", *sorted(my_jobs(), key=lambda job: "_0" in job))
+    assert len([event for event in seen if isinstance(event, Failed)]) == 2
+    assert len({event.run_id for event in seen if isinstance(event, Started)}) == 1
+
+
+def test_a_preempted_job_goes_on_from_its_checkpoint(cluster, runs_of) -> None:
+    """A more urgent job takes the node; the run is queued again and loses no epoch."""
+    runs, setup = runs_of(epochs=800)
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, EpochEnded) and event.result.epoch == 5:
+            ask("sbatch", "--partition=urgent", "--exclusive", "--wrap=true", "--output=/dev/null")
+    assert isinstance(seen[-1], Finished)
+    (requeued,) = (event for event in seen if isinstance(event, Requeued))
+    assert requeued.reason == "its job was interrupted by Slurm"
+    first, second = resumed_after(seen)
+    assert first == 0
+    assert second >= 5
+    epochs = [event.result.epoch for event in seen if isinstance(event, EpochEnded)]
+    assert sorted(set(epochs)) == list(range(1, 801))
+
+
+def test_a_job_queued_again_by_hand_goes_on(cluster, runs_of) -> None:
+    """`scontrol requeue`, and a node that is taken out of service, cost no epoch either."""
+    runs, setup = runs_of(epochs=800)
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, EpochEnded) and event.result.epoch == 5:
+            ask("scontrol", "requeue", *my_jobs())
+    assert isinstance(seen[-1], Finished)
+    assert resumed_after(seen)[1] >= 5
+
+
+def test_a_job_whose_time_is_up_is_queued_again(cluster, runs_of) -> None:
+    """A run that needs more than the time of a job is trained in several, and loses no epoch."""
+    runs, setup = runs_of(epochs=LONG)
+    executor = slurm.executor(slurm_resources(time=1))
+    seen = []
+    for event in executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, Started) and len(resumed_after(seen)) == 2:
+            interrupt(setup)
+    assert [event for event in seen if isinstance(event, Requeued)]
+    assert resumed_after(seen)[1] > 5
+
+
+def test_many_runs_in_one_job(cluster, runs_of) -> None:
+    """With runs_per_job=3 seven runs are three jobs, and one that dies takes no other with it."""
+    runs, setup = runs_of(lr=[0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    said = []
+    object.__setattr__(setup, "say", said.append)
+    executor = slurm.executor(slurm_resources(runs_per_job=3))
+    seen = list(executor.execute(runs, setup))
+    assert len([event for event in seen if isinstance(event, Finished)]) == 6
+    (failed,) = (event for event in seen if isinstance(event, Failed))
+    assert failed.failure.reason == "the process was ended by SIGKILL (out of memory?)"
+    (line,) = said
+    assert "_[0-2];" in line
+
+
+def test_a_lost_job_is_submitted_again_with_retries(cluster, runs_of) -> None:
+    """With retries=1 a run whose job was cancelled goes on in another one, from its checkpoint."""
+    runs, setup = runs_of(epochs=800, retries=1)
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, EpochEnded) and event.result.epoch == 5 and my_jobs():
+            ask("scancel", *my_jobs())
+    assert isinstance(seen[-1], Finished)
+    assert len([event for event in seen if isinstance(event, Retrying)]) == 1
+    assert resumed_after(seen)[1] >= 5
+
+
+def test_another_launch_follows_the_jobs_of_the_first(cluster, tmp_path, small_folder) -> None:
+    """The same command twice at once, or after a lost connection, submits nothing twice."""
+    words = (
+        "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
+        "report=false", *cluster.words, "seed=0,1", "epochs=10,800",
+    )  # fmt: skip
+    with Sweep(tmp_path, *words) as first:
+        first.until("submitted as Slurm job")
+        first.until("[1/4]")
+        with Sweep(tmp_path, *words) as second:
+            line = second.until("an earlier launch")
+            assert "has 2 of these runs" in line
+            for sweep in (first, second):
+                status, output = sweep.ends()
+                assert status == 0, output
+                assert "FAILED" not in output
+    assert "submitted as Slurm job" not in second.before
+    assert list(results(tmp_path)["status"]) == ["ok"] * 4
+
+
+def test_what_slurm_does_not_take_is_one_line(cluster, tmp_path, small_folder) -> None:
+    """A partition that is not there is said by Slurm, in one line, with status 2."""
+    words = ("-m", "dataset=folder", f"dataset.root={small_folder()}", "seed=0,1")
+    with Sweep(tmp_path, *words, *cluster.words, "hydra.launcher.partition=none") as sweep:
+        status, output = sweep.ends()
+    assert status == 2
+    assert "Traceback" not in output
+    assert "error: Slurm does not take the jobs: " in output
+    assert "invalid partition" in output.lower()
+
+
+def test_without_slurm_here_is_said(monkeypatch) -> None:
+    """Where there is no sbatch, one line says where to start it."""
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="there is no sbatch here; start it on a machine of"):
+        slurm.executor(slurm_resources())
+
+
+def test_without_submitit_the_command_is_said(monkeypatch) -> None:
+    """Where the extra is not installed, the line says how to install it."""
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UsageError, match=r"pip install 'lenet-sweep\[slurm\]'"):
+        slurm.executor(slurm_resources())
