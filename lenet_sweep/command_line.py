@@ -98,5 +98,7 @@ def _rephrase(error: Exception, text: str) -> None:
         raise UsageError(f"{found[1]}: several values need the flag -m, as in -m {found[1]}")
     if found := re.match(r"Could not override '(.+?)'", text):
         key = found[1]
+        if key.startswith("hydra."):
+            raise UsageError(f"{key}: the chosen plugin has no such setting; --cfg hydra shows all")
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
         keys.unknown_key(key, value, keys.known_keys(keys.defaults()))

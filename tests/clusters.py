@@ -59,7 +59,7 @@ def ray_resources(**changed):
 
 @contextmanager
 def place(name: str, folder: Path) -> Iterator[Place]:
-    """A place of this name, with its files in `folder`; the test is skipped where it cannot be had."""
+    """A place of this name, with its files in `folder`; without it the test is skipped."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", str(FAULTS))
         environment.setenv("RECORD", str(folder / "record"))
@@ -78,7 +78,7 @@ def place(name: str, folder: Path) -> Iterator[Place]:
 def _slurm_place(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Place]:
     if importlib.util.find_spec("submitit") is None:
         pytest.skip("submitit is not installed (extra: slurm)")
-    from lenet_sweep.executors import slurm as slurm_jobs
+    from lenet_sweep.executors import slurm as slurm_jobs  # noqa: PLC0415 - an extra
 
     try:
         running = slurm(folder)
@@ -101,16 +101,16 @@ def _ray_place(environment: pytest.MonkeyPatch) -> Iterator[Place]:
         environment.setenv(key, value)
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed (extra: ray)")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - an extra
 
-    from lenet_sweep.executors import ray_tasks
+    from lenet_sweep.executors import ray_tasks  # noqa: PLC0415 - see above
 
     try:
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
         )
         cluster.add_node(num_cpus=1)
-    except Exception as error:  # whatever it is that keeps Ray from starting
+    except Exception as error:  # noqa: BLE001 - whatever it is that keeps Ray from starting
         pytest.skip(f"no Ray: {error}")
     try:
         words = ("hydra/launcher=lenet_ray", f"hydra.launcher.address={cluster.address}")

@@ -79,7 +79,7 @@ def test_numbers_are_those_of_this_machine(here, runs_of, tmp_path) -> None:
 
 
 def test_every_kind_of_death_is_a_row_with_its_reason(here, runs_of) -> None:
-    """An error, an exit, an abort and a kill each cost one run; what is said of them is the same."""
+    """An error, an exit, an abort, a kill each cost one run; what is said of them is the same."""
     runs, setup = runs_of(lr=[0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 1e30, 0.1])
     ended = ends(here.executor.execute(runs, setup))
     told = {
@@ -145,7 +145,7 @@ WORDS = ("device=cpu", "figures=none", "report=false", "name=it")
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_launcher_is_ended_and_started_again(here, tmp_path, small_folder, number) -> None:
-    """Whatever ends the launching process, the same command goes on: nothing lost, none repeated."""
+    """Whatever ends the launching process, the same command goes on; nothing is lost."""
     words = (
         "-m", "dataset=folder", f"dataset.root={small_folder()}", *WORDS, *here.words,
         "seed=0,1,2", "epochs=20,400", "workers=2",
@@ -154,7 +154,9 @@ def test_the_launcher_is_ended_and_started_again(here, tmp_path, small_folder, n
     with Sweep(tmp_path, *words) as first:
         first.until("[1/6]")
         os.kill(first.pid, number)
-        first.wait(60)
+        status, output = first.ends() if number == signal.SIGTERM else (first.wait(60), "")
+        assert status == (143 if number == signal.SIGTERM else -9)
+        assert ("Stopped by SIGTERM" in output) == (number == signal.SIGTERM)
         before = finished(tmp_path / "outputs")
         assert before
         with Sweep(tmp_path, *words) as second:  # jobs that outlive the first are not to be ended

@@ -33,6 +33,10 @@ engines.torch_engine engines.native_engine
 training
 executors
 executors.local executors.worker
+executors.job
+executors.cluster
+resources
+executors.slurm executors.ray_tasks
 provenance
 results
 style

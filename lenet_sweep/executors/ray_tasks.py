@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import socket
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +20,7 @@ from lenet_sweep.resources import RayResources
 
 # A task takes milliseconds to be queued; with more of them at once nothing is won.
 AT_ONCE = 1000
+KNOCK_WITHIN = 10.0  # seconds
 
 
 def executor(resources: RayResources) -> Executor:
@@ -51,20 +55,25 @@ class Ray:
         import ray  # noqa: PLC0415 - an extra
 
         self.setup = setup
+        address = self.resources.address or os.environ.get("RAY_ADDRESS")
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            _knock(address)
             ray.init(
-                address=self.resources.address,
-                include_dashboard=None if self.resources.address else False,
+                address=address,
+                include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 ignore_reinit_error=True,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            place = self.resources.address or os.environ.get("RAY_ADDRESS") or "this machine"
+        except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"hydra.launcher.address={place}: Ray does not answer there: "
+                f"hydra.launcher.address={address or 'null'}: Ray does not answer there: "
                 f"{str(error).partition(chr(10))[0]}"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():  # Ray takes SIGTERM for its own
+                signal.signal(number, handler)
         wanted = self.resources
         self._work = ray.remote(work).options(
             name="lenet-sweep",
@@ -115,6 +124,15 @@ class Ray:
 
     def left_behind(self, jobs: Sequence[str]) -> str:
         return f"{len(jobs)} Ray tasks end with it; they go on from their checkpoints"
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray would try for minutes. ValueError: a Ray client's."""
+    if address and "://" in address:
+        raise ValueError("start the sweep on a node of the cluster, with auto or host:port")
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK_WITHIN).close()
 
 
 def _ending(reference: Any) -> Ending:
