@@ -48,6 +48,11 @@ Options of the optimizers, with their defaults:
 Keys, with their defaults (conf/config.yaml):
 {keys}
 
+Launchers: where the runs are trained (docs/scale-out.md), with their keys hydra.launcher.KEY=VALUE
+  hydra/launcher=lenet_local   worker processes on this machine, the default
+{launchers}
+  hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own: each cell is a job of theirs
+
 Exit status: 0 every cell is ok, 1 some failed (the table is written all the same),
 2 the command is wrong. Hydra's own flags: --hydra-help
 """
@@ -86,7 +91,15 @@ def help_text() -> str:
         recipes=", ".join(RECIPES),
         options="\n".join(options),
         keys="\n".join("  " + line for line in keys.strip().splitlines()),
+        launchers="\n".join(map(_launcher_help, ("lenet_slurm", "lenet_ray"))),
     )
+
+
+def _launcher_help(name: str) -> str:
+    """What conf/hydra/launcher says of one: its first comment, then its keys with theirs."""
+    lines = (config_folder() / "hydra" / "launcher" / f"{name}.yaml").read_text().splitlines()
+    first = f"  hydra/launcher={name}   {lines[0].partition(': ')[2]}"
+    return "\n".join([first, *(f"      .{line}" for line in lines if line[0] not in "#_")])
 
 
 def _yaml(value: object) -> str:

@@ -184,8 +184,9 @@ def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_pa
         ["workers=2"],
         ["hydra/launcher=basic"],
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
     ],
-    ids=["local", "basic", "joblib"],
+    ids=["local", "basic", "joblib", "submitit"],
 )
 def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher) -> None:
     """Whatever a cell does to its process, under any launcher: a row, and the others finish.
@@ -242,10 +243,11 @@ def test_a_diverged_cell_is_a_row_and_known_for_good(lenet_sweep, small, tmp_pat
 
 
 def test_the_stock_launchers_end_in_the_same_table(lenet_sweep, small, tmp_path) -> None:
-    """Hydra's basic and joblib launchers, and any number of workers, give the same numbers."""
+    """Hydra's launchers, and any number of workers, give the same numbers."""
     frames = []
     for extra in (["workers=1"], ["workers=2"], ["hydra/launcher=basic"],
-                  ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]):  # fmt: skip
+                  ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+                  ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]):  # fmt: skip
         out = f"out={len(frames)}"
         lenet_sweep("-m", "lr=0.1,0.01", "seed=0,1", *small, *extra, out, "name=it")
         frames.append(pd.read_csv(tmp_path / out[4:] / "sweeps" / "it" / "results.csv"))
@@ -253,6 +255,41 @@ def test_the_stock_launchers_end_in_the_same_table(lenet_sweep, small, tmp_path)
     for frame in frames:
         assert len(frame) == 4
         pd.testing.assert_frame_equal(frame[DETERMINISTIC], frames[0][DETERMINISTIC])
+
+
+OPTUNA = (
+    "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=4",
+    "hydra.sweeper.sampler.seed=1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], ["hydra/launcher=basic"], ["hydra/launcher=joblib"]], ids=str
+)
+def test_a_search_of_optunas_ends_in_one_table(lenet_sweep, small, tmp_path, launcher) -> None:
+    """Hydra's Optuna sweeper launches batch after batch, and all of them are one sweep."""
+    words = ("-m", *OPTUNA, "lr=tag(log,interval(0.01,0.3))", "batch=32,64", *small, *launcher)
+    done = lenet_sweep(*words, "name=searched")
+    frame = pd.read_csv(tmp_path / "outputs" / "sweeps" / "searched" / "results.csv")
+    assert len(frame) == 4
+    assert set(frame["status"]) == {"ok"}
+    assert done.stdout.count("Written to outputs/sweeps/searched/") == 1
+    assert [path.name for path in (tmp_path / "outputs" / "sweeps").iterdir()] == ["searched"]
+    found = (tmp_path / "outputs" / "sweeps" / "searched" / "optimization_results.yaml").read_text()
+    assert f"best_value: {frame['accuracy'].max():g}" in found
+
+
+def test_a_search_for_the_worst_is_refused(lenet_sweep, small) -> None:
+    """Optuna minimizes unless it is told otherwise, and a cell gives back its accuracy."""
+    done = lenet_sweep("-m", "hydra/sweeper=optuna", "lr=interval(0.01,0.3)", *small, status=2)
+    assert "add hydra.sweeper.direction=maximize" in done.stderr
+
+
+def test_a_function_for_optuna_to_call_is_refused(lenet_sweep, small) -> None:
+    """What a plugin would look up by name and call is not taken, typed or not."""
+    evil = "hydra.sweeper.custom_search_space=os.system"
+    done = lenet_sweep("-m", *OPTUNA, evil, "lr=interval(0.01,0.3)", *small, status=2)
+    assert "Hydra would call what it names" in done.stderr
 
 
 def test_two_recipes_are_two_tables(lenet_sweep, small) -> None:

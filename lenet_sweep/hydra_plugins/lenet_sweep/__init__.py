@@ -13,6 +13,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -21,6 +22,12 @@ from omegaconf import DictConfig
 
 class LenetGridSweeper(BasicSweeper):
     """The grid of the command line and of `hydra.sweeper.params`, all of it launched at once."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.task_function = task_function
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         # Hydra imports plugins for --help too.
@@ -39,9 +46,15 @@ class LenetGridSweeper(BasicSweeper):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
             gather = commands.prepare(loader, self.config, jobs)
+            # Made anew: it may have taken the sweep's folder into its settings, as submitit's does.
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                config=self.config,
+            )
             try:
                 with interrupts.raise_on_signals():
-                    returned = self.launcher.launch(jobs, initial_job_idx=0)
+                    returned = launcher.launch(jobs, initial_job_idx=0)
             except KeyboardInterrupt as interrupt:
                 gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
                 raise
@@ -63,7 +76,7 @@ class LenetLauncher(Launcher):
         self.settings = settings
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        """The executor, and the device kinds that its jobs have where they are not of here."""
+        """What gives the executor, and the devices of its jobs where they do not run here."""
         raise NotImplementedError
 
     def setup(
@@ -90,7 +103,7 @@ class LenetLocalLauncher(LenetLauncher):
     def place(self) -> tuple[Any, Sequence[str] | None]:
         from lenet_sweep.executors import local  # noqa: PLC0415
 
-        return local.LOCAL, None
+        return lambda: local.LOCAL, None
 
 
 class LenetSlurmLauncher(LenetLauncher):
@@ -101,7 +114,7 @@ class LenetSlurmLauncher(LenetLauncher):
         from lenet_sweep.executors import slurm  # noqa: PLC0415
 
         wanted = resources.for_slurm(self.settings)
-        return slurm.executor(wanted), wanted.devices
+        return lambda: slurm.executor(wanted), wanted.devices
 
 
 class LenetRayLauncher(LenetLauncher):
@@ -112,7 +125,7 @@ class LenetRayLauncher(LenetLauncher):
         from lenet_sweep.executors import ray_tasks  # noqa: PLC0415
 
         wanted = resources.for_ray(self.settings)
-        return ray_tasks.executor(wanted), wanted.devices
+        return lambda: ray_tasks.executor(wanted), wanted.devices
 
 
 @dataclass

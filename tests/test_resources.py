@@ -1,0 +1,88 @@
+"""What jobs on a cluster may use: every value is checked before anything is submitted."""
+
+import pytest
+from clusters import ray_resources, slurm_resources
+
+from lenet_sweep.config import all_settings
+from lenet_sweep.errors import UsageError
+from lenet_sweep.events import Finished, Progress, Started
+from lenet_sweep.executors.job import Journal
+from lenet_sweep.keys import grid
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"time": 0}, "hydra.launcher.time=0: must be a whole number from 1 to"),
+        ({"time": "1:00:00"}, "hydra.launcher.time=1:00:00: must be a whole number"),
+        ({"memory": -1}, "hydra.launcher.memory=-1: must be GB of a job, above 0"),
+        ({"gpus": 0.5}, "hydra.launcher.gpus=0.5: must be whole GPUs, which is what Slurm gives"),
+        ({"partition": "a\n#SBATCH --wrap=x"}, "must be one line of up to 200 printable"),
+        ({"account": True}, "hydra.launcher.account=true: must be text or a number"),
+        ({"sbatch": [1]}, "hydra.launcher.sbatch=[1]: must be options by name"),
+        ({"sbatch": {"array": "1-9"}}, "hydra.launcher.sbatch.array: is given as workers=N"),
+        ({"sbatch": {"signal": "USR1"}}, "hydra.launcher.sbatch.signal: is fixed here"),
+        ({"sbatch": {"a b": 1}}, "hydra.launcher.sbatch.a b: must be the name of an option"),
+        ({"sbatch": {"nice": "1\nrm"}}, "must be one line"),
+    ],
+    ids=str,
+)
+def test_what_slurm_would_not_understand_is_refused(changed, message) -> None:
+    """Each value that makes no sense is one line with the key, and nothing is submitted."""
+    with pytest.raises(UsageError) as error:
+        slurm_resources(**changed)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"gpus": -0.5}, "hydra.launcher.gpus=-0.5: must be GPUs of a task, 0 or more"),
+        ({"cpus": "many"}, "hydra.launcher.cpus=many: must be cores of a task"),
+        ({"resources": {"big": "x"}}, "hydra.launcher.resources.big=x: must be a number"),
+        ({"runs_per_job": 0}, "hydra.launcher.runs_per_job=0: must be a whole number from 1"),
+    ],
+    ids=str,
+)
+def test_what_ray_would_not_understand_is_refused(changed, message) -> None:
+    """As for Slurm."""
+    with pytest.raises(UsageError) as error:
+        ray_resources(**changed)
+    assert message in str(error.value)
+
+
+def test_gpus_of_jobs_decide_the_device() -> None:
+    """device=auto is cuda where the jobs have GPUs, whatever the machine here has."""
+    assert ray_resources(gpus=0.25).devices == ("cuda", "cpu")
+    assert slurm_resources().devices == ("cpu",)
+    (cell,), _ = all_settings(grid({}), elsewhere=("cuda", "cpu"))
+    assert cell.device == "cuda"
+    with pytest.raises(UsageError, match="device=cuda: the jobs have cpu; hydra.launcher.gpus=1"):
+        all_settings(grid({"device": "cuda"}), elsewhere=("cpu",))
+
+
+def test_a_journal_survives_a_cut_line(tmp_path) -> None:
+    """A job killed in the middle of a line, and queued again, loses that line alone."""
+    path = tmp_path / "run.journal"
+    first = Journal(path)
+    first.append(Started("run", 0))
+    with path.open("a") as file:
+        file.write('{"kind": "Finis')
+    reader = Journal(path)
+    assert reader.news() == [Started("run", 0)]
+    assert not Journal(path).has_ended()
+    again = Journal(path)
+    again.append(Started("run", 3))
+    again.append(Finished("run"))
+    assert reader.news() == [Started("run", 3), Finished("run")]
+    assert reader.news() == []
+    assert Journal(path).has_ended()
+
+
+def test_a_journal_tells_of_progress_once_a_second(tmp_path) -> None:
+    """A shared disk is not written to at every hundredth batch."""
+    journal = Journal(tmp_path / "run.journal")
+    for seen in range(100, 100_000, 100):
+        journal.append(Progress("run", 1, seen, 100_000, 1.0))
+    assert 1 <= len(Journal(journal.path).news()) < 100
