@@ -19,7 +19,7 @@ LISTED = "import json, importlib.metadata as m; " + (
 )
 
 
-class EnvironmentError_(Exception):
+class UnavailableError(Exception):
     """An environment cannot be made; the message is one line."""
 
 
@@ -33,7 +33,7 @@ def python_of(name: str | None, *, beside_torch: bool) -> Path:
     """The interpreter with the packages of requirements/<name>.txt; None: the current one.
 
     `beside_torch` lets the environment see the current one's packages behind its own, by the one
-    line of a .pth file. Raises EnvironmentError_ if it cannot be made.
+    line of a .pth file. Raises UnavailableError if it cannot be made.
     """
     if name is None:
         return Path(sys.executable)
@@ -67,7 +67,7 @@ def _run(*command: str) -> str:
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [str(error)]
         told = [line for line in lines if "error" in line.lower()] or lines
-        raise EnvironmentError_(f"not installed: {told[0].strip()}") from error
+        raise UnavailableError(f"not installed: {told[0].strip()}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentError_(f"not installed: {error}") from error
+        raise UnavailableError(f"not installed: {error}") from error
     return done.stdout.strip()

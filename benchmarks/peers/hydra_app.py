@@ -49,9 +49,7 @@ def sweep(*launcher: str) -> None:
 
 
 def names(task: Task) -> list[str]:
-    return [
-        f"{s.lr}-{s.batch}-{s.epochs}-{s.loss}-{s.optimizer}.json" for s in task.settings
-    ]
+    return [f"{s.lr}-{s.batch}-{s.epochs}-{s.loss}-{s.optimizer}.json" for s in task.settings]
 
 
 def overrides(task: Task) -> list[str]:

@@ -11,7 +11,7 @@ from benchmarks.peers.jax_lenet import batches, epoch_of, optimizer_of, test_bat
 
 
 @functools.cache
-def compiled(loss: str, optimizer: str):  # noqa: ANN201
+def compiled(loss: str, optimizer: str):
     return jax.jit(epoch_of(Setting(0, 0, 0, loss, optimizer)), donate_argnums=(0, 1))
 
 

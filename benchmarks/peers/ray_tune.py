@@ -54,9 +54,7 @@ KEYS = ("lr", "batch", "loss", "optimizer")
 def sweep(task: Task, store: Path) -> list[float]:
     grid = list(dict.fromkeys(tuple(getattr(s, key) for key in KEYS) for s in task.settings))
     trainable = tune.with_resources(
-        tune.with_parameters(
-            Training, data=tensors(task.data, task.limit), weights=task.weights
-        ),
+        tune.with_parameters(Training, data=tensors(task.data, task.limit), weights=task.weights),
         {"cpu": 1},
     )
     if tune.Tuner.can_restore(str(store / "sweep")):

@@ -1,0 +1,99 @@
+"""The figure for a talk: how long the card's command takes, whole process, on a log scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from benchmarks import records
+from benchmarks.contenders import CONTENDERS
+from benchmarks.records import Results, shown
+from lenet_sweep.style import COLOURS, QUIET, styled
+
+OURS, THEIRS = COLOURS[0], "#B5B5B5"  # apart in lightness too
+NAMES = {
+    "ours": "lenet-sweep",
+    "report_loop": "the report's loop",
+    "resident": "resident tensors",
+    "hydra_basic": "Hydra, basic",
+    "hydra_joblib": "Hydra, joblib",
+    "ray_tune": "Ray Tune",
+    "pool_channels_last": "process pool,\nchannels_last",
+    "vmap": "torch.func vmap",
+    "jax_scan": "JAX scan",
+    "jax_vmap": "JAX vmap",
+    "optuna": "Optuna",
+}
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write peers.png and peers.svg; nothing if there is nothing to compare."""
+    job = longest_card(results)
+    if job is None:
+        return []
+    bars = sorted(
+        (
+            (taken, c.name)
+            for c in CONTENDERS
+            if c.name in NAMES and (taken := records.seconds(results.records, job, c.name))
+        ),
+        key=lambda bar: bar[0].median,
+    )
+    with styled():
+        mpl.rcParams["svg.hashsalt"] = "peers"  # the same numbers give the same file
+        figure = Figure((9, 0.8 + 0.44 * len(bars) + 1.0), layout="constrained")
+        _bars(figure, bars)
+        figure.suptitle(_title(bars, job), x=0.01, ha="left", size=15)
+        machine = results.environment
+        figure.supxlabel(
+            f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, each "
+            "tested after every epoch. Log scale; whiskers: least and most.",
+            x=0.01, ha="left", size=9, color=QUIET,
+        )  # fmt: skip
+        paths = [folder / "peers.png", folder / "peers.svg"]
+        FigureCanvasAgg(figure).print_figure(paths[0], dpi=200, metadata={"Software": None})
+        FigureCanvasSVG(figure).print_figure(paths[1], metadata={"Date": None})
+    return paths
+
+
+def longest_card(results: Results) -> str | None:
+    """The card's command at the most epochs that several contenders have done."""
+    done: dict[str, set[str]] = {}
+    for record in results.records:
+        if record.job.startswith("card-") and record.failed is None and record.repeat:
+            done.setdefault(record.job, set()).add(record.contender)
+    jobs = [job for job, names in done.items() if "ours" in names and len(names) > 1]
+    return max(jobs, key=lambda job: int(job.removeprefix("card-")), default=None)
+
+
+def _title(bars: list[tuple[records.Spread, str]], job: str) -> str:
+    epochs = job.removeprefix("card-")
+    return f"lr=1e-1,1e-2 batch=32,64,128 epochs={epochs}: seconds from Enter to the table"
+
+
+def _bars(figure: Figure, bars: list[tuple[records.Spread, str]]) -> None:
+    axes = figure.add_subplot()
+    ours = next(taken.median for taken, name in bars if name == "ours")
+    for place, (taken, name) in enumerate(bars):
+        mine = name == "ours"
+        axes.barh(place, taken.median, 0.72, color=OURS if mine else THEIRS)
+        if taken.count > 1:
+            axes.plot([taken.least, taken.most], [place, place], color="#333333", linewidth=1.4)
+        times = "" if mine else f"   {taken.median / ours:.1f} x"
+        axes.annotate(
+            f"{shown(taken.median)} s{times}", (taken.most, place), (6, 0),
+            textcoords="offset points", va="center", size=11, weight="bold" if mine else "normal",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(ours / 4, 3 * max(taken.most for taken, _ in bars))
+    axes.set_yticks(range(len(bars)), [NAMES[name] for _, name in bars], size=11, color="black")
+    for label, (_, name) in zip(axes.get_yticklabels(), bars, strict=True):
+        label.set_weight("bold" if name == "ours" else "normal")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(left=False)
