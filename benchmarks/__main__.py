@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import drawing, records, tables
-from benchmarks.contenders import BY_NAME, CONTENDERS
-from benchmarks.jobs import FULL, QUICK
+from benchmarks.contenders import CONTENDERS
+from benchmarks.jobs import FULL, QUICK, limited
 from benchmarks.measuring import ROOT, Bench, run, schedule, versions
 from benchmarks.records import Results
 from lenet_sweep import files, provenance
@@ -24,32 +25,29 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 
 def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
-    folder = asked.out or (None if asked.quick else RESULTS)
+    folder = asked.out or (None if asked.quick or asked.limit else RESULTS)
     if asked.redraw:
         redraw(records.read((folder or RESULTS) / "peers.json"), folder or RESULTS)
         return 0
     if sys.platform != "linux":
         print("error: measuring reads /proc, which Linux has", file=sys.stderr)
         return 2
-    jobs = _named(asked.only, {job.name: job for job in (QUICK if asked.quick else FULL)}, "--only")
-    contenders = _named(asked.peers, BY_NAME, "--peers") if asked.peers else list(CONTENDERS)
-    if asked.peers:  # what is ours is always measured beside them
-        contenders = [c for c in CONTENDERS if c.module is None or c in contenders]
-    repeats = asked.repeats or (1 if asked.quick else 5)
+    known = {job.name: job for job in (QUICK if asked.quick else FULL)}
+    jobs = [limited(job, asked.limit) for job in _named(asked.only, known, "--only")]
+    # What is ours is always measured beside the peers.
+    peers = _named(asked.peers, {c.name: c for c in CONTENDERS if c.module}, "--peers")
+    contenders = [c for c in CONTENDERS if c.module is None or c in peers]
+    results = _begun(folder, asked)
     bench = Bench(caches=not asked.quick)
-    results = _begun(
-        folder, resume=asked.resume, quick=asked.quick, repeats=repeats, long=asked.long
-    )
+    steps = schedule(jobs, contenders, results.repeats, cold=not asked.quick)
+    taking = {step.contender.name for step in steps if step.contender.everything}
+    known_packages = results.packages | versions(bench, [c for c in contenders if c.name in taking])
+    results = replace(results, packages=known_packages)
 
     def save(results: Results) -> None:
         if folder:
             records.write(folder / "peers.json", results)
 
-    taking = [c for c in contenders if c.module]
-    if asked.quick:
-        taking = [c for c in taking if any(c.name in (job.only or ()) for job in jobs)]
-    results = records.replaced_packages(results, versions(bench, [c.name for c in taking]))
-    steps = schedule(jobs, contenders, repeats, cold=not asked.quick)
     results = run(results, steps, bench.measure, save, asked.budget * 60)
     print("\n" + tables.page(results))
     if folder:
@@ -66,15 +64,20 @@ def redraw(results: Results, folder: Path) -> None:
         files.replace(DOCUMENT, tables.inserted(DOCUMENT.read_text(), made).encode())
 
 
-def _begun(folder: Path | None, *, resume: bool, quick: bool, repeats: int, long: float) -> Results:
+def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
+    """What was measured before, with --resume; else nothing yet."""
     environment = provenance.environment("") | {"machine": platform.machine()}
     for private in ("host", "person", "versions"):
         del environment[private]
     commit = provenance.git_revision() or "unknown"
+    repeats = asked.repeats or (1 if asked.quick else 5)
     path = folder / "peers.json" if folder else None
-    if path and path.exists() and resume:
-        return records.resumed(records.read(path), commit, repeats, long)
-    return Results(quick, environment, [commit], repeats, long, {}, [])
+    if not (path and path.exists() and asked.resume):
+        return Results(asked.quick, asked.limit, environment, [commit], repeats, asked.long, {}, [])
+    before = records.read(path)
+    if (before.quick, before.limit) != (asked.quick, asked.limit):
+        raise SystemExit(f"error: {path} was made with another --quick or --limit: use --out")
+    return records.resumed(before, commit, repeats, asked.long)
 
 
 def _named(words: str | None, known: dict, option: str) -> list:
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help="jobs, with commas between them")
     parser.add_argument("--peers", help="peers, with commas between them")
     parser.add_argument("--repeats", type=int, help="warm repeats (5; quick 1)")
+    parser.add_argument("--limit", type=int, help="a trial: at most so many training images")
     parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results)")
     parser.add_argument("--resume", action="store_true", help="keep what was measured, and go on")
     parser.add_argument("--redraw", action="store_true", help="table and figure of peers.json")

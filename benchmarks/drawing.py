@@ -47,7 +47,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         mpl.rcParams["svg.hashsalt"] = "peers"  # the same numbers give the same file
         figure = Figure((9, 0.8 + 0.44 * len(bars) + 1.0), layout="constrained")
         _bars(figure, bars)
-        figure.suptitle(_title(bars, job), x=0.01, ha="left", size=15)
+        figure.suptitle(_title(job), x=0.01, ha="left", size=15)
         machine = results.environment
         figure.supxlabel(
             f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, each "
@@ -70,7 +70,7 @@ def longest_card(results: Results) -> str | None:
     return max(jobs, key=lambda job: int(job.removeprefix("card-")), default=None)
 
 
-def _title(bars: list[tuple[records.Spread, str]], job: str) -> str:
+def _title(job: str) -> str:
     epochs = job.removeprefix("card-")
     return f"lr=1e-1,1e-2 batch=32,64,128 epochs={epochs}: seconds from Enter to the table"
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parent / "peers" / "requirements"
 READY = "packages.json"
-# With what its pip would fetch again: the torch of the peers is then ours, to the byte.
-LISTED = "import json, importlib.metadata as m; " + (
-    "print(json.dumps({d.name: d.version for d in m.distributions()}))"
+# In reverse, so that of two versions the one in front on the path remains.
+LISTED = (
+    "import json, importlib.metadata as m; "
+    "print(json.dumps({d.name: d.version for d in reversed(list(m.distributions()))}))"
 )
 
 
@@ -33,13 +34,14 @@ def python_of(name: str | None, *, beside_torch: bool) -> Path:
     """The interpreter with the packages of requirements/<name>.txt; None: the current one.
 
     `beside_torch` lets the environment see the current one's packages behind its own, by the one
-    line of a .pth file. Raises UnavailableError if it cannot be made.
+    line of a .pth file: the torch of the peers is then ours, to the byte.
+    Raises UnavailableError if it cannot be made.
     """
     if name is None:
         return Path(sys.executable)
     wanted = (REQUIREMENTS / f"{name}.txt").read_text()
     beside = sysconfig.get_path("purelib") if beside_torch else ""
-    digest = hashlib.sha256("\n".join([wanted, sys.version, beside]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(f"{wanted}\n{sys.version}\n{beside}".encode()).hexdigest()[:12]
     folder = cache_folder() / "environments" / f"{name}-{digest}"
     python = folder / "bin" / "python"
     if (folder / READY).exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.bookkeeping import LRS
 
@@ -83,6 +83,13 @@ QUICK = (
         CARD_LR, CARD_BATCH, "5", limit=12_800, only=("one_worker", "two_workers"),
     ),
 )  # fmt: skip
+
+
+def limited(job: Job, limit: int | None) -> Job:
+    """The job with no more training images than `limit`, for a trial."""
+    if limit is None or job.made:
+        return job
+    return replace(job, limit=min(limit, job.limit or limit))
 
 
 def words(job: Job) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import environments
 from benchmarks.bookkeeping import empty_folder
-from benchmarks.contenders import BY_NAME, Contender, Inputs, commands, takes_part
+from benchmarks.contenders import Contender, Inputs, commands, takes_part
 from benchmarks.jobs import Job
 from benchmarks.processes import Taken, watched
 from benchmarks.records import COLD, Record, Results
@@ -83,7 +83,7 @@ def run(
     save: Callable[[Results], None],
     budget: float = float("inf"),
 ) -> Results:
-    """Measure what is due and save after each; ends early where the budget (seconds) would not do."""
+    """Measure what is due and save after each; ends before what the budget (s) is too short for."""
     began = time.monotonic()
     for step in steps:
         if not due(step, results.records, results.long):
@@ -215,16 +215,16 @@ def setting_key(row: dict) -> str:
     )
 
 
-def versions(bench: Bench, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The packages of each peer that say what it is."""
+def versions(bench: Bench, contenders: Iterable[Contender]) -> dict[str, dict[str, str]]:
+    """The packages of each contender that say what it is."""
     telling = (
         "torch", "torchvision", "numpy", "hydra-core", "hydra-joblib-launcher", "joblib", "ray",
         "jax", "jaxlib", "optax", "optuna", "lenet-sweep",
     )  # fmt: skip
     found = {}
-    for name in names:
-        python = bench.python(BY_NAME[name])
+    for contender in contenders:
+        python = bench.python(contender)
         if isinstance(python, Path):
             has = environments.packages(python)
-            found[name] = {package: has[package] for package in telling if package in has}
+            found[contender.name] = {name: has[name] for name in telling if name in has}
     return found

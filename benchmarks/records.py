@@ -38,6 +38,7 @@ class Results:
     """All of one measurement."""
 
     quick: bool
+    limit: int | None  # of a trial: no job has been given more images
     environment: dict[str, Any]
     commits: list[str]
     repeats: int
@@ -63,13 +64,7 @@ class Spread:
 
 def shown(seconds: float) -> str:
     """Three figures, or a whole number."""
-    return (
-        f"{seconds:.2f}"
-        if seconds < 10
-        else f"{seconds:.1f}"
-        if seconds < 100
-        else f"{seconds:.0f}"
-    )
+    return f"{seconds:.{2 if seconds < 10 else 1 if seconds < 100 else 0}f}"
 
 
 def read(path: Path) -> Results:
@@ -132,7 +127,3 @@ def resumed(results: Results, commit: str, repeats: int, long: float) -> Results
         long=long,
         records=[record for record in results.records if record.failed is None],
     )
-
-
-def replaced_packages(results: Results, packages: dict[str, dict[str, str]]) -> Results:
-    return replace(results, packages=results.packages | packages)

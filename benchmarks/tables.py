@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from benchmarks import accuracy, records, targets
 from benchmarks.contenders import BY_NAME, CONTENDERS, Contender
 from benchmarks.jobs import ABLATION, FULL, QUICK, Job
-from benchmarks.records import COLD, Record, Results
-from benchmarks.targets import PEERS
+from benchmarks.records import Record, Results
 
 BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
 
@@ -61,18 +60,12 @@ def _heading(results: Results) -> str:
         f"{machine['cores']} cores of {machine['processor']}, {machine['system']}, "
         f"Python {machine['python']}; {machine['time'][:10]}, commit {commits}. Seconds are wall "
         "time of the whole process: the median of the warm repeats (least-most, n repeats)."
+        + (f" **A trial: at most {results.limit:,} training images.**" if results.limit else "")
     )
 
 
 def jobs_of(results: Results) -> list[Job]:
     return list(QUICK if results.quick else FULL)
-
-
-def _compared(results: Results) -> list[Job]:
-    """The jobs that several contenders have been given, and that have a number."""
-    measured = {r.job for r in results.records if r.failed is None}
-    jobs = [job for job in jobs_of(results) if job.name in measured]
-    return [job for job in jobs if job.only is None or "report_loop" in job.only or not job.made]
 
 
 def _sweepers(results: Results) -> list[Contender]:
@@ -81,7 +74,13 @@ def _sweepers(results: Results) -> list[Contender]:
 
 
 def _jobs_for_all(results: Results) -> list[Job]:
-    return [j for j in _compared(results) if j.name not in ("workers", "ablation", "startup")]
+    """The jobs on real images that lenet-sweep does as it is typed, and that have been begun."""
+    begun = {r.job for r in results.records}
+    return [
+        job
+        for job in jobs_of(results)
+        if job.name in begun and not job.made and (job.only is None or "ours" in job.only)
+    ]
 
 
 def _seconds(results: Results) -> str:
@@ -226,6 +225,3 @@ def _versions(results: Results) -> str:
         told = ", ".join(f"{package} {version}" for package, version in has.items())
         lines.setdefault(told, []).append(name)
     return "\n".join(f"- {', '.join(names)}: {told}" for told, names in lines.items())
-
-
-__all__ = ["COLD", "PEERS", "inserted", "page", "table"]

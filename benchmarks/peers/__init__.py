@@ -1,1 +1,1 @@
-"""What a user would pick instead: each script does the same sweep, as its own documentation says."""
+"""What a user would pick instead: the same sweep, the way each documentation recommends."""

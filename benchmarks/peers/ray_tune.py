@@ -82,7 +82,7 @@ def sweep(task: Task, store: Path) -> list[float]:
 
 if __name__ == "__main__":
     asked_for = asked()
-    ray.init(num_cpus=cores(), include_dashboard=False)
+    ray.init("local", num_cpus=cores(), include_dashboard=False)
     with tempfile.TemporaryDirectory() as folder:
         write(asked_for, sweep(asked_for, asked_for.store or Path(folder)))
     ray.shutdown()
