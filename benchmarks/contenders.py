@@ -36,6 +36,11 @@ class Contender:
     again: bool = False  # measured when the sweep has been finished before
     variables: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def cache(self) -> str:
+        """Whose bytecode and compilations it uses: parts of lenet-sweep are the same program."""
+        return self.name if self.everything else "ours"
+
 
 def _part(name: str, what: str, *typed: str, apart: bool = False, again: bool = False) -> Contender:
     return Contender(name, what, None, typed, everything=False, apart=apart, again=again)

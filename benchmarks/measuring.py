@@ -47,17 +47,17 @@ def schedule(
 ) -> list[Step]:
     """Cold ones first, then all of repeat 1, all of repeat 2, ... so that drift meets everyone.
 
-    With `cold` every contender has a cold measurement, if not of a job that asks for one then of
-    its first: the warm ones find filled caches.
+    With `cold` every cache is filled by a cold measurement, if not of a job that asks for one then
+    of the first that uses it: the warm ones find it.
     """
     jobs, contenders = list(jobs), list(contenders)
     pairs = [(job, c) for job in jobs for c in contenders if takes_part(c, job)]
-    first = {c.name: job for job, c in reversed(pairs)}
-    asking = {c.name for job, c in pairs if job.cold}
+    asking = {c.cache for job, c in pairs if job.cold}
+    first = {c.cache: (job, c) for job, c in reversed(pairs) if c.cache not in asking}
     steps = [
         Step(job, c, COLD)
         for job, c in pairs
-        if cold and (job.cold or (c.name not in asking and job is first[c.name]))
+        if cold and (job.cold or first.get(c.cache) == (job, c))
     ]
     for repeat in range(1, repeats + 1):
         steps += [Step(job, c, repeat) for job, c in pairs if repeat <= (job.repeats or repeats)]
@@ -93,7 +93,11 @@ def run(
         if time.monotonic() - began + expected > budget:
             print("the budget is spent; --resume goes on from here", flush=True)
             break
-        record = measure(step)
+        try:
+            record = measure(step)
+        except KeyboardInterrupt:
+            print("stopped; --resume goes on from here", flush=True)
+            break
         results = replace(results, records=[*results.records, record])
         save(results)
         _show(record)
@@ -171,8 +175,7 @@ class Bench:
             variables["PYTHONPATH"] = str(ROOT)
         if not self.caches:
             return variables
-        # Parts of lenet-sweep are the same program.
-        cache = self.folder / "caches" / (contender.name if contender.module else "ours")
+        cache = self.folder / "caches" / contender.cache
         if cold:
             shutil.rmtree(cache, ignore_errors=True)
         places = {

@@ -148,6 +148,11 @@ def test_whoever_is_measured_warm_has_been_cold() -> None:
     steps = measuring.schedule([jobs.card(5), jobs.card(10)], [OURS, LOOP], 1, cold=True)
     cold = [(s.job.name, s.contender.name) for s in steps if s.repeat == COLD]
     assert cold == [("card-5", "ours"), ("card-5", "report_loop")]
+    parts = [contenders.BY_NAME[name] for name in ("one_worker", "two_workers")]
+    steps = measuring.schedule(jobs.FULL, parts, 1, cold=True)
+    assert [s.contender.name for s in steps if s.repeat == COLD] == ["one_worker"]
+    steps = measuring.schedule(jobs.FULL, [OURS, *parts], 1, cold=True)
+    assert [s.job.name for s in steps if s.repeat == COLD] == ["startup", "card-1"]
 
 
 def test_only_who_keeps_a_sweep_is_asked_for_it_again() -> None:
@@ -178,8 +183,8 @@ def test_a_cut_measurement_goes_on_where_it_was(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return measured_by(1.0, log)(step)
 
-    with pytest.raises(KeyboardInterrupt):
-        measuring.run(results(), steps, cut, lambda r: records.write(path, r))
+    stopped = measuring.run(results(), steps, cut, lambda r: records.write(path, r))
+    assert stopped == records.read(path)
     before = records.resumed(records.read(path), "fedcba", 2, 150.0)
     assert len(before.records) == 3
     assert before.commits == ["0123456789abcdef", "fedcba"]

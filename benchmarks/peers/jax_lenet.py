@@ -77,9 +77,9 @@ def batches(data: Data, size: int) -> tuple[tuple[jax.Array, ...], tuple[jax.Arr
     return stacked, (jnp.asarray(images[whole:]), jnp.asarray(labels[whole:]))
 
 
-def test_batches(data: Data) -> tuple[jax.Array, jax.Array]:
-    images = (data.test_images.astype(np.float32) / 255).reshape(-1, 1000, 28, 28, 1)
-    return jnp.asarray(images), jnp.asarray(data.test_labels.astype(np.int32).reshape(-1, 1000))
+def test_batches(data: Data, size: int) -> tuple[jax.Array, jax.Array]:
+    images = (data.test_images.astype(np.float32) / 255).reshape(-1, size, 28, 28, 1)
+    return jnp.asarray(images), jnp.asarray(data.test_labels.astype(np.int32).reshape(-1, size))
 
 
 def epoch_of(setting: Setting) -> Callable:

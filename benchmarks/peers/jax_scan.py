@@ -18,7 +18,7 @@ def compiled(loss: str, optimizer: str):
 if __name__ == "__main__":
     task = asked()
     data = load(task.data, task.limit)
-    test = test_batches(data)
+    test = test_batches(data, 1000)
     stacked = functools.cache(functools.partial(batches, data))
     accuracies = []
     for setting in task.settings:

@@ -11,7 +11,7 @@ from benchmarks.peers.jax_lenet import batches, epoch_of, optimizer_of, test_bat
 if __name__ == "__main__":
     task = asked()
     data = load(task.data, task.limit)
-    test = test_batches(data)
+    test = test_batches(data, 100)
     groups: dict[Setting, list[int]] = {}
     for place, s in enumerate(task.settings):
         alike = Setting(0, s.batch, s.epochs, s.loss, s.optimizer)

@@ -14,6 +14,8 @@ import torch
 from optuna.samplers import GridSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
 
 from benchmarks.peers.common import Task, asked, cores, write
 from benchmarks.peers.resident_loop import tensors, train
@@ -37,12 +39,13 @@ def work(task: Task, store: Path) -> None:
         number = trial.suggest_int("setting", 0, len(task.settings) - 1)
         return train(task.settings[number], data, task.weights)
 
-    study_of(task, store).optimize(objective)  # the sampler ends it when the grid is done
+    enough = MaxTrialsCallback(len(task.settings), states=(TrialState.COMPLETE,))
+    study_of(task, store).optimize(objective, callbacks=[enough])
 
 
 def sweep(task: Task, store: Path) -> list[float]:
     study = study_of(task, store)
-    if len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < len(task.settings):
+    if len(study.get_trials(states=[TrialState.COMPLETE])) < len(task.settings):
         tensors(task.data, task.limit)  # the workers inherit the pages
         fork = multiprocessing.get_context("fork")
         workers = [fork.Process(target=work, args=(task, store)) for _ in range(cores())]
@@ -50,7 +53,7 @@ def sweep(task: Task, store: Path) -> list[float]:
             worker.start()
         for worker in workers:
             worker.join()
-    done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    done = study.get_trials(states=[TrialState.COMPLETE])
     reached = {trial.params["setting"]: trial.value for trial in done}
     return [reached[number] for number in range(len(task.settings))]
 
