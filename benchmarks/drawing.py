@@ -8,12 +8,14 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks import records
 from benchmarks.contenders import CONTENDERS
 from benchmarks.records import Results, shown
 from lenet_sweep.style import COLOURS, QUIET, styled
 
+WIDTH = 9.6
 OURS, THEIRS = COLOURS[0], "#B5B5B5"  # apart in lightness too
 NAMES = {
     "ours": "lenet-sweep",
@@ -22,7 +24,7 @@ NAMES = {
     "hydra_basic": "Hydra, basic",
     "hydra_joblib": "Hydra, joblib",
     "ray_tune": "Ray Tune",
-    "pool_channels_last": "process pool,\nchannels_last",
+    "pool_channels_last": "process pool",
     "vmap": "torch.func vmap",
     "jax_scan": "JAX scan",
     "jax_vmap": "JAX vmap",
@@ -45,15 +47,10 @@ def draw(results: Results, folder: Path) -> list[Path]:
     )
     with styled():
         mpl.rcParams["svg.hashsalt"] = "peers"  # the same numbers give the same file
-        figure = Figure((9, 0.8 + 0.44 * len(bars) + 1.0), layout="constrained")
+        mpl.rcParams["axes.axisbelow"] = True
+        figure = Figure((WIDTH, 1.55 + 0.36 * len(bars)))
+        _words(figure, results, job)
         _bars(figure, bars)
-        figure.suptitle(_title(job), x=0.01, ha="left", size=15)
-        machine = results.environment
-        figure.supxlabel(
-            f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, each "
-            "tested after every epoch. Log scale; whiskers: least and most.",
-            x=0.01, ha="left", size=9, color=QUIET,
-        )  # fmt: skip
         paths = [folder / "peers.png", folder / "peers.svg"]
         FigureCanvasAgg(figure).print_figure(paths[0], dpi=200, metadata={"Software": None})
         FigureCanvasSVG(figure).print_figure(paths[1], metadata={"Date": None})
@@ -70,9 +67,23 @@ def longest_card(results: Results) -> str | None:
     return max(jobs, key=lambda job: int(job.removeprefix("card-")), default=None)
 
 
-def _title(job: str) -> str:
-    epochs = job.removeprefix("card-")
-    return f"lr=1e-1,1e-2 batch=32,64,128 epochs={epochs}: seconds from Enter to the table"
+def _words(figure: Figure, results: Results, job: str) -> None:
+    """What is above and below the bars."""
+    height = figure.get_figheight()
+    figure.subplots_adjust(left=0.17, right=0.985, bottom=0.72 / height, top=1 - 0.83 / height)
+    figure.text(
+        0.012, 1 - 0.14 / height, "The same sweep, from Enter to the table: seconds", va="top",
+        size=16, weight="bold",
+    )  # fmt: skip
+    typed = f"lr=1e-1,1e-2 batch=32,64,128 epochs={job.removeprefix('card-')}"
+    figure.text(0.012, 1 - 0.52 / height, typed, va="top", size=11, family="monospace")
+    machine = results.environment
+    trial = f" A trial: {results.limit:,} training images." if results.limit else ""
+    told = (
+        f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, tested after "
+        f"every epoch. Median, least and most; log scale.{trial}"
+    )
+    figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)
 
 
 def _bars(figure: Figure, bars: list[tuple[records.Spread, str]]) -> None:
@@ -85,15 +96,18 @@ def _bars(figure: Figure, bars: list[tuple[records.Spread, str]]) -> None:
             axes.plot([taken.least, taken.most], [place, place], color="#333333", linewidth=1.4)
         times = "" if mine else f"   {taken.median / ours:.1f} x"
         axes.annotate(
-            f"{shown(taken.median)} s{times}", (taken.most, place), (6, 0),
-            textcoords="offset points", va="center", size=11, weight="bold" if mine else "normal",
+            f"{shown(taken.median)}{times}", (taken.most, place), (6, 0),
+            textcoords="offset points", va="center", size=11.5,
+            weight="bold" if mine else "normal", color=OURS if mine else "black",
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xlim(ours / 4, 3 * max(taken.most for taken, _ in bars))
-    axes.set_yticks(range(len(bars)), [NAMES[name] for _, name in bars], size=11, color="black")
+    axes.set_xlim(ours / 4, 2.2 * max(taken.most for taken, _ in bars))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_yticks(range(len(bars)), [NAMES[name] for _, name in bars], size=11.5, color="black")
     for label, (_, name) in zip(axes.get_yticklabels(), bars, strict=True):
         label.set_weight("bold" if name == "ours" else "normal")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(left=False)
