@@ -69,6 +69,7 @@ CONTENDERS = (
         "jax_vmap", "JAX, vmap of that", "jax_vmap", environment="jax", beside_torch=False
     ),
     Contender("optuna", "Optuna, GridSampler", "optuna_grid", environment="optuna", keeps=True),
+    Contender("skorch", "skorch, GridSearchCV", "skorch_grid", environment="skorch"),
     _part("one_worker", "lenet-sweep with `workers=1`", "workers=1"),
     _part("two_workers", "lenet-sweep with `workers=2`", "workers=2"),
     _part(

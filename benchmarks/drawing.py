@@ -29,6 +29,7 @@ NAMES = {
     "jax_scan": "JAX scan",
     "jax_vmap": "JAX vmap",
     "optuna": "Optuna",
+    "skorch": "skorch",
 }
 
 

@@ -222,7 +222,7 @@ def versions(bench: Bench, contenders: Iterable[Contender]) -> dict[str, dict[st
     """The packages of each contender that say what it is."""
     telling = (
         "torch", "torchvision", "numpy", "hydra-core", "hydra-joblib-launcher", "joblib", "ray",
-        "jax", "jaxlib", "optax", "optuna", "lenet-sweep",
+        "jax", "jaxlib", "optax", "optuna", "skorch", "scikit-learn", "lenet-sweep",
     )  # fmt: skip
     found = {}
     for contender in contenders:
