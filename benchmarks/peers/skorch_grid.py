@@ -14,7 +14,7 @@ from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
-from benchmarks.peers.common import Setting, Task, asked, cores, write
+from benchmarks.peers.common import Task, asked, cores, write
 from benchmarks.peers.network import LeNet5
 from benchmarks.peers.resident_loop import tensors
 
@@ -34,7 +34,7 @@ LOSSES = {"cross_entropy": nn.CrossEntropyLoss, "nll": LogNLL}
 class Net(NeuralNetClassifier):
     """A classifier that begins with given weights."""
 
-    def __init__(self, *arguments, weights=None, **more) -> None:  # noqa: ANN002, ANN003
+    def __init__(self, *arguments, weights=None, **more) -> None:
         self.weights = weights
         super().__init__(*arguments, **more)
 
