@@ -344,6 +344,9 @@ def test_the_documentation_has_the_table_of_the_file() -> None:
 def test_a_trial_is_called_one() -> None:
     """Numbers of a few images are not taken for those of all of them."""
     trial = replace(results(*card()), limit=640)
-    assert "A trial: at most 640 training images" in tables.page(trial)
+    page = tables.page(trial)
+    assert "A trial: at most 640 training images" in page
+    assert "The targets are meant for the full jobs" in page
+    assert "not measured" not in page
     assert jobs.limited(jobs.card(1), 640).limit == 640
     assert jobs.limited(jobs.cells(100), 640).limit is None

@@ -82,7 +82,8 @@ def sweep(task: Task, store: Path) -> list[float]:
 
 if __name__ == "__main__":
     asked_for = asked()
-    ray.init("local", num_cpus=cores(), include_dashboard=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # A cluster of its own, which leaves nothing behind.
+        ray.init("local", num_cpus=cores(), include_dashboard=False, _temp_dir=f"{folder}/ray")
         write(asked_for, sweep(asked_for, asked_for.store or Path(folder)))
-    ray.shutdown()
+        ray.shutdown()
