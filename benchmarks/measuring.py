@@ -150,15 +150,14 @@ class Bench:
         variables = self._variables(contender, cold=step.repeat == COLD)
         todo = commands(contender, job, Inputs(python, self.mnist, self.weights))
         with empty_folder() as folder:
-            if job.again or contender.again:
-                for command in todo:
-                    watched(command, folder, variables, PATIENCE)
-            taken: list[Taken] = []
             marker = None if contender.module else BEGINS
-            for command in todo:
-                taken.append(watched(command, folder, variables, PATIENCE, marker))
-                if taken[-1].status or taken[-1].timed_out:
-                    return replace(record, failed=reason(taken[-1]))
+            turns = 2 if job.again or contender.again else 1  # the last one counts
+            for _ in range(turns):
+                taken: list[Taken] = []
+                for command in todo:
+                    taken.append(watched(command, folder, variables, PATIENCE, marker))
+                    if taken[-1].status or taken[-1].timed_out:
+                        return replace(record, failed=reason(taken[-1]))
             return replace(
                 record,
                 seconds=round(sum(t.seconds for t in taken), 3),

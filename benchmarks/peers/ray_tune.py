@@ -85,5 +85,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # A cluster of its own, which leaves nothing behind.
         ray.init("local", num_cpus=cores(), include_dashboard=False, _temp_dir=f"{folder}/ray")
-        write(asked_for, sweep(asked_for, asked_for.store or Path(folder)))
+        write(asked_for, sweep(asked_for, (asked_for.store or Path(folder)).resolve()))
         ray.shutdown()
