@@ -53,13 +53,13 @@ def python_of(name: str | None, *, beside_torch: bool) -> Path:
         own = _run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
         (Path(own) / "beside.pth").write_text(beside + "\n")
     _run(str(python), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS / f"{name}.txt"))
-    (folder / READY).write_text(_run(str(python), "-c", LISTED) + "\n")
+    (folder / READY).write_text(_run(str(python), "-I", "-c", LISTED) + "\n")
     return python
 
 
 def packages(python: Path) -> dict[str, str]:
     """Names and versions of what an interpreter can import."""
-    found: dict[str, str] = json.loads(_run(str(python), "-c", LISTED))
+    found: dict[str, str] = json.loads(_run(str(python), "-I", "-c", LISTED))
     return found
 
 

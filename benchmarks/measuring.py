@@ -221,12 +221,13 @@ def versions(bench: Bench, contenders: Iterable[Contender]) -> dict[str, dict[st
     """The packages of each contender that say what it is."""
     telling = (
         "torch", "torchvision", "numpy", "hydra-core", "hydra-joblib-launcher", "joblib", "ray",
-        "jax", "jaxlib", "optax", "optuna", "skorch", "scikit-learn", "lenet-sweep",
+        "jax", "jaxlib", "optax", "optuna", "skorch", "scikit-learn",
     )  # fmt: skip
     found = {}
     for contender in contenders:
         python = bench.python(contender)
         if isinstance(python, Path):
             has = environments.packages(python)
-            found[contender.name] = {name: has[name] for name in telling if name in has}
+            wanted = telling if contender.module else (*telling, "lenet-sweep")
+            found[contender.name] = {name: has[name] for name in wanted if name in has}
     return found

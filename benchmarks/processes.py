@@ -22,6 +22,7 @@ SAMPLED_EVERY = 0.05  # seconds
 LOOKED_FOR_EVERY = 5  # samples between two searches of /proc for new processes
 NEW_PEAK = 1.02  # PSS is costly to ask for: only where the sum of RSS is a new peak by 2 %
 ADOPT = 36  # PR_SET_CHILD_SUBREAPER
+TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -58,41 +59,44 @@ def watched(
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            seconds, peak, marked, timed_out = _watch(process, began, timeout, log, marker)
+            seconds, peak, seen, marked, timed_out = _watch(process, began, timeout, log, marker)
         finally:
             _end(process, others)
             control(ADOPT, 0, 0, 0, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    waited = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    cpu = max(waited, seen)  # some do not wait for their children, whose time is then lost
     text = log.read_text(errors="replace")
     return Taken(seconds, cpu, peak / 1e6, marked, process.returncode, text, timed_out)
 
 
 def _watch(
     process: subprocess.Popen[bytes], began: float, timeout: float, log: Path, marker: str | None
-) -> tuple[float, int, float | None, bool]:
-    """Seconds, peak in bytes, seconds until the marker, whether time ran out."""
+) -> tuple[float, int, float, float | None, bool]:
+    """Seconds, peak in bytes, processor seconds, seconds until the marker, whether time ran out."""
     ends = select.poll()
     descriptor = os.pidfd_open(process.pid)
     ends.register(descriptor, select.POLLIN)
     tree: list[int] = []
+    used: dict[int, float] = {}
     highest = peak = samples = 0
     marked: float | None = None
     try:
         while not ends.poll(SAMPLED_EVERY * 1000):
             now = time.perf_counter() - began
             if now > timeout:
-                return now, peak, marked, True
+                return now, peak, sum(used.values()), marked, True
             if marker and marked is None and marker.encode() in log.read_bytes():
                 marked = now
             if samples % LOOKED_FOR_EVERY == 0:
                 tree = descendants(process.pid)
+                used |= {child: _cpu(child) or used.get(child, 0.0) for child in tree}
             samples += 1
             resident = sum(map(_rss, tree))
             if resident > highest * NEW_PEAK:
                 highest = resident
                 peak = max(peak, sum(map(_pss, tree)))
-        return time.perf_counter() - began, peak, marked, False
+        return time.perf_counter() - began, peak, sum(used.values()), marked, False
     finally:
         os.close(descriptor)
 
@@ -103,13 +107,25 @@ def descendants(root: int, without: Collection[int] = ()) -> list[int]:
     for name in os.listdir("/proc"):  # noqa: PTH208 - often, beside what is measured: quick
         if name.isdigit() and int(name) not in without:
             with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{name}/stat").read_text()
-                parent = int(stat[stat.rindex(")") + 2 :].split()[1])
-                children.setdefault(parent, []).append(int(name))
+                children.setdefault(int(_stat(int(name))[1]), []).append(int(name))
     found = [root]
     for process in found:
         found += children.get(process, [])
     return found
+
+
+def _stat(process: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on, behind a name that may hold anything."""
+    stat = Path(f"/proc/{process}/stat").read_text()
+    return stat[stat.rindex(")") + 2 :].split()
+
+
+def _cpu(process: int) -> float:
+    try:
+        fields = _stat(process)
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _rss(process: int) -> int:

@@ -268,6 +268,20 @@ def test_all_processes_are_counted_and_none_is_left(tmp_path: Path) -> None:
     assert taken.cpu_seconds > 0.3
 
 
+def test_the_time_of_children_nobody_waits_for_is_counted(tmp_path: Path) -> None:
+    """A tool that forgets its workers has used their processor time all the same."""
+    child = "import time\nwhile time.process_time() < 1.5: pass\nprint(flush=True)\ntime.sleep(9)"
+    parent = (
+        "import os, signal, subprocess, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); child.kill()\n"
+        "os._exit(0)\n"
+    )
+    taken = processes.watched([sys.executable, "-c", parent], tmp_path, {}, 60)
+    assert taken.cpu_seconds > 0.7
+
+
 def test_a_failure_is_told_in_its_last_line(tmp_path: Path) -> None:
     """What went wrong stands in the table without the stack that led to it."""
     command = [sys.executable, "-c", "print('fine'); raise ValueError('of this kind')"]
