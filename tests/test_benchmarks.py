@@ -270,7 +270,8 @@ def test_all_processes_are_counted_and_none_is_left(tmp_path: Path) -> None:
 
 def test_the_time_of_children_nobody_waits_for_is_counted(tmp_path: Path) -> None:
     """A tool that forgets its workers has used their processor time all the same."""
-    child = "import time\nwhile time.process_time() < 1.5: pass\nprint(flush=True)\ntime.sleep(9)"
+    child = "import signal, time\nwhile time.process_time() < 1.5: pass\nprint(flush=True)\n"
+    child += "signal.pause()"
     parent = (
         "import os, signal, subprocess, sys\n"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
