@@ -1,0 +1,126 @@
+"""What was aimed at, and whether it was reached: computed from the records, never typed."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks import records
+from benchmarks.contenders import CONTENDERS
+from benchmarks.records import Record
+
+MOST = "card-10"
+STRAIGHT = 0.99  # R2 of a line through the cost of 100 to 1,000 cells
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target."""
+
+    target: str
+    measured: str
+    reached: bool | None  # None: not measured
+
+    @property
+    def word(self) -> str:
+        return {True: "yes", False: "no", None: "not measured"}[self.reached]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line through the costs of so many cells."""
+
+    ms_per_cell: float
+    seconds_at_none: float
+    r2: float
+
+
+PEERS = tuple(c.name for c in CONTENDERS if c.module)
+
+
+def fastest_peer(found: list[Record], job: str) -> tuple[str, float] | None:
+    """The peer with the least median of a job, and that median."""
+    taken = {name: records.seconds(found, job, name) for name in PEERS}
+    medians = {name: spread.median for name, spread in taken.items() if spread}
+    return min(medians.items(), key=lambda item: item[1]) if medians else None
+
+
+def ratio(found: list[Record], job: str, slow: str, fast: str) -> float | None:
+    """How many times as long one contender takes as another."""
+    one, other = records.seconds(found, job, slow), records.seconds(found, job, fast)
+    return one.median / other.median if one and other else None
+
+
+def cell_line(found: list[Record]) -> Line | None:
+    """Least squares over the medians of each number of cells; None below three of them."""
+    counts = sorted({int(r.job.removeprefix("cells-")) for r in found if r.job[:6] == "cells-"})
+    medians = {}
+    for count in counts:
+        taken = records.seconds(found, f"cells-{count}", "ours")
+        if taken:
+            medians[count] = taken.median
+    if len(medians) < 3:
+        return None
+    x, y = np.array(list(medians)), np.array(list(medians.values()))
+    slope, start = np.polyfit(x, y, 1)
+    left = ((y - slope * x - start) ** 2).sum()
+    return Line(1000 * slope, start, float(1 - left / ((y - y.mean()) ** 2).sum()))
+
+
+def _at_least(target: str, wanted: float, got: float | None, told: str = "") -> Verdict:
+    if got is None:
+        return Verdict(target, "", None)
+    return Verdict(target, f"{got:.2f} x{told}", got >= wanted)
+
+
+def _below(target: str, wanted: float, got: float | None, unit: str) -> Verdict:
+    if got is None:
+        return Verdict(target, "", None)
+    return Verdict(target, f"{got:.2f} {unit}", got < wanted)
+
+
+def verdicts(found: list[Record]) -> list[Verdict]:
+    """Every target with what was measured."""
+    peer = fastest_peer(found, MOST)
+    against = ratio(found, MOST, peer[0], "ours") if peer else None
+    start = records.cold(found, "startup", "ours")
+    line = cell_line(found)
+    return [
+        _at_least(
+            "15 x the report's loop on the card's command, 10 epochs", 15,
+            ratio(found, MOST, "report_loop", "ours"),
+        ),
+        _at_least(
+            "5 x the fastest peer there", 5, against, f" ({peer[0]})" if peer else "",
+        ),
+        _below(
+            "start-up until the first run trains, cold, under 4 s", 4,
+            start.begins if start else None, "s",
+        ),
+        _below(
+            "a whole sweep of 6 cells with next to nothing to train, cold, under 4 s", 4,
+            start.seconds if start else None, "s",
+        ),
+        _below("a cell more costs under 30 ms", 30, line.ms_per_cell if line else None, "ms"),
+        Verdict(
+            f"the cost over cells is straight (R2 at least {STRAIGHT})",
+            f"R2 = {line.r2:.4f}" if line else "", line.r2 >= STRAIGHT if line else None,
+        ),
+        _at_least(
+            "two workers at least 1.9 x one", 1.9,
+            ratio(found, "workers", "one_worker", "two_workers"),
+        ),
+    ]  # fmt: skip
+
+
+def worst_spread(found: list[Record]) -> float:
+    """The largest of the ranges over the repeats, as a share of their median."""
+    pairs = {(r.job, r.contender) for r in found}
+    shares = [0.0]
+    for job, contender in pairs:
+        taken = [r.seconds for r in records.warm(found, job, contender)]
+        if len(taken) > 1:
+            shares.append((max(taken) - min(taken)) / statistics.median(taken))
+    return max(shares)
