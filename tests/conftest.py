@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from clusters import small_runs
 from made_data import learnable
 
 from lenet_sweep import datasets
@@ -71,5 +72,15 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             for name, content in learnable(train, test, seed).items():
                 (made[key] / name).write_bytes(content)
         return made[key]
+
+    return make
+
+
+@pytest.fixture
+def runs_of(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., tuple]:
+    """Make the runs of a grid on small data, and the setup to execute them with."""
+
+    def make(**axes: object) -> tuple:
+        return small_runs(tmp_path, small_folder(), **axes)
 
     return make

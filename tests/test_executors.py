@@ -36,16 +36,6 @@ def here(request, tmp_path_factory) -> Place:
         yield found
 
 
-@pytest.fixture
-def runs_of(tmp_path, small_folder):
-    """Runs of a grid on small data, and their setup."""
-
-    def make(**axes):
-        return small_runs(tmp_path, small_folder(), **axes)
-
-    return make
-
-
 def ends(events) -> dict[str, object]:
     return {event.run_id: event for event in events if isinstance(event, ENDS)}
 

@@ -2,13 +2,12 @@
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import pytest
+from clusters import small_runs
 
-from lenet_sweep.cells import Run, plan
-from lenet_sweep.config import all_settings
+from lenet_sweep.cells import Run
 from lenet_sweep.events import (
     ENDS,
     EpochEnded,
@@ -19,37 +18,10 @@ from lenet_sweep.events import (
     Stopped,
     Waiting,
 )
-from lenet_sweep.executors import Setup, local
-from lenet_sweep.keys import grid
+from lenet_sweep.executors import local
 from lenet_sweep.store import Store
 
 FAULTS = Path(__file__).parent / "faults"
-
-
-@pytest.fixture
-def sweep_of(tmp_path: Path, small_folder):
-    """Runs of a grid on small data, and the setup to execute them with."""
-
-    def make(
-        workers: int = 2, out: str = "out", timeout: float | None = None, retries: int = 0, **axes
-    ):
-        settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
-        cells, options = all_settings(grid(settings | {"epochs": 1} | axes))
-        setup = Setup(
-            out=tmp_path / out,
-            data_root=options.data_root,
-            workers=workers,
-            fresh=False,
-            timeout=timeout,
-            retries=retries,
-            environment={"person": "Ada"},
-            stop=threading.Event(),
-            received=[],
-            say=print,
-        )
-        return plan(cells, lambda _: False).runs, setup
-
-    return make
 
 
 def ends(events) -> dict[str, object]:
@@ -61,28 +33,29 @@ def costs(runs: tuple[Run, ...], out: Path) -> list[float]:
     return [f.read(f.readout(epochs)).history[-1].cost for f, epochs in folders]
 
 
-def test_every_run_ends_once(sweep_of) -> None:
+def test_every_run_ends_once(runs_of) -> None:
     """Each run of a grid is trained to its end, whatever the number of workers."""
-    runs, setup = sweep_of(lr=[0.1, 0.01, 0.001], workers=2)
+    runs, setup = runs_of(lr=[0.1, 0.01, 0.001], workers=2)
     ended = ends(local.execute(runs, setup))
     assert {type(e) for e in ended.values()} == {Finished}
     assert set(ended) == {run.id for run in runs}
 
 
-def test_results_do_not_depend_on_the_number_of_workers(sweep_of) -> None:
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path, small_folder) -> None:
     """One worker and two give the same numbers."""
     found = []
     for out, workers in (("one", 1), ("two", 2)):
-        runs, setup = sweep_of(lr=[0.1, 0.02], epochs=2, out=out, workers=workers)
+        axes = {"lr": [0.1, 0.02], "epochs": 2, "workers": workers}
+        runs, setup = small_runs(tmp_path / out, small_folder(), **axes)
         list(local.execute(runs, setup))
         found.append(costs(runs, setup.out))
     assert found[0] == found[1]
     assert len(set(found[0])) == 2  # and they are not just all alike
 
 
-def test_runs_begin_in_the_order_given(sweep_of) -> None:
+def test_runs_begin_in_the_order_given(runs_of) -> None:
     """The plan's order, longest first, is the order in which runs are begun."""
-    runs, setup = sweep_of(seed=[3, 1, 2], workers=1)
+    runs, setup = runs_of(seed=[3, 1, 2], workers=1)
     begun = [e.run_id for e in local.execute(runs, setup) if isinstance(e, Started)]
     assert begun == [run.id for run in runs]
 
@@ -99,11 +72,11 @@ def test_runs_begin_in_the_order_given(sweep_of) -> None:
     ],
 )
 def test_a_run_that_dies_leaves_the_others_alone(
-    sweep_of, monkeypatch, lr: float, status: str, reason: str
+    runs_of, monkeypatch, lr: float, status: str, reason: str
 ) -> None:
     """A raised error, an exit, an abort and a kill each cost one run, with the reason kept."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
-    runs, setup = sweep_of(lr=[lr, 0.1, 0.01], workers=1)
+    runs, setup = runs_of(lr=[lr, 0.1, 0.01], workers=1)
     ended = ends(local.execute(runs, setup))
     failed = {runs_id: e for runs_id, e in ended.items() if isinstance(e, Failed)}
     (victim,) = (run for run in runs if run.cell.lr == lr)
@@ -114,11 +87,11 @@ def test_a_run_that_dies_leaves_the_others_alone(
     assert Store(setup.out).run(victim.id).failure() == failed[victim.id].failure
 
 
-def test_a_run_that_failed_is_tried_again(sweep_of, monkeypatch, tmp_path) -> None:
+def test_a_run_that_failed_is_tried_again(runs_of, monkeypatch, tmp_path) -> None:
     """With retries=1 a run that was killed once is trained, after the others."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
     monkeypatch.setenv("FAILED_ONCE", str(tmp_path / "failed"))
-    runs, setup = sweep_of(lr=[0.11, 0.1, 0.01], workers=1, retries=1)
+    runs, setup = runs_of(lr=[0.11, 0.1, 0.01], workers=1, retries=1)
     seen = list(local.execute(runs, setup))
     (retrying,) = (e for e in seen if isinstance(e, Retrying))
     assert (retrying.run_id, retrying.attempt) == (runs[0].id, 1)
@@ -128,27 +101,27 @@ def test_a_run_that_failed_is_tried_again(sweep_of, monkeypatch, tmp_path) -> No
     assert Store(setup.out).run(runs[0].id).failure() is None
 
 
-def test_retries_come_to_an_end(sweep_of, monkeypatch) -> None:
+def test_retries_come_to_an_end(runs_of, monkeypatch) -> None:
     """A run that always fails is tried as often as was asked for, and then is failed."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
-    runs, setup = sweep_of(lr=[0.03, 0.04], workers=2, retries=2)
+    runs, setup = runs_of(lr=[0.03, 0.04], workers=2, retries=2)
     seen = list(local.execute(runs, setup))
     for run in runs:
         mine = [e for e in seen if e.run_id == run.id and isinstance(e, (Retrying, Failed))]
         assert [getattr(e, "attempt", None) for e in mine] == [1, 2, None]
 
 
-def test_a_diverged_run_is_not_tried_again(sweep_of) -> None:
+def test_a_diverged_run_is_not_tried_again(runs_of) -> None:
     """The same settings diverge again: no retry is spent on them."""
-    runs, setup = sweep_of(lr=[1e30], retries=3)
+    runs, setup = runs_of(lr=[1e30], retries=3)
     seen = list(local.execute(runs, setup))
     assert not [e for e in seen if isinstance(e, Retrying)]
     assert seen[-1].failure.status == "diverged"
 
 
-def test_a_run_of_another_process_is_left_for_last(sweep_of) -> None:
+def test_a_run_of_another_process_is_left_for_last(runs_of) -> None:
     """What another sweep is training is not waited for while there is anything else to train."""
-    runs, setup = sweep_of(seed=[0, 1, 2], workers=1)
+    runs, setup = runs_of(seed=[0, 1, 2], workers=1)
     lock = Store(setup.out).run(runs[0].id).claim(timeout=0)
     seen = []
     for event in local.execute(runs, setup):
@@ -162,17 +135,17 @@ def test_a_run_of_another_process_is_left_for_last(sweep_of) -> None:
     assert {type(e) for e in ends(seen).values()} == {Finished}
 
 
-def test_an_abort_leaves_the_traceback_of_its_place(sweep_of, monkeypatch) -> None:
+def test_an_abort_leaves_the_traceback_of_its_place(runs_of, monkeypatch) -> None:
     """Whoever looks at a crash sees the Python line it happened in."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
-    runs, setup = sweep_of(lr=0.05)
+    runs, setup = runs_of(lr=0.05)
     (event,) = ends(local.execute(runs, setup)).values()
     assert "sitecustomize.py" in event.failure.traceback
 
 
-def test_a_run_that_hangs_is_given_up(sweep_of) -> None:
+def test_a_run_that_hangs_is_given_up(runs_of) -> None:
     """A run without a sign of life ends as timed out, and the others are trained."""
-    runs, setup = sweep_of(seed=[0, 1], epochs=500, workers=1, timeout=4)
+    runs, setup = runs_of(seed=[0, 1], epochs=500, workers=1, timeout=4)
     ended: dict[str, object] = {}
     stopped = False
     for event in local.execute(runs, setup):
@@ -190,13 +163,13 @@ def test_a_run_that_hangs_is_given_up(sweep_of) -> None:
     assert isinstance(ended[runs[1].id], Stopped)
 
 
-def test_a_worker_that_dies_at_its_start_is_a_failed_run(sweep_of, tmp_path, monkeypatch) -> None:
+def test_a_worker_that_dies_at_its_start_is_a_failed_run(runs_of, tmp_path, monkeypatch) -> None:
     """A process that dies before it has touched the store costs one run and not the sweep."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "numpy.py").write_text("import os; os._exit(9)")
     monkeypatch.syspath_prepend(str(broken))
-    runs, setup = sweep_of(seed=[0, 1], workers=1)
+    runs, setup = runs_of(seed=[0, 1], workers=1)
     ended = ends(local.execute(runs, setup))
     assert len(ended) == 2
     for run in runs:
@@ -205,9 +178,9 @@ def test_a_worker_that_dies_at_its_start_is_a_failed_run(sweep_of, tmp_path, mon
         assert Store(setup.out).run(run.id).failure() == ended[run.id].failure
 
 
-def test_a_worker_killed_in_training_keeps_its_read_outs(sweep_of) -> None:
+def test_a_worker_killed_in_training_keeps_its_read_outs(runs_of) -> None:
     """What a run had read out before its process was killed is in the store."""
-    runs, setup = sweep_of(epochs=[1, 500], workers=1)
+    runs, setup = runs_of(epochs=[1, 500], workers=1)
     killed = False
     ended = None
     for event in local.execute(runs, setup):
@@ -221,9 +194,9 @@ def test_a_worker_killed_in_training_keeps_its_read_outs(sweep_of) -> None:
     assert Store(setup.out).run(runs[0].id).has(1)
 
 
-def test_stopping_checkpoints_all_runs(sweep_of) -> None:
+def test_stopping_checkpoints_all_runs(runs_of) -> None:
     """Asked to stop, workers keep their last finished epoch, and nothing else is begun."""
-    runs, setup = sweep_of(epochs=500, seed=[0, 1, 2], workers=2)
+    runs, setup = runs_of(epochs=500, seed=[0, 1, 2], workers=2)
     seen = []
     for event in local.execute(runs, setup):
         seen.append(event)
@@ -241,9 +214,9 @@ def test_stopping_checkpoints_all_runs(sweep_of) -> None:
     assert not (Store(setup.out).run(runs[2].id).path).exists()
 
 
-def test_no_worker_outlives_its_sweep(sweep_of) -> None:
+def test_no_worker_outlives_its_sweep(runs_of) -> None:
     """When the sweep is over, or abandoned in the middle, its processes are gone."""
-    runs, setup = sweep_of(epochs=500, workers=2, seed=[0, 1])
+    runs, setup = runs_of(epochs=500, workers=2, seed=[0, 1])
     events = local.execute(runs, setup)
     next(events)
     children = _children()

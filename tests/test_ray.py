@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clusters import Place, place, ray_resources, small_runs
+from clusters import Place, place, ray_resources
 from processes import linux
 
 from lenet_sweep.errors import UsageError
@@ -21,14 +21,6 @@ pytestmark = [linux, pytest.mark.slow]
 def cluster(tmp_path_factory) -> Place:
     with place("ray", tmp_path_factory.mktemp("ray")) as found:
         yield found
-
-
-@pytest.fixture
-def runs_of(tmp_path, small_folder):
-    def make(**axes):
-        return small_runs(tmp_path, small_folder(), **axes)
-
-    return make
 
 
 def task_processes() -> list[int]:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from clusters import Place, interrupt, place, slurm_resources, small_runs
+from clusters import Place, interrupt, place, slurm_resources
 from processes import Sweep, linux, results
 
 from lenet_sweep.errors import UsageError
@@ -28,14 +28,6 @@ LONG = 30_000  # epochs that no test waits for the end of
 def cluster(tmp_path_factory) -> Place:
     with place("slurm", tmp_path_factory.mktemp("slurm")) as found:
         yield found
-
-
-@pytest.fixture
-def runs_of(tmp_path, small_folder):
-    def make(**axes):
-        return small_runs(tmp_path, small_folder(), **axes)
-
-    return make
 
 
 def ask(*command: str) -> str:

@@ -492,11 +492,13 @@ def test_nothing_to_train_is_said(live: Callable[..., Live]) -> None:
 class Log:
     """A log of a plan, and the clock that it reads."""
 
-    def __init__(self, the_plan: Plan, console: Console | None = None) -> None:
+    def __init__(
+        self, the_plan: Plan, console: Console | None = None, workers: int | None = 2
+    ) -> None:
         self.console = console or log_file()
         self.clock = Clock()
         self.view = LogView(self.console, self.clock)
-        self.view.begin(the_plan, 2)
+        self.view.begin(the_plan, workers)
 
     def at(self, seconds: float, *happened: events.Event) -> None:
         self.clock.now = 1_700_000_000.0 + seconds
@@ -802,3 +804,36 @@ def test_a_run_that_is_tried_again_is_neither_failed_nor_done(live: Callable[...
     assert at.line("0/2 cells")
     at.at(1, events.Damaged(BASE.run_id, "outputs/runs/x/checkpoint.safetensors"))
     assert "checkpoint.safetensors was damaged" in " ".join(printed(at.console).split())
+
+
+def test_jobs_of_a_cluster_have_as_many_lanes_as_run(live: Callable[..., Live]) -> None:
+    """Where nobody knows how many runs there will be at once, those that train are shown."""
+    cells = [replace(BASE, seed=n) for n in range(6)]
+    at = live(*cells, workers=None)
+    assert len([line for line in at.lines() if "seed" in line or line == "-"]) == 0
+    at.at(0, *(events.Started(cell.run_id, 0) for cell in cells[:3]))
+    at.at(2, *(ended(cell, 1) for cell in cells[:3]))
+    assert len([line for line in at.lines() if "seed" in line]) == 3
+    assert at.left("0/6 cells") == "0:38"  # 57 epochs of 2 s, three at a time
+    at.at(3, events.Requeued(cells[0].run_id, "its job was interrupted by Slurm"))
+    assert len([line for line in at.lines() if "seed" in line]) == 2
+    text = " ".join(printed(at.console).split())
+    assert "seed 0 its job was interrupted by Slurm; it goes on from its checkpoint when" in text
+
+
+WHEN_THERE_IS_ROOM = "it goes on from its checkpoint when there is room again"
+
+
+def test_log_of_jobs_on_a_cluster() -> None:
+    """A log says that a run was interrupted, and from where it goes on."""
+    log = Log(planned(BASE), workers=None)
+    log.at(0, events.Started(BASE.run_id, 0), ended(BASE, 1, 97.85))
+    log.at(1, events.Requeued(BASE.run_id, "its job was interrupted by Slurm"))
+    log.at(9, events.Started(BASE.run_id, 1))
+    assert log.lines() == [
+        "1 cell, 1 run to train",
+        "lr 0.1 batch 64  begins",
+        "lr 0.1 batch 64  epoch 1/10  cost 0.0500  97.85 %  9.10 s",
+        f"lr 0.1 batch 64  its job was interrupted by Slurm; {WHEN_THERE_IS_ROOM}",
+        "lr 0.1 batch 64  goes on after epoch 1",
+    ]
