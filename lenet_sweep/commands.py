@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -48,13 +48,12 @@ def launch(
     loader: ConfigLoader,
     master: DictConfig,
     jobs: Sequence[Sequence[str]],
-    executor: Callable[[], Executor],
+    executor: Executor,
     elsewhere: Sequence[str] | None = None,
 ) -> list[float]:
     """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none.
 
-    Of a job that is a study: the mean of its rows. executor: asked for once something is to be
-    trained; raises UsageError where it cannot be had. elsewhere: the device kinds that its
+    Of a job that is a study: the mean of its rows. elsewhere: the device kinds that the executor's
     jobs have, where they do not run on this machine. Where a sweeper that searches launches one
     batch after the other, all of them are one sweep, reported on at its end.
     """
@@ -63,7 +62,7 @@ def launch(
     _exit_if_dry(cells, options, console)
     searching = guard.searching(loader)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
-    outcome = run_sweep(cells, options, view, executor(), folder=searching)
+    outcome = run_sweep(cells, options, view, executor, folder=searching)
     if outcome.interrupted and searching:
         raise InterruptedBySignal(outcome.interrupted)
     if not searching:

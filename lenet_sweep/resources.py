@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lenet_sweep.errors import UsageError
-from lenet_sweep.keys import finite, integer, reject, show
+from lenet_sweep.keys import finite, integer, reject, show, unknown_key
 
 PREFIX = "hydra.launcher"
+SLURM_KEYS = (
+    "partition", "time", "cpus", "memory", "gpus", "runs_per_job", "account", "qos", "constraint",
+    "sbatch",
+)  # fmt: skip
+RAY_KEYS = ("address", "cpus", "memory", "gpus", "runs_per_job", "resources")
 GIVEN_ELSEWHERE = {  # options of sbatch that have a key of their own, or are the launcher's to set
     "array": "workers=N",
     "cpus-per-task": f"{PREFIX}.cpus=N",
@@ -23,9 +28,16 @@ GIVEN_ELSEWHERE = {  # options of sbatch that have a key of their own, or are th
     "gpus": f"{PREFIX}.gpus=N",
     "gpus-per-node": f"{PREFIX}.gpus=N",
     **dict.fromkeys(
-        ("signal", "output", "error", "open-mode", "wrap", "requeue", "no-requeue"), ""
+        (
+            "chdir", "error", "export", "job-name", "no-requeue", "nodes", "ntasks",
+            "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "test-only",
+            "wait", "wrap",
+        ),
+        "",
     ),
-}
+}  # fmt: skip
+RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")  # resources with a key of their own
+MOST_GIGABYTES = 1e6
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class SlurmResources:
     account: str | None
     qos: str | None
     constraint: str | None
-    sbatch: Mapping[str, str]
+    sbatch: Mapping[str, str | bool]
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -68,6 +80,7 @@ class RayResources:
 
 def for_slurm(raw: Mapping[str, Any]) -> SlurmResources:
     """Validate conf/hydra/launcher/lenet_slurm.yaml. Raises UsageError, one line."""
+    _check_keys(raw, SLURM_KEYS)
     gpus = raw["gpus"]
     if (number := finite(gpus)) is not None and not number.is_integer():
         reject(f"{PREFIX}.gpus", gpus, "whole GPUs, which is what Slurm gives; Ray takes fractions")
@@ -87,7 +100,11 @@ def for_slurm(raw: Mapping[str, Any]) -> SlurmResources:
 
 def for_ray(raw: Mapping[str, Any]) -> RayResources:
     """Validate conf/hydra/launcher/lenet_ray.yaml. Raises UsageError, one line."""
+    _check_keys(raw, RAY_KEYS)
     named = _mapping(raw, "resources", "numbers by name, as {big: 1}")
+    for name in named:
+        if name in RAYS_OWN or not isinstance(name, str) or not name.isidentifier():
+            reject(f"{PREFIX}.resources", show(dict(named)), "names other than CPU, GPU and memory")
     return RayResources(
         address=_name(raw, "address"),
         cpus=_amount(raw, "cpus", "cores of a task, 0 or more"),
@@ -99,6 +116,13 @@ def for_ray(raw: Mapping[str, Any]) -> RayResources:
             for name in named
         },
     )
+
+
+def _check_keys(raw: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse what +hydra.launcher.KEY=VALUE has added."""
+    for key in raw:
+        if key not in known:
+            unknown_key(f"{PREFIX}.{key}", raw[key], [f"{PREFIX}.{name}" for name in known])
 
 
 def _devices(gpus: float) -> tuple[str, ...]:
@@ -113,8 +137,11 @@ def _amount(
     raw: Mapping[str, Any], key: str, allowed: str, least: float = 0.0, under: str = ""
 ) -> float:
     number = finite(raw[key])
-    if number is None or number < least:
-        reject(".".join(filter(None, (PREFIX, under, key))), raw[key], allowed)
+    name = ".".join(filter(None, (PREFIX, under, key)))
+    if number is None or not least <= number <= MOST_GIGABYTES:
+        reject(name, raw[key], allowed)
+    if number > 1 and not number.is_integer() and key != "memory":  # as Ray has it
+        reject(name, raw[key], "a fraction of one, or a whole number")
     return number
 
 
@@ -135,14 +162,14 @@ def _text(key: str, value: Any) -> str:
 
 
 def _mapping(raw: Mapping[str, Any], key: str, allowed: str) -> Mapping[str, Any]:
-    value = raw[key]
+    value = {} if raw[key] is None else raw[key]
     if not isinstance(value, Mapping):
         reject(f"{PREFIX}.{key}", value, allowed)
     return value
 
 
-def _sbatch(raw: Any) -> dict[str, str]:
-    found = {}
+def _sbatch(raw: Any) -> dict[str, str | bool]:
+    found: dict[str, str | bool] = {}
     for name, value in _mapping(
         {"sbatch": raw}, "sbatch", "options by name, as {nice: 100}"
     ).items():
@@ -154,5 +181,5 @@ def _sbatch(raw: Any) -> dict[str, str]:
             raise UsageError(
                 f"{key}: " + (f"is given as {instead}" if instead else "is fixed here")
             )
-        found[name] = _text(key, value)
+        found[name] = True if value is True else _text(key, value)  # a flag, as {hold: true}
     return found

@@ -142,9 +142,15 @@ class RunFolder:
         """What `describe` wrote, None where it is missing or damaged."""
         return self._json(self.path / "run.json")
 
-    def failure(self) -> Failure | None:
-        """Why the run did not finish, None where nothing (or only a damaged note) says so."""
-        values = self._json(self.path / "failure.json")
+    def failure(self, since: float = 0.0) -> Failure | None:
+        """Why the run did not finish, None where nothing (or only a damaged note) says so.
+
+        since: seconds, by the clock of the disk; a failure from before it is none.
+        """
+        path = self.path / "failure.json"
+        if since and not (path.exists() and path.stat().st_mtime >= since):
+            return None
+        values = self._json(path)
         try:
             return None if values is None else Failure(**values)
         except TypeError:  # written by another version

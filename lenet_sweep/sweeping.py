@@ -91,11 +91,14 @@ def run_sweep(
 
     The cells are added to those that `folder` (default: chosen by `sweep_folder`) already has, so
     that a sweep may also be launched cell by cell. SIGINT and SIGTERM end it in good order.
-    Raises DataError where the images cannot be had, StoreError where the folder cannot be written.
+    Raises DataError where the images cannot be had, StoreError where the folder cannot be written,
+    UsageError where the executor cannot be.
     """
     table = _Table(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
+    if planned.runs:
+        executor.check()
     make_folder(folder)
     environment = provenance.environment(options.person)
     everything = _add_to_manifest(folder, planned.cells, table.store, options, environment)

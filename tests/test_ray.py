@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from clusters import Place, place, ray_resources
+from clusters import Place, interrupt, place, ray_resources
 from processes import linux
 
 from lenet_sweep.errors import UsageError
 from lenet_sweep.events import ENDS, EpochEnded, Failed, Finished, Retrying, Started
+from lenet_sweep.executors import cluster as cluster_module
 from lenet_sweep.executors import ray_tasks
 from lenet_sweep.store import Store
 
@@ -76,6 +77,22 @@ def test_a_lost_node(cluster, runs_of) -> None:
     assert all(event.epoch == 0 or event.epoch >= 2 for event in seen if isinstance(event, Started))
 
 
+def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch) -> None:
+    """Who asks for more than any node has is told so, where Ray alone would wait in silence."""
+    monkeypatch.setattr(cluster_module, "WAITS_SAID_AFTER", 0.5)
+    resources = ray_resources(address=cluster.cluster.address, gpus=1)
+    runs, setup = runs_of()
+    said = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        interrupt(setup)
+
+    object.__setattr__(setup, "say", say)
+    assert list(ray_tasks.executor(resources).execute(runs, setup)) == []
+    assert said == ["1 jobs of Ray wait for a node with CPU 1, GPU 1, which Ray has none of"]
+
+
 def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
     """An address where no Ray answers is named."""
     executor = ray_tasks.executor(ray_resources(address="127.0.0.1:1"))
@@ -88,4 +105,4 @@ def test_without_ray_the_command_is_said(monkeypatch) -> None:
     """Where the extra is not installed, the line says how to install it."""
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'lenet-sweep\[ray\]'"):
-        ray_tasks.executor(ray_resources())
+        ray_tasks.check()

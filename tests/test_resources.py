@@ -1,5 +1,8 @@
 """What jobs on a cluster may use: every value is checked before anything is submitted."""
 
+import subprocess
+import sys
+
 import pytest
 from clusters import ray_resources, slurm_resources
 
@@ -22,6 +25,8 @@ from lenet_sweep.keys import grid
         ({"sbatch": [1]}, "hydra.launcher.sbatch=[1]: must be options by name"),
         ({"sbatch": {"array": "1-9"}}, "hydra.launcher.sbatch.array: is given as workers=N"),
         ({"sbatch": {"signal": "USR1"}}, "hydra.launcher.sbatch.signal: is fixed here"),
+        ({"sbatch": {"ntasks": 2}}, "hydra.launcher.sbatch.ntasks: is fixed here"),
+        ({"partion": "x"}, "there is no key hydra.launcher.partion; did you mean hydra.launcher.p"),
         ({"sbatch": {"a b": 1}}, "hydra.launcher.sbatch.a b: must be the name of an option"),
         ({"sbatch": {"nice": "1\nrm"}}, "must be one line"),
     ],
@@ -41,6 +46,10 @@ def test_what_slurm_would_not_understand_is_refused(changed, message) -> None:
         ({"gpus": -0.5}, "hydra.launcher.gpus=-0.5: must be GPUs of a task, 0 or more"),
         ({"cpus": "many"}, "hydra.launcher.cpus=many: must be cores of a task"),
         ({"resources": {"big": "x"}}, "hydra.launcher.resources.big=x: must be a number"),
+        ({"gpus": 1.5}, "hydra.launcher.gpus=1.5: must be a fraction of one, or a whole number"),
+        ({"memory": 1e300}, "hydra.launcher.memory=1e+300: must be GB that a task reserves"),
+        ({"resources": {"GPU": 1}}, "must be names other than CPU, GPU and memory"),
+        ({"foo": 1}, "there is no key hydra.launcher.foo; "),
         ({"runs_per_job": 0}, "hydra.launcher.runs_per_job=0: must be a whole number from 1"),
     ],
     ids=str,
@@ -50,6 +59,31 @@ def test_what_ray_would_not_understand_is_refused(changed, message) -> None:
     with pytest.raises(UsageError) as error:
         ray_resources(**changed)
     assert message in str(error.value)
+
+
+def planned(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lenet_sweep", "-m", "dry_run=true", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("hydra/launcher=lenet_slurm", "hydra.launcher.sbatch={nice: 100, hold: true}"), 0, ""),
+        (("hydra/launcher=lenet_ray", "hydra.launcher.resources={big: 1}"), 0, ""),
+        (("hydra/launcher=lenet_slurm", "+hydra.launcher.partion=x"), 2, "no key hydra.launcher."),
+        (("hydra/launcher=lenet_slurm", "hydra.launcher.partion=x"), 2, "no such setting"),
+        (("hydra/launcher=lenet_slurm", "device=cuda"), 2, "hydra.launcher.gpus=1 gives each"),
+        (("+hydra.launcher.foo=1",), 2, "hydra.launcher.foo=1: must be left out"),
+    ],
+    ids=str,
+)
+def test_the_keys_as_they_are_typed(words, status, said) -> None:
+    """What docs and help say of the keys can be typed; a slip in one is a line with status 2."""
+    done = planned(*words)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_gpus_of_jobs_decide_the_device() -> None:

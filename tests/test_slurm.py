@@ -1,7 +1,9 @@
 """What Slurm alone does to runs: cancel, preempt, cut short, refuse. A real controller and node."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from clusters import Place, interrupt, place, slurm_resources
@@ -17,8 +19,9 @@ from lenet_sweep.events import (
     Retrying,
     Started,
 )
+from lenet_sweep.executors import cluster as cluster_module
 from lenet_sweep.executors import slurm
-from lenet_sweep.store import Store
+from lenet_sweep.store import Store, write_json
 
 pytestmark = [linux, pytest.mark.slow]
 LONG = 30_000  # epochs that no test waits for the end of
@@ -166,6 +169,76 @@ def test_another_launch_follows_the_jobs_of_the_first(cluster, tmp_path, small_f
     assert list(results(tmp_path)["status"]) == ["ok"] * 4
 
 
+def test_of_two_launches_both_know_why_a_run_failed(cluster, tmp_path, small_folder) -> None:
+    """Whichever reads the end of a job first, the reason is the same in both tables."""
+    words = (
+        "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
+        "report=false", *cluster.words, "hydra.launcher.runs_per_job=3", "lr=0.1,0.04,0.2",
+        "epochs=300",
+    )  # fmt: skip
+    with Sweep(tmp_path, *words, "name=first") as first:
+        first.until("begins")
+        with Sweep(tmp_path, *words, "name=second") as second:
+            second.until("an earlier launch")
+            for sweep in (first, second):
+                status, output = sweep.ends()
+                assert status == 1, output
+    for name in ("first", "second"):
+        frame = results(tmp_path, name).set_index("lr")
+        assert frame.loc[0.04, "error"] == "the process was ended by SIGKILL (out of memory?)"
+        assert list(frame.loc[[0.1, 0.2], "status"]) == ["ok", "ok"]
+
+
+def test_nothing_of_a_job_is_left_for_good(cluster, runs_of) -> None:
+    """What jobs printed is there until the next launch; records of jobs that are gone go."""
+    runs, setup = runs_of(seed=[0, 1])
+    list(cluster.executor.execute(runs, setup))
+    jobs = setup.out / "jobs"
+    printed = [path for path in (jobs / "slurm").iterdir() if path.is_dir()]
+    assert printed
+    assert [path.name for path in jobs.iterdir()] == ["slurm"]
+    write_json(jobs / "abc.json", {"service": "Slurm", "job": "1_7", "journal": "abc-1.journal"})
+    (jobs / "abc-1.journal").touch()
+    runs, setup = runs_of(seed=[2])
+    list(cluster.executor.execute(runs, setup))
+    assert [path.name for path in jobs.iterdir()] == ["slurm"]
+    assert not [path for path in printed if path.exists()]
+
+
+def test_jobs_that_do_not_begin_are_explained(cluster, runs_of, monkeypatch) -> None:
+    """Who asked for what Slurm never gives is told what the jobs wait for."""
+    monkeypatch.setattr(cluster_module, "WAITS_SAID_AFTER", 0.5)
+    runs, setup = runs_of(seed=[0, 1])
+    said = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "wait" in line:
+            interrupt(setup)
+
+    object.__setattr__(setup, "say", say)
+    executor = slurm.executor(slurm_resources(sbatch={"hold": True}))
+    assert not [e for e in executor.execute(runs, setup) if isinstance(e, Started)]
+    assert said[-1] == "2 jobs of Slurm wait in the queue: JobHeldUser"
+    assert not (setup.out / "jobs" / f"{runs[0].id}.json").exists()
+
+
+def test_no_more_jobs_than_workers(cluster, runs_of) -> None:
+    """workers=1 is one job at a time, also where one is submitted again."""
+    Path(os.environ["FAILED_ONCE"]).unlink(missing_ok=True)
+    runs, setup = runs_of(lr=[0.11, 0.1, 0.2, 0.3], epochs=200, workers=1, retries=1)
+    training: set[str] = set()
+    for event in cluster.executor.execute(runs, setup):
+        if isinstance(event, EpochEnded):
+            training.add(event.run_id)
+        if isinstance(event, (Finished, Retrying)):
+            training.discard(event.run_id)
+        assert len(training) <= 1
+    assert {run.id for run in runs if Store(setup.out).run(run.id).has(200)} == {
+        run.id for run in runs
+    }
+
+
 def test_what_slurm_does_not_take_is_one_line(cluster, tmp_path, small_folder) -> None:
     """A partition that is not there is said by Slurm, in one line, with status 2."""
     words = ("-m", "dataset=folder", f"dataset.root={small_folder()}", "seed=0,1")
@@ -174,7 +247,7 @@ def test_what_slurm_does_not_take_is_one_line(cluster, tmp_path, small_folder) -
     assert status == 2
     assert "Traceback" not in output
     assert "error: Slurm does not take the jobs: " in output
-    assert "invalid partition" in output.lower()
+    assert output.lower().count("invalid partition") == 1
 
 
 def test_without_slurm_here_is_said(monkeypatch) -> None:
@@ -182,11 +255,11 @@ def test_without_slurm_here_is_said(monkeypatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="there is no sbatch here; start it on a machine of"):
-        slurm.executor(slurm_resources())
+        slurm.check()
 
 
 def test_without_submitit_the_command_is_said(monkeypatch) -> None:
     """Where the extra is not installed, the line says how to install it."""
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UsageError, match=r"pip install 'lenet-sweep\[slurm\]'"):
-        slurm.executor(slurm_resources())
+        slurm.check()

@@ -38,10 +38,12 @@ class Executor:
         not begun when `setup.stop` was set yield nothing.
     room: how many runs at the same time fill it, by the kinds of devices that they train on; None
         where nobody knows beforehand.
+    check: raises UsageError where it cannot be had; asked before anything is written.
     """
 
     execute: Callable[[Sequence[Run], Setup], Iterator[Event]]
     room: Callable[[Iterable[str]], int | None]
+    check: Callable[[], None]
 
 
 class Attempts:

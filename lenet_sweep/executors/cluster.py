@@ -6,12 +6,14 @@ Below <out>/jobs/, on the disk that all share:
     <run id>-*.journal   what happens to it: events, one a line
 
 Both go when the run has ended. While they are there a later launch finds the jobs of an earlier one
-and follows them, instead of submitting them again.
+and follows them, instead of submitting them again. Jobs that end with the process that submitted
+them have a journal alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import signal
 import time
@@ -48,6 +50,7 @@ from lenet_sweep.store import (
 LOOK_EVERY = 0.25  # seconds between two looks at the journals
 STOP_WITHIN = 4.0  # seconds that jobs get to checkpoint once they are cancelled
 REFUSED_FOR = 60.0  # seconds until jobs that were refused are submitted again
+WAITS_SAID_AFTER = 10.0  # seconds in which nothing trains
 LATE = 15.0  # seconds that the last words of a job may take to arrive over a network's disk
 
 
@@ -73,6 +76,7 @@ class Service(Protocol):
 
     name: str  # in a record, and in what is said
     ask_every: float  # seconds between two questions what became of jobs
+    outlives: bool  # whether its jobs go on when the launching process has ended
     runs_per_job: int
 
     def begin(self, setup: Setup) -> None:
@@ -85,7 +89,10 @@ class Service(Protocol):
         """Submit jobs, each to do `job.work` of its order; their ids. Raises RefusedError."""
 
     def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
-        """Those of these jobs that are there no more; also of ones that an earlier launch had."""
+        """Those of these jobs that are there no more."""
+
+    def waits(self, jobs: Iterable[str]) -> str:
+        """What these jobs, none of which has begun, wait for; '' where that is not known."""
 
     def cancel(self, jobs: Iterable[str]) -> None:
         """Have these jobs checkpoint and end."""
@@ -104,6 +111,8 @@ class _Followed:
     run: Run
     journal: Journal
     job: str
+    since: float  # when it was submitted, by the clock of the disk; inf where nobody else follows
+    begun: bool = False
     epoch: int = 1  # in training
     missed_at: float = 0.0  # when its job was found to be gone without a last word
 
@@ -137,6 +146,8 @@ class _Jobs:
         self.waiting: deque[Run] = deque()
         self.followed: dict[str, _Followed] = {}  # by run
         self._asked_at = time.monotonic()
+        self._waits_since = time.monotonic()
+        self._waits = ""
         self._refused_until = 0.0
 
     def follow(self, runs: Sequence[Run]) -> Iterator[Event]:
@@ -163,25 +174,31 @@ class _Jobs:
     # ---------------------------------------------------------------- beginning
 
     def _taken_up(self, runs: Sequence[Run]) -> list[Run]:
-        """Follow those that jobs of an earlier launch still train; the others."""
-        found = {}
-        for run in runs:
-            if record := self._record(run):
-                found[run.id] = _Followed(
-                    run, Journal(self.folder / record["journal"]), record["job"]
-                )
-        self.followed = found
-        gone = self.service.gone(self._jobs()) if found else {}
-        for each in [each for each in found.values() if each.job in gone]:
-            self._forget(each.run)
+        """Follow those that jobs of an earlier launch still train; the others.
+
+        Records of jobs that are gone are removed, also of runs that are not asked for now.
+        """
+        if not self.service.outlives:
+            return list(runs)
+        records = {path.stem: self._record(path) for path in self.folder.glob("*.json")}
+        known = {name: record for name, record in records.items() if record}
+        gone = self.service.gone({record["job"] for record in known.values()}) if known else {}
+        asked = {run.id: run for run in runs}
+        for name, record in known.items():
+            journal = self.folder / record["journal"]
+            if record["job"] in gone:
+                self._remove(name, journal)
+            elif name in asked:
+                since = _written_at(self.folder / f"{name}.json")
+                self.followed[name] = _Followed(asked[name], Journal(journal), record["job"], since)
         if self.followed:
             jobs = f"{len(self.followed)} of these runs in jobs that"
             self.setup.say(f"{self.service.name} has {jobs} an earlier launch has submitted")
         return [run for run in runs if run.id not in self.followed]
 
-    def _record(self, run: Run) -> dict[str, Any] | None:
+    def _record(self, path: Path) -> dict[str, Any] | None:
         try:
-            record = read_json(self.folder / f"{run.id}.json")
+            record = read_json(path)
         except DamagedError:
             return None
         return record if record and record.get("service") == self.service.name else None
@@ -211,10 +228,14 @@ class _Jobs:
     def _follow(self, jobs: Sequence[str], tasks: Sequence[Sequence[Task]]) -> None:
         for job, each in zip(jobs, tasks, strict=True):
             for task in each:
-                run, journal = task.run, Journal(task.journal)
-                record = {"service": self.service.name, "job": job, "journal": task.journal.name}
-                write_json(self.folder / f"{run.id}.json", record)
-                self.followed[run.id] = _Followed(run, journal, job)
+                since = math.inf
+                if self.service.outlives:
+                    path = self.folder / f"{task.run.id}.json"
+                    values = {"job": job, "journal": task.journal.name}
+                    write_json(path, {"service": self.service.name, **values})
+                    since = _written_at(path)
+                journal = Journal(task.journal)
+                self.followed[task.run.id] = _Followed(task.run, journal, job, since)
 
     def _task(self, run: Run) -> Task:
         return Task(run, self.folder / f"{run.id}-{secrets.token_hex(4)}.journal")
@@ -227,8 +248,13 @@ class _Jobs:
     def _news(self) -> Iterator[Event]:
         for followed in list(self.followed.values()):
             for event in followed.journal.news():
+                followed.begun = True
                 followed.epoch = epoch_begun(event) or followed.epoch
                 yield from self._told(event, followed)
+            still = self.followed.get(followed.run.id) is followed
+            if still and followed.begun and not followed.journal.path.exists():
+                # Another launch follows it too, has read its end first, and cleared it away.
+                yield from self._lost(followed, Ending(""), time.monotonic())
 
     def _told(self, event: Event, followed: _Followed) -> Iterator[Event]:
         run = followed.run
@@ -255,18 +281,32 @@ class _Jobs:
         gone = self.service.gone(self._jobs())
         self._asked_at = time.monotonic()
         if not gone:
+            self._say_what_they_wait_for()
             return
         yield from self._news()  # what they told before they went
         for followed in [each for each in self.followed.values() if each.job in gone]:
             yield from self._lost(followed, gone[followed.job], now)
 
+    def _say_what_they_wait_for(self) -> None:
+        """Where nothing trains for some time, that may be for ever."""
+        now = time.monotonic()
+        if any(followed.begun for followed in self.followed.values()):
+            self._waits_since, self._waits = now, ""
+        elif now - self._waits_since > WAITS_SAID_AFTER:
+            waits = self.service.waits(self._jobs())
+            if waits and waits != self._waits:
+                self.setup.say(f"{len(self._jobs())} jobs of {self.service.name} wait {waits}")
+            self._waits = waits
+
     def _lost(self, followed: _Followed, ending: Ending, now: float) -> Iterator[Event]:
         run, folder = followed.run, self.store.run(followed.run.id)
         if not self.setup.fresh and all(folder.has(epoch) for epoch in run.readouts):
-            # Another launch has followed it too, and cleared away what it told.
             for epoch in run.readouts:
                 yield from self._told(ReadOut(run.id, epoch), followed)
             yield from self._told(Finished(run.id), followed)
+            return
+        if not followed.journal.path.exists() and (failure := folder.failure(followed.since)):
+            yield from self._told(Failed(run.id, failure), followed)
             return
         if ending.again:
             self._forget(run)
@@ -285,8 +325,16 @@ class _Jobs:
         yield from self._told(Failed(run.id, failure), followed)
 
     def _forget(self, run: Run) -> None:
-        followed = self.followed.pop(run.id, None)
+        self._remove(run.id, self.followed.pop(run.id).journal.path)
+
+    def _remove(self, run_id: str, journal: Path) -> None:
         with contextlib.suppress(StoreError):
-            remove(self.folder / f"{run.id}.json")
-            if followed:
-                remove(followed.journal.path)
+            remove(self.folder / f"{run_id}.json")
+            remove(journal)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another launch has removed it meanwhile
+        return math.inf

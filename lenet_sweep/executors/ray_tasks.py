@@ -13,7 +13,7 @@ from typing import Any
 
 from lenet_sweep.errors import UsageError
 from lenet_sweep.executors import Executor, Setup, cluster
-from lenet_sweep.executors.cluster import Ending
+from lenet_sweep.executors.cluster import Ending, RefusedError
 from lenet_sweep.executors.job import work
 from lenet_sweep.executors.local import ONE_THREAD
 from lenet_sweep.resources import RayResources
@@ -24,7 +24,16 @@ KNOCK_WITHIN = 10.0  # seconds
 
 
 def executor(resources: RayResources) -> Executor:
-    """Runs as Ray tasks with these resources. Raises UsageError where there is no Ray."""
+    """Runs as Ray tasks with these resources."""
+    return Executor(
+        execute=lambda runs, setup: cluster.execute(runs, setup, Ray(resources)),
+        room=lambda _: None,
+        check=check,
+    )
+
+
+def check() -> None:
+    """Raise UsageError where there is no Ray."""
     try:
         # Ray tells its makers of each start, unless it is told not to before it is imported.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -34,10 +43,6 @@ def executor(resources: RayResources) -> Executor:
             "hydra/launcher=lenet_ray: needs the package ray, which is not installed; "
             "pip install 'lenet-sweep[ray]'"
         ) from error
-    return Executor(
-        lambda runs, setup: cluster.execute(runs, setup, Ray(resources)),
-        lambda _: None,
-    )
 
 
 class Ray:
@@ -45,6 +50,7 @@ class Ray:
 
     name = "Ray"
     ask_every = 0.5
+    outlives = False  # tasks end with the process that submitted them
 
     def __init__(self, resources: RayResources) -> None:
         self.resources = resources
@@ -89,7 +95,10 @@ class Ray:
         return (self.setup.workers or AT_ONCE) - jobs
 
     def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
-        references = [self._work.remote(ordered) for ordered in orders]
+        try:
+            references = [self._work.remote(ordered) for ordered in orders]
+        except ValueError as error:
+            raise RefusedError(f"Ray does not take the tasks: {error}") from error
         ids = [reference.hex() for reference in references]
         self._tasks |= dict(zip(ids, references, strict=True))
         return ids
@@ -97,17 +106,22 @@ class Ray:
     def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
         import ray  # noqa: PLC0415 - an extra
 
-        # Tasks end with the process that submitted them: an earlier launch has none left.
-        endings = {job: Ending("the launch that submitted it has ended") for job in jobs}
-        mine = {self._tasks[job]: job for job in endings if job in self._tasks}
-        if not mine:
-            return endings
-        ended, living = ray.wait(list(mine), num_returns=len(mine), timeout=0, fetch_local=False)
-        for reference in living:
-            del endings[mine[reference]]
-        for reference in ended:
-            endings[mine[reference]] = _ending(reference)
-        return endings
+        tasks = {self._tasks[job]: job for job in jobs}
+        ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0, fetch_local=False)
+        return {tasks[reference]: _ending(reference) for reference in ended}
+
+    def waits(self, jobs: Iterable[str]) -> str:  # noqa: ARG002 - all ask for the same
+        import ray  # noqa: PLC0415 - an extra
+
+        wanted = self.resources
+        asked = {"CPU": wanted.cpus, "GPU": wanted.gpus, "memory": wanted.gigabytes * 1e9}
+        asked |= wanted.resources
+        known: Any = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in known if node["Alive"]]
+        if any(all(node.get(k, 0) >= v for k, v in asked.items()) for node in nodes):
+            return "until there is room"
+        needs = ", ".join(f"{name} {value:g}" for name, value in asked.items() if value)
+        return f"for a node with {needs}, which Ray has none of"
 
     def cancel(self, jobs: Iterable[str]) -> None:
         import ray  # noqa: PLC0415 - an extra

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import re
 import shutil
 import subprocess
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,6 +28,8 @@ from lenet_sweep.resources import SlurmResources
 SIGNAL_BEFORE = 60  # seconds before its time is up that a job is told, or a minute more
 ARRAY_MOST = 1000  # jobs of one array, where Slurm does not say (its own default is 1001)
 JOB_NAME = "lenet-sweep"
+COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
+OLD = 3600.0  # seconds after which what submitit has left behind is nobody's
 ENDED = frozenset(
     (
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
@@ -36,7 +40,16 @@ TAIL = 8000  # bytes of what a job said that are kept with its failure
 
 
 def executor(resources: SlurmResources) -> Executor:
-    """Runs as Slurm jobs with these resources. Raises UsageError where that cannot be had here."""
+    """Runs as Slurm jobs with these resources."""
+    return Executor(
+        execute=lambda runs, setup: cluster.execute(runs, setup, Slurm(resources)),
+        room=lambda _: None,
+        check=check,
+    )
+
+
+def check() -> None:
+    """Raise UsageError where submitit or Slurm's commands are missing."""
     try:
         import submitit  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
@@ -44,16 +57,12 @@ def executor(resources: SlurmResources) -> Executor:
             "hydra/launcher=lenet_slurm: needs the package submitit, which is not installed; "
             "pip install 'lenet-sweep[slurm]'"
         ) from error
-    missing = [name for name in ("sbatch", "srun", "squeue", "scontrol") if not shutil.which(name)]
+    missing = [name for name in COMMANDS if not shutil.which(name)]
     if missing:
         raise UsageError(
             f"hydra/launcher=lenet_slurm: there is no {missing[0]} here; start it on a machine of "
             "the cluster that has Slurm's commands, as its login node"
         )
-    return Executor(
-        lambda runs, setup: cluster.execute(runs, setup, Slurm(resources)),
-        lambda _: None,
-    )
 
 
 class Slurm:
@@ -61,6 +70,7 @@ class Slurm:
 
     name = "Slurm"
     ask_every = 5.0
+    outlives = True
 
     def __init__(self, resources: SlurmResources) -> None:
         self.resources = resources
@@ -70,9 +80,12 @@ class Slurm:
     def begin(self, setup: Setup) -> None:
         self.setup = setup
         self.folder = setup.out.absolute() / "jobs" / "slurm"
+        self._clear()
 
-    def room(self, jobs: int) -> int:  # noqa: ARG002 - Slurm keeps the order of what waits
-        return _array_size() - 1
+    def room(self, jobs: int) -> int:
+        # The first array holds to `workers` by itself; what comes later adds to it.
+        most = _array_size() - 1
+        return min(most, self.setup.workers - jobs) if self.setup.workers and jobs else most
 
     def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
         import submitit  # noqa: PLC0415 - an extra
@@ -89,8 +102,9 @@ class Slurm:
             srun_args=[f"--cpus-per-task={wanted.cpus}"],
         )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of submitit's own making
+            # What sbatch has to say is in the error; submitit's warnings are about itself.
+            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")
                 jobs = slurm.map_array(work, orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
             raise RefusedError(f"Slurm does not take the jobs: {_last_line(error)}") from error
@@ -110,7 +124,14 @@ class Slurm:
         }
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        _ask(["scancel", "--quiet", *jobs])
+        asked = _ask(["scancel", "--quiet", *jobs])
+        if asked.returncode:
+            self.setup.say(f"scancel does not answer: {asked.stderr.strip()}")
+
+    def waits(self, jobs: Iterable[str]) -> str:
+        states = self._states() or {}
+        found = {states[job][1] for job in jobs if job in states and states[job][0] == "PENDING"}
+        return f"in the queue: {', '.join(sorted(found))}" if found else ""
 
     def end(self) -> None:
         pass
@@ -124,14 +145,8 @@ class Slurm:
 
     def _states(self) -> dict[str, tuple[str, str]] | None:
         """State and reason of each job that Slurm's controller still knows; None: no answer."""
-        form = [
-            "--noheader",
-            "--array",
-            "--states=all",
-            f"--user={os.getuid()}",
-            "--format=%i|%T|%r",
-        ]
-        asked = _ask(["squeue", *form])
+        mine = [f"--user={os.getuid()}", f"--name={JOB_NAME}", "--states=all"]
+        asked = _ask(["squeue", *mine, "--noheader", "--array", "--format=%i|%T|%r"])
         if asked.returncode:
             if not self._silent:
                 self.setup.say(
@@ -163,6 +178,22 @@ class Slurm:
             return Ending(f"Slurm knows nothing of job {job} any more", "killed", said)
         why = "" if reason in ("", "None") else f", {reason}"
         return Ending(f"{name} ended as {state}{why}{_exit_code(job)}", "killed", said)
+
+    def _clear(self) -> None:
+        """Remove what jobs that are gone have printed, and submitit's files of them."""
+        found = list(self.folder.glob("[0-9]*"))  # before it is asked which of them are alive
+        states = self._states() if found else None
+        if states is None:
+            return
+        living = {job for job, (state, _) in states.items() if state not in ENDED}
+        living |= {job.partition("_")[0] for job in living}
+        for path in found:
+            if path.name not in living:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(".submission_file_*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > OLD:
+                    path.unlink()
 
     def _said(self, job: str) -> str:
         with contextlib.suppress(OSError):
@@ -212,4 +243,4 @@ def _exit_code(job: str) -> str:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if "error" in line.lower()]
-    return (said or lines or [type(error).__name__])[-1]
+    return said[-1] if said else (lines or [type(error).__name__])[0]

@@ -76,7 +76,7 @@ class LenetLauncher(Launcher):
         self.settings = settings
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        """What gives the executor, and the devices of its jobs where they do not run here."""
+        """The executor, and the device kinds of its jobs where they do not run here."""
         raise NotImplementedError
 
     def setup(
@@ -101,9 +101,12 @@ class LenetLocalLauncher(LenetLauncher):
     """In supervised worker processes on this machine."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
+        from lenet_sweep import keys  # noqa: PLC0415
         from lenet_sweep.executors import local  # noqa: PLC0415
 
-        return lambda: local.LOCAL, None
+        for key, value in self.settings.items():
+            keys.reject(f"hydra.launcher.{key}", value, "left out: this launcher has no settings")
+        return local.LOCAL, None
 
 
 class LenetSlurmLauncher(LenetLauncher):
@@ -114,7 +117,7 @@ class LenetSlurmLauncher(LenetLauncher):
         from lenet_sweep.executors import slurm  # noqa: PLC0415
 
         wanted = resources.for_slurm(self.settings)
-        return lambda: slurm.executor(wanted), wanted.devices
+        return slurm.executor(wanted), wanted.devices
 
 
 class LenetRayLauncher(LenetLauncher):
@@ -125,7 +128,7 @@ class LenetRayLauncher(LenetLauncher):
         from lenet_sweep.executors import ray_tasks  # noqa: PLC0415
 
         wanted = resources.for_ray(self.settings)
-        return lambda: ray_tasks.executor(wanted), wanted.devices
+        return ray_tasks.executor(wanted), wanted.devices
 
 
 @dataclass
