@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -111,6 +112,8 @@ def slurm(state: Path) -> Iterator[dict[str, str]]:
         _answer(["scancel", f"--user={os.getuid()}"], environment)
         with suppress(NotHereError):
             _until(lambda: not _answer(["squeue", "-h"], environment), "squeue", state)
+        with suppress(OSError, ValueError):  # a node that was lost and is back is no child
+            os.kill(int((state / "slurmd.pid").read_text()), signal.SIGKILL)
         for process in reversed(processes):
             process.terminate()
         for process in processes:
@@ -119,6 +122,35 @@ def slurm(state: Path) -> Iterator[dict[str, str]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def lose_node() -> None:
+    """The node's daemon dies, and the controller gives the node up; its jobs live on."""
+    os.kill(int((_state() / "slurmd.pid").read_text()), signal.SIGKILL)
+    _until(lambda: _set_node("state=down", "reason=lost"), "scontrol", _state())
+
+
+def find_node() -> None:
+    """The node is back; it may have been taken in before that is asked for."""
+    _until(lambda: _status("slurmd") == 0, "slurmd", _state())
+    _until(
+        lambda: _set_node("state=resume") or "down" not in _answer(["sinfo", "-h", "-o", "%t"], {}),
+        "scontrol",
+        _state(),
+    )
+
+
+def _state() -> Path:
+    return Path(os.environ["SLURM_CONF"]).parent
+
+
+def _set_node(*words: str) -> bool:
+    node = socket.gethostname().partition(".")[0]
+    return _status("scontrol", "update", f"nodename={node}", *words) == 0
+
+
+def _status(*command: str) -> int:
+    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def _free_port() -> int:

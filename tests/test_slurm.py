@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from clusters import Place, interrupt, place, slurm_resources
+from clusters import Place, interrupt, place, slurm_resources, small_runs
 from processes import Sweep, linux, results
+from slurm_here import find_node, lose_node
 
 from lenet_sweep.errors import UsageError
 from lenet_sweep.events import (
@@ -21,6 +22,7 @@ from lenet_sweep.events import (
 )
 from lenet_sweep.executors import cluster as cluster_module
 from lenet_sweep.executors import slurm
+from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.store import Store, write_json
 
 pytestmark = [linux, pytest.mark.slow]
@@ -107,6 +109,29 @@ def test_a_job_queued_again_by_hand_goes_on(cluster, runs_of) -> None:
             ask("scontrol", "requeue", *my_jobs())
     assert isinstance(seen[-1], Finished)
     assert resumed_after(seen)[1] >= 5
+
+
+def test_a_lost_node_costs_no_run(cluster, runs_of, tmp_path) -> None:
+    """The node's daemon dies, its job lives on unseen, and Slurm starts the job again elsewhere.
+
+    Two processes then want one run: one trains it, and what it comes to is what it always is.
+    """
+    runs, setup = runs_of(epochs=[20, 800])
+    seen = []
+    for event in cluster.executor.execute(runs, setup):
+        seen.append(event)
+        if isinstance(event, EpochEnded) and event.result.epoch == 5 and len(seen) < 12:
+            lose_node()
+            find_node()
+    assert isinstance(seen[-1], Finished)
+    assert not [event for event in seen if isinstance(event, Failed)]
+    alone, other = small_runs(tmp_path / "alone", setup.data_root, epochs=[20, 800])
+    list(LOCAL.execute(alone, other))
+    for epochs in (20, 800):
+        found, expected = (Store(where.out).run(runs[0].id) for where in (setup, other))
+        weights = found.read(found.readout(epochs)).state
+        for name, array in expected.read(expected.readout(epochs)).state.items():
+            assert weights[name].tobytes() == array.tobytes()
 
 
 def test_a_job_whose_time_is_up_is_queued_again(cluster, runs_of) -> None:
