@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lenet_sweep import config, datasets, keys
+from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.store import Epoch, Failure, Snapshot, Store
 from lenet_sweep.sweeping import run_sweep
 from lenet_sweep.views import QuietView
@@ -51,4 +52,6 @@ def fail(cell, out, status="failed", **texts):
 
 def launched(cells, options):
     """The sweep of these cells, with what the store has; nothing is trained."""
-    return run_sweep(cells, options, QuietView(), lambda runs, setup: iter(()))
+    return run_sweep(
+        cells, options, QuietView(), replace(LOCAL, execute=lambda runs, setup: iter(()))
+    )

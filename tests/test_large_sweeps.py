@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from lenet_sweep.cells import Cell, Run
 from lenet_sweep.config import Options, all_settings
 from lenet_sweep.events import Event, Finished, Progress, ReadOut, Started
 from lenet_sweep.executors import Setup
+from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.keys import grid
 from lenet_sweep.results import load_results
 from lenet_sweep.store import Epoch, Snapshot, Store
@@ -138,7 +140,9 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
             yield Progress(last, 1, 64, 600, 2.3)
         seen.append(rows())
 
-    run_sweep(cells, options, QuietView(), two_end_and_one_trains_on, folder)
+    run_sweep(
+        cells, options, QuietView(), replace(LOCAL, execute=two_end_and_one_trains_on), folder
+    )
     assert seen[0] == 1
     assert seen[-1] == 2
 

@@ -13,7 +13,7 @@ from lenet_sweep.errors import UsageError
 from lenet_sweep.events import ENDS, EpochEnded, Failed, Finished, Retrying, Started
 from lenet_sweep.executors import cluster as cluster_module
 from lenet_sweep.executors import ray_tasks
-from lenet_sweep.store import Store
+from lenet_sweep.store import Store, lock_file
 
 pytestmark = [linux, pytest.mark.slow]
 
@@ -75,6 +75,20 @@ def test_a_lost_node(cluster, runs_of) -> None:
     assert len(ended) == 4
     assert [event for event in seen if isinstance(event, Retrying)]
     assert all(event.epoch == 0 or event.epoch >= 2 for event in seen if isinstance(event, Started))
+
+
+def test_journals_of_dead_launches_alone_are_cleared(cluster, runs_of) -> None:
+    """Of two launches in one folder none takes away what the other still reads."""
+    runs, setup = runs_of(epochs=300)
+    jobs = setup.out / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / "abc-0000-1.journal").touch()
+    (jobs / "0000.launch").touch()
+    (jobs / "abc-1111-1.journal").touch()
+    living = lock_file(jobs / "1111.launch", timeout=0)
+    assert isinstance(list(cluster.executor.execute(runs, setup))[-1], Finished)
+    living.release()
+    assert sorted(path.name for path in jobs.iterdir()) == ["1111.launch", "abc-1111-1.journal"]
 
 
 def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch) -> None:

@@ -2,12 +2,13 @@
 
 Below <out>/jobs/, on the disk that all share:
 
-    <run id>.json        which job trains the run, and its journal
-    <run id>-*.journal   what happens to it: events, one a line
+    <run id>.json                   which job trains the run, and its journal
+    <run id>-<launch>-<n>.journal   what happens to it: events, one a line
+    <launch>.launch                 held by the launch of these journals while it lives
 
-Both go when the run has ended. While they are there a later launch finds the jobs of an earlier one
-and follows them, instead of submitting them again. Jobs that end with the process that submitted
-them have a journal alone.
+The first two go when the run has ended. While they are there a later launch finds the jobs of an
+earlier one and follows them, instead of submitting them again. Jobs that end with the process that
+submitted them have a journal alone, which a later launch removes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from lenet_sweep.store import (
     DamagedError,
     Failure,
     Store,
+    lock_file,
     make_folder,
     read_json,
     remove,
@@ -127,30 +129,39 @@ def execute(runs: Sequence[Run], setup: Setup, service: Service) -> Iterator[Eve
     """
     folder = setup.out / "jobs"
     make_folder(folder)
-    service.begin(setup)
+    launch = secrets.token_hex(4)
+    held = lock_file(folder / f"{launch}.launch", timeout=10)
+    jobs = _Jobs(folder, launch, setup, service)
     try:
-        yield from _Jobs(folder, setup, service).follow(runs)
+        service.begin(setup)
+        yield from jobs.follow(runs)
     finally:
         service.end()
+        jobs.leave()
+        if held:
+            held.release()
 
 
 class _Jobs:
     """The jobs of a launch, and what they have told so far."""
 
-    def __init__(self, folder: Path, setup: Setup, service: Service) -> None:
+    def __init__(self, folder: Path, launch: str, setup: Setup, service: Service) -> None:
         self.folder = folder
+        self.launch = launch
         self.setup = setup
         self.service = service
         self.store = Store(setup.out)
         self.attempts = Attempts(setup.retries)
         self.waiting: deque[Run] = deque()
         self.followed: dict[str, _Followed] = {}  # by run
+        self._tasks = 0
         self._asked_at = time.monotonic()
         self._waits_since = time.monotonic()
         self._waits = ""
         self._refused_until = 0.0
 
     def follow(self, runs: Sequence[Run]) -> Iterator[Event]:
+        self._clear()
         self.waiting.extend(runs if self.setup.fresh else self._taken_up(runs))
         stop = self.setup.stop
         while (self.followed or self.waiting) and not stop.is_set():
@@ -171,7 +182,28 @@ class _Jobs:
         for run in [followed.run for followed in self.followed.values()]:
             self._forget(run)  # it is cancelled, and nobody is to follow it
 
+    def leave(self) -> None:
+        """Remove what no later launch has a use for."""
+        if not self.service.outlives:
+            for followed in list(self.followed.values()):
+                self._forget(followed.run)
+        if not self.followed:
+            with contextlib.suppress(StoreError):
+                remove(self.folder / f"{self.launch}.launch")
+
     # ---------------------------------------------------------------- beginning
+
+    def _clear(self) -> None:
+        """Remove the journals of launches that are no more, but for those that have a record."""
+        recorded = {record["journal"] for record in self._records().values()}
+        for lock in self.folder.glob("*.launch"):
+            if lock.stem == self.launch or (held := lock_file(lock, timeout=0)) is None:
+                continue
+            for journal in self.folder.glob(f"*-{lock.stem}-*.journal"):
+                if journal.name not in recorded:
+                    remove(journal)
+            held.release()
+            remove(lock)
 
     def _taken_up(self, runs: Sequence[Run]) -> list[Run]:
         """Follow those that jobs of an earlier launch still train; the others.
@@ -180,8 +212,7 @@ class _Jobs:
         """
         if not self.service.outlives:
             return list(runs)
-        records = {path.stem: self._record(path) for path in self.folder.glob("*.json")}
-        known = {name: record for name, record in records.items() if record}
+        known = self._records()
         gone = self.service.gone({record["job"] for record in known.values()}) if known else {}
         asked = {run.id: run for run in runs}
         for name, record in known.items():
@@ -196,12 +227,15 @@ class _Jobs:
             self.setup.say(f"{self.service.name} has {jobs} an earlier launch has submitted")
         return [run for run in runs if run.id not in self.followed]
 
-    def _record(self, path: Path) -> dict[str, Any] | None:
-        try:
-            record = read_json(path)
-        except DamagedError:
-            return None
-        return record if record and record.get("service") == self.service.name else None
+    def _records(self) -> dict[str, dict[str, Any]]:
+        """The records of this service's jobs, by run."""
+        found = {}
+        for path in self.folder.glob("*.json"):
+            with contextlib.suppress(DamagedError):
+                record = read_json(path)
+                if record and record["service"] == self.service.name:
+                    found[path.stem] = record
+        return found
 
     def _submit(self) -> None:
         """Submit what waits, as far as the service takes it."""
@@ -238,7 +272,8 @@ class _Jobs:
                 self.followed[task.run.id] = _Followed(task.run, journal, job, since)
 
     def _task(self, run: Run) -> Task:
-        return Task(run, self.folder / f"{run.id}-{secrets.token_hex(4)}.journal")
+        self._tasks += 1
+        return Task(run, self.folder / f"{run.id}-{self.launch}-{self._tasks}.journal")
 
     def _jobs(self) -> list[str]:
         return list(dict.fromkeys(each.job for each in self.followed.values()))
@@ -252,7 +287,8 @@ class _Jobs:
                 followed.epoch = epoch_begun(event) or followed.epoch
                 yield from self._told(event, followed)
             still = self.followed.get(followed.run.id) is followed
-            if still and followed.begun and not followed.journal.path.exists():
+            followed_by_others = self.service.outlives and still and followed.begun
+            if followed_by_others and not followed.journal.path.exists():
                 # Another launch follows it too, has read its end first, and cleared it away.
                 yield from self._lost(followed, Ending(""), time.monotonic())
 
