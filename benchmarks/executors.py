@@ -1,4 +1,4 @@
-"""What each place to train adds to a run: `python -m benchmarks.executors [--runs N] [--out FILE]`.
+"""What each place to train adds to a run: `python -m benchmarks.executors [--out FILE]`.
 
 So many tiny runs (made images, some ten milliseconds of training each), two at a time, as whole
 processes of `python -m lenet_sweep`: in local workers, as Ray tasks, as Slurm jobs, the last two
@@ -21,10 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import tables
 from benchmarks.bookkeeping import MADE_DATA, empty_folder, measured
 from lenet_sweep import provenance
 from lenet_sweep.datasets import default_root
 
+RESULTS = Path(__file__).parent / "results" / "executors.json"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "scale-out.md"
 WORKERS = 2
 SILENT = ("device=cpu", "figures=none", "report=false")
 SEEDS = 50
@@ -141,7 +144,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000, help="a multiple of 50")
     parser.add_argument("--epochs", type=int, nargs="*", default=[2, 10])
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--redraw", action="store_true", help="write the tables of the docs again")
     arguments = parser.parse_args()
+    if arguments.redraw:
+        redraw()
+        return
     os.environ.setdefault("LENET_SWEEP_DATA", str(default_root()))
     ways = [
         (contextlib.nullcontext, Way("local", 1)),
@@ -168,6 +175,50 @@ def main() -> None:
     told = {"environment": known, "seconds per epoch": pace, "workers": WORKERS, "ways": found}
     if arguments.out:
         arguments.out.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def redraw() -> None:
+    """The tables of docs/scale-out.md, out of the kept figures."""
+    text = DOCUMENT.read_text()
+    for name, made in pages(json.loads(RESULTS.read_text())).items():
+        text = tables.inserted(text, made, name)
+    DOCUMENT.write_text(text)
+
+
+def pages(told: dict) -> dict[str, str]:
+    """What docs/scale-out.md says of the figures, by marker."""
+    costs = [
+        [
+            way["way"], f"{way['sweep of one']:.1f}", f"{way['sweep of all']:.0f}",
+            f"{1000 * way['a run']:.0f}",
+        ]
+        for way in told["ways"]
+    ]  # fmt: skip
+    grids = [
+        [
+            way["way"], f"{grid['runs']} x {grid['epochs']}", f"{grid['foretold']:.1f}",
+            f"{grid['seconds']:.1f}", f"{100 * (grid['seconds'] / grid['foretold'] - 1):+.0f} %",
+        ]
+        for way in told["ways"]
+        for grid in way["grids"]
+    ]  # fmt: skip
+    runs, pace = told["ways"][0]["runs"], told["seconds per epoch"]
+    head = ["", "sweep of one run (s)", f"{runs:,} runs (s)", "a run (ms)"]
+    intro = (
+        f"{runs:,} runs of some ten milliseconds of training each, two at a time on two cores "
+        f"({told['environment']['processor']}), whole processes, written by "
+        "`python -m benchmarks.executors`. `a run` is what one more run takes on its core, its "
+        "training included:"
+    )
+    model = (
+        f"On the machine of the table, with an epoch of MNIST at {pace:.2f} s (test included, from "
+        "the longest local grid), the formula foretells, and the clock said:"
+    )
+    foretold_head = ["", "runs x epochs", "foretold (s)", "measured (s)", "off by"]
+    return {
+        "costs": f"{intro}\n\n{tables.table(head, costs)}",
+        "model": f"{model}\n\n{tables.table(foretold_head, grids)}",
+    }
 
 
 if __name__ == "__main__":

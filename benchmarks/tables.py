@@ -9,8 +9,6 @@ from benchmarks.contenders import BY_NAME, CONTENDERS, Contender
 from benchmarks.jobs import ABLATION, FULL, QUICK, Job
 from benchmarks.records import Record, Results
 
-BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
-
 
 def page(results: Results) -> str:
     """All tables, with a heading each."""
@@ -35,13 +33,14 @@ def page(results: Results) -> str:
     )
 
 
-def inserted(text: str, made: str) -> str:
-    """A document with what is made between its two markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def inserted(text: str, made: str, name: str = "peers") -> str:
+    """A document with what is made between the two markers of this name."""
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, begin, rest = text.partition(opening)
+    _, end, after = rest.partition(closing)
     if not begin or not end:
-        raise ValueError(f"there is no {BEGIN} with an {END} after it")
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+        raise ValueError(f"there is no {opening} with a {closing} after it")
+    return f"{before}{opening}\n\n{made}\n\n{closing}{after}"
 
 
 def table(head: list[str], rows: Iterable[list[str]], left: int = 1) -> str:

@@ -16,6 +16,7 @@ from benchmarks import (  # noqa: E402
     contenders,
     drawing,
     environments,
+    executors,
     jobs,
     measuring,
     processes,
@@ -365,3 +366,12 @@ def test_a_trial_is_called_one() -> None:
     assert "not measured" not in page
     assert jobs.limited(jobs.card(1), 640).limit == 640
     assert jobs.limited(jobs.cells(100), 640).limit is None
+
+
+def test_what_scaling_out_costs_is_what_was_measured() -> None:
+    """No number in the tables of docs/scale-out.md was typed by hand."""
+    text = (ROOT / "docs" / "scale-out.md").read_text()
+    pages = executors.pages(json.loads(executors.RESULTS.read_text()))
+    assert set(pages) == {"costs", "model"}
+    for name, made in pages.items():
+        assert tables.inserted(text, made, name) == text
