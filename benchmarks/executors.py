@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks import tables
 from benchmarks.bookkeeping import MADE_DATA, empty_folder, measured
+from benchmarks.contenders import RAY
 from lenet_sweep import provenance
 from lenet_sweep.datasets import default_root
 
@@ -72,10 +73,7 @@ def slurm() -> Iterator[None]:
 @contextlib.contextmanager
 def ray() -> Iterator[None]:
     """Ray with as many cores as there are workers, kept to this machine."""
-    sys.path.insert(0, str(MADE_DATA.parent))
-    import clusters  # noqa: PLC0415 - of the tests
-
-    os.environ.update(clusters.RAY_ALONE)
+    os.environ.update(RAY)
     yield
 
 

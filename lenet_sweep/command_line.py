@@ -38,7 +38,7 @@ def task(cfg: DictConfig) -> float:
 
 
 def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guard.Gather:
-    from lenet_sweep import commands  # noqa: PLC0415
+    from lenet_sweep import commands  # noqa: PLC0415 - see above
 
     return commands.prepare_search(loader, master)
 

@@ -94,7 +94,7 @@ def for_slurm(raw: Mapping[str, Any]) -> SlurmResources:
         account=_name(raw, "account"),
         qos=_name(raw, "qos"),
         constraint=_name(raw, "constraint"),
-        sbatch=_sbatch(raw["sbatch"]),
+        sbatch=_sbatch(_mapping(raw, "sbatch", "options by name, as {nice: 100}")),
     )
 
 
@@ -168,11 +168,9 @@ def _mapping(raw: Mapping[str, Any], key: str, allowed: str) -> Mapping[str, Any
     return value
 
 
-def _sbatch(raw: Any) -> dict[str, str | bool]:
+def _sbatch(options: Mapping[str, Any]) -> dict[str, str | bool]:
     found: dict[str, str | bool] = {}
-    for name, value in _mapping(
-        {"sbatch": raw}, "sbatch", "options by name, as {nice: 100}"
-    ).items():
+    for name, value in options.items():
         key = f"{PREFIX}.sbatch.{show(name)}"
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z-]*", name):
             raise UsageError(f"{key}: must be the name of an option of sbatch, as in nice")

@@ -100,7 +100,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(cluster, runs_of) -> None:
 
 
 def test_a_job_queued_again_by_hand_goes_on(cluster, runs_of) -> None:
-    """`scontrol requeue`, and a node that is taken out of service, cost no epoch either."""
+    """`scontrol requeue` costs no epoch either."""
     runs, setup = runs_of(epochs=800)
     seen = []
     for event in cluster.executor.execute(runs, setup):

@@ -161,8 +161,9 @@ class _Jobs:
         self._refused_until = 0.0
 
     def follow(self, runs: Sequence[Run]) -> Iterator[Event]:
-        self._clear()
-        self.waiting.extend(runs if self.setup.fresh else self._taken_up(runs))
+        known = self._records()
+        self._clear(known)
+        self.waiting.extend(runs if self.setup.fresh else self._taken_up(runs, known))
         stop = self.setup.stop
         while (self.followed or self.waiting) and not stop.is_set():
             self._submit()
@@ -193,9 +194,9 @@ class _Jobs:
 
     # ---------------------------------------------------------------- beginning
 
-    def _clear(self) -> None:
+    def _clear(self, known: Mapping[str, Mapping[str, Any]]) -> None:
         """Remove the journals of launches that are no more, but for those that have a record."""
-        recorded = {record["journal"] for record in self._records().values()}
+        recorded = {record["journal"] for record in known.values()}
         for lock in self.folder.glob("*.launch"):
             if lock.stem == self.launch or (held := lock_file(lock, timeout=0)) is None:
                 continue
@@ -205,14 +206,13 @@ class _Jobs:
             held.release()
             remove(lock)
 
-    def _taken_up(self, runs: Sequence[Run]) -> list[Run]:
+    def _taken_up(self, runs: Sequence[Run], known: Mapping[str, Mapping[str, Any]]) -> list[Run]:
         """Follow those that jobs of an earlier launch still train; the others.
 
         Records of jobs that are gone are removed, also of runs that are not asked for now.
         """
         if not self.service.outlives:
             return list(runs)
-        known = self._records()
         gone = self.service.gone({record["job"] for record in known.values()}) if known else {}
         asked = {run.id: run for run in runs}
         for name, record in known.items():

@@ -76,6 +76,7 @@ class Slurm:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
         self._silent = False  # whether squeue has not answered
+        self._waiting: dict[str, str] = {}  # reasons of the jobs in the queue, as last heard
 
     def begin(self, setup: Setup) -> None:
         self.setup = setup
@@ -107,7 +108,7 @@ class Slurm:
                 warnings.simplefilter("ignore")
                 jobs = slurm.map_array(work, orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
-            raise RefusedError(f"Slurm does not take the jobs: {_last_line(error)}") from error
+            raise RefusedError(f"Slurm does not take the jobs: {_complaint(error)}") from error
         ids = [str(job.job_id) for job in jobs]
         span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
         self.setup.say(f"submitted as Slurm job {span}; what they print is in {self.folder}")
@@ -129,8 +130,7 @@ class Slurm:
             self.setup.say(f"scancel does not answer: {asked.stderr.strip()}")
 
     def waits(self, jobs: Iterable[str]) -> str:
-        states = self._states() or {}
-        found = {states[job][1] for job in jobs if job in states and states[job][0] == "PENDING"}
+        found = {self._waiting[job] for job in jobs if job in self._waiting}
         return f"in the queue: {', '.join(sorted(found))}" if found else ""
 
     def end(self) -> None:
@@ -156,7 +156,9 @@ class Slurm:
             return None
         self._silent = False
         fields = (line.split("|", 2) for line in asked.stdout.splitlines())
-        return {job: (state, reason) for job, state, reason in fields}
+        states = {job: (state, reason) for job, state, reason in fields}
+        self._waiting = {job: why for job, (state, why) in states.items() if state == "PENDING"}
+        return states
 
     def _ending(self, job: str, state: str, reason: str) -> Ending:
         if not state:  # longer ago than the controller remembers
@@ -240,7 +242,8 @@ def _exit_code(job: str) -> str:
     return f", signal {found[2]}" if found[1] == "0" else f", exit status {found[1]}"
 
 
-def _last_line(error: Exception) -> str:
+def _complaint(error: Exception) -> str:
+    """Of all that sbatch and submitit say, the line that tells what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if "error" in line.lower()]
     return said[-1] if said else (lines or [type(error).__name__])[0]
