@@ -162,7 +162,8 @@ def plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
         Run(max(group, key=lambda c: c.epochs), tuple(sorted(c.epochs for c in group)))
         for group in missing.values()
     ]
-    runs.sort(key=lambda run: -_relative_length(run.cell))
+    # A small rate leaves more units active, which cost the native engine up to a sixth: as above.
+    runs.sort(key=lambda run: (-_relative_length(run.cell), run.cell.lr))
     finished = len(distinct) - sum(len(run.readouts) for run in runs)
     return Plan(tuple(distinct), len(given) - len(distinct), finished, tuple(runs))
 

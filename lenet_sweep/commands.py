@@ -62,7 +62,7 @@ def launch(
     _exit_if_dry(cells, options, console)
     searching = guard.searching(loader)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
-    outcome = run_sweep(cells, options, view, executor, folder=searching)
+    outcome = run_sweep(cells, options, view, executor, folder=searching, reported=not searching)
     if outcome.interrupted and searching:
         raise InterruptedBySignal(outcome.interrupted)
     if not searching:
@@ -130,6 +130,7 @@ def run(cfg: DictConfig) -> float:
             views.LogView(Console()),
             LOCAL,  # supervised here too: Hydra's launchers lose all to one killed process
             folder=Path(hydra.sweep.dir),
+            reported=False,
         )
         if outcome.interrupted:
             raise InterruptedBySignal(outcome.interrupted)

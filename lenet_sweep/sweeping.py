@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_sweep import datasets, files, provenance, results
+from lenet_sweep import ahead, datasets, files, provenance, results
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
@@ -86,11 +86,14 @@ def run_sweep(
     view: View,
     executor: Executor,
     folder: Path | None = None,
+    *,
+    reported: bool = True,
 ) -> Outcome:
     """Train what the cells still need and write results.csv each time one of them ends.
 
     The cells are added to those that `folder` (default: chosen by `sweep_folder`) already has, so
     that a sweep may also be launched cell by cell. SIGINT and SIGTERM end it in good order.
+    reported: whether page and figures follow, for which much is then imported meanwhile.
     Raises DataError where the images cannot be had, StoreError where the folder cannot be written,
     UsageError where the executor cannot be.
     """
@@ -117,7 +120,8 @@ def run_sweep(
                 view.say(damage(str(path)))
         for note in options.notes if planned.runs else ():
             view.say(note)
-        with stop_on_signals() as (stop, received):
+        wanted = _for_the_report(options) if reported and planned.runs else ()
+        with stop_on_signals() as (stop, received), ahead.importing(wanted):
             setup = Setup(
                 out=options.out,
                 data_root=options.data_root,
@@ -148,6 +152,18 @@ def run_sweep(
         view.end()
     cut = received[0] if received else None
     return Outcome(frame, folder, tuple(everything), planned.cells, cut)
+
+
+def _for_the_report(options: Options) -> list[str]:
+    """The modules that take longest to import, of those that the end of a sweep needs."""
+    names = ["scipy.special"]
+    if options.figures != "none":
+        names += ["matplotlib.figure", "lenet_sweep.gallery"]
+    if options.report:
+        names.append("lenet_sweep.report.files")
+    if options.report and options.figures != "none":
+        names.append("lenet_sweep.report.charts")
+    return names
 
 
 def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame, list[str]]:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def _train(
     if not missing:
         yield Finished(run.id)
         return
-    images = load(run.cell.dataset, data_root)
+    images = _images(run.cell.dataset, data_root)
     engine = engines.build(run.cell, _tested_together(images))
     folder.describe(run.cell, {**environment, "engine": engine.detail})
     checkpoint = folder.read(folder.checkpoint)
@@ -166,6 +167,10 @@ def _train(
         if epoch in missing:
             yield ReadOut(run.id, epoch)
     yield Finished(run.id)
+
+
+# The runs of a worker mostly share their images: read and verified once, as long as they do.
+_images = lru_cache(maxsize=1)(load)
 
 
 def _tested_together(images: Images) -> Images:

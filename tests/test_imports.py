@@ -13,7 +13,7 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 
 # A module imports only from lines above its own.
 ORDER = """
-errors files
+errors files ahead
 recipes
 devices
 known idx

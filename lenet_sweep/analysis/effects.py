@@ -197,20 +197,21 @@ def _p_values(
     """Of each factor's F test; none where nothing, or nothing but rounding, is left over."""
     if residual_df < 1 or residual < EPSILON * sum(squares.values()):
         return {}
-    from scipy import stats  # noqa: PLC0415
+    from scipy.special import fdtrc  # noqa: PLC0415 - a fifth of the time of scipy.stats
 
     scale = residual / residual_df
     raw = [
-        stats.f.sf(square / freedom(factors[names]) / scale, freedom(factors[names]), residual_df)
+        fdtrc(freedom(factors[names]), residual_df, square / freedom(factors[names]) / scale)
         for names, square in squares.items()
     ]
     return dict(zip(squares, map(float, holm(raw)), strict=True))
 
 
 def _ssr(factors: Iterable[Sequence[Hashable]], y: NDArray[np.float64]) -> float:
-    from statsmodels.regression.linear_model import OLS  # noqa: PLC0415
-
-    return float(OLS(y - y.mean(), design(factors, len(y))).fit().ssr)
+    """The sum of squares that the least squares fit of the factors leaves."""
+    columns, centred = design(factors, len(y)), y - y.mean()
+    fitted = columns @ np.linalg.lstsq(columns, centred, rcond=None)[0]
+    return float(((centred - fitted) ** 2).sum())
 
 
 def _pair_freedom(factors: Factors, pair: tuple[Names, Names]) -> int:

@@ -77,23 +77,18 @@ def crossed(a: Sequence[Hashable], b: Sequence[Hashable]) -> bool:
 
 def meetings(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[list[Any], list[Any]]]:
     """The groups of levels of two settings that occur together, directly or through others."""
-    from scipy.sparse import coo_array  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-
-    levels_a, levels_b = list(dict.fromkeys(a)), list(dict.fromkeys(b))
-    at_a, at_b = ({level: i for i, level in enumerate(x)} for x in (levels_a, levels_b))
-    rows = [at_a[level] for level in a]
-    columns = [len(levels_a) + at_b[level] for level in b]
-    size = len(levels_a) + len(levels_b)
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    number, group = connected_components(graph, directed=False)
-    group_a, group_b = group[: len(levels_a)], group[len(levels_a) :]
-    return [
-        (
-            [level for level, g in zip(levels_a, group_a, strict=True) if g == i],
-            [level for level, g in zip(levels_b, group_b, strict=True) if g == i],
+    group: dict[tuple[int, Hashable], list[tuple[int, Hashable]]] = {}  # of each level of a (0), b
+    for pair in zip(a, b, strict=True):
+        small, large = sorted(
+            (group.setdefault(level, [level]) for level in enumerate(pair)), key=len
         )
-        for i in range(number)
+        if small is not large:
+            large += small
+            group |= dict.fromkeys(small, large)
+    distinct = {id(levels): levels for levels in group.values()}.values()
+    return [
+        ([x for side, x in levels if side == 0], [x for side, x in levels if side == 1])
+        for levels in distinct
     ]
 
 

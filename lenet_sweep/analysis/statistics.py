@@ -1,14 +1,15 @@
 """How sure the numbers of a sweep are: intervals, settings over seeds, comparisons with the best.
 
-SciPy and statsmodels compute; they are imported where they are used, since they take a second and
-more that `--help`, a dry run and a finished sweep do not have. docs/statistics.md says which rule
-is used when, and what it cannot say. All accuracies are percent of the test images.
+SciPy is imported where it is used: it takes a time that `--help`, a dry run and a finished sweep do
+not have, and the end of every sweep would wait for. docs/statistics.md says which rule is used
+when, and what it cannot say. All accuracies are percent of the test images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,10 @@ class Interval:
 
 
 def wilson(right: int, images: int) -> Interval:
-    """Wilson's score interval of an accuracy: `right` of `images` test images. Percent."""
+    """Wilson's score interval of an accuracy: `right` of `images` test images. Percent.
+
+    E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
     return _wilson(np.array([right]), np.array([images]))[0]
 
 
@@ -93,11 +97,13 @@ def intervals(results: Sequence[Result]) -> tuple[Interval | None, ...]:
 def _wilson(right: NDArray[Any], images: NDArray[Any]) -> list[Interval]:
     if not right.size:
         return []
-    from statsmodels.stats.proportion import proportion_confint  # noqa: PLC0415
-
-    low, high = proportion_confint(right, images, alpha=1 - LEVEL, method="wilson")
-    share = right / images  # at 0 and at 1 rounding may leave it outside by 1e-17
-    lows, highs = 100 * np.clip(low, 0, share), 100 * np.clip(high, share, 1)
+    z2 = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2
+    share = right / images
+    middle = (share + z2 / (2 * images)) / (1 + z2 / images)
+    half = np.sqrt(z2 * (share * (1 - share) + z2 / (4 * images)) / images) / (1 + z2 / images)
+    # At 0 and at 1 rounding may leave the share outside by 1e-17.
+    lows = 100 * np.clip(middle - half, 0, share)
+    highs = 100 * np.clip(middle + half, share, 1)
     return [Interval(float(a), float(b)) for a, b in zip(lows, highs, strict=True)]
 
 
