@@ -41,6 +41,12 @@ def cells(count: int) -> Job:
     return Job(f"cells-{count}", f"{count} cells on tiny data", made=count, only=OURS)
 
 
+def workers(epochs: int) -> Job:
+    what = f"the card's command, {epochs} epochs, one worker against two"
+    pair = ("one_worker", "two_workers")
+    return Job(f"workers-{epochs}", what, CARD_LR, CARD_BATCH, str(epochs), only=pair)
+
+
 FULL = (
     Job(
         "startup", "the card's grid on 600 made images: next to nothing to train",
@@ -60,10 +66,8 @@ FULL = (
     ),
     Job("rerun", "card-1 again, finished before", CARD_LR, CARD_BATCH, again=True),
     *(cells(count) for count in (100, 200, 500, 1000)),
-    Job(
-        "workers", "the card's command, 10 epochs, one worker against two", CARD_LR, CARD_BATCH,
-        "10", only=("one_worker", "two_workers"),
-    ),
+    workers(10),
+    workers(30),
     Job(
         "ablation", "2 learning rates at 5 and at 10 epochs, one thing added at a time", CARD_LR,
         epochs="5,10", only=ABLATION,
@@ -79,7 +83,7 @@ QUICK = (
         only=OURS, repeats=1,
     ),
     Job(
-        "workers", "the card's command, 5 epochs of 12,800 images, one worker against two",
+        "workers-5", "the card's command, 5 epochs of 12,800 images, one worker against two",
         CARD_LR, CARD_BATCH, "5", limit=12_800, only=("one_worker", "two_workers"),
     ),
 )  # fmt: skip

@@ -185,11 +185,12 @@ def _ablation(found: list[Record]) -> str:
 
 def _workers(found: list[Record]) -> str:
     rows = []
-    for name in ("one_worker", "two_workers"):
-        taken = records.seconds(found, "workers", name)
-        if taken:
-            rows.append([BY_NAME[name].what, str(taken)])
-    return table(["", "seconds"], rows)
+    for job in (j for j in (*QUICK, *FULL) if j.name.startswith("workers-")):
+        taken = [records.seconds(found, job.name, n) for n in ("one_worker", "two_workers")]
+        if all(taken):
+            gained = targets.ratio(found, job.name, "one_worker", "two_workers")
+            rows.append([f"{job.epochs} epochs", *map(str, taken), f"{gained:.2f} x"])
+    return table(["the card's command", "`workers=1`", "`workers=2`", "gained"], rows)
 
 
 def _cells(found: list[Record]) -> str:

@@ -108,9 +108,12 @@ def verdicts(found: list[Record]) -> list[Verdict]:
             f"the cost over cells is straight (R2 at least {STRAIGHT})",
             f"R2 = {line.r2:.4f}" if line else "", line.r2 >= STRAIGHT if line else None,
         ),
-        _at_least(
-            "two workers at least 1.9 x one", 1.9,
-            ratio(found, "workers", "one_worker", "two_workers"),
+        *(
+            _at_least(
+                f"two workers at least 1.9 x one, {epochs} epochs", 1.9,
+                ratio(found, f"workers-{epochs}", "one_worker", "two_workers"),
+            )
+            for epochs in (10, 30)
         ),
     ]  # fmt: skip
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.align import AlignMethod
 from rich.console import Console
 from rich.live import Live
@@ -29,6 +29,9 @@ from lenet_sweep.tally import (
     reason,
     trouble,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEADERS = 5
 GAP = 2  # between columns

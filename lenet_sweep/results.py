@@ -1,21 +1,26 @@
-"""From the store to the ranked table: one row a cell, best first; CSV, Markdown and LaTeX."""
+"""From the store to the ranked table: one row a cell, best first; CSV, Markdown and LaTeX.
+
+pandas is imported where it is used: it takes as long as all else that runs need to begin.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
 from lenet_sweep.keys import inert
 from lenet_sweep.store import DamagedError, Failure, Snapshot, Store, read_json, write_atomic
 from lenet_sweep.studies import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = (
     "rank", "accuracy", "batch", "lr", "epochs", "person", "device",  # as in the report
@@ -42,7 +47,8 @@ NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p")
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
 
 Record = dict[str, Any]
-Presented = tuple[str, str, pd.DataFrame]  # a table for reading: title, caption, rows as text
+# A table for reading: title, caption, rows as text.
+Presented: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,8 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 
 def ranked(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     """The ranked table, and for each of its rows which of the records it is."""
+    import pandas as pd  # noqa: PLC0415 - see above
+
     frame = pd.DataFrame(list(records), columns=[*COLUMNS[1:], HOLDOUT])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
     frame = frame.astype(dict.fromkeys(numbers, "float64"))
@@ -223,6 +231,8 @@ def cells_of_table(folder: Path, store: Store) -> list[Cell]:
 
     Settings come from the folders of their runs. Rows that cannot be made out are left out.
     """
+    import pandas as pd  # noqa: PLC0415 - see above
+
     try:
         names = pd.read_csv(folder / "results.csv", usecols=["cell"], dtype=str)["cell"]
     except (OSError, ValueError):  # there is none, or it is damaged as well
@@ -354,13 +364,13 @@ def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 def cost_text(cost: float) -> str:
     """A cost in at most 9 characters: '0.0123', '1.2e-05', '6.1e+30'; '' for none."""
-    if pd.isna(cost):
+    if math.isnan(cost):
         return ""
     return f"{cost:.4f}" if cost == 0 or 1e-3 <= abs(cost) < 1e4 else f"{cost:.2g}"
 
 
 def _number(value: float, form: str) -> str:
-    return "" if pd.isna(value) else form.format(value)
+    return "" if math.isnan(value) else form.format(value)
 
 
 def _is_number(column: pd.Series[Any]) -> bool:

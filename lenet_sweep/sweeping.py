@@ -120,7 +120,7 @@ def run_sweep(
                 view.say(damage(str(path)))
         for note in options.notes if planned.runs else ():
             view.say(note)
-        wanted = _for_the_report(options) if reported and planned.runs else ()
+        wanted = _imported_meanwhile(options, reported=reported) if planned.runs else ()
         with stop_on_signals() as (stop, received), ahead.importing(wanted):
             setup = Setup(
                 out=options.out,
@@ -154,9 +154,11 @@ def run_sweep(
     return Outcome(frame, folder, tuple(everything), planned.cells, cut)
 
 
-def _for_the_report(options: Options) -> list[str]:
-    """The modules that take longest to import, of those that the end of a sweep needs."""
-    names = ["scipy.special"]
+def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
+    """Modules that are slow to import, which the table needs or the end of a sweep."""
+    names = ["pandas"]
+    if not reported:
+        return names
     if options.figures != "none":
         names += ["matplotlib.figure", "lenet_sweep.gallery"]
     if options.report:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +23,8 @@ from lenet_sweep.results import (
 from lenet_sweep.tally import counted, encodable, inert
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lenet_sweep.analysis.reproduction import Reproduction
 
 ROWS = 100  # of a table that are printed: more would push the best ones out of sight

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import pandas as pd
 from rich.console import Console
 
 from lenet_sweep.cells import Cell, Plan
@@ -31,6 +30,9 @@ from lenet_sweep.store import Epoch, Snapshot
 from lenet_sweep.tables import print_reproduction, print_tables
 from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason, trouble
 from lenet_sweep.training import REPORT_EVERY
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LiveView",

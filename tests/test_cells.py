@@ -107,6 +107,15 @@ def test_short_names_tell_cells_apart(grid: list[Cell]) -> None:
     assert len(texts) >= len(rounded)
 
 
+def test_of_equal_lengths_the_small_learning_rate_begins_first() -> None:
+    """Two workers that finish the card's grid in turns then finish it together."""
+    base = Cell("nll", Optimizer("sgd"), "relu", 0.1, 64, 2, 0, False, Dataset("mnist", ""),
+                "cpu", "native")  # fmt: skip
+    grid = [replace(base, lr=lr, batch=batch) for lr in (0.1, 0.01) for batch in (64, 32)]
+    begun = [(run.cell.batch, run.cell.lr) for run in plan(grid, lambda _: False).runs]
+    assert begun == [(32, 0.01), (32, 0.1), (64, 0.01), (64, 0.1)]
+
+
 def test_small_batches_count_as_longer_runs() -> None:
     """An epoch in batches of 1 takes many times one of 256, so it is begun first."""
     base = Cell("nll", Optimizer("adam"), "relu", 0.1, 256, 2, 0, False, Dataset("mnist", ""),

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,30 @@ def test_hydras_configs_end_at_the_edge(name: str) -> None:
         text = modules()[name].read_text()
         assert "omegaconf" not in text
         assert "import hydra" not in text
+
+
+def test_a_sweep_begins_without_what_only_its_table_needs() -> None:
+    """pandas takes as long to import as all else together: runs have begun by then."""
+    code = "import lenet_sweep.commands, sys; assert not {'pandas', 'scipy'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_imported_ahead_is_there_and_what_is_not_is_no_matter() -> None:
+    """Leaving waits for the module at hand and begins no other; a broken one is someone else's."""
+    code = (
+        "import sys; from lenet_sweep.ahead import importing\n"
+        "with importing(['nowhere', 'wave', 'colorsys']):\n"
+        "    while 'colorsys' not in sys.modules: pass\n"
+        "assert 'wave' in sys.modules\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "with importing(['slowly', 'never']):\n"
+        "    while 'slowly' not in sys.modules: pass\n"
+        "assert sys.modules['slowly'].done and 'never' not in sys.modules\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "slowly.py").write_text("import time; time.sleep(0.2); done = True")
+        (Path(folder) / "never.py").write_text("")
+        subprocess.run([sys.executable, "-c", code, folder], check=True)
 
 
 @pytest.mark.parametrize(

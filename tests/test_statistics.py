@@ -12,6 +12,7 @@ from made_results import IMAGES, answered, base, drawn, first, labels, product, 
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lenet_sweep.analysis import statistics
@@ -102,6 +103,14 @@ def test_settings_are_cells_that_differ_in_their_seed() -> None:
     assert (best.cell.lr, best.rank, best.n, best.mean, best.sd) == (0.01, 1, 3, 99, 0.5)
     assert (other.cell.lr, other.rank, other.n, other.mean, other.sd) == (0.1, 2, 3, 98, 1)
     assert [r.cell.seed for r in best.results] == [0, 1, 2]
+
+
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilsons_interval_is_statsmodels(counts: tuple[int, int]) -> None:
+    """It is what `proportion_confint` gives."""
+    interval = wilson(*counts)
+    expected = proportion_confint(*counts, method="wilson")
+    assert [interval.low, interval.high] == pytest.approx([100 * e for e in expected], abs=1e-9)
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=2, max_size=8))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lenet_sweep import datasets
@@ -16,6 +16,9 @@ from lenet_sweep.cells import Cell
 from lenet_sweep.datasets import Dataset
 from lenet_sweep.errors import DataError, UsageError
 from lenet_sweep.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST = 2000  # rows that are compared and shown: nobody reads more, and all are in results.csv
 

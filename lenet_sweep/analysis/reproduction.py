@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, settings
 from lenet_sweep.cells import Cell
 from lenet_sweep.recipes import OPTIMIZERS
 from lenet_sweep.studies import Claim, Study, StudyRow
 from lenet_sweep.tally import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FAR = 5.0  # points: a wider interval confirms nothing, a larger difference is no scatter of seeds
 NEAR = 0.5  # points below what was reported, within which a course has been there
@@ -256,11 +258,15 @@ def table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
         for reproduction in reproductions
         for v in reproduction.verdicts
     ]
+    import pandas as pd  # noqa: PLC0415 - what begins a sweep does without
+
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def presented(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
     """Its verdicts and findings as people read them: title, caption, rows as text, of each."""
+    import pandas as pd  # noqa: PLC0415 - as above
+
     cells = [v.row.cell for v in reproduction.verdicts]
     settings = {name: [text(c) for c in cells] for name, text in _SETTINGS.items()}
     varied = [name for name, texts in settings.items() if len(set(texts)) > 1]
