@@ -91,7 +91,7 @@ def test_a_run_that_failed_is_tried_again(runs_of, monkeypatch, tmp_path) -> Non
     """With retries=1 a run that was killed once is trained, after the others."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
     monkeypatch.setenv("FAILED_ONCE", str(tmp_path / "failed"))
-    runs, setup = runs_of(lr=[0.11, 0.1, 0.01], workers=1, retries=1)
+    runs, setup = runs_of(lr=[0.11, 0.2, 0.3], workers=1, retries=1)
     seen = list(local.execute(runs, setup))
     (retrying,) = (e for e in seen if isinstance(e, Retrying))
     assert (retrying.run_id, retrying.attempt) == (runs[0].id, 1)
