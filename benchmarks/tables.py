@@ -54,7 +54,8 @@ def table(head: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
 
 def _heading(results: Results) -> str:
     machine = results.environment
-    commits = ", ".join(commit[:10] for commit in results.commits)
+    # A "+" says that something was changed and not committed: tests and texts too.
+    commits = ", ".join(c[:10] + "+" * c.endswith("+") for c in results.commits)
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['system']}, "
         f"Python {machine['python']}; {machine['time'][:10]}, commit {commits}. Seconds are wall "
