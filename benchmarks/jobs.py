@@ -41,10 +41,12 @@ def cells(count: int) -> Job:
     return Job(f"cells-{count}", f"{count} cells on tiny data", made=count, only=OURS)
 
 
-def workers(epochs: int) -> Job:
-    what = f"the card's command, {epochs} epochs, one worker against two"
-    pair = ("one_worker", "two_workers")
-    return Job(f"workers-{epochs}", what, CARD_LR, CARD_BATCH, str(epochs), only=pair)
+def workers(epochs: int, limit: int | None = None) -> Job:
+    images = f" of {limit:,} images" if limit else ""
+    return Job(
+        f"workers-{epochs}", f"the card's command, {epochs} epochs{images}, one worker against two",
+        CARD_LR, CARD_BATCH, str(epochs), limit=limit, only=("one_worker", "two_workers"),
+    )  # fmt: skip
 
 
 FULL = (
@@ -82,10 +84,7 @@ QUICK = (
         "overhead", "100 cells of one epoch on 6,000 images", MANY_LR, "64,128", limit=6000,
         only=OURS, repeats=1,
     ),
-    Job(
-        "workers-5", "the card's command, 5 epochs of 12,800 images, one worker against two",
-        CARD_LR, CARD_BATCH, "5", limit=12_800, only=("one_worker", "two_workers"),
-    ),
+    workers(5, 12_800),
 )  # fmt: skip
 
 

@@ -177,7 +177,7 @@ def _setting(results: Sequence[Result]) -> Setting:
     held_out = float(np.mean(numbers)) if n and len(numbers) == n else None
     if mean is None or n < 2:
         return Setting(tuple(results), 0, n, mean, None, None, held_out)
-    from scipy import stats  # noqa: PLC0415
+    from scipy import stats  # noqa: PLC0415 - it is slow to import
 
     sd = float(np.std(accuracies, ddof=1))
     low = high = mean  # what SciPy calls nan where nothing scatters
@@ -344,7 +344,7 @@ def _seeds(best: Setting, other: Setting) -> Comparison:
 def _t_test(
     other: Setting, difference: float, test: str, a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> Comparison:
-    from scipy import stats  # noqa: PLC0415
+    from scipy import stats  # noqa: PLC0415 - it is slow to import
 
     scatter = np.ptp(a - b) if test == "paired t" else np.ptp(a) + np.ptp(b)
     if scatter < EPSILON:
