@@ -6,9 +6,11 @@
 //
 // Layouts, innermost last, with what is padded in brackets. Padding is zero and stays zero.
 //
-//   image     [32][40]        float, 28x28 in the middle of 32x32, for gradients of conv1
-//   halves    [2][32][24]     the image's even and odd columns, so that the two columns of a pooling
-//                             window stand in the same lane: pooling needs no shuffle
+//   halves    [2][32][24]     28x28 floats in the middle of 32x32, even and odd columns apart, so that
+//                             the two columns of a pooling window stand in the same lane: pooling
+//                             needs no shuffle
+//   triples   [31][32][3]     each column of the image in rows y, y+1 and y+2, so that five columns of
+//                             three rows are one v16, for gradients of conv1
 //   a1        [14][14][8]     after conv1, ReLU, pool; 6 channels [8]
 //   a2        [25][16]        after conv2, ReLU, pool; 25 places of 5x5, 16 channels: one v16
 //   a3        [128]           after conv3, ReLU; 120 [128]
@@ -19,8 +21,9 @@
 //   conv3.w   [400][128]   place*16+in, out 120 [128]
 //   linear1.w [120][96]    in, out         linear2.w [84][16]       in, out
 //
-// Each pooled value is kept with its winner: which of the four it was, 0 to 3 as 2*row + column.
-// The backward pass visits only winners, and of those only the ones whose gradient is not zero.
+// Each pooled value is kept with its winner: where in its window it was, as each layer's backward
+// pass needs it. That pass visits only winners: in conv2 those whose gradient is not zero, in conv1
+// those near ink.
 #pragma once
 
 #include <math.h>
@@ -36,14 +39,15 @@ namespace LENET_ISA {
 
 // How many vectors a kernel may hold in registers: 32 of 512 bits, or 16 of 256.
 #ifdef __AVX512F__
-constexpr int CONV1_CHANNELS = 6, CONV2_COLUMNS = 10, GEMM_ROWS = 8, GEMM_VECTORS = 2,
-              TAPS_AT_ONCE = 25;
+constexpr int CONV1_CHANNELS = 3, CONV1_BACK_CHANNELS = 6, CONV2_COLUMNS = 10, PATCH_ROWS = 6,
+              TAP_ROWS = 5, GEMM_ROWS = 8, GEMM_VECTORS = 2;
 #else
-constexpr int CONV1_CHANNELS = 1, CONV2_COLUMNS = 2, GEMM_ROWS = 4, GEMM_VECTORS = 1,
-              TAPS_AT_ONCE = 10;
+constexpr int CONV1_CHANNELS = 1, CONV1_BACK_CHANNELS = 3, CONV2_COLUMNS = 2, PATCH_ROWS = 2,
+              TAP_ROWS = 2, GEMM_ROWS = 4, GEMM_VECTORS = 1;
 #endif
 
-constexpr int HALF_ROW = 24, HALF = 32 * HALF_ROW, IMAGE_ROW = 40, A1_ROW = 14 * 8;
+constexpr int HALF_ROW = 24, HALF = 32 * HALF_ROW, TRIPLE_ROW = 32 * 3, A1_ROW = 14 * 8,
+              BACK_ROW = 6 * 8, BACK = 7 * BACK_ROW;
 
 enum Activation { RELU, TANH };
 
@@ -93,16 +97,16 @@ INLINE v16 deactivate(Activation kind, v16 gradient, v16 value) {
 
 // ------------------------------------------------------------------------------- pooling
 
-// The largest of four, the first among equals, and which it was; a nan wins, as in torch.
-INLINE v16 pool(v16 v0, v16 v1, v16 v2, v16 v3, i16* winner) {
+// The largest of four, the first among equals, and the code of the one it was; a nan wins, as in torch.
+INLINE v16 pool(v16 v0, v16 v1, v16 v2, v16 v3, const int32_t* codes, i16* winner) {
   v16 best = v0;
-  i16 which = splat_int<16>(0);
+  i16 which = splat_int<16>(codes[0]);
   const v16 others[3] = {v1, v2, v3};
 #pragma GCC unroll 3
   for (int k = 0; k < 3; k++) {
     i16 better = (others[k] > best) | (others[k] != others[k]);
     best = select(better, others[k], best);
-    which = select(better, splat_int<16>(k + 1), which);
+    which = select(better, splat_int<16>(codes[k + 1]), which);
   }
   *winner = which;
   return best;
@@ -110,33 +114,63 @@ INLINE v16 pool(v16 v0, v16 v1, v16 v2, v16 v3, i16* winner) {
 
 // ------------------------------------------------------------------------------- the image
 
-// pixels (28, 28) uint8 -> image and halves, divided by 255 as torch's ToTensor does. Returns the
-// rows of the padded image that are not blank, as bits: in MNIST a quarter of the rows is.
-static uint32_t unpack(const uint8_t* pixels, float* image, float* halves) {
-  uint32_t inked = 0;
+// What of a padded image is not blank, as bits. In MNIST a quarter of the rows is.
+struct Ink {
+  uint32_t rows;
+  uint32_t columns;  // in pairs: bit i for columns 2 i and 2 i + 1
+};
+
+// pixels (28, 28) uint8 -> halves, divided by 255 as torch's ToTensor does.
+static Ink unpack(const uint8_t* pixels, float* halves) {
+  static const uint8_t ours[16] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+  const i16 low = load_bytes(ours);
+  uint8_t last[32] = {};  // a row is read with the 4 bytes behind it
+  memcpy(last, pixels + 27 * 28, 28);
+  Ink ink = {};
+  i16 inked = splat_int<16>(0);
   for (int y = 0; y < 28; y++) {
-    uint8_t any = 0;
-    for (int x = 0; x < 28; x++) any |= pixels[y * 28 + x];
-    inked |= (uint32_t)(any != 0) << (y + 2);
-    float* row = image + (y + 2) * IMAGE_ROW + 2;
-    for (int x = 0; x < 28; x++) row[x] = (float)pixels[y * 28 + x] / 255.0f;
-    float* even = halves + (y + 2) * HALF_ROW + 1;
-    for (int i = 0; i < 14; i++) {
-      even[i] = row[2 * i];
-      even[HALF + i] = row[2 * i + 1];
-    }
+    const uint8_t* row = y < 27 ? pixels + y * 28 : last;
+    const i16 pairs = load_byte_pairs(row), even = pairs & low, odd = (pairs >> 8) & low;
+    float* out = halves + (y + 2) * HALF_ROW + 1;
+    store(out, to_float(even) / 255.0f);
+    store(out + HALF, to_float(odd) / 255.0f);
+    inked = inked | even | odd;
+    uint64_t words[3];
+    uint32_t rest;
+    memcpy(words, row, sizeof words);
+    memcpy(&rest, row + sizeof words, sizeof rest);
+    ink.rows |= (uint32_t)((words[0] | words[1] | words[2] | rest) != 0) << (y + 2);
   }
-  return inked;
+  int32_t any[16];
+  memcpy(any, &inked, sizeof any);
+  for (int i = 0; i < 14; i++) ink.columns |= (uint32_t)(any[i] != 0) << (i + 1);
+  return ink;
+}
+
+static void interleave_rows(const float* halves, float* triples) {
+  float rows[33][32];
+  for (int y = 0; y < 33; y++)
+    for (int i = 0; i < 16; i++) {
+      rows[y][2 * i] = y < 32 ? halves[y * HALF_ROW + i] : 0;
+      rows[y][2 * i + 1] = y < 32 ? halves[HALF + y * HALF_ROW + i] : 0;
+    }
+  for (int y = 0; y < 31; y++)
+    for (int x = 0; x < 32; x++)
+      for (int r = 0; r < 3; r++) triples[y * TRIPLE_ROW + x * 3 + r] = rows[y + r][x];
 }
 
 // ------------------------------------------------------------------------------- conv1
 
-// halves -> a1 (14, 14, 8) and winners1 (6, 14, 16). Lanes are the 14 columns of a pooled row. What
-// is under no ink adds nothing, unless a weight is infinite.
+// halves -> a1 (14, 14, 8) and winners1 (2, 14, 16, 4): four channels' bytes in a lane, each how far
+// into triples its winner lies. Lanes are the 14 columns of a pooled row. What is under no ink adds
+// nothing, unless a weight is infinite.
 static void conv1_forward(Activation kind, const float* halves, uint32_t inked, const float* w,
                           const float* bias, float* a1, uint8_t* winners) {
   for (int y = 0; y < 14; y++) {
-    float pooled[8][16] __attribute__((aligned(64))) = {};
+    v16 pooled[8];
+    i16 which[2] = {splat_int<16>(0), splat_int<16>(0)};
+    pooled[6] = pooled[7] = splat16(0);
+#pragma GCC unroll 6
     for (int first = 0; first < 6; first += CONV1_CHANNELS) {
       v16 sum[CONV1_CHANNELS][2][2];  // channel, row and column of the pooling window
 #pragma GCC unroll 6
@@ -166,58 +200,77 @@ static void conv1_forward(Activation kind, const float* halves, uint32_t inked, 
 #pragma GCC unroll 6
       for (int c = 0; c < CONV1_CHANNELS; c++) {
         i16 winner;
-        v16 best = pool(sum[c][0][0], sum[c][0][1], sum[c][1][0], sum[c][1][1], &winner);
-        store(pooled[first + c], activate(kind, best));
-        store_bytes(winners + ((first + c) * 14 + y) * 16, winner);
+        const int byte = (first + c) % 4 * 8;
+        const int32_t codes[4] = {0, 3 << byte, TRIPLE_ROW << byte, (TRIPLE_ROW + 3) << byte};
+        v16 best = pool(sum[c][0][0], sum[c][0][1], sum[c][1][0], sum[c][1][1], codes, &winner);
+        pooled[first + c] = activate(kind, best);
+        which[(first + c) / 4] = which[(first + c) / 4] | winner;
       }
     }
-    for (int x = 0; x < 14; x++)
-#pragma GCC unroll 8
-      for (int c = 0; c < 8; c++) a1[(y * 14 + x) * 8 + c] = pooled[c][x];
+    for (int half = 0; half < 2; half++)
+      memcpy(winners + (half * 14 + y) * 64, &which[half], sizeof which[half]);
+    turn<8>(pooled);
+#pragma GCC unroll 7
+    for (int i = 0; i < 7; i++) store(a1 + y * A1_ROW + i * 16, pooled[i]);
   }
 }
 
-// Adds to the gradients of conv1. da1 (14, 14, 8) is the gradient at a1.
-static void conv1_backward(Activation kind, const float* image, const float* a1,
+// Adds to the gradients of conv1. da1 (14, 14, 8) is the gradient at a1; dw is (6, 2, 16): the taps of
+// the upper three rows and of the lower two, as they lie in triples. What is under no ink adds nothing;
+// where a gradient is infinite, the bias has it all the same.
+static void conv1_backward(Activation kind, const float* triples, Ink ink, const float* a1,
                            const uint8_t* winners, float* da1, float* dw, float* dbias) {
-  v8 bias = splat<8>(0);
+  v16 bias = splat16(0);
   for (int i = 0; i < 196 * 8; i += 16) {
-    v16 g = deactivate(kind, load16(da1 + i), load16(a1 + i));
+    const v16 g = deactivate(kind, load16(da1 + i), load16(a1 + i));
     store(da1 + i, g);
-    bias += load8(da1 + i) + load8(da1 + i + 8);
+    bias += g;
   }
-  float bias_of[8];
+  float bias_of[16];
   store(bias_of, bias);
-  for (int c = 0; c < 6; c++) dbias[c] += bias_of[c];
-  static const uint8_t even[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-  const i16 columns = load_bytes(even);
-  for (int c = 0; c < 6; c++) {
-    v8 sum[2][5];  // two of each: the additions to one must not wait for each other
-    for (int r = 0; r < 5; r++) sum[0][r] = sum[1][r] = splat<8>(0);
+  for (int c = 0; c < 6; c++) dbias[c] += bias_of[c] + bias_of[c + 8];
+  if (ink.columns == 0) return;
+  // A pooled column sees three pairs of columns, itself and the two behind it.
+  const int leftmost = __builtin_ctz(ink.columns) - 2, rightmost = 31 - __builtin_clz(ink.columns);
+  const int left = leftmost > 0 ? leftmost : 0, right = rightmost < 13 ? rightmost : 13;
+#pragma GCC unroll 2
+  for (int first = 0; first < 6; first += CONV1_BACK_CHANNELS) {
+    v16 sum[CONV1_BACK_CHANNELS][2];
+#pragma GCC unroll 6
+    for (int c = 0; c < CONV1_BACK_CHANNELS; c++)
+#pragma GCC unroll 2
+      for (int k = 0; k < 2; k++) sum[c][k] = load16(dw + (first + c) * 32 + k * 16);
     for (int y = 0; y < 14; y++) {
-      const i16 winner = load_bytes(winners + (c * 14 + y) * 16);
-      int32_t corner[16] __attribute__((aligned(64)));
-      const i16 at = ((winner >> 1) + 2 * y) * IMAGE_ROW + columns + (winner & 1);
-      memcpy(corner, &at, sizeof corner);
-      const float* g = da1 + y * 14 * 8 + c;
-#pragma GCC unroll 14
-      for (int x = 0; x < 14; x++) {
-        const float* patch = image + corner[x];
-#pragma GCC unroll 5
-        for (int r = 0; r < 5; r++) add_product(sum[x & 1][r], g[x * 8], load8(patch + r * IMAGE_ROW));
+      if ((ink.rows >> 2 * y & 63) == 0) continue;
+      for (int x = left; x <= right; x++) {
+        const float *g = da1 + (y * 14 + x) * 8 + first, *corner = triples + 2 * y * TRIPLE_ROW + x * 6;
+        const uint8_t* winner = winners + (y * 16 + x) * 4;
+#pragma GCC unroll 6
+        for (int c = 0; c < CONV1_BACK_CHANNELS; c++) {
+          const float* patch = corner + winner[(first + c) / 4 * 14 * 64 + (first + c) % 4];
+          add_product(sum[c][0], g[c], load16(patch));
+          add_product(sum[c][1], g[c], load16(patch + 3 * TRIPLE_ROW));
+        }
       }
     }
-    for (int r = 0; r < 5; r++) {
-      float taps[8];
-      store(taps, sum[0][r] + sum[1][r]);
-      for (int k = 0; k < 5; k++) dw[c * 25 + r * 5 + k] += taps[k];
-    }
+#pragma GCC unroll 6
+    for (int c = 0; c < CONV1_BACK_CHANNELS; c++)
+#pragma GCC unroll 2
+      for (int k = 0; k < 2; k++) store(dw + (first + c) * 32 + k * 16, sum[c][k]);
   }
+}
+
+// From the layout in which conv1_backward adds to that of the parameter, (6, 25).
+static void unpack_conv1_gradient(const float* packed, float* dw) {
+  for (int c = 0; c < 6; c++)
+    for (int row = 0; row < 5; row++)
+      for (int column = 0; column < 5; column++)
+        dw[c * 25 + row * 5 + column] = packed[c * 32 + row / 3 * 16 + column * 3 + row % 3];
 }
 
 // ------------------------------------------------------------------------------- conv2
 
-// a1 -> a2 (25, 16) and winners2 (25, 16). w is (25 taps, 6 in, 16 out): lanes are the channels out.
+// a1 -> a2 (25, 16) and winners2 (25, 16), 0 to 3 as 2 * row + column. w is (25 taps, 6 in, 16 out): lanes are the channels out.
 static void conv2_forward(Activation kind, const float* a1, const float* w, const float* bias,
                           float* a2, uint8_t* winners) {
   for (int y = 0; y < 5; y++)
@@ -245,8 +298,9 @@ static void conv2_forward(Activation kind, const float* a1, const float* w, cons
         }
 #pragma GCC unroll 5
       for (int x = 0; x < CONV2_COLUMNS; x += 2) {
+        const int32_t codes[4] = {0, 1, 2, 3};
         i16 winner;
-        v16 best = pool(sum[0][x], sum[0][x + 1], sum[1][x], sum[1][x + 1], &winner);
+        v16 best = pool(sum[0][x], sum[0][x + 1], sum[1][x], sum[1][x + 1], codes, &winner);
         int place = y * 5 + (first + x) / 2;
         store(a2 + place * 16, activate(kind, best));
         store_bytes(winners + place * 16, winner);
@@ -254,8 +308,18 @@ static void conv2_forward(Activation kind, const float* a1, const float* w, cons
     }
 }
 
-// Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient at a2; w is the
-// parameter's own layout (16, 25, 8).
+// conv2.w (16 out, 25, 8) -> w (2, 16 out, 7, 6, 8): its taps in the middle of rows of zeros, without
+// and with a column of zeros before them. A winner's gradient can so be spread over the 6 x 6 places
+// under its window wherever in it the winner is, in whole registers.
+static void surround(const float* taps, float* w) {
+  for (int dx = 0; dx < 2; dx++)
+    for (int c = 0; c < 16; c++)
+      for (int row = 0; row < 5; row++)
+        memcpy(w + (dx * 16 + c) * BACK + (row + 1) * BACK_ROW + dx * 8, taps + (c * 5 + row) * 40,
+               40 * sizeof(float));
+}
+
+// Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient at a2; w is surrounded.
 static void conv2_backward(Activation kind, const float* a1, const float* a2,
                            const uint8_t* winners, const float* da2, const float* w, float* da1,
                            float* dw, float* dbias) {
@@ -264,57 +328,77 @@ static void conv2_backward(Activation kind, const float* a1, const float* a2,
   float gradient[16][32];
   int count[16] = {};
   v16 bias = load16(dbias);
+  memset(da1, 0, 196 * 8 * sizeof(float));
   for (int place = 0; place < 25; place++) {
-    v16 g = deactivate(kind, load16(da2 + place * 16), load16(a2 + place * 16));
+    const v16 g = deactivate(kind, load16(da2 + place * 16), load16(a2 + place * 16));
     bias += g;
-    i16 winner = load_bytes(winners + place * 16);
-    i16 at = (winner >> 1) * A1_ROW + (winner & 1) * 8 + (place / 5 * 2 * A1_ROW + place % 5 * 16);
     float gs[16] __attribute__((aligned(64)));
-    int32_t ats[16] __attribute__((aligned(64)));
     store(gs, g);
-    memcpy(ats, &at, sizeof ats);
+    const int window = place / 5 * 2 * A1_ROW + place % 5 * 16;
+    const float* weights_here[16];  // the same winners by place
+    float gradient_here[16];
+    int count_here = 0;
 #pragma GCC unroll 16
     for (int c = 0; c < 16; c++) {  // written always, counted if it matters: no branch to mispredict
-      corner[c][count[c]] = ats[c];
-      gradient[c][count[c]] = gs[c];
+      const int dy = winners[place * 16 + c] >> 1, dx = winners[place * 16 + c] & 1;
+      corner[c][count[c]] = window + dy * A1_ROW + dx * 8;
+      gradient[c][count[c]] = gradient_here[count_here] = gs[c];
+      weights_here[count_here] = w + (dx * 16 + c) * BACK + (1 - dy) * BACK_ROW;
       count[c] += gs[c] != 0;
+      count_here += gs[c] != 0;
+    }
+#pragma GCC unroll 3
+    for (int top = 0; top < 6; top += PATCH_ROWS) {
+      v16 sum[PATCH_ROWS][3];
+#pragma GCC unroll 6
+      for (int r = 0; r < PATCH_ROWS; r++) sum[r][0] = sum[r][1] = sum[r][2] = splat16(0);
+      for (int i = 0; i < count_here; i++)
+#pragma GCC unroll 6
+        for (int r = 0; r < PATCH_ROWS; r++)
+#pragma GCC unroll 3
+          for (int v = 0; v < 3; v++)
+            add_product(sum[r][v], gradient_here[i],
+                        load16(weights_here[i] + (top + r) * BACK_ROW + v * 16));
+#pragma GCC unroll 6
+      for (int r = 0; r < PATCH_ROWS; r++)
+#pragma GCC unroll 3
+        for (int v = 0; v < 3; v++) {
+          float* out = da1 + window + (top + r) * A1_ROW + v * 16;
+          store(out, load16(out) + sum[r][v]);
+        }
     }
   }
   store(dbias, bias);
-  memset(da1, 0, 196 * 8 * sizeof(float));
-  for (int c = 0; c < 16; c++) {
-    const float* weights = w + c * 200;
-    for (int i = 0; i < count[c]; i++) {
-      float* patch = da1 + corner[c][i];
-      const float g = gradient[c][i];
-#pragma GCC unroll 25
-      for (int t = 0; t < 25; t++) {
-        float* p = patch + t / 5 * A1_ROW + t % 5 * 8;
-        v8 sum = load8(p);
-        add_product(sum, g, load8(weights + t * 8));
-        store(p, sum);
-      }
-    }
+  for (int c = 0; c < 16; c++)
 #pragma GCC unroll 3
-    for (int first = 0; first < 25; first += TAPS_AT_ONCE) {
-      v8 sum[TAPS_AT_ONCE];
-      float* out = dw + c * 200;
-#pragma GCC unroll 25
-      for (int t = 0; t < TAPS_AT_ONCE; t++)
-        if (first + t < 25) sum[t] = load8(out + (first + t) * 8);
-      for (int i = 0; i < count[c]; i++) {
-        const float* patch = a1 + corner[c][i];
-        const float g = gradient[c][i];
-#pragma GCC unroll 25
-        for (int t = 0; t < TAPS_AT_ONCE; t++)
-          if (first + t < 25)
-            add_product(sum[t], g, load8(patch + (first + t) / 5 * A1_ROW + (first + t) % 5 * 8));
+    for (int top = 0; top < 5; top += TAP_ROWS) {
+      const int rows = 5 - top < TAP_ROWS ? 5 - top : TAP_ROWS;
+      float* out = dw + c * 200 + top * 40;
+      v16 sum[TAP_ROWS][2];  // a row is 5 columns of 8: two vectors and a half
+      v8 last[TAP_ROWS];
+#pragma GCC unroll 5
+      for (int r = 0; r < rows; r++) {
+        sum[r][0] = load16(out + r * 40);
+        sum[r][1] = load16(out + r * 40 + 16);
+        last[r] = load8(out + r * 40 + 32);
       }
-#pragma GCC unroll 25
-      for (int t = 0; t < TAPS_AT_ONCE; t++)
-        if (first + t < 25) store(out + (first + t) * 8, sum[t]);
+      for (int i = 0; i < count[c]; i++) {
+        const float* patch = a1 + corner[c][i] + top * A1_ROW;
+        const float g = gradient[c][i];
+#pragma GCC unroll 5
+        for (int r = 0; r < rows; r++) {
+          add_product(sum[r][0], g, load16(patch + r * A1_ROW));
+          add_product(sum[r][1], g, load16(patch + r * A1_ROW + 16));
+          add_product(last[r], g, load8(patch + r * A1_ROW + 32));
+        }
+      }
+#pragma GCC unroll 5
+      for (int r = 0; r < rows; r++) {
+        store(out + r * 40, sum[r][0]);
+        store(out + r * 40 + 16, sum[r][1]);
+        store(out + r * 40 + 32, last[r]);
+      }
     }
-  }
 }
 
 // ------------------------------------------------------------------------------- products
@@ -366,13 +450,20 @@ static void product(const float* a, int a_row, int a_step, const float* b, int b
     product_columns<1>(a, a_row, a_step, b + v, b_row, c + v, c_row, rows, depth);
 }
 
-// out (columns, rows) = in^T (rows, columns), in blocks that stay in the nearest cache.
+// out (columns, rows) = in^T (rows, columns), in squares of 16. Rows of both are written and read in
+// whole vectors: what lies behind the last column must be there, and becomes what it was, or zero.
 static void transpose(const float* in, int in_row, float* out, int out_row, int rows, int columns) {
-  for (int r = 0; r < rows; r += 8)
-    for (int c = 0; c < columns; c += 8)
-      for (int j = 0; j < 8 && c + j < columns; j++)
-        for (int i = 0; i < 8 && r + i < rows; i++)
-          out[(c + j) * out_row + r + i] = in[(r + i) * in_row + c + j];
+  for (int r = 0; r < rows; r += 16)
+    for (int c = 0; c < columns; c += 16) {
+      v16 square[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; i++)
+        square[i] = r + i < rows ? load16(in + (r + i) * in_row + c) : splat16(0);
+      turn<16>(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; i++)
+        if (c + i < columns) store(out + (c + i) * out_row + r, square[i]);
+    }
 }
 
 }  // namespace LENET_ISA

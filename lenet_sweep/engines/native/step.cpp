@@ -6,27 +6,33 @@ namespace LENET_ISA {
 
 using namespace lenet;
 
-// Working memory of one run. Zero at first: padding is never written.
+// Working memory of one run. Zero at first: padding is never written. Everything in it begins with a
+// cache line: a vector that crosses into the next one takes twice as long to load.
 struct Scratch {
-  float conv2_forward[150 * 16];   // conv2.w as (25 taps, 6 in, 16 out)
-  uint32_t always_inked;           // rows that conv1 may not skip: all, if a weight is not finite
-  float conv3_back[128 * 400];     // conv3.w transposed
-  float linear1_back[96 * 128];    // linear1.w transposed
-  float linear2_back[16 * 96];     // linear2.w transposed
-  float image[CHUNK][32 * IMAGE_ROW];
-  float halves[2 * HALF + 16];
-  float a1[CHUNK][196 * 8 + 16];
-  float a2[CHUNK][400];
-  float a3[CHUNK][128];
-  float a4[CHUNK][96];
-  float logits[CHUNK][16];
-  float da1[196 * 8 + 16];
-  float da2[CHUNK][400];
-  float da3[CHUNK][128];
-  float da4[CHUNK][96];
-  uint8_t winners1[CHUNK][6 * 14 * 16];
-  uint8_t winners2[CHUNK][25 * 16];
-} __attribute__((aligned(64)));
+#define ARRAY(name) alignas(64) float name
+  ARRAY(conv2_forward)[150 * 16];     // conv2.w as (25 taps, 6 in, 16 out)
+  ARRAY(conv2_back)[2 * 16 * BACK];   // conv2.w surrounded by zeros
+  ARRAY(conv3_back)[128 * 400];       // conv3.w transposed
+  ARRAY(linear1_back)[96 * 128];      // linear1.w transposed
+  ARRAY(linear2_back)[16 * 96];       // linear2.w transposed
+  ARRAY(conv1_gradient)[6 * 32];      // of conv1.w, in conv1_backward's layout
+  ARRAY(triples)[31 * TRIPLE_ROW + 16];
+  ARRAY(halves)[CHUNK][2 * HALF + 16];
+  ARRAY(a1)[CHUNK][196 * 8];
+  ARRAY(a2)[CHUNK][400];
+  ARRAY(a3)[CHUNK][128];
+  ARRAY(a4)[CHUNK][96];
+  ARRAY(logits)[CHUNK][16];
+  ARRAY(da1)[196 * 8];
+  ARRAY(da2)[CHUNK][400];
+  ARRAY(da3)[CHUNK][128];
+  ARRAY(da4)[CHUNK][96];
+#undef ARRAY
+  alignas(64) uint8_t winners1[CHUNK][2 * 14 * 64];
+  alignas(64) uint8_t winners2[CHUNK][25 * 16];
+  Ink ink[CHUNK];
+  uint32_t always_inked;  // rows that conv1 may not skip: all, if a weight is not finite
+};
 
 static int64_t scratch_floats() { return (int64_t)(sizeof(Scratch) / sizeof(float)); }
 
@@ -62,6 +68,7 @@ static void prepare_forward(const float* p, Scratch* s) {
 }
 
 static void prepare_backward(const float* p, Scratch* s) {
+  surround(p + CONV2_W, s->conv2_back);
   transpose(p + CONV3_W, 128, s->conv3_back, 400, 400, 120);
   transpose(p + LINEAR1_W, 96, s->linear1_back, 128, 120, 84);
   transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
@@ -69,8 +76,8 @@ static void prepare_backward(const float* p, Scratch* s) {
 
 // Sample n's pixels -> its row of a2, with what the backward pass needs of it.
 static void convolve(Activation kind, const float* p, const uint8_t* pixels, Scratch* s, int n) {
-  const uint32_t inked = unpack(pixels, s->image[n], s->halves) | s->always_inked;
-  conv1_forward(kind, s->halves, inked, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
+  s->ink[n] = unpack(pixels, s->halves[n]);
+  conv1_forward(kind, s->halves[n], s->ink[n].rows | s->always_inked, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
   conv2_forward(kind, s->a1[n], s->conv2_forward, p + CONV2_B, s->a2[n], s->winners2[n]);
 }
 
@@ -158,6 +165,12 @@ static void update(Network* net) {
   }
 }
 
+// A shuffled image is in no cache; this one is fetched while the one before it is worked on.
+INLINE void prefetch(const uint8_t* pixels) {
+  for (int i = 0; i < 784; i += 64) __builtin_prefetch(pixels + i);
+  __builtin_prefetch(pixels + 783);
+}
+
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
                   int64_t count, float* losses) {
   Scratch* s = (Scratch*)net->scratch;
@@ -168,21 +181,27 @@ static void train(Network* net, const uint8_t* images, const uint8_t* labels, co
     prepare_forward(p, s);
     prepare_backward(p, s);
     memset(g, 0, PARAMETERS * sizeof(float));
+    memset(s->conv1_gradient, 0, sizeof s->conv1_gradient);
     double loss = 0;
     for (int64_t done = 0; done < size; done += CHUNK) {
       const int n = (int)(size - done < CHUNK ? size - done : CHUNK);
       const int64_t* chunk = order + start + done;
-      for (int i = 0; i < n; i++) convolve(kind, p, images + chunk[i] * 784, s, i);
+      for (int i = 0; i < n; i++) {
+        if (start + done + i + 1 < count) prefetch(images + chunk[i + 1] * 784);
+        convolve(kind, p, images + chunk[i] * 784, s, i);
+      }
       dense_forward(kind, p, s, n);
       for (int i = 0; i < n; i++) loss += log_softmax(s->logits[i], labels[chunk[i]]);
       dense_backward(kind, labels, chunk, 1.0f / (float)size, g, s, n);
       for (int i = 0; i < n; i++) {
-        conv2_backward(kind, s->a1[i], s->a2[i], s->winners2[i], s->da2[i], p + CONV2_W, s->da1,
+        conv2_backward(kind, s->a1[i], s->a2[i], s->winners2[i], s->da2[i], s->conv2_back, s->da1,
                        g + CONV2_W, g + CONV2_B);
-        conv1_backward(kind, s->image[i], s->a1[i], s->winners1[i], s->da1, g + CONV1_W,
-                       g + CONV1_B);
+        interleave_rows(s->halves[i], s->triples);
+        conv1_backward(kind, s->triples, s->ink[i], s->a1[i], s->winners1[i], s->da1,
+                       s->conv1_gradient, g + CONV1_B);
       }
     }
+    unpack_conv1_gradient(s->conv1_gradient, g + CONV1_W);
     update(net);
     *losses++ = (float)(loss / (double)size);
   }

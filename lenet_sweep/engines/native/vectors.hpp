@@ -161,6 +161,50 @@ typedef Float<16> v16;
 typedef Float<8> v8;
 typedef Int<16> i16;
 
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (Lanes<16>::Ints){__VA_ARGS__})
+#endif
+#if defined(__AVX512F__)
+#define LOW_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+#define LOW_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define LOW_HALVES 0, 4, 1, 5
+#define HIGH_HALVES 2, 6, 3, 7
+#endif
+
+// a's and b's lanes in turn: a0 b0 a1 b1 ... a7 b7, and the other eight of each.
+INLINE void interleave(v16 a, v16 b, v16* first, v16* second) {
+  constexpr int P = Lanes<16>::P;
+  v16 both[2];
+#pragma GCC unroll 4
+  for (int i = 0; i < P; i++) {
+    both[2 * i / P].part[2 * i % P] = SHUFFLE(a.part[i], b.part[i], LOW_HALVES);
+    both[(2 * i + 1) / P].part[(2 * i + 1) % P] = SHUFFLE(a.part[i], b.part[i], HIGH_HALVES);
+  }
+  *first = both[0];
+  *second = both[1];
+}
+
+// (COUNT, 16) -> (16, COUNT) in as many vectors: each round of interleaving moves one bit of a
+// value's number from its row to its lane.
+template <int COUNT>
+INLINE void turn(v16* rows) {
+#pragma GCC unroll 4
+  for (int left = COUNT; left > 1; left /= 2) {
+    v16 turned[COUNT];
+#pragma GCC unroll 8
+    for (int i = 0; i < COUNT / 2; i++)
+      interleave(rows[i], rows[i + COUNT / 2], &turned[2 * i], &turned[2 * i + 1]);
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; i++) rows[i] = turned[i];
+  }
+}
+
 INLINE v16 load16(const float* p) { return load<16>(p); }
 INLINE v8 load8(const float* p) { return load<8>(p); }
 INLINE v16 splat16(float x) { return splat<16>(x); }
@@ -171,12 +215,17 @@ INLINE void store_bytes(uint8_t* p, i16 v) {
   __builtin_memcpy(lanes, &v, sizeof lanes);
   for (int i = 0; i < 16; i++) p[i] = (uint8_t)lanes[i];
 }
-INLINE i16 load_bytes(const uint8_t* p) {
+template <typename Small>
+INLINE i16 load_small(const uint8_t* p) {
+  Small small[16];
   int32_t lanes[16];
-  for (int i = 0; i < 16; i++) lanes[i] = p[i];
+  __builtin_memcpy(small, p, sizeof small);
+  for (int i = 0; i < 16; i++) lanes[i] = small[i];
   i16 v;
   __builtin_memcpy(&v, lanes, sizeof lanes);
   return v;
 }
+INLINE i16 load_bytes(const uint8_t* p) { return load_small<uint8_t>(p); }
+INLINE i16 load_byte_pairs(const uint8_t* p) { return load_small<uint16_t>(p); }
 
 }  // namespace LENET_ISA
