@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 FOLDER = Path("lenet_sweep/engines/native")
 # No -ffast-math: a nan must stay one, since that is how a diverged run is noticed.
 # Python's own flags let ints wrap around (-fwrapv), which costs the kernels 6 %.
-FLAGS = "-std=c++17 -O3 -fno-wrapv -fno-math-errno -fno-trapping-math -Wno-psabi".split()
+FLAGS = ["-std=c++17", "-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 INSTRUCTIONS = {"baseline": []}
 if X86:

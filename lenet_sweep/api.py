@@ -10,12 +10,11 @@ from rich.console import Console
 from lenet_sweep import config, keys, studies, views
 from lenet_sweep.executors import local
 from lenet_sweep.sweeping import (
-    draw_figures,
     mark,
     preview,
     reproduce,
     run_sweep,
-    write_page,
+    write_report,
     write_tables,
 )
 from lenet_sweep.tally import planning
@@ -59,8 +58,7 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     outcome = run_sweep(cells, options, view, local.LOCAL)
     write_tables(outcome, mark(outcome, options), reproduce(outcome, options))
-    write_page(outcome, options)
-    draw_figures(outcome, options, view.say)
+    write_report(outcome, options, view.say)
     outcome.table.attrs |= {
         "folder": str(outcome.folder),
         "interrupted": outcome.interrupted.name if outcome.interrupted else None,

@@ -29,14 +29,13 @@ from lenet_sweep.results import UNMARKED, read_manifest
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import (
     Outcome,
-    draw_figures,
     mark,
     preview,
     reopen,
     reproduce,
     run_sweep,
     sweep_folder,
-    write_page,
+    write_report,
     write_tables,
 )
 from lenet_sweep.tally import counted, planning
@@ -178,10 +177,11 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
         views.print_reproduction(console, each)
     # After the tables, which are what one waits for. How far it is belongs on stderr: one cell's
     # output is the report's script's.
-    files = [*write_page(outcome, options), *files]
-    files += draw_figures(outcome, options, StderrProgress().say)
+    page, figures = write_report(outcome, options, StderrProgress().say)
     _print(console, f"Written to {outcome.folder}/")
-    for name in _shortened([path.relative_to(outcome.folder) for path in files]):
+    for name in _shortened(
+        [path.relative_to(outcome.folder) for path in [*page, *files, *figures]]
+    ):
         _print(console, f"  {name}")
     failed = outcome.table[~outcome.table["status"].isin(["ok", "diverged"])]
     for name in failed["cell"][:FAILURES]:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep import ahead, datasets, files, provenance, results
+from lenet_sweep.beside import beside
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
+from lenet_sweep.devices import cpu_count
 from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
@@ -263,6 +265,20 @@ def write_page(outcome: Outcome, options: Options) -> list[Path]:
         pictures=options.figures != "none",
         interrupted=outcome.interrupted.name if outcome.interrupted else "",
     )
+
+
+def write_report(
+    outcome: Outcome, options: Options, say: Callable[[str], None]
+) -> tuple[list[Path], list[Path]]:
+    """Write the page and draw the figures, as asked for; the files of each.
+
+    One beside the other, where runs may be, since each takes half a second and more.
+    """
+    both = options.report and options.figures != "none"
+    apart = both and options.workers != 1 and cpu_count() > 1
+    with beside(lambda: write_page(outcome, options), apart=apart) as page:
+        drawn = draw_figures(outcome, options, say)
+        return page(), drawn
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:

@@ -86,7 +86,7 @@ def real(tmp_path_factory, small_folder):
     """A real sweep by the command, with a cell that diverges; its folder and what it printed."""
     folder = tmp_path_factory.mktemp("real")
     done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.01,1e30",
+        [sys.executable, "-m", "lenet_sweep", "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.003,1e30",
          "batch=8,16", "epochs=5,8", "dataset=folder", f"dataset.root={small_folder()}",
          "device=cpu", "name=it"],
         cwd=folder, env=os.environ | {"COLUMNS": "160"}, capture_output=True, text=True,

@@ -1,0 +1,76 @@
+"""Work in a copy of the process: its result, its errors, and what happens when the copy dies."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from lenet_sweep.beside import beside
+from lenet_sweep.errors import StoreError, UsageError
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks safely")
+
+
+@forks
+def test_the_work_is_done_in_another_process_while_this_one_goes_on() -> None:
+    """The result comes back, from a process that is not this one."""
+    with beside(lambda: ("done", os.getpid())) as result:
+        said, where = result()
+    assert said == "done"
+    assert where != os.getpid()
+
+
+def test_one_core_does_the_work_where_it_is_asked_for() -> None:
+    """Without a core for a copy, everything happens here, and once."""
+    done = []
+    with beside(lambda: done.append(os.getpid()), apart=False) as result:
+        assert done == []
+        result()
+    assert done == [os.getpid()]
+
+
+@forks
+@pytest.mark.parametrize("kind", [StoreError, UsageError, ValueError])
+def test_an_error_is_raised_where_the_result_is_asked_for(kind: type[Exception]) -> None:
+    """What a full disk says reaches the user as it would without a copy."""
+
+    def fails() -> None:
+        raise kind("cannot write report.html: No space left on device")
+
+    with beside(fails) as result, pytest.raises(kind, match="No space left on device"):
+        result()
+
+
+@forks
+def test_work_of_a_copy_that_was_killed_is_done_here() -> None:
+    """The kernel may end a process that takes memory: the page is written all the same."""
+    here = os.getpid()
+
+    def work() -> int:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()
+
+    with beside(work) as result:
+        assert result() == here
+
+
+@forks
+def test_an_error_beside_it_waits_for_the_work(tmp_path: Path) -> None:
+    """Figures that fail do not cost the page, which is half written at that time."""
+    read, write = os.pipe()
+
+    def work() -> None:
+        os.read(read, 1)
+        (tmp_path / "page").write_text("whole")
+
+    def fail() -> None:
+        with beside(work):
+            os.write(write, b"x")
+            raise ValueError("figures")
+
+    with pytest.raises(ValueError, match="figures"):
+        fail()
+    assert (tmp_path / "page").read_text() == "whole"
