@@ -97,7 +97,7 @@ INLINE v16 deactivate(Activation kind, v16 gradient, v16 value) {
 
 // ------------------------------------------------------------------------------- pooling
 
-// The largest of four, the first among equals, and the code of the one it was; a nan wins, as in torch.
+// The largest of four, the first among equals, and the code of which it was; a nan wins, as in torch.
 INLINE v16 pool(v16 v0, v16 v1, v16 v2, v16 v3, const int32_t* codes, i16* winner) {
   v16 best = v0;
   i16 which = splat_int<16>(codes[0]);
@@ -122,8 +122,10 @@ struct Ink {
 
 // pixels (28, 28) uint8 -> halves, divided by 255 as torch's ToTensor does.
 static Ink unpack(const uint8_t* pixels, float* halves) {
-  static const uint8_t ours[16] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
-  const i16 low = load_bytes(ours);
+  int32_t low_bytes[16] = {};  // of the 14 pairs that a row has
+  for (int i = 0; i < 14; i++) low_bytes[i] = 255;
+  i16 low;
+  memcpy(&low, low_bytes, sizeof low);
   uint8_t last[32] = {};  // a row is read with the 4 bytes behind it
   memcpy(last, pixels + 27 * 28, 28);
   Ink ink = {};
@@ -194,7 +196,8 @@ static void conv1_forward(Activation kind, const float* halves, uint32_t inked, 
 #pragma GCC unroll 2
             for (int dy = 0; dy < 2; dy++)
 #pragma GCC unroll 2
-              for (int dx = 0; dx < 2; dx++) add_product(sum[c][dy][dx], taps[c * 25 + kx], x[dy][dx]);
+              for (int dx = 0; dx < 2; dx++)
+                add_product(sum[c][dy][dx], taps[c * 25 + kx], x[dy][dx]);
         }
       }
 #pragma GCC unroll 6
@@ -243,7 +246,8 @@ static void conv1_backward(Activation kind, const float* triples, Ink ink, const
     for (int y = 0; y < 14; y++) {
       if ((ink.rows >> 2 * y & 63) == 0) continue;
       for (int x = left; x <= right; x++) {
-        const float *g = da1 + (y * 14 + x) * 8 + first, *corner = triples + 2 * y * TRIPLE_ROW + x * 6;
+        const float* g = da1 + (y * 14 + x) * 8 + first;
+        const float* corner = triples + 2 * y * TRIPLE_ROW + x * 6;
         const uint8_t* winner = winners + (y * 16 + x) * 4;
 #pragma GCC unroll 6
         for (int c = 0; c < CONV1_BACK_CHANNELS; c++) {
@@ -270,7 +274,8 @@ static void unpack_conv1_gradient(const float* packed, float* dw) {
 
 // ------------------------------------------------------------------------------- conv2
 
-// a1 -> a2 (25, 16) and winners2 (25, 16), 0 to 3 as 2 * row + column. w is (25 taps, 6 in, 16 out): lanes are the channels out.
+// a1 -> a2 (25, 16) and winners2 (25, 16), 0 to 3 as 2 * row + column. w is (25 taps, 6 in, 16 out):
+// lanes are the channels out.
 static void conv2_forward(Activation kind, const float* a1, const float* w, const float* bias,
                           float* a2, uint8_t* winners) {
   for (int y = 0; y < 5; y++)
@@ -308,9 +313,9 @@ static void conv2_forward(Activation kind, const float* a1, const float* w, cons
     }
 }
 
-// conv2.w (16 out, 25, 8) -> w (2, 16 out, 7, 6, 8): its taps in the middle of rows of zeros, without
-// and with a column of zeros before them. A winner's gradient can so be spread over the 6 x 6 places
-// under its window wherever in it the winner is, in whole registers.
+// conv2.w (16 out, 25, 8) -> w (2, 16 out, 7, 6, 8): its taps between two rows of zeros, with a column
+// of zeros behind them and then before them. So a winner's gradient is spread over the 6 x 6 places
+// under its window in whole registers, wherever in the window it is.
 static void surround(const float* taps, float* w) {
   for (int dx = 0; dx < 2; dx++)
     for (int c = 0; c < 16; c++)
@@ -319,7 +324,8 @@ static void surround(const float* taps, float* w) {
                40 * sizeof(float));
 }
 
-// Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient at a2; w is surrounded.
+// Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient at a2; w is what
+// surround makes.
 static void conv2_backward(Activation kind, const float* a1, const float* a2,
                            const uint8_t* winners, const float* da2, const float* w, float* da1,
                            float* dw, float* dbias) {
@@ -339,7 +345,7 @@ static void conv2_backward(Activation kind, const float* a1, const float* a2,
     float gradient_here[16];
     int count_here = 0;
 #pragma GCC unroll 16
-    for (int c = 0; c < 16; c++) {  // written always, counted if it matters: no branch to mispredict
+    for (int c = 0; c < 16; c++) {  // written always, counted if it matters: no branch to guess
       const int dy = winners[place * 16 + c] >> 1, dx = winners[place * 16 + c] & 1;
       corner[c][count[c]] = window + dy * A1_ROW + dx * 8;
       gradient[c][count[c]] = gradient_here[count_here] = gs[c];

@@ -77,7 +77,8 @@ static void prepare_backward(const float* p, Scratch* s) {
 // Sample n's pixels -> its row of a2, with what the backward pass needs of it.
 static void convolve(Activation kind, const float* p, const uint8_t* pixels, Scratch* s, int n) {
   s->ink[n] = unpack(pixels, s->halves[n]);
-  conv1_forward(kind, s->halves[n], s->ink[n].rows | s->always_inked, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
+  const uint32_t inked = s->ink[n].rows | s->always_inked;
+  conv1_forward(kind, s->halves[n], inked, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
   conv2_forward(kind, s->a1[n], s->conv2_forward, p + CONV2_B, s->a2[n], s->winners2[n]);
 }
 
