@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def beside(work: Callable[[], T], *, apart: bool = True) -> Iterator[Callable[[], T]]:
-    """Do `work` beside the `with`; what it yields, called in there, waits for the result or error.
+    """Do `work` beside the `with`; what it yields, called in there, waits for the result.
 
     The copy is a fork, so that it has everything that was imported and read; the end of the `with`
     waits for it. Where there is no safe fork (only Linux has one), where `apart` is false, and
-    where the copy dies, the work is done here when its result is asked for.
+    where the copy fails or dies, the work is done here when its result is asked for, so that what
+    goes wrong is raised as it would be without a copy.
     """
     if not apart or sys.platform != "linux":
         yield work
@@ -32,12 +33,9 @@ def beside(work: Callable[[], T], *, apart: bool = True) -> Iterator[Callable[[]
 
     def result() -> T:
         try:
-            value, error = ours.recv()
+            done: T = ours.recv()
         except EOFError:
             return work()
-        if error:
-            raise error
-        done: T = value
         return done
 
     try:
@@ -48,10 +46,8 @@ def beside(work: Callable[[], T], *, apart: bool = True) -> Iterator[Callable[[]
 
 
 def _work(work: Callable[[], Any], answer: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells both, and one says so
-    try:
-        message: tuple[Any, Exception | None] = work(), None
-    except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
-        message = None, error
-    with contextlib.suppress(Exception):  # what cannot be sent is found out there, a second time
-        answer.send(message)
+    # Ctrl-C reaches both: this one goes without a word, unless it was told not to listen.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with contextlib.suppress(Exception):  # it is raised where the result is asked for
+        answer.send(work())

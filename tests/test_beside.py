@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,3 +75,28 @@ def test_an_error_beside_it_waits_for_the_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="figures"):
         fail()
     assert (tmp_path / "page").read_text() == "whole"
+
+
+@forks
+def test_ctrl_c_ends_both_at_once() -> None:
+    """Who presses Ctrl-C waits for no page, and reads of one interrupt only."""
+    script = """
+import os, sys, time
+from lenet_sweep.beside import beside
+
+def work():
+    print("copy", flush=True)
+    time.sleep(600)
+
+with beside(work) as result:
+    result()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "copy\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert said.count("KeyboardInterrupt") == 1, said

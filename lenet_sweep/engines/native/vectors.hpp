@@ -209,23 +209,21 @@ INLINE v16 load16(const float* p) { return load<16>(p); }
 INLINE v8 load8(const float* p) { return load<8>(p); }
 INLINE v16 splat16(float x) { return splat<16>(x); }
 
-// Sixteen small numbers as bytes, and back.
+// Sixteen small numbers as bytes.
 INLINE void store_bytes(uint8_t* p, i16 v) {
   int32_t lanes[16];
   __builtin_memcpy(lanes, &v, sizeof lanes);
   for (int i = 0; i < 16; i++) p[i] = (uint8_t)lanes[i];
 }
-template <typename Small>
-INLINE i16 load_small(const uint8_t* p) {
-  Small small[16];
+// Sixteen pairs of bytes, the first of each in the low bits.
+INLINE i16 load_byte_pairs(const uint8_t* p) {
+  uint16_t pairs[16];
   int32_t lanes[16];
-  __builtin_memcpy(small, p, sizeof small);
-  for (int i = 0; i < 16; i++) lanes[i] = small[i];
+  __builtin_memcpy(pairs, p, sizeof pairs);
+  for (int i = 0; i < 16; i++) lanes[i] = pairs[i];
   i16 v;
   __builtin_memcpy(&v, lanes, sizeof lanes);
   return v;
 }
-INLINE i16 load_bytes(const uint8_t* p) { return load_small<uint8_t>(p); }
-INLINE i16 load_byte_pairs(const uint8_t* p) { return load_small<uint16_t>(p); }
 
 }  // namespace LENET_ISA
