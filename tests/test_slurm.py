@@ -1,6 +1,7 @@
 """What Slurm alone does to runs: cancel, preempt, cut short, refuse. A real controller and node."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,20 +215,59 @@ def test_of_two_launches_both_know_why_a_run_failed(cluster, tmp_path, small_fol
         assert list(frame.loc[[0.1, 0.2], "status"]) == ["ok", "ok"]
 
 
+@pytest.mark.parametrize("seeds", [[0], [0, 1]], ids=["job", "array"])
+def test_slurm_may_start_a_job_before_it_tells_its_number(
+    cluster, runs_of, tmp_path, monkeypatch, seeds
+) -> None:
+    """However late sbatch comes back, the job that it started has a place for its output."""
+    runs, setup = runs_of(seed=seeds)
+    late = tmp_path / "late" / "sbatch"
+    late.parent.mkdir()
+    late.write_text(
+        f"""#!/bin/bash
+told=$({shutil.which("sbatch")} "$@") || exit
+state() {{ squeue --noheader --states=all --format=%T --jobs="${{told##* }}"; }}
+until ls {setup.out.absolute()}/jobs/slurm/*_log.out || state | grep --quiet FAILED; do
+    sleep 0.1
+done >/dev/null 2>&1
+echo "$told"
+"""
+    )
+    late.chmod(0o755)
+    monkeypatch.setenv("PATH", str(late.parent), prepend=os.pathsep)
+    seen = list(cluster.executor.execute(runs, setup))
+    assert not [event.failure for event in seen if isinstance(event, Failed)]
+    assert len([event for event in seen if isinstance(event, Finished)]) == len(seeds)
+
+
+def test_output_that_a_node_cannot_write_is_explained(cluster, runs_of, tmp_path) -> None:
+    """Where a node does not see the disk, Slurm says 'signal 53'; the table says what it means."""
+    runs, setup = runs_of(seed=[0])
+    nowhere = {"output": str(tmp_path / "nowhere" / "%j.out")}
+    *_, last = slurm.executor(slurm_resources(sbatch=nowhere)).execute(runs, setup)
+    assert isinstance(last, Failed)
+    assert "JobLaunchFailure, signal 53: its node cannot open the files" in last.failure.reason
+
+
 def test_nothing_of_a_job_is_left_for_good(cluster, runs_of) -> None:
     """What jobs printed is there until the next launch; records of jobs that are gone go."""
     runs, setup = runs_of(seed=[0, 1])
     list(cluster.executor.execute(runs, setup))
     jobs = setup.out / "jobs"
-    printed = [path for path in (jobs / "slurm").iterdir() if path.is_dir()]
-    assert printed
+    printed = list((jobs / "slurm").glob("[0-9]*"))
+    assert len([path for path in printed if path.name.endswith("_log.out")]) == 2
     assert [path.name for path in jobs.iterdir()] == ["slurm"]
+    unnamed = [jobs / "slurm" / ".submission_file_0.sh", jobs / "slurm" / "0123456789abcdef.pkl"]
+    unnamed[0].symlink_to(jobs / "gone")
+    unnamed[1].touch()
+    for path in unnamed:
+        os.utime(path, (0, 0), follow_symlinks=False)
     write_json(jobs / "abc.json", {"service": "Slurm", "job": "1_7", "journal": "abc-1.journal"})
     (jobs / "abc-1.journal").touch()
     runs, setup = runs_of(seed=[2])
     list(cluster.executor.execute(runs, setup))
     assert [path.name for path in jobs.iterdir()] == ["slurm"]
-    assert not [path for path in printed if path.exists()]
+    assert not [path for path in (*printed, *unnamed) if os.path.lexists(path)]
 
 
 def test_jobs_that_do_not_begin_are_explained(cluster, runs_of, monkeypatch) -> None:

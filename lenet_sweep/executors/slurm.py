@@ -37,6 +37,11 @@ ENDED = frozenset(
     )
 )  # fmt: skip
 TAIL = 8000  # bytes of what a job said that are kept with its failure
+# Names of submitit's files of a job, behind its number; an array's jobs share a submission.
+FILE = re.compile(r"(\d+(?:_\d+)?)_(?:\d+_(?:log|result)|submitted|submission)\..*")
+# What Slurm gives as a job's signal where its output could not be opened: 4021, its own error, of
+# which seven bits are left.
+UNOPENED = "53"
 
 
 def executor(resources: SlurmResources) -> Executor:
@@ -92,7 +97,9 @@ class Slurm:
         import submitit  # noqa: PLC0415 - an extra
 
         wanted = self.resources
-        slurm = submitit.SlurmExecutor(self.folder / "%j")
+        # Not a folder for each job, which submitit makes when sbatch has told the job's number: by
+        # then Slurm may have started the job, and failed it for want of a place for its output.
+        slurm = submitit.SlurmExecutor(self.folder)
         slurm.update_parameters(
             **{key: value for key, value in _options(wanted).items() if value is not None},
             array_parallelism=self.setup.workers or len(orders),
@@ -183,24 +190,31 @@ class Slurm:
 
     def _clear(self) -> None:
         """Remove what jobs that are gone have printed, and submitit's files of them."""
-        found = list(self.folder.glob("[0-9]*"))  # before it is asked which of them are alive
+        # Listed before it is asked which jobs are alive.
+        found = [
+            (path, named[1])
+            for path in self.folder.glob("[0-9]*")
+            if (named := FILE.fullmatch(path.name))
+        ]
         states = self._states() if found else None
         if states is None:
             return
         living = {job for job, (state, _) in states.items() if state not in ENDED}
         living |= {job.partition("_")[0] for job in living}
-        for path in found:
-            if path.name not in living:
-                shutil.rmtree(path, ignore_errors=True)
-        for path in self.folder.glob(".submission_file_*"):
+        for path, job in found:
+            if job not in living:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        # What was not named after a job yet, or links to what was; a link may lead nowhere by now.
+        for path in (*self.folder.glob(".submission_file_*"), *self.folder.glob("*.pkl")):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > OLD:
+                if not FILE.fullmatch(path.name) and time.time() - path.lstat().st_mtime > OLD:
                     path.unlink()
 
     def _said(self, job: str) -> str:
         with contextlib.suppress(OSError):
-            path = self.folder / job / f"{job}_0_log.err"
-            return path.read_bytes()[-TAIL:].decode(errors="replace")
+            said = (self.folder / f"{job}_0_log.err").read_bytes()
+            return said[-TAIL:].decode(errors="replace")
         return ""
 
 
@@ -239,7 +253,14 @@ def _exit_code(job: str) -> str:
     found = re.search(r"\bExitCode=(\d+):(\d+)", shown)
     if not found or found[0].endswith("=0:0"):
         return ""
-    return f", signal {found[2]}" if found[1] == "0" else f", exit status {found[1]}"
+    if found[1] != "0":
+        return f", exit status {found[1]}"
+    if found[2] == UNOPENED:
+        return (
+            f", signal {found[2]}: its node cannot open the files for its output; out must be on a "
+            "disk that all nodes share"
+        )
+    return f", signal {found[2]}"
 
 
 def _complaint(error: Exception) -> str:
