@@ -45,6 +45,15 @@ def my_jobs() -> list[str]:
     return ask("squeue", "--noheader", "--array", "--format=%i").split()
 
 
+def replace_sbatch(folder: Path, environment: pytest.MonkeyPatch, script: str) -> None:
+    """Have this script be sbatch; $sbatch is the real one."""
+    path = folder / "commands" / "sbatch"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/bash\nsbatch={shutil.which('sbatch')}\n{script}")
+    path.chmod(0o755)
+    environment.setenv("PATH", str(path.parent), prepend=os.pathsep)
+
+
 def resumed_after(seen) -> list[int]:
     """After how many epochs the run began, each time that it did."""
     return [event.epoch for event in seen if isinstance(event, Started)]
@@ -221,30 +230,29 @@ def test_slurm_may_start_a_job_before_it_tells_its_number(
 ) -> None:
     """However late sbatch comes back, the job that it started has a place for its output."""
     runs, setup = runs_of(seed=seeds)
-    late = tmp_path / "late" / "sbatch"
-    late.parent.mkdir()
-    late.write_text(
-        f"""#!/bin/bash
-told=$({shutil.which("sbatch")} "$@") || exit
+    replace_sbatch(
+        tmp_path,
+        monkeypatch,
+        f"""told=$("$sbatch" "$@") || exit
 state() {{ squeue --noheader --states=all --format=%T --jobs="${{told##* }}"; }}
 until ls {setup.out.absolute()}/jobs/slurm/*_log.out || state | grep --quiet FAILED; do
     sleep 0.1
 done >/dev/null 2>&1
 echo "$told"
-"""
+""",
     )
-    late.chmod(0o755)
-    monkeypatch.setenv("PATH", str(late.parent), prepend=os.pathsep)
     seen = list(cluster.executor.execute(runs, setup))
     assert not [event.failure for event in seen if isinstance(event, Failed)]
     assert len([event for event in seen if isinstance(event, Finished)]) == len(seeds)
 
 
-def test_output_that_a_node_cannot_write_is_explained(cluster, runs_of, tmp_path) -> None:
+def test_output_that_a_node_cannot_write_is_explained(
+    cluster, runs_of, tmp_path, monkeypatch
+) -> None:
     """Where a node does not see the disk, Slurm says 'signal 53'; the table says what it means."""
     runs, setup = runs_of(seed=[0])
-    nowhere = {"output": str(tmp_path / "nowhere" / "%j.out")}
-    *_, last = slurm.executor(slurm_resources(sbatch=nowhere)).execute(runs, setup)
+    replace_sbatch(tmp_path, monkeypatch, f'exec "$sbatch" --output={tmp_path}/nowhere/%j "$@"')
+    *_, last = cluster.executor.execute(runs, setup)
     assert isinstance(last, Failed)
     assert "JobLaunchFailure, signal 53: its node cannot open the files" in last.failure.reason
 
