@@ -45,20 +45,10 @@ Measure = Callable[[Step], Record]
 def schedule(
     jobs: Iterable[Job], contenders: Iterable[Contender], repeats: int, *, cold: bool
 ) -> list[Step]:
-    """Cold ones first, then all of repeat 1, all of repeat 2, ... so that drift meets everyone.
-
-    With `cold` every cache is filled by a cold measurement, if not of a job that asks for one then
-    of the first that uses it: the warm ones find it.
-    """
+    """Cold ones first, then all of repeat 1, all of repeat 2, ... so that drift meets everyone."""
     jobs, contenders = list(jobs), list(contenders)
     pairs = [(job, c) for job in jobs for c in contenders if takes_part(c, job)]
-    asking = {c.cache for job, c in pairs if job.cold}
-    first = {c.cache: (job, c) for job, c in reversed(pairs) if c.cache not in asking}
-    steps = [
-        Step(job, c, COLD)
-        for job, c in pairs
-        if cold and (job.cold or first.get(c.cache) == (job, c))
-    ]
+    steps = [Step(job, c, COLD) for job, c in pairs if cold and job.cold]
     for repeat in range(1, repeats + 1):
         steps += [Step(job, c, repeat) for job, c in pairs if repeat <= (job.repeats or repeats)]
     return steps
@@ -141,13 +131,23 @@ class Bench:
         return self.pythons[name]
 
     def measure(self, step: Step) -> Record:
-        """Do a job once, in an empty folder."""
-        job, contender = step.job, step.contender
-        record = Record(job.name, contender.name, step.repeat)
+        """Do a job once, in an empty folder; where a warm one has no caches, once more before."""
+        contender = step.contender
+        record = Record(step.job.name, contender.name, step.repeat)
         python = self.python(contender)
         if isinstance(python, str):
             return replace(record, failed=python)
-        variables = self._variables(contender, cold=step.repeat == COLD)
+        cache = self.folder / "caches" / contender.cache
+        if step.repeat == COLD:
+            shutil.rmtree(cache, ignore_errors=True)
+        elif self.caches and not cache.exists():
+            filled = self._taken(step.job, contender, python, record)
+            if filled.failed:
+                return filled
+        return self._taken(step.job, contender, python, record)
+
+    def _taken(self, job: Job, contender: Contender, python: Path, record: Record) -> Record:
+        variables = self._variables(contender)
         todo = commands(contender, job, Inputs(python, self.mnist, self.weights))
         with empty_folder() as folder:
             marker = None if contender.module else BEGINS
@@ -167,7 +167,7 @@ class Bench:
                 accuracies=_accuracies(folder, contender) if not job.made else {},
             )
 
-    def _variables(self, contender: Contender, *, cold: bool) -> dict[str, str]:
+    def _variables(self, contender: Contender) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         variables = inherited | contender.variables
         if contender.module:
@@ -175,8 +175,6 @@ class Bench:
         if not self.caches:
             return variables
         cache = self.folder / "caches" / contender.cache
-        if cold:
-            shutil.rmtree(cache, ignore_errors=True)
         places = {
             "PYTHONPYCACHEPREFIX": "bytecode",
             "MPLCONFIGDIR": "matplotlib",

@@ -144,16 +144,29 @@ def test_cold_comes_first_and_repeats_alternate() -> None:
     ]
 
 
-def test_whoever_is_measured_warm_has_been_cold() -> None:
-    """With jobs picked by hand, too, the warm repeats find caches that are filled."""
-    steps = measuring.schedule([jobs.card(5), jobs.card(10)], [OURS, LOOP], 1, cold=True)
-    cold = [(s.job.name, s.contender.name) for s in steps if s.repeat == COLD]
-    assert cold == [("card-5", "ours"), ("card-5", "report_loop")]
-    parts = [contenders.BY_NAME[name] for name in ("one_worker", "two_workers")]
-    steps = measuring.schedule(jobs.FULL, parts, 1, cold=True)
-    assert [s.contender.name for s in steps if s.repeat == COLD] == ["one_worker"]
-    steps = measuring.schedule(jobs.FULL, [OURS, *parts], 1, cold=True)
-    assert [s.job.name for s in steps if s.repeat == COLD] == ["startup", "card-1"]
+def test_whoever_is_measured_warm_has_been_cold(tmp_path: Path, monkeypatch) -> None:
+    """With jobs picked by hand, or resumed on another machine, a warm repeat finds its caches.
+
+    Where there are none, the command is first run once for them alone.
+    """
+    monkeypatch.setenv("LENET_SWEEP_BENCHMARKS", str(tmp_path))
+    monkeypatch.setattr(measuring, "_accuracies", lambda folder, contender: {})
+    seconds = iter(range(1, 9))
+    found: list[bool] = []
+
+    def watch(command, folder, variables, *more) -> processes.Taken:
+        cache = Path(variables["PYTHONPYCACHEPREFIX"])
+        found.append(any(cache.iterdir()))
+        (cache / "compiled").touch()
+        return processes.Taken(next(seconds), 1.0, 1.0, None, 0, "")
+
+    monkeypatch.setattr(measuring, "watched", watch)
+    bench = measuring.Bench(caches=True)
+    one, two = (contenders.BY_NAME[name] for name in ("one_worker", "two_workers"))
+    steps = [measuring.Step(jobs.card(10), who, 1) for who in (one, two)]
+    steps.append(measuring.Step(jobs.card(1), one, COLD))
+    assert [bench.measure(step).seconds for step in steps] == [2, 3, 4]
+    assert found == [False, True, True, False]
 
 
 def test_only_who_keeps_a_sweep_is_asked_for_it_again() -> None:
