@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from lenet_sweep import figures, samples
+from lenet_sweep.beside import beside
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.datasets import load
 from lenet_sweep.errors import StoreError
 from lenet_sweep.store import Snapshot, Store, make_folder
-from lenet_sweep.style import save as save_figure
+from lenet_sweep.style import save
 
 BEST = 100  # cells that figures=best draws: a page takes a tenth of a second, and someone's look
 PNG_END = b"IEND\xaeB`\x82"  # of a file that is whole
 FIRST, EVERY = 2.0, 10.0  # seconds until drawing says how far it has come
+FEW = 4  # figures: for fewer another process does not pay
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A figure that is to be drawn. at: where it is among all, in words."""
+
+    path: Path
+    make: Callable[[], Figure]
+    at: str = "the last"
 
 
 def draw(
@@ -29,16 +41,18 @@ def draw(
     data_root: Path | None,
     which: str,
     say: Callable[[str], None],
+    *,
+    processes: int = 1,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Path]:
-    """Draw the figures of a sweep's finished cells, best first, and yield the file of each.
+) -> list[Path]:
+    """Draw the figures of a sweep's finished cells; the file of each, best cells first.
 
     which: "best" draws the costs of the BEST best cells and the samples of the very best, "all"
-    both of every cell. A cell's figures that are newer than its read-out are not drawn again.
+    both of every cell. A figure that is newer than the read-out it shows is not drawn again.
     say: takes a line on what is left out, and now and then on how far it has come.
+    processes: how many may draw, this one included.
     """
     make_folder(folder)
-    names = distinguish(ranked)
     cells = ranked if which == "all" else ranked[:BEST]
     overlay, other = folder / "all-cells.png", folder / "best-cells.png"
     if len(cells) < len(ranked):
@@ -47,57 +61,74 @@ def draw(
     with contextlib.suppress(OSError):  # of a sweep that had fewer cells, or more figures
         other.unlink()
     pages: dict[str, list[Path]] = {}  # the folder is read once: it may hold thousands of files
-    for path in sorted(folder.glob("*_misclassified-*.png")):
+    for path in folder.glob("*_misclassified-*.png"):
         pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
-    save = _Saving(say, clock)
+    names = distinguish(ranked)
     curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
-    longest: dict[str, int] = {}
-    for cell in cells:
-        longest[cell.run_id] = max(cell.epochs, longest.get(cell.run_id, 0))
+    paths: list[Path] = []
+    wanted: list[_Wanted] = []
     for place, cell in enumerate(cells):
-        save.at = f"cell {place + 1} of {len(cells)}"
         run = store.run(cell.run_id)
         readout = run.readout(cell.epochs)
         snapshot = run.read(readout)
         if snapshot is None:  # damaged since the table was made; the next sweep trains it again
             continue
-        if cell.epochs == longest[cell.run_id]:
-            curves[cell.run_id] = replace(_curve(names[cell], snapshot), trace=())
+        curve = _curve(cell.description, snapshot)
+        if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id].epochs):
+            curves[cell.run_id] = replace(curve, label=names[cell], trace=())
         cost = folder / f"{cell.file_name}_cost.png"
-        if not _is_newer(cost, readout):
-            save(figures.cost_figure(_curve(cell.description, snapshot)), cost)
-        yield cost
+        shown: dict[Path, Callable[[], Figure]] = {cost: partial(figures.cost_figure, curve)}
         if place == 0 or which == "all":
-            if not _is_newer(_last_sample(cell, folder), readout):
-                for old in pages.get(cell.file_name, []):
+            shown |= _samples(cell, snapshot, folder, data_root)
+            for old in pages.get(cell.file_name, []):
+                if old not in shown:  # it was of a worse network
                     old.unlink(missing_ok=True)
-                pages[cell.file_name] = _draw_samples(cell, snapshot, folder, data_root, save)
-            yield _last_sample(cell, folder)
-            yield from pages.get(cell.file_name, [])
+        paths += shown
+        at = f"cell {place + 1} of {len(cells)}"
+        wanted += [
+            _Wanted(path, make, at) for path, make in shown.items() if not _is_newer(path, readout)
+        ]
     if len(curves) > 1:
-        yield save(figures.overlay_figure(list(curves.values())), overlay)
+        paths.append(overlay)
+        wanted.append(_Wanted(overlay, partial(figures.overlay_figure, list(curves.values()))))
+    _draw_beside(wanted, processes, _Progress(say, clock))
+    return paths
 
 
-class _Saving:
-    """Saves figures, and says how far it has come where that takes long. `at`: where it is."""
+def _draw_beside(wanted: Sequence[_Wanted], processes: int, progress: _Progress) -> None:
+    """Draw each, those that are far apart in the same process, since neighbours take as long."""
+    count = max(1, min(processes, len(wanted) // FEW))
+    mine, *others = (wanted[first::count] for first in range(count))
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(beside(partial(_draw, share))) for share in others]
+        _draw(mine, progress)
+        for end in ends:
+            end()
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self.at = ""
-        self._say, self._clock = say, clock
-        self._count, self._due = 0, clock() + FIRST
 
-    def __call__(self, figure: Figure, path: Path) -> Path:
+def _draw(wanted: Iterable[_Wanted], progress: _Progress | None = None) -> None:
+    for figure in wanted:
         try:
-            save_figure(figure, path)
+            save(figure.make(), figure.path)
         except OSError as error:
             raise StoreError(
-                f"cannot write {path}: {error.strerror}; the tables are written"
+                f"cannot write {figure.path}: {error.strerror}; the tables are written"
             ) from error
-        self._count += 1
+        if progress:
+            progress(figure.at)
+
+
+class _Progress:
+    """Says how far it has come where that takes long."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._say, self._clock = say, clock
+        self._due = clock() + FIRST
+
+    def __call__(self, at: str) -> None:
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
-            self._say(f"figures drawn: {self._count}, now at {self.at}")
-        return path
+            self._say(f"drawing figures: now at {at}")
 
 
 def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
@@ -110,27 +141,21 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
     )
 
 
-def _draw_samples(
-    cell: Cell, snapshot: Snapshot, folder: Path, data_root: Path | None, save: _Saving
-) -> list[Path]:
-    """The pages of misclassified images that were drawn."""
+def _samples(
+    cell: Cell, snapshot: Snapshot, folder: Path, data_root: Path | None
+) -> dict[Path, Callable[[], Figure]]:
+    """The figures of what a cell got right, and of all that it got wrong."""
     images = load(cell.dataset, data_root)
     tested = snapshot.predictions[: len(images.test_labels)]  # those held out follow
     arrays = (images.test_images, images.test_labels, tested)
-    pages = [
-        save(page, folder / f"{cell.file_name}_misclassified-{number:02d}.png")
+    subject = cell.description
+    correct = partial(samples.correct_samples_figure, *arrays, subject=subject, seed=cell.seed)
+    return {folder / f"{cell.file_name}_correct.png": correct} | {
+        folder / f"{cell.file_name}_misclassified-{number:02d}.png": page
         for number, page in enumerate(
-            samples.misclassified_figures(*arrays, subject=cell.description), start=1
+            samples.misclassified_figures(*arrays, subject=subject), start=1
         )
-    ]
-    correct = samples.correct_samples_figure(*arrays, subject=cell.description, seed=cell.seed)
-    save(correct, _last_sample(cell, folder))
-    return pages
-
-
-def _last_sample(cell: Cell, folder: Path) -> Path:
-    # Drawn after the misclassified ones, so that it stands for all of them.
-    return folder / f"{cell.file_name}_correct.png"
+    }
 
 
 def _is_newer(figure: Path, readout: Path) -> bool:

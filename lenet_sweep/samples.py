@@ -5,7 +5,8 @@ Every function returns Figures for `style.save` to write.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,10 @@ def misclassified_figures(
     *,
     subject: str = "",
     per_page: int = 100,
-) -> Iterator[Figure]:
+) -> list[Callable[[], Figure]]:
     """
-    Every misclassified test image, in pages of `per_page` made one at a time as they are asked
-    for; no page if there is none. Ordered by true digit, then predicted digit, then place.
+    Every misclassified test image, in pages of `per_page`, each of which is made when it is
+    called; no page if there is none. Ordered by true digit, then predicted digit, then place.
     `subject` says who classified them.
 
     `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
@@ -94,7 +95,7 @@ def misclassified_figures(
             scale=3,
         )
 
-    return map(page, range(pages))
+    return [partial(page, number) for number in range(pages)]
 
 
 def _check(images: Images, labels: Digits, predictions: Digits, count: int) -> None:

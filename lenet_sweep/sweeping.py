@@ -243,7 +243,10 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
     from lenet_sweep import gallery  # noqa: PLC0415 - matplotlib takes most of a second
 
     store, folder = Store(options.out), outcome.folder / "figures"
-    return list(gallery.draw(ranked, store, folder, options.data_root, options.figures, say))
+    return gallery.draw(
+        ranked, store, folder, options.data_root, options.figures, say,
+        processes=_processes(options),
+    )  # fmt: skip
 
 
 def write_page(outcome: Outcome, options: Options) -> list[Path]:
@@ -275,10 +278,15 @@ def write_report(
     One beside the other, where runs may be, since each takes half a second and more.
     """
     both = options.report and options.figures != "none"
-    apart = both and options.workers != 1 and cpu_count() > 1
+    apart = both and _processes(options) > 1
     with beside(lambda: write_page(outcome, options), apart=apart) as page:
         drawn = draw_figures(outcome, options, say)
         return page(), drawn
+
+
+def _processes(options: Options) -> int:
+    """How many processes may work at the end of a sweep: as many as train."""
+    return min(cpu_count(), options.workers or cpu_count())
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:

@@ -216,7 +216,7 @@ def test_what_failed_is_tried_again_when_resumed() -> None:
 
 def test_a_slow_contender_is_measured_once() -> None:
     """What takes longer than --long does not hold up everyone five times."""
-    steps = measuring.schedule([jobs.card(1)], [LOOP], 3, cold=True)
+    steps = measuring.schedule([jobs.card(1, cold=True)], [LOOP], 3, cold=True)
     log: list[tuple] = []
     measuring.run(results(), steps, measured_by(151.0, log), lambda r: None)
     assert [repeat for *_, repeat in log] == [COLD, 1]

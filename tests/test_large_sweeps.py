@@ -148,18 +148,21 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
 
 
 def drawn(
-    tmp_path: Path, root: Path, clock: Callable[[], float], **axes: object
+    tmp_path: Path, root: Path, clock: Callable[[], float], *, processes: int = 1, **axes: object
 ) -> tuple[list[str], list[str]]:
     """The names of the figures that are drawn of some cells, and what is said meanwhile."""
     cells, options = cells_of(root, tmp_path / "out", **axes)
     store = Store(options.out)
     for cell in cells:
-        store.run(cell.run_id).path.mkdir(parents=True, exist_ok=True)
-        store.run(cell.run_id).write_readout(snapshot(9.0, wrong=200))
+        run = store.run(cell.run_id)
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not run.has(1):
+            run.write_readout(snapshot(9.0, wrong=200))
     said: list[str] = []
     paths = gallery.draw(
-        cells, store, tmp_path / "figures", options.data_root, "best", said.append, clock
-    )
+        cells, store, tmp_path / "figures", options.data_root, "best", said.append,
+        processes=processes, clock=clock,
+    )  # fmt: skip
     return [path.name for path in paths], said
 
 
@@ -168,10 +171,41 @@ def test_drawing_that_takes_long_says_how_far_it_has_come(tmp_path, small_folder
     clock = itertools.count(0.0, 3.0).__next__
     names, said = drawn(tmp_path, small_folder(), clock, seed=[0, 1])
     assert sum("misclassified" in name for name in names) == 2
-    assert said[0] == "figures drawn: 1, now at cell 1 of 2"
+    assert said[0] == "drawing figures: now at cell 1 of 2"
     assert said[-1].endswith("now at cell 2 of 2")
     _, said = drawn(tmp_path / "again", small_folder(), lambda: 0.0, seed=[0, 1])
     assert said == []
+
+
+def test_processes_that_share_the_drawing_draw_the_same(tmp_path, small_folder) -> None:
+    """On many cores the same files come out as on one, in the same order."""
+    root = small_folder()
+    pictures = []
+    for processes in (1, 3):
+        where = tmp_path / str(processes)
+        names, _ = drawn(where, root, lambda: 0.0, processes=processes, seed=range(9))
+        assert len(names) == 9 + 1 + 2 + 1  # costs, correct, pages of 200 errors, all cells
+        pictures.append([(name, (where / "figures" / name).read_bytes()) for name in names])
+    assert pictures[0] == pictures[1]
+
+
+def test_only_what_is_missing_is_drawn(tmp_path, small_folder) -> None:
+    """A sweep that is typed again draws no figure twice, and none is left of what is no more."""
+    root, figures = small_folder(), tmp_path / "figures"
+    names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])
+    costs = [name for name in names if name.endswith("_cost.png")]
+    first, second = sorted(name for name in names if "misclassified" in name)
+    whole = (figures / first).read_bytes()
+    (figures / first).write_bytes(whole[:-1])  # cut off
+    (figures / costs[0]).unlink()
+    gone = figures / second.replace("-02", "-03")
+    gone.touch()
+    before = {name: (figures / name).stat().st_mtime_ns for name in (second, costs[1])}
+    assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
+    assert (figures / first).read_bytes() == whole
+    assert (figures / costs[0]).exists()
+    assert not gone.exists()
+    assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
 
 
 def test_the_picture_of_all_cells_is_of_all(tmp_path, small_folder, monkeypatch) -> None:
