@@ -141,7 +141,12 @@ class Bench:
         if step.repeat == COLD:
             shutil.rmtree(cache, ignore_errors=True)
         elif self.caches and not cache.exists():
-            filled = self._taken(step.job, contender, python, record)
+            filled = None
+            try:
+                filled = self._taken(step.job, contender, python, record)
+            finally:
+                if filled is None or filled.failed:  # half of it is no cache
+                    shutil.rmtree(cache, ignore_errors=True)
             if filled.failed:
                 return filled
         return self._taken(step.job, contender, python, record)

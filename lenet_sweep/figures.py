@@ -36,7 +36,8 @@ class Curve:
     epochs: Sequence[int]  # 1..E
     cost: Sequence[float]  # mean of each epoch on the training set
     accuracy: Sequence[float]  # on the test set after each epoch, percent
-    trace: Sequence[tuple[float, float]] = ()  # (position in epochs, loss of one batch)
+    # (position in epochs, loss of one batch): pairs, or an array (k, 2)
+    trace: Sequence[tuple[float, float]] | NDArray[np.floating[Any]] = ()
 
     def __post_init__(self) -> None:
         lengths = [len(self.epochs), len(self.cost), len(self.accuracy)]
@@ -53,7 +54,7 @@ class Curve:
 def cost_figure(curve: Curve) -> Figure:
     """One cell: the mean cost of each epoch, and faint behind it the losses of single batches."""
     epochs, costs, _ = _drawn_part(curve)
-    trace = _finite(np.reshape(curve.trace, (-1, 2)).T)
+    trace = _finite(np.asarray(curve.trace, float).reshape(-1, 2).T)
     few = len(epochs) <= 1  # then the batches are all there is to see of a trend
     outcome = f"Cost {curve.cost[-1]:.3g} and test accuracy"
     if curve.diverged_in is not None:

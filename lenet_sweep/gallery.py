@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lenet_sweep import figures, samples
 from lenet_sweep.beside import beside
 from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.datasets import load
+from lenet_sweep.datasets import Images, load
 from lenet_sweep.errors import StoreError
 from lenet_sweep.store import Snapshot, Store, make_folder
 from lenet_sweep.style import save
@@ -23,6 +23,7 @@ BEST = 100  # cells that figures=best draws: a page takes a tenth of a second, a
 PNG_END = b"IEND\xaeB`\x82"  # of a file that is whole
 FIRST, EVERY = 2.0, 10.0  # seconds until drawing says how far it has come
 FEW = 4  # figures: for fewer another process does not pay
+MOST = 8  # processes: who sweeps from a cluster's login node is not alone there
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class _Wanted:
 
     path: Path
     make: Callable[[], Figure]
-    at: str = "the last"
+    at: str
 
 
 def draw(
@@ -48,10 +49,11 @@ def draw(
     """Draw the figures of a sweep's finished cells; the file of each, best cells first.
 
     which: "best" draws the costs of the BEST best cells and the samples of the very best, "all"
-    both of every cell. A figure that is newer than the read-out it shows is not drawn again.
+    both of every cell. What is newer than the read-out it shows is not drawn again.
     say: takes a line on what is left out, and now and then on how far it has come.
-    processes: how many may draw, this one included.
+    processes: how many may draw, this one included; more than MOST do not.
     """
+    progress = _Progress(say, clock)
     make_folder(folder)
     cells = ranked if which == "all" else ranked[:BEST]
     overlay, other = folder / "all-cells.png", folder / "best-cells.png"
@@ -61,13 +63,17 @@ def draw(
     with contextlib.suppress(OSError):  # of a sweep that had fewer cells, or more figures
         other.unlink()
     pages: dict[str, list[Path]] = {}  # the folder is read once: it may hold thousands of files
-    for path in folder.glob("*_misclassified-*.png"):
+    for path in sorted(folder.glob("*_misclassified-*.png")):
         pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
     names = distinguish(ranked)
     curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
+    images_of = cache(partial(load, root=data_root))  # shared by the cells of a dataset
     paths: list[Path] = []
     wanted: list[_Wanted] = []
+    finishing: list[_Wanted] = []
     for place, cell in enumerate(cells):
+        at = f"cell {place + 1} of {len(cells)}"
+        progress(f"reading {at}")
         run = store.run(cell.run_id)
         readout = run.readout(cell.epochs)
         snapshot = run.read(readout)
@@ -77,27 +83,36 @@ def draw(
         if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id].epochs):
             curves[cell.run_id] = replace(curve, label=names[cell], trace=())
         cost = folder / f"{cell.file_name}_cost.png"
-        shown: dict[Path, Callable[[], Figure]] = {cost: partial(figures.cost_figure, curve)}
+        if not _is_newer(cost, readout):
+            wanted.append(_Wanted(cost, partial(figures.cost_figure, curve), at))
+        paths.append(cost)
         if place == 0 or which == "all":
-            shown |= _samples(cell, snapshot, folder, data_root)
-            for old in pages.get(cell.file_name, []):
-                if old not in shown:  # it was of a worse network
+            # Drawn when the pages are there, so that it stands for all of them.
+            correct = folder / f"{cell.file_name}_correct.png"
+            shown = pages.get(cell.file_name, [])
+            if not _is_newer(correct, readout):
+                for old in shown:
                     old.unlink(missing_ok=True)
-        paths += shown
-        at = f"cell {place + 1} of {len(cells)}"
-        wanted += [
-            _Wanted(path, make, at) for path, make in shown.items() if not _is_newer(path, readout)
-        ]
+                right, wrong = _samples(cell, snapshot, images_of(cell.dataset))
+                shown = [
+                    folder / f"{cell.file_name}_misclassified-{number:02d}.png"
+                    for number in range(1, len(wrong) + 1)
+                ]
+                wanted += [_Wanted(*page, at) for page in zip(shown, wrong, strict=True)]
+                finishing.append(_Wanted(correct, right, at))
+            paths += [correct, *shown]
     if len(curves) > 1:
         paths.append(overlay)
-        wanted.append(_Wanted(overlay, partial(figures.overlay_figure, list(curves.values()))))
-    _draw_beside(wanted, processes, _Progress(say, clock))
+        both = partial(figures.overlay_figure, list(curves.values()))
+        wanted.append(_Wanted(overlay, both, "all cells"))
+    for those in (wanted, finishing):
+        _draw_beside(those, processes, progress)
     return paths
 
 
 def _draw_beside(wanted: Sequence[_Wanted], processes: int, progress: _Progress) -> None:
     """Draw each, those that are far apart in the same process, since neighbours take as long."""
-    count = max(1, min(processes, len(wanted) // FEW))
+    count = max(1, min(processes, MOST, len(wanted) // FEW))
     mine, *others = (wanted[first::count] for first in range(count))
     with contextlib.ExitStack() as stack:
         ends = [stack.enter_context(beside(partial(_draw, share))) for share in others]
@@ -115,7 +130,7 @@ def _draw(wanted: Iterable[_Wanted], progress: _Progress | None = None) -> None:
                 f"cannot write {figure.path}: {error.strerror}; the tables are written"
             ) from error
         if progress:
-            progress(figure.at)
+            progress(f"drawing {figure.at}")
 
 
 class _Progress:
@@ -128,7 +143,7 @@ class _Progress:
     def __call__(self, at: str) -> None:
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
-            self._say(f"drawing figures: now at {at}")
+            self._say(f"figures: {at}")
 
 
 def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
@@ -137,25 +152,21 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
         epochs=[epoch.epoch for epoch in snapshot.history],
         cost=[epoch.cost for epoch in snapshot.history],
         accuracy=[epoch.accuracy for epoch in snapshot.history],
-        trace=[(float(position), float(loss)) for position, loss in snapshot.trace],
+        trace=snapshot.trace,
     )
 
 
 def _samples(
-    cell: Cell, snapshot: Snapshot, folder: Path, data_root: Path | None
-) -> dict[Path, Callable[[], Figure]]:
-    """The figures of what a cell got right, and of all that it got wrong."""
-    images = load(cell.dataset, data_root)
+    cell: Cell, snapshot: Snapshot, images: Images
+) -> tuple[Callable[[], Figure], list[Callable[[], Figure]]]:
+    """What a cell got right, and page by page all that it got wrong."""
     tested = snapshot.predictions[: len(images.test_labels)]  # those held out follow
     arrays = (images.test_images, images.test_labels, tested)
     subject = cell.description
-    correct = partial(samples.correct_samples_figure, *arrays, subject=subject, seed=cell.seed)
-    return {folder / f"{cell.file_name}_correct.png": correct} | {
-        folder / f"{cell.file_name}_misclassified-{number:02d}.png": page
-        for number, page in enumerate(
-            samples.misclassified_figures(*arrays, subject=subject), start=1
-        )
-    }
+    return (
+        partial(samples.correct_samples_figure, *arrays, subject=subject, seed=cell.seed),
+        samples.misclassified_figures(*arrays, subject=subject),
+    )
 
 
 def _is_newer(figure: Path, readout: Path) -> bool:

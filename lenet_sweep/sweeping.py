@@ -285,7 +285,7 @@ def write_report(
 
 
 def _processes(options: Options) -> int:
-    """How many processes may work at the end of a sweep: as many as train."""
+    """How many processes may work at the end of a sweep: as many as may train here."""
     return min(cpu_count(), options.workers or cpu_count())
 
 

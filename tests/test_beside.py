@@ -1,9 +1,11 @@
 """Work in a copy of the process: its result, its errors, and what happens when the copy dies."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,53 @@ with beside(work) as result:
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert said.count("KeyboardInterrupt") == 1, said
+
+
+@forks
+def test_a_signal_to_this_process_alone_ends_the_copy_too() -> None:
+    """A scheduler that ends a sweep is not kept waiting by its figures."""
+    read, write = os.pipe()
+
+    def work() -> None:
+        os.write(write, b"x")
+        time.sleep(600)
+
+    def interrupted() -> None:
+        with beside(work):
+            os.read(read, 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    os.close(write)
+    assert os.read(read, 1) == b""  # nobody else has the other end
+
+
+@forks
+def test_a_copy_does_not_outlive_this_process() -> None:
+    """After SIGKILL of a sweep nothing of it draws on."""
+    script = """
+import os, signal, time
+from lenet_sweep.beside import beside
+
+with beside(lambda: (print("copy", flush=True), time.sleep(600))):
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"copy\n"
+        process.kill()
+        assert process.stdout.read() == b""  # the copy holds it open while it lives
+
+
+@forks
+@pytest.mark.parametrize("error", [OSError, AssertionError])
+def test_where_no_process_can_be_made_the_work_is_done_here(monkeypatch, error) -> None:
+    """A limit on processes, or a process that may have no children, costs no page."""
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(multiprocessing.get_context("fork").Process, "start", refuse)
+    with beside(os.getpid) as result:
+        assert result() == os.getpid()

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from lenet_sweep import gallery
+from lenet_sweep import gallery, style
 from lenet_sweep.cells import Cell, Run
 from lenet_sweep.config import Options, all_settings
 from lenet_sweep.events import Event, Finished, Progress, ReadOut, Started
@@ -171,41 +173,61 @@ def test_drawing_that_takes_long_says_how_far_it_has_come(tmp_path, small_folder
     clock = itertools.count(0.0, 3.0).__next__
     names, said = drawn(tmp_path, small_folder(), clock, seed=[0, 1])
     assert sum("misclassified" in name for name in names) == 2
-    assert said[0] == "drawing figures: now at cell 1 of 2"
-    assert said[-1].endswith("now at cell 2 of 2")
+    assert said[0] == "figures: reading cell 1 of 2"
+    assert said[-1].startswith("figures: drawing ")
     _, said = drawn(tmp_path / "again", small_folder(), lambda: 0.0, seed=[0, 1])
     assert said == []
 
 
-def test_processes_that_share_the_drawing_draw_the_same(tmp_path, small_folder) -> None:
-    """On many cores the same files come out as on one, in the same order."""
+def test_processes_that_share_the_drawing_draw_the_same(
+    tmp_path, small_folder, monkeypatch
+) -> None:
+    """On many cores the same files come out as on one, in the same order, each drawn once."""
     root = small_folder()
     pictures = []
     for processes in (1, 3):
         where = tmp_path / str(processes)
+        log = tmp_path / f"{processes}.log"
+        monkeypatch.setattr(gallery, "save", partial(logged, log))
         names, _ = drawn(where, root, lambda: 0.0, processes=processes, seed=range(9))
         assert len(names) == 9 + 1 + 2 + 1  # costs, correct, pages of 200 errors, all cells
         pictures.append([(name, (where / "figures" / name).read_bytes()) for name in names])
+        lines = [line.split() for line in log.read_text().splitlines()]
+        assert sorted(name for _, name in lines) == sorted(names)
+        assert len({pid for pid, _ in lines}) == (processes if sys.platform == "linux" else 1)
     assert pictures[0] == pictures[1]
 
 
-def test_only_what_is_missing_is_drawn(tmp_path, small_folder) -> None:
-    """A sweep that is typed again draws no figure twice, and none is left of what is no more."""
+def logged(log: Path, figure: Figure, path: Path) -> Path:
+    with log.open("a") as file:
+        file.write(f"{os.getpid()} {path.name}\n")
+    return style.save(figure, path)
+
+
+def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> None:
+    """A sweep that is typed again draws no figure twice, and needs no images for that."""
     root, figures = small_folder(), tmp_path / "figures"
     names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])
     costs = [name for name in names if name.endswith("_cost.png")]
-    first, second = sorted(name for name in names if "misclassified" in name)
-    whole = (figures / first).read_bytes()
-    (figures / first).write_bytes(whole[:-1])  # cut off
-    (figures / costs[0]).unlink()
-    gone = figures / second.replace("-02", "-03")
-    gone.touch()
-    before = {name: (figures / name).stat().st_mtime_ns for name in (second, costs[1])}
+    whole = (figures / costs[0]).read_bytes()
+    (figures / costs[0]).write_bytes(whole[:-1])  # cut off
+    before = {name: (figures / name).stat().st_mtime_ns for name in names[1:-1]}
+    monkeypatch.setattr(gallery, "load", lambda *_, **__: pytest.fail("images were read"))
     assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
-    assert (figures / first).read_bytes() == whole
-    assert (figures / costs[0]).exists()
-    assert not gone.exists()
+    assert (figures / costs[0]).read_bytes() == whole
     assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_no_page_is_left_of_a_worse_network(tmp_path, small_folder) -> None:
+    """A cell that was trained again and errs less has the pages of its errors now."""
+    root, figures = small_folder(), tmp_path / "figures"
+    names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0])
+    (last,) = (name for name in names if "misclassified-02" in name)
+    more = figures / last.replace("-02", "-03")
+    more.touch()
+    (figures / last.replace("misclassified-02", "correct")).unlink()
+    assert drawn(tmp_path, root, lambda: 0.0, seed=[0])[0] == names
+    assert not more.exists()
 
 
 def test_the_picture_of_all_cells_is_of_all(tmp_path, small_folder, monkeypatch) -> None:
