@@ -59,7 +59,8 @@ def _heading(results: Results) -> str:
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['system']}, "
         f"Python {machine['python']}; {machine['time'][:10]}, commit {commits}. Seconds are wall "
-        "time of the whole process: the median of the warm repeats (least-most, n repeats)."
+        "time of the whole process: the median of the warm repeats (least-most, n repeats), "
+        f"at most {results.repeats}, and one where the first took more than {results.long:g} s."
         + (f" **A trial: at most {results.limit:,} training images.**" if results.limit else "")
     )
 
@@ -123,7 +124,9 @@ def _ratios(results: Results) -> str:
     for contender in _sweepers(results):
         found = [targets.ratio(results.records, j.name, contender.name, "ours") for j in jobs]
         if any(found):
-            rows.append([contender.what, *(f"{value:.2f}" if value else "-" for value in found)])
+            rows.append(
+                [contender.what, *(f"{each.median:.2f}" if each else "-" for each in found)]
+            )
     return table(["", *(job.name for job in jobs)], rows)
 
 
@@ -190,7 +193,8 @@ def _workers(found: list[Record]) -> str:
         taken = [records.seconds(found, job.name, n) for n in ("one_worker", "two_workers")]
         if all(taken):
             gained = targets.ratio(found, job.name, "one_worker", "two_workers")
-            rows.append([f"{job.epochs} epochs", *map(str, taken), f"{gained:.2f} x"])
+            times = f"{gained.median:.2f} x" if gained else "-"
+            rows.append([f"{job.epochs} epochs", *map(str, taken), times])
     return table(["the card's command", "`workers=1`", "`workers=2`", "gained"], rows)
 
 

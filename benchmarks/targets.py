@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import records
 from benchmarks.contenders import CONTENDERS
-from benchmarks.records import Record
+from benchmarks.records import Record, Spread
 
 MOST = "card-10"
 STRAIGHT = 0.99  # R2 of a line through the cost of 100 to 1,000 cells
@@ -22,10 +22,12 @@ class Verdict:
     target: str
     measured: str
     reached: bool | None  # None: not measured
+    sure: bool = True  # whether the least and the most that were measured say the same
 
     @property
     def word(self) -> str:
-        return {True: "yes", False: "no", None: "not measured"}[self.reached]
+        said = {True: "yes", False: "no", None: "not measured"}[self.reached]
+        return said if self.sure else f"{said}, within the spread"
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,15 @@ def fastest_peer(found: list[Record], job: str) -> tuple[str, float] | None:
     return min(medians.items(), key=lambda item: item[1]) if medians else None
 
 
-def ratio(found: list[Record], job: str, slow: str, fast: str) -> float | None:
-    """How many times as long one contender takes as another."""
+def ratio(found: list[Record], job: str, slow: str, fast: str) -> Spread | None:
+    """How many times as long one contender takes as another: of the medians, and at the ends."""
     one, other = records.seconds(found, job, slow), records.seconds(found, job, fast)
-    return one.median / other.median if one and other else None
+    if not one or not other:
+        return None
+    return Spread(
+        one.median / other.median, one.least / other.most, one.most / other.least,
+        min(one.count, other.count),
+    )  # fmt: skip
 
 
 def cell_line(found: list[Record]) -> Line | None:
@@ -69,10 +76,12 @@ def cell_line(found: list[Record]) -> Line | None:
     return Line(1000 * slope, start, float(1 - left / ((y - y.mean()) ** 2).sum()))
 
 
-def _at_least(target: str, wanted: float, got: float | None, told: str = "") -> Verdict:
+def _at_least(target: str, wanted: float, got: Spread | None, told: str = "") -> Verdict:
     if got is None:
         return Verdict(target, "", None)
-    return Verdict(target, f"{got:.2f} x{told}", got >= wanted)
+    sure = (got.least >= wanted) == (got.most >= wanted)
+    ends = f" ({got.least:.2f}-{got.most:.2f})" if got.least < got.most else ""
+    return Verdict(target, f"{got.median:.2f} x{ends}{told}", got.median >= wanted, sure)
 
 
 def _below(target: str, wanted: float, got: float | None, unit: str) -> Verdict:
@@ -93,7 +102,7 @@ def verdicts(found: list[Record]) -> list[Verdict]:
             ratio(found, MOST, "report_loop", "ours"),
         ),
         _at_least(
-            "5 x the fastest peer there", 5, against, f" ({peer[0]})" if peer else "",
+            "5 x the fastest peer there", 5, against, f", {peer[0]}" if peer else "",
         ),
         _below(
             "start-up until the first run trains, cold, under 4 s", 4,

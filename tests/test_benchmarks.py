@@ -79,10 +79,17 @@ def test_targets_are_judged_by_the_numbers() -> None:
     """A reader sees yes only where the target was reached, and which peer was the fastest."""
     loop, peer, *_ = targets.verdicts(card())
     assert (loop.word, loop.measured) == ("yes", "16.00 x")
-    assert (peer.word, peer.measured) == ("yes", "5.50 x (jax_scan)")
+    assert (peer.word, peer.measured) == ("yes", "5.50 x, jax_scan")
     loop, peer, *_ = targets.verdicts(card(ours=12))
     assert (loop.word, peer.word) == ("no", "no")
     assert {v.word for v in targets.verdicts([])} == {"not measured"}
+
+
+def test_a_target_that_the_repeats_do_not_settle_is_told(tmp_path: Path) -> None:
+    """Where the slowest repeat misses what the median reaches, a reader is told both."""
+    found = [*took("card-10", "ours", 10.0, 10.0, 11.0), *took("card-10", "report_loop", 155.0)]
+    loop, *_ = targets.verdicts(found)
+    assert (loop.word, loop.measured) == ("yes, within the spread", "15.50 x (14.09-15.50)")
 
 
 def test_lenet_sweep_is_no_peer_of_itself() -> None:
