@@ -137,7 +137,7 @@ class Bench:
         python = self.python(contender)
         if isinstance(python, str):
             return replace(record, failed=python)
-        cache = self.folder / "caches" / contender.cache
+        cache = self._cache(contender)
         if step.repeat == COLD:
             shutil.rmtree(cache, ignore_errors=True)
         elif self.caches and not cache.exists():
@@ -172,6 +172,9 @@ class Bench:
                 accuracies=_accuracies(folder, contender) if not job.made else {},
             )
 
+    def _cache(self, contender: Contender) -> Path:
+        return self.folder / "caches" / contender.cache
+
     def _variables(self, contender: Contender) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         variables = inherited | contender.variables
@@ -179,7 +182,7 @@ class Bench:
             variables["PYTHONPATH"] = str(ROOT)
         if not self.caches:
             return variables
-        cache = self.folder / "caches" / contender.cache
+        cache = self._cache(contender)
         places = {
             "PYTHONPYCACHEPREFIX": "bytecode",
             "MPLCONFIGDIR": "matplotlib",

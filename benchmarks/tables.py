@@ -191,10 +191,9 @@ def _workers(found: list[Record]) -> str:
     rows = []
     for job in (j for j in (*QUICK, *FULL) if j.name.startswith("workers-")):
         taken = [records.seconds(found, job.name, n) for n in ("one_worker", "two_workers")]
-        if all(taken):
-            gained = targets.ratio(found, job.name, "one_worker", "two_workers")
-            times = f"{gained.median:.2f} x" if gained else "-"
-            rows.append([f"{job.epochs} epochs", *map(str, taken), times])
+        gained = targets.ratio(found, job.name, "one_worker", "two_workers")
+        if gained:
+            rows.append([f"{job.epochs} epochs", *map(str, taken), f"{gained.median:.2f} x"])
     return table(["the card's command", "`workers=1`", "`workers=2`", "gained"], rows)
 
 

@@ -25,7 +25,7 @@ LONGEST = 800  # characters of an error: Hydra's may quote all of what was typed
 
 def task(cfg: DictConfig) -> float:
     """One cell; `commands` is imported when it is needed, so that --help answers at once."""
-    from lenet_sweep import commands  # noqa: PLC0415
+    from lenet_sweep import commands  # noqa: PLC0415 - see above
 
     try:
         return commands.run(cfg)

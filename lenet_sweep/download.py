@@ -79,7 +79,7 @@ class StderrProgress:
             yield lambda _: None
             return
         from rich import progress  # noqa: PLC0415 - only where a bar is drawn
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 - as above
 
         with progress.Progress(
             progress.TextColumn("{task.description}", markup=False),

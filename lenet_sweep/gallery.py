@@ -93,12 +93,9 @@ def draw(
             if not _is_newer(correct, readout):
                 for old in shown:
                     old.unlink(missing_ok=True)
-                right, wrong = _samples(cell, snapshot, images_of(cell.dataset))
-                shown = [
-                    folder / f"{cell.file_name}_misclassified-{number:02d}.png"
-                    for number in range(1, len(wrong) + 1)
-                ]
-                wanted += [_Wanted(*page, at) for page in zip(shown, wrong, strict=True)]
+                right, wrong = _samples(cell, snapshot, images_of(cell.dataset), folder)
+                shown = list(wrong)
+                wanted += [_Wanted(path, make, at) for path, make in wrong.items()]
                 finishing.append(_Wanted(correct, right, at))
             paths += [correct, *shown]
     if len(curves) > 1:
@@ -157,16 +154,17 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
 
 
 def _samples(
-    cell: Cell, snapshot: Snapshot, images: Images
-) -> tuple[Callable[[], Figure], list[Callable[[], Figure]]]:
-    """What a cell got right, and page by page all that it got wrong."""
+    cell: Cell, snapshot: Snapshot, images: Images, folder: Path
+) -> tuple[Callable[[], Figure], dict[Path, Callable[[], Figure]]]:
+    """What a cell got right, and by file the pages of all that it got wrong."""
     tested = snapshot.predictions[: len(images.test_labels)]  # those held out follow
     arrays = (images.test_images, images.test_labels, tested)
     subject = cell.description
-    return (
-        partial(samples.correct_samples_figure, *arrays, subject=subject, seed=cell.seed),
-        samples.misclassified_figures(*arrays, subject=subject),
-    )
+    pages = samples.misclassified_figures(*arrays, subject=subject)
+    return partial(samples.correct_samples_figure, *arrays, subject=subject, seed=cell.seed), {
+        folder / f"{cell.file_name}_misclassified-{number:02d}.png": page
+        for number, page in enumerate(pages, start=1)
+    }
 
 
 def _is_newer(figure: Path, readout: Path) -> bool:

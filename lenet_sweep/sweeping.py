@@ -286,7 +286,8 @@ def write_report(
 
 def _processes(options: Options) -> int:
     """How many processes may work at the end of a sweep: as many as may train here."""
-    return min(cpu_count(), options.workers or cpu_count())
+    cores = cpu_count()
+    return min(cores, options.workers or cores)
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:

@@ -171,10 +171,12 @@ def drawn(
 def test_drawing_that_takes_long_says_how_far_it_has_come(tmp_path, small_folder) -> None:
     """While the pages of a collapsed cell are drawn there is a line now and then."""
     clock = itertools.count(0.0, 3.0).__next__
-    names, said = drawn(tmp_path, small_folder(), clock, seed=[0, 1])
+    names, said = drawn(tmp_path, small_folder(), clock, seed=[0, 1, 2])
     assert sum("misclassified" in name for name in names) == 2
-    assert said[0] == "figures: reading cell 1 of 2"
-    assert said[-1].startswith("figures: drawing ")
+    assert said == [
+        "figures: reading cell 1 of 3", "figures: drawing cell 1 of 3",
+        "figures: drawing all cells",
+    ]  # fmt: skip
     _, said = drawn(tmp_path / "again", small_folder(), lambda: 0.0, seed=[0, 1])
     assert said == []
 

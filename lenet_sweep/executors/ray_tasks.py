@@ -151,7 +151,7 @@ def _knock(address: str | None) -> None:
 
 def _ending(reference: Any) -> Ending:
     import ray  # noqa: PLC0415 - an extra
-    from ray import exceptions  # noqa: PLC0415
+    from ray import exceptions  # noqa: PLC0415 - an extra
 
     try:
         ray.get(reference)

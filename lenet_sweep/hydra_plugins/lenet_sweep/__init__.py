@@ -101,8 +101,8 @@ class LenetLocalLauncher(LenetLauncher):
     """In supervised worker processes on this machine."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep import keys  # noqa: PLC0415
-        from lenet_sweep.executors import local  # noqa: PLC0415
+        from lenet_sweep import keys  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.executors import local  # noqa: PLC0415 - as in `sweep`
 
         for key, value in self.settings.items():
             keys.reject(f"hydra.launcher.{key}", value, "left out: this launcher has no settings")
@@ -113,8 +113,8 @@ class LenetSlurmLauncher(LenetLauncher):
     """As Slurm jobs."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep import resources  # noqa: PLC0415
-        from lenet_sweep.executors import slurm  # noqa: PLC0415
+        from lenet_sweep import resources  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.executors import slurm  # noqa: PLC0415 - as in `sweep`
 
         wanted = resources.for_slurm(self.settings)
         return slurm.executor(wanted), wanted.devices
@@ -124,8 +124,8 @@ class LenetRayLauncher(LenetLauncher):
     """As Ray tasks."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep import resources  # noqa: PLC0415
-        from lenet_sweep.executors import ray_tasks  # noqa: PLC0415
+        from lenet_sweep import resources  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.executors import ray_tasks  # noqa: PLC0415 - as in `sweep`
 
         wanted = resources.for_ray(self.settings)
         return ray_tasks.executor(wanted), wanted.devices
