@@ -60,7 +60,7 @@ def _heading(results: Results) -> str:
         f"{machine['cores']} cores of {machine['processor']}, {machine['system']}, "
         f"Python {machine['python']}; {machine['time'][:10]}, commit {commits}. Seconds are wall "
         "time of the whole process: the median of the warm repeats (least-most, n repeats), "
-        f"at most {results.repeats}, and one where the first took more than {results.long:g} s."
+        f"at most {results.repeats}, fewer where the first took more than {results.long:g} s."
         + (f" **A trial: at most {results.limit:,} training images.**" if results.limit else "")
     )
 

@@ -1,6 +1,8 @@
 """Optuna: a GridSampler, a process of one thread for each core, a journal between them.
 
-`--store` keeps the journal, in which a finished study has nothing left to try.
+The grid is queued as trials, which the processes take from the journal one by one: what two of them
+sample at the same moment may be the same, as the documentation of GridSampler says. `--store` keeps
+the journal, in which a finished study has nothing left to try.
 """
 
 from __future__ import annotations
@@ -39,13 +41,16 @@ def work(task: Task, store: Path) -> None:
         number = trial.suggest_int("setting", 0, len(task.settings) - 1)
         return train(task.settings[number], data, task.weights)
 
-    enough = MaxTrialsCallback(len(task.settings), states=(TrialState.COMPLETE,))
+    begun = (TrialState.RUNNING, TrialState.COMPLETE)
+    enough = MaxTrialsCallback(len(task.settings), states=begun)
     study_of(task, store).optimize(objective, callbacks=[enough])
 
 
 def sweep(task: Task, store: Path) -> list[float]:
     study = study_of(task, store)
     if len(study.get_trials(states=[TrialState.COMPLETE])) < len(task.settings):
+        for number in range(len(task.settings)):
+            study.enqueue_trial({"setting": number}, skip_if_exists=True)
         tensors(task.data, task.limit)  # the workers inherit the pages
         fork = multiprocessing.get_context("fork")
         workers = [fork.Process(target=work, args=(task, store)) for _ in range(cores())]
