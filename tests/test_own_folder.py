@@ -1,0 +1,152 @@
+"""A folder of one's own: IDX files that are nobody else's, and the limit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_data import FILE_NAMES, idx_bytes
+from small_mnist import ARCHIVES, SMALL, assert_small, files_under, put, sha256
+
+from lenet_sweep.datasets import Dataset, ensure, find_dataset, load
+from lenet_sweep.errors import DataError, UsageError
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_own_folder(suffix: str, tmp_path: Path) -> None:
+    """One's own IDX files are used as they are, compressed or not, and nothing is written."""
+    put(tmp_path, ARCHIVES if suffix else SMALL, suffix)
+    before = files_under(tmp_path)
+    dataset = find_dataset("folder", tmp_path, None)
+    assert dataset == Dataset("folder", sha256(b"".join(SMALL.values())), None)
+    ensure(dataset, tmp_path)
+    assert_small(load(dataset, tmp_path))
+    assert files_under(tmp_path) == before
+
+
+def test_small_folder_can_be_learnt(small_folder: Callable[..., Path]) -> None:
+    """The made data that other tests train on has classes that can be told apart."""
+    root = small_folder()
+    images = load(find_dataset("folder", root, None), root)
+    assert images.train_images.shape == (600, 28, 28)
+    assert images.test_images.shape == (200, 28, 28)
+    train = images.train_images.reshape(600, -1).astype(float)
+    means = np.stack([train[images.train_labels == label].mean(0) for label in range(10)])
+    distances = np.abs(images.test_images.reshape(200, 1, -1) - means).sum(2)
+    assert (distances.argmin(1) == images.test_labels).all()
+    assert small_folder() == root
+    assert small_folder(seed=1) != root
+
+
+def zeros(*shape: int) -> bytes:
+    return idx_bytes(np.zeros(shape, np.uint8))
+
+
+LABELS = np.frombuffer(SMALL[FILE_NAMES[1]], np.uint8, offset=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (FILE_NAMES[0], b"", "0 bytes, but the IDX header of images has 16"),
+        (FILE_NAMES[1], b"\0" * 7, "7 bytes, but the IDX header of labels has 8"),
+        (FILE_NAMES[0], zeros(28, 28), "magic number 2050; IDX images begin with 2051"),
+        (FILE_NAMES[1], SMALL[FILE_NAMES[0]], "magic number 2051; IDX labels begin with 2049"),
+        (FILE_NAMES[2], SMALL[FILE_NAMES[3]], "magic number 2049; IDX images begin with 2051"),
+        (FILE_NAMES[0], zeros(30, 28, 27), "images of 28 x 27 pixels; allowed are 28 x 28"),
+        (FILE_NAMES[0], zeros(30, 32, 32), "images of 32 x 32 pixels; allowed are 28 x 28"),
+        (FILE_NAMES[2], SMALL[FILE_NAMES[2]][:-1], "15695 bytes, but 15696 for the 20 images"),
+        (FILE_NAMES[2], SMALL[FILE_NAMES[2]] + b"\0", "15697 bytes, but 15696 for the 20 images"),
+        (FILE_NAMES[3], SMALL[FILE_NAMES[3]] + b"\0", "29 bytes, but 28 for the 20 labels"),
+        (FILE_NAMES[1], idx_bytes(LABELS[:-1]), "29 labels for the 30 images of"),
+        (FILE_NAMES[3], idx_bytes(LABELS), "30 labels for the 20 images of"),
+        (FILE_NAMES[1], idx_bytes(np.r_[LABELS[:-1], np.uint8(10)]), "label 10 at position 29"),
+        (FILE_NAMES[3], idx_bytes(np.full(20, 255, np.uint8)), "label 255 at position 0"),
+        (FILE_NAMES[0], zeros(0, 28, 28), "holds no images; at least one is needed"),
+        (FILE_NAMES[3], zeros(0), "holds no labels; at least one is needed"),
+    ],
+)
+def test_own_folder_that_is_wrong(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    """What is wrong with one's own file is said, with the file, before anything is trained."""
+    put(tmp_path, SMALL | {name: content})
+    with pytest.raises(DataError) as caught:
+        find_dataset("folder", tmp_path, None)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ARCHIVES[FILE_NAMES[0]][:-1],  # truncated: EOFError
+        ARCHIVES[FILE_NAMES[0]][:20] + b"\xff" * 20 + ARCHIVES[FILE_NAMES[0]][40:],  # zlib.error
+        SMALL[FILE_NAMES[0]],  # not compressed at all: OSError
+        ARCHIVES[FILE_NAMES[0]] + b"more",
+    ],
+)
+def test_own_archive_that_is_damaged(content: bytes, tmp_path: Path) -> None:
+    """A damaged archive of one's own is named, whichever way it is damaged."""
+    put(tmp_path, ARCHIVES | {FILE_NAMES[0]: content}, ".gz")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: damaged gzip archive: ."):
+        find_dataset("folder", tmp_path, None)
+
+
+def test_own_folder_with_files_missing(tmp_path: Path) -> None:
+    """All files that are missing are named at once."""
+    put(tmp_path, {name: SMALL[name] for name in FILE_NAMES[:2]})
+    with pytest.raises(DataError, match=f"no {FILE_NAMES[2]}, {FILE_NAMES[3]} in it"):
+        find_dataset("folder", tmp_path, None)
+    with pytest.raises(DataError, match=f"no {FILE_NAMES[0]}, "):
+        find_dataset("folder", tmp_path / "absent", None)
+
+
+def test_own_folder_needs_a_root() -> None:
+    """dataset=folder alone is answered with the key that is missing."""
+    with pytest.raises(UsageError, match=r"dataset=folder needs dataset\.root=FOLDER"):
+        find_dataset("folder", None, None)
+
+
+def test_own_folder_that_changed(tmp_path: Path) -> None:
+    """Images that are exchanged while a sweep runs do not end up in its table."""
+    dataset = find_dataset("folder", put(tmp_path, SMALL), None)
+    content = bytearray(SMALL[FILE_NAMES[2]])
+    content[100] ^= 1
+    (tmp_path / FILE_NAMES[2]).write_bytes(content)
+    for use in (load, ensure):
+        with pytest.raises(DataError, match="dataset=folder: the content is not the one"):
+            use(dataset, tmp_path)
+
+
+# The limit ----------------------------------------------------------------------------------------
+
+
+def test_limit(tmp_path: Path) -> None:
+    """A limit takes the first training images and leaves the test images alone."""
+    put(tmp_path, SMALL)
+    images = load(find_dataset("folder", tmp_path, 7), tmp_path)
+    whole = load(find_dataset("folder", tmp_path, None), tmp_path)
+    assert np.array_equal(images.train_images, whole.train_images[:7])
+    assert np.array_equal(images.train_labels, whole.train_labels[:7])
+    assert np.array_equal(images.test_images, whole.test_images)
+    assert np.array_equal(images.test_labels, whole.test_labels)
+    assert images.train_images.base is None  # the other images are not kept in memory
+
+
+@pytest.mark.parametrize("limit", [0, -1, 31])
+def test_limit_out_of_range(limit: int, tmp_path: Path) -> None:
+    """A limit that cannot be is answered with those that can."""
+    put(tmp_path, SMALL)
+    message = rf"dataset\.limit={limit}: .*allowed are 1 to 30"
+    with pytest.raises(UsageError, match=message):
+        find_dataset("folder", tmp_path, limit)
+    dataset = replace(find_dataset("folder", tmp_path, None), limit=limit)
+    with pytest.raises(UsageError, match=message):
+        load(dataset, tmp_path)
+    with pytest.raises(UsageError, match="allowed are 1 to 60000"):
+        find_dataset("mnist", None, 60_001)
+
+
+def test_limit_of_all_is_no_limit() -> None:
+    """The whole of MNIST is trained once, however it was asked for."""
+    assert find_dataset("mnist", None, 60_000) == find_dataset("mnist", None, None)
+    assert find_dataset("mnist", None, 59_999).limit == 59_999
