@@ -1,4 +1,4 @@
-"""The figure for a talk: how long the card's command takes, whole process, on a log scale."""
+"""The figure for a talk: how long the card's command takes, whole process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks import records
 from benchmarks.contenders import CONTENDERS
@@ -82,7 +81,7 @@ def _words(figure: Figure, results: Results, job: str) -> None:
     trial = f" A trial: {results.limit:,} training images." if results.limit else ""
     told = (
         f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, tested after "
-        f"every epoch. Median, least and most; log scale.{trial}"
+        f"every epoch. Median, least and most.{trial}"
     )
     figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)
 
@@ -101,11 +100,7 @@ def _bars(figure: Figure, bars: list[tuple[records.Spread, str]]) -> None:
             textcoords="offset points", va="center", size=11.5,
             weight="bold" if mine else "normal", color=OURS if mine else "black",
         )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xlim(ours / 4, 2.2 * max(taken.most for taken, _ in bars))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(0, 1.17 * max(taken.most for taken, _ in bars))  # room for the last one's words
     axes.set_yticks(range(len(bars)), [NAMES[name] for _, name in bars], size=11.5, color="black")
     for label, (_, name) in zip(axes.get_yticklabels(), bars, strict=True):
         label.set_weight("bold" if name == "ours" else "normal")
