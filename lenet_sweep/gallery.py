@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from lenet_sweep import figures, samples
 from lenet_sweep.beside import beside
 from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.datasets import Images, load
 from lenet_sweep.errors import StoreError
+from lenet_sweep.image_sets import ImageSet, ImageSets
 from lenet_sweep.store import Snapshot, Store, make_folder
 from lenet_sweep.style import save
 
@@ -40,6 +40,7 @@ def draw(
     store: Store,
     folder: Path,
     data_root: Path | None,
+    sets: ImageSets,
     which: str,
     say: Callable[[str], None],
     *,
@@ -48,6 +49,7 @@ def draw(
 ) -> list[Path]:
     """Draw the figures of a sweep's finished cells; the file of each, best cells first.
 
+    sets: where test images come from; without them their samples are left out, and `say` is told.
     which: "best" draws the costs of the BEST best cells and the samples of the very best, "all"
     both of every cell. What is newer than the read-out it shows is not drawn again.
     say: takes a line on what is left out, and now and then on how far it has come.
@@ -67,7 +69,6 @@ def draw(
         pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
     names = distinguish(ranked)
     curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
-    images_of = cache(partial(load, root=data_root))  # shared by the cells of a dataset
     paths: list[Path] = []
     wanted: list[_Wanted] = []
     finishing: list[_Wanted] = []
@@ -91,13 +92,18 @@ def draw(
             correct = folder / f"{cell.file_name}_correct.png"
             shown = pages.get(cell.file_name, [])
             if not _is_newer(correct, readout):
-                for old in shown:
+                for old in [correct, *shown]:
                     old.unlink(missing_ok=True)
-                right, wrong = _samples(cell, snapshot, images_of(cell.dataset), folder)
+                tests = sets.get(cell.dataset, data_root)
+                if tests is None:
+                    continue
+                right, wrong = _samples(cell, snapshot, tests, folder)
                 shown = list(wrong)
                 wanted += [_Wanted(path, make, at) for path, make in wrong.items()]
                 finishing.append(_Wanted(correct, right, at))
             paths += [correct, *shown]
+    for why in sets.missing:
+        say(f"test images are not drawn: {why}")
     if len(curves) > 1:
         paths.append(overlay)
         both = partial(figures.overlay_figure, list(curves.values()))
@@ -154,11 +160,11 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
 
 
 def _samples(
-    cell: Cell, snapshot: Snapshot, images: Images, folder: Path
+    cell: Cell, snapshot: Snapshot, tests: ImageSet, folder: Path
 ) -> tuple[Callable[[], Figure], dict[Path, Callable[[], Figure]]]:
     """What a cell got right, and by file the pages of all that it got wrong."""
-    tested = snapshot.predictions[: len(images.test_labels)]  # those held out follow
-    arrays = (images.test_images, images.test_labels, tested)
+    tested = snapshot.predictions[: len(tests.labels)]  # those held out follow
+    arrays = (tests.images, tests.labels, tested)
     subject = cell.description
     pages = samples.misclassified_figures(*arrays, subject=subject)
     return partial(samples.correct_samples_figure, *arrays, subject=subject, seed=cell.seed), {

@@ -55,7 +55,7 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.style.context(STYLE, after_reset=True)
 
 
-def save(figure: Figure, path: Path, dpi: float = DPI) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """
     Write `figure` as the PNG `path`, whole or not at all, and clear it: it cannot be used again.
 
@@ -69,7 +69,7 @@ def save(figure: Figure, path: Path, dpi: float = DPI) -> Path:
     try:
         with styled():  # ticks are made while drawing
             figure.savefig(
-                drawn, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=quick
+                drawn, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs=quick
             )
     finally:
         figure.clear()

@@ -24,6 +24,7 @@ from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
+from lenet_sweep.image_sets import ImageSets
 from lenet_sweep.interrupts import stop_on_signals
 from lenet_sweep.results import UNMARKED, Marks
 from lenet_sweep.store import (
@@ -40,7 +41,6 @@ from lenet_sweep.views import View
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lenet_sweep.analysis.loading import ImageSets
     from lenet_sweep.analysis.reproduction import Reproduction
     from lenet_sweep.analysis.statistics import Result
 
@@ -73,8 +73,6 @@ class Outcome:
     @cached_property
     def test_images(self) -> ImageSets:
         """The test images of its cells, read when they are first asked for, and once."""
-        from lenet_sweep.analysis.loading import ImageSets  # noqa: PLC0415 - not for one cell
-
         return ImageSets()
 
     def accuracies(self) -> dict[str, float]:
@@ -244,7 +242,7 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
 
     store, folder = Store(options.out), outcome.folder / "figures"
     return gallery.draw(
-        ranked, store, folder, options.data_root, options.figures, say,
+        ranked, store, folder, options.data_root, outcome.test_images, options.figures, say,
         processes=_processes(options),
     )  # fmt: skip
 

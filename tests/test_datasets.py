@@ -29,7 +29,7 @@ from small_mnist import (
 )
 
 from lenet_sweep import datasets
-from lenet_sweep.datasets import DATASETS, Dataset, ensure, find_dataset, load
+from lenet_sweep.datasets import DATASETS, Dataset, ensure, find_dataset, load, load_tests
 from lenet_sweep.errors import DataError, UsageError
 
 MNIST_MD5 = (
@@ -234,7 +234,28 @@ def test_files_are_found_where_people_put_them(
     put(tmp_path / folder, ARCHIVES if suffix else SMALL, suffix)
     assert_small(load(dataset, tmp_path))
     ensure(dataset, tmp_path)
-    assert_small(load(dataset, tmp_path))
+    images = load(dataset, tmp_path)
+    assert_small(images)
+    for part, whole in zip(
+        load_tests(dataset, tmp_path), (images.test_images, images.test_labels), strict=True
+    ):
+        assert np.array_equal(part, whole)
+
+
+def test_test_images_alone(tmp_path: Path, known: Callable[..., Dataset]) -> None:
+    """Test images are verified without the training images, which may be gone or large."""
+    dataset = known()
+    tests = FILE_NAMES[2:]
+    put(tmp_path, {name: SMALL[name] for name in tests})
+    images, labels = load_tests(dataset, tmp_path)
+    assert (idx_bytes(images), idx_bytes(labels)) == tuple(SMALL[name] for name in tests)
+    for name in tests:
+        (tmp_path / name).write_bytes(SMALL[name][:-1] + b"\7")
+        with pytest.raises(DataError, match=f"{name}: damaged"):
+            load_tests(dataset, tmp_path)
+        (tmp_path / name).write_bytes(SMALL[name])
+    with pytest.raises(DataError, match="not the one this run was planned with"):
+        load_tests(replace(dataset, digest="00"), tmp_path)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"\0" * 100, SMALL[FILE_NAMES[1]][:-1]])

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from lenet_sweep import figures, samples, style
@@ -79,17 +80,12 @@ def series(axes, label=None):
 
 def shown(figure):
     """(caption, place, a pixel of the tile above) of every image of the figure."""
-    (axes,) = figure.axes
-    (picture,) = axes.images
-    page = picture.get_array()
-    texts = axes.texts
+    (tiles,) = figure.artists
     return [
-        (
-            caption.get_text(),
-            int(place.get_text().removeprefix("#")),
-            page[int(caption.get_position()[1]) - 15, int(caption.get_position()[0])],
+        (caption, int(number.removeprefix("#")), tiles.raster[y + 5, x + 5, 0])
+        for caption, number, (x, y) in zip(
+            tiles.captions, tiles.numbers, tiles.corners, strict=True
         )
-        for caption, place in zip(texts[::2], texts[1::2], strict=True)
     ]
 
 
@@ -306,6 +302,10 @@ def test_texts_are_whole_and_apart(layout, monkeypatch):
         texts = drawn_texts(figure, monkeypatch)
         boxes = [box for _, box in texts]
         assert len(boxes) >= 2
+        for tiles in figure.artists:
+            assert figure.bbox.height - tiles.raster.shape[0] > 20  # where title and note are
+            boxes.append(Bbox.from_bounds(0, 0, *tiles.raster.shape[1::-1]))
+            texts.append(("tiles", boxes[-1]))
         inside = figure.bbox.padded(0.5)
         for text, box in texts:
             corners = (box.x0, box.y0), (box.x1, box.y1)
@@ -368,7 +368,7 @@ def test_pages_are_made_as_they_are_asked_for(monkeypatch):
     assert not made
     first = pages[0]()
     assert len(made) == 1
-    assert len(first.axes) == 1
+    assert len(shown(first)) == 100
     assert "9,000 misclassified test images of 9,000, page 1 of 90" in words(first)
 
 
@@ -376,6 +376,32 @@ def test_no_errors_no_page():
     """A network without errors gets no empty page."""
     images, labels, _ = digits(50)
     assert list(misclassified_figures(images, labels, labels)) == []
+
+
+@pytest.mark.parametrize("kind", ["correct", "misclassified"])
+def test_captions_stand_below_their_image(kind, tmp_path):
+    """Under each image are two lines, whole and apart, in the middle, clear of their neighbours."""
+    blank, labels = np.zeros((60_100, 28, 28), np.uint8), np.arange(60_100) % 10
+    if kind == "correct":
+        figure = correct_samples_figure(blank, labels, labels)
+    else:
+        predictions = np.where(np.arange(60_100) < 60_000, labels, (labels + 1) % 10)
+        figure = misclassified_figures(blank, labels, predictions)[0]()
+    (tiles,) = figure.artists
+    with Image.open(save(figure, tmp_path / "page.png")) as picture:
+        page = np.asarray(picture.convert("L"))[-len(tiles.raster) :].astype(int)
+    side = tiles.wide - 24
+    for x, y in tiles.corners:
+        assert (page[y : y + side, x : x + side] == 238).all()
+        below = page[y + side : y + tiles.high, x - 12 : x + side + 12] < 200
+        lines = np.flatnonzero(below.any(axis=1))
+        assert lines[0] >= 2
+        assert lines[-1] < len(below) - 8
+        assert (np.diff(lines) > 1).sum() == 1  # one gap: two lines
+        across = np.flatnonzero(below.any(axis=0))
+        assert across[0] >= 4
+        assert across[-1] < below.shape[1] - 4
+        assert abs(across[0] + across[-1] - below.shape[1] + 1) <= 3
 
 
 def test_correct_samples_are_correct_and_distinct():
@@ -388,7 +414,7 @@ def test_correct_samples_are_correct_and_distinct():
         assert labels[place] == predictions[place]
         assert caption == f"{labels[place]} ✓"
         assert pixel == int(238 - place * (238 / 255))
-    across, down = ({text.get_position()[k] for text in figure.axes[0].texts[::2]} for k in (0, 1))
+    across, down = ({corner[k] for corner in figure.artists[0].corners} for k in (0, 1))
     assert (len(across), len(down)) == (5, 2)
     right = (labels == predictions).sum()
     assert figure.get_suptitle() == f"10 of {right} correctly classified test images"
@@ -410,7 +436,7 @@ def test_few_correct_samples(right):
     if right:
         assert sorted(place for _, place, _ in shown(figure)) == list(range(right))
     else:
-        assert figure.axes == []
+        assert figure.artists == []
         assert "No test image was classified correctly" in words(figure)
 
 
@@ -471,15 +497,6 @@ def test_settings_are_untouched_between_pages():
     pages = misclassified_figures(*digits(99), per_page=7)
     pages[0]()
     assert changed(before) == []
-
-
-def test_dpi_sets_the_size(tmp_path):
-    """Asking for twice the resolution gives twice the pixels."""
-    sizes = []
-    for dpi in (50, 100):
-        with Image.open(save(cost_figure(decay()), tmp_path / f"{dpi}.png", dpi)) as picture:
-            sizes.append(picture.size)
-    assert sizes[1] == pytest.approx([2 * side for side in sizes[0]], abs=1)
 
 
 def test_no_display_and_no_pyplot(tmp_path):

@@ -20,7 +20,7 @@ devices
 known idx
 download
 datasets
-cells
+cells image_sets
 keys engines.choice
 studies
 config

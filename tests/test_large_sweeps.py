@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from lenet_sweep.config import Options, all_settings
 from lenet_sweep.events import Event, Finished, Progress, ReadOut, Started
 from lenet_sweep.executors import Setup
 from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.image_sets import ImageSets
 from lenet_sweep.keys import grid
 from lenet_sweep.results import load_results
 from lenet_sweep.store import Epoch, Snapshot, Store
@@ -162,7 +164,7 @@ def drawn(
             run.write_readout(snapshot(9.0, wrong=200))
     said: list[str] = []
     paths = gallery.draw(
-        cells, store, tmp_path / "figures", options.data_root, "best", said.append,
+        cells, store, tmp_path / "figures", options.data_root, ImageSets(), "best", said.append,
         processes=processes, clock=clock,
     )  # fmt: skip
     return [path.name for path in paths], said
@@ -214,10 +216,35 @@ def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> N
     whole = (figures / costs[0]).read_bytes()
     (figures / costs[0]).write_bytes(whole[:-1])  # cut off
     before = {name: (figures / name).stat().st_mtime_ns for name in names[1:-1]}
-    monkeypatch.setattr(gallery, "load", lambda *_, **__: pytest.fail("images were read"))
+    monkeypatch.setattr(ImageSets, "get", lambda *_: pytest.fail("images were read"))
     assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
     assert (figures / costs[0]).read_bytes() == whole
     assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_figures_without_the_test_images(tmp_path, small_folder) -> None:
+    """Where the images are gone the curves are drawn all the same, and one line says what is not.
+
+    What showed another state of the network is not left there.
+    """
+    root = shutil.copytree(small_folder(), tmp_path / "images")
+    names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])
+    gone = [name for name in names if "_cost" not in name and "-cells" not in name]
+    for path in (tmp_path / "figures").iterdir():
+        os.utime(path, (0, 0))  # older than the read-outs
+    cells, options = cells_of(root, tmp_path / "out", seed=[0, 1])
+    shutil.rmtree(root)
+    said: list[str] = []
+    paths = gallery.draw(
+        cells, Store(options.out), tmp_path / "figures", options.data_root, ImageSets(), "best",
+        said.append,
+    )  # fmt: skip
+    assert [path.name for path in paths] == [name for name in names if name not in gone]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
+        path.name for path in paths
+    )
+    assert len(said) == 1
+    assert said[0].startswith("test images are not drawn: folder: dataset.root=")
 
 
 def test_no_page_is_left_of_a_worse_network(tmp_path, small_folder) -> None:

@@ -293,7 +293,7 @@ def test_leaving_does_not_wait_for_statistics(made) -> None:
     folder = launched(cells, options).folder
     code = (
         "import sys; from pathlib import Path; from lenet_sweep import results;"
-        "from lenet_sweep.analysis.loading import ImageSets; from lenet_sweep.report import files;"
+        "from lenet_sweep.image_sets import ImageSets; from lenet_sweep.report import files;"
         f"found = results.read_manifest(Path({str(folder)!r}));"
         "cells, store = found.cells, found.store;"
         f"files.write(Path({str(folder)!r}), results.from_store(cells, store), cells, store, None,"

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lenet_sweep import datasets
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.cells import Cell
-from lenet_sweep.datasets import Dataset
-from lenet_sweep.errors import DataError, UsageError
+from lenet_sweep.image_sets import ImageSets
 from lenet_sweep.store import Store
 
 if TYPE_CHECKING:
@@ -30,36 +25,6 @@ class Source:
     cell: Cell
     store: Store
     data_root: Path | None
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """The test images of a dataset: (N, 28, 28) and (N,), uint8."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-
-
-@dataclass
-class ImageSets:
-    """Test images by dataset, each read once. `missing`: why some could not be had, a line each."""
-
-    missing: dict[str, None] = field(default_factory=dict)
-    _known: dict[tuple[str, Path | None], ImageSet | None] = field(default_factory=dict)
-
-    def get(self, dataset: Dataset, data_root: Path | None) -> ImageSet | None:
-        """The test images that a cell of this dataset saw; None where they are not here."""
-        key = (dataset.digest, data_root)
-        if key not in self._known:
-            whole = replace(dataset, limit=None, holdout=None)
-            try:
-                images = datasets.load(whole, data_root)
-            except (DataError, UsageError) as error:
-                self.missing[f"{dataset.name}: {str(error).splitlines()[0]}"] = None
-                self._known[key] = None
-            else:
-                self._known[key] = ImageSet(images.test_images.copy(), images.test_labels.copy())
-        return self._known[key]
 
 
 def load(table: pd.DataFrame, sources: Sequence[Source], sets: ImageSets) -> tuple[Result, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.effects import has_learned
-from lenet_sweep.analysis.loading import ImageSet
+from lenet_sweep.image_sets import ImageSet
 from lenet_sweep.report.gather import Report
 from lenet_sweep.report.sprites import Sprite, sprite
 

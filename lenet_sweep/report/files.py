@@ -11,8 +11,8 @@ import pandas as pd
 
 from lenet_sweep import results
 from lenet_sweep.analysis import marks, reproduction
-from lenet_sweep.analysis.loading import ImageSets
 from lenet_sweep.cells import Cell
+from lenet_sweep.image_sets import ImageSets
 from lenet_sweep.report import gather, page, surety
 from lenet_sweep.report.gather import Launch, Report
 from lenet_sweep.store import Store, make_folder, write_atomic

@@ -13,10 +13,11 @@ import pandas as pd
 from lenet_sweep import results, studies
 from lenet_sweep.analysis import claims, conclusions, loading, statistics
 from lenet_sweep.analysis.conclusions import Statistics
-from lenet_sweep.analysis.loading import MOST, ImageSet, ImageSets, Source
+from lenet_sweep.analysis.loading import MOST, Source
 from lenet_sweep.analysis.reproduction import Reproduction
 from lenet_sweep.analysis.statistics import Comparison, Interval, Result
 from lenet_sweep.cells import Cell
+from lenet_sweep.image_sets import ImageSet, ImageSets
 from lenet_sweep.store import Failure, Store
 from lenet_sweep.studies import Study
 
