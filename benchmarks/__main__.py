@@ -19,7 +19,7 @@ from benchmarks.measuring import ROOT, Bench, run, schedule, versions
 from benchmarks.records import Results
 from lenet_sweep import files, provenance
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
 
 
@@ -56,12 +56,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def redraw(results: Results, folder: Path) -> None:
-    """Make the table and the figure of the raw numbers, and the table in the documentation."""
+    """Make the tables and the figure of the raw numbers, and what the documentation has of them.
+
+    That is all of `RESULTS`, and a summary of each folder in it: another machine's.
+    """
     made = tables.page(results)
     files.replace(folder / "peers.md", f"# lenet-sweep and its peers\n\n{made}\n".encode())
     drawing.draw(results, folder)
-    if folder.resolve() == RESULTS.resolve():
-        files.replace(DOCUMENT, tables.inserted(DOCUMENT.read_text(), made).encode())
+    place = folder.resolve()
+    if RESULTS not in (place, place.parent):
+        return
+    name = "peers" if place == RESULTS else f"peers {place.name}"
+    told = made if place == RESULTS else tables.summary(results)
+    files.replace(DOCUMENT, tables.inserted(DOCUMENT.read_text(), told, name).encode())
 
 
 def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:

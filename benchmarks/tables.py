@@ -33,6 +33,11 @@ def page(results: Results) -> str:
     )
 
 
+def summary(results: Results) -> str:
+    """What another machine came to: its targets and its seconds."""
+    return "\n\n".join(filter(None, (_heading(results), _targets(results), _seconds(results))))
+
+
 def inserted(text: str, made: str, name: str = "peers") -> str:
     """A document with what is made between the two markers of this name."""
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
