@@ -97,6 +97,8 @@ def _rephrase(error: Exception, text: str) -> None:
         keys.choice(group, name, sorted(error.options))
     if found := re.match(r"Ambiguous value for argument '(.+?)'", text):
         raise UsageError(f"{found[1]}: several values need the flag -m, as in -m {found[1]}")
+    if found := re.match(r"Additional config directory '(.+?)' not found", text):
+        raise UsageError(f"--config-dir {found[1]}: there is no such folder")
     if found := re.match(r"Could not override '(.+?)'", text):
         key = found[1]
         if key.startswith("hydra."):

@@ -27,6 +27,7 @@ __all__ = [
     "DATASETS", "Dataset", "Images", "default_root", "ensure", "find_dataset", "load", "load_tests",
 ]  # fmt: skip
 
+TESTS = FILE_NAMES[2:]
 FOLDER = "folder"  # the dataset whose files are the user's own
 
 
@@ -182,8 +183,10 @@ def load_tests(dataset: Dataset, root: Path | None) -> tuple[NDArray[np.uint8], 
         return whole.test_images, whole.test_labels
     known = _known(dataset.name)
     _check_version(dataset, known.digest)
-    files = known.files[2:]
-    return idx.parse(*_read_known(known, files, _root(root)).values())
+    files = [file for file in known.files if file.name in TESTS]
+    contents = _read_known(known, files, _root(root))
+    images, labels = (contents[name] for name in TESTS)
+    return idx.parse(images, labels)
 
 
 def _read_known(known: Known, files: Sequence[File], root: Path) -> dict[str, idx.Content]:
@@ -315,7 +318,7 @@ def _unusable(contents: dict[str, idx.Content], problems: dict[Path, str]) -> li
 def _unavailable(known: Known, root: Path, tried: Iterable[str]) -> DataError:
     lines = "".join(f"\n  {number}. {line}" for number, line in enumerate(tried, 1))
     return DataError(
-        f"{known.folder} is not available. Tried, in this order:{lines}\n"
+        f"{known.folder} is not available.\nTried, in this order:{lines}\n"
         f"Fix: put these files, uncompressed or as .gz, into {_home(known, root)}\n"
         f"  {', '.join(FILE_NAMES)}\n"
         "or name the folder that has them: dataset.root=FOLDER"

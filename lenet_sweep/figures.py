@@ -101,7 +101,7 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     entries += ["diverged here"] * diverged
     title = f"Cost and test accuracy {'after one epoch' if single else 'over epochs'}"
     title += f": {len(curves)} setting{'s' * (len(curves) > 1)}"
-    note = "Cost: mean of each epoch. Below: test accuracy after the last epoch, best first"
+    note = "Cost: mean of each epoch. In the key: test accuracy after the last epoch, best first"
     with styled():
         wide, key = 11.5, 0.75  # inches: the figure; an entry's line and the space around it
         entries = [wrapped(entry, wide - 2 * key, size=9) for entry in entries]

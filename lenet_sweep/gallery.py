@@ -69,6 +69,7 @@ def draw(
         pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
     names = distinguish(ranked)
     curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
+    missing: dict[str, None] = {}
     paths: list[Path] = []
     wanted: list[_Wanted] = []
     finishing: list[_Wanted] = []
@@ -92,17 +93,18 @@ def draw(
             correct = folder / f"{cell.file_name}_correct.png"
             shown = pages.get(cell.file_name, [])
             if not _is_newer(correct, readout):
-                for old in [correct, *shown]:
-                    old.unlink(missing_ok=True)
                 tests = sets.get(cell.dataset, data_root)
-                if tests is None:
+                if tests is None:  # what is there stays: it may have been touched, no more
+                    missing.update(sets.missing)
                     continue
+                for old in shown:
+                    old.unlink(missing_ok=True)
                 right, wrong = _samples(cell, snapshot, tests, folder)
                 shown = list(wrong)
                 wanted += [_Wanted(path, make, at) for path, make in wrong.items()]
                 finishing.append(_Wanted(correct, right, at))
             paths += [correct, *shown]
-    for why in sets.missing:
+    for why in missing:
         say(f"test images are not drawn: {why}")
     if len(curves) > 1:
         paths.append(overlay)

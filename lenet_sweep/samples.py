@@ -153,7 +153,7 @@ class Tiles(Artist):
     ) -> None:
         super().__init__()
         self.captions, self.numbers = captions, numbers
-        side, gap, below = 28 * scale, 12, 54
+        side, gap, below = 28 * scale, 12, 58
         self.wide, self.high = side + 2 * gap, side + below
         # (x, y) of each image's upper left corner
         self.corners = [
@@ -170,7 +170,7 @@ class Tiles(Artist):
             page.paste(tile.convert("RGB"), (x, y))
             middle, base = x + side / 2, y + side
             pen.text((middle, base + 21), caption, colour, _font(10.5, "bold"), anchor="ms")
-            pen.text((middle, base + 36), number, QUIET, _font(6.5, "normal"), anchor="ms")
+            pen.text((middle, base + 38), number, QUIET, _font(6.5, "normal"), anchor="ms")
         self.raster: NDArray[np.uint8] = np.asarray(page)  # (height, width, 3)
 
     def draw(self, renderer: RendererBase) -> None:

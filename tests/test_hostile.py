@@ -242,6 +242,12 @@ def test_nothing_hostile_in_a_file_is_acted_on(place: Path, content: str) -> Non
     refused(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
 
 
+def test_a_config_folder_that_is_not_there(place: Path) -> None:
+    """A slip in the folder's name is told as one, with the name."""
+    said = refused(place, "-m", "--config-dir", str(place / "confgs"), "lr=0.1")
+    assert f"--config-dir {place / 'confgs'}: there is no such folder" in said.err
+
+
 @pytest.mark.parametrize(("name", "content"), PLACES)
 def test_no_file_takes_the_place_of_another(place: Path, name: str, content: str) -> None:
     """A --config-dir does not replace what Hydra or lenet-sweep themselves are made of."""

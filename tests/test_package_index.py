@@ -163,7 +163,8 @@ def test_everything_fails(
         ensure(dataset, root)
     lines = str(caught.value).splitlines()
     parts = [
-        "MNIST is not available. Tried, in this order:",
+        "MNIST is not available.",
+        "Tried, in this order:",
         f"  1. {damaged}: damaged",
         f"  2. no {', '.join(FILE_NAMES[:2])}, uncompressed or as .gz, in {root / 'MNIST/raw'}, ",
         f"  3. {dead_url}{FILE_NAMES[0]}.gz: [Errno {errno.ECONNREFUSED}]",
