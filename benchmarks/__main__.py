@@ -27,7 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     folder = asked.out or (None if asked.quick or asked.limit else RESULTS)
     if asked.redraw:
-        redraw(records.read((folder or RESULTS) / "peers.json"), folder or RESULTS)
+        path = (folder or RESULTS) / "peers.json"
+        if not path.exists():
+            raise SystemExit(f"error: there is no {path}: nothing was measured there")
+        redraw(records.read(path), path.parent)
         return 0
     if sys.platform != "linux":
         print("error: measuring reads /proc, which Linux has", file=sys.stderr)
@@ -79,11 +82,20 @@ def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
     commit = provenance.git_revision() or "unknown"
     repeats = asked.repeats or (1 if asked.quick else 5)
     path = folder / "peers.json" if folder else None
-    if not (path and path.exists() and asked.resume):
+    there = path is not None and path.exists()
+    if there and not asked.resume and (asked.only or asked.peers):
+        raise SystemExit(
+            f"error: {path} would be left with these jobs and peers alone: --resume adds to it, "
+            "--out FOLDER writes elsewhere"
+        )
+    if not path or not there or not asked.resume:
         return Results(asked.quick, asked.limit, environment, [commit], repeats, asked.long, {}, [])
     before = records.read(path)
     if (before.quick, before.limit) != (asked.quick, asked.limit):
         raise SystemExit(f"error: {path} was made with another --quick or --limit: use --out")
+    if not records.same_machine(before.environment, environment):
+        where = f"{before.environment['cores']} cores of {before.environment['processor']}"
+        raise SystemExit(f"error: {path} was made on {where}, another machine: use --out")
     return records.resumed(before, commit, repeats, asked.long)
 
 

@@ -81,7 +81,7 @@ def _words(figure: Figure, results: Results, job: str) -> None:
     trial = f" A trial: {results.limit:,} training images." if results.limit else ""
     told = (
         f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, tested after "
-        f"every epoch. Median, least and most.{trial}"
+        f"every epoch. Median, least and most; no line: measured once.{trial}"
     )
     figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)
 

@@ -67,7 +67,7 @@ FULL = (
         MANY_LR, "64,128", limit=6000,
     ),
     Job("rerun", "card-1 again, finished before", CARD_LR, CARD_BATCH, again=True),
-    *(cells(count) for count in (100, 200, 500, 1000)),
+    *(cells(count) for count in (20, 40, 100, 200, 500, 1000)),
     workers(10),
     workers(30),
     Job(

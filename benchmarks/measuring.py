@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,8 @@ def run(
         except KeyboardInterrupt:
             print("stopped; --resume goes on from here", flush=True)
             break
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record = replace(record, commit=results.commits[-1], time=now)
         results = replace(results, records=[*results.records, record])
         save(results)
         _show(record)

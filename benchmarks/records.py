@@ -27,6 +27,8 @@ class Record:
     begins: float | None = None  # seconds until the first run begins to train; ours alone
     accuracies: dict[str, float] = field(default_factory=dict)  # % of the test images
     failed: str | None = None  # why there are no numbers, in one line
+    commit: str = ""
+    time: str = ""  # when it ended, UTC
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -118,11 +120,16 @@ def failures(records: Iterable[Record]) -> dict[str, str]:
     }
 
 
+def same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two environments are alike enough for their seconds to stand side by side."""
+    return all(one[key] == other[key] for key in ("processor", "cores", "machine"))
+
+
 def resumed(results: Results, commit: str, repeats: int, long: float) -> Results:
     """What was measured before, to go on from; what failed is tried again."""
     return replace(
         results,
-        commits=[*results.commits, *([commit] if commit not in results.commits else [])],
+        commits=[*(known for known in results.commits if known != commit), commit],
         repeats=repeats,
         long=long,
         records=[record for record in results.records if record.failed is None],

@@ -103,7 +103,7 @@ def _seconds(results: Results) -> str:
         )
         return "failed" if failed else "-"
 
-    rows = [[c.what, *(entry(c, job) for job in jobs)] for c in _sweepers(results)]
+    rows = [[c.what, *(entry(c, job) for job in jobs)] for c in _sweepers(results) if jobs]
     legend = "; ".join(f"{job.name}: {job.what}" for job in jobs)
     made = table(["", *(job.name for job in jobs)], rows)
     return f"{made}\n\n{legend}." if made else ""
@@ -212,8 +212,12 @@ def _cells(found: list[Record]) -> str:
     made = table(["cells", "seconds"], rows, left=0)
     if line:
         made += (
-            f"\n\nThe line through these: {line.seconds_at_none:.1f} s and "
+            f"\n\nThe line from 100 cells on: {line.seconds_at_none:.1f} s and "
             f"{line.ms_per_cell:.1f} ms a cell, training included; R2 = {line.r2:.4f}."
+        )
+    if drawn := targets.ms_with_figure(found):
+        made += (
+            f" Up to {targets.FIGURES} cells each one's costs are drawn too: {drawn:.0f} ms a cell."
         )
     return made
 

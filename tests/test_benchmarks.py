@@ -1,6 +1,7 @@
 """The bench tells the truth about what it measured; nothing is timed here."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -106,6 +107,11 @@ def test_the_cost_over_cells_is_a_line_or_is_not() -> None:
     assert line is not None
     assert line.ms_per_cell == pytest.approx(20)
     assert line.seconds_at_none == pytest.approx(3)
+    few = took("cells-20", "ours", 1)  # of which each has a figure, more of the 100 than of the 20
+    assert targets.cell_line([*few, *straight]) == line
+    assert targets.ms_with_figure([*few, *straight]) == pytest.approx(50)
+    assert "drawn too: 50 ms a cell" in tables.page(results(*few, *straight))
+    assert targets.ms_with_figure(straight) is None
     bent = [r for n in counts for r in took(f"cells-{n}", "ours", 3 + (n / 100) ** 3)]
     words = {v.target[:20]: v.word for v in targets.verdicts(bent)}
     assert words["the cost over cells "] == "no"
@@ -213,6 +219,35 @@ def test_a_cut_measurement_goes_on_where_it_was(tmp_path: Path) -> None:
     done = measuring.run(before, steps, measured_by(1.0, again), lambda r: None)
     assert again == [("card-1", "report_loop", 2)]
     assert [r.key for r in done.records] == [*log, *again]
+
+
+def test_each_number_says_what_was_measured() -> None:
+    """A file that was filled over weeks tells of which commit each of its numbers is."""
+    steps = measuring.schedule([jobs.card(1)], [OURS], 2, cold=False)
+    first = measuring.run(results(), steps[:1], measured_by(1.0, []), lambda r: None)
+    other = records.resumed(first, "fedcba", 2, 150.0)
+    both = measuring.run(other, steps, measured_by(1.0, []), lambda r: None).records
+    assert [r.commit for r in both] == ["0123456789abcdef", "fedcba"]
+    assert all(r.time > "2026" for r in both)
+    assert records.resumed(other, "0123456789abcdef", 2, 150.0).commits[-1] == "0123456789abcdef"
+
+
+def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
+    """Some jobs alone do not replace all that was measured, nor stand beside another machine's."""
+    path = tmp_path / "peers.json"
+    elsewhere = replace(results(*card()), environment=MACHINE | {"machine": "abacus"})
+    records.write(path, elsewhere)
+    before = path.read_bytes()
+    for words, told in (
+        (["--only", "startup"], "would be left with these jobs and peers alone: --resume"),
+        (["--peers", "vmap"], "would be left with these jobs and peers alone: --resume"),
+        (["--only", "startup", "--resume"], "2 cores of a processor, another machine: use --out"),
+    ):
+        with pytest.raises(SystemExit, match=re.escape(told)):
+            main([*words, "--out", str(tmp_path)])
+    assert path.read_bytes() == before
+    with pytest.raises(SystemExit, match="nothing was measured there"):
+        main(["--redraw", "--out", str(tmp_path / "none")])
 
 
 def test_what_failed_is_tried_again_when_resumed() -> None:
