@@ -88,7 +88,7 @@ def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
             f"error: {path} would be left with these jobs and peers alone: --resume adds to it, "
             "--out FOLDER writes elsewhere"
         )
-    if not path or not there or not asked.resume:
+    if path is None or not (there and asked.resume):
         return Results(asked.quick, asked.limit, environment, [commit], repeats, asked.long, {}, [])
     before = records.read(path)
     if (before.quick, before.limit) != (asked.quick, asked.limit):
