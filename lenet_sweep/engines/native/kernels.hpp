@@ -37,17 +37,18 @@ namespace LENET_ISA {
 // What the compiler knows to stay the same it would keep, in registers that there are not.
 #define KEEP_IN_MEMORY(pointer) asm volatile("" : "+r"(pointer))
 
-// How many vectors a kernel may hold in registers: 32 of 512 bits, or 16 of 256.
+// How much a kernel may hold in registers: 32 of 512 bits, or 16 of 256.
 #ifdef __AVX512F__
 constexpr int CONV1_CHANNELS = 3, CONV1_BACK_CHANNELS = 6, CONV2_COLUMNS = 10, PATCH_ROWS = 6,
               TAP_ROWS = 5, GEMM_ROWS = 8, GEMM_VECTORS = 2;
 #else
-constexpr int CONV1_CHANNELS = 1, CONV1_BACK_CHANNELS = 3, CONV2_COLUMNS = 2, PATCH_ROWS = 2,
-              TAP_ROWS = 2, GEMM_ROWS = 4, GEMM_VECTORS = 1;
+constexpr int CONV1_CHANNELS = 2, CONV1_BACK_CHANNELS = 3, CONV2_COLUMNS = 2, PATCH_ROWS = 2,
+              TAP_ROWS = 3, GEMM_ROWS = 4, GEMM_VECTORS = 1;
 #endif
 
 constexpr int HALF_ROW = 24, HALF = 32 * HALF_ROW, TRIPLE_ROW = 32 * 3, A1_ROW = 14 * 8,
-              BACK_ROW = 6 * 8, BACK = 7 * BACK_ROW;
+              BACK_ROW = 6 * 8, BACK = 6 * BACK_ROW, BACK_COPIES = REGISTER / 8 > 1 ? 2 : 1,
+              BACK_COPY = 16 * BACK + BACK_ROW + 8;
 
 enum Activation { RELU, TANH };
 
@@ -98,15 +99,17 @@ INLINE v16 deactivate(Activation kind, v16 gradient, v16 value) {
 // ------------------------------------------------------------------------------- pooling
 
 // The largest of four, the first among equals, and the code of which it was; a nan wins, as in torch.
-INLINE v16 pool(v16 v0, v16 v1, v16 v2, v16 v3, const int32_t* codes, i16* winner) {
-  v16 best = v0;
-  i16 which = splat_int<16>(codes[0]);
-  const v16 others[3] = {v1, v2, v3};
+template <int N>
+INLINE Float<N> pool(Float<N> v0, Float<N> v1, Float<N> v2, Float<N> v3, const int32_t* codes,
+                     Int<N>* winner) {
+  Float<N> best = v0;
+  Int<N> which = splat_int<N>(codes[0]);
+  const Float<N> others[3] = {v1, v2, v3};
 #pragma GCC unroll 3
   for (int k = 0; k < 3; k++) {
-    i16 better = (others[k] > best) | (others[k] != others[k]);
+    Int<N> better = (others[k] > best) | (others[k] != others[k]);
     best = select(better, others[k], best);
-    which = select(better, splat_int<16>(codes[k + 1]), which);
+    which = select(better, splat_int<N>(codes[k + 1]), which);
   }
   *winner = which;
   return best;
@@ -164,52 +167,56 @@ static void interleave_rows(const float* halves, float* triples) {
 // ------------------------------------------------------------------------------- conv1
 
 // halves -> a1 (14, 14, 8) and winners1 (2, 14, 16, 4): four channels' bytes in a lane, each how far
-// into triples its winner lies. Lanes are the 14 columns of a pooled row. What is under no ink adds
-// nothing, unless a weight is infinite.
+// into triples its winner lies. Lanes are the 14 columns of a pooled row, a register of them at a
+// time. What is under no ink adds nothing, unless a weight is infinite.
 static void conv1_forward(Activation kind, const float* halves, uint32_t inked, const float* w,
                           const float* bias, float* a1, uint8_t* winners) {
   for (int y = 0; y < 14; y++) {
     v16 pooled[8];
     i16 which[2] = {splat_int<16>(0), splat_int<16>(0)};
     pooled[6] = pooled[7] = splat16(0);
+#pragma GCC unroll 4
+    for (int part = 0; part < Lanes<16>::P; part++)
 #pragma GCC unroll 6
-    for (int first = 0; first < 6; first += CONV1_CHANNELS) {
-      v16 sum[CONV1_CHANNELS][2][2];  // channel, row and column of the pooling window
+      for (int first = 0; first < 6; first += CONV1_CHANNELS) {
+        Float<REGISTER> sum[CONV1_CHANNELS][2][2];  // channel, row and column of the pooling window
 #pragma GCC unroll 6
-      for (int c = 0; c < CONV1_CHANNELS; c++)
-        sum[c][0][0] = sum[c][0][1] = sum[c][1][0] = sum[c][1][1] = splat16(bias[first + c]);
-      for (int ky = 0; ky < 5; ky++) {
-        if ((inked >> (2 * y + ky) & 3) == 0) continue;
-        const float* rows = halves + (2 * y + ky) * HALF_ROW;
-        const float* taps = w + first * 25 + ky * 5;
-        KEEP_IN_MEMORY(taps);
-#pragma GCC unroll 5
-        for (int kx = 0; kx < 5; kx++) {
-          v16 x[2][2];  // under row dy and column dx of the window
-#pragma GCC unroll 2
-          for (int dy = 0; dy < 2; dy++)
-#pragma GCC unroll 2
-            for (int dx = 0; dx < 2; dx++)
-              x[dy][dx] = load16(rows + dy * HALF_ROW + ((kx + dx) & 1) * HALF + ((kx + dx) >> 1));
+        for (int c = 0; c < CONV1_CHANNELS; c++)
+          sum[c][0][0] = sum[c][0][1] = sum[c][1][0] = sum[c][1][1] =
+              splat<REGISTER>(bias[first + c]);
+        for (int ky = 0; ky < 5; ky++) {
+          if ((inked >> (2 * y + ky) & 3) == 0) continue;
+          const float* rows = halves + (2 * y + ky) * HALF_ROW + part * REGISTER;
+          const float* taps = w + first * 25 + ky * 5;
+          KEEP_IN_MEMORY(taps);
+          Float<REGISTER> x[6][2];  // column and row
 #pragma GCC unroll 6
-          for (int c = 0; c < CONV1_CHANNELS; c++)
+          for (int column = 0; column < 6; column++) {
 #pragma GCC unroll 2
             for (int dy = 0; dy < 2; dy++)
+              x[column][dy] = load<REGISTER>(rows + dy * HALF_ROW + (column & 1) * HALF + (column >> 1));
+            if (column == 0) continue;
+#pragma GCC unroll 6
+            for (int c = 0; c < CONV1_CHANNELS; c++)
 #pragma GCC unroll 2
-              for (int dx = 0; dx < 2; dx++)
-                add_product(sum[c][dy][dx], taps[c * 25 + kx], x[dy][dx]);
+              for (int dy = 0; dy < 2; dy++)
+#pragma GCC unroll 2
+                for (int dx = 0; dx < 2; dx++)
+                  add_product(sum[c][dy][dx], taps[c * 25 + column - 1], x[column - 1 + dx][dy]);
+          }
+        }
+#pragma GCC unroll 6
+        for (int c = 0; c < CONV1_CHANNELS; c++) {
+          Int<REGISTER> winner;
+          const int byte = (first + c) % 4 * 8;
+          const int32_t codes[4] = {0, 3 << byte, TRIPLE_ROW << byte, (TRIPLE_ROW + 3) << byte};
+          pooled[first + c].part[part] =
+              pool(sum[c][0][0], sum[c][0][1], sum[c][1][0], sum[c][1][1], codes, &winner).part[0];
+          which[(first + c) / 4].part[part] |= winner.part[0];
         }
       }
 #pragma GCC unroll 6
-      for (int c = 0; c < CONV1_CHANNELS; c++) {
-        i16 winner;
-        const int byte = (first + c) % 4 * 8;
-        const int32_t codes[4] = {0, 3 << byte, TRIPLE_ROW << byte, (TRIPLE_ROW + 3) << byte};
-        v16 best = pool(sum[c][0][0], sum[c][0][1], sum[c][1][0], sum[c][1][1], codes, &winner);
-        pooled[first + c] = activate(kind, best);
-        which[(first + c) / 4] = which[(first + c) / 4] | winner;
-      }
-    }
+    for (int c = 0; c < 6; c++) pooled[c] = activate(kind, pooled[c]);
     for (int half = 0; half < 2; half++)
       memcpy(winners + (half * 14 + y) * 64, &which[half], sizeof which[half]);
     turn<8>(pooled);
@@ -313,15 +320,16 @@ static void conv2_forward(Activation kind, const float* a1, const float* w, cons
     }
 }
 
-// conv2.w (16 out, 25, 8) -> w (2, 16 out, 7, 6, 8): its taps between two rows of zeros, with a column
-// of zeros behind them and then before them. So a winner's gradient is spread over the 6 x 6 places
-// under its window in whole registers, wherever in the window it is.
+// conv2.w (16 out, 25, 8) -> w (16 out, 6, 6, 8) and a row of zeros: each channel's taps, with a row
+// and a column of zeros before them; those behind them are the next one's. So a winner's gradient is
+// spread over the 6 x 6 places under its window in whole registers, wherever in the window it is.
+// Where a register is two places, there is a copy for winners in the left column, aligned for them.
 static void surround(const float* taps, float* w) {
-  for (int dx = 0; dx < 2; dx++)
+  for (int copy = 0; copy < BACK_COPIES; copy++)
     for (int c = 0; c < 16; c++)
       for (int row = 0; row < 5; row++)
-        memcpy(w + (dx * 16 + c) * BACK + (row + 1) * BACK_ROW + dx * 8, taps + (c * 5 + row) * 40,
-               40 * sizeof(float));
+        memcpy(w + copy * BACK_COPY + c * BACK + (row + 1) * BACK_ROW + 8,
+               taps + (c * 5 + row) * 40, 40 * sizeof(float));
 }
 
 // Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient at a2; w is what
@@ -338,18 +346,23 @@ static void conv2_backward(Activation kind, const float* a1, const float* a2,
   for (int place = 0; place < 25; place++) {
     const v16 g = deactivate(kind, load16(da2 + place * 16), load16(a2 + place * 16));
     bias += g;
-    float gs[16] __attribute__((aligned(64)));
-    store(gs, g);
     const int window = place / 5 * 2 * A1_ROW + place % 5 * 16;
+    const i16 which = load_bytes(winners + place * 16);
+    const i16 lower = which >> 1, right = which & 1;
+    alignas(64) float gs[16];
+    alignas(64) int32_t corners[16], inside[16];  // of a1, and of the channel's taps in w
+    store(gs, g);
+    store(corners, lower * A1_ROW + right * 8 + window);
+    store(inside, lower * -BACK_ROW + right * (-8 - (BACK_COPIES - 1) * BACK_COPY));
+    const float* upper_left = w + (BACK_COPIES - 1) * BACK_COPY + BACK_ROW + 8;
     const float* weights_here[16];  // the same winners by place
     float gradient_here[16];
     int count_here = 0;
 #pragma GCC unroll 16
     for (int c = 0; c < 16; c++) {  // written always, counted if it matters: no branch to guess
-      const int dy = winners[place * 16 + c] >> 1, dx = winners[place * 16 + c] & 1;
-      corner[c][count[c]] = window + dy * A1_ROW + dx * 8;
+      corner[c][count[c]] = corners[c];
       gradient[c][count[c]] = gradient_here[count_here] = gs[c];
-      weights_here[count_here] = w + (dx * 16 + c) * BACK + (1 - dy) * BACK_ROW;
+      weights_here[count_here] = upper_left + c * BACK + inside[c];
       count[c] += gs[c] != 0;
       count_here += gs[c] != 0;
     }

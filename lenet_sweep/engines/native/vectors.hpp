@@ -23,6 +23,7 @@ struct Lanes {  // N floats, in P registers
   typedef float Floats __attribute__((vector_size(R * 4)));
   typedef int32_t Ints __attribute__((vector_size(R * 4)));
   typedef float Loaded __attribute__((vector_size(R * 4), aligned(4), may_alias));
+  typedef int32_t LoadedInts __attribute__((vector_size(R * 4), aligned(4), may_alias));
 };
 
 template <int N>
@@ -58,6 +59,10 @@ INLINE Float<N> load(const float* p) {
 template <int N>
 INLINE void store(float* p, Float<N> v) {
   EACH_PART *(typename Lanes<N>::Loaded*)(p + i * Lanes<N>::R) = v.part[i];
+}
+template <int N>
+INLINE void store(int32_t* p, Int<N> v) {
+  EACH_PART *(typename Lanes<N>::LoadedInts*)(p + i * Lanes<N>::R) = v.part[i];
 }
 
 #define BINARY(op)                                     \
@@ -209,11 +214,18 @@ INLINE v16 load16(const float* p) { return load<16>(p); }
 INLINE v8 load8(const float* p) { return load<8>(p); }
 INLINE v16 splat16(float x) { return splat<16>(x); }
 
-// Sixteen small numbers as bytes.
+// Sixteen small numbers as bytes, and back.
 INLINE void store_bytes(uint8_t* p, i16 v) {
   int32_t lanes[16];
   __builtin_memcpy(lanes, &v, sizeof lanes);
   for (int i = 0; i < 16; i++) p[i] = (uint8_t)lanes[i];
+}
+INLINE i16 load_bytes(const uint8_t* p) {
+  int32_t lanes[16];
+  for (int i = 0; i < 16; i++) lanes[i] = p[i];
+  i16 v;
+  __builtin_memcpy(&v, lanes, sizeof lanes);
+  return v;
 }
 // Sixteen pairs of bytes, the first of each in the low bits.
 INLINE i16 load_byte_pairs(const uint8_t* p) {
