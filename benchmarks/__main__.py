@@ -76,7 +76,10 @@ def redraw(results: Results, folder: Path) -> None:
 
 def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
     """What was measured before, with --resume; else nothing yet."""
-    environment = provenance.environment("") | {"machine": platform.machine()}
+    environment = provenance.environment("") | {
+        "machine": platform.machine(),
+        "instructions": _instructions(),
+    }
     for private in ("host", "person", "versions"):
         del environment[private]
     commit = provenance.git_revision() or "unknown"
@@ -94,9 +97,18 @@ def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
     if (before.quick, before.limit) != (asked.quick, asked.limit):
         raise SystemExit(f"error: {path} was made with another --quick or --limit: use --out")
     if not records.same_machine(before.environment, environment):
-        where = f"{before.environment['cores']} cores of {before.environment['processor']}"
+        where = records.machine_name(before.environment)
         raise SystemExit(f"error: {path} was made on {where}, another machine: use --out")
     return records.resumed(before, commit, repeats, asked.long)
+
+
+def _instructions() -> str:
+    """The best that the native engine has for this processor."""
+    try:
+        from lenet_sweep.engines import _native  # noqa: PLC0415 - installed without a compiler
+    except ImportError:
+        return "torch alone"
+    return str(_native.instruction_sets()[0])
 
 
 def _named(words: str | None, known: dict, option: str) -> list:

@@ -77,10 +77,9 @@ def _words(figure: Figure, results: Results, job: str) -> None:
     )  # fmt: skip
     typed = f"lr=1e-1,1e-2 batch=32,64,128 epochs={job.removeprefix('card-')}"
     figure.text(0.012, 1 - 0.52 / height, typed, va="top", size=11, family="monospace")
-    machine = results.environment
     trial = f" A trial: {results.limit:,} training images." if results.limit else ""
     told = (
-        f"Whole process, {machine['cores']} cores of {machine['processor']}; 6 cells, tested after "
+        f"Whole process, {records.machine_name(results.environment)}; 6 cells, tested after "
         f"every epoch. Median, least and most; no line: measured once.{trial}"
     )
     figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)

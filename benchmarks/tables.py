@@ -62,10 +62,10 @@ def _heading(results: Results) -> str:
     # A "+" says that something was changed and not committed: tests and texts too.
     commits = ", ".join(c[:10] + "+" * c.endswith("+") for c in results.commits)
     return (
-        f"{machine['cores']} cores of {machine['processor']}, {machine['system']}, "
-        f"Python {machine['python']}; {machine['time'][:10]}, commit {commits}. Seconds are wall "
-        "time of the whole process: the median of the warm repeats (least-most, n repeats), "
-        f"at most {results.repeats}, fewer where the first took more than {results.long:g} s."
+        f"{records.machine_name(machine)}, {machine['system']}, Python {machine['python']}; "
+        f"{machine['time'][:10]}, commit {commits}. Seconds are wall time of the whole process: "
+        f"the median of the warm repeats (least-most, n repeats), at most {results.repeats}, "
+        f"fewer where the first took more than {results.long:g} s."
         + (f" **A trial: at most {results.limit:,} training images.**" if results.limit else "")
     )
 

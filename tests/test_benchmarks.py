@@ -1,6 +1,7 @@
 """The bench tells the truth about what it measured; nothing is timed here."""
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -28,11 +29,12 @@ from benchmarks import (  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.peers import common  # noqa: E402
 from benchmarks.records import COLD, Record, Results  # noqa: E402
+from lenet_sweep import provenance  # noqa: E402
 
 OURS, LOOP = contenders.BY_NAME["ours"], contenders.BY_NAME["report_loop"]
 MACHINE = {
     "cores": 2, "processor": "a processor", "system": "Linux", "python": "3.11.7",
-    "time": "2026-01-02T03:04:05+00:00",
+    "time": "2026-01-02T03:04:05+00:00", "instructions": "avx512",
 }  # fmt: skip
 CELL = "cross_entropy sgd lr=0.1 batch=32 epochs=10"
 
@@ -235,13 +237,14 @@ def test_each_number_says_what_was_measured() -> None:
 def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
     """Some jobs alone do not replace all that was measured, nor stand beside another machine's."""
     path = tmp_path / "peers.json"
-    elsewhere = replace(results(*card()), environment=MACHINE | {"machine": "abacus"})
+    here = provenance.environment("") | {"machine": platform.machine(), "instructions": "avx9"}
+    elsewhere = replace(results(*card()), environment=here)
     records.write(path, elsewhere)
     before = path.read_bytes()
     for words, told in (
         (["--only", "startup"], "would be left with these jobs and peers alone: --resume"),
         (["--peers", "vmap"], "would be left with these jobs and peers alone: --resume"),
-        (["--only", "startup", "--resume"], "2 cores of a processor, another machine: use --out"),
+        (["--only", "startup", "--resume"], "(avx9), another machine: use --out"),
     ):
         with pytest.raises(SystemExit, match=re.escape(told)):
             main([*words, "--out", str(tmp_path)])
