@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from benchmarks import records
+from benchmarks import records, targets
 from benchmarks.contenders import CONTENDERS
 from benchmarks.records import Results, shown
 from lenet_sweep.style import COLOURS, QUIET, styled
@@ -50,7 +50,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
         mpl.rcParams["axes.axisbelow"] = True
         figure = Figure((WIDTH, 1.55 + 0.36 * len(bars)))
         _words(figure, results, job)
-        _bars(figure, bars)
+        ratios = {name: targets.ratio(results.records, job, name, "ours") for _, name in bars}
+        _bars(figure, bars, {name: ratio.median for name, ratio in ratios.items() if ratio})
         paths = [folder / "peers.png", folder / "peers.svg"]
         FigureCanvasAgg(figure).print_figure(paths[0], dpi=200, metadata={"Software": None})
         FigureCanvasSVG(figure).print_figure(paths[1], metadata={"Date": None})
@@ -85,17 +86,16 @@ def _words(figure: Figure, results: Results, job: str) -> None:
     figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)
 
 
-def _bars(figure: Figure, bars: list[tuple[records.Spread, str]]) -> None:
+def _bars(figure: Figure, bars: list[tuple[records.Spread, str]], times: dict[str, float]) -> None:
     axes = figure.add_subplot()
-    ours = next(taken.median for taken, name in bars if name == "ours")
     for place, (taken, name) in enumerate(bars):
         mine = name == "ours"
         axes.barh(place, taken.median, 0.72, color=OURS if mine else THEIRS)
         if taken.count > 1:
             axes.plot([taken.least, taken.most], [place, place], color="#333333", linewidth=1.4)
-        times = "" if mine else f"   {taken.median / ours:.1f} x"
+        compared = "" if mine else f"   {times[name]:.1f} x"
         axes.annotate(
-            f"{shown(taken.median)}{times}", (taken.most, place), (6, 0),
+            f"{shown(taken.median)}{compared}", (taken.most, place), (6, 0),
             textcoords="offset points", va="center", size=11.5,
             weight="bold" if mine else "normal", color=OURS if mine else "black",
         )  # fmt: skip

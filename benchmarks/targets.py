@@ -51,10 +51,17 @@ def fastest_peer(found: list[Record], job: str) -> tuple[str, float] | None:
 
 
 def ratio(found: list[Record], job: str, slow: str, fast: str) -> Spread | None:
-    """How many times as long one contender takes as another: of the medians, and at the ends."""
+    """How many times as long one contender takes as another.
+
+    Repeats of one turn are compared with each other, so that a machine that becomes faster does not
+    count for anyone. Without such, the medians and their ends are.
+    """
+    turns = {r.repeat: r for r in records.warm(found, job, fast) if r.commit}
+    pairs = [(r, turns[r.repeat]) for r in records.warm(found, job, slow) if r.repeat in turns]
+    paired = records.spread(a.seconds / b.seconds for a, b in pairs if a.commit == b.commit)
     one, other = records.seconds(found, job, slow), records.seconds(found, job, fast)
-    if not one or not other:
-        return None
+    if paired or not one or not other:
+        return paired
     return Spread(
         one.median / other.median, one.least / other.most, one.most / other.least,
         min(one.count, other.count),
@@ -93,7 +100,9 @@ def _at_least(target: str, wanted: float, got: Spread | None, told: str = "") ->
         return Verdict(target, "", None)
     sure = (got.least >= wanted) == (got.most >= wanted)
     ends = f" ({got.least:.2f}-{got.most:.2f})" if got.least < got.most else ""
-    return Verdict(target, f"{got.median:.2f} x{ends}{told}", got.median >= wanted, sure)
+    reached = got.median >= wanted
+    digits = 2 if (round(got.median, 2) >= wanted) == reached else 3  # 1.895 is not 1.90
+    return Verdict(target, f"{got.median:.{digits}f} x{ends}{told}", reached, sure)
 
 
 def _below(target: str, wanted: float, got: float | None, unit: str) -> Verdict:

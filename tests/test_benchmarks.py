@@ -234,6 +234,20 @@ def test_each_number_says_what_was_measured() -> None:
     assert records.resumed(other, "0123456789abcdef", 2, 150.0).commits[-1] == "0123456789abcdef"
 
 
+def test_repeats_of_one_turn_are_compared_with_each_other() -> None:
+    """A machine that was twice as fast in its second turn makes no one faster or slower."""
+    slow = [Record("card-10", "report_loop", n, s, commit="a") for n, s in ((1, 320.0), (2, 150.0))]
+    fast = [
+        Record("card-10", "ours", n, s, commit="a") for n, s in ((1, 20.0), (2, 10.0), (3, 1.0))
+    ]
+    assert targets.ratio([*slow, *fast], "card-10", "report_loop", "ours") == records.Spread(
+        15.5, 15.0, 16.0, 2
+    )
+    later = [replace(record, commit="b") for record in fast]
+    ratio = targets.ratio([*slow, *later], "card-10", "report_loop", "ours")
+    assert ratio == records.Spread(23.5, 7.5, 320.0, 2)
+
+
 def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
     """Some jobs alone do not replace all that was measured, nor stand beside another machine's."""
     path = tmp_path / "peers.json"
