@@ -18,6 +18,7 @@ from benchmarks.jobs import FULL, QUICK, limited
 from benchmarks.measuring import ROOT, Bench, run, schedule, versions
 from benchmarks.records import Results
 from lenet_sweep import files, provenance
+from lenet_sweep.engines.choice import missing
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -104,10 +105,10 @@ def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
 
 def _instructions() -> str:
     """The best that the native engine has for this processor."""
-    try:
-        from lenet_sweep.engines import _native  # noqa: PLC0415 - installed without a compiler
-    except ImportError:
+    if missing():
         return "torch alone"
+    from lenet_sweep.engines import _native  # noqa: PLC0415 - it may be missing
+
     return str(_native.instruction_sets()[0])
 
 

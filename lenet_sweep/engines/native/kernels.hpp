@@ -47,7 +47,7 @@ constexpr int CONV1_CHANNELS = 2, CONV1_BACK_CHANNELS = 3, CONV2_COLUMNS = 2, PA
 #endif
 
 constexpr int HALF_ROW = 24, HALF = 32 * HALF_ROW, TRIPLE_ROW = 32 * 3, A1_ROW = 14 * 8,
-              BACK_ROW = 6 * 8, BACK = 6 * BACK_ROW, BACK_COPIES = REGISTER / 8 > 1 ? 2 : 1,
+              BACK_ROW = 6 * 8, BACK = 6 * BACK_ROW, BACK_COPIES = REGISTER > 8 ? 2 : 1,
               BACK_COPY = 16 * BACK + BACK_ROW + 8;
 
 enum Activation { RELU, TANH };

@@ -11,7 +11,7 @@ using namespace lenet;
 struct Scratch {
 #define ARRAY(name) alignas(64) float name
   ARRAY(conv2_forward)[150 * 16];     // conv2.w as (25 taps, 6 in, 16 out)
-  ARRAY(conv2_back)[BACK_COPIES * BACK_COPY + 8];  // conv2.w surrounded by zeros
+  ARRAY(conv2_back)[BACK_COPIES * BACK_COPY];  // conv2.w surrounded by zeros
   ARRAY(conv3_back)[128 * 400];       // conv3.w transposed
   ARRAY(linear1_back)[96 * 128];      // linear1.w transposed
   ARRAY(linear2_back)[16 * 96];       // linear2.w transposed
