@@ -7,18 +7,16 @@ Writes peers.json (every repeat), peers.md and peers.png/.svg after every measur
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import drawing, records, tables
+from benchmarks import drawing, machines, records, tables
 from benchmarks.contenders import CONTENDERS
 from benchmarks.jobs import FULL, QUICK, limited
 from benchmarks.measuring import ROOT, Bench, run, schedule, versions
 from benchmarks.records import Results
 from lenet_sweep import files, provenance
-from lenet_sweep.engines.choice import missing
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -77,12 +75,8 @@ def redraw(results: Results, folder: Path) -> None:
 
 def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
     """What was measured before, with --resume; else nothing yet."""
-    environment = provenance.environment("") | {
-        "machine": platform.machine(),
-        "instructions": _instructions(),
-    }
-    for private in ("host", "person", "versions"):
-        del environment[private]
+    environment = machines.here()
+    del environment["versions"]  # each contender's are listed
     commit = provenance.git_revision() or "unknown"
     repeats = asked.repeats or (1 if asked.quick else 5)
     path = folder / "peers.json" if folder else None
@@ -97,19 +91,10 @@ def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:
     before = records.read(path)
     if (before.quick, before.limit) != (asked.quick, asked.limit):
         raise SystemExit(f"error: {path} was made with another --quick or --limit: use --out")
-    if not records.same_machine(before.environment, environment):
-        where = records.machine_name(before.environment)
+    if not machines.alike(before.environment, environment):
+        where = machines.name(before.environment)
         raise SystemExit(f"error: {path} was made on {where}, another machine: use --out")
     return records.resumed(before, commit, repeats, asked.long)
-
-
-def _instructions() -> str:
-    """The best that the native engine has for this processor."""
-    if missing():
-        return "torch alone"
-    from lenet_sweep.engines import _native  # noqa: PLC0415 - it may be missing
-
-    return str(_native.instruction_sets()[0])
 
 
 def _named(words: str | None, known: dict, option: str) -> list:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform
 import runpy
 import signal
 import statistics
@@ -20,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lenet_sweep import provenance
+from benchmarks import machines
 from lenet_sweep.config import all_settings
 from lenet_sweep.keys import grid
 from lenet_sweep.store import RunFolder, Store, write_json
@@ -172,11 +171,10 @@ def main() -> None:
         each = 1000 * (launching(cells) - start) / (cells - len(LRS))
         costs.append(show("trained", {"cells": cells, "ms of the launching process a cell": each}))
     if asked.out:
-        machine = provenance.environment("") | {"machine": platform.machine()}
-        del machine["host"], machine["person"]
         figures = {"planning": plans, "until training": begins, "finished": again}
         figures |= {"launching": costs}
-        asked.out.write_text(json.dumps({"environment": machine} | figures, indent=1) + "\n")
+        told = {"environment": machines.here()} | figures
+        asked.out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from benchmarks import records, targets
+from benchmarks import machines, records, targets
 from benchmarks.contenders import CONTENDERS
 from benchmarks.records import Results, shown
 from lenet_sweep.style import COLOURS, QUIET, styled
@@ -80,7 +80,7 @@ def _words(figure: Figure, results: Results, job: str) -> None:
     figure.text(0.012, 1 - 0.52 / height, typed, va="top", size=11, family="monospace")
     trial = f" A trial: {results.limit:,} training images." if results.limit else ""
     told = (
-        f"Whole process, {records.machine_name(results.environment)}; 6 cells, tested after "
+        f"Whole process, {machines.name(results.environment)}; 6 cells, tested after "
         f"every epoch. Median, least and most; no line: measured once.{trial}"
     )
     figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,8 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets as torchvision_datasets
 from torchvision.transforms import ToTensor
 
-from lenet_sweep import datasets, provenance
+from benchmarks import machines
+from lenet_sweep import datasets
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import all_settings
 from lenet_sweep.engines import build
@@ -234,10 +234,9 @@ def main() -> None:
         f"{pair['MB above the imports']:.0f} MB above the imports"
     )
     if arguments.out:
-        machine = provenance.environment("") | {"machine": platform.machine()}
         figures = {"training": rows, "evaluation": evaluated, "together": pair}
-        del machine["host"], machine["person"]
-        arguments.out.write_text(json.dumps({"environment": machine} | figures, indent=1) + "\n")
+        told = {"environment": machines.here()} | figures
+        arguments.out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import tables
+from benchmarks import machines, tables
 from benchmarks.bookkeeping import MADE_DATA, empty_folder, measured
 from benchmarks.contenders import RAY
-from lenet_sweep import provenance
 from lenet_sweep.datasets import default_root
 
 RESULTS = Path(__file__).parent / "results" / "executors.json"
@@ -168,9 +167,12 @@ def main() -> None:
             for grid in found[0]["grids"]:
                 costs = found[0]["sweep of one"], found[0]["a run"]
                 grid["foretold"] = foretold(*costs, GRID_RUNS, grid["epochs"], pace)
-    environment = provenance.environment("")
-    known = {k: v for k, v in environment.items() if k not in ("person", "host")}
-    told = {"environment": known, "seconds per epoch": pace, "workers": WORKERS, "ways": found}
+    told = {
+        "environment": machines.here(),
+        "seconds per epoch": pace,
+        "workers": WORKERS,
+        "ways": found,
+    }
     if arguments.out:
         arguments.out.write_text(json.dumps(told, indent=1) + "\n")
 

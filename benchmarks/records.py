@@ -120,16 +120,6 @@ def failures(records: Iterable[Record]) -> dict[str, str]:
     }
 
 
-def machine_name(environment: dict[str, Any]) -> str:
-    """Such as "2 cores of AMD EPYC (avx2)": a virtual machine may tell no more than the make."""
-    return "{cores} cores of {processor} ({instructions})".format_map(environment)
-
-
-def same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two environments are alike enough for their seconds to stand side by side."""
-    return all(one[k] == other[k] for k in ("processor", "instructions", "cores", "machine"))
-
-
 def resumed(results: Results, commit: str, repeats: int, long: float) -> Results:
     """What was measured before, to go on from; what failed is tried again."""
     return replace(

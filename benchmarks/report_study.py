@@ -14,8 +14,9 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from benchmarks import machines
 from benchmarks.engines import cell_of, in_turn, report_loop_timer
-from lenet_sweep import provenance, results
+from lenet_sweep import results
 from lenet_sweep.results import Manifest
 from lenet_sweep.studies import StudyRow
 
@@ -92,9 +93,12 @@ def main() -> None:
         "times": round(loop["seconds"] / first, 1),
     }
     print(told)
-    environment = provenance.environment("")
-    known = {k: v for k, v in environment.items() if k not in ("person", "host")}
-    measured = {"first_seed": told, "environment": known, "here": here, "report_loop": loop}
+    measured = {
+        "first_seed": told,
+        "environment": machines.here(),
+        "here": here,
+        "report_loop": loop,
+    }
     if arguments.out:
         arguments.out.write_text(json.dumps(measured, indent=1) + "\n")
 

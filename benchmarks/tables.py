@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks import accuracy, records, targets
+from benchmarks import accuracy, machines, records, targets
 from benchmarks.contenders import BY_NAME, CONTENDERS, Contender
 from benchmarks.jobs import ABLATION, FULL, QUICK, Job
 from benchmarks.records import Record, Results
@@ -62,7 +62,7 @@ def _heading(results: Results) -> str:
     # A "+" says that something was changed and not committed: tests and texts too.
     commits = ", ".join(c[:10] + "+" * c.endswith("+") for c in results.commits)
     return (
-        f"{records.machine_name(machine)}, {machine['system']}, Python {machine['python']}; "
+        f"{machines.name(machine)}, {machine['system']}, Python {machine['python']}; "
         f"{machine['time'][:10]}, commit {commits}. Seconds are wall time of the whole process: "
         f"the median of the warm repeats (least-most, n repeats), at most {results.repeats}, "
         f"fewer where the first took more than {results.long:g} s."

@@ -1,7 +1,6 @@
 """The bench tells the truth about what it measured; nothing is timed here."""
 
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from benchmarks import (  # noqa: E402
     environments,
     executors,
     jobs,
+    machines,
     measuring,
     processes,
     records,
@@ -29,7 +29,6 @@ from benchmarks import (  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.peers import common  # noqa: E402
 from benchmarks.records import COLD, Record, Results  # noqa: E402
-from lenet_sweep import provenance  # noqa: E402
 
 OURS, LOOP = contenders.BY_NAME["ours"], contenders.BY_NAME["report_loop"]
 MACHINE = {
@@ -251,7 +250,7 @@ def test_repeats_of_one_turn_are_compared_with_each_other() -> None:
 def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
     """Some jobs alone do not replace all that was measured, nor stand beside another machine's."""
     path = tmp_path / "peers.json"
-    here = provenance.environment("") | {"machine": platform.machine(), "instructions": "avx9"}
+    here = machines.here() | {"instructions": "avx9"}
     elsewhere = replace(results(*card()), environment=here)
     records.write(path, elsewhere)
     before = path.read_bytes()
@@ -265,6 +264,17 @@ def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(SystemExit, match="nothing was measured there"):
         main(["--redraw", "--out", str(tmp_path / "none")])
+
+
+def test_two_processors_that_share_a_name_are_told_apart() -> None:
+    """Virtual machines call an EPYC of any generation "AMD EPYC", one of them twice as fast."""
+    here = machines.here()
+    assert machines.alike(here, dict(here))
+    known = Path("/proc/cpuinfo").read_text()
+    if re.search(r"^cpu family", known, re.MULTILINE):  # x86
+        assert re.search(r", family \d+ model \d+$", here["processor"])
+    for key in ("processor", "instructions"):
+        assert not machines.alike(here, here | {key: f"{here[key]}, another"})
 
 
 def test_what_failed_is_tried_again_when_resumed() -> None:
