@@ -70,7 +70,11 @@ def redraw(results: Results, folder: Path) -> None:
         return
     name = "peers" if place == RESULTS else f"peers {place.name}"
     told = made if place == RESULTS else tables.summary(results)
-    files.replace(DOCUMENT, tables.inserted(DOCUMENT.read_text(), told, name).encode())
+    try:
+        text = tables.inserted(DOCUMENT.read_text(), told, name)
+    except ValueError as error:
+        raise SystemExit(f"error: {folder} is written, {DOCUMENT.name} is not: {error}") from None
+    files.replace(DOCUMENT, text.encode())
 
 
 def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:

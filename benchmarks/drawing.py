@@ -48,7 +48,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     with styled():
         mpl.rcParams["svg.hashsalt"] = "peers"  # the same numbers give the same file
         mpl.rcParams["axes.axisbelow"] = True
-        figure = Figure((WIDTH, 1.55 + 0.36 * len(bars)))
+        figure = Figure((WIDTH, 1.7 + 0.36 * len(bars)))
         _words(figure, results, job)
         ratios = {name: targets.ratio(results.records, job, name, "ours") for _, name in bars}
         _bars(figure, bars, {name: ratio.median for name, ratio in ratios.items() if ratio})
@@ -71,7 +71,7 @@ def longest_card(results: Results) -> str | None:
 def _words(figure: Figure, results: Results, job: str) -> None:
     """What is above and below the bars."""
     height = figure.get_figheight()
-    figure.subplots_adjust(left=0.17, right=0.985, bottom=0.72 / height, top=1 - 0.83 / height)
+    figure.subplots_adjust(left=0.17, right=0.985, bottom=0.87 / height, top=1 - 0.83 / height)
     figure.text(
         0.012, 1 - 0.14 / height, "The same sweep, from Enter to the table: seconds", va="top",
         size=16, weight="bold",
@@ -80,8 +80,8 @@ def _words(figure: Figure, results: Results, job: str) -> None:
     figure.text(0.012, 1 - 0.52 / height, typed, va="top", size=11, family="monospace")
     trial = f" A trial: {results.limit:,} training images." if results.limit else ""
     told = (
-        f"Whole process, {machines.name(results.environment)}; 6 cells, tested after "
-        f"every epoch. Median, least and most; no line: measured once.{trial}"
+        f"Whole process, {machines.name(results.environment)}; 6 cells, tested after every epoch."
+        f"\nMedian, least and most; no line: measured once.{trial}"
     )
     figure.text(0.012, 0.12 / height, told, size=9, color=QUIET)
 

@@ -266,6 +266,18 @@ def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
         main(["--redraw", "--out", str(tmp_path / "none")])
 
 
+def test_a_new_machine_needs_its_place_in_the_documentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables and figure are made, and what the documentation lacks is said in a line."""
+    monkeypatch.setattr("benchmarks.__main__.RESULTS", tmp_path)
+    folder = tmp_path / "a-new-machine"
+    records.write(folder / "peers.json", results(*card()))
+    with pytest.raises(SystemExit, match="there is no <!-- peers a-new-machine -->"):
+        main(["--redraw", "--out", str(folder)])
+    assert {path.name for path in folder.iterdir()} >= {"peers.md", "peers.png", "peers.svg"}
+
+
 def test_two_processors_that_share_a_name_are_told_apart() -> None:
     """Virtual machines call an EPYC of any generation "AMD EPYC", one of them twice as fast."""
     here = machines.here()
