@@ -113,7 +113,7 @@ def ensure(dataset: Dataset, root: Path | None, progress: "Progress | None" = No
             continue
         if found.source.suffix == ".gz" or plain in problems:
             try:
-                _write(plain, found.data, progress, source=str(found.source))
+                _write(plain, found.array.data, progress, source=str(found.source))
             except DataError as error:  # a shared folder may be read-only, and will do as it is
                 progress.say(f"{error}; {found.source} is used instead")
     missing = [file for file in known.files if file.name not in contents]
@@ -130,7 +130,7 @@ def ensure(dataset: Dataset, root: Path | None, progress: "Progress | None" = No
                 archive = download.fetch(f"{mirror}{path.name}", file.archive_md5, progress)
                 _write(path, archive, progress)
                 if file.sha256 is not None:
-                    _write(home / file.name, _unpack(file, path, archive), progress)
+                    _write(home / file.name, _unpack(file, path, archive).data, progress)
                 del missing[0]
         except download.UnavailableError as error:
             tried.append(str(error))
@@ -281,20 +281,20 @@ def _find(
     return contents, problems
 
 
-def _verified(file: File, path: Path) -> bytes | None:
+def _verified(file: File, path: Path) -> NDArray[np.uint8] | None:
     """The content of a known file read from `path`, None if `path` does not exist."""
     data = idx.read(path)
     if data is None:
         return None
     if path.suffix == ".gz":
-        return _unpack(file, path, data)
+        return _unpack(file, path, data.data)
     if file.sha256 is None:
         raise DataError(f"{path}: no digest of it is known; {file.name}.gz is needed")
     _check(path, _sha256(data), file.sha256)
     return data
 
 
-def _unpack(file: File, path: Path, archive: bytes) -> bytes:
+def _unpack(file: File, path: Path, archive: bytes | memoryview) -> NDArray[np.uint8]:
     _check(path, hashlib.md5(archive, usedforsecurity=False).hexdigest(), file.archive_md5)
     data = idx.decompress(path, archive)
     if file.sha256 is not None:
@@ -302,8 +302,8 @@ def _unpack(file: File, path: Path, archive: bytes) -> bytes:
     return data
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sha256(data: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(data.data).hexdigest()
 
 
 def _check(path: Path, found: str, expected: str) -> None:
@@ -325,7 +325,7 @@ def _unavailable(known: Known, root: Path, tried: Iterable[str]) -> DataError:
     )
 
 
-def _write(path: Path, data: bytes, progress: "Progress", source: str = "") -> None:
+def _write(path: Path, data: bytes | memoryview, progress: "Progress", source: str = "") -> None:
     """Write verified content that came from `source` (empty: from elsewhere); say what changed."""
     if idx.write(path, data):
         progress.say(f"{path} was damaged: replaced by {source or 'verified content'}")
@@ -348,7 +348,7 @@ def _read_folder(root: Path | None) -> tuple[Images, str]:
         if data is None:
             path = root / f"{name}.gz"
             archive = idx.read(path)
-            data = None if archive is None else idx.decompress(path, archive)
+            data = None if archive is None else idx.decompress(path, archive.data)
         if data is not None:
             contents[name] = idx.Content(path, data)
     absent = [name for name in FILE_NAMES if name not in contents]
@@ -359,7 +359,7 @@ def _read_folder(root: Path | None) -> tuple[Images, str]:
         )
     digest = hashlib.sha256()
     for content in contents.values():
-        digest.update(content.data)
+        digest.update(content.array.data)
     return _images(contents), digest.hexdigest()
 
 

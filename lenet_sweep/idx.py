@@ -1,6 +1,7 @@
 """IDX files, the format of MNIST and its kin: reading, strict parsing, writing in one step."""
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -16,25 +17,30 @@ class Content(NamedTuple):
     """What a file holds and where it was read."""
 
     source: Path
-    data: bytes  # uncompressed
+    array: NDArray[np.uint8]  # its bytes, uncompressed
 
 
-def read(path: Path) -> bytes | None:
-    """The file's bytes, None if there is no such file. Raises DataError if it cannot be read."""
+def read(path: Path) -> NDArray[np.uint8] | None:
+    """The file's bytes, None if there is no such file. Raises DataError if it cannot be read.
+
+    They are writable, so that `parse` need not copy them.
+    """
     try:
         if not path.exists():
             return None
         if not path.is_file():  # a pipe would block for ever
             raise DataError(f"{path}: not a file")
-        return path.read_bytes()
+        with path.open("rb") as file:  # not numpy's fromfile, to which a failing disk is an end
+            array = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+            return array[: file.readinto(array.data)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def decompress(path: Path, archive: bytes) -> bytes:
+def decompress(path: Path, archive: bytes | memoryview) -> NDArray[np.uint8]:
     """What the gzip archive read from `path` holds. Raises DataError."""
     try:
-        return gzip.decompress(archive)
+        return np.frombuffer(gzip.decompress(archive), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip archive: {error}") from error
 
@@ -42,7 +48,9 @@ def decompress(path: Path, archive: bytes) -> bytes:
 def parse(
     images_file: Content, labels_file: Content
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (N, 28, 28) and their labels (N,) in 0..9, N at least 1; writable copies.
+    """Images (N, 28, 28) and their labels (N,) in 0..9, N at least 1; both writable.
+
+    They are views of the bytes where those are writable, else copies.
 
     Raises DataError naming the file and what is wrong with it.
     """
@@ -67,12 +75,12 @@ def _parse_file(file: Content, kind: str, shape: tuple[int, ...]) -> NDArray[np.
     dimensions = 1 + len(shape)
     offset = 4 * (1 + dimensions)
     magic = 0x0800 + dimensions  # 08: unsigned bytes
-    if len(file.data) < offset:
+    if len(file.array) < offset:
         raise DataError(
-            f"{file.source}: {len(file.data)} bytes, but the IDX header of {kind} has {offset}"
+            f"{file.source}: {len(file.array)} bytes, but the IDX header of {kind} has {offset}"
         )
     found, count, *size = (
-        int.from_bytes(file.data[at : at + 4], "big") for at in range(0, offset, 4)
+        int.from_bytes(file.array[at : at + 4].tobytes(), "big") for at in range(0, offset, 4)
     )
     if found != magic:
         raise DataError(f"{file.source}: magic number {found}; IDX {kind} begin with {magic}")
@@ -82,16 +90,16 @@ def _parse_file(file: Content, kind: str, shape: tuple[int, ...]) -> NDArray[np.
     if count == 0:
         raise DataError(f"{file.source}: holds no {kind}; at least one is needed")
     expected = offset + count * int(np.prod(shape, dtype=int))
-    if len(file.data) != expected:
+    if len(file.array) != expected:
         raise DataError(
-            f"{file.source}: {len(file.data)} bytes, but {expected} for the {count} {kind} "
+            f"{file.source}: {len(file.array)} bytes, but {expected} for the {count} {kind} "
             "that its header announces"
         )
-    # A copy, because arrays over bytes are read-only and torch wants writable ones.
-    return np.frombuffer(file.data, np.uint8, offset=offset).reshape(count, *shape).copy()
+    array = file.array[offset:].reshape(count, *shape)
+    return array if array.flags.writeable else array.copy()  # torch wants writable ones
 
 
-def write(path: Path, data: bytes) -> bool:
+def write(path: Path, data: bytes | memoryview) -> bool:
     """Write a file in one step: others see the old content or the new, never a part.
 
     True if other content was replaced. Raises DataError, and leaves what was there.
@@ -99,8 +107,8 @@ def write(path: Path, data: bytes) -> bool:
     try:
         old = read(path)
     except DataError:  # unreadable: to be replaced
-        old = b""
-    if old == data:  # another process was faster
+        old = np.empty(0, np.uint8)
+    if old is not None and old.data == data:  # another process was faster
         return False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

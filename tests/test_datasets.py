@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -124,6 +126,18 @@ def test_real_mnist(mnist_root: Path) -> None:
     assert np.bincount(images.train_labels).tolist() == counts
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert np.bincount(images.test_labels).tolist() == counts
+
+
+def test_real_mnist_is_held_once(mnist_root: Path) -> None:
+    """Each worker keeps 55 MB of images, and needs no second copy while it reads them."""
+    mnist = find_dataset("mnist", None, None)
+    tracemalloc.start()
+    try:
+        images = load(mnist, mnist_root)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.1 * (images.train_images.nbytes + images.test_images.nbytes)
 
 
 def test_torchvision_reads_what_was_written(mnist_root: Path, tmp_path: Path) -> None:
@@ -363,9 +377,9 @@ def test_file_that_cannot_be_read(
     known()
     dataset = find_dataset(name, put(tmp_path, SMALL), None)
 
-    def forbidden(self: Path) -> bytes:
+    def forbidden(self: Path, mode: str) -> NoReturn:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_bytes", forbidden)  # root may read everything
+    monkeypatch.setattr(Path, "open", forbidden)  # root may read everything
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission den"):
         load(dataset, tmp_path)
