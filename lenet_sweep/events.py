@@ -52,10 +52,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch was trained and tested."""
+    """An epoch was trained and tested. `asks`: the run waits to be told whether it goes on."""
 
     run_id: str
     result: Epoch
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,13 @@ class Requeued:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The run made room for one that has further to go; it will go on from its checkpoint."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The run was asked to stop; what it had trained is in the store."""
 
@@ -107,7 +115,7 @@ class Stopped:
 
 Event = (
     Waiting | Busy | Damaged | Started | Progress | EpochEnded | ReadOut
-    | Finished | Failed | Retrying | Requeued | Stopped
+    | Finished | Failed | Retrying | Requeued | Paused | Stopped
 )  # fmt: skip
 ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event
 

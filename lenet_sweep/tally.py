@@ -13,6 +13,7 @@ from lenet_sweep.events import (
     Event,
     Failed,
     Finished,
+    Paused,
     Progress,
     ReadOut,
     Requeued,
@@ -60,7 +61,8 @@ class Tally:
         self.began = now
         self.failed = 0  # cells
         self.running: dict[str, Track] = {}
-        self.unstarted = dict(plan.by_id)
+        self.paused: dict[str, Track] = {}  # between two turns
+        self.unstarted = dict(plan.by_id)  # paused ones included
         self._lengths = Counter(map(_length, plan.runs))  # of those not begun
         names = distinguish(plan.cells, epochs=False, between=" ")
         self.names = {run.id: names[run.cell] for run in plan.runs}
@@ -82,7 +84,7 @@ class Tally:
         """The cells that ended and what the others have behind them, of all cells."""
         begun = sum(
             min(1.0, track.position / epochs)
-            for run_id, track in self.running.items()
+            for run_id, track in (self.running | self.paused).items()
             for epochs in self._unread[run_id]
         )
         return (self.ended + begun) / self.total
@@ -118,8 +120,10 @@ class Tally:
                 self._end(run_id)
             case Retrying() | Requeued():
                 self._end(run_id)
-                self.unstarted[run_id] = run = self.plan.by_id[run_id]
-                self._lengths[_length(run)] += 1
+                self._put_back(run_id)
+            case Paused():
+                self.paused[run_id] = self.running.pop(run_id)
+                self._put_back(run_id)
             case Finished() | Stopped():
                 self._end(run_id)
 
@@ -127,19 +131,32 @@ class Tally:
         if run_id not in self.running:
             taken = {track.lane for track in self.running.values()}
             lane = next(lane for lane in count() if lane not in taken)
-            self.running[run_id] = Track(self.plan.by_id[run_id], lane)
             self._begin(run_id)
+            track = self.paused.pop(run_id, None) or Track(self.plan.by_id[run_id], lane)
+            track.lane = lane
+            self.running[run_id] = track
         return self.running[run_id]
 
     def _begin(self, run_id: str) -> None:
-        if run := self.unstarted.pop(run_id, None):
-            self._lengths[_length(run)] -= 1
-            if not self._lengths[_length(run)]:
-                del self._lengths[_length(run)]
+        if self.unstarted.pop(run_id, None):
+            length = self._length(run_id)
+            self._lengths[length] -= 1
+            if not self._lengths[length]:
+                del self._lengths[length]
+
+    def _put_back(self, run_id: str) -> None:
+        self.unstarted[run_id] = self.plan.by_id[run_id]
+        self._lengths[self._length(run_id)] += 1
+
+    def _length(self, run_id: str) -> tuple[int, int]:
+        """What the time that a run will take is reckoned from: batch size and epochs to train."""
+        batch, epochs = _length(self.plan.by_id[run_id])
+        return batch, epochs - (self.paused[run_id].epoch if run_id in self.paused else 0)
 
     def _end(self, run_id: str) -> None:
         self.running.pop(run_id, None)
         self._begin(run_id)
+        self.paused.pop(run_id, None)
 
     def _measure(self, track: Track, now: float) -> None:
         trained = track.position - track.resumed

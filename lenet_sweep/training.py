@@ -26,6 +26,7 @@ from lenet_sweep.events import (
     Event,
     Failed,
     Finished,
+    Paused,
     Progress,
     ReadOut,
     Started,
@@ -48,6 +49,8 @@ def train(
     wait: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
+    asked: Callable[[], bool] = lambda: False,
+    gives_way: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train a run until all its read-outs are in the store, yielding what happens.
 
@@ -56,6 +59,7 @@ def train(
     A run that another process is training yields Busy; with `wait` its result is waited for.
     Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is asked
     every 100 batches; once it says yes, the last finished epoch is checkpointed and training ends.
+    While `asked` says yes, `gives_way` is asked after each epoch whether the run is to pause there.
     """
     lock = None
     epoch = 1
@@ -76,8 +80,12 @@ def train(
         for path in folder.set_damaged_aside():
             yield Damaged(run.id, str(path))
         folder.clear_failure()
-        for event in _train(run, folder, data_root, fresh, stop, environment, person):
+        for event in _train(
+            run, folder, data_root, fresh, stop, environment, person, asked, gives_way
+        ):
             epoch = epoch_begun(event) or epoch
+            if isinstance(event, Paused):  # whoever hears of it may go on with the run
+                lock.release()
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
         failure = _failure(error, epoch, person)
@@ -113,6 +121,8 @@ def _train(
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
     person: str,
+    asked: Callable[[], bool],
+    gives_way: Callable[[], bool],
 ) -> Iterator[Event]:
     missing = [epoch for epoch in run.readouts if fresh or not folder.has(epoch)]
     for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
@@ -163,9 +173,15 @@ def _train(
         if epoch in missing or due:
             saved_epoch, saved_at = epoch, time.monotonic()
         # Not before it is written: where that fails, this is the epoch that failed.
-        yield EpochEnded(run.id, snapshot.history[-1])
+        asks = asked() and not fresh and newest < epoch < missing[-1]
+        yield EpochEnded(run.id, snapshot.history[-1], asks)
         if epoch in missing:
             yield ReadOut(run.id, epoch)
+        if asks and gives_way():
+            if epoch > saved_epoch:
+                folder.write_checkpoint(snapshot)
+            yield Paused(run.id)
+            return
     yield Finished(run.id)
 
 

@@ -16,6 +16,7 @@ from lenet_sweep.events import (
     Event,
     Failed,
     Finished,
+    Paused,
     Progress,
     ReadOut,
     Requeued,
@@ -106,6 +107,7 @@ class LogView:
         self._tally: Tally | None = None
         self._logged: dict[str, float] = {}  # when a run's last epoch line was written
         self._waiting: set[str] = set()
+        self._taking_turns = False
 
     def begin(self, plan: Plan, workers: int | None) -> None:
         if plan.runs:
@@ -115,7 +117,7 @@ class LogView:
     def show(self, event: Event) -> None:
         tally, run_id = self._tally, event.run_id
         assert tally is not None
-        unread = tally.unread(run_id)
+        unread, paused = tally.unread(run_id), run_id in tally.paused
         tally.take(event, self._clock())
         name, done = tally.names[run_id], f"[{tally.ended}/{tally.total}]"
         match event:
@@ -124,11 +126,11 @@ class LogView:
                 self._print(f"{name}  waits for another process that trains it")
             case Started(epoch=0):
                 self._print(f"{name}  begins")
-            case Started(epoch=epoch):
+            case Started(epoch=epoch) if not paused:  # turns change often
                 self._print(f"{name}  goes on after epoch {epoch}")
             case EpochEnded(result=result):
                 self._epoch(run_id, name, result)
-            case ReadOut(epoch=epoch):
+            case ReadOut(epoch=epoch) if epoch in unread:  # else said before it was cut
                 track = tally.running.get(run_id)
                 accuracy = track.accuracy if track and track.epoch == epoch else None
                 outcome = "by another process" if accuracy is None else f"{accuracy:.2f} %"
@@ -138,6 +140,9 @@ class LogView:
                 self._print(f"{done} FAILED  {name}{cells}: {reason(failure)}")
             case Retrying() | Damaged() | Requeued():
                 self._print(f"{name}  {trouble(event)}")
+            case Paused() if not self._taking_turns:
+                self._taking_turns = True
+                self._print("the last runs take turns, so that no worker is left without one")
             case Stopped():
                 self._print(f"{name}  stopped; what it had trained is in the store")
 

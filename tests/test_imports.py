@@ -33,6 +33,7 @@ engines
 engines.torch_engine engines.native_engine
 training
 executors
+executors.turns
 executors.local executors.worker
 executors.job
 executors.cluster

@@ -15,6 +15,7 @@ from lenet_sweep.events import (
     Event,
     Failed,
     Finished,
+    Paused,
     Progress,
     ReadOut,
     Started,
@@ -34,6 +35,7 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
     def begin(
         *epochs: int,
         stop=lambda: False,
+        gives_way=None,
         fresh: bool = False,
         wait: bool = True,
         out: str = "",
@@ -50,6 +52,8 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
             wait=wait,
             stop=stop,
             environment={"person": "Ada"},
+            asked=lambda: gives_way is not None,
+            gives_way=gives_way,
         )
         return events, folder
 
@@ -185,6 +189,48 @@ def test_a_shorter_cell_does_not_cost_a_longer_ones_checkpoint(start) -> None:
     assert [e.epoch for e in events if isinstance(e, Started)] == [3]
 
 
+def test_a_paused_run_goes_on_bit_for_bit(start) -> None:
+    """A run that gives way after each epoch, read-outs or not, ends as one that never did."""
+    ended = []
+    for turn in range(1, 5):
+        events, folder = start(2, 4, gives_way=lambda: True)
+        seen = list(events)
+        assert [e.epoch for e in seen if isinstance(e, Started)] == [turn - 1]
+        ended += [(e.result.epoch, e.asks) for e in seen if isinstance(e, EpochEnded)]
+        assert isinstance(seen[-1], Paused if turn < 4 else Finished)
+    assert ended == [(1, True), (2, True), (3, True), (4, False)]
+    assert not folder.checkpoint.exists()
+    uncut, other = start(2, 4, out="other")
+    list(uncut)
+    same_state(folder, other, 4)
+
+
+def test_a_paused_run_may_be_taken_at_once(start) -> None:
+    """Whoever hears that a run is paused finds it free."""
+    events, folder = start(2, gives_way=lambda: True)
+    for event in events:
+        lock = folder.claim(timeout=0)
+        assert (lock is not None) == isinstance(event, Paused)
+    assert isinstance(event, Paused)
+    lock.release()
+
+
+def test_a_run_that_would_lose_a_longer_ones_checkpoint_does_not_pause(start) -> None:
+    """A run cut after 3 epochs of 4 keeps that checkpoint while one of 2 epochs is asked to go."""
+    asked: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(asked))
+    stop_after(3, events, asked)
+    *_, last = start(2, gives_way=lambda: True)[0]
+    assert isinstance(last, Finished)
+    assert folder.read(folder.checkpoint).epoch == 3
+
+
+def test_training_anew_does_not_pause(start) -> None:
+    """reuse=false makes no checkpoint that it could go on from, and so is trained in one go."""
+    *_, last = start(3, fresh=True, gives_way=lambda: True)[0]
+    assert isinstance(last, Finished)
+
+
 def test_a_diverging_run_says_where(start) -> None:
     """A loss that is no number ends the run as diverged, with the batch and the epoch."""
     events, folder = start(2, lr=1e30)
@@ -286,9 +332,11 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         Started("a", 3),
         Progress("a", 1, 64, 60000, 2.31),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4)),
+        EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4), asks=True),
         ReadOut("a", 1),
         Finished("a"),
         Failed("a", Failure("failed", 2, "why\n\x00", "trace")),
+        Paused("a"),
         Stopped("a"),
     ],
 )

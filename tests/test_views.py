@@ -821,6 +821,48 @@ def test_jobs_of_a_cluster_have_as_many_lanes_as_run(live: Callable[..., Live]) 
     assert "seed 0 its job was interrupted by Slurm; it goes on from its checkpoint when" in text
 
 
+def test_a_paused_run_keeps_what_it_has_behind_it(live: Callable[..., Live]) -> None:
+    """A run that gives way leaves the screen, but its epochs still count as done, and as timed."""
+    first, second, third = (replace(BASE, seed=n) for n in range(3))
+    at = live(first, second, third)
+    at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
+    at.at(4, *(ended(cell, n, seconds=2.0) for cell in (first, second) for n in (1, 2)))
+    done = at.bar("0/3 cells")
+    assert at.left("0/3 cells") == "0:26"  # (8 + 8 + 10) epochs of 2 s, two at a time
+    at.at(4, events.Paused(first.run_id), events.Started(third.run_id, 0))
+    assert at.bar("0/3 cells") == done
+    assert at.left("0/3 cells") == "0:26"
+    assert [line.split()[1] for line in at.lines() if line.startswith("seed")] == ["2", "1"]
+    at.at(20, *(ended(second, n) for n in range(3, 11)), events.Finished(second.run_id))
+    at.at(20, events.Started(first.run_id, 2))
+    assert " 3/10 " in at.line("seed 0")
+    assert "2.00" in at.line("seed 0")  # seconds an epoch, of those before the pause
+    at.at(36, *(ended(first, n) for n in range(3, 11)), events.Finished(first.run_id))
+    assert at.left("0/3 cells") == "0:20"  # of the third, which has not ended an epoch
+
+
+def test_log_of_runs_that_take_turns() -> None:
+    """That runs take turns is said once; their pauses, and what was said before, fill no log."""
+    cell, other = replace(BASE, epochs=3), replace(BASE, epochs=2, batch=32)
+    log = Log(planned(cell, replace(cell, epochs=1), other))
+    log.at(0, events.Started(cell.run_id, 0))
+    log.at(1, ended(cell, 1), events.ReadOut(cell.run_id, 1), events.Paused(cell.run_id))
+    log.at(2, events.Started(other.run_id, 0), ended(other, 1), events.Paused(other.run_id))
+    log.at(3, events.ReadOut(cell.run_id, 1), events.Started(cell.run_id, 1), ended(cell, 2))
+    log.at(4, ended(cell, 3), events.ReadOut(cell.run_id, 3), events.Finished(cell.run_id))
+    assert log.lines() == [
+        "3 cells, 2 runs to train, 2 workers",
+        "batch 64  begins",
+        "batch 64  epoch 1/3  cost 0.0500  98.00 %  9.10 s",
+        "[1/3] 98.00 %  batch 64 epochs 1",
+        "the last runs take turns, so that no worker is left without one",
+        "batch 32  begins",
+        "batch 32  epoch 1/2  cost 0.0500  98.00 %  9.10 s",
+        "batch 64  epoch 3/3  cost 0.0500  98.00 %  9.10 s",
+        "[2/3] 98.00 %  batch 64 epochs 3",
+    ]
+
+
 WHEN_THERE_IS_ROOM = "it goes on from its checkpoint when there is room again"
 
 

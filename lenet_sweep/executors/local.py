@@ -17,15 +17,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 from lenet_sweep import devices
 from lenet_sweep.cells import Run
 from lenet_sweep.errors import StoreError
-from lenet_sweep.events import ENDS, Busy, Event, Failed, Retrying, decode, epoch_begun
-from lenet_sweep.executors import Attempts, Executor, Setup
+from lenet_sweep.events import (
+    ENDS,
+    Busy,
+    EpochEnded,
+    Event,
+    Failed,
+    Paused,
+    Retrying,
+    decode,
+    epoch_begun,
+)
+from lenet_sweep.executors import Executor, Setup
+from lenet_sweep.executors.turns import Queue
 from lenet_sweep.store import Failure, Store
 
 STOP_WITHIN = 3.0  # seconds that workers get to checkpoint; then they are killed
@@ -85,7 +95,8 @@ class _Worker:
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
-    def begin(self, run: Run, *, wait: bool) -> None:
+    def begin_next(self, left: Queue) -> None:
+        run, wait = left.take()
         self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
         self.send({"cell": run.cell.to_json(), "readouts": run.readouts, "wait": wait})
 
@@ -150,32 +161,6 @@ class _Worker:
         messages.put((self, None))
 
 
-class _Queue:
-    """The runs that no worker has yet."""
-
-    def __init__(self, runs: Sequence[Run], retries: int) -> None:
-        self.waiting = deque(runs)
-        self.busy: deque[Run] = deque()  # other processes train them
-        self.attempts = Attempts(retries)
-
-    def hand_to(self, worker: _Worker) -> None:
-        """Begin the next run; one that another process has only where nothing else is left."""
-        if self.waiting:
-            worker.begin(self.waiting.popleft(), wait=False)
-        elif self.busy:
-            worker.begin(self.busy.popleft(), wait=True)
-
-    def retry(self, run: Run, failed: Failed) -> Failed | Retrying:
-        """Put a failed run behind the others, if it has attempts left; what is to be said of it."""
-        said = self.attempts.judge(failed)
-        if isinstance(said, Retrying):
-            self.waiting.append(run)
-        return said
-
-    def __len__(self) -> int:
-        return len(self.waiting) + len(self.busy)
-
-
 def room(kinds: Iterable[str]) -> int:
     """How many runs at the same time fill this machine."""
     return max(map(devices.workers, kinds))
@@ -184,14 +169,18 @@ def room(kinds: Iterable[str]) -> int:
 def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     """Train the runs in `setup.workers` processes of this machine, begun in the order given.
 
-    A run whose process dies yields Failed and is recorded in the store; a new process takes its
-    place. Runs that other processes are training come last, since their results may be there by
-    then: the same command on several machines shares the work. When `setup.stop` is set, workers
-    get STOP_WITHIN seconds to checkpoint.
+    Where fewer wait than there are workers they take turns (lenet_sweep.executors.turns). A run
+    whose process dies yields Failed and is recorded in the store; a new process takes its place.
+    Runs that other processes are training come last, since their results may be there by then: the
+    same command on several machines shares the work. When `setup.stop` is set, workers get
+    STOP_WITHIN seconds to checkpoint.
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    left = _Queue(runs, setup.retries)
     number = min(setup.workers or room({run.cell.device for run in runs}), len(runs))
+    left = Queue(runs, setup.retries, number)
+    # To go on from a checkpoint changes no result on the CPU; who trains anew makes none.
+    turns = not setup.fresh and all(run.cell.device == "cpu" for run in runs)
+    asked = False
     # One worker alone takes what it sees, which others have chosen where this is a cluster's job.
     on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
     gpus = devices.gpus() if on_gpus else ()
@@ -199,7 +188,7 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     deadline = None
     try:
         for worker in workers:
-            left.hand_to(worker)
+            worker.begin_next(left)
         while any(worker.run for worker in workers):
             if setup.stop.is_set() and deadline is None:
                 deadline = time.monotonic() + STOP_WITHIN
@@ -211,6 +200,10 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                 silent = time.monotonic() - worker.seen_at
                 if setup.timeout and worker.run and silent > setup.timeout:
                     worker.give_up()
+            if turns and not asked and left.short:
+                asked = True
+                for worker in workers:
+                    worker.send("ask")
             try:
                 worker, event = messages.get(timeout=0.1)
             except queue.Empty:
@@ -225,17 +218,20 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
             worker.epoch = epoch_begun(event) or worker.epoch
             run = worker.run
             assert run is not None
+            left.see(run, event)
+            if isinstance(event, EpochEnded) and event.asks:
+                worker.send(not setup.stop.is_set() and left.gives_way(run))
             if isinstance(event, Failed) and not setup.stop.is_set():
                 event = left.retry(run, event)
-            elif isinstance(event, Busy):
-                left.busy.append(run)
-            if isinstance(event, (*ENDS, Busy, Retrying)):
+            if isinstance(event, (*ENDS, Busy, Retrying, Paused)):
                 worker.run = None
                 if left and not setup.stop.is_set():
                     if worker not in workers:
                         worker = _Worker(worker.number, setup, gpus, messages)
                         workers.append(worker)
-                    left.hand_to(worker)
+                        if asked:
+                            worker.send("ask")
+                    worker.begin_next(left)
             if not isinstance(event, Busy):
                 yield event
     finally:

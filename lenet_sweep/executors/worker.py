@@ -34,8 +34,10 @@ def main() -> None:
     if setup is None:
         return
     stop = threading.Event()
+    asked = threading.Event()
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(runs, stop), daemon=True).start()
+    threading.Thread(target=_listen, args=(runs, stop, asked, answers), daemon=True).start()
 
     from lenet_sweep.training import train  # noqa: PLC0415 - the parent may send runs meanwhile
 
@@ -51,6 +53,8 @@ def main() -> None:
             wait=message["wait"],
             stop=stop.is_set,
             environment=setup["environment"],
+            asked=asked.is_set,
+            gives_way=answers.get,
         ):
             try:
                 events.write(encode(event) + "\n")
@@ -58,12 +62,26 @@ def main() -> None:
                 stop.set()
 
 
-def _listen(runs: queue.SimpleQueue[dict[str, Any] | None], stop: threading.Event) -> None:
+def _listen(
+    runs: queue.SimpleQueue[dict[str, Any] | None],
+    stop: threading.Event,
+    asked: threading.Event,
+    answers: queue.SimpleQueue[bool],
+) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if message == "stop":
-            stop.set()
+            _stop(stop, answers)
+        elif message == "ask":
+            asked.set()
+        elif isinstance(message, bool):
+            answers.put(message)
         else:
             runs.put(message)
-    stop.set()
+    _stop(stop, answers)
     runs.put(None)
+
+
+def _stop(stop: threading.Event, answers: queue.SimpleQueue[bool]) -> None:
+    stop.set()
+    answers.put(False)  # a run that waits to be told whether it goes on hears of it
