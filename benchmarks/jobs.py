@@ -71,6 +71,10 @@ FULL = (
     workers(10),
     workers(30),
     Job(
+        "workers-three", "three runs of 10 epochs, which two workers cannot share evenly",
+        "1e-1,1e-2,1e-3", epochs="10", only=("one_worker", "two_workers"),
+    ),
+    Job(
         "ablation", "2 learning rates at 5 and at 10 epochs, one thing added at a time", CARD_LR,
         epochs="5,10", only=ABLATION,
     ),

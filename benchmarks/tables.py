@@ -198,8 +198,10 @@ def _workers(found: list[Record]) -> str:
         taken = [records.seconds(found, job.name, n) for n in ("one_worker", "two_workers")]
         gained = targets.ratio(found, job.name, "one_worker", "two_workers")
         if gained:
-            rows.append([f"{job.epochs} epochs", *map(str, taken), f"{gained.median:.2f} x"])
-    return table(["the card's command", "`workers=1`", "`workers=2`", "gained"], rows)
+            runs = "3 runs" if job.name == "workers-three" else "the card's 6 runs"
+            name = f"{runs}, {job.epochs} epochs"
+            rows.append([name, *map(str, taken), f"{gained.median:.3f} x"])
+    return table(["one sweep", "`workers=1`", "`workers=2`", "gained"], rows)
 
 
 def _cells(found: list[Record]) -> str:
