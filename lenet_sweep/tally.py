@@ -122,7 +122,8 @@ class Tally:
                 self._end(run_id)
                 self._put_back(run_id)
             case Paused():
-                self.paused[run_id] = self.running.pop(run_id)
+                self.paused[run_id] = track = self.running.pop(run_id)
+                track.began = None
                 self._put_back(run_id)
             case Finished() | Stopped():
                 self._end(run_id)

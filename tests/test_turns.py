@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,14 @@ from lenet_sweep.events import (
     Event,
     Finished,
     Paused,
+    ReadOut,
     Retrying,
     Started,
     Stopped,
     Waiting,
     decode,
 )
-from lenet_sweep.executors import local, turns
+from lenet_sweep.executors import Setup, local, turns
 from lenet_sweep.keys import grid
 from lenet_sweep.store import Epoch, Store
 
@@ -46,7 +48,7 @@ def runs_of_lengths(epochs: Sequence[int]) -> list[Run]:
     for seed, length in enumerate(sorted(epochs, reverse=True)):
         (cell,), _ = all_settings(grid({"device": "cpu", "seed": seed, "epochs": length}))
         cells.append(cell)
-    return [Run(cell, (cell.epochs,)) for cell in cells]
+    return [Run(cell, tuple(range(1, cell.epochs + 1))) for cell in cells]
 
 
 def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tuple[float, int, dict]:
@@ -80,10 +82,13 @@ def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tupl
         trained[run.id] += 1
         result = Epoch(trained[run.id], 0.1, 99.0, 0.1, pace[run.id], 0.0)
         queue.see(run, EpochEnded(run.id, result))
+        gives_way = trained[run.id] < run.cell.epochs and queue.gives_way(run)
+        if trained[run.id] in run.readouts:
+            queue.see(run, ReadOut(run.id, trained[run.id]))
         if trained[run.id] == run.cell.epochs:
             queue.see(run, Finished(run.id))
             begin(now)
-        elif queue.gives_way(run):
+        elif gives_way:
             expect(now + PAUSE, run, paused=True)
         else:
             expect(now + pace[run.id], run)
@@ -117,8 +122,8 @@ def test_equal_runs_that_workers_cannot_share_evenly(epochs, workers, whole) -> 
 def test_every_epoch_is_trained_once_and_no_time_is_lost(lengths, workers) -> None:
     """Whatever the runs are, each is trained whole, and the sweep ends near the earliest end.
 
-    The rule reckons what a run has to go from the pace of its last epoch, and of those not begun
-    from the others, so that no more can be said than what holds for runs in one go (Graham 1966).
+    The rule reckons what a run not begun has to go from the pace of others, so that no more can be
+    said than what holds for runs in one go (Graham 1966).
     """
     runs = runs_of_lengths([epochs for epochs, _ in lengths])
     paces = [pace for _, pace in lengths]
@@ -152,6 +157,20 @@ def test_changes_are_few(epochs, paces, workers, most) -> None:
     assert pauses <= most
 
 
+def test_the_order_given_holds_where_no_turns_are_taken() -> None:
+    """On a GPU, or trained anew, the last runs begin as planned: the longest in seconds first."""
+    runs = []
+    for batch, epochs in ((4, 12), (4, 10), (256, 15)):
+        settings = {"device": "cpu", "batch": batch, "epochs": epochs}
+        (cell,), _ = all_settings(grid(settings | {"seed": len(runs)}))
+        runs.append(Run(cell, (cell.epochs,)))
+    for workers in (0, 3):  # with turns it is the same order, since the plan knows what is long
+        queue = turns.Queue(runs, retries=0, workers=workers)
+        first, _ = queue.take()
+        queue.see(first, EpochEnded(first.id, Epoch(1, 0.1, 99.0, 0.1, 5.0, 0.1)))
+        assert [queue.take()[0] for _ in runs[1:]] == runs[1:]
+
+
 def test_enough_runs_are_each_trained_in_one_go() -> None:
     """While every worker has a next run, and where all are equal and come out even, none pauses."""
     runs = runs_of_lengths([10] * 40)
@@ -179,6 +198,30 @@ def killed_if_it_hangs(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def of_kind(events: Sequence[Event], kind: type[Event]) -> list[str]:
     return [event.run_id for event in events if isinstance(event, kind)]
+
+
+def said_by_a_worker(
+    run: Run, setup: Setup, patience: float, until: Callable[[Event], bool]
+) -> list[Event]:
+    """The events of a worker that is to ask, is never answered, and loses its parent at last."""
+    common = {"out": str(setup.out), "data_root": str(setup.data_root), "fresh": False}
+    begin = {"cell": run.cell.to_json(), "readouts": run.readouts, "wait": False}
+    code = f"from lenet_sweep.executors import worker; worker.PATIENCE = {patience}; worker.main()"
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as worker,
+        killed_if_it_hangs(worker),
+    ):
+        for message in (common | {"environment": {}}, {"ask": True}, begin):
+            worker.stdin.write(json.dumps(message) + "\n")
+        worker.stdin.flush()
+        seen = []
+        for line in worker.stdout:
+            seen.append(decode(line))
+            if until(seen[-1]):
+                worker.stdin.close()
+    return seen
 
 
 @pytest.mark.usefixtures("often")
@@ -232,8 +275,7 @@ def test_stopping_while_a_run_is_paused(runs_of) -> None:
     trained = [e.result.epoch for e in reached if isinstance(e, EpochEnded) and e.run_id == paused]
     folder = Store(setup.out).run(paused)
     assert folder.read(folder.checkpoint).epoch == max(trained)
-    assert paused not in of_kind(seen, Stopped)
-    assert len(of_kind(seen, Stopped)) == 2
+    assert sorted(of_kind(seen, Stopped)) == sorted(run.id for run in runs)
 
 
 @pytest.mark.usefixtures("often")
@@ -241,36 +283,44 @@ def test_a_new_worker_takes_turns_too(runs_of, monkeypatch, tmp_path) -> None:
     """The worker in place of one that died asks as it did, and the failed run comes last."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
     monkeypatch.setenv("FAILED_ONCE", str(tmp_path / "failed"))
-    (fails, *others), setup = runs_of(lr=[0.11, 0.2, 0.3], epochs=30, workers=2, retries=1)
+    axes = {"lr": [0.11, 0.2, 0.3, 0.4, 0.5], "epochs": 150, "workers": 3, "retries": 1}
+    (fails, *others), setup = runs_of(**axes)
     seen = list(local.execute([*others, fails], setup))
     assert sorted(of_kind(seen, Finished)) == sorted(run.id for run in (fails, *others))
     assert of_kind(seen, ENDS)[-1] == fails.id
     died = next(n for n, event in enumerate(seen) if isinstance(event, Retrying))
-    assert of_kind(seen[:died], Paused)
-    later = [e for e in seen[died:] if isinstance(e, EpochEnded) and e.result.epoch < 30]
-    assert {event.run_id for event in later if event.asks} == {event.run_id for event in later}
+    ended = next(n for n, event in enumerate(seen) if isinstance(event, Finished))
+    later = [e for e in seen[died:ended] if isinstance(e, EpochEnded) and e.result.epoch < 150]
+    assert {event.run_id for event in later} == {run.id for run in others}  # on all three workers
+    assert all(event.asks for event in later)
+
+
+def test_whoever_waits_for_an_answer_does_not_hang(runs_of) -> None:
+    """A launcher that is held up for longer than timeout= ends no run that waited for it."""
+    runs, setup = runs_of(seed=[0, 1, 2], epochs=30, workers=2, timeout=5.0)
+    held_up = False
+    seen = []
+    for event in local.execute(runs, setup):
+        seen.append(event)
+        if getattr(event, "asks", False) and not held_up:
+            held_up = True
+            time.sleep(2 * setup.timeout)  # as a pager or a slow disk would
+    assert held_up
+    assert sorted(of_kind(seen, Finished)) == sorted(run.id for run in runs)
+
+
+def test_training_goes_on_where_nobody_answers(runs_of) -> None:
+    """A launcher that is held up does not hold up training."""
+    (run,), setup = runs_of(epochs=4)
+    seen = said_by_a_worker(run, setup, 0.01, until=lambda event: isinstance(event, Finished))
+    assert [e.asks for e in seen if isinstance(e, EpochEnded)] == [True, True, True, False]
+    assert isinstance(seen[-1], Finished)
 
 
 def test_a_worker_whose_parent_dies_while_it_asks_keeps_its_epoch(runs_of) -> None:
     """A run that waits to be told whether it goes on is checkpointed when nobody can tell it."""
     (run,), setup = runs_of(epochs=50)
-    told = {"out": str(setup.out), "data_root": str(setup.data_root), "fresh": False}
-    first = {"cell": run.cell.to_json(), "readouts": run.readouts, "wait": False}
-    code = "from lenet_sweep.executors.worker import main; main()"
-    with (
-        subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as worker,
-        killed_if_it_hangs(worker),
-    ):
-        for message in (told | {"environment": {}}, "ask", first):
-            worker.stdin.write(json.dumps(message) + "\n")
-        worker.stdin.flush()
-        seen = []
-        for line in worker.stdout:
-            seen.append(decode(line))
-            if getattr(seen[-1], "asks", False):
-                worker.stdin.close()
+    seen = said_by_a_worker(run, setup, PATIENCE, until=lambda event: isinstance(event, EpochEnded))
     assert isinstance(seen[-1], Stopped)
     folder = Store(setup.out).run(run.id)
     assert folder.read(folder.checkpoint).epoch == 1

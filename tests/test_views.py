@@ -841,6 +841,14 @@ def test_a_paused_run_keeps_what_it_has_behind_it(live: Callable[..., Live]) -> 
     assert at.left("0/3 cells") == "0:20"  # of the third, which has not ended an epoch
 
 
+def test_a_paused_run_that_another_process_took_says_so(live: Callable[..., Live]) -> None:
+    """A run that was begun here, and that another process trains now, does not seem to hang."""
+    at = live(*LRS)
+    at.at(0, events.Started(BASE.run_id, 0))
+    at.at(2, ended(BASE, 1), events.Paused(BASE.run_id), events.Waiting(BASE.run_id))
+    assert "waits for another process" in at.line("lr 0.1 ")
+
+
 def test_log_of_runs_that_take_turns() -> None:
     """That runs take turns is said once; their pauses, and what was said before, fill no log."""
     cell, other = replace(BASE, epochs=3), replace(BASE, epochs=2, batch=32)

@@ -31,6 +31,7 @@ from lenet_sweep.events import (
     Failed,
     Paused,
     Retrying,
+    Stopped,
     decode,
     epoch_begun,
 )
@@ -99,6 +100,10 @@ class _Worker:
         run, wait = left.take()
         self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
         self.send({"cell": run.cell.to_json(), "readouts": run.readouts, "wait": wait})
+
+    def answer(self, gives_way: bool) -> None:
+        self.seen_at = time.monotonic()  # while it waited it could say nothing
+        self.send({"gives_way": gives_way})
 
     def give_up(self) -> None:
         self.hung = True
@@ -177,10 +182,10 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     number = min(setup.workers or room({run.cell.device for run in runs}), len(runs))
-    left = Queue(runs, setup.retries, number)
     # To go on from a checkpoint changes no result on the CPU; who trains anew makes none.
-    turns = not setup.fresh and all(run.cell.device == "cpu" for run in runs)
-    asked = False
+    takes_turns = not setup.fresh and all(run.cell.device == "cpu" for run in runs)
+    left = Queue(runs, setup.retries, number if takes_turns else 0)
+    asked = False  # whether the workers ask, after each epoch, if their run goes on
     # One worker alone takes what it sees, which others have chosen where this is a cluster's job.
     on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
     gpus = devices.gpus() if on_gpus else ()
@@ -195,15 +200,15 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                 for worker in workers:
                     worker.send("stop")
             if deadline and time.monotonic() > deadline:
-                return
-            for worker in workers:
-                silent = time.monotonic() - worker.seen_at
-                if setup.timeout and worker.run and silent > setup.timeout:
-                    worker.give_up()
-            if turns and not asked and left.short:
-                asked = True
+                break
+            if setup.timeout and messages.empty():  # else who seems silent may have said something
                 for worker in workers:
-                    worker.send("ask")
+                    if worker.run and time.monotonic() - worker.seen_at > setup.timeout:
+                        worker.give_up()
+            if asked != left.short:
+                asked = left.short
+                for worker in workers:
+                    worker.send({"ask": asked})
             try:
                 worker, event = messages.get(timeout=0.1)
             except queue.Empty:
@@ -220,7 +225,7 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
             assert run is not None
             left.see(run, event)
             if isinstance(event, EpochEnded) and event.asks:
-                worker.send(not setup.stop.is_set() and left.gives_way(run))
+                worker.answer(not setup.stop.is_set() and left.gives_way(run))
             if isinstance(event, Failed) and not setup.stop.is_set():
                 event = left.retry(run, event)
             if isinstance(event, (*ENDS, Busy, Retrying, Paused)):
@@ -229,11 +234,12 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                     if worker not in workers:
                         worker = _Worker(worker.number, setup, gpus, messages)
                         workers.append(worker)
-                        if asked:
-                            worker.send("ask")
+                        worker.send({"ask": asked})
                     worker.begin_next(left)
             if not isinstance(event, Busy):
                 yield event
+        for run in left.paused:
+            yield Stopped(run.id)
     finally:
         for worker in workers:
             worker.dismiss()

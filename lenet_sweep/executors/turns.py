@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
-from lenet_sweep.cells import Run
-from lenet_sweep.events import Busy, EpochEnded, Event, Failed, Paused, Retrying, Started
+from lenet_sweep.cells import Run, relative_epoch
+from lenet_sweep.events import ENDS, Busy, EpochEnded, Event, Failed, Paused, Retrying, Started
 from lenet_sweep.executors import Attempts
 
 # What a waiting run must have further to go for it to be worth a change, which takes 20 to 30 ms:
@@ -23,7 +24,7 @@ SECONDS, SHARE = 1.0, 1 / 16
 
 
 class Queue:
-    """The runs that no worker has. `workers`: how many take from it."""
+    """The runs that no worker has. `workers`: how many take turns; 0: none, all in one go."""
 
     def __init__(self, runs: Sequence[Run], retries: int, workers: int) -> None:
         self._waiting = deque(runs)  # not begun, or paused
@@ -32,8 +33,9 @@ class Queue:
         self._attempts = Attempts(retries)
         self._workers = workers
         self._leaving: set[str] = set()  # told to give way, and about to
-        self._epoch: dict[str, int] = {}  # that each run has behind it
-        self._timed: dict[str, list[float]] = {}  # seconds of its epochs: their sum and number
+        self._trained: dict[str, int] = {}  # epochs that each run has behind it
+        self._timed: dict[str, list[float]] = {}  # their seconds here, and their number
+        self._all_timed = [0.0, 0.0]  # the seconds of all, and how long they are (relative_epoch)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._failed) + len(self._busy)
@@ -42,6 +44,11 @@ class Queue:
     def short(self) -> bool:
         """Whether there are runs, but not enough to go round: they should take turns."""
         return 0 < len(self._waiting) < self._workers
+
+    @property
+    def paused(self) -> list[Run]:
+        """Those that have begun."""
+        return [run for run in self._waiting if run.id in self._trained]
 
     def take(self) -> tuple[Run, bool]:
         """The next run, and whether to wait for another process that trains it.
@@ -60,17 +67,20 @@ class Queue:
     def see(self, run: Run, event: Event) -> None:
         """Learn from an event of a run; one that others train or that was paused is put back."""
         if isinstance(event, Started):
-            self._epoch[run.id] = event.epoch
+            self._trained[run.id] = event.epoch
         elif isinstance(event, EpochEnded):
-            self._epoch[run.id] = event.result.epoch
+            self._trained[run.id] = event.result.epoch
+            seconds = event.result.seconds + event.result.test_seconds
             timed = self._timed.setdefault(run.id, [0.0, 0])
-            timed[0] += event.result.seconds + event.result.test_seconds
-            timed[1] += 1
+            for total, more in ((timed, 1), (self._all_timed, relative_epoch(run.cell))):
+                total[0] += seconds
+                total[1] += more
         elif isinstance(event, Busy):
             self._busy.append(run)
         elif isinstance(event, Paused):
-            self._waiting.append(run)
-        if not isinstance(event, EpochEnded):
+            ahead = tuple(epoch for epoch in run.readouts if epoch > self._trained[run.id])
+            self._waiting.append(replace(run, readouts=ahead))
+        if isinstance(event, (*ENDS, Paused)):
             self._leaving.discard(run.id)
 
     def retry(self, run: Run, failed: Failed) -> Failed | Retrying:
@@ -82,20 +92,24 @@ class Queue:
 
     def gives_way(self, run: Run) -> bool:
         """Whether a run, at the end of an epoch, is to make room for one of those that wait."""
-        waiting = sorted(map(self._left, self._waiting), reverse=True)[len(self._leaving) :]
-        if not self.short or not waiting:
+        self._leaving.discard(run.id)
+        if not self.short or len(self._waiting) <= len(self._leaving):
             return False
+        waiting = sorted(map(self._left, self._waiting), reverse=True)[len(self._leaving)]
         own = self._left(run)
-        if waiting[0] - own < max(SECONDS, self._pace(run), SHARE * own):
+        if waiting - own < max(SECONDS, self._pace(run), SHARE * own):
             return False
         self._leaving.add(run.id)
         return True
 
     def _left(self, run: Run) -> float:
         """Seconds that a run still has to go."""
-        return self._pace(run) * (run.cell.epochs - self._epoch.get(run.id, 0))
+        return self._pace(run) * (run.cell.epochs - self._trained.get(run.id, 0))
 
     def _pace(self, run: Run) -> float:
-        """Seconds that an epoch of a run takes: its own, else those of all runs."""
-        known = [self._timed[run.id]] if run.id in self._timed else self._timed.values()
-        return sum(seconds for seconds, _ in known) / sum(number for _, number in known)
+        """Seconds that an epoch of a run takes: its own, else reckoned from those of all runs."""
+        if run.id in self._timed:
+            seconds, number = self._timed[run.id]
+            return seconds / number
+        seconds, length = self._all_timed
+        return seconds / length * relative_epoch(run.cell)

@@ -6,6 +6,7 @@ run in training is then checkpointed first.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -18,6 +19,8 @@ from typing import Any
 from lenet_sweep.cells import Cell, Run
 from lenet_sweep.events import encode
 from lenet_sweep.store import Store
+
+PATIENCE = 1.0  # seconds that a run waits to be told whether it goes on
 
 
 def main() -> None:
@@ -54,7 +57,7 @@ def main() -> None:
             stop=stop.is_set,
             environment=setup["environment"],
             asked=asked.is_set,
-            gives_way=answers.get,
+            gives_way=lambda: _answer(answers),
         ):
             try:
                 events.write(encode(event) + "\n")
@@ -72,14 +75,22 @@ def _listen(
         message = json.loads(line)
         if message == "stop":
             _stop(stop, answers)
-        elif message == "ask":
-            asked.set()
-        elif isinstance(message, bool):
-            answers.put(message)
+        elif "ask" in message:
+            asked.set() if message["ask"] else asked.clear()
+        elif "gives_way" in message:
+            answers.put(message["gives_way"])
         else:
             runs.put(message)
     _stop(stop, answers)
     runs.put(None)
+
+
+def _answer(answers: queue.SimpleQueue[bool]) -> bool:
+    # Where the parent is held up, by a terminal say, training goes on. An answer that comes too
+    # late is taken for the next: at worst a run makes room an epoch later, or in vain.
+    with contextlib.suppress(queue.Empty):
+        return answers.get(timeout=PATIENCE)
+    return False
 
 
 def _stop(stop: threading.Event, answers: queue.SimpleQueue[bool]) -> None:
