@@ -65,7 +65,7 @@ def _heading(results: Results) -> str:
         f"{machines.name(machine)}, {machine['system']}, Python {machine['python']}; "
         f"{machine['time'][:10]}, commit {commits}. Seconds are wall time of the whole process: "
         f"the median of the warm repeats (least-most, n repeats), at most {results.repeats}, "
-        f"fewer where the first took more than {results.long:g} s."
+        f"fewer where the first took more than {results.long:g} s or the time was up."
         + (f" **A trial: at most {results.limit:,} training images.**" if results.limit else "")
     )
 
