@@ -2,10 +2,12 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from clusters import small_runs
+from processes import all_ended
 
 from lenet_sweep.cells import Run
 from lenet_sweep.events import (
@@ -223,6 +225,27 @@ def test_no_worker_outlives_its_sweep(runs_of) -> None:
     assert len(children) == 2
     events.close()
     assert _children() == []
+
+
+def test_an_idle_worker_that_hangs_does_not_outlive_an_interrupt(runs_of) -> None:
+    """Who presses Ctrl-C again leaves no worker behind, not even an idle one."""
+    (first, second), setup = runs_of(epochs=500, workers=2, seed=[0, 1])
+    short = Run(replace(first.cell, epochs=1), (1,))
+    events = local.execute([short, second], setup)
+    while not isinstance(next(events), Finished):
+        pass
+    children = _children()
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            events.throw(KeyboardInterrupt())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all_ended(children)
 
 
 def _children() -> list[int]:

@@ -240,6 +240,10 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                 yield event
         for run in left.paused:
             yield Stopped(run.id)
+    except BaseException:  # interrupted or abandoned: none is waited for, not even an idle one
+        for worker in workers:
+            worker.process.kill()
+        raise
     finally:
         for worker in workers:
             worker.dismiss()
