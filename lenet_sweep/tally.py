@@ -140,16 +140,16 @@ class Tally:
 
     def _begin(self, run_id: str) -> None:
         if self.unstarted.pop(run_id, None):
-            length = self._length(run_id)
+            length = self._length_left(run_id)
             self._lengths[length] -= 1
             if not self._lengths[length]:
                 del self._lengths[length]
 
     def _put_back(self, run_id: str) -> None:
         self.unstarted[run_id] = self.plan.by_id[run_id]
-        self._lengths[self._length(run_id)] += 1
+        self._lengths[self._length_left(run_id)] += 1
 
-    def _length(self, run_id: str) -> tuple[int, int]:
+    def _length_left(self, run_id: str) -> tuple[int, int]:
         """What the time that a run will take is reckoned from: batch size and epochs to train."""
         batch, epochs = _length(self.plan.by_id[run_id])
         return batch, epochs - (self.paused[run_id].epoch if run_id in self.paused else 0)

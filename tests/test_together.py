@@ -87,7 +87,7 @@ def test_overlapping_grids(together, tmp_path, undisturbed) -> None:
         assert "Traceback" not in output
     for n, seeds in enumerate(wanted):
         assert_rows(results(tmp_path, f"grid{n}"), undisturbed, seeds)
-    # Not begun once each: on a slow machine they may take turns.
+    assert record(tmp_path, "built") == dict.fromkeys(run_ids(undisturbed), 1)
     assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(undisturbed), EPOCHS)
     assert_whole(tmp_path / "outputs", undisturbed)
     assert leftovers(tmp_path / "outputs") == []
@@ -108,6 +108,8 @@ def test_the_same_command_while_the_first_runs(together, tmp_path, undisturbed, 
         assert status == 0, output
     frame = results(tmp_path)
     assert_rows(frame, undisturbed, {0, 1, 2})
+    if workers == 1:  # of two, one may make room for another, and is then begun again
+        assert record(tmp_path, "built") == dict.fromkeys(run_ids(frame), 1)
     assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(frame), EPOCHS)
     assert_whole(tmp_path / "outputs", undisturbed)
 

@@ -270,9 +270,9 @@ def test_stopping_while_a_run_is_paused(runs_of) -> None:
     for event in local.execute(runs, setup):
         seen.append(event)
         if isinstance(event, Paused) and not setup.stop.is_set():
-            paused, reached = event.run_id, seen
+            paused = event.run_id
             interrupt(setup)
-    trained = [e.result.epoch for e in reached if isinstance(e, EpochEnded) and e.run_id == paused]
+    trained = [e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == paused]
     folder = Store(setup.out).run(paused)
     assert folder.read(folder.checkpoint).epoch == max(trained)
     assert sorted(of_kind(seen, Stopped)) == sorted(run.id for run in runs)
