@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from benchmarks import accuracy, machines, records, targets
 from benchmarks.contenders import BY_NAME, CONTENDERS, Contender
@@ -198,8 +199,8 @@ def _workers(found: list[Record]) -> str:
         taken = [records.seconds(found, job.name, n) for n in ("one_worker", "two_workers")]
         gained = targets.ratio(found, job.name, "one_worker", "two_workers")
         if gained:
-            runs = "3 runs" if job.name == "workers-three" else "the card's 6 runs"
-            name = f"{runs}, {job.epochs} epochs"
+            runs = prod(len(values.split(",")) for values in (job.lr, job.batch))
+            name = f"{runs} runs of {job.epochs} epochs"
             rows.append([name, *map(str, taken), f"{gained.median:.3f} x"])
     return table(["one sweep", "`workers=1`", "`workers=2`", "gained"], rows)
 

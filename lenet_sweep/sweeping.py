@@ -159,6 +159,7 @@ def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
     names = ["pandas"]
     if not reported:
         return names
+    names.append("scipy.special")
     if options.figures != "none":
         names += ["matplotlib.figure", "lenet_sweep.gallery"]
     if options.report:

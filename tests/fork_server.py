@@ -17,7 +17,7 @@ from typing import NoReturn
 import matplotlib.figure  # noqa: F401
 import pandas.io.formats.style  # noqa: F401
 import safetensors.numpy  # noqa: F401
-import scipy.stats  # noqa: F401
+import scipy.special  # noqa: F401
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 

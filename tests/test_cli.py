@@ -363,6 +363,17 @@ def test_a_single_cell_prints_what_the_reports_script_prints(lenet_sweep, small,
     assert lenet_sweep(*small, "batch=4").stdout == done.stdout
 
 
+def test_several_seeds_do_not_cost_all_of_scipy(small, tmp_path) -> None:
+    """Their tests and intervals are told without scipy.stats, most of a second to import."""
+    command = [sys.executable, "-X", "importtime", "-m", "lenet_sweep", "-m", "lr=0.1,0.2"]
+    done = subprocess.run(
+        [*command, "seed=0,1,2", *small], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "paired t" in next(tmp_path.glob("outputs/sweeps/*/statistics.csv")).read_text()
+    assert "scipy.special" in done.stderr
+    assert "scipy.stats" not in done.stderr
+
+
 def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, lenet_sweep) -> None:
     """An interrupted sweep leaves its table; the command it prints gives the undisturbed one."""
     arguments = ["-m", "seed=0,1,2", *small[:-1], "epochs=30", "name=cut"]

@@ -46,7 +46,8 @@ figures samples
 gallery
 tally
 analysis
-analysis.axes analysis.statistics
+analysis.axes analysis.student
+analysis.statistics
 analysis.reproduction
 analysis.loading analysis.marks
 analysis.factors analysis.doubt

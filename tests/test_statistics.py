@@ -15,8 +15,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lenet_sweep.analysis import statistics
+from lenet_sweep.analysis import statistics, student
 from lenet_sweep.analysis.statistics import (
+    EPSILON,
     Result,
     compare,
     compare_rows,
@@ -276,6 +277,21 @@ def test_settings_with_other_seeds_are_compared_by_welch() -> None:
     assert [c.test for c in found] == ["best", "Welch"]
     assert found[1].p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert found[1].tied is True
+
+
+ACCURACIES = st.lists(st.integers(0, 10_000).map(lambda right: right / 100), min_size=2, max_size=9)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")  # SciPy's, of seeds that do not scatter
+@given(ACCURACIES, ACCURACIES)
+def test_the_t_tests_are_scipys(a: list[float], b: list[float]) -> None:
+    """Of any accuracies in percent, p is what SciPy's own paired and Welch's tests give."""
+    common = np.array([*zip(a, b, strict=False)]).T
+    if np.ptp(common[0] - common[1]) > EPSILON:
+        assert student.paired_p(*common) == pytest.approx(stats.ttest_rel(*common).pvalue, rel=1e-6)
+    if np.ptp(a) + np.ptp(b) > EPSILON:
+        expected = stats.ttest_ind(a, b, equal_var=False).pvalue
+        assert student.welch_p(a, b) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import sqrt
 from statistics import fmean, median
 
+from lenet_sweep.analysis import student
 from lenet_sweep.analysis.reproduction import Finding, Reproduction, reproduce, sampling, spread
 from lenet_sweep.analysis.statistics import ALPHA, EPSILON, SEEDS, Result, Setting, settings
 from lenet_sweep.cells import Cell, distinguish
@@ -54,10 +55,8 @@ def _apart(one: Setting, other: Setting) -> bool:
     of their test images explains.
     """
     if min(one.n, other.n) >= SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
-        from scipy import stats  # noqa: PLC0415 - it is slow to import
-
         a, b = ([r.accuracy for r in s.results if r.accuracy is not None] for s in (one, other))
-        return float(stats.ttest_ind(a, b, equal_var=False).pvalue) < ALPHA
+        return student.welch_p(a, b) < ALPHA
     errors = [sampling(s) for s in (one, other)]
     if None in errors:  # the test images are not at hand
         return False

@@ -197,7 +197,7 @@ def _p_values(
     """Of each factor's F test; none where nothing, or nothing but rounding, is left over."""
     if residual_df < 1 or residual < EPSILON * sum(squares.values()):
         return {}
-    from scipy.special import fdtrc  # noqa: PLC0415 - a fifth of the time of scipy.stats
+    from scipy.special import fdtrc  # noqa: PLC0415 - it is slow to import
 
     scale = residual / residual_df
     raw = [

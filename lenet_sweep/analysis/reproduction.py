@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from lenet_sweep.analysis import student
 from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, settings
 from lenet_sweep.cells import Cell
 from lenet_sweep.recipes import OPTIMIZERS
@@ -145,9 +146,7 @@ def sampling(setting: Setting) -> float | None:
 def _scatter(setting: Setting) -> float | None:
     if setting.sd is None:
         return None
-    from scipy import stats  # noqa: PLC0415 - it is slow to import
-
-    return float(stats.t.ppf((1 + LEVEL) / 2, setting.n - 1)) * setting.sd
+    return student.quantile(LEVEL, setting.n - 1) * setting.sd
 
 
 def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_sweep.analysis import student
 from lenet_sweep.cells import Cell
 from lenet_sweep.store import Epoch, Snapshot
 
@@ -177,13 +179,9 @@ def _setting(results: Sequence[Result]) -> Setting:
     held_out = float(np.mean(numbers)) if n and len(numbers) == n else None
     if mean is None or n < 2:
         return Setting(tuple(results), 0, n, mean, None, None, held_out)
-    from scipy import stats  # noqa: PLC0415 - it is slow to import
-
     sd = float(np.std(accuracies, ddof=1))
-    low = high = mean  # what SciPy calls nan where nothing scatters
-    if sd > EPSILON:
-        low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=stats.sem(accuracies))
-    interval = Interval(max(0.0, float(low)), min(100.0, float(high)))
+    width = student.quantile(LEVEL, n - 1) * sd / sqrt(n)
+    interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
     return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
 
 
@@ -344,16 +342,14 @@ def _seeds(best: Setting, other: Setting) -> Comparison:
 def _t_test(
     other: Setting, difference: float, test: str, a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> Comparison:
-    from scipy import stats  # noqa: PLC0415 - it is slow to import
-
     scatter = np.ptp(a - b) if test == "paired t" else np.ptp(a) + np.ptp(b)
     if scatter < EPSILON:
         if abs(a.mean() - b.mean()) < EPSILON:
             return Comparison(other.results, test, difference, p=1.0)
         reason = "every seed gives the same difference, so its scatter is not known"
         return Comparison(other.results, "none", difference, reason=reason)
-    result = stats.ttest_rel(a, b) if test == "paired t" else stats.ttest_ind(a, b, equal_var=False)
-    return Comparison(other.results, test, difference, p=float(result.pvalue))
+    p = student.paired_p(a, b) if test == "paired t" else student.welch_p(a, b)
+    return Comparison(other.results, test, difference, p=p)
 
 
 def _by_test_set(indices: Iterable[int], cells: Sequence[Cell]) -> Iterable[list[int]]:
