@@ -60,12 +60,13 @@ def table(head: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
 
 def _heading(results: Results) -> str:
     machine = results.environment
+    most = max([1, *(record.repeat for record in results.records)])
     # A "+" says that something was changed and not committed: tests and texts too.
     commits = ", ".join(c[:10] + "+" * c.endswith("+") for c in results.commits)
     return (
         f"{machines.name(machine)}, {machine['system']}, Python {machine['python']}; "
         f"{machine['time'][:10]}, commit {commits}. Seconds are wall time of the whole process: "
-        f"the median of the warm repeats (least-most, n repeats), at most {results.repeats}, "
+        f"the median of the warm repeats (least-most, n repeats), at most {most}, "
         f"fewer where the first took more than {results.long:g} s or the time was up."
         + (f" **A trial: at most {results.limit:,} training images.**" if results.limit else "")
     )

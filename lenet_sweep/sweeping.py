@@ -159,11 +159,10 @@ def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
     names = ["pandas"]
     if not reported:
         return names
-    names.append("scipy.special")
     if options.figures != "none":
         names += ["matplotlib.figure", "lenet_sweep.gallery"]
     if options.report:
-        names.append("lenet_sweep.report.files")
+        names += ["scipy.special", "lenet_sweep.report.files"]
     if options.report and options.figures != "none":
         names.append("lenet_sweep.report.charts")
     return names

@@ -230,6 +230,8 @@ def test_each_number_says_what_was_measured() -> None:
     both = measuring.run(other, steps, measured_by(1.0, []), lambda r: None).records
     assert [r.commit for r in both] == ["0123456789abcdef", "fedcba"]
     assert all(r.time > "2026" for r in both)
+    fewer = records.resumed(replace(other, records=both), "fedcba", 1, 150.0)
+    assert "at most 2, fewer" in tables.page(fewer)
     assert records.resumed(other, "0123456789abcdef", 2, 150.0).commits[-1] == "0123456789abcdef"
 
 
