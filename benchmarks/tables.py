@@ -158,6 +158,8 @@ def _resources(results: Results) -> str:
         f"{made}\n\nAccuracy: the row of all jobs that differs most from ours, in points and in "
         f"standard errors of two accuracies on {accuracy.TEST_IMAGES:,} images; up to "
         f"{accuracy.ALLOWED:g} is agreement."
+        + " After so few steps rounding alone can move a row by ten points."
+        * results.quick
     )
 
 

@@ -138,6 +138,13 @@ def test_accuracies_within_sampling_error_agree() -> None:
     page = page[page.index("### Memory") :]
     assert row(page, "torch.func")[-1].startswith("**1 of 1 apart**: -8.70 points")
     assert row(page, LOOP.what)[-1].startswith("agrees, 1 rows: +0.10 points")
+    assert "rounding alone" not in page
+
+
+def test_the_quick_form_says_how_little_its_accuracies_tell() -> None:
+    """After 200 steps a flagged row is likely no fault, which is told below it."""
+    quick = [replace(record, job="card-1") for record in card()]
+    assert "rounding alone" in tables.page(replace(results(*quick), quick=True))
 
 
 def test_an_accuracy_of_all_or_nothing_has_an_error_too() -> None:
