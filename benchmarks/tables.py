@@ -154,12 +154,12 @@ def _resources(results: Results) -> str:
                 rows.append([contender.what, job.name, *told, _agreement(results, contender)])
                 break
     made = table(["", "job", "peak MB (PSS)", "CPU s", "accuracy against ours"], rows, left=2)
+    small = results.quick or results.limit is not None
     return made and (
         f"{made}\n\nAccuracy: the row of all jobs that differs most from ours, in points and in "
         f"standard errors of two accuracies on {accuracy.TEST_IMAGES:,} images; up to "
         f"{accuracy.ALLOWED:g} is agreement."
-        + " After so few steps rounding alone can move a row by ten points."
-        * results.quick
+        + (" After so few steps rounding alone can move a row by ten points." if small else "")
     )
 
 

@@ -1,8 +1,7 @@
 """How sure the numbers of a sweep are: intervals, settings over seeds, comparisons with the best.
 
-SciPy is imported where it is used: it takes a time that `--help`, a dry run and a finished sweep do
-not have, and the end of every sweep would wait for. docs/statistics.md says which rule is used
-when, and what it cannot say. All accuracies are percent of the test images.
+docs/statistics.md says which rule is used when, and what it cannot say. All accuracies are percent
+of the test images.
 """
 
 from __future__ import annotations
