@@ -48,6 +48,11 @@ class Results:
     packages: dict[str, dict[str, str]]
     records: list[Record]
 
+    @property
+    def small(self) -> bool:
+        """Whether it is less than the full jobs, of which alone targets are meant."""
+        return self.quick or self.limit is not None
+
 
 @dataclass(frozen=True)
 class Spread:

@@ -154,12 +154,15 @@ def _resources(results: Results) -> str:
                 rows.append([contender.what, job.name, *told, _agreement(results, contender)])
                 break
     made = table(["", "job", "peak MB (PSS)", "CPU s", "accuracy against ours"], rows, left=2)
-    small = results.quick or results.limit is not None
     return made and (
         f"{made}\n\nAccuracy: the row of all jobs that differs most from ours, in points and in "
         f"standard errors of two accuracies on {accuracy.TEST_IMAGES:,} images; up to "
         f"{accuracy.ALLOWED:g} is agreement."
-        + (" After so few steps rounding alone can move a row by ten points." if small else "")
+        + (
+            " After so few steps rounding alone can move a row by ten points."
+            if results.small
+            else ""
+        )
     )
 
 
@@ -230,12 +233,11 @@ def _cells(found: list[Record]) -> str:
 
 def _targets(results: Results) -> str:
     found = targets.verdicts(results.records)
-    small = results.quick or results.limit is not None
-    if small and not any(v.measured for v in found):
+    if results.small and not any(v.measured for v in found):
         return ""
-    rows = [[v.target, v.measured or "-", v.word] for v in found if v.measured or not small]
+    rows = [[v.target, v.measured or "-", v.word] for v in found if v.measured or not results.small]
     made = table(["target", "measured", "reached"], rows, left=3)
-    if small:  # so that no one takes it for a verdict
+    if results.small:  # so that no one takes it for a verdict
         made += "\n\nThe targets are meant for the full jobs: these were smaller."
     return made
 

@@ -13,7 +13,15 @@ from statistics import fmean, median
 
 from lenet_sweep.analysis import student
 from lenet_sweep.analysis.reproduction import Finding, Reproduction, reproduce, sampling, spread
-from lenet_sweep.analysis.statistics import ALPHA, EPSILON, SEEDS, Result, Setting, settings
+from lenet_sweep.analysis.statistics import (
+    ALPHA,
+    EPSILON,
+    SEEDS,
+    Result,
+    Setting,
+    accuracies,
+    settings,
+)
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.recipes import OPTIMIZERS, RECIPES, Optimizer
 from lenet_sweep.studies import Claim, Study
@@ -55,7 +63,7 @@ def _apart(one: Setting, other: Setting) -> bool:
     of their test images explains.
     """
     if min(one.n, other.n) >= SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
-        a, b = ([r.accuracy for r in s.results if r.accuracy is not None] for s in (one, other))
+        a, b = (accuracies(setting.results) for setting in (one, other))
         return student.welch_p(a, b) < ALPHA
     errors = [sampling(s) for s in (one, other)]
     if None in errors:  # the test images are not at hand

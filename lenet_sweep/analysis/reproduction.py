@@ -12,7 +12,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis import student
-from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, settings
+from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, accuracies, settings
 from lenet_sweep.cells import Cell
 from lenet_sweep.recipes import OPTIMIZERS
 from lenet_sweep.studies import Claim, Study, StudyRow
@@ -180,7 +180,7 @@ def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
     row = verdict.row
     if not verdict.far or verdict.setting is None or row.reported is None:
         return verdict
-    runs = sorted(r.accuracy for r in verdict.setting.results if r.accuracy is not None)
+    runs = sorted(accuracies(verdict.setting.results))
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
     each = f"{runs[0]:.2f}" + (f" to {runs[-1]:.2f} %" if runs[0] < runs[-1] else " %")
     note = f"{counted(len(runs), 'training')} gave {each}"

@@ -170,21 +170,22 @@ def scoring(results: Iterable[Result]) -> Callable[[Setting | Result], float]:
 
 
 def _setting(results: Sequence[Result]) -> Setting:
-    accuracies = _accuracies(results)
-    n = len(accuracies)
-    mean = float(np.mean(accuracies)) if n else None
+    known = accuracies(results)
+    n = len(known)
+    mean = float(np.mean(known)) if n else None
     kept = [r.holdout_accuracy for r in results if r.accuracy is not None]
     numbers = [accuracy for accuracy in kept if accuracy is not None]
     held_out = float(np.mean(numbers)) if n and len(numbers) == n else None
     if mean is None or n < 2:
         return Setting(tuple(results), 0, n, mean, None, None, held_out)
-    sd = float(np.std(accuracies, ddof=1))
+    sd = float(np.std(known, ddof=1))
     width = student.quantile(LEVEL, n - 1) * sd / sqrt(n)
     interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
     return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
 
 
-def _accuracies(results: Iterable[Result]) -> list[float]:
+def accuracies(results: Iterable[Result]) -> list[float]:
+    """Of the results that have one, in their order."""
     return [r.accuracy for r in results if r.accuracy is not None]
 
 
