@@ -1,0 +1,422 @@
+"""What a person sees of a sweep on a terminal while it trains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from screens import (
+    BASE,
+    DASH,
+    HARMLESS,
+    HOSTILE,
+    LRS,
+    NAN,
+    Clock,
+    ended,
+    log_file,
+    planned,
+    printed,
+    progress,
+    row,
+    terminal,
+    without_styles,
+)
+
+from lenet_sweep import events, results
+from lenet_sweep.cells import Cell, Plan
+from lenet_sweep.recipes import Optimizer
+from lenet_sweep.store import Failure
+from lenet_sweep.views import (
+    LiveView,
+    LogView,
+)
+
+
+class Live:
+    """A live view of a plan on a terminal, and the clock that it reads."""
+
+    def __init__(self, the_plan: Plan, workers: int = 2, width: int = 80, height: int = 24) -> None:
+        self.console = terminal(width, height)
+        self.clock = Clock()
+        self.view = LiveView(self.console, self.clock)
+        self.view.begin(the_plan, workers)
+
+    def at(self, seconds: float, *happened: events.Event) -> None:
+        self.clock.now = 1_700_000_000.0 + seconds
+        for event in happened:
+            self.view.show(event)
+
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.view.frame().plain.replace(DASH, "-").split("\n")]
+
+    def line(self, start: str) -> str:
+        (line,) = (line for line in self.lines() if line.startswith(start))
+        return line
+
+    def bar(self, start: str) -> float:
+        """Length of a bar, of 1."""
+        line = self.line(start)
+        return (line.count("━") + line.count("╸") / 2) / sum(map(line.count, "━╸─"))
+
+    def left(self, start: str) -> str:
+        return self.line(start).split()[-1]
+
+
+@pytest.fixture
+def live() -> Iterable[Callable[..., Live]]:
+    started: list[Live] = []
+
+    def start(*cells: Cell, **options: int) -> Live:
+        started.append(Live(planned(*cells), **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.view.end()
+
+
+def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
+    """The whole picture fits 80 columns, with every figure under its heading."""
+    at = live(*LRS)
+    first, second, _ = LRS
+    at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
+    at.at(20, ended(first, 1), ended(first, 2, 98.91, 0.0312, 9.5), progress(second, 1, 30_000))
+    at.view.rows(results.table([row(first, 98.91)]))
+    assert at.lines() == [
+        "",
+        "                                     epoch     cost  accuracy  s/epoch     left",
+        "lr 0.1     ━━━━━───────────────────   3/10   0.0312   98.91 %     9.30     1:20",
+        "lr 0.01    ━───────────────────────   1/10   2.0000         -        -     6:20",
+        "0/3 cells  ━━──────────────────────  0:20 so far                           6:20",
+        "",
+        "rank  accuracy (%)  batch  learning rate  epochs  person  device",
+        "   1         98.91     64            0.1      10  ada     cpu",
+    ]
+
+
+def test_live_view_uses_a_wide_terminal(live: Callable[..., Live]) -> None:
+    """On 140 columns names that would be cut at 80 are whole, and bars are longer."""
+    cells = [
+        replace(c, optimizer=Optimizer("sgd", (("momentum", m),))) for c in LRS for m in (0, 0.9)
+    ]
+    cells = [replace(c, seed=seed) for c in cells for seed in (0, 1)]
+    name = "lr 0.001 sgd momentum=0.9 seed 1"
+    for width, whole, bar in ((80, False, 8), (140, True, 60)):
+        at = live(*cells, width=width)
+        at.at(0, events.Started(cells[-1].run_id, 0))
+        line = at.line(name[:20])
+        assert line.startswith(name) == whole
+        assert line.count("─") == bar
+
+
+@settings(deadline=None)
+@given(
+    width=st.integers(4, 200),
+    height=st.integers(2, 60),
+    workers=st.integers(1, 70),
+    rows=st.integers(0, 8),
+    person=st.sampled_from(["ada", "亜" * 40]),
+    epochs=st.sampled_from([1, 10, 100_000]),
+    left=st.booleans(),
+)
+def test_live_view_stays_within_the_screen(
+    width: int, height: int, workers: int, rows: int, person: str, epochs: int, left: bool
+) -> None:
+    """However small the window and many the workers, no line wraps and nothing scrolls."""
+    cells = [
+        replace(BASE, seed=n, lr=1e-5 * (n + 1), activation=("relu", "gelu")[n % 2], epochs=epochs)
+        for n in range(workers + (3 if left else 0))
+    ]
+    at = Live(planned(*cells), workers, width, height)
+    try:
+        for n, cell in enumerate(cells[:workers]):
+            at.at(n * 1e5, events.Started(cell.run_id, 0) if n % 5 else events.Waiting(cell.run_id))
+            at.at(n * 1e5 + 1, progress(cell, 1, 50_000, 1e30))
+        at.view.rows(results.table(row(cell, person=person) for cell in cells[:rows]))
+        frame = at.view.frame().split("\n", allow_blank=True)
+    finally:
+        at.view.end()
+    assert len(frame) < height
+    assert max(line.cell_len for line in frame) < width
+    assert any("cells" in line.plain for line in frame) or width < 40
+
+
+def test_runs_that_do_not_fit_are_counted(live: Callable[..., Live]) -> None:
+    """With 64 workers on 24 lines the sweep's bar and the leading rows are still there."""
+    cells = [replace(BASE, seed=n) for n in range(64)]
+    at = live(*cells, workers=64)
+    at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
+    at.view.rows(results.table(row(cell) for cell in cells))
+    shown = sum(line.startswith("seed") for line in at.lines())
+    assert shown > 5
+    assert f"and {64 - shown} more" in at.lines()
+    assert at.line("0/64 cells")
+    assert len(at.lines()) == 23
+
+
+def test_bar_moves_within_an_epoch(live: Callable[..., Live]) -> None:
+    """A run of one long epoch does not look as if it hung."""
+    cell = replace(BASE, epochs=1)
+    at = live(cell)
+    at.at(0, events.Started(cell.run_id, 0))
+    lengths = []
+    for seen in (64, 15_000, 30_000, 60_000):
+        at.at(seen / 1000, progress(cell, 1, seen))
+        lengths.append(at.bar("lr 0.1"))
+    assert lengths == pytest.approx([0, 0.25, 0.5, 1], abs=0.03)
+
+
+def test_resumed_run_begins_where_it_was_cut(live: Callable[..., Live]) -> None:
+    """A run with 80 of 100 epochs in the store shows them at once, and does not call them fast."""
+    cell = replace(BASE, epochs=100)
+    at = live(cell)
+    at.at(0, events.Started(cell.run_id, 80))
+    assert at.bar("lr 0.1") == pytest.approx(0.8, abs=0.03)
+    assert " 81/100 " in at.line("lr 0.1")
+    at.at(10, ended(cell, 81))
+    assert at.left("lr 0.1") == "3:10"
+
+
+def test_finished_run_makes_room_for_the_next(live: Callable[..., Live]) -> None:
+    """The bar of a finished run leaves, the next run takes its line, and the others stay put."""
+    first, second, third = LRS
+    at = live(*LRS)
+    at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
+    before = at.lines().index(at.line("lr 0.1 "))
+    after = at.lines().index(at.line("lr 0.01 "))
+    at.at(9, events.ReadOut(first.run_id, 10), events.Finished(first.run_id))
+    assert at.lines().index(at.line("lr 0.01 ")) == after
+    at.at(10, events.Started(third.run_id, 0))
+    assert at.lines().index(at.line("lr 0.001 ")) == before
+    assert not any(line.startswith("lr 0.1 ") for line in at.lines())
+    at.at(11, events.Finished(third.run_id), events.Stopped(second.run_id))
+    assert [line for line in at.lines() if line.startswith("lr")] == []
+
+
+def test_run_of_another_process_says_so(live: Callable[..., Live]) -> None:
+    """Who starts the same sweep twice sees why a bar does not move."""
+    at = live(*LRS)
+    at.at(0, events.Waiting(BASE.run_id), events.Waiting(BASE.run_id))
+    assert (
+        at.line("lr 0.1 ").split("  ", 1)[1].strip() == "waits for another process that trains it"
+    )
+    at.at(1, events.Started(BASE.run_id, 3))
+    assert "waits" not in at.line("lr 0.1 ")
+
+
+def test_time_left_is_not_invented(live: Callable[..., Live]) -> None:
+    """Until there is something to tell from, the time left is a dash, and not a guess."""
+    at = live(*LRS)
+    at.at(0, events.Started(BASE.run_id, 0))
+    at.at(3, progress(BASE, 1, 64))  # the first step is not typical
+    assert at.left("0/3 cells") == at.left("lr 0.1 ") == "-"
+    at.at(5, progress(BASE, 1, 30_000))
+    assert at.left("lr 0.1 ") == "1:35"
+
+
+def test_time_left_counts_what_is_to_train(live: Callable[..., Live]) -> None:
+    """The sweep's time left is its remaining epochs at the measured pace, over its workers."""
+    cells = [replace(BASE, seed=n) for n in range(4)]
+    at = live(*cells, workers=2)
+    at.at(0, *(events.Started(cell.run_id, 0) for cell in cells[:2]))
+    at.at(2, *(ended(cell, 1) for cell in cells[:2]))
+    assert at.left("0/4 cells") == "0:38"  # (9 + 9 + 10 + 10) epochs of 2 s, two at a time
+
+
+def test_time_left_is_at_least_the_longest_run(live: Callable[..., Live]) -> None:
+    """More workers than runs do not make the last run any shorter."""
+    long, short = replace(BASE, seed=1, epochs=100), BASE
+    at = live(long, short, workers=8)
+    at.at(0, events.Started(long.run_id, 0), events.Started(short.run_id, 0))
+    at.at(2, ended(long, 1), ended(short, 1))
+    assert at.left("0/2 cells") == "3:18"
+
+
+def test_time_left_knows_that_small_batches_are_slow(live: Callable[..., Live]) -> None:
+    """A run that has not begun is taken to be as fast as runs of its batch size were."""
+    slow, fast = replace(BASE, batch=16), BASE
+    at = live(*(replace(slow, seed=n) for n in range(3)), fast, replace(fast, seed=1), workers=1)
+    at.at(0, events.Started(slow.run_id, 0))
+    at.at(10, ended(slow, 1))
+    assert at.left("0/5 cells") == "8:10"  # nothing better is known than 10 s for all
+    at.at(10, events.Finished(slow.run_id), events.Started(fast.run_id, 0))
+    at.at(11, ended(fast, 1))
+    assert at.left("0/5 cells") == "3:39"  # 9 + 10 epochs of 1 s, 20 of 10 s
+
+
+def test_failure_stays_above_the_bars(live: Callable[..., Live]) -> None:
+    """A failed run leaves one red line with its reason, cut to the width, and is counted."""
+    at = live(BASE, replace(BASE, epochs=5), replace(BASE, seed=1))
+    at.at(0, events.Started(BASE.run_id, 0), events.ReadOut(BASE.run_id, 5))
+    at.at(1, events.Failed(BASE.run_id, Failure("failed", 7, "RuntimeError: " + 99 * "long ")))
+    (line,) = [line for line in printed(at.console).split("\n") if "RuntimeError" in line]
+    assert "\x1b[1;38;2;224;58;58m✗ seed 0  failed in epoch 7: RuntimeError: long" in line
+    assert without_styles(line).strip().endswith("…")
+    assert len(without_styles(line).strip()) <= 80
+    assert at.line("2/3 cells").split("─")[-1].strip().startswith("1 failed, ")
+
+
+def test_text_from_outside_is_only_text(live: Callable[..., Live]) -> None:
+    """Markup and control characters in a reason or a name are shown, and change nothing."""
+    at = live(*LRS, width=140)
+    at.at(0, events.Failed(BASE.run_id, Failure("failed", 1, HOSTILE)))
+    at.view.say(HOSTILE)
+    at.view.rows(results.table([row(BASE, person="[b]\x1b[2J")]))
+    text = printed(at.console)
+    assert f"✗ lr 0.1  failed in epoch 1: {HARMLESS}" in text
+    assert text.count(HARMLESS) == 2
+    assert r"[b]\x1b[2J" in at.line("   1")
+    assert "\x1b[31m" not in text
+    assert "\x07" not in text
+    assert "\u202e" not in text
+
+
+def test_cells_in_the_store_count_as_done(live: Callable[..., Live]) -> None:
+    """A sweep that is launched again starts with what it has, and names runs as it did before."""
+    at = Live(planned(*LRS, finished=LRS[:2]))
+    at.at(0, events.Started(LRS[2].run_id, 0))
+    assert at.bar("2/3 cells") == pytest.approx(2 / 3, abs=0.03)
+    assert at.line("lr 0.001 ")
+    at.at(5, events.ReadOut(LRS[2].run_id, 10), events.Finished(LRS[2].run_id))
+    assert at.bar("3/3 cells") == 1
+    at.view.end()
+    assert "3 of 3 cells done, in 0:05" in printed(at.console)
+
+
+def test_names_tell_runs_apart(live: Callable[..., Live]) -> None:
+    """A bar is called by the settings that vary; the loss where the optimizer does not say it."""
+    nll = replace(BASE, loss="nll", optimizer=Optimizer("adam"), lr=0.001)
+    cells = (BASE, replace(BASE, batch=32), nll)
+    at = live(*cells, workers=3)
+    at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
+    for name in ("lr 0.1 batch 64 sgd  ", "lr 0.1 batch 32 sgd  ", "lr 0.001 batch 64 adam  "):
+        assert at.line(name)
+    crossed = (BASE, replace(BASE, loss="nll"), replace(BASE, optimizer=Optimizer("adam")))
+    at = live(*crossed, workers=3)
+    at.at(0, *(events.Started(cell.run_id, 0) for cell in crossed))
+    for name in ("sgd cross_entropy  ", "sgd nll  ", "adam cross_entropy  "):
+        assert at.line(name)
+    at = live(BASE)
+    at.at(0, events.Started(BASE.run_id, 0))
+    assert at.line("lr 0.1 batch 64 ")
+
+
+def test_leading_rows(live: Callable[..., Live]) -> None:
+    """The five best cells so far are shown with what tells them apart; failed ones are not."""
+    adam = replace(BASE, loss="nll", optimizer=Optimizer("adam"))
+    cells = [replace(cell, lr=10.0**-n) for cell in (BASE, adam) for n in range(1, 5)]
+    frame = results.table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
+    at = live(*cells)
+    at.view.rows(frame)
+    assert at.lines()[-6:] == [
+        "rank  accuracy (%)  batch  learning rate  epochs  loss           optimizer",
+        "   1         90.88     64         0.0001      10  nll            adam",
+        "   2         90.75     64          0.001      10  nll            adam",
+        "   3         90.62     64           0.01      10  nll            adam",
+        "   4         90.50     64            0.1      10  nll            adam",
+        "   5         90.38     64         0.0001      10  cross_entropy  sgd",
+    ]
+    at = live(*cells, width=140)
+    at.view.rows(frame)
+    assert "  epochs  person  device  loss " in at.lines()[-6]
+    at = live(*cells)
+    at.view.rows(results.table([row(BASE, None)]))
+    assert not any("accuracy (%)" in line for line in at.lines())
+
+
+def test_terminal_is_left_as_it_was() -> None:
+    """After Ctrl-C the cursor is back and the bars are gone, however often the view is ended."""
+    console = terminal()
+    view = LiveView(console, Clock())
+
+    def interrupted() -> None:
+        try:
+            view.begin(planned(*LRS), 2)
+            view.show(events.Started(BASE.run_id, 0))
+            raise KeyboardInterrupt
+        finally:
+            view.end()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    text = printed(console)
+    assert re.findall(r"\x1b\[\?25[lh]", text) == ["\x1b[?25l", "\x1b[?25h"]
+    assert "0/3 cells" in text
+    erased = text[text.rindex("\x1b[?25h") :]
+    assert erased.count("\x1b[1A\x1b[2K") == len(view.frame().split("\n", allow_blank=True))
+    assert without_styles(erased).strip() == "0 of 3 cells done, in 0:00"
+    view.end()
+    assert printed(console) == text
+
+
+def test_nothing_to_train_is_said(live: Callable[..., Live]) -> None:
+    """A finished sweep that is launched again says so in a line, without bars."""
+    for make, console in ((LiveView, terminal()), (LogView, log_file())):
+        view = make(console, Clock())
+        view.begin(planned(*LRS, finished=LRS), 2)
+        view.rows(results.table([row(BASE)]))
+        view.end()
+        said = "3 cells, nothing to train: the store has every outcome\n"
+        assert without_styles(printed(console)).endswith(said)
+        assert "\x1b[?25l" not in printed(console)
+        assert printed(console).count("\n") == 1
+
+
+def test_a_run_that_is_tried_again_is_neither_failed_nor_done(live: Callable[..., Live]) -> None:
+    """A retry is said in one line; the run counts as not begun, so that the time left is whole."""
+    at = live(BASE, replace(BASE, seed=1))
+    at.at(0, events.Started(BASE.run_id, 0), events.Retrying(BASE.run_id, NAN, 1))
+    text = printed(at.console)
+    assert "it is tried again after the others (retry 1)" in " ".join(text.split())
+    assert "1 failed" not in text
+    assert at.line("0/2 cells")
+    at.at(1, events.Damaged(BASE.run_id, "outputs/runs/x/checkpoint.safetensors"))
+    assert "checkpoint.safetensors was damaged" in " ".join(printed(at.console).split())
+
+
+def test_jobs_of_a_cluster_have_as_many_lanes_as_run(live: Callable[..., Live]) -> None:
+    """Where nobody knows how many runs there will be at once, those that train are shown."""
+    cells = [replace(BASE, seed=n) for n in range(6)]
+    at = live(*cells, workers=None)
+    assert len([line for line in at.lines() if "seed" in line or line == "-"]) == 0
+    at.at(0, *(events.Started(cell.run_id, 0) for cell in cells[:3]))
+    at.at(2, *(ended(cell, 1) for cell in cells[:3]))
+    assert len([line for line in at.lines() if "seed" in line]) == 3
+    assert at.left("0/6 cells") == "0:38"  # 57 epochs of 2 s, three at a time
+    at.at(3, events.Requeued(cells[0].run_id, "its job was interrupted by Slurm"))
+    assert len([line for line in at.lines() if "seed" in line]) == 2
+    text = " ".join(printed(at.console).split())
+    assert "seed 0 its job was interrupted by Slurm; it goes on from its checkpoint when" in text
+
+
+def test_a_paused_run_keeps_what_it_has_behind_it(live: Callable[..., Live]) -> None:
+    """A run that gives way leaves the screen, but its epochs still count as done, and as timed."""
+    first, second, third = (replace(BASE, seed=n) for n in range(3))
+    at = live(first, second, third)
+    at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
+    at.at(4, *(ended(cell, n, seconds=2.0) for cell in (first, second) for n in (1, 2)))
+    done = at.bar("0/3 cells")
+    assert at.left("0/3 cells") == "0:26"  # (8 + 8 + 10) epochs of 2 s, two at a time
+    at.at(4, events.Paused(first.run_id), events.Started(third.run_id, 0))
+    assert at.bar("0/3 cells") == done
+    assert at.left("0/3 cells") == "0:26"
+    assert [line.split()[1] for line in at.lines() if line.startswith("seed")] == ["2", "1"]
+    at.at(20, *(ended(second, n) for n in range(3, 11)), events.Finished(second.run_id))
+    at.at(20, events.Started(first.run_id, 2))
+    assert " 3/10 " in at.line("seed 0")
+    assert "2.00" in at.line("seed 0")  # seconds an epoch, of those before the pause
+    at.at(36, *(ended(first, n) for n in range(3, 11)), events.Finished(first.run_id))
+    assert at.left("0/3 cells") == "0:20"  # of the third, which has not ended an epoch
+
+
+def test_a_paused_run_that_another_process_took_says_so(live: Callable[..., Live]) -> None:
+    """A run that was begun here, and that another process trains now, does not seem to hang."""
+    at = live(*LRS)
+    at.at(0, events.Started(BASE.run_id, 0))
+    at.at(2, ended(BASE, 1), events.Paused(BASE.run_id), events.Waiting(BASE.run_id))
+    assert "waits for another process" in at.line("lr 0.1 ")

@@ -1,0 +1,132 @@
+"""The tables that are printed when a sweep has ended."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from screens import (
+    BASE,
+    HARMLESS,
+    HOSTILE,
+    LRS,
+    printed,
+    row,
+    terminal,
+    without_styles,
+)
+
+from lenet_sweep import results
+from lenet_sweep.recipes import Optimizer
+from lenet_sweep.views import (
+    print_tables,
+)
+
+
+def tables(frame: pd.DataFrame, width: int = 80) -> str:
+    console = terminal(width)
+    print_tables(console, frame)
+    return printed(console)
+
+
+def test_tables_as_the_report_has_them() -> None:
+    """Each recipe has a table: best first, numbers flush right, below it what is the same."""
+    adam = replace(BASE, loss="nll", optimizer=Optimizer("adam"), lr=0.001)
+    frame = results.table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
+    lines = [line.rstrip() for line in without_styles(tables(frame, 140)).splitlines()]
+    assert lines == [
+        "",
+        "cross_entropy + sgd",
+        "rank  accuracy (%)  batch  learning rate  epochs  person  device    cost  s/epoch",
+        "─" * 81,
+        "   1         99.22     64            0.1      10  ada     cpu     0.0312     9.10",
+        "   2          8.50     64           0.01      10  ada     cpu     0.0312     9.10",
+        "All rows: activation relu, seed 0, dataset mnist, engine torch.",
+        "",
+        "nll + adam",
+        "rank  accuracy (%)  batch  learning rate  epochs  person  device    cost  s/epoch",
+        "─" * 81,
+        "   1         98.50     64          0.001      10  ada     cpu     0.0312     9.10",
+        "All rows: activation relu, seed 0, dataset mnist, engine torch.",
+    ]
+
+
+def test_best_rows_stand_out() -> None:
+    """The best row is bold, and so is its equal; a failed one is never the best."""
+    text = tables(results.table([row(BASE, 99.0), row(LRS[1], 99.0), row(LRS[2], 98.0)]))
+    bold = [without_styles(line).split()[0] for line in text.splitlines() if "\x1b[1m   " in line]
+    assert bold == ["1", "1"]
+    text = tables(results.table([row(BASE, None)]))
+    assert "\x1b[1m   " not in text
+
+
+def test_failures_are_explained_beneath_the_table() -> None:
+    """A failed cell is a row without accuracy; why it failed stands below, once for each run."""
+    frame = results.table(
+        [
+            row(LRS[1], 99.0),
+            row(BASE, None, error=HOSTILE),
+            row(replace(BASE, epochs=5), None, error=HOSTILE),
+            row(LRS[2], None, status="diverged", error=60 * "long "),
+        ]
+    )
+    text = without_styles(tables(frame))
+    assert len(re.findall(r"^   2 +failed ", text, re.MULTILINE)) == 2
+    assert len(re.findall(r"^   2 +diverged ", text, re.MULTILINE)) == 1
+    below = text[text.index("All rows") :].splitlines()[1:]
+    assert " ".join(below[0].split()) == (f"lr 0.1 batch 64 epochs 5, 10 failed: {HARMLESS}")
+    cut = [line for line in below if "long" in line]
+    assert len(cut) == 3
+    assert cut[0].startswith("lr 0.001 batch 64 epochs 10  diverged: long long")
+    assert cut[2].endswith("...")
+
+
+@settings(deadline=None)
+@given(
+    width=st.integers(80, 200),
+    person=st.sampled_from(["ada", "a.very.long.login.name@some.institute", "[b]亜\x1b[2J"]),
+    seeds=st.booleans(),
+)
+def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
+    """From 80 columns on no line wraps, no figure is cut, and the person is still named."""
+    frame = results.table(
+        row(replace(BASE, epochs=200, seed=n if seeds else 0, lr=1e-5 * n), 99.25, person=person)
+        for n in range(1, 4)
+    )
+    text = tables(frame, width)
+    lines = without_styles(text).splitlines()
+    assert max(len(line) + line.count("亜") for line in lines) <= width
+    assert sum(" 99.25 " in line and " 200 " in line and "9.10" in line for line in lines) == 3
+    assert "\x1b[2J" not in text
+    if len(person) < 20:
+        assert person.replace("\x1b", r"\x1b") in without_styles(text)
+
+
+def test_of_a_long_table_the_best_rows_are_printed() -> None:
+    """After a thousand cells the screen holds the best ones and says where the others are."""
+    many = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
+    failed = [row(replace(BASE, seed=n), None) for n in range(1000, 1025)]
+    text = without_styles(tables(results.table(many + failed), 120))
+    lines = [line.split() for line in text.splitlines()]
+    assert [words[0] for words in lines if words and words[0].isdigit()] == [
+        str(rank) for rank in range(1, 101)
+    ]
+    assert "and 925 more rows; results.md has them all" in text
+    assert text.count("failed: RuntimeError: no") == 20
+    assert text.endswith("and 5 more failed runs; results.md has them all\n")
+
+
+def test_a_column_that_differs_out_of_sight_is_not_called_the_same() -> None:
+    """Where space is short, a person is named below for all rows only if that is true of all."""
+    two = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(100)]
+    two.append(row(replace(BASE, seed=100), 9.8, person="bo"))
+    assert "person ada" not in without_styles(tables(results.table(two), 60))
+    assert "person ada" in without_styles(tables(results.table(two[:-1]), 60))
+
+
+def test_no_table_is_said() -> None:
+    """A sweep that was stopped before its first result does not end in silence."""
+    assert tables(results.table([])) == "No cell has an outcome yet.\n"
