@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from made_results import IMAGES, answered, base, drawn, first, labels, product, scored, without
 from scipy import stats
@@ -115,6 +115,7 @@ def test_wilsons_interval_is_statsmodels(counts: tuple[int, int]) -> None:
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=2, max_size=8))
+@example([287] * 3)
 def test_the_interval_of_a_mean_is_students(counts: list[int]) -> None:
     """It holds the mean, lies in 0 to 100 %, and is statsmodels' where that is a number."""
     accuracies = [count / 100 for count in counts]

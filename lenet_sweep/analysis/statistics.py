@@ -179,7 +179,9 @@ def _setting(results: Sequence[Result]) -> Setting:
     if mean is None or n < 2:
         return Setting(tuple(results), 0, n, mean, None, None, held_out)
     sd = float(np.std(known, ddof=1))
-    width = student.quantile(LEVEL, n - 1) * sd / sqrt(n)
+    width = 0.0  # where nothing scatters but rounding
+    if sd > EPSILON:
+        width = student.quantile(LEVEL, n - 1) * sd / sqrt(n)
     interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
     return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
 
