@@ -32,6 +32,7 @@ BASE = Cell(
     device="cpu",
     engine="torch",
 )
+LRS = tuple(replace(BASE, lr=lr) for lr in (0.1, 0.01, 0.001))
 
 
 class Clock:
@@ -105,6 +106,3 @@ def row(cell: Cell, accuracy: float | None = 98.0, **changed: object) -> results
         "error": "" if ok else "RuntimeError: no",
         "cell": cell.id,
     } | changed
-
-
-LRS = tuple(replace(BASE, lr=lr) for lr in (0.1, 0.01, 0.001))

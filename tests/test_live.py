@@ -31,10 +31,7 @@ from lenet_sweep import events, results
 from lenet_sweep.cells import Cell, Plan
 from lenet_sweep.recipes import Optimizer
 from lenet_sweep.store import Failure
-from lenet_sweep.views import (
-    LiveView,
-    LogView,
-)
+from lenet_sweep.views import LiveView, LogView
 
 
 class Live:

@@ -8,22 +8,11 @@ from dataclasses import replace
 import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from screens import (
-    BASE,
-    HARMLESS,
-    HOSTILE,
-    LRS,
-    printed,
-    row,
-    terminal,
-    without_styles,
-)
+from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, without_styles
 
 from lenet_sweep import results
 from lenet_sweep.recipes import Optimizer
-from lenet_sweep.views import (
-    print_tables,
-)
+from lenet_sweep.views import print_tables
 
 
 def tables(frame: pd.DataFrame, width: int = 80) -> str:
