@@ -78,23 +78,21 @@ def settings(
             raise UsageError(f"{key} is missing; it cannot be removed, only changed")
     optimizer = _optimizer(raw["optimizer"])
     data_root = _path("dataset.root", _member(raw["dataset"], "dataset", "root"))
-    activation = choice("activation", raw["activation"], ACTIVATIONS)
-    device = _device(raw["device"], elsewhere)
-    refusal = native_refusal(optimizer, activation, device)
-    engine = _engine(raw["engine"], refusal)
     cell = Cell(
         loss=choice("loss", _member(raw["loss"], "loss", "name"), LOSSES),
         optimizer=optimizer,
-        activation=activation,
+        activation=choice("activation", raw["activation"], ACTIVATIONS),
         lr=_lr(raw["lr"], optimizer),
         batch=integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
         epochs=integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         seed=integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
         shuffle=_boolean("shuffle", raw["shuffle"]),
         dataset=_dataset(raw["dataset"], data_root, raw["holdout"], {} if found is None else found),
-        device=device,
-        engine=engine,
+        device=_device(raw["device"], elsewhere),
+        engine="torch",  # trains everything
     )
+    refusal = native_refusal(cell)
+    cell = replace(cell, engine=_engine(raw["engine"], refusal))
     options = Options(
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
@@ -110,7 +108,7 @@ def settings(
         data_root=data_root,
         # On an accelerator nobody expects the engine for the CPU.
         notes=(f"torch trains: {refusal}",)
-        if refusal and raw["engine"] == "auto" and device == "cpu"
+        if refusal and raw["engine"] == "auto" and cell.device == "cpu"
         else (),
     )
     return cell, options

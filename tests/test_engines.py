@@ -1,14 +1,14 @@
 """The contract of every engine: one suite, run for each engine and kind of cell."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lenet_sweep import engines
+from lenet_sweep import config, engines
 from lenet_sweep.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.config import all_settings
 from lenet_sweep.datasets import Images, load
@@ -16,7 +16,14 @@ from lenet_sweep.engines import choice
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import grid
 from lenet_sweep.model import LeNet5
-from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS
+from lenet_sweep.recipes import (
+    ACTIVATIONS,
+    LOSSES,
+    OPTIMIZERS,
+    LossSpec,
+    OptimizerSpec,
+    Option,
+)
 from lenet_sweep.training import epoch_order
 
 VARIANTS = {
@@ -257,3 +264,91 @@ def test_shuffling_depends_on_seed_and_epoch_alone(small_folder) -> None:
     assert not np.array_equal(epoch_order(cell, 5, 100), epoch_order(replace(cell, seed=4), 5, 100))
     in_order = make_cell("torch", small_folder)
     assert np.array_equal(epoch_order(in_order, 5, 100), np.arange(100))
+
+
+@dataclass(frozen=True)
+class CellWithDropout(Cell):
+    """What a cell becomes when someone adds a field to it."""
+
+    dropout: float = 0.0
+
+
+# What is added to which registry, the settings that use it, and the key that the note names.
+ADDED = {
+    "optimizer": (
+        OPTIMIZERS,
+        {"rmsprop": OptimizerSpec("RMSprop", 0.001, {"eps": Option(0.01, "floor")})},
+        {"optimizer": {"name": "rmsprop"}},
+        "optimizer=rmsprop",
+    ),
+    "optimizer option": (
+        OPTIMIZERS,
+        {
+            "adam": replace(
+                OPTIMIZERS["adam"],
+                options={
+                    **OPTIMIZERS["adam"].options,
+                    "foreach": Option(default=False, meaning="which of torch's loops runs"),
+                },
+            )
+        },
+        {"optimizer": {"name": "adam"}},
+        "optimizer.foreach=false",
+    ),
+    "loss": (
+        LOSSES,
+        {"multi_margin": LossSpec("MultiMarginLoss", takes_logits=True)},
+        {"loss": {"name": "multi_margin"}},
+        "loss=multi_margin",
+    ),
+    "activation": (
+        ACTIVATIONS,
+        {"softplus": "Softplus"},
+        {"activation": "softplus"},
+        "activation=softplus",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ADDED)
+def test_torch_trains_what_is_added_to_a_registry(
+    small_folder, images: Images, monkeypatch, kind: str
+) -> None:
+    """A new optimizer, option, loss or activation trains as torch defines it; one note says so."""
+    registry, entries, settings, key = ADDED[kind]
+    for name, entry in entries.items():
+        monkeypatch.setitem(registry, name, entry)
+    folder = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
+    raws = grid(folder | {"batch": 52, "seed": [0, 1]})
+    (cell, _), options = all_settings(raw | settings for raw in raws)
+    engine = engines.build(cell, images)
+    losses = engine.train(np.arange(len(images.train_labels)))
+    model, expected = plain_training(cell, images, 12)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for name, value in model.state_dict().items():
+        np.testing.assert_allclose(
+            engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
+        )
+    assert cell.engine == "torch"
+    if not choice.missing():
+        assert len(options.notes) == 1
+        assert f"native engine does not support {key}" in options.notes[0]
+
+
+def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
+    small_folder, monkeypatch
+) -> None:
+    """A field added to Cell goes to torch, whatever its value, until the native engine has it."""
+    monkeypatch.setattr(config, "Cell", CellWithDropout)
+    assert make_cell("auto", small_folder).engine == "torch"
+    with pytest.raises(UsageError, match="dropout=0" if not choice.missing() else "native"):
+        all_settings(grid({"device": "cpu", "engine": "native"}))
+
+
+def test_an_engine_is_not_built_for_a_cell_that_it_does_not_support(
+    small_folder, images: Images
+) -> None:
+    """A cell that names the wrong engine, as a file may, fails instead of training wrongly."""
+    cell = replace(make_cell("torch", small_folder, activation="gelu"), engine="native")
+    with pytest.raises(ValueError, match="native engine"):
+        engines.build(cell, images)

@@ -21,7 +21,8 @@ known idx
 download
 datasets
 cells image_sets
-keys engines.choice
+keys
+engines.choice
 studies
 config
 store

@@ -1,5 +1,6 @@
 """The native engine against torch: gradients, weights and status, on whatever it may meet."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -279,17 +280,18 @@ def test_a_run_may_change_engines(optimizer: str) -> None:
 @pytest.mark.parametrize(
     ("axes", "reason"),
     [
-        ({"activation": "gelu"}, "activation relu and tanh, not gelu"),
-        ({"optimizer": "adam", "optimizer.amsgrad": True}, "optimizer.amsgrad"),
-        ({"optimizer.maximize": True}, "optimizer.maximize"),
+        ({"activation": "gelu"}, r"activation=gelu \(only relu, tanh\)"),
+        ({"optimizer": "adam", "optimizer.amsgrad": True}, "optimizer.amsgrad=true"),
+        ({"optimizer.maximize": True}, "optimizer.maximize=true"),
         ({"optimizer": "adam", "optimizer.eps": 0}, "optimizer.eps=0"),
+        ({"optimizer": "adam", "optimizer.eps": 1e-39}, "optimizer.eps=1e-39"),
     ],
 )
 def test_what_it_does_not_take_goes_to_torch(axes: dict[str, object], reason: str) -> None:
     """engine=auto falls back to torch with the reason, and engine=native refuses with it."""
     (cell,), options = all_settings(grid({"device": "cpu", "engine": "auto"} | axes))
     assert cell.engine == "torch"
-    assert reason in options.notes[0]
+    assert re.search(reason, options.notes[0])
     with pytest.raises(ValueError, match=f"engine=native: .*{reason}"):
         cell_of(**axes)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lenet_sweep.cells import Cell
 from lenet_sweep.datasets import Images
+from lenet_sweep.engines.choice import refusal
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,13 @@ class Engine(Protocol):
 
 
 def build(cell: Cell, images: Images) -> Engine:
-    """The engine that the cell names, ready to train its run from the start."""
+    """The engine that the cell names, ready to train its run from the start.
+
+    Raises ValueError if the native engine does not support the cell.
+    """
     if cell.engine == "native":
+        if reason := refusal(cell):
+            raise ValueError(reason)
         from lenet_sweep.engines.native_engine import NativeEngine  # noqa: PLC0415 - may not be there
 
         return NativeEngine(cell, images)

@@ -28,7 +28,7 @@ MOMENTS = {
 
 
 class NativeEngine:
-    """Engine for the cells that `choice.refusal` has nothing against. States are torch's own."""
+    """Engine for the cells that `choice.NATIVE` supports. States are those of torch."""
 
     def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
         self.images = images
