@@ -12,7 +12,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lenet_sweep import figures, samples
-from lenet_sweep.beside import beside
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.errors import StoreError
 from lenet_sweep.image_sets import ImageSet, ImageSets
@@ -22,8 +21,6 @@ from lenet_sweep.style import save
 BEST = 100  # cells that figures=best draws: a page takes a tenth of a second, and someone's look
 PNG_END = b"IEND\xaeB`\x82"  # of a file that is whole
 FIRST, EVERY = 2.0, 10.0  # seconds until drawing says how far it has come
-FEW = 4  # figures: for fewer another process does not pay
-MOST = 8  # processes: who sweeps from a cluster's login node is not alone there
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,6 @@ def draw(
     which: str,
     say: Callable[[str], None],
     *,
-    processes: int = 1,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Path]:
     """Draw the figures of a sweep's finished cells; the file of each, best cells first.
@@ -53,7 +49,6 @@ def draw(
     which: "best" draws the costs of the BEST best cells and the samples of the very best, "all"
     both of every cell. What is newer than the read-out it shows is not drawn again.
     say: takes a line on what is left out, and now and then on how far it has come.
-    processes: how many may draw, this one included; more than MOST do not.
     """
     progress = _Progress(say, clock)
     make_folder(folder)
@@ -111,22 +106,11 @@ def draw(
         both = partial(figures.overlay_figure, list(curves.values()))
         wanted.append(_Wanted(overlay, both, "all cells"))
     for those in (wanted, finishing):
-        _draw_beside(those, processes, progress)
+        _draw(those, progress)
     return paths
 
 
-def _draw_beside(wanted: Sequence[_Wanted], processes: int, progress: _Progress) -> None:
-    """Draw each, those that are far apart in the same process, since neighbours take as long."""
-    count = max(1, min(processes, MOST, len(wanted) // FEW))
-    mine, *others = (wanted[first::count] for first in range(count))
-    with contextlib.ExitStack() as stack:
-        ends = [stack.enter_context(beside(partial(_draw, share))) for share in others]
-        _draw(mine, progress)
-        for end in ends:
-            end()
-
-
-def _draw(wanted: Iterable[_Wanted], progress: _Progress | None = None) -> None:
+def _draw(wanted: Iterable[_Wanted], progress: _Progress) -> None:
     for figure in wanted:
         try:
             save(figure.make(), figure.path)
@@ -134,8 +118,7 @@ def _draw(wanted: Iterable[_Wanted], progress: _Progress | None = None) -> None:
             raise StoreError(
                 f"cannot write {figure.path}: {error.strerror}; the tables are written"
             ) from error
-        if progress:
-            progress(f"drawing {figure.at}")
+        progress(f"drawing {figure.at}")
 
 
 class _Progress:

@@ -1,13 +1,15 @@
 """
 The look that all figures share, and the one way they are made, titled and saved.
 
-No window is opened, pyplot is not used and `matplotlib.rcParams` are as before afterwards; they
-are global while a figure is made or saved, so keep figures to one thread.
+No window is opened, pyplot is not used and `matplotlib.rcParams` are restored afterwards. They are
+global to the process, so one thread at a time makes or saves figures; the others wait.
 """
 
 import io
 import textwrap
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,12 +49,17 @@ STYLE: Final[dict[str, Any]] = {
 MARGIN: Final = 0.08  # inches
 
 
-def styled() -> AbstractContextManager[None]:
+_RC_LOCK: Final = threading.RLock()  # held while rcParams are changed: sweeps may run in threads
+
+
+@contextmanager
+def styled(style: Mapping[str, Any] = STYLE) -> Iterator[None]:
     """
-    The look of all figures, for a `with`: matplotlib's own defaults and `STYLE`, whatever the
+    The look of all figures, for a `with`: matplotlib's own defaults and `style`, whatever the
     user's matplotlibrc says, so that the same input draws the same picture everywhere.
     """
-    return matplotlib.style.context(STYLE, after_reset=True)
+    with _RC_LOCK, matplotlib.style.context(dict(style), after_reset=True):
+        yield
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep import ahead, datasets, files, provenance, results
-from lenet_sweep.beside import beside
 from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
-from lenet_sweep.devices import cpu_count
 from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
@@ -242,9 +240,8 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
 
     store, folder = Store(options.out), outcome.folder / "figures"
     return gallery.draw(
-        ranked, store, folder, options.data_root, outcome.test_images, options.figures, say,
-        processes=_processes(options),
-    )  # fmt: skip
+        ranked, store, folder, options.data_root, outcome.test_images, options.figures, say
+    )
 
 
 def write_page(outcome: Outcome, options: Options) -> list[Path]:
@@ -273,19 +270,10 @@ def write_report(
 ) -> tuple[list[Path], list[Path]]:
     """Write the page and draw the figures, as asked for; the files of each.
 
-    One beside the other, where runs may be, since each takes half a second and more.
+    In this process and one after the other: forking a copy of a process that has threads can
+    deadlock, and a fresh process takes longer to import matplotlib than most sweeps take to draw.
     """
-    both = options.report and options.figures != "none"
-    apart = both and _processes(options) > 1
-    with beside(lambda: write_page(outcome, options), apart=apart) as page:
-        drawn = draw_figures(outcome, options, say)
-        return page(), drawn
-
-
-def _processes(options: Options) -> int:
-    """How many processes may work at the end of a sweep: as many as may train here."""
-    cores = cpu_count()
-    return min(cores, options.workers or cores)
+    return write_page(outcome, options), draw_figures(outcome, options, say)
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:

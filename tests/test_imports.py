@@ -14,7 +14,7 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 
 # A module imports only from lines above its own.
 ORDER = """
-errors files ahead beside
+errors files ahead
 recipes
 devices
 known idx

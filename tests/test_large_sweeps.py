@@ -11,15 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from lenet_sweep import gallery, style
+from lenet_sweep import gallery
 from lenet_sweep.cells import Cell, Run
 from lenet_sweep.config import Options, all_settings
 from lenet_sweep.events import Event, Finished, Progress, ReadOut, Started
@@ -152,7 +150,7 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
 
 
 def drawn(
-    tmp_path: Path, root: Path, clock: Callable[[], float], *, processes: int = 1, **axes: object
+    tmp_path: Path, root: Path, clock: Callable[[], float], **axes: object
 ) -> tuple[list[str], list[str]]:
     """The names of the figures that are drawn of some cells, and what is said meanwhile."""
     cells, options = cells_of(root, tmp_path / "out", **axes)
@@ -165,7 +163,7 @@ def drawn(
     said: list[str] = []
     paths = gallery.draw(
         cells, store, tmp_path / "figures", options.data_root, ImageSets(), "best", said.append,
-        processes=processes, clock=clock,
+        clock=clock,
     )  # fmt: skip
     return [path.name for path in paths], said
 
@@ -181,31 +179,6 @@ def test_drawing_that_takes_long_says_how_far_it_has_come(tmp_path, small_folder
     ]  # fmt: skip
     _, said = drawn(tmp_path / "again", small_folder(), lambda: 0.0, seed=[0, 1])
     assert said == []
-
-
-def test_processes_that_share_the_drawing_draw_the_same(
-    tmp_path, small_folder, monkeypatch
-) -> None:
-    """On many cores the same files come out as on one, in the same order, each drawn once."""
-    root = small_folder()
-    pictures = []
-    for processes in (1, 3):
-        where = tmp_path / str(processes)
-        log = tmp_path / f"{processes}.log"
-        monkeypatch.setattr(gallery, "save", partial(logged, log))
-        names, _ = drawn(where, root, lambda: 0.0, processes=processes, seed=range(9))
-        assert len(names) == 9 + 1 + 2 + 1  # costs, correct, pages of 200 errors, all cells
-        pictures.append([(name, (where / "figures" / name).read_bytes()) for name in names])
-        lines = [line.split() for line in log.read_text().splitlines()]
-        assert sorted(name for _, name in lines) == sorted(names)
-        assert len({pid for pid, _ in lines}) == (processes if sys.platform == "linux" else 1)
-    assert pictures[0] == pictures[1]
-
-
-def logged(log: Path, figure: Figure, path: Path) -> Path:
-    with log.open("a") as file:
-        file.write(f"{os.getpid()} {path.name}\n")
-    return style.save(figure, path)
 
 
 def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -177,3 +179,75 @@ def test_one_that_waits_can_be_ended(held) -> None:
     holder.signal_all(signal.SIGCONT)
     status, output = holder.ends()
     assert status == 0, output
+
+
+# Ways to run several sweeps in one process. `one(n)` sweeps over two seeds, with figures and page,
+# and returns the table. A fork would hang now and then: whenever another thread holds a lock.
+IN_ONE_PROCESS = """
+import asyncio, os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from lenet_sweep import sweep
+
+def forked():
+    print("a process with threads was forked", file=sys.stderr)
+
+os.register_at_fork(before=forked)
+
+def one(n):
+    table = sweep(
+        dataset="folder", **{"dataset.root": sys.argv[1]}, seed=[n, n + 1], epochs=1, device="cpu",
+        workers=2, out="outputs", name=f"sweep{n}", progress=False,
+    )
+    assert list(table["status"]) == ["ok", "ok"], table
+    assert (Path(table.attrs["folder"]) / "report.html").exists()
+    assert (Path(table.attrs["folder"]) / "figures" / "all-cells.png").exists()
+    return table
+"""
+THREADS = """
+threads = [threading.Thread(target=one, args=(n,)) for n in (0, 2, 4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+POOL = """
+with ThreadPoolExecutor(3) as pool:
+    assert len(list(pool.map(one, [0, 0, 2]))) == 3  # one of them twice at a time
+"""
+EVENT_LOOP = """
+async def cells():  # as in a notebook: sweeps in the thread of the loop and in others
+    other = asyncio.create_task(asyncio.to_thread(one, 2))
+    await asyncio.sleep(0)
+    one(0)
+    await other
+
+asyncio.run(cells())
+"""
+NESTED = """
+from lenet_sweep import config, keys, sweeping, views
+from lenet_sweep.executors.local import LOCAL
+
+class Nested(views.QuietView):
+    inner = None
+
+    def show(self, event):  # the outer sweep is training
+        if self.inner is None:
+            self.inner = one(2)
+
+grid = {"dataset": "folder", "dataset.root": sys.argv[1], "seed": [0, 1], "epochs": 1}
+cells, options = config.all_settings(keys.grid(grid | {"device": "cpu"}))
+outcome = sweeping.run_sweep(cells, options, Nested(), LOCAL)
+assert list(outcome.table["status"]) == ["ok", "ok"]
+"""
+
+
+@pytest.mark.parametrize("use", [THREADS, POOL, EVENT_LOOP, NESTED])
+def test_several_sweeps_in_one_process(tmp_path, small_folder, use) -> None:
+    """Sweeps in threads, pools, an event loop and inside each other all end with their files."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS + use, str(small_folder())],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""

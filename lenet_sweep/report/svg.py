@@ -9,13 +9,13 @@ from __future__ import annotations
 import html
 import io
 import re
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
-import matplotlib.style
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from lenet_sweep.style import COLOURS, STYLE
+from lenet_sweep.style import COLOURS, STYLE, styled
 
 INK: Final = "#010203"
 QUIET: Final = "#010204"
@@ -52,9 +52,9 @@ _LOOK: Final[dict[str, Any]] = STYLE | {
 }
 
 
-def looking() -> Any:
+def looking(**settings: Any) -> AbstractContextManager[None]:
     """The look of the page's figures, for a `with` around whatever makes one."""
-    return matplotlib.style.context(_LOOK, after_reset=True)
+    return styled(_LOOK | settings)
 
 
 def drawn(figure: Figure, name: str, title: str) -> str:
@@ -66,7 +66,7 @@ def drawn(figure: Figure, name: str, title: str) -> str:
     content = io.BytesIO()
     FigureCanvasSVG(figure)
     try:
-        with looking(), matplotlib.rc_context({"svg.hashsalt": name}):
+        with looking(**{"svg.hashsalt": name}):
             figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     finally:
         figure.clear()
