@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,11 +51,21 @@ Record = dict[str, Any]
 Presented: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
 
+# What stands before a rank: how the row compares with the best, '' for a row that is worse.
+MARKS: Mapping[str, str] = {
+    "best": "best", "better": "better", "tied": "=", "inconclusive": "?", "worse": "",
+    "not compared": "n/a",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Marks:
-    """The rows of a table that are marked with '=', by their place in it, and what that means."""
+    """How the rows of a table, by their place in it, compare with the best, and a caption on that.
 
-    rows: frozenset[int] = frozenset()
+    Outcomes are those of `analysis.statistics`.
+    """
+
+    outcomes: Mapping[int, str] = field(default_factory=dict)
     caption: str = ""
 
 
@@ -321,7 +331,7 @@ def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
     """The table as people read it: (title, caption, rows as text), one entry per recipe.
 
     The report's columns come first, then the settings that vary; what does not vary stands in
-    the caption. Accuracy has two decimals. Ranks count within each table; marked ones are '= 2'.
+    the caption. Accuracy has two decimals. Ranks count within each table and carry MARKS: '= 2'.
     """
     parts = []
     for loss, optimizer, rows in _by_recipe(frame):
@@ -349,9 +359,10 @@ def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
 
 
 def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
-    if not marks.rows:
+    if not marks.outcomes:
         return ranks
-    return [f"= {rank}" if place in marks.rows else str(rank) for place, rank in ranks.items()]
+    found = {place: MARKS[marks.outcomes.get(int(str(place)), "worse")] for place in ranks.index}
+    return [f"{found[place]} {rank}".strip() for place, rank in ranks.items()]
 
 
 def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:

@@ -160,7 +160,7 @@ def _table(
             overflow="fold",
         )
     for row in rows:
-        best = row["rank"].removeprefix("= ") == "1" and row.get("status", "ok") == "ok"
+        best = row["rank"].split()[-1:] == ["1"] and row.get("status", "ok") == "ok"
         table.add_row(*(Text(row[name]) for name in widths), style=BOLD if best else None)
     return table
 

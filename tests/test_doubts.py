@@ -178,7 +178,7 @@ def test_the_best_is_the_one_that_was_chosen() -> None:
     lines = conclusions(rows)
     assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
     assert lines[1].startswith("It was chosen by 99.00 % on 5,000 training images that were held")
-    assert "1 row lies above it by more than chance explains: lr 0.1." in lines[2]
+    assert "Of 2 other rows, 1 is better than it on the test images: lr 0.1; 1 is worse" in lines[2]
     assert "ahead" not in only("one seed", rows).sentence
     partly = [*rows[:2], replace(rows[2], holdout_accuracy=None)]
     assert conclusions(partly)[0].startswith("Best: lr 0.1, 99.00 %")
@@ -217,7 +217,9 @@ def test_one_seed_says_how_near_the_others_are() -> None:
     assert near.remedy == "python -m lenet_sweep -m lr=0.01,0.1,1 epochs=10 seed=0,1,2,3,4"
     assert "the first row is 1.00 points ahead of the 2nd" in only("one seed", NESTED).sentence
     mixed = [*scored(TWICE, [98, 98.1, 97, 97.1]), first(replace(base(), lr=0.5), 99)]
-    assert only("one seed", mixed).sentence.startswith("1 of 3 settings has an accuracy with one")
+    assert only("one seed", mixed).sentence.startswith(
+        "1 of 3 settings has an accuracy with only one"
+    )
 
 
 def test_a_cell_of_one_class_is_named_with_its_accuracy() -> None:
@@ -361,8 +363,8 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
         "Best: lr 0.1, batch 32, 99.00 % of 10,000 test images (95 % interval 98.79 to 99.18 %)."
     )
     assert tied == (
-        "1 of the 3 other rows is tied with it by the same test images (McNemar, Holm): "
-        "lr 0.1, batch 64."
+        "Of 3 other rows, 1 is tied with it: lr 0.1, batch 64; 2 are worse "
+        "(McNemar's test on the same test images, Holm's correction)."
     )
     assert matters.startswith(
         "lr matters most: 98 % of the variance; on average 98.97 % with lr 0.1"
@@ -379,7 +381,9 @@ def test_the_conclusions_of_a_sweep_with_several_seeds() -> None:
         "Best: lr 0.1, 99.00 % on average over 3 seeds (95 % interval of the mean 98.75 to "
         "99.25 %; the seeds scatter by 0.10 points)."
     )
-    assert lines[1].startswith("No other setting is tied with it by their seeds (t tests, Holm)")
+    assert (
+        lines[1] == "The only other setting is worse (t tests over the seeds, Holm's correction)."
+    )
     assert not any("other seeds" in line for line in lines)
 
 

@@ -200,12 +200,12 @@ def test_the_statistics_are_a_table_too(real) -> None:
     assert (ok["low"] <= ok["accuracy"]).all()
     assert (ok["accuracy"] <= ok["high"]).all()
     rows = lenet_sweep.analyse(folder).rows
-    assert list(sure["tied"].fillna("None").astype(str)) == [str(c.tied) for c in rows]
+    assert list(sure["outcome"]) == [c.outcome for c in rows]
     assert sure["reason"].iloc[-1] == "no accuracy: diverged"
 
 
-def test_ties_are_marked_wherever_the_table_is(made, small_folder) -> None:
-    """In the terminal, Markdown and LaTeX '=' stands beside the best row and those tied with it."""
+def test_outcomes_are_marked_wherever_the_table_is(made, small_folder) -> None:
+    """On the terminal, in Markdown and LaTeX the best row and those tied with it are marked."""
     wrong = [range(3), range(2, 7), range(60)]
     _, options = made(lambda n: wrong[n], lr=[0.1, 0.2, 0.3])
     done = subprocess.run(
@@ -217,13 +217,14 @@ def test_ties_are_marked_wherever_the_table_is(made, small_folder) -> None:
     folder = options.out / "sweeps" / "it"
     markdown, latex = ((folder / f"results.{kind}").read_text() for kind in ("md", "tex"))
     for text, rank in (
-        (done.stdout, r"^ *(=? *\d)  +\d\d\."),
+        (done.stdout, r"^ *((?:best|=)? ?\d)  +\d\d\."),
         (markdown, r"^\| (.*?\d) \|"),
-        (latex, r"^(.?.?\d) & \d\d\."),
+        (latex, r"^(.*?\d) & \d\d\."),
     ):
-        assert re.findall(rank, text, re.MULTILINE) == ["= 1", "= 2", "3"]
-        assert "= the best row of all and what is tied with it" in " ".join(text.split())
-    assert (folder / "report.html").read_text().count('<tbody class="tied">') == 2
+        assert re.findall(rank, text, re.MULTILINE) == ["best 1", "= 2", "3"]
+        assert "1 tied (=), 1 worse." in " ".join(text.split())
+    drawn = re.findall(r'<tbody data-outcome="(\w+)"', (folder / "report.html").read_text())
+    assert drawn == ["best", "tied", "worse"]
 
 
 # ---------------------------------------------------------------- whatever the sweep came to
@@ -309,12 +310,11 @@ def test_several_seeds_are_settings(made) -> None:
         lambda n: range(n % 3 if n < 3 else 54 + n * n // 4), lr=[0.1, 0.01], seed=[0, 1, 2]
     )
     page = page_of(cells, options)
-    assert page.html.count("<tbody") - page.html.count('<tbody class="tied">') >= 1
     assert page.html.count('<tr class="seed">') == 6
     assert "99.50" in page.text("table")  # the mean of 100, 99.5 and 99
     sure = pd.read_csv(sweeping.sweep_folder(options, cells) / "statistics.csv")
     assert list(sure["mean"].round(2)) == [99.5] * 3 + [71.0] * 3
-    assert list(sure["tied"]) == [True] * 3 + [False] * 3
+    assert list(sure["outcome"]) == ["best"] * 3 + ["worse"] * 3
     (again,) = {
         a["data-copy"] for a in page.all("button") if "seed=0,1,2" in a.get("data-copy", "")
         and " lr=0.01 " in a["data-copy"]

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made_results import IMAGES, answered, base, drawn, first, labels, product, scored, without
+from made_results import (
+    IMAGES,
+    answered,
+    base,
+    drawn,
+    first,
+    held_out,
+    labels,
+    product,
+    scored,
+    without,
+)
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -182,7 +193,7 @@ def test_rows_within_chance_are_tied_with_the_best() -> None:
     results = [*scored(cells[:3], [98.95, 99, 98.7]), without(cells[3], "killed")]
     found = compare(results)
     assert [c.test for c in found] == ["McNemar", "best", "McNemar", "none"]
-    assert [c.tied for c in found] == [True, True, False, None]
+    assert [c.outcome for c in found] == ["tied", "best", "worse", "not compared"]
     assert [c.difference for c in found] == pytest.approx([0.05, 0, 0.3, None])
     assert found[3].reason == "no accuracy: killed"
     assert [c.results[0].cell for c in found] == cells
@@ -194,7 +205,7 @@ def test_pairing_finds_what_intervals_hide() -> None:
     results = scored(product(lr=[0.1, 0.2]), [98.9, 99.0])
     low, high = statistics.intervals(results)
     assert low.high > high.low
-    assert compare(results)[0].tied is False
+    assert compare(results)[0].outcome == "worse"
 
 
 def test_holm_is_applied_over_all_rows() -> None:
@@ -205,10 +216,11 @@ def test_holm_is_applied_over_all_rows() -> None:
     right[0, :1] = False  # 10 images against 1
     alone = compare([answered(cells[0], right[0]), answered(cells[1], right[1])])
     together = compare([answered(c, r) for c, r in zip(cells, right, strict=True)])
-    assert (alone[1].p, alone[1].adjusted, alone[1].tied) == pytest.approx((24 / 2048,) * 2 + (0,))
+    assert (alone[1].p, alone[1].adjusted) == pytest.approx((24 / 2048,) * 2)
+    assert alone[1].outcome == "worse"
     assert together[1].p == alone[1].p
     assert together[1].adjusted == pytest.approx(10 * 24 / 2048)
-    assert all(c.tied for c in together)
+    assert {c.outcome for c in together[1:]} == {"tied"}
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.floats(0, 0.1))
@@ -222,7 +234,7 @@ def test_adjusted_p_values_keep_their_order(seed: int, rows: int, spread: float)
     assert np.array_equal(adjusted, multipletests(raw, method="holm")[1])
     assert (adjusted >= raw).all()
     assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()
-    assert [c.tied for c in found] == list(adjusted >= 0.05)
+    assert [c.outcome == "tied" for c in found] == list(adjusted >= 0.05)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -266,7 +278,7 @@ def test_with_several_seeds_the_seed_is_the_unit() -> None:
     found = compare(numbers(cells, a + b))
     assert [c.test for c in found] == ["best", "paired t"]
     assert found[1].p == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    assert found[1].tied is False
+    assert found[1].outcome == "worse"
     assert [len(c.results) for c in found] == [4, 4]
 
 
@@ -277,7 +289,7 @@ def test_settings_with_other_seeds_are_compared_by_welch() -> None:
     found = compare(numbers(cells, a + b))
     assert [c.test for c in found] == ["best", "Welch"]
     assert found[1].p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    assert found[1].tied is True
+    assert found[1].outcome == "tied"
 
 
 ACCURACIES = st.lists(st.integers(0, 10_000).map(lambda right: right / 100), min_size=2, max_size=9)
@@ -300,19 +312,19 @@ def test_the_t_tests_are_scipys(a: list[float], b: list[float]) -> None:
 @pytest.mark.parametrize(
     ("seeds", "lone", "reason"),
     [
-        ([0], 98.0, "it has one seed only, so the scatter between its seeds is not known"),
-        ([0], 99.9, "the best has one seed only"),
-        ([0, 1], 20.0, "it has 2 seeds only, so the scatter between its seeds is hardly known"),
+        ([0], 98.0, "it has only one seed, and the test needs 3"),
+        ([0], 99.9, "the best has only one seed"),
+        ([0, 1], 20.0, "it has only 2 seeds, and the test needs 3"),
     ],
 )
-def test_a_setting_with_few_seeds_cannot_be_told_from_others(
+def test_a_comparison_with_few_seeds_is_inconclusive(
     seeds: list[int], lone: float, reason: str
 ) -> None:
-    """Where one side has one or two seeds no tie is claimed, and the reason is given."""
+    """If one side has one or two seeds, no tie is claimed, and the reason is given."""
     cells = [*product(lr=[0.1], seed=[0, 1, 2]), *product(lr=[0.01], seed=seeds)]
     found = compare(numbers(cells, [99.0, 99.1, 98.9, lone, lone][: len(cells)]))
     (unknown,) = [c for c in found if c.test != "best"]
-    assert (unknown.tied, unknown.p) == (None, None)
+    assert (unknown.outcome, unknown.p) == ("inconclusive", None)
     assert unknown.reason.startswith(reason)
 
 
@@ -321,8 +333,8 @@ def test_seeds_that_do_not_scatter_are_no_proof() -> None:
     cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2])
     best, worse = [99.02, 99.12, 99.06], [98.52, 98.62, 98.56]
     found = compare(numbers(cells, [*best, *best, *worse]))
-    assert [(c.test, c.tied) for c in found] == [("best", True), ("paired t", True), ("none", None)]
-    assert "same difference" in found[2].reason
+    assert [c.outcome for c in found] == ["best", "tied", "inconclusive"]
+    assert "do not vary" in found[2].reason
 
 
 def test_seeds_that_scatter_are_no_tie_if_the_images_tell() -> None:
@@ -330,9 +342,9 @@ def test_seeds_that_scatter_are_no_tie_if_the_images_tell() -> None:
     cells = product(lr=[0.3, 0.2, 0.1, 0.05], seed=[0, 1, 2])
     rows = [98.0, 98.4, 98.1, 98.2, 97.9, 98.3, 10.0, 60.0, 6.0, 97.0, 98.3, 96.5]
     found = compare(scored(cells, rows))
-    assert [c.tied for c in found] == [True, True, None, None]
+    assert [c.outcome for c in found] == ["best", "tied", "inconclusive", "inconclusive"]
     assert found[2].adjusted > 0.05
-    assert found[2].reason.startswith("the test images tell the trainings apart")
+    assert found[2].reason.startswith("its seeds vary too much")
 
 
 def test_failed_seeds_are_left_out_of_the_test() -> None:
@@ -342,4 +354,19 @@ def test_failed_seeds_are_left_out_of_the_test() -> None:
     results = [*numbers(cells[:7], a + b), *(without(c, "diverged") for c in cells[7:])]
     found = compare_settings(settings(results))
     assert found[1].p == pytest.approx(stats.ttest_rel(a[:3], b).pvalue)
-    assert (found[2].tied, found[2].reason) == (None, "no accuracy: diverged")
+    assert (found[2].outcome, found[2].reason) == ("not compared", "no accuracy: diverged")
+
+
+def test_seeds_in_reversed_order_are_inconclusive() -> None:
+    """A setting that is worse on average but better on every common seed is not called worse."""
+    cells = [*product(lr=[0.1], seed=[0, 1, 2, 3, 4]), *product(lr=[0.01], seed=[0, 1, 2])]
+    best, other = [97.0, 97.1, 97.2, 99.9, 99.9], [97.5, 97.61, 97.7]
+    found = compare(numbers(cells, best + other))
+    assert [c.outcome for c in found] == ["best", "inconclusive"]
+    assert "reversed" in found[1].reason
+
+
+def test_rows_above_a_best_that_held_out_images_chose_are_better() -> None:
+    """A row may beat the best, which held-out images chose, on the test images."""
+    results = held_out(scored(product(lr=[0.3, 0.2, 0.1]), [98, 99, 97.95]), [90, 80, 80])
+    assert [c.outcome for c in compare(results)] == ["best", "better", "tied"]

@@ -13,12 +13,14 @@ from lenet_sweep.analysis.statistics import (
     ALPHA,
     Comparison,
     Interval,
+    Outcome,
     Result,
     Setting,
     by_holdout,
     compare,
     compare_rows,
     compare_settings,
+    counts,
     intervals,
     settings,
 )
@@ -45,11 +47,17 @@ class Statistics:
     conclusions: tuple[str, ...]
 
 
-def analyse(results: Sequence[Result]) -> Statistics:
-    """All statistics of a sweep. Results come in the order of the table, best first."""
+def analyse(
+    results: Sequence[Result], compared_rows: Sequence[Comparison] | None = None
+) -> Statistics:
+    """All statistics of a sweep. Results come in the order of the table, best first.
+
+    compared_rows: of `compare_rows`, for each result, where they are known; they may be part of the
+    comparisons of a larger table.
+    """
     found = settings(results)
     by_seed = any(s.n > 1 for s in found)
-    rows = compare_rows(results)
+    rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
     compared = compare_settings(found) if by_seed else rows
     shares = effects(results)
     doubted = doubts(results, compared)
@@ -89,7 +97,8 @@ def conclusions(
         rivals = [
             c for c in compared if c is not top and c.results[0].cell.dataset.digest == digest
         ]
-        sentences += _tied(rivals, names, rows=len(top.results) == 1)
+        by_seed = any(len(c.results) > 1 for c in compared)
+        sentences += _compared(rivals, names, by_seed=by_seed, several=len(best) > 1)
     return (*sentences, *_matters(results, compared, shares), *_open(doubted))
 
 
@@ -127,39 +136,43 @@ def _span(interval: Interval) -> str:
     return f"{interval.low:.2f} to {interval.high:.2f} %"
 
 
-def _tied(rivals: Sequence[Comparison], names: Mapping[Cell, str], *, rows: bool) -> Iterable[str]:
-    tested = [c for c in rivals if c.tied is not None]
-    tied = sorted((c for c in tested if c.tied), key=lambda c: c.difference or 0.0)
-    above = [c for c in tested if not c.tied and (c.difference or 0.0) < 0]  # chosen by a holdout
-    thing = "row" if rows else "setting"
-    if tested:
-        how = f"by the same test images ({tested[0].test}, Holm)"
-        if tested[0].test != "McNemar":
-            how = "by their seeds (t tests, Holm)"
-        if above:
-            which = listed([names[c.results[0].cell] for c in above])
-            yield (
-                f"On the test images {counted(len(above), thing)} "
-                f"{'lies' if len(above) == 1 else 'lie'} above it by more than chance explains: "
-                f"{which}."
-            )
-        if not tied and not above:
-            yield (
-                f"No other {thing} is tied with it {how}: "
-                f"{'each' if len(tested) > 1 else 'the one other'} is worse than chance explains."
-            )
-        elif tied:
-            who = f"{len(tied)} of the {len(tested)} other {thing}s"
-            if len(tied) == len(tested):
-                who = f"All {len(tied)} other {thing}s" if len(tied) > 1 else f"The other {thing}"
-            which = listed([names[c.results[0].cell] for c in tied])
-            yield f"{who} {'is' if len(tied) == 1 else 'are'} tied with it {how}: {which}."
-    if unknown := [c for c in rivals if c.tied is None and c.difference is not None]:
-        reasons = dict.fromkeys(c.reason for c in unknown)
-        yield (
-            f"Whether {counted(len(unknown), thing)} {'is' if len(unknown) == 1 else 'are'} tied "
-            f"with it cannot be told: {'; '.join(reasons)}."
-        )
+def _compared(
+    rivals: Sequence[Comparison], names: Mapping[Cell, str], *, by_seed: bool, several: bool
+) -> Iterable[str]:
+    """One sentence that says how many rows have each outcome, and one for what stays undecided."""
+    if not rivals:
+        return
+    thing = "setting" if by_seed else "row"
+    parts = []
+    for outcome, number in counts(rivals).items():
+        group = sorted((c for c in rivals if c.outcome == outcome), key=lambda c: c.difference or 0)
+        which = f": {listed([names[c.results[0].cell] for c in group])}"
+        if number == len(rivals) or outcome == "worse":
+            which = ""
+        if number:
+            verb = "is" if number == 1 else "are"
+            parts.append(f"{number} {verb} {_OUTCOMES[outcome]}{which}")
+    how = "t tests over the seeds" if by_seed else "McNemar's test on the same test images"
+    how = f" ({how}, Holm's correction)" if any(c.p is not None for c in rivals) else ""
+    where = " on the same test images" if several else ""
+    if len(rivals) == 1:
+        yield f"The only other {thing}{where} is {_OUTCOMES[rivals[0].outcome]}{how}."
+    else:
+        yield f"Of {len(rivals)} other {thing}s{where}, {'; '.join(parts)}{how}."
+    for outcome in ("inconclusive", "not compared"):
+        reasons = dict.fromkeys(c.reason for c in rivals if c.outcome == outcome)
+        if reasons:
+            yield f"{outcome[0].upper()}{outcome[1:]}: {'; '.join(reasons)}."
+
+
+_OUTCOMES: Mapping[Outcome, str] = {
+    "best": "the best",
+    "better": "better than it on the test images",
+    "tied": "tied with it",
+    "inconclusive": "inconclusive",
+    "worse": "worse",
+    "not compared": "not compared",
+}
 
 
 def _matters(
@@ -189,7 +202,9 @@ def _matters(
         )
         yield from _dominated(results, shares)
         return
-    if top.p is None and all(c.tied for c in compared if c.difference is not None):
+    if top.p is None and all(
+        c.outcome in ("best", "tied") for c in compared if c.difference is not None
+    ):
         yield (
             "No setting is shown to matter, since all are tied with the best: of what little "
             f"varies the largest share, {_share(top.share)}, is that of {top.name}."

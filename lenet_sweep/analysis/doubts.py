@@ -167,35 +167,34 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     remedy = command([r.cell for r in results], {"seed": SEEDS})
     if len(single) < len(found):
         sentence = (
-            f"{of(len(single), len(found), 'setting')} {has(single)} an accuracy with one seed "
-            "only, so nothing is known of the scatter of those accuracies."
+            f"{of(len(single), len(found), 'setting')} {has(single)} an accuracy with only one "
+            "seed, so how much it varies between seeds is unknown."
         )
         yield Doubt("one seed", sentence, cells, "caution", remedy)
         return
     first = next(c for c in compared if c.test == "best").results[0].cell.dataset.digest
     alike = [c for c in compared if c.results[0].cell.dataset.digest == first]
     ranked = sorted((c for c in alike if c.difference is not None), key=_behind)
-    tied = [c for c in ranked if c.tied]
+    tied = [c for c in ranked if c.outcome in ("best", "tied")]
     if len(ranked) < 2:
         return
-    if by_holdout(results):
-        sentence = "Every setting ran with one seed only, so its luck is part of every row."
-        yield Doubt("one seed", sentence, cells, "caution", remedy)
-        return
+    once = "Every setting ran with only one seed, and accuracies vary between seeds"
     last = tied[-1] if len(tied) > 1 else ranked[1]
+    if by_holdout(results) or last.outcome == "not compared":
+        yield Doubt("one seed", f"{once}.", cells, "caution", remedy)
+        return
     place = ordinal(1 + ranked.index(last))
     if len(tied) > 1:
         within = (
-            f"the first and the {place} row lie within {last.difference:.2f} points, which the "
-            "test images alone cannot tell apart"
+            f"the first and the {place} row lie within {last.difference:.2f} points and are tied "
+            "by the test images alone"
         )
     else:
         within = (
-            f"the first row is {last.difference:.2f} points ahead of the {place}; the test images "
-            "tell these two trainings apart, but not what another seed would have changed"
+            f"the first row is {last.difference:.2f} points ahead of the {place}, more than chance "
+            "explains for these two trainings, but another seed may change the order"
         )
-    sentence = f"Every setting ran with one seed only, so its luck is part of every row: {within}."
-    yield Doubt("one seed", sentence, cells, "caution", remedy)
+    yield Doubt("one seed", f"{once}: {within}.", cells, "caution", remedy)
 
 
 def _behind(comparison: Comparison) -> float:

@@ -1,33 +1,46 @@
-"""Which rows of a printed table are marked: the best one, and those tied with it."""
+"""How each row of a printed table compares with the best one, and a caption that says it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lenet_sweep.analysis.statistics import Result, compare
-from lenet_sweep.results import Marks
+from lenet_sweep.analysis.statistics import (
+    OUTCOMES,
+    Comparison,
+    Result,
+    compare_table,
+    counts,
+)
+from lenet_sweep.results import MARKS, UNMARKED, Marks
 
 
 def marks(results: Sequence[Result]) -> Marks:
-    """The leading rows among these, which stand in the table's order, and why they are."""
-    compared = compare(results)
-    tested = [c for c in compared if c.tied is not None and c.test != "best"]
-    if not tested:
-        why = [c.reason for c in compared if c.difference is not None and c.test == "none"]
-        return Marks(caption=f"Ties with the best cannot be told: {why[0]}." if why else "")
-    tied = [c for c in tested if c.tied]
+    """The outcome of each of these results, which stand in the table's order."""
+    compared = compare_table(results)
+    distinct = list({id(c): c for c in compared}.values())
+    if sum(c.difference is not None for c in distinct) < 2:
+        return UNMARKED  # there is nothing to compare
+    outcomes = {place: c.outcome for place, c in enumerate(compared)}
+    return Marks(outcomes, caption(distinct))
+
+
+def caption(compared: Sequence[Comparison]) -> str:
+    """How many rows or settings have which outcome, with the marks: "1 tied (=), 2 worse."."""
     by_seed = any(len(c.results) > 1 for c in compared)
-    thing = "setting" if by_seed else "row"
-    how = "t tests over seeds, Holm" if by_seed else "McNemar on the same images, Holm"
-    several = sum(c.test == "best" for c in compared) > 1
-    best = f"the best {thing} of all" + (" on its test images" if several else "")
-    if not tied:
-        return Marks(caption=f"No {thing} is tied with {best} ({how}).")
-    leading = {r.cell.setting for c in compared if c.tied for r in c.results}
-    rows = {id(r) for c in compared if c.tied for r in c.results}
-    chosen = frozenset(
-        i
-        for i, r in enumerate(results)
-        if (id(r) in rows if not by_seed else r.cell.setting in leading) and r.accuracy is not None
+    thing = "settings" if by_seed else "rows"
+    tests = "t tests over seeds" if by_seed else "McNemar on the same images"
+    how = f" ({tests}, Holm)" if any(c.p is not None for c in compared) else ""
+    several = sum(c.outcome == "best" for c in compared) > 1
+    where = " on its test images" if several else ""
+    found = counts(compared)
+    parts = []
+    for outcome in OUTCOMES[1:]:
+        if found[outcome] or outcome == "tied":
+            sign = MARKS[outcome]
+            sign = f" ({sign})" if sign and sign != outcome else ""
+            parts.append(f"{found[outcome]} {outcome}{sign}")
+    few = " Inconclusive: too few seeds to decide." if found["inconclusive"] else ""
+    return (
+        f"Each of {len(compared)} {thing} compared with the best{where}{how}: {', '.join(parts)}."
+        f"{few}"
     )
-    return Marks(chosen, f"= {best} and what is tied with it ({how}).")

@@ -6,11 +6,12 @@ of the test images.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,12 @@ SEEDS = 3  # of a setting, from which on it is compared: the t test of two hardl
 Z = 1.96  # standard errors, of LEVEL
 ALPHA = 0.05  # adjusted p-values below it count as a difference
 COLLAPSED = 0.99  # share of the predictions in one class from which a cell counts as collapsed
+# What a comparison with the best comes to, in the order in which outputs list them.
+# docs/statistics.md defines each.
+Outcome: TypeAlias = Literal["best", "better", "tied", "inconclusive", "worse", "not compared"]
+OUTCOMES: tuple[Outcome, ...] = (
+    "best", "better", "tied", "inconclusive", "worse", "not compared",
+)  # fmt: skip
 EPSILON = 1e-9  # accuracies are multiples of one image: closer ones differ by rounding alone
 
 
@@ -198,18 +205,20 @@ def accuracies(results: Iterable[Result]) -> list[float]:
 class Comparison:
     """A row, or a setting with its seeds, against the best one on the same test images.
 
-    difference: points of accuracy below the best (a negative number: above one that was chosen by
-    held-out images). p: of `test`; adjusted: by Holm over all rows.
-    tied: whether it cannot be distinguished from the best; None where that cannot be told, and
-    `reason` says why. test: 'best' (it is the best itself), 'McNemar', 'paired t', 'Welch', 'none'.
+    test: 'best' (it is the best itself), 'McNemar', 'paired t', 'Welch', 'none'.
+    outcome: 'best'; 'tied' if the test finds no difference; 'worse' or, where held-out images chose
+    the best, 'better' if it does; 'inconclusive' if there are too few seeds to decide, 'not
+    compared' without an accuracy or without the test images. `reason` explains the last two.
+    difference: points of accuracy below the best (negative: above it, where held-out images chose
+    it). p: of `test`; adjusted: by Holm over all rows.
     """
 
     results: tuple[Result, ...]
     test: str
+    outcome: Outcome = "not compared"
     difference: float | None = None
     p: float | None = None
     adjusted: float | None = None
-    tied: bool | None = None
     reason: str = ""
 
 
@@ -217,6 +226,21 @@ def compare(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """Settings by their seeds where one has several, single rows by their images where none has."""
     found = settings(results)
     return compare_settings(found) if any(s.n > 1 for s in found) else compare_rows(results)
+
+
+def compare_table(results: Sequence[Result]) -> tuple[Comparison, ...]:
+    """For each row of a table its comparison, or that of its setting where settings are compared.
+
+    Rows of one cell (trained twice, to other numbers) may repeat: its setting counts the first.
+    """
+    first: dict[Cell, Result] = {}
+    for r in results:
+        first.setdefault(r.cell, r)
+    found = settings(first.values())
+    if not any(s.n > 1 for s in found):
+        return compare_rows(results)
+    by_setting = {c.results[0].cell.setting: c for c in compare_settings(found)}
+    return tuple(by_setting[r.cell.setting] for r in results)
 
 
 def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
@@ -238,7 +262,7 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
         best = max(known, key=lambda i: score(results[i]))
         compared = _images([results[i] for i in known], results[best])
         found |= dict(zip(known, compared, strict=True))
-        found[best] = Comparison((results[best],), "best", 0.0, tied=True)
+        found[best] = Comparison((results[best],), "best", "best", 0.0)
     return _holm([found[i] for i in range(len(results))])
 
 
@@ -253,10 +277,10 @@ def _images(known: Sequence[Result], best: Result) -> Iterable[Comparison]:
     for i, r in enumerate(known):
         difference = best.accuracy - (r.accuracy or 0.0)
         if i in p:
-            yield Comparison((r,), "McNemar", difference, p[i])
+            yield Comparison((r,), "McNemar", difference=difference, p=p[i])
         else:
-            why = "its test images are not at hand"
-            yield Comparison((r,), "none", difference, reason=why)
+            why = "the test images are not available"
+            yield Comparison((r,), "none", difference=difference, reason=why)
 
 
 def mcnemar(best: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -284,8 +308,8 @@ def compare_settings(found: Sequence[Setting]) -> tuple[Comparison, ...]:
     """Each setting against the best mean on its test set, the seed being what is drawn; Holm.
 
     A paired t test over the seeds that both have, if at least SEEDS; else Welch's t test if both
-    have at least SEEDS; else it cannot be told. Nor can it where that test finds nothing and the
-    test images do. In the order given.
+    have at least SEEDS; else the comparison is inconclusive. So it is where that test finds no
+    difference but the test images show one. In the order given.
     """
     compared: dict[int, Comparison] = {}
     score = scoring(r for s in found for r in s.results)
@@ -306,7 +330,7 @@ def _agreed(compared: Comparison, other: Setting, best: Setting) -> Comparison:
 
     The images' test is a paired z test of the share of seeds that has each image right.
     """
-    if not compared.tied or other is best:
+    if compared.outcome != "tied":
         return compared
     ours, theirs = ([r.correct for r in s.results if r.correct is not None] for s in (best, other))
     if len(ours) < best.n or len(theirs) < other.n:
@@ -314,8 +338,8 @@ def _agreed(compared: Comparison, other: Setting, best: Setting) -> Comparison:
     apart = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
     if abs(apart.mean()) <= Z * apart.std() / np.sqrt(apart.size):
         return compared
-    reason = "the test images tell the trainings apart, but too few seeds scatter too much"
-    return replace(compared, tied=None, reason=reason)
+    reason = "its seeds vary too much to confirm the difference that the test images show"
+    return replace(compared, outcome="inconclusive", reason=reason)
 
 
 def _seeds(best: Setting, other: Setting) -> Comparison:
@@ -323,7 +347,7 @@ def _seeds(best: Setting, other: Setting) -> Comparison:
         reason = f"no accuracy: {other.results[0].status}"
         return Comparison(other.results, "none", reason=reason)
     if other is best:
-        return Comparison(best.results, "best", 0.0, tied=True)
+        return Comparison(best.results, "best", "best", 0.0)
     difference = best.mean - other.mean
     ours, theirs = ({r.cell.seed: r.accuracy for r in s.results if r.accuracy is not None}
                     for s in (best, other))  # fmt: skip
@@ -334,11 +358,10 @@ def _seeds(best: Setting, other: Setting) -> Comparison:
     if min(best.n, other.n) >= SEEDS:
         a, b = np.array(list(ours.values()), float), np.array(list(theirs.values()), float)
         return _t_test(other, difference, "Welch", a, b)
-    short, seeds = ("it has", other.n) if other.n < SEEDS else ("the best has", best.n)
-    known = "not known" if seeds == 1 else "hardly known"
-    number = "one seed" if seeds == 1 else f"{seeds} seeds"
-    reason = f"{short} {number} only, so the scatter between its seeds is {known}"
-    return Comparison(other.results, "none", difference, reason=reason)
+    which, seeds = ("it", other.n) if other.n < SEEDS else ("the best", best.n)
+    number = "only one seed" if seeds == 1 else f"only {seeds} seeds"
+    reason = f"{which} has {number}, and the test needs {SEEDS}"
+    return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
 
 
 def _t_test(
@@ -347,11 +370,14 @@ def _t_test(
     scatter = np.ptp(a - b) if test == "paired t" else np.ptp(a) + np.ptp(b)
     if scatter < EPSILON:
         if abs(a.mean() - b.mean()) < EPSILON:
-            return Comparison(other.results, test, difference, p=1.0)
-        reason = "every seed gives the same difference, so its scatter is not known"
-        return Comparison(other.results, "none", difference, reason=reason)
+            return Comparison(other.results, test, difference=difference, p=1.0)
+        reason = "its seeds do not vary at all, so the t test does not apply"
+        return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
+    if (a.mean() - b.mean()) * difference < 0:  # the means are also of seeds that only one has
+        reason = "on the seeds that both have, the order of the two is reversed"
+        return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
     p = student.paired_p(a, b) if test == "paired t" else student.welch_p(a, b)
-    return Comparison(other.results, test, difference, p=p)
+    return Comparison(other.results, test, difference=difference, p=p)
 
 
 def _by_test_set(indices: Iterable[int], cells: Sequence[Cell]) -> Iterable[list[int]]:
@@ -365,9 +391,17 @@ def _by_test_set(indices: Iterable[int], cells: Sequence[Cell]) -> Iterable[list
 def _holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     adjusted = iter(holm([c.p for c in comparisons if c.p is not None]))
     return tuple(
-        c if c.p is None else replace(c, adjusted=(q := float(next(adjusted))), tied=q >= ALPHA)
+        c if c.p is None else _decided(replace(c, adjusted=float(next(adjusted))))
         for c in comparisons
     )
+
+
+def _decided(tested: Comparison) -> Comparison:
+    assert tested.adjusted is not None
+    assert tested.difference is not None
+    if tested.adjusted >= ALPHA:
+        return replace(tested, outcome="tied")
+    return replace(tested, outcome="worse" if tested.difference > 0 else "better")
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
@@ -384,4 +418,10 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 
 def leaders(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """The best of each test set, and what is tied with it."""
-    return tuple(c for c in comparisons if c.tied)
+    return tuple(c for c in comparisons if c.outcome in ("best", "tied"))
+
+
+def counts(comparisons: Iterable[Comparison]) -> dict[Outcome, int]:
+    """How many comparisons have each outcome, zeros included, in the order of OUTCOMES."""
+    found = Counter(c.outcome for c in comparisons)
+    return {outcome: found[outcome] for outcome in OUTCOMES}

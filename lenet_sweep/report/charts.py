@@ -226,7 +226,8 @@ def parallel(report: Report) -> str | None:
         columns.append([places[each.get(name)] for each in found])
         ticks.append([(places[level], said(level)) for level in levels])
     columns.append(list((heights - low) / span))
-    leading = {r.at for r in rows if r.tied} or {0}
+    leading = {r.at for r in rows if r.outcome in ("best", "better", "tied")} or {0}
+    undecided = {r.at for r in rows if r.outcome == "inconclusive"}
     points = np.array(columns)
     # Lines that share a value would hide each other: each is a little off.
     points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
@@ -237,7 +238,9 @@ def parallel(report: Report) -> str | None:
         for n in reversed(range(len(rows))):
             top = rows[n].at in leading
             look: dict[str, Any] = {"color": SERIES[1], "lw": 2.0, "alpha": 0.9, "zorder": 3}
-            if not top:
+            if rows[n].at in undecided:
+                look |= {"lw": 1.4, "ls": (0, (4, 2)), "zorder": 2.5}
+            elif not top:
                 look = {"color": SERIES[0], "lw": 1.0, "zorder": 2}
                 look["alpha"] = 0.16 + 0.44 * float(points[-1, n])
             chart.plot(x, points[:, n], **look)
@@ -264,7 +267,7 @@ def parallel(report: Report) -> str | None:
     title = (
         f"{len(rows)} rows as lines through {', '.join(names)} to their accuracy; "
         f"{len(leading)} leading ones stand out"
-    )
+    ) + (f", {len(undecided)} inconclusive ones are dashed" if undecided else "")
     return drawn(figure, "parallel", title)
 
 

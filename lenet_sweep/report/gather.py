@@ -53,9 +53,9 @@ class Row:
         return self.result.cell
 
     @property
-    def tied(self) -> bool:
-        """Whether it is the best row or cannot be told from it."""
-        return bool(self.comparison and self.comparison.tied)
+    def outcome(self) -> str:
+        """Of its comparison with the best; '' without statistics."""
+        return self.comparison.outcome if self.comparison else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,14 +162,15 @@ def _gather(
         )
     else:
         outcomes = loading.load(shown, sources, sets)
-        first: dict[Cell, Result] = {}
-        for r in outcomes:
-            first.setdefault(r.cell, r)
-        distinct = list(first.values())
+        first: dict[Cell, int] = {}
+        for place, r in enumerate(outcomes):
+            first.setdefault(r.cell, place)
+        distinct = [outcomes[place] for place in first.values()]
         twice = len(outcomes) - len(distinct)
-        found = conclusions.analyse(distinct)
+        of_rows = statistics.compare_rows(outcomes)
+        found = conclusions.analyse(distinct, [of_rows[place] for place in first.values()])
         intervals = statistics.intervals(outcomes) if twice else found.intervals
-        compared = _of_rows(outcomes, found, twice=bool(twice))
+        compared = _by_setting(outcomes, found) if found.by_seed else of_rows
         reproductions = tuple(claims.judge(study, distinct) for study in asked)
         if twice:
             notes.append(
@@ -217,13 +218,9 @@ def _records(table: pd.DataFrame) -> list[results.Record]:
     return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
-def _of_rows(
-    outcomes: Sequence[Result], found: Statistics, *, twice: bool
-) -> Sequence[Comparison | None]:
-    if found.by_seed:
-        by_setting = {c.results[0].cell.setting: c for c in found.comparisons}
-        return [by_setting.get(r.cell.setting) for r in outcomes]
-    return statistics.compare_rows(outcomes) if twice else found.rows
+def _by_setting(outcomes: Sequence[Result], found: Statistics) -> Sequence[Comparison | None]:
+    by_setting = {c.results[0].cell.setting: c for c in found.comparisons}
+    return [by_setting.get(r.cell.setting) for r in outcomes]
 
 
 def _failure(source: Source, result: Result) -> Failure | None:

@@ -8,6 +8,7 @@ from statistics import median
 
 from lenet_sweep.analysis.axes import axes, ordered, said, varied
 from lenet_sweep.analysis.effects import LEARNED, has_learned
+from lenet_sweep.analysis.statistics import OUTCOMES
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.report.gather import Row
 from lenet_sweep.report.scale import stretch
@@ -36,7 +37,7 @@ class Square:
     text: str
     title: str
     shade: float | None
-    standing: str  # best, tied, or ""
+    outcome: str  # of the rows in it the first in the order of OUTCOMES, or ""
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,9 @@ def _square(rows: Sequence[Row], low: float, high: float) -> Square:
     shade = (stretch(mean) - low) / (high - low) if high > low else 1.0
     count = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
     title = count if len(known) > 1 else "one row"
-    standing = "tied" if any(r.tied for r in rows) else ""
-    if any(r.comparison and r.comparison.test == "best" for r in rows):
-        standing = "best"
-    return Square(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), standing)
+    here = {r.outcome for r in rows}
+    outcome = next((o for o in OUTCOMES if o in here), "")
+    return Square(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), outcome)
 
 
 def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:

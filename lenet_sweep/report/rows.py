@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from lenet_sweep.analysis.axes import Value, command
-from lenet_sweep.analysis.statistics import LEVEL, Comparison, Interval, Setting
+from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interval, Setting
 from lenet_sweep.cells import Cell
 from lenet_sweep.keys import inert
 from lenet_sweep.report.gather import Report, Row
 from lenet_sweep.report.scale import Scale
-from lenet_sweep.results import HEADINGS, HOLDOUT, SETTINGS, cost_text
+from lenet_sweep.results import HEADINGS, HOLDOUT, MARKS, SETTINGS, cost_text
 
 TEXTS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status")
 
@@ -43,9 +44,9 @@ class Line:
     """A row of the table, or a setting that stands for its seeds."""
 
     rank: str
-    tied: bool
-    verdict: str  # why it counts as tied or not
-    told: bool  # whether that can be told
+    outcome: str  # of the comparison with the best, '' without one
+    mark: str  # what stands before the rank
+    verdict: str  # the outcome and the numbers behind it
     accuracy: Entry
     bar: Bar | None
     entries: tuple[Entry, ...]
@@ -70,6 +71,7 @@ class Table:
     ticks: tuple[tuple[str, float], ...]
     by_seed: bool
     same: str  # what all rows share
+    counts: Mapping[str, int]  # of the groups' outcomes; empty without statistics
 
 
 def table(report: Report) -> Table:
@@ -95,7 +97,15 @@ def table(report: Report) -> Table:
     else:
         groups = [Group(lines[row.at], ()) for row in rows]
     headings = [*extra, *((name, HEADINGS.get(name, name), name not in TEXTS) for name in columns)]
-    return Table(tuple(headings), tuple(groups), tuple(bars.ticks()), by_seed, ", ".join(shared))
+    outcomes = Counter(group.line.outcome for group in groups)
+    return Table(
+        headings=tuple(headings),
+        groups=tuple(groups),
+        ticks=tuple(bars.ticks()),
+        by_seed=by_seed,
+        same=", ".join(shared),
+        counts={name: outcomes[name] for name in OUTCOMES} if report.statistics else {},
+    )
 
 
 def command_of(rows: Sequence[Row]) -> str:
@@ -160,9 +170,9 @@ def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
     accuracy = row.result.accuracy
     return Line(
         rank=str(row.record["rank"]),
-        tied=row.tied,
+        outcome=row.outcome,
+        mark=MARKS.get(row.outcome, ""),
         verdict=verdict(row.comparison),
-        told=bool(row.comparison and row.comparison.tied is not None),
         accuracy=_accuracy(accuracy, row.record["status"]),
         bar=None if accuracy is None else _bar(accuracy, row.interval, bars),
         entries=tuple(entries),
@@ -180,19 +190,17 @@ def _bar(accuracy: float, interval: Interval | None, bars: Scale) -> Bar:
 
 
 def verdict(compared: Comparison | None) -> str:
-    """How a row or setting compares with the best, in a few words."""
+    """How a row or setting compares with the best: 'tied: 0.05 points below the best (...)'."""
     if compared is None:
         return ""
-    if compared.test == "best":
-        return "the best"
+    if compared.outcome == "best":
+        return "best"
     if compared.difference is None:
-        return compared.reason
+        return f"{compared.outcome}: {compared.reason}"
     side = "below" if compared.difference >= 0 else "above"
-    apart = f"{abs(compared.difference):.2f} points {side} the best"
-    if compared.tied is None:
-        return f"{apart}; {compared.reason}"
-    p = f"{compared.test}, adjusted p {compared.adjusted:.2g}"
-    return f"{apart}, {'tied with it' if compared.tied else 'no chance'} ({p})"
+    apart = f"{compared.outcome}: {abs(compared.difference):.2f} points {side} the best"
+    p = f"{compared.test}, adjusted p {compared.adjusted:.2g}" if compared.p is not None else ""
+    return f"{apart} ({'; '.join(filter(None, [p, compared.reason]))})"
 
 
 def _by_setting(
@@ -224,9 +232,9 @@ def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], ba
     whole = str(setting.n) if setting.n == len(rows) else f"{setting.n} of {len(rows)}"
     return Line(
         rank=str(setting.rank),
-        tied=rows[0].tied,
+        outcome=rows[0].outcome,
+        mark=MARKS.get(rows[0].outcome, ""),
         verdict=verdict(rows[0].comparison),
-        told=bool(rows[0].comparison and rows[0].comparison.tied is not None),
         accuracy=_accuracy(setting.mean, rows[0].record["status"]),
         bar=None if setting.mean is None else _bar(setting.mean, setting.interval, bars),
         entries=(sd, Entry(whole, str(setting.n), number=True), *map(mean, columns)),

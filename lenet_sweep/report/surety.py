@@ -12,7 +12,7 @@ from lenet_sweep.results import Presented
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
     "setting_rank", "seeds", "mean", "sd", "mean_low", "mean_high",
-    "test", "difference", "p", "p_adjusted", "tied", "reason",
+    "test", "difference", "p", "p_adjusted", "outcome", "reason",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def table(report: Report) -> pd.DataFrame:
                 "difference": compared and compared.difference,
                 "p": compared and compared.p,
                 "p_adjusted": compared and compared.adjusted,
-                "tied": "" if compared is None or compared.tied is None else str(compared.tied),
+                "outcome": row.outcome,
                 "reason": compared.reason if compared else "",
             }
         )
@@ -87,12 +87,11 @@ def presented(report: Report) -> Presented:
 
 
 def _caption(how: str) -> str:
-    return f"{how} Accuracies in percent, diff. in points below the best; ?: it cannot be told."
+    return f"{how} Accuracies in percent, diff. in points below the best."
 
 
 def _line(rank: int, cell: Cell, compared: Comparison | None) -> dict[str, str]:
     adjusted = compared.adjusted if compared else None
-    told = {True: "yes", False: "no", None: "?"}[compared.tied if compared else None]
     below = compared.difference if compared else None
     return {
         "rank": str(rank),
@@ -105,7 +104,7 @@ def _line(rank: int, cell: Cell, compared: Comparison | None) -> dict[str, str]:
         "dataset": cell.data,
         "diff.": "" if below is None else f"{below:.2f}",
         "p": "" if adjusted is None else f"{adjusted:.2g}",
-        "tied": told,
+        "outcome": compared.outcome if compared else "",
     }
 
 
@@ -116,7 +115,7 @@ def _ordered(rows: list[dict[str, str]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     settings = ("loss", "optimizer", "activation", "dataset")
     same = [name for name in settings if len({row[name] for row in rows}) == 1]
-    last = ["diff.", "p", "tied"]
+    last = ["diff.", "p", "outcome"]
     frame = frame.drop(columns=same)
     return frame[[*(name for name in frame.columns if name not in last), *last]]
 

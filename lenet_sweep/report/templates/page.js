@@ -119,7 +119,7 @@
   // ---------------------------------------------------------------- filtering
 
   const filter = document.getElementById("filter");
-  const tied = document.getElementById("only-tied");
+  const hideWorse = document.getElementById("hide-worse");
   const count = document.getElementById("count");
 
   const test = (word) => {
@@ -142,13 +142,14 @@
     let shown = 0;
     for (const group of groups) {
       const found = group.lines.some((line) => tests.every((passes) => passes(line)));
-      group.body.hidden = !found || (tied && tied.checked && !group.body.classList.contains("tied"));
+      const behind = ["worse", "not compared"].includes(group.body.dataset.outcome);
+      group.body.hidden = !found || (hideWorse && hideWorse.checked && behind);
       shown += !group.body.hidden;
     }
     count.textContent = `${shown} of ${groups.length} ${every ? "settings" : "rows"}`;
   };
   document.getElementById("tools").hidden = false;
   filter.addEventListener("input", apply);
-  if (tied) tied.addEventListener("change", apply);
+  if (hideWorse) hideWorse.addEventListener("change", apply);
   apply();
 })();

@@ -1,0 +1,233 @@
+"""No output contradicts statistics.csv about how a row or setting compares with the best."""
+
+import io
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from made_results import answered, base, held_out, product, scored, without
+from screens import printed, terminal, without_styles
+
+from lenet_sweep import results
+from lenet_sweep.analysis import loading, marks
+from lenet_sweep.analysis.conclusions import conclusions
+from lenet_sweep.analysis.loading import Source
+from lenet_sweep.analysis.statistics import OUTCOMES, Result
+from lenet_sweep.image_sets import ImageSets
+from lenet_sweep.report import gather, page, surety
+from lenet_sweep.store import Store
+from lenet_sweep.views import print_tables
+
+IMAGES = 400
+MARK = {mark: outcome for outcome, mark in results.MARKS.items()}
+KMNIST = replace(base().dataset, name="kmnist", digest="another")
+
+
+class Sweep(list[Result]):
+    """Results whose images are not printed when a test fails."""
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{r.cell.dataset.name} lr {r.cell.lr:g} seed {r.cell.seed} {r.status} {r.accuracy} "
+            f"{r.holdout_accuracy} {'' if r.correct is None else 'images'}"
+            for r in self
+        )
+
+
+def made(seed: int) -> Sweep:
+    """Settings that differ a little or a lot, some with failures, fewer seeds or other images."""
+    random = np.random.default_rng(seed)
+    seeds, scatter = random.choice([1, 1, 2, 3, 5, 5, 5]), random.choice([0, 0.003, 0.003, 0.05])
+    found = []
+    for n in range(random.integers(1, 6)):
+        level = random.choice([0.1, 0.8, 0.95, 0.97, 0.97])
+        dataset = KMNIST if random.random() < 0.15 else base().dataset
+        cell = replace(base(), lr=0.1 * (n + 1), dataset=dataset)
+        own = seeds if random.random() < 0.8 else random.integers(1, seeds + 1)
+        for number in range(own):
+            one = replace(cell, seed=number)
+            if random.random() < 0.1:
+                found.append(without(one, str(random.choice(["diverged", "failed"]))))
+                continue
+            share = np.clip(level + scatter * random.standard_normal(), 0, 1)
+            found.append(answered(one, random.random(IMAGES) < share))
+    if random.random() < 0.15:  # the test images are no longer there
+        found = [replace(r, correct=None, predictions=None) for r in found]
+    if random.random() < 0.3:  # held-out images rank the rows, in another order
+        ranked = [None if r.accuracy is None else float(random.uniform(50, 60)) for r in found]
+        found = held_out(found, ranked)
+    return Sweep(found)
+
+
+def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
+    """The ranked table of these results, and the results in its order."""
+    records = [
+        dict.fromkeys(results.COLUMNS[1:])
+        | {
+            "batch": r.cell.batch, "lr": r.cell.lr, "epochs": r.cell.epochs, "person": "ada",
+            "device": "cpu", "loss": r.cell.loss, "optimizer": str(r.cell.optimizer),
+            "activation": r.cell.activation, "seed": r.cell.seed, "engine": "native",
+            "dataset": r.cell.data, "cell": r.cell.id, "status": r.status,
+            "accuracy": r.accuracy, "error": "" if r.status == "ok" else "no reason",
+            "seconds": 1.0, "seconds_per_epoch": 1.0, "train_loss": 0.1,
+            results.HOLDOUT: r.holdout_accuracy,
+        }
+        for r in found
+    ]  # fmt: skip
+    frame, order = results.ranked(records)
+    return frame, [found[at] for at in order]
+
+
+class NoImages(ImageSets):
+    """No test images to draw."""
+
+    def get(self, dataset, data_root):
+        return None
+
+
+class Text(HTMLParser):
+    """The words of an HTML text, and of one of its elements by class."""
+
+    def __init__(self, html: str, tag: str, **attributes: str) -> None:
+        super().__init__()
+        self.wanted, self.words, self.depth = (tag, attributes), [], 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if self.depth:
+            self.depth += tag == self.wanted[0]
+        elif tag == self.wanted[0] and self.wanted[1].items() <= dict(attrs).items():
+            self.depth = 1
+
+    def handle_endtag(self, tag):
+        self.depth -= bool(self.depth) and tag == self.wanted[0]
+
+    def handle_data(self, data):
+        if self.depth:
+            self.words.append(data)
+
+
+def text_of(html: str, tag: str, **attributes: str) -> str:
+    return " ".join(" ".join(Text(html, tag, **attributes).words).split())
+
+
+def counted_in(text: str) -> Counter:
+    """The counts in words: '1 tied (=), 2 are worse; 3 inconclusive'."""
+    names = "|".join(OUTCOMES)
+    found = re.findall(rf"(\d+) (?:is |are )?({names})\b(?! than 2)", text)
+    return Counter({outcome: int(number) for number, outcome in found})
+
+
+def marked(ranks: list[str]) -> Counter:
+    """The outcomes that stand before ranks: 'best 1', '= 2', '3'."""
+    return Counter(MARK[re.sub(r" ?\d*$", "", rank.strip())] for rank in ranks)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1).map(made))
+def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
+    """Counts and marks on the terminal, in Markdown, LaTeX and on the page are those of the csv."""
+    frame, outcomes = table_of(found)
+    sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
+    with patch.object(loading, "load", return_value=tuple(outcomes)):
+        report = gather._gather(
+            frame, sources, NoImages(), [Path("it")], [], [], len(frame), [], ""
+        )
+    csv = pd.read_csv(io.StringIO(surety.table(report).to_csv(index=False)))
+    assert report.statistics is not None
+    by_seed = report.statistics.by_seed
+    settings_ = [r.cell.setting for r in outcomes]
+    units = csv[~pd.Series(settings_).duplicated()] if by_seed else csv
+    for _, same in csv.groupby(settings_ if by_seed else csv["cell"].tolist(), sort=False):
+        assert len(set(same["outcome"])) == 1
+    expected = Counter(units["outcome"])
+    for name in sorted(expected):
+        event(f"{'settings' if by_seed else 'rows'}: {name}")
+
+    # statistics.md
+    _, _, readable = surety.presented(report)
+    assert Counter(readable["outcome"]) == expected
+
+    # The printed tables.
+    known = int(units[units["outcome"] != "not compared"].shape[0])
+    shown = marks.marks(outcomes)
+    console = terminal(200)
+    print_tables(console, frame, shown)
+    screen = without_styles(printed(console))
+    tables = results.presented(frame, shown)
+    markdown, latex = results.to_markdown(tables), results.to_latex(tables)
+    compared = sum(c.difference is not None for c in report.statistics.comparisons)
+    if compared > 1:
+        others = expected - Counter(best=expected["best"])
+        for text in (screen, markdown, latex):
+            assert counted_in(" ".join(text.split())) == others
+        by_row = Counter(csv["outcome"])
+        ranks = [str(rank) for _, _, rows in tables for rank in rows["rank"]]
+        assert marked(ranks) in (by_row, expected)
+        for text, pattern in (
+            (screen, r"^ *((?:best|better|=|\?|n/a)? ?\d*)  +(?:\d+\.\d\d|diverged|failed)"),
+            (markdown, r"^\| ([^|]*?) \| (?:\d+\.\d\d|(?= \|))"),
+            (latex, r"^([^&\n]*?) & (?:\d+\.\d\d|(?=&| ))"),
+        ):
+            read = [r for r in re.findall(pattern, text, re.MULTILINE) if r.strip() != "rank"]
+            assert marked(read) == marked(ranks), text
+    else:
+        assert not shown.outcomes
+
+    # The page.
+    html = page.page(report, "", folder="it", pictures=False)
+    if known and len(units) > 1:
+        tile = text_of(html, "div", **{"class": "outcomes"})
+        number, others_, rest = re.fullmatch(
+            r"Tied with the best (\d+) of (\d+) other (?:row|setting)s?(?:; (.*))?", tile
+        ).groups()
+        assert int(others_) == len(units) - expected["best"]
+        assert Counter(tied=int(number)) + counted_in(rest or "") == expected - Counter(
+            best=expected["best"]
+        )
+    drawn = re.findall(r'<tbody data-outcome="([a-z ]+)">', html)
+    assert Counter(drawn) == expected
+
+    # The conclusions, here and on the page.
+    if known:
+        said = Counter()
+        for sentence in report.statistics.conclusions:
+            said["best"] += sentence.startswith("Best")
+            one = re.match(rf"The only other \w+(?: on .*?)? is ({'|'.join(OUTCOMES)})", sentence)
+            if one:
+                said[one[1]] += 1
+            elif re.match(r"Of \d+ other (?:rows|settings)", sentence):
+                said += counted_in(sentence)
+        digests = {r.cell.dataset.digest for r, o in zip(outcomes, csv["outcome"], strict=True)
+                   if o == "best"}  # fmt: skip
+        unseen = Counter(
+            outcome
+            for r, outcome in zip(
+                [outcomes[at] for at in units.index], units["outcome"], strict=True
+            )
+            if r.cell.dataset.digest not in digests
+        )  # of test sets without any accuracy
+        assert said + Counter() == expected - unseen
+        words = text_of(html, "ul", **{"class": "conclusions"})
+        assert all(" ".join(s.split()) in words for s in report.statistics.conclusions)
+
+
+def test_an_undecided_comparison_is_no_defeat() -> None:
+    """Three seeds at p = 0.24 against the best are inconclusive in every output, not a loss."""
+    cells = product(lr=[0.001, 0.1, 0.5], seed=[0, 1, 2])
+    rows = [98.39, 98.35, 98.12, 98.16, 98.07, 98.04, 10.3, 10.29, 10.28]
+    frame, ordered = table_of(scored(cells, rows))
+    shown = marks.marks(ordered)
+    assert "0 tied (=), 1 inconclusive (?), 1 worse. Inconclusive: too few seeds" in shown.caption
+    assert dict(zip(frame["lr"], shown.outcomes.values(), strict=True)) == {
+        0.001: "best", 0.1: "inconclusive", 0.5: "worse",
+    }  # fmt: skip
+    lines = conclusions(ordered)
+    assert "Of 2 other settings, 1 is inconclusive: lr 0.1; 1 is worse" in lines[1]
