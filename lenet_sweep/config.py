@@ -51,6 +51,7 @@ class Options:
     reuse: bool
     dry_run: bool
     figures: str  # best, all or none
+    rows: str  # settings or cells: what a row of the printed tables is
     report: bool
     out: Path
     name: str | None  # None: date and a hash of the cells
@@ -101,6 +102,7 @@ def settings(
         reuse=_boolean("reuse", raw["reuse"]),
         dry_run=_boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
+        rows=choice("rows", raw["rows"], ("settings", "cells")),
         report=_boolean("report", raw["report"]),
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),

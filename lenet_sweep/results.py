@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +38,12 @@ HEADINGS = {
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
 }
+INTERVAL = "95 % interval"
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 
 # Columns of numbers in the tables of statistics and of studies.
-NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p")
+NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
 
 # Wide forms too: some spreadsheets take them for the plain ones.
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
@@ -59,14 +61,33 @@ MARKS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Marks:
-    """How the rows of a table, by their place in it, compare with the best, and a caption on that.
+class SettingRow:
+    """A setting as one row of a printed table: the accuracy of its seeds, in percent.
 
-    Outcomes are those of `analysis.statistics`.
+    places: of its rows in the table of cells. n: how many of them have an accuracy, the others
+    failed. low, high: the 95 % interval of the mean.
+    """
+
+    places: tuple[int, ...]
+    n: int
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What printed tables say beyond results.csv.
+
+    outcomes: how the rows, by their place in the table, compare with the best, one of those of
+    `analysis.statistics`; caption: what that means. settings: the rows to print instead of cells,
+    best first.
     """
 
     outcomes: Mapping[int, str] = field(default_factory=dict)
     caption: str = ""
+    settings: tuple[SettingRow, ...] = ()
 
 
 UNMARKED = Marks()
@@ -330,38 +351,102 @@ def to_latex(tables: Iterable[Presented]) -> str:
 def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
     """The table as people read it: (title, caption, rows as text), one entry per recipe.
 
-    The report's columns come first, then the settings that vary; what does not vary stands in
-    the caption. Accuracy has two decimals. Ranks count within each table and carry MARKS: '= 2'.
+    A row is a cell or, where `marks` has settings, a setting with its mean over the seeds. The
+    report's columns come first, then the settings that vary; what does not vary is in the caption.
+    Accuracy has two decimals. Ranks count within each table and carry MARKS: '= 2'.
     """
+    by_setting = bool(marks.settings)
+    units = _over_seeds(frame, marks) if by_setting else frame
+    settings = [name for name in SETTINGS if not (by_setting and name == "seed")]
     parts = []
-    for loss, optimizer, rows in _by_recipe(frame):
-        varying = [c for c in SETTINGS if len(set(rows[c])) > 1]
+    for loss, optimizer, rows in _by_recipe(units):
+        varying = [c for c in settings if len(set(rows[c])) > 1]
         failed = bool((rows["status"] != "ok").any())
-        columns = [*REPORT_COLUMNS, *([HOLDOUT] if HOLDOUT in rows else []), *varying]
+        columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
+        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varying]
         columns += [*(["status"] if failed else []), "train_loss", "seconds_per_epoch"]
         columns += ["error"] if failed else []
         shown = rows[columns].assign(
-            rank=_marked(_ranks(rows[ranked_by(frame)]), marks),
-            accuracy=rows["accuracy"].map(lambda x: _number(x, "{:.2f}")),
+            rank=_marked(_ranks(rows[ranked_by(frame)].round(9)), marks),
+            accuracy=_accuracies(rows),
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(cost_text),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
         )
         if HOLDOUT in rows:
             shown[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
-        constant = [f"{c} {rows[c].iloc[0]}" for c in SETTINGS[2:] if c not in varying]
+        constant = [f"{c} {rows[c].iloc[0]}" for c in settings[2:] if c not in varying]
         # Options that all rows share belong in the title.
         name = optimizer if "optimizer" in varying else rows["optimizer"].iloc[0]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        caption = " ".join(filter(None, [caption, marks.caption]))
+        caption = " ".join(filter(None, [caption, OVER_SEEDS * by_setting, marks.caption]))
         parts.append((f"{loss} + {name}", caption, shown))
     return parts
+
+
+OVER_SEEDS = (
+    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds, interval of the mean."
+)
+
+
+def _over_seeds(frame: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """A row for each setting, indexed by the place of one of its cells in the table of cells.
+
+    What is measured is the mean over the seeds that have an accuracy.
+    """
+    import pandas as pd  # noqa: PLC0415 - see above
+
+    cells = frame.to_dict("records")
+    measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
+    rows = []
+    for setting in marks.settings:
+        own = [cells[place] for place in setting.places]
+        known = [cell for cell in own if cell["status"] == "ok"]
+        seeds = len({cell["seed"] for cell in own})
+        persons = {cell["person"] for cell in own}
+        row = own[0] | {name: _mean(cell[name] for cell in known) for name in measured}
+        rows.append(
+            row
+            | {
+                "accuracy": math.nan if setting.mean is None else setting.mean,
+                "sd": setting.sd,
+                INTERVAL: "" if setting.low is None else f"{setting.low:.2f} to {setting.high:.2f}",
+                "seeds": str(seeds) if setting.n == seeds else f"{setting.n} of {seeds}",
+                "person": "several" if len(persons) > 1 else own[0]["person"],
+                "status": _statuses(own),
+                "error": "; ".join(dict.fromkeys(cell["error"] for cell in own if cell["error"])),
+            }
+        )
+    return pd.DataFrame(rows, index=[setting.places[0] for setting in marks.settings])
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known) if known else math.nan
+
+
+def _statuses(own: Sequence[Mapping[Any, Any]]) -> str:
+    """'ok', 'diverged' of all seeds, '1 diverged' of some."""
+    failed = Counter(cell["status"] for cell in own if cell["status"] != "ok")
+    if sum(failed.values()) < len(own):
+        return ", ".join(f"{number} {status}" for status, number in failed.items()) or "ok"
+    return ", ".join(failed)
+
+
+def _accuracies(rows: pd.DataFrame) -> list[str]:
+    texts = [_number(accuracy, "{:.2f}") for accuracy in rows["accuracy"]]
+    if "sd" not in rows:
+        return texts
+    spread = [_number(sd, " \N{PLUS-MINUS SIGN} {:.2f}") for sd in rows["sd"].astype("float64")]
+    return [text + sd for text, sd in zip(texts, spread, strict=True)]
 
 
 def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
     if not marks.outcomes:
         return ranks
-    found = {place: MARKS[marks.outcomes.get(int(str(place)), "worse")] for place in ranks.index}
+    found = {
+        place: MARKS[marks.outcomes.get(int(str(place)), "not compared")] for place in ranks.index
+    }
     return [f"{found[place]} {rank}".strip() for place, rank in ranks.items()]
 
 
@@ -397,6 +482,7 @@ def _markdown(value: object) -> str:
 
 _LATEX: Mapping[str, str] = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
 } | {c: "\\" + c for c in "&%$#_{}"}  # fmt: skip
 
 

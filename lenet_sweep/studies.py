@@ -41,7 +41,7 @@ PARTS = ("title", "source", "common", "rows", "claims")
 REPORTED = ("reported", "reported_on", "reported_by")  # accuracy in percent, device, person
 # Options of a whole sweep, which a row cannot have of its own.
 OPTIONS = ("workers", "person", "timeout", "retries", "reuse", "dry_run", "max_cells", "report",
-           "figures", "out", "name")  # fmt: skip
+           "figures", "rows", "out", "name")  # fmt: skip
 # What a claim may be checked by, and what it says of which setting; analysis.claims has the rules.
 CHECKS: Mapping[str, tuple[str, ...]] = {
     "larger_is_better": ("key",),

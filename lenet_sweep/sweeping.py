@@ -178,13 +178,16 @@ def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame
 
 
 def mark(outcome: Outcome, options: Options) -> Marks:
-    """Which rows are marked as the best and its ties; none of a sweep that was interrupted."""
+    """What printed tables say beyond results.csv; without comparisons if it was interrupted."""
     table = outcome.table
-    if outcome.interrupted or int((table["status"] == "ok").sum()) < 2:
+    if int((table["status"] == "ok").sum()) < 2:
         return UNMARKED
     from lenet_sweep.analysis import marks  # noqa: PLC0415 - not for one cell
 
-    return marks.marks(_results(outcome, options))
+    by_id = {cell.id: cell for cell in outcome.cells}
+    settings = marks.over_seeds([by_id[name] for name in table["cell"]], table)
+    found = UNMARKED if outcome.interrupted else marks.marks(_results(outcome, options))
+    return replace(found, settings=settings if options.rows == "settings" else ())
 
 
 def reproduce(outcome: Outcome, options: Options) -> tuple[Reproduction, ...]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
 from lenet_sweep.results import (
     HEADINGS,
+    INTERVAL,
     NUMERIC,
     REPORT_COLUMNS,
     SETTINGS,
@@ -53,13 +54,15 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED)
         if number > 0:
             console.print(f"and {counted(number, f'more {what}')}; results.md has them all")
 
+    cells = {title: rows for title, _, rows in presented(frame)} if marks.settings else {}
     for title, caption, rows in presented(frame, marks):
         same = [name for name in ("person", "device") if len(set(rows[name])) == 1]
         shown = texts(rows.head(ROWS))
         console.print()
         console.print(_table(plain(title), plain(caption), shown, console.width, same))
-        rest(len(rows) - ROWS, "row")
-        failures = _failures(texts(rows[rows["accuracy"] == ""]))
+        rest(len(rows) - ROWS, "setting" if cells else "row")
+        single = cells.get(title, rows)
+        failures = _failures(texts(single[single["accuracy"] == ""]))
         for failure in failures[:FAILURES]:
             lines = failure.wrap(console, console.width)
             if len(lines) > 3:
@@ -148,6 +151,13 @@ def _table(
             del widths[name]
     if left_out:
         caption = f"{caption} Every row: {', '.join(left_out)}.".strip()
+    hidden: list[str] = []
+    for name in ("seconds_per_epoch", "train_loss") if INTERVAL in widths else ():
+        if _total(widths) > width:
+            hidden.append(HEADINGS[name])
+            del widths[name]
+    if hidden:
+        caption = f"{caption} Also in results.md: {', '.join(hidden)}.".strip()
     fits = _total(widths) <= width
     table = _frame(title, caption)
     for name, least in widths.items():

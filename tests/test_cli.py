@@ -440,7 +440,7 @@ def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
         "person", "timeout", "reuse", "dry_run", "report", "figures", "out", "name", "loss",
         "optimizer",
         "recipe", "dataset", "dataset.root", "dataset.limit", "grid/lr", "optimizer.momentum",
-        "optimizer.betas", "max_cells",
+        "optimizer.betas", "max_cells", "rows",
     ):  # fmt: skip
         assert re.search(rf"(^|\s){re.escape(key)}\b", text, re.MULTILINE), key
     assert max(map(len, text.splitlines())) <= 120

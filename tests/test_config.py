@@ -71,6 +71,7 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         ({"person": "${oc.env:HOME}"}, "is not filled in here"),
         ({"out": "${oc.env:HOME}"}, "is not filled in here"),
         ({"figures": "some"}, "figures=some: must be one of best, all, none"),
+        ({"rows": "seeds"}, "rows=seeds: must be one of settings, cells"),
         ({"lr": []}, "give at least one value"),
         ({"timeout": "soon"}, "timeout=soon: must be a number of seconds above 0"),
         ({"recipe": "ce_sgd", "loss": "nll"}, "recipe and loss are given together"),

@@ -322,6 +322,19 @@ def test_several_seeds_are_settings(made) -> None:
     assert again.startswith("python -m lenet_sweep -m ")
 
 
+@pytest.mark.parametrize(("rows", "number"), [("settings", 2), ("cells", 6)])
+@pytest.mark.parametrize("interrupted", [None, signal.SIGINT])
+def test_printed_rows_are_settings_or_cells(made, rows, number, interrupted) -> None:
+    """rows=settings prints a row for each setting, rows=cells one for each seed; so after Ctrl-C."""
+    cells, options = made(lr=[0.1, 0.01], seed=[0, 1, 2])
+    options = replace(options, rows=rows)
+    outcome = replace(launched(cells, options), interrupted=interrupted)
+    sweeping.write_tables(outcome, sweeping.mark(outcome, options))
+    lines = (outcome.folder / "results.md").read_text().splitlines()
+    assert sum(bool(re.match(r"\| .*\d \| \d+\.\d\d", line)) for line in lines) == number
+    assert len(pd.read_csv(outcome.folder / "results.csv")) == 6
+
+
 def test_held_out_images_have_their_column(made, tmp_path, small_folder) -> None:
     """With holdout=N the rows are ranked by what was held out, and the page shows it."""
     cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01], holdout=100)

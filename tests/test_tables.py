@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, without_styles
 
 from lenet_sweep import results
+from lenet_sweep.analysis import marks
 from lenet_sweep.recipes import Optimizer
 from lenet_sweep.views import print_tables
+
+WRITERS = (results.to_markdown, results.to_latex)
 
 
 def tables(frame: pd.DataFrame, width: int = 80) -> str:
@@ -41,6 +44,64 @@ def test_tables_as_the_report_has_them() -> None:
         "   1         98.50     64          0.001      10  ada     cpu     0.0312     9.10",
         "All rows: activation relu, seed 0, dataset mnist, engine torch.",
     ]
+
+
+def several_seeds() -> tuple[pd.DataFrame, results.Marks]:
+    """Three settings of three seeds: whole, with a seed that failed, and without any accuracy."""
+    rows = [
+        row(replace(cell, seed=seed), accuracy, error="no" if accuracy is None else "")
+        for cell, accuracies in zip(
+            LRS, ([99.0, 99.2, 99.1], [98.0, None, 98.4], [None] * 3), strict=True
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    frame = results.table(rows)
+    cells = {r["cell"]: replace(c, seed=s) for r, (c, s) in zip(
+        rows, [(c, s) for c in LRS for s in range(3)], strict=True)}  # fmt: skip
+    settings_ = marks.over_seeds([cells[name] for name in frame["cell"]], frame)
+    return frame, results.Marks(settings=settings_)
+
+
+def test_several_seeds_are_one_row_per_setting() -> None:
+    """With seeds a row is a setting: mean, standard deviation, interval, and how many succeeded."""
+    frame, shown = several_seeds()
+    console = terminal(120)
+    print_tables(console, frame, shown)
+    lines = [line.rstrip() for line in without_styles(printed(console)).splitlines()]
+    assert [re.split(r"  +", line.strip())[:6] for line in lines[4:7]] == [
+        ["1", "99.10 ± 0.10", "98.85 to 99.35", "3", "64", "0.1"],
+        ["2", "98.20 ± 0.28", "95.66 to 100.00", "2 of 3", "64", "0.01"],
+        ["3", "failed", "0 of 3", "64", "0.001", "10"],
+    ]
+    assert "mean ± standard deviation over the seeds" in " ".join(lines)
+    assert sum("failed: no" in line for line in lines) == 4  # each seed that failed
+    markdown, latex = (write(results.presented(frame, shown)) for write in WRITERS)
+    assert "| 2 | 98.20 ± 0.28 | 95.66 to 100.00 | 2 of 3 |" in markdown
+    assert r"2 & 98.20 $\pm$ 0.28 & 95.66 to 100.00 & 2 of 3 &" in latex
+    assert "1 failed" in markdown
+    for text in (markdown, latex):
+        assert len(re.findall(r"\b64\b", text)) == 3
+
+
+def test_a_single_seed_each_leaves_the_table_as_it_is() -> None:
+    """Without several seeds, or where all but one failed, a row is a cell."""
+    assert marks.over_seeds(LRS, results.table([row(c, 99.0) for c in LRS])) == ()
+    two = [BASE, replace(BASE, seed=1)]
+    assert marks.over_seeds(two, results.table([row(two[0], 99.0), row(two[1], None)])) == ()
+
+
+@settings(deadline=None, max_examples=20)
+@given(width=st.integers(80, 140))
+def test_settings_fit_the_terminal(width: int) -> None:
+    """From 80 columns on the mean, its interval and the settings stand in one line."""
+    frame, shown = several_seeds()
+    console = terminal(width)
+    print_tables(console, frame, shown)
+    lines = without_styles(printed(console)).splitlines()
+    assert max(map(len, lines)) <= width
+    assert (
+        sum("± 0.28  95.66 to 100.00  2 of 3" in line and " 0.01 " in line for line in lines) == 1
+    )
 
 
 def test_best_rows_stand_out() -> None:

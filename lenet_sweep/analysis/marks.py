@@ -1,8 +1,10 @@
-"""How each row of a printed table compares with the best one, and a caption that says it."""
+"""What printed tables say beyond results.csv: settings over seeds, and how rows compare."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.statistics import (
     OUTCOMES,
@@ -10,8 +12,13 @@ from lenet_sweep.analysis.statistics import (
     Result,
     compare_table,
     counts,
+    settings,
 )
-from lenet_sweep.results import MARKS, UNMARKED, Marks
+from lenet_sweep.cells import Cell
+from lenet_sweep.results import HOLDOUT, MARKS, UNMARKED, Marks, SettingRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def marks(results: Sequence[Result]) -> Marks:
@@ -31,16 +38,51 @@ def caption(compared: Sequence[Comparison]) -> str:
     tests = "t tests over seeds" if by_seed else "McNemar on the same images"
     how = f" ({tests}, Holm)" if any(c.p is not None for c in compared) else ""
     several = sum(c.outcome == "best" for c in compared) > 1
-    where = " on its test images" if several else ""
+    where = " on the same test images" if several else ""
     found = counts(compared)
     parts = []
     for outcome in OUTCOMES[1:]:
         if found[outcome] or outcome == "tied":
-            sign = MARKS[outcome]
-            sign = f" ({sign})" if sign and sign != outcome else ""
-            parts.append(f"{found[outcome]} {outcome}{sign}")
-    few = " Inconclusive: too few seeds to decide." if found["inconclusive"] else ""
-    return (
-        f"Each of {len(compared)} {thing} compared with the best{where}{how}: {', '.join(parts)}."
-        f"{few}"
+            notes = [MARKS[outcome]] if MARKS[outcome] not in ("", outcome) else []
+            notes += ["too few seeds to decide"] if outcome == "inconclusive" else []
+            parts.append(
+                f"{found[outcome]} {outcome}" + (f" ({', '.join(notes)})" if notes else "")
+            )
+    return f"Compared with the best of {len(compared)} {thing}{where}{how}: {', '.join(parts)}."
+
+
+def over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[SettingRow, ...]:
+    """The settings of a table, best mean first; none where no setting has several seeds.
+
+    cells: of the table's rows. A cell that has two rows counts with the first.
+    """
+    places: dict[Cell, list[int]] = {}
+    for place, cell in enumerate(cells):
+        places.setdefault(cell.setting, []).append(place)
+    if len(places) == len(cells):
+        return ()
+    held_out = frame[HOLDOUT] if HOLDOUT in frame else [None] * len(cells)
+    first: dict[Cell, Result] = {}
+    for cell, *numbers in zip(cells, frame["status"], frame["accuracy"], held_out, strict=True):
+        status, accuracy, held = numbers
+        first.setdefault(
+            cell, Result(cell, status, _known(accuracy), holdout_accuracy=_known(held))
+        )
+    found = settings(first.values())
+    if not any(s.n > 1 for s in found):
+        return ()
+    return tuple(
+        SettingRow(
+            places=tuple(places[s.cell.setting]),
+            n=s.n,
+            mean=s.mean,
+            sd=s.sd,
+            low=s.interval.low if s.interval else None,
+            high=s.interval.high if s.interval else None,
+        )
+        for s in found
     )
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pandas as pd
@@ -62,6 +62,12 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
         found = marks.marks([row.result for row in report.rows])
+        found = replace(
+            found,
+            settings=marks.over_seeds(
+                [row.cell for row in report.rows], table.head(len(report.rows))
+            ),
+        )
         results.write_csv(table, out / "results.csv")
         tables = results.presented(table, found)
         tables += [t for each in report.reproductions for t in reproduction.presented(each)]
