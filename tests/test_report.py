@@ -325,7 +325,7 @@ def test_several_seeds_are_settings(made) -> None:
 @pytest.mark.parametrize(("rows", "number"), [("settings", 2), ("cells", 6)])
 @pytest.mark.parametrize("interrupted", [None, signal.SIGINT])
 def test_printed_rows_are_settings_or_cells(made, rows, number, interrupted) -> None:
-    """rows=settings prints a row for each setting, rows=cells one for each seed; so after Ctrl-C."""
+    """rows=settings prints a row for each setting, rows=cells one for each seed."""
     cells, options = made(lr=[0.1, 0.01], seed=[0, 1, 2])
     options = replace(options, rows=rows)
     outcome = replace(launched(cells, options), interrupted=interrupted)
