@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lenet_sweep import keys
 from lenet_sweep.errors import DataError, StoreError, UsageError
 from lenet_sweep.guard import composed, typed
-from lenet_sweep.hydra_glue import register_groups
+from lenet_sweep.hydra_glue import register_groups, register_plugins
 
 EXPECTED = (UsageError, DataError, StoreError, OSError, HydraException, OmegaConfBaseException)
 
@@ -54,6 +54,7 @@ def main() -> None:
             sys.exit(0)
         typed.check_arguments(sys.argv[1:])
         composed.install(_prepare_search)
+        register_plugins()
         register_groups()
         decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
         decorate(task)()

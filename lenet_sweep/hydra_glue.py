@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import (
     OverrideType,
     RangeSweep,
 )
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep import studies
@@ -72,6 +73,28 @@ def register_groups() -> None:
         name="lenet_sweep",
         node={"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()},
     )
+
+
+def register_plugins() -> None:
+    """Offer the sweeper and the launchers to Hydra, in this process alone.
+
+    Hydra's jobs in other processes get them with Hydra's own state.
+    """
+    plugins = Plugins.instance()
+    # Only now: Hydra executes the modules of its own plugins again, and they store `basic` too.
+    from hydra_plugins import _lenet_sweep  # noqa: PLC0415 - see above
+
+    for plugin in _lenet_sweep.PLUGINS:
+        plugins.register(plugin)
+    store = ConfigStore.instance()
+    # Hydra's own `basic` is the same grid, but creates folders and all cells before any check.
+    nodes = [
+        ("hydra/sweeper", "lenet_grid", _lenet_sweep.LenetGridConf),
+        ("hydra/sweeper", "basic", _lenet_sweep.LenetGridConf),
+        ("hydra/launcher", "lenet_local", _lenet_sweep.LenetLocalConf),
+    ]
+    for group, name, node in nodes:
+        store.store(group=group, name=name, node=node, provider="lenet_sweep")
 
 
 def help_text() -> str:

@@ -484,7 +484,7 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
         "lenet_sweep/report/templates/page.js",
         "lenet_sweep/report/templates/style.css",
         "lenet_sweep/conf/grid/lr/report.yaml",
-        "hydra_plugins/lenet_sweep/__init__.py",
+        "hydra_plugins/_lenet_sweep.py",
     } <= set(names)
     assert not [name for name in names if name.endswith((".cpp", ".hpp"))]
     assert "hydra_plugins/__init__.py" not in names  # it is shared with other plugins

@@ -88,7 +88,7 @@ def searching(loader: ConfigLoader) -> Path | None:
 def _searches(config: DictConfig) -> bool:
     """Whether the sweeper is none of the grids. Raises UsageError where it looks for the worst."""
     sweeper = config.hydra.sweeper
-    if str(sweeper.get("_target_")).startswith("hydra_plugins.lenet_sweep."):
+    if str(sweeper.get("_target_")).startswith("hydra_plugins._lenet_sweep."):
         return False
     if "minimize" in str(sweeper.get("direction", "")).lower():
         raise UsageError(

@@ -1,7 +1,8 @@
-"""Hydra finds the sweeper and the launchers here, as `hydra_plugins.lenet_sweep`: thin shells.
+"""Hydra's sweeper and launchers of lenet-sweep: thin shells.
 
-No `from __future__ import annotations` here: Hydra runs plugins before they are in sys.modules,
-and dataclasses look there to resolve annotations that are strings.
+Hydra takes plugins only from the namespace `hydra_plugins`, and imports what it finds there into
+every application. It skips modules whose names begin with an underscore, so other applications
+never see this one; `hydra_glue.register_plugins` registers it for the command line.
 """
 
 import signal
@@ -11,7 +12,6 @@ from math import isfinite
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -30,7 +30,7 @@ class LenetGridSweeper(BasicSweeper):
         self.task_function = task_function
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        # Hydra imports plugins for --help too.
+        # This module is imported for --help too.
         from lenet_sweep import commands, hydra_glue, interrupts, keys  # noqa: PLC0415
 
         assert self.config is not None
@@ -133,20 +133,14 @@ class LenetRayLauncher(LenetLauncher):
 
 @dataclass
 class LenetGridConf(BasicSweeperConf):
-    _target_: str = "hydra_plugins.lenet_sweep.LenetGridSweeper"
+    _target_: str = "hydra_plugins._lenet_sweep.LenetGridSweeper"
     # Not None, so that a list may also be typed: +hydra.sweeper.params.lr='0.1,0.2'
     params: dict[str, str] | None = field(default_factory=dict)
 
 
 @dataclass
 class LenetLocalConf:
-    _target_: str = "hydra_plugins.lenet_sweep.LenetLocalLauncher"
+    _target_: str = "hydra_plugins._lenet_sweep.LenetLocalLauncher"
 
 
-_store = ConfigStore.instance()
-# Hydra's own, basic, is the same grid, but makes folders and all cells before anything is checked.
-for _name in ("lenet_grid", "basic"):
-    _store.store(group="hydra/sweeper", name=_name, node=LenetGridConf, provider="lenet_sweep")
-_store.store(
-    group="hydra/launcher", name="lenet_local", node=LenetLocalConf, provider="lenet_sweep"
-)
+PLUGINS = (LenetGridSweeper, LenetLocalLauncher, LenetSlurmLauncher, LenetRayLauncher)
