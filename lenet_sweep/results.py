@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lenet_sweep import latex
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
 from lenet_sweep.keys import inert
@@ -294,9 +295,14 @@ def _unrun(value: object) -> object:
     return "'" + text if text.startswith(ACTIVE) else text
 
 
+def _run_again(text: str) -> str:
+    """A text from results.csv without the apostrophe that `write_csv` put in front."""
+    return text[1:] if text[:1] == "'" and text[1:].startswith(ACTIVE) else text
+
+
 def write_texts(tables: Sequence[Presented], folder: Path, stem: str = "results") -> list[Path]:
     """Write tables for reading, stem.md and stem.tex; the files."""
-    texts = {f"{stem}.md": to_markdown(tables), f"{stem}.tex": to_latex(tables)}
+    texts = {f"{stem}.md": to_markdown(tables), f"{stem}.tex": to_latex(tables, stem)}
     for name, text in texts.items():
         write_atomic(folder / name, text.encode())
     return [folder / name for name in texts]
@@ -318,34 +324,21 @@ def to_markdown(tables: Iterable[Presented]) -> str:
     return "\n".join(parts)
 
 
-def to_latex(tables: Iterable[Presented]) -> str:
-    """Tables as the terminal shows them for LaTeX with booktabs."""
-    parts = []
-    for title, caption, rows in tables:
-        alignment = "".join("r" if _is_number(rows[name]) else "l" for name in rows.columns)
-        header = [HEADINGS.get(name, name) for name in rows.columns]
-        lines = [
-            " & ".join(_latex(str(value)) for value in line) + r" \\"
-            for line in (header, *rows.itertuples(index=False))
-        ]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}[htbp]",
-                    rf"\caption{{{_latex(f'{title}. {caption}')}}}",
-                    rf"\begin{{tabular}}{{{alignment}}}",
-                    r"\toprule",
-                    lines[0],
-                    r"\midrule",
-                    *lines[1:],
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                    "",
-                ]
+def to_latex(tables: Iterable[Presented], stem: str = "results") -> str:
+    """Tables as the terminal shows them, for a LaTeX document; see `latex.to_latex`."""
+    return latex.to_latex(
+        (
+            latex.Table(
+                title,
+                caption,
+                tuple(HEADINGS.get(name, name) for name in rows.columns),
+                tuple(_is_number(rows[name]) for name in rows.columns),
+                tuple(tuple(map(str, row)) for row in rows.itertuples(index=False)),
             )
-        )
-    return "\n".join(parts)
+            for title, caption, rows in tables
+        ),
+        stem,
+    )
 
 
 def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
@@ -478,13 +471,3 @@ def _markdown(value: object) -> str:
     """Text as Markdown shows it: no markup, HTML, mathematics, mention, or link made of it."""
     text = re.sub(r"([\\|`*_<>\[\]~$@]|&(?=[#\w])|:(?=//))", r"\\\1", inert(str(value)))
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", text)
-
-
-_LATEX: Mapping[str, str] = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "\N{PLUS-MINUS SIGN}": r"$\pm$",
-} | {c: "\\" + c for c in "&%$#_{}"}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in inert(text))

@@ -41,6 +41,7 @@ executors.cluster
 resources
 executors.slurm executors.ray_tasks
 provenance
+latex
 results
 style
 figures samples

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from payloads import PAYLOADS, PLOT
 from rich.console import Console
 
-from lenet_sweep import config, figures, results, tables
+from lenet_sweep import config, figures, latex, results, tables
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import defaults, inert
 
@@ -78,17 +78,22 @@ def test_markdown_shows_it(text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_latex_shows_it(text: str) -> None:
     """results.tex has no command, comment or special sign but its own."""
-    latex = results.to_latex(results.presented(frame(text)))
-    plain = results.to_latex(results.presented(frame("x")))
-    assert all(c.isprintable() or c == "\n" for c in latex)
-    own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\"
-    spelled = {r"\textbackslash", r"\textasciitilde", r"\textasciicircum"}
-    used = set(re.findall(r"\\[A-Za-z]+", latex)) - spelled
+    written = results.to_latex(results.presented(frame(text)))
+    assert all(c.isprintable() or c == "\n" for c in written)
+    shown, plain = (
+        text[text.index("{\\fontsize") :]
+        for text in (written, results.to_latex(results.presented(frame("x"))))
+    )
+    # Of the text: signs and accents; where it may be broken; a letter with its number.
+    signs = "".join([*latex._COMMANDS.values(), *latex._SIGNS.values()])
+    spelled = set(re.findall(r"\\[A-Za-z]+", signs + latex.BREAK + latex._column(False, 1.0)))
+    used = set(re.findall(r"\\[A-Za-z]+", shown)) - spelled - {"\\sweepunicode"}
     assert used <= set(re.findall(r"\\[A-Za-z]+", plain))
-    rest = re.sub(own, "", latex)
+    own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\|\\[`'^~=.\"]\{\w\}"
+    rest = re.sub(own, "", shown)
     for sign in "%#$^~":
         assert sign not in rest
-    assert rest.count("&") == re.sub(own, "", plain).count("&")
+    assert len({line.count("&") for line in rest.splitlines() if "&" in line}) == 1
     assert rest.count("{") == rest.count("}")
 
 

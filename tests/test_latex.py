@@ -1,0 +1,188 @@
+r"""results.tex and statistics.tex: in a document every row and column is on the page."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from payloads import PAYLOADS
+from test_results import FAILED, rows
+
+from lenet_sweep import latex, results
+
+ENGINES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed"),
+    )
+    for name in ("pdflatex", "xelatex")
+]
+FONTS = subprocess.run(["fc-list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+PDFTOTEXT = shutil.which("pdftotext")
+DOCUMENT = r"""\documentclass{article}
+\usepackage{array, booktabs, longtable}
+\begin{document}
+\listoftables
+%s
+\end{document}
+"""
+TIES = "= the best row of all and what is tied with it by the same test images (McNemar, Holm)."
+
+
+@pytest.fixture
+def typeset(tmp_path):
+    """Typeset fragments in one document, twice; the text of its pages, and the log."""
+    if PDFTOTEXT is None:
+        pytest.skip("pdftotext is not installed: apt-get install poppler-utils")
+
+    def make(engine, *fragments):
+        for n, text in enumerate(fragments):
+            (tmp_path / f"part{n}.tex").write_text(text, encoding="utf-8")
+        inputs = "\n".join(rf"\input{{part{n}}}" for n in range(len(fragments)))
+        (tmp_path / "doc.tex").write_text(DOCUMENT % inputs)
+        for _ in range(2):  # longtable takes a second one, and so does the list of tables
+            done = subprocess.run(
+                [engine, "-halt-on-error", "-interaction=nonstopmode", "doc.tex"],
+                cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False,
+            )  # fmt: skip
+            log = (tmp_path / "doc.log").read_text(errors="replace")
+            assert done.returncode == 0, [line for line in log.splitlines() if line[:1] == "!"]
+        command = [PDFTOTEXT, "-layout", "doc.pdf", "-"]
+        text = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, check=True
+        ).stdout.decode()
+        return text, log
+
+    return make
+
+
+def tables(frame):
+    """As presented, with the caption that tables with ties have."""
+    return [
+        (t, f"{caption} {TIES}".strip(), shown) for t, caption, shown in results.presented(frame)
+    ]
+
+
+def long():
+    changes = ({"accuracy": 99 - n / 100, "lr": 10.0 ** -(n % 5)} for n in range(90))
+    return rows(*changes)
+
+
+def wide():
+    """Everything varies, and a row has failed."""
+    options = "sgd momentum=0.9 nesterov=True weight_decay="
+    changes = (
+        {"accuracy": 98 - n / 10, "optimizer": f"{options}{10.0**-n:g}", "seed": n,
+         "activation": ("relu", "tanh")[n % 2], "lr": 10.0 ** -n, "batch": 2**n,
+         "dataset": ("mnist first 6000, shuffled", "fashion_mnist less 5000")[n % 2],
+         "person": ("Ada Lovelace-Byron", "Bo")[n % 2], "holdout_accuracy": 97.0 + n / 7,
+         "engine": ("native", "torch")[n % 2], "device": ("cpu", "cuda")[n % 2], "epochs": 9 + n}
+        for n in range(12)
+    )  # fmt: skip
+    failed = FAILED | {"status": "timed-out", "error": f"RuntimeError: {'/usr/lib/python3' * 20}"}
+    return rows(*changes, failed | {"optimizer": f"{options}7"}, failed)
+
+
+def many():
+    """A study's table and one with more columns than a line has room for."""
+    names = [f"optimizer.option_{n}" for n in range(24)]
+    body = tuple(tuple(f"{row}.{n:04d}" for n in range(24)) for row in range(7))
+    return latex.to_latex([latex.Table("many", "", tuple(names), (True,) * 24, body)], "many")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_row_and_column_is_on_the_page(typeset, engine) -> None:
+    """A table of 90 rows goes on over pages, and no line of a wide one leaves the page."""
+    fragments = [results.to_latex(tables(f), stem) for f, stem in ((long(), "a"), (wide(), "b"))]
+    text, log = typeset(engine, *fragments, many())
+    assert "Overfull" not in log
+    assert "multiply" not in log
+    for n in range(90):
+        assert len(re.findall(rf"^ *\d+ +{99 - n / 100:.2f} ", text, re.MULTILINE)) >= 1, n
+    last = [f"{97.0 + n / 7:.2f}" for n in range(12)]
+    assert all(value in text for value in last)
+    assert text.count("timed") == 2
+    assert text.count("learning") >= 3
+    assert "List of Tables" in text
+    assert text.count("nll + adam") >= 4
+
+
+NAMES = ["王小明", "Łukasz Żółć", "Nguyễn Văn Ệ", "Zoë 😀", "Иван", "Ærøskøbing", "Ñandú", "Straße"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_names_of_every_script_are_typeset(typeset, engine) -> None:
+    """XeLaTeX shows them; pdfLaTeX shows accents and spells what it has no letters for."""
+    frame = rows(*({"person": name, "accuracy": 99 - n} for n, name in enumerate(NAMES)))
+    text, log = typeset(engine, results.to_latex(results.presented(frame)))
+    assert "Overfull" not in log
+    assert "Missing character" not in log
+    assert len(re.findall(r"^ *\d +9\d\.00 ", text, re.MULTILINE)) == len(NAMES)
+    if engine == "pdflatex":
+        assert "U+738BU+5C0FU+660E" in text
+        assert "Zo" in text
+        assert "\u0141ukasz" in text or "ukasz" in text
+    else:
+        latin = [name for name in NAMES if name[0] not in "王ИZ"]
+        assert [name for name in latin if name not in text] == []
+        if any(name in FONTS for name in latex.FONTS[:3]):
+            assert "王小明" in text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_text_from_outside_is_typeset_as_text(typeset, engine) -> None:
+    """Each text that would act in LaTeX, and whatever else there is, compiles and is shown."""
+    frame = rows(*({"person": text, "error": text, "accuracy": 50 + n / 10}
+                   for n, text in enumerate(PAYLOADS)))  # fmt: skip
+    text, log = typeset(engine, results.to_latex(results.presented(frame)))
+    assert "Overfull" not in log
+    found = set(re.findall(r"^ *\d+ +(\d\d\.\d0)(?: |$)", text, re.MULTILINE))
+    assert sorted(found) == [f"{50 + n / 10:.2f}" for n in range(len(PAYLOADS))]
+    assert r"\input{/etc/passwd}" in text.replace(" ", "")
+
+
+WORDS = st.text(st.sampled_from("aWi_=1. -/é王"), max_size=30)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_no_table_is_wider_than_a_line(data) -> None:
+    """Whatever the columns hold, their widths with the gaps are within the line, and rows stay."""
+    columns = data.draw(st.integers(1, 20))
+    header = tuple(data.draw(WORDS) for _ in range(columns))
+    numeric = tuple(data.draw(st.booleans()) for _ in range(columns))
+    count = data.draw(st.integers(1, 6))
+    body = tuple(tuple(data.draw(WORDS) for _ in range(columns)) for _ in range(count))
+    parts = latex._fitted(latex.Table("t", "", header, numeric, body))
+    for table, layout in parts:
+        widths = [
+            latex._column_width(table, n, layout.size, stacked=layout.stacked) if w is None else w
+            for n, w in enumerate(layout.widths)
+        ]
+        assert sum(widths) + layout.gap * (len(widths) - 1) <= latex.WIDTH + 0.01
+        assert len(table.rows) == count
+    told = parts[0][0].caption
+    for n, name in enumerate(header):
+        values = [row[n] for row in body]
+        assert (
+            set(values) == {""}
+            or f"{name} {values[0]}" in told
+            or any(
+                (name, *values) == column
+                for table, _ in parts
+                for column in zip(table.header, *table.rows, strict=True)
+            )
+        )
+
+
+def test_a_fragment_says_what_it_needs() -> None:
+    """The comment on top names the packages; each table has a caption and a label of its own."""
+    text = results.to_latex([*tables(long()), *tables(long())], "statistics")
+    first = text[: text.index("{\\fontsize")]
+    assert all(line.startswith("%") for line in first.splitlines() if line)
+    assert r"\usepackage{array, booktabs, longtable}" in first
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert labels == ["tab:statistics-nll-adam", "tab:statistics-nll-adam-2"]
+    assert text.count(r"\caption[nll" if r"\caption[nll" in text else r"\caption[{nll") == 2
