@@ -194,7 +194,8 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
     if len(failed) > FAILURES:
         _print(console, f"and {len(failed) - FAILURES} more failed")
     if outcome.interrupted:
-        ended = len({cell.id for cell in outcome.asked} & set(outcome.table["cell"]))
+        asked = {cell.id for cell in outcome.asked}
+        ended = len(asked & set(outcome.table["cell"]) - outcome.kept)
         done = f"{ended} of {counted(len(outcome.asked), 'cell')}"
         _print(console, f"Stopped by {outcome.interrupted.name} with {done} done. To go on:")
         _print(console, f"  {shlex.join(provenance.command())}")

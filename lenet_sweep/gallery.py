@@ -65,6 +65,7 @@ def draw(
     names = distinguish(ranked)
     curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
     missing: dict[str, None] = {}
+    lost = 0
     paths: list[Path] = []
     wanted: list[_Wanted] = []
     finishing: list[_Wanted] = []
@@ -74,7 +75,8 @@ def draw(
         run = store.run(cell.run_id)
         readout = run.readout(cell.epochs)
         snapshot = run.read(readout)
-        if snapshot is None:  # damaged since the table was made; the next sweep trains it again
+        if snapshot is None:  # only results.csv has it
+            lost += 1
             continue
         curve = _curve(cell.description, snapshot)
         if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id].epochs):
@@ -101,7 +103,12 @@ def draw(
             paths += [correct, *shown]
     for why in missing:
         say(f"test images are not drawn: {why}")
-    if len(curves) > 1:
+    if lost:
+        runs = store.out / "runs"
+        say(f"{lost} of {len(cells)} cells have no figures: their runs are not in {runs}")
+    if lost and overlay.exists():
+        paths.append(overlay)  # it may have the curves that are not at hand now
+    elif len(curves) > 1:
         paths.append(overlay)
         both = partial(figures.overlay_figure, list(curves.values()))
         wanted.append(_Wanted(overlay, both, "all cells"))

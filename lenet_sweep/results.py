@@ -5,7 +5,11 @@ pandas is imported where it is used: it takes as long as all else that runs need
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import hashlib
 import math
+import os
 import re
 import warnings
 from collections import Counter
@@ -45,6 +49,9 @@ SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
 
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
+
+# What a training came to, in percent, per image and in seconds.
+MEASURED = ("accuracy", "train_loss", "seconds_per_epoch", "seconds")
 
 # Wide forms too: some spreadsheets take them for the plain ones.
 ACTIVE = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
@@ -111,11 +118,16 @@ def record(
         if failure is None or failure.epoch > cell.epochs:
             return None
     outcome = snapshot or failure
+    person = (outcome and outcome.person) or person
+    return _settings(cell, person) | (_success(snapshot) if snapshot else _failure(failure))
+
+
+def _settings(cell: Cell, person: str) -> Record:
     return {
         "batch": cell.batch,
         "lr": cell.lr,
         "epochs": cell.epochs,
-        "person": (outcome and outcome.person) or person,
+        "person": person,
         "device": cell.device,
         "loss": cell.loss,
         "optimizer": str(cell.optimizer),
@@ -124,7 +136,7 @@ def record(
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
-    } | (_success(snapshot) if snapshot else _failure(failure))
+    }
 
 
 def _success(snapshot: Snapshot) -> Record:
@@ -198,14 +210,112 @@ def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The table of a sweep's folder (`outputs/sweeps/<name>`), rebuilt from the store.
 
-    Cells without an outcome yet are left out, and those whose files are damaged, with a warning.
-    Raises FileNotFoundError where there is no sweep.
+    Rows whose runs are not in the store, or are damaged there, come from results.csv, with a
+    warning. Cells without an outcome yet are left out. Raises FileNotFoundError where there is no
+    sweep.
     """
     manifest = read_manifest(Path(folder))
-    frame = from_store(manifest.cells, manifest.store)
+    records = recorded(Path(folder), manifest)
     for path in dict.fromkeys(manifest.store.damaged):
-        warnings.warn(f"{path} is damaged: sweep again to make it anew", stacklevel=2)
-    return frame
+        warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
+    if lost := sum(not in_store(*row, manifest.store) for row in records.items()):
+        warnings.warn(
+            f"{lost} of {len(records)} rows come from results.csv alone: their runs are not in "
+            f"{manifest.store.out / 'runs'}",
+            stacklevel=2,
+        )
+    return table(records.values())
+
+
+def recorded(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
+    """The rows of a sweep's cells, from the store, else from the folder's results.csv."""
+    kept = kept_rows(folder, manifest.cells)
+    rows = ((cell, known(cell, manifest.store, kept)) for cell in manifest.cells)
+    return {cell: row for cell, row in rows if row}
+
+
+def known(cell: Cell, store: Store, kept: Mapping[Cell, Record], person: str = "") -> Record | None:
+    """The row of a cell from the store, else the one in `kept`; None where neither has an outcome.
+
+    An accuracy in `kept` counts more than a failure in the store: the cell did finish once.
+    """
+    before = kept.get(cell)
+    try:
+        found = record(cell, store, person)
+    except StoreError:  # the store cannot be read
+        if before is None:
+            raise
+        return before
+    if before and (found is None or (before["status"] == "ok" and found["status"] != "ok")):
+        return before
+    return found
+
+
+def in_store(cell: Cell, row: Record, store: Store) -> bool:
+    """Whether the store has the file that a row is from, and has not found it damaged."""
+    run = store.run(cell.run_id)
+    path = run.readout(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
+    return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - False, not an error
+
+
+def kept_rows(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
+    """What the results.csv of a folder says of these cells; rows that are damaged are left out.
+
+    A row belongs to the cell with its id. After an engine's version has changed, ids differ: then
+    to the one cell that has its settings.
+    """
+    rows = {row["cell"]: row for row in _csv_rows(folder / "results.csv")}
+    found: dict[Cell, Record] = {}
+    others: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        if row := rows.pop(cell.id, None):
+            found[cell] = _kept(cell, row)
+        else:
+            others.setdefault(_key(_settings(cell, "")), []).append(cell)
+    by_settings: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows.values():
+        by_settings.setdefault(_key(row), []).append(row)
+    for key, (cell, *more) in others.items():
+        matching = by_settings.get(key, [])
+        if not more and len(matching) == 1:
+            found[cell] = _kept(cell, matching[0])
+    return found
+
+
+def _csv_rows(path: Path) -> Iterable[Mapping[str, str]]:
+    """The rows of a results.csv that can be read as `write_csv` wrote them, as text."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    lines = text.split("\n")[:-1]  # without a last line that was cut
+    try:
+        yield from (row for row in csv.DictReader(lines) if _is_sound(row))
+    except csv.Error:
+        return
+
+
+def _is_sound(row: Mapping[str | None, str | None]) -> bool:
+    if None in row or None in row.values() or not {*COLUMNS[1:]} <= {*row}:
+        return False
+    try:
+        values = [float(row.get(name) or "nan") for name in (*MEASURED, HOLDOUT)]
+    except ValueError:
+        return False
+    return row["status"] != "ok" or 0 <= values[0] <= 100
+
+
+def _kept(cell: Cell, row: Mapping[str, str]) -> Record:
+    numbers = {name: float(row[name]) if row.get(name) else None for name in (*MEASURED, HOLDOUT)}
+    texts = {name: _run_again(row[name]) for name in ("person", "status", "error")}
+    return _settings(cell, "") | numbers | texts
+
+
+def _key(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """A cell's settings as text, from its record or its row in results.csv."""
+    names = ("batch", "epochs", "device", "loss", "optimizer", "activation", "seed", "engine")
+    dataset = _run_again(str(settings["dataset"]))
+    return (*(str(settings[name]) for name in names), dataset, f"{float(settings['lr'])!r}")
 
 
 @dataclass(frozen=True)
@@ -261,7 +371,8 @@ class DamagedManifestError(StoreError):
 def cells_of_table(folder: Path, store: Store) -> list[Cell]:
     """The cells of a sweep's results.csv, for when its sweep.json is damaged.
 
-    Settings come from the folders of their runs. Rows that cannot be made out are left out.
+    Settings come from the folders of their runs. Where one of these is missing too, the rows
+    stay in a copy of results.csv: results-before-<digest>.csv.
     """
     import pandas as pd  # noqa: PLC0415 - see above
 
@@ -274,6 +385,11 @@ def cells_of_table(folder: Path, store: Store) -> list[Cell]:
         found = re.fullmatch(r"([0-9a-f]{16})-e(\d{1,6})", str(name))
         if found and (described := store.run(found[1]).description()):
             cells.append(Cell.from_json(described["settings"] | {"epochs": int(found[2])}))
+    if len(cells) < len(names):  # their rows cannot stay in results.csv
+        with contextlib.suppress(OSError):
+            content = (folder / "results.csv").read_bytes()
+            digest = hashlib.sha256(content).hexdigest()[:8]
+            write_atomic(folder / f"results-before-{digest}.csv", content)
     return cells
 
 

@@ -51,7 +51,8 @@ class Outcome:
     """What a sweep left: its table and folder, and the signal that cut it short.
 
     cells: all of the folder's, those of earlier launches under its name included.
-    asked: the ones of this launch.
+    asked: the ones of this launch. kept: those of them that were to be trained again and were
+    not; they have their earlier rows.
     """
 
     table: pd.DataFrame
@@ -59,6 +60,7 @@ class Outcome:
     cells: tuple[Cell, ...]
     asked: tuple[Cell, ...]
     interrupted: signal.Signals | None
+    kept: frozenset[str] = frozenset()  # ids
 
     @property
     def exit_status(self) -> int:
@@ -103,6 +105,7 @@ def run_sweep(
     make_folder(folder)
     environment = provenance.environment(options.person)
     everything = _add_to_manifest(folder, planned.cells, table.store, options, environment)
+    table.keep(folder, everything)
     table.complete(set(everything) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or executor.room(kinds)
@@ -149,7 +152,8 @@ def run_sweep(
     finally:
         view.end()
     cut = received[0] if received else None
-    return Outcome(frame, folder, tuple(everything), planned.cells, cut)
+    kept = frozenset(cell.id for cell in planned.cells if cell not in table.rows)
+    return Outcome(frame, folder, tuple(everything), planned.cells, cut, kept)
 
 
 def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
@@ -247,9 +251,12 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
     )
 
 
-def write_page(outcome: Outcome, options: Options) -> list[Path]:
+def write_page(
+    outcome: Outcome, options: Options, say: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Write the page, and the statistics behind it, where `options.report` asks for it; the files.
 
+    `say` takes a line on why a page that shows more than this one would is kept.
     Without pictures where `figures` is none; of a sweep that was interrupted, the rows alone.
     """
     if not options.report:
@@ -265,6 +272,7 @@ def write_page(outcome: Outcome, options: Options) -> list[Path]:
         outcome.test_images,
         pictures=options.figures != "none",
         interrupted=outcome.interrupted.name if outcome.interrupted else "",
+        say=say,
     )
 
 
@@ -276,14 +284,14 @@ def write_report(
     In this process and one after the other: forking a copy of a process that has threads can
     deadlock, and a fresh process takes longer to import matplotlib than most sweeps take to draw.
     """
-    return write_page(outcome, options), draw_figures(outcome, options, say)
+    return write_page(outcome, options, say), draw_figures(outcome, options, say)
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:
     """A sweep as it stands in its folder and the store, with results.csv written anew."""
     with _locked(folder):
         manifest = results.read_manifest(folder)
-        frame = results.from_store(manifest.cells, manifest.store)
+        frame = results.table(results.recorded(folder, manifest).values())
         results.write_csv(frame, folder / "results.csv")
     return Outcome(frame, folder, manifest.cells, tuple(asked), None)
 
@@ -295,6 +303,7 @@ class _Table:
         self.store = store
         self.person = person
         self.rows: dict[Cell, results.Record] = {}
+        self.kept: dict[Cell, results.Record] = {}  # of results.csv, until there is a row
         self._changed = False  # since it was written
         self._due = 0.0  # not written before: how long that takes grows with the table
 
@@ -315,8 +324,14 @@ class _Table:
     def complete(self, cells: Iterable[Cell]) -> None:
         """Take in every row that the store has of these cells, failed ones included."""
         for cell in cells:
-            if cell not in self.rows and (row := results.record(cell, self.store, self.person)):
+            if cell not in self.rows and (
+                row := results.known(cell, self.store, self.kept, self.person)
+            ):
                 self.rows[cell] = row
+
+    def keep(self, folder: Path, cells: Iterable[Cell]) -> None:
+        """Keep what the folder's results.csv says of these cells until they are trained again."""
+        self.kept = results.kept_rows(folder, cells)
 
     def update(self, event: Event, planned: Plan) -> bool:
         """Take in what an event says; whether the table should be written now.
@@ -335,7 +350,7 @@ class _Table:
 
     def write(self, folder: Path) -> pd.DataFrame:
         began = time.monotonic()
-        frame = results.table(self.rows.values())
+        frame = results.table((self.kept | self.rows).values())
         results.write_csv(frame, folder / "results.csv")
         ended = time.monotonic()
         self._changed, self._due = False, ended + PAUSE * (ended - began)

@@ -357,7 +357,7 @@ def test_images_that_are_gone(made, tmp_path, small_folder) -> None:
     shutil.rmtree(root)
     assert main([str(folder)]) == 0
     page = Page((folder / "report.html").read_text())
-    assert "Test images are not at hand" in page.text("conclusions")
+    assert "Test images are not available" in page.text("conclusions")
     assert "98.50" in page.text("table")
     assert not {"best", "atlas"} & set(page.sections)
     assert main([str(folder), "--data", str(small_folder())]) == 0

@@ -239,13 +239,16 @@ def _until(found: Iterable[Setting]) -> Mapping[Cell, float]:
         rest = replace(cell, loss="", optimizer=PLAIN, lr=1.0)
         of_setting = runs.setdefault(rest, {}).setdefault(cell, {})
         for result in setting.results:
+            if result.accuracy is not None and not result.history:
+                continue  # its course is not at hand
             reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
             earliest = next(reached, float("inf"))  # a run's shorter read-outs may end before
             known = of_setting.get(result.cell.run_id, earliest)
             of_setting[result.cell.run_id] = min(earliest, known)
     return {
-        rest: min(fmean(epochs.values()) for epochs in settings.values())
+        rest: min(fmean(epochs.values()) for epochs in settings.values() if epochs)
         for rest, settings in runs.items()
+        if any(settings.values())
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.cells import Cell
+from lenet_sweep.errors import StoreError
 from lenet_sweep.image_sets import ImageSets
+from lenet_sweep.results import HOLDOUT
 from lenet_sweep.store import Store
 
 if TYPE_CHECKING:
@@ -30,28 +33,36 @@ class Source:
 def load(table: pd.DataFrame, sources: Sequence[Source], sets: ImageSets) -> tuple[Result, ...]:
     """The result of each row, in order; sources: where each is from.
 
-    Without the labels of its test images a result has its accuracy, but not which are right.
+    Without the labels of its test images a result has its accuracy, but not which are right;
+    without its run neither a history.
     """
-    outcomes = zip(table["status"], table["accuracy"], sources, strict=True)
-    return tuple(_result(status, accuracy, source, sets) for status, accuracy, source in outcomes)
+    held_out = table[HOLDOUT] if HOLDOUT in table else [None] * len(table)
+    outcomes = zip(table["status"], table["accuracy"], held_out, sources, strict=True)
+    return tuple(_result(*outcome, sets) for outcome in outcomes)
 
 
-def _result(status: str, accuracy: float, source: Source, sets: ImageSets) -> Result:
+def _result(
+    status: str, accuracy: float, held_out: float | None, source: Source, sets: ImageSets
+) -> Result:
     cell = source.cell
     if status != "ok":
         return Result(cell, status)
     folder = source.store.run(cell.run_id)
-    snapshot = folder.read(folder.readout(cell.epochs))
-    if snapshot is None:  # damaged since the table was made
-        return Result(cell, "damaged")
+    try:
+        snapshot = folder.read(folder.readout(cell.epochs))
+    except StoreError:  # it cannot be read
+        snapshot = None
+    if snapshot is None:  # only results.csv has it
+        kept = None if held_out is None or math.isnan(held_out) else held_out
+        return Result(cell, "ok", float(accuracy), holdout_accuracy=kept)
     tests = sets.get(cell.dataset, source.data_root)
     if tests is not None:
         try:
             return Result.of(cell, snapshot, tests.labels)
         except ValueError:  # written by hand, or by another version
             pass
-    held_out = snapshot.history[-1].holdout_accuracy if snapshot.history else None
-    return Result(cell, "ok", float(accuracy), None, None, snapshot.history, held_out)
+    last = snapshot.history[-1].holdout_accuracy if snapshot.history else None
+    return Result(cell, "ok", float(accuracy), None, None, snapshot.history, last)
 
 
 def sources(

@@ -279,7 +279,7 @@ def _images(known: Sequence[Result], best: Result) -> Iterable[Comparison]:
         if i in p:
             yield Comparison((r,), "McNemar", difference=difference, p=p[i])
         else:
-            why = "the test images are not available"
+            why = "the test images or the predictions are not available"
             yield Comparison((r,), "none", difference=difference, reason=why)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -12,11 +12,13 @@ import pandas as pd
 from lenet_sweep import results
 from lenet_sweep.analysis import marks, reproduction
 from lenet_sweep.cells import Cell
+from lenet_sweep.errors import StoreError
 from lenet_sweep.image_sets import ImageSets
 from lenet_sweep.report import gather, page, surety
 from lenet_sweep.report.gather import Launch, Report
 from lenet_sweep.store import Store, make_folder, write_atomic
 from lenet_sweep.studies import Study
+from lenet_sweep.tally import counted
 
 PAGE, STATISTICS = "report.html", "statistics.csv"
 READABLE = ("statistics.md", "statistics.tex")
@@ -32,12 +34,14 @@ def write(
     *,
     pictures: bool = True,
     interrupted: str = "",
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write the page of a sweep into its folder; the files.
 
     One that would show what stands there already is left: a finished sweep that is typed again does
-    not wait for it. interrupted: the signal that cut the sweep short; the page then has the rows
-    alone, since nobody waits. Raises StoreError where it cannot be written.
+    not wait for it. So is one that shows more, and `say` is told. interrupted: the signal that cut
+    the sweep short; the page then has the rows alone, since nobody waits. Raises StoreError where
+    it cannot be written.
     """
     files = [folder / name for name in (PAGE, STATISTICS, *READABLE)]
     manifest = results.read_manifest(folder)
@@ -47,7 +51,10 @@ def write(
         report = gather.of_sweep(
             folder, table, cells, store, data_root, sets, launches, manifest.studies, interrupted
         )
-        _write(report, folder, stamp, pictures=pictures)
+        if loss := _loss(report, folder):
+            say(f"{loss}; a page without them: {_command(folder)} --out FOLDER")
+        else:
+            _write(report, folder, stamp, pictures=pictures)
     return [path for path in files if path.exists()]
 
 
@@ -55,9 +62,12 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     """The page and the tables of several sweeps together, written into `out`; the files.
 
     data_root: where the images lie; None: where each sweep had them. Of a single sweep whose folder
-    `out` is, only the page is made. Raises FileNotFoundError and StoreError.
+    `out` is, only the page is made. Raises FileNotFoundError, and StoreError also where `out` has a
+    page or a table that shows more.
     """
     report, table = gather.merged(folders, data_root)
+    if loss := _loss(report, out):
+        raise StoreError(f"{loss}. Write the new page to another folder: --out FOLDER")
     make_folder(out)
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
@@ -102,6 +112,48 @@ def _is_current(folder: Path, stamp: str) -> bool:
             return page.digest_of(file.read(4000)) == stamp
     except (OSError, ValueError):
         return False
+
+
+def _command(folder: Path) -> str:
+    return f"python -m lenet_sweep.report {shlex.quote(str(folder))}"
+
+
+def _loss(report: Report, folder: Path) -> str:
+    """What a page and a table in `folder` show that the new ones would not; '' for nothing.
+
+    Of the cells of this report alone, and not of those that have failed since.
+    """
+    before = _shown(folder)
+    failed = {row.cell.id for row in report.rows if row.record["status"] != "ok"}
+    lost = [
+        cell.id
+        for cell in report.cells
+        if cell.id not in failed
+        and not set(before.get(cell.id, "")) <= set(report.evidence.get(cell.id, ""))
+    ]
+    if not lost:
+        return ""
+    why = " ".join(report.missing) or "They have no outcome now."
+    return (
+        f"{folder / PAGE} is kept: of {counted(len(lost), 'cell')} it shows more than could be "
+        f"shown now. {why}"
+    ).removesuffix(".")
+
+
+def _shown(folder: Path) -> dict[str, str]:
+    """What the page in a folder has of each row, by cell id; see gather.Report.evidence."""
+    try:
+        html = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    if (found := page.evidence_of(html)) is not None:
+        return found
+    try:  # a page of an earlier version: the statistics beside it have the intervals
+        table = pd.read_csv(folder / STATISTICS, usecols=["cell", "low"])
+    except (OSError, ValueError):
+        return {}
+    known = zip(table["cell"], table["low"].notna(), strict=True)
+    return {cell: gather.NUMBERS + gather.PREDICTIONS * has for cell, has in known}
 
 
 def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lenet_sweep import results, studies
 from lenet_sweep.analysis import claims, conclusions, loading, statistics
+from lenet_sweep.analysis.axes import listed
 from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import MOST, Source
 from lenet_sweep.analysis.reproduction import Reproduction
@@ -20,7 +21,10 @@ from lenet_sweep.cells import Cell
 from lenet_sweep.image_sets import ImageSet, ImageSets
 from lenet_sweep.store import Failure, Store
 from lenet_sweep.studies import Study
+from lenet_sweep.tally import counted
 
+# What is at hand of a row: its numbers; which test images it has right; its course over the epochs.
+NUMBERS, PREDICTIONS, CURVE = "n", "p", "c"
 SAME = ("status", "accuracy", "train_loss")  # of a cell that two trained: equal rows are one
 
 
@@ -63,16 +67,17 @@ class Report:
     """Everything that the page shows.
 
     statistics: None where the sweep was cut, and nobody waits for them. rows: of the table, at most
-    MOST of `total`. planned: cells of the sweeps, those without an outcome yet included.
+    MOST of `total`. cells: of the sweeps, those without an outcome yet included.
     best: the first row, if it is ok; tests: its test images, if they are here.
     environments: of the runs, each with how many runs it made. notes: what a reader must know.
-    reproductions: of the studies that the cells are of.
+    reproductions: of the studies that the cells are of. evidence: what is at hand of each row,
+    by cell id: NUMBERS, PREDICTIONS, CURVE or several of them. missing: why that is not all.
     """
 
     folders: tuple[Path, ...]
     rows: tuple[Row, ...]
     total: int
-    planned: int
+    cells: tuple[Cell, ...]
     statistics: Statistics | None
     best: Row | None
     tests: ImageSet | None
@@ -81,6 +86,13 @@ class Report:
     notes: tuple[str, ...]
     reproductions: tuple[Reproduction, ...]
     interrupted: str  # the signal's name, or ""
+    evidence: Mapping[str, str]
+    missing: tuple[str, ...]
+
+    @property
+    def planned(self) -> int:
+        """The number of cells."""
+        return len(self.cells)
 
 
 def of_sweep(
@@ -96,7 +108,7 @@ def of_sweep(
 ) -> Report:
     """The report of one sweep as it stands; `interrupted`: the signal that cut it short."""
     every = loading.sources(table, cells, store, data_root)
-    return _gather(table, every, sets, [folder], launches, studies, len(cells), [], interrupted)
+    return _gather(table, every, sets, [folder], launches, studies, cells, [], interrupted)
 
 
 def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
@@ -113,13 +125,12 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
     seen: dict[Cell, list[results.Record]] = {}
     equal = 0
     manifests = [results.read_manifest(folder) for folder in folders]
-    for manifest in manifests:
+    for folder, manifest in zip(folders, manifests, strict=True):
         planned |= dict.fromkeys(manifest.cells)
-        root = data_root or manifest.data_root
-        for cell in manifest.cells:
-            record = results.record(cell, manifest.store)
-            if record is None:
-                continue
+        # A folder of another machine means nothing here: the user's cache may have the same images.
+        theirs = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
+        root = data_root or theirs
+        for cell, record in results.recorded(folder, manifest).items():
             others = seen.setdefault(cell, [])
             if any(all(other[name] == record[name] for name in SAME) for other in others):
                 equal += any(other["person"] != record["person"] for other in others)
@@ -132,9 +143,8 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
     table, order = results.ranked(records)
     ranked = [sources[at] for at in order]
     typed = launches(manifests)
-    number = len(planned)
     known = studies.merged(study for manifest in manifests for study in manifest.studies)
-    gathered = _gather(table, ranked, ImageSets(), folders, typed, known, number, notes, "")
+    gathered = _gather(table, ranked, ImageSets(), folders, typed, known, [*planned], notes, "")
     return gathered, table
 
 
@@ -145,7 +155,7 @@ def _gather(
     folders: Sequence[Path],
     launches: Sequence[Launch],
     asked: Sequence[Study],
-    planned: int,
+    cells: Sequence[Cell],
     notes: Sequence[str],
     interrupted: str,
 ) -> Report:
@@ -179,7 +189,12 @@ def _gather(
             )
     if len(table) > len(shown):
         notes.append(f"Of {len(table):,} rows the best {len(shown):,} are compared and shown.")
-    notes += [f"Test images are not at hand ({why})" for why in sets.missing]
+    missing = _missing(shown, sources, outcomes)
+    notes += [*missing, *(f"Test images are not available ({why})" for why in sets.missing)]
+    if interrupted:  # what the whole page would have
+        evidence = {s.cell.id: NUMBERS + (PREDICTIONS + CURVE) * _is_there(s) for s in sources}
+    else:
+        evidence = {r.cell.id: _evidence(r) for r in outcomes}
     rows = [
         Row(
             at,
@@ -202,7 +217,7 @@ def _gather(
         folders=tuple(folders),
         rows=tuple(rows),
         total=len(table),
-        planned=planned,
+        cells=tuple(cells),
         statistics=found,
         best=best,
         tests=tests,
@@ -211,7 +226,45 @@ def _gather(
         notes=tuple(notes),
         reproductions=reproductions,
         interrupted=interrupted,
+        evidence=evidence,
+        missing=(
+            *missing,
+            *(
+                f"Test images are not available ({why}); --data FOLDER says where"
+                for why in sets.missing
+            ),
+        ),
     )
+
+
+def _evidence(result: Result) -> str:
+    return NUMBERS + PREDICTIONS * (result.correct is not None) + CURVE * bool(result.history)
+
+
+def _is_there(source: Source) -> bool:
+    return results.in_store(source.cell, {"status": "ok"}, source.store)
+
+
+def _missing(
+    table: pd.DataFrame, sources: Sequence[Source], outcomes: Sequence[Result]
+) -> list[str]:
+    """A sentence on the rows whose runs are not in the store: only results.csv has them."""
+    ok = [
+        (source, result)
+        for source, result, status in zip(sources, outcomes, table["status"], strict=True)
+        if status == "ok"
+    ]
+    lost = [source for source, result in ok if not result.history and not _is_there(source)]
+    if not lost:
+        return []
+    stores = listed([str(path / "runs") for path in dict.fromkeys(s.store.out for s in lost)])
+    one = len(lost) == 1
+    sentence = (
+        f"Predictions and curves of {len(lost)} of {counted(len(ok), 'row')} are not available: "
+        f"{'its run is' if one else 'their runs are'} not in {stores}. "
+        f"{'Its' if one else 'Their'} numbers are those of results.csv."
+    )
+    return [sentence]
 
 
 def _records(table: pd.DataFrame) -> list[results.Record]:

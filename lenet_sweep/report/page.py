@@ -18,7 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 
 from lenet_sweep.analysis import reproduction
 from lenet_sweep.keys import inert
-from lenet_sweep.report import atlas, groups, rows
+from lenet_sweep.report import atlas, gather, groups, rows
 from lenet_sweep.report.gather import Report, Row
 from lenet_sweep.tally import counted
 
@@ -47,6 +47,14 @@ def digest_of(html: str) -> str:
     return found[1] if found else ""
 
 
+def evidence_of(html: str) -> dict[str, str] | None:
+    """The evidence that a page was written with, by cell id; None where it does not say."""
+    found = re.search(r'<meta name="lenet-sweep-evidence" content="([\w: -]*)">', html)
+    if not found:
+        return None
+    return dict(each.split(":") for each in found[1].split())
+
+
 def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> str:
     """The page as HTML. stamp: its digest. pictures: False leaves out whatever has to be drawn.
 
@@ -63,6 +71,9 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "pictures": pictures and full,
         "title": title(report),
         "stamp": stamp,
+        "evidence": " ".join(
+            f"{name}:{what if full else gather.NUMBERS}" for name, what in report.evidence.items()
+        ),
         "style": asset("style.css"),
         "script": script,
         "script_hash": _hash(script),

@@ -1,0 +1,266 @@
+"""What results.csv knows is not lost where the runs behind it are gone, damaged or elsewhere."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_sweeps import fail, launched, settings, store_all
+
+import lenet_sweep
+from lenet_sweep import sweeping
+from lenet_sweep.report import gather
+from lenet_sweep.report.__main__ import main
+from lenet_sweep.store import read_json, write_json
+
+NUMBERS = ["rank", "accuracy", "lr", "status", "train_loss", "seconds", "cell"]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*Matplotlib is building the font cache", "ignore:.*results.csv alone"
+)
+
+
+@pytest.fixture
+def swept(tmp_path, small_folder):
+    """A sweep of three cells that are ok and one that failed, with its page; folder and store."""
+    out = tmp_path / "out"
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.2, 0.3, 9.0])
+    options = replace(options, name="it", person="=Ada")
+    store_all(cells[:3], out, small_folder(), lambda n: range(2 * n + 3), person="=Ada")
+    fail(cells[3], out)
+    outcome = launched(cells, options)
+    sweeping.write_page(outcome, options)
+    return outcome.folder, out / "runs"
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def table(folder):
+    return pd.read_csv(folder / "results.csv")
+
+
+def gone(folder, runs):
+    shutil.rmtree(runs)
+
+
+def passed_on(folder, runs):
+    runs.parent.rename(runs.parent.parent / "elsewhere")
+    shutil.copytree(runs.parent.parent / "elsewhere" / "sweeps" / "it", folder)
+
+
+def partly(folder, runs):
+    shutil.rmtree(runs / table(folder)["cell"].iloc[1].partition("-e")[0])
+
+
+def damaged(folder, runs):
+    for path in runs.glob("*/epoch-*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-9])
+
+
+def another_version(folder, runs):
+    """sweep.json gives the cells ids that neither the runs nor results.csv have."""
+    text = (folder / "results.csv").read_text()
+    (folder / "results.csv").write_text(re.sub(r"[0-9a-f]{16}(-e\d+)", r"0123456789abcdef\1", text))
+    rows = iter(range(9))
+    text = re.sub(
+        "0123456789abcdef", lambda _: f"{next(rows):016x}", (folder / "results.csv").read_text()
+    )
+    (folder / "results.csv").write_text(text)
+    shutil.rmtree(runs)
+
+
+LOSSES = [gone, passed_on, partly, damaged, another_version]
+
+
+@pytest.mark.parametrize("lose", LOSSES, ids=lambda f: f.__name__)
+def test_the_table_stays(swept, lose) -> None:
+    """load_results and analyse have each row of results.csv, and say what is gone."""
+    folder, runs = swept
+    before = table(folder)
+    lose(folder, runs)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        after = lenet_sweep.load_results(folder)
+    names = NUMBERS[:-1] if lose is another_version else NUMBERS
+    pd.testing.assert_frame_equal(after[names], before[names])
+    assert list(after["person"]) == ["=Ada"] * 3 + ["Ada"]
+    lost = [str(w.message) for w in said if "results.csv alone" in str(w.message)]
+    assert len(lost) == 1
+    assert str(len(before) if lose in (gone, passed_on, another_version) else
+               1 if lose is partly else 3) in lost[0]  # fmt: skip
+    found = lenet_sweep.analyse(folder)
+    assert [r.accuracy for r in found.results if r.accuracy] == list(before["accuracy"][:3])
+    assert found.conclusions[0].startswith("Best: lr 0.1, ")
+
+
+@pytest.mark.parametrize("lose", LOSSES, ids=lambda f: f.__name__)
+def test_a_fuller_page_is_kept(swept, tmp_path, capsys, lose) -> None:
+    """Where the new page would show less, one line says so and nothing changes; --out makes it."""
+    folder, runs = swept
+    before = files(folder)
+    lose(folder, runs)
+    before["results.csv"] = (folder / "results.csv").read_bytes()
+    assert main([str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert files(folder) == before
+    assert said.count("\n") == 1
+    assert "report.html" in said
+    assert "--out" in said
+    assert main([str(folder), "--out", str(tmp_path / "new")]) == 0
+    html = (tmp_path / "new" / "report.html").read_text()
+    number = 1 if lose is partly else 3
+    assert f"predictions and curves of {number} of 3 rows are not available" in html.lower()
+    assert list(table(tmp_path / "new")["accuracy"].dropna()) == [98.5, 97.5, 96.5]
+    assert main([str(folder), "--out", str(tmp_path / "new")]) == 0  # what is as full is replaced
+
+
+def test_a_merged_table_is_not_replaced_by_a_shorter_one(swept, tmp_path, capsys) -> None:
+    """Where a sweep has lost its rows altogether, what was merged from it stays."""
+    folder, runs = swept
+    out = tmp_path / "new"
+    assert main([str(folder), "--out", str(out)]) == 0
+    before = files(out)
+    shutil.rmtree(runs)
+    (folder / "results.csv").unlink()
+    assert main([str(folder), "--out", str(out)]) == 2
+    assert files(out) == before
+    assert main([str(folder)]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_images_that_went_do_not_empty_the_page(tmp_path, small_folder, capsys) -> None:
+    """A page with ties and errors is not replaced by one without, since the images were moved."""
+    root = shutil.copytree(small_folder(), tmp_path / "images")
+    cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.2])
+    store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
+    outcome = launched(cells, options)
+    sweeping.write_page(outcome, options)
+    before = files(outcome.folder)
+    shutil.rmtree(root)
+    assert main([str(outcome.folder)]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert files(outcome.folder) == before
+    assert main([str(outcome.folder), "--data", str(small_folder())]) == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "number"])
+def test_a_damaged_results_csv_gives_no_wrong_row(swept, damage) -> None:
+    """Of a results.csv that is damaged the whole rows are taken, and nothing else."""
+    folder, runs = swept
+    before = table(folder)
+    shutil.rmtree(runs)
+    content = (folder / "results.csv").read_bytes()
+    (folder / "results.csv").write_bytes(
+        {"cut": content[:-100], "noise": os.urandom(2000), "empty": b"",
+         "number": content.replace(b"98.5,", b"985.,")}[damage]
+    )  # fmt: skip
+    after = lenet_sweep.load_results(folder)
+    true = {(c, str(a)) for c, a in zip(before["cell"], before["accuracy"], strict=True)}
+    assert {(c, str(a)) for c, a in zip(after["cell"], after["accuracy"], strict=True)} <= true
+    assert len(after) == {"cut": 3, "noise": 0, "empty": 0, "number": 3}[damage]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_training_again_empties_nothing(tmp_path, small_folder, fresh) -> None:
+    """Cells that are to be trained again keep their rows in results.csv until they are."""
+    out = tmp_path / "out"
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.2])
+    options = replace(options, name="it", reuse=not fresh)
+    store_all(cells, out, small_folder(), lambda n: range(2 * n + 3))
+    folder = launched(cells, replace(options, reuse=True)).folder
+    before = table(folder)
+    if not fresh:
+        shutil.rmtree(out / "runs")
+    pd.testing.assert_frame_equal(table(launched(cells, options).folder), before)
+    pd.testing.assert_frame_equal(sweeping.reopen(folder, cells).table[NUMBERS], before[NUMBERS])
+    more, _ = settings(small_folder(), out, lr=[0.3])
+    store_all(more, out, small_folder(), lambda _: range(60))
+    assert list(table(launched(more, options).folder)["accuracy"]) == [98.5, 97.5, 70.0]
+
+
+def test_the_command_typed_again_trains_what_is_gone(tmp_path, small_folder) -> None:
+    """With the store gone the same command trains again, and ends in the same table and page."""
+    arguments = [
+        sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", "epochs=1", "name=it",
+        "figures=none", "device=cpu", "dataset=folder", f"dataset.root={small_folder()}",
+    ]  # fmt: skip
+    subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True)
+    folder = tmp_path / "outputs" / "sweeps" / "it"
+    before = table(folder)
+    shutil.rmtree(tmp_path / "outputs" / "runs")
+    done = subprocess.run(
+        [*arguments, "reuse=true"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert "2 of 2" in done.stdout + done.stderr or "trained" in done.stdout
+    pd.testing.assert_frame_equal(
+        table(folder)[["accuracy", "train_loss", "cell"]],
+        before[["accuracy", "train_loss", "cell"]],
+    )
+    assert list((tmp_path / "outputs" / "runs").glob("*/epoch-*"))
+    assert "not available" not in (folder / "report.html").read_text()
+
+
+def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder) -> None:
+    """A further cell of a sweep whose earlier runs are gone does not cost the page of these."""
+    folder, runs = swept
+    shutil.rmtree(runs)
+    page = (folder / "report.html").read_bytes()
+    more, options = settings(small_folder(), runs.parent, lr=[0.4])
+    store_all(more, runs.parent, small_folder(), lambda _: range(60))
+    options = replace(options, name="it")
+    said = []
+    outcome = launched(more, options)
+    sweeping.write_report(outcome, replace(options, figures="none"), said.append)
+    assert len(table(folder)) == 5
+    assert (folder / "report.html").read_bytes() == page
+    assert [line for line in said if "report.html" in line and "--out" in line]
+    sweeping.write_page(replace(outcome, interrupted=signal.SIGINT), options, said.append)
+    assert (folder / "report.html").read_bytes() == page
+    assert (folder / "statistics.csv").exists()
+
+
+def test_an_overlay_of_all_curves_is_kept(swept, small_folder) -> None:
+    """The figure of all cells is not drawn again without the curves whose runs are gone."""
+    folder, runs = swept
+    more, options = settings(small_folder(), runs.parent, lr=[0.4, 0.5])
+    options = replace(options, name="it")
+    first, _ = settings(small_folder(), runs.parent, lr=[0.1])
+    sweeping.draw_figures(launched(first, options), options, print)
+    before = (folder / "figures" / "all-cells.png").read_bytes()
+    shutil.rmtree(runs)
+    store_all(more, runs.parent, small_folder(), lambda _: range(60))
+    said = []
+    drawn = sweeping.draw_figures(launched(more, options), options, said.append)
+    assert (folder / "figures" / "all-cells.png").read_bytes() == before
+    assert folder / "figures" / "all-cells.png" in drawn
+    assert [line for line in said if line.startswith("3 of 5 cells have no figures")]
+
+
+def test_a_damaged_manifest_without_its_runs_loses_no_row(swept, small_folder) -> None:
+    """Rows whose settings nothing tells any more are kept in a copy of results.csv."""
+    folder, runs = swept
+    shutil.rmtree(runs)
+    before = (folder / "results.csv").read_bytes()
+    (folder / "sweep.json").write_text("{")
+    more, options = settings(small_folder(), runs.parent, lr=[0.4])
+    store_all(more, runs.parent, small_folder(), lambda _: range(60))
+    launched(more, replace(options, name="it"))
+    copies = [p for p in folder.iterdir() if p.name.startswith("results") and p.suffix == ".csv"]
+    assert before in [p.read_bytes() for p in copies]
+
+
+def test_an_image_folder_of_another_machine_is_not_looked_for(swept, tmp_path) -> None:
+    """Where the images' folder is not here, the user's own cache is looked in."""
+    folder, _ = swept
+    manifest = read_json(folder / "sweep.json")
+    assert gather.merged([folder], None)[0].rows[0].data_root == Path(manifest["data_root"])
+    write_json(folder / "sweep.json", manifest | {"data_root": str(tmp_path / "not here")})
+    assert gather.merged([folder], None)[0].rows[0].data_root is None
