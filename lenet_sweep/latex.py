@@ -22,8 +22,8 @@ HEADER = r"""% Tables by lenet-sweep. \input this file in a one-column document 
 # of the document or one of these has it. A CJK font set up by xeCJK or luatexja comes first.
 FONTS = (
     "Noto Serif CJK SC", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "DejaVu Sans",
-    "Noto Sans", "Noto Emoji", "Noto Sans Symbols2", "Songti SC", "AR PL UMing CN", "Microsoft YaHei", "Segoe UI Symbol",
-    "Arial Unicode MS",
+    "Noto Sans", "Noto Emoji", "Noto Sans Symbols2", "Songti SC", "AR PL UMing CN",
+    "Microsoft YaHei", "Segoe UI Symbol", "Arial Unicode MS",
 )  # fmt: skip
 UNICODE = (
     r"""% Characters that pdfLaTeX cannot typeset are spelled there, as U+738B; XeLaTeX shows them.

@@ -130,7 +130,7 @@ def test_markdown_and_latex_say_the_same() -> None:
         results.to_latex(results.presented(frame)),
     )
     assert r"A\|B\_c & 100% \<x\>" in markdown
-    assert r"A|B\_c \& 100\% <x>" in latex
+    assert r"A\textbar{}B\_c \& 100\% \textless{}x\textgreater{}" in latex
     for text in ("99.00", "98.50", "0.1"):
         assert text in markdown
         assert text in latex
