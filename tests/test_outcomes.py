@@ -138,7 +138,7 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
     with patch.object(loading, "load", return_value=tuple(outcomes)):
         report = gather._gather(
-            frame, sources, NoImages(), [Path("it")], [], [], len(frame), [], ""
+            frame, sources, NoImages(), [Path("it")], [], [], [r.cell for r in outcomes], [], ""
         )
     csv = pd.read_csv(io.StringIO(surety.table(report).to_csv(index=False)))
     assert report.statistics is not None
