@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pandas as pd
@@ -466,6 +467,31 @@ def test_without_a_compiler_torch_serves(tmp_path, small) -> None:
     )  # fmt: skip
     assert done.stdout.count("torch trains: the native engine is not in this installation") == 1
     assert set(table(tmp_path)["engine"]) == {"torch"}
+
+
+def test_a_checkout_that_hides_the_installed_package_is_named(tmp_path, small) -> None:
+    """After `pip install .`, in the clone's folder, a line says what is imported and what to do."""
+    clone, site = tmp_path / "clone", tmp_path / "site"
+    project = Path(__file__).parent.parent
+    for name in ("lenet_sweep", "conf"):
+        shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("_native.*.*"))
+    installed = site / "lenet_sweep" / "engines"
+    installed.mkdir(parents=True)
+    (installed / f"_native{EXTENSION_SUFFIXES[0]}").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small, "figures=none"],
+        cwd=clone, env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "1000"},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    (line,) = (line for line in done.stdout.splitlines() if "torch trains" in line)
+    for text in (
+        f"imports {clone / 'lenet_sweep'}, which has no native engine",
+        f"instead of the installed {site / 'lenet_sweep'}",
+        "current folder first",
+        "run from another folder",
+        f"pip install -e {clone}",
+    ):
+        assert text in line
 
 
 def test_the_wheel_is_whole(tmp_path, small) -> None:

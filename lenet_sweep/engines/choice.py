@@ -6,9 +6,12 @@ imports neither torch nor the extension.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import Any
 
 from lenet_sweep.cells import Cell
@@ -95,12 +98,33 @@ def _settings(cell: Cell, supported: Supported) -> Iterator[tuple[str, Any, Valu
 
 @cache
 def missing() -> str | None:
-    """Why there is no native engine in this installation; None if there is one."""
+    """Why there is no native engine here, and what to do; None if there is one."""
     try:
         from lenet_sweep.engines import _native  # noqa: F401, PLC0415
     except ImportError as error:
+        package = Path(__file__).absolute().parents[1]
+        if hidden := _hidden_installation(package):
+            folder = package.parent
+            place, leave = str(folder), ""
+            if folder == Path.cwd():
+                place, leave = "the current folder", "run from another folder, or "
+            return (
+                f"Python imports {package}, which has no native engine, instead of the installed "
+                f"{hidden}, because it looks in {place} first; {leave}install with "
+                f"pip install -e {folder}"
+            )
         return (
             f"the native engine is not in this installation ({error}); "
             "with a C++ compiler, installing again builds it"
         )
+    return None
+
+
+def _hidden_installation(package: Path) -> Path | None:
+    """Another lenet_sweep on Python's path, with the native engine, that `package` hides."""
+    for entry in sys.path:
+        other = Path(entry).absolute() / package.name
+        built = (other / "engines" / f"_native{suffix}" for suffix in EXTENSION_SUFFIXES)
+        if other != package and any(path.exists() for path in built):
+            return other
     return None
