@@ -21,6 +21,17 @@ from lenet_sweep.hydra_glue import register_groups, register_plugins
 
 EXPECTED = (UsageError, DataError, StoreError, OSError, HydraException, OmegaConfBaseException)
 
+# The packages of Hydra's plugins that people ask for, by what is typed.
+PLUGINS = {
+    "hydra/launcher=joblib": "hydra-joblib-launcher",
+    "hydra/launcher=submitit": "hydra-submitit-launcher",
+    "hydra/launcher=ray": "hydra-ray-launcher",
+    "hydra/launcher=rq": "hydra-rq-launcher",
+    "hydra/sweeper=optuna": "hydra-optuna-sweeper 'optuna<3'",
+    "hydra/sweeper=ax": "hydra-ax-sweeper",
+    "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
+}
+
 LONGEST = 800  # characters of an error: Hydra's may quote all of what was typed
 
 
@@ -95,6 +106,12 @@ def _rephrase(error: Exception, text: str) -> None:
     """Raise a UsageError that says what Hydra's error says, in terms of what was typed."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
+        plugin = f"{group}={name.partition('_')[0]}"  # submitit_slurm, ray_aws
+        installed = any(f"{group}={option}".startswith(plugin) for option in error.options)
+        if plugin in PLUGINS and not installed:
+            raise UsageError(
+                f"{group}={name}: the plugin is not installed; pip install {PLUGINS[plugin]}"
+            )
         keys.choice(group, name, sorted(error.options))
     if found := re.match(r"Ambiguous value for argument '(.+?)'", text):
         raise UsageError(f"{found[1]}: several values need the flag -m, as in -m {found[1]}")

@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -51,7 +52,7 @@ def launch(
     executor: Executor,
     elsewhere: Sequence[str] | None = None,
 ) -> list[float]:
-    """Sweep over the jobs' cells; the accuracy of each in percent, nan where there is none.
+    """Sweep over the jobs' cells; the accuracy of each in percent, as `_values` has it.
 
     Of a job that is a study: the mean of its rows. elsewhere: the device kinds that the executor's
     jobs have, where they do not run on this machine. Where a sweeper that searches launches one
@@ -67,8 +68,7 @@ def launch(
         raise InterruptedBySignal(outcome.interrupted)
     if not searching:
         _report(outcome, options, console)
-    accuracies = outcome.accuracies()
-    found = [accuracies.get(cell.id, float("nan")) for cell in cells]
+    found = _values(outcome, cells, searching=bool(searching))
     each = len(cells) // len(jobs)
     return [fmean(found[at : at + each]) for at in range(0, len(found), each)]
 
@@ -140,8 +140,19 @@ def run(cfg: DictConfig) -> float:
         if options.study:
             raise UsageError("+study=...: the rows of a study need the flag -m")
         outcome = _run_single(cells[0], options)
+    searching = composed.is_search(hydra.sweeper)
+    return fmean(_values(outcome, cells, searching=searching))
+
+
+def _values(outcome: Outcome, cells: Sequence[Cell], *, searching: bool) -> list[float]:
+    """The accuracy of each cell in percent; where there is none, nan, and 0 for a search.
+
+    A sweeper that searches could not go on from nan. The table is made from the store, and has
+    no accuracy there.
+    """
     accuracies = outcome.accuracies()
-    return fmean(accuracies.get(cell.id, float("nan")) for cell in cells)
+    found = [accuracies.get(cell.id, float("nan")) for cell in cells]
+    return [0.0 if searching and isnan(value) else value for value in found]
 
 
 def _run_single(cell: Cell, options: Options) -> Outcome:

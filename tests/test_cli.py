@@ -145,6 +145,11 @@ def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
         ("person=${oc.env:HOME}", "is not filled in here"),
         ("-m person=${oc.env:HOME} lr=0.1,0.2", "is not filled in here"),
         ("-m hydra/launcher=nonsense", "hydra/launcher=nonsense: must be one of"),
+        ("-m hydra/launcher=submitit", "did you mean hydra/launcher=submitit_"),
+        ("-m hydra/launcher=ray", "hydra/launcher=ray: the plugin is not installed; pip install"),
+        ("-m hydra/launcher=rq", "pip install hydra-rq-launcher"),
+        ("-m hydra/sweeper=ax", "pip install hydra-ax-sweeper"),
+        ("-m hydra/sweeper=nevergrad", "pip install hydra-nevergrad-sweeper"),
         ("out=/dev/null", "out: cannot create the folder /dev/null"),
         ("-m out=/dev/null lr=0.1,0.2", "out: cannot create the folder /dev/null"),
         ("-m out=/dev/null hydra/launcher=basic", "out: cannot create the folder /dev/null"),
@@ -157,6 +162,21 @@ def test_what_is_wrong_is_said_in_one_line(lenet_sweep, tmp_path, arguments, sai
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_plugin_that_is_not_installed_is_named_with_its_package(lenet_sweep, tmp_path) -> None:
+    """Of joblib and optuna too, which the tests have."""
+    hidden = "import pkgutil; listed = pkgutil.iter_modules; pkgutil.iter_modules = lambda *a: ("
+    hidden += "m for m in listed(*a) if not m.name.startswith('hydra_plugins.hydra_'))"
+    (tmp_path / "sitecustomize.py").write_text(hidden)
+    for typed, package in [
+        ("hydra/launcher=joblib", "hydra-joblib-launcher"),
+        ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
+        ("hydra/sweeper=optuna", "hydra-optuna-sweeper 'optuna<3'"),
+    ]:
+        done = lenet_sweep("-m", typed, status=2, env={"PYTHONPATH": str(tmp_path)})
+        message = f"error: {typed}: the plugin is not installed; pip install {package}\n"
+        assert done.stderr == message
 
 
 def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_path) -> None:
@@ -277,6 +297,20 @@ def test_a_search_of_optunas_ends_in_one_table(lenet_sweep, small, tmp_path, lau
     assert done.stdout.count("Written to outputs/sweeps/searched/") == 1
     assert [path.name for path in (tmp_path / "outputs" / "sweeps").iterdir()] == ["searched"]
     found = (tmp_path / "outputs" / "sweeps" / "searched" / "optimization_results.yaml").read_text()
+    assert f"best_value: {frame['accuracy'].max():g}" in found
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=basic"]], ids=str)
+def test_a_search_goes_on_past_a_diverged_cell(lenet_sweep, small, tmp_path, launcher) -> None:
+    """A cell without an accuracy counts as 0 for the search, not in the table; status 1."""
+    diverges = ("lr=choice(1e30,0.1)", "batch=32,64", *small, "figures=none", "name=it", *launcher)
+    done = lenet_sweep("-m", *OPTUNA, *diverges, status=1)
+    frame = table(tmp_path)
+    assert {"ok", "diverged"} == set(frame["status"])
+    assert frame.loc[frame["status"] == "diverged", "accuracy"].isna().all()
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "outputs/sweeps/it/report.html").exists()
+    found = (tmp_path / "outputs/sweeps/it/optimization_results.yaml").read_text()
     assert f"best_value: {frame['accuracy'].max():g}" in found
 
 

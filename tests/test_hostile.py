@@ -280,6 +280,25 @@ def test_a_list_of_values_names_no_setting_of_hydras(place: Path) -> None:
     assert said.err.startswith("error: ++hydra.job.env_copy=[HOME]: of Hydra's own settings only")
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[0.1, 0.2]", "0.1,0.2", "lr: 0.1,0.2", GLOBAL + "lr: [0.1, 0.2]", "",
+     GLOBAL + "hydra: {sweeper: {params: {lr: [0.1, 0.2]}}}",
+     GLOBAL + "hydra: {sweeper: {params: [0.1, 0.2]}}",
+     "hydra: {sweeper: {params: {lr: '0.1,0.2'}}}"],
+)  # fmt: skip
+def test_a_list_in_another_form_is_answered_with_the_right_one(place: Path, content: str) -> None:
+    """The message has the two lines that such a file consists of, and they work."""
+    file = place / "configs" / "grid" / "lr" / "wide.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    words = ["--config-dir", str(place / "configs"), "grid/lr=wide"]
+    said = refused(place, "-m", *words)
+    first, second = said.err.split("'")[1::2]
+    file.write_text(f"{first}\n{second.replace('VALUE,VALUE', '0.1,0.2')}\n")
+    planned(place, *words, cells=2)
+
+
 def planned(place: Path, *arguments: str, cells: int) -> None:
     said = typed("-m", *arguments, "dry_run=true")
     assert said.status == 0, said

@@ -85,10 +85,15 @@ def searching(loader: ConfigLoader) -> Path | None:
     return loader.folder if loader.gather else None
 
 
+def is_search(sweeper: Any) -> bool:
+    """Whether the node hydra.sweeper is that of a sweeper which searches."""
+    return not str(sweeper.get("_target_")).startswith("hydra_plugins._lenet_sweep.")
+
+
 def _searches(config: DictConfig) -> bool:
     """Whether the sweeper is none of the grids. Raises UsageError where it looks for the worst."""
     sweeper = config.hydra.sweeper
-    if str(sweeper.get("_target_")).startswith("hydra_plugins._lenet_sweep."):
+    if not is_search(sweeper):
         return False
     if "minimize" in str(sweeper.get("direction", "")).lower():
         raise UsageError(

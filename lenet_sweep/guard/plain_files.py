@@ -12,7 +12,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep.errors import UsageError
 from lenet_sweep.guard.typed import PLUGGED, check_values
@@ -49,6 +49,8 @@ class PlainFiles(FileConfigSource):
                 f"{show(path)}: is not YAML with settings: {show(str(error).partition(chr(10))[0])}"
             ) from error
         self._check(result, path)
+        if parts[0] == "grid":
+            _check_grid(result, parts, path)
         return result
 
     def _check_group(self, parts: Sequence[str], path: object) -> None:
@@ -81,6 +83,22 @@ class PlainFiles(FileConfigSource):
                 self._check_group([*group.split("/"), "any"], f"{path}: {text}")
 
 
+def _check_grid(result: ConfigResult, parts: Sequence[str], path: Path) -> None:
+    """Refuse a file of grid/KEY in which Hydra would not find the list. Raises UsageError."""
+    params = OmegaConf.select(result.config, "hydra.sweeper.params")
+    listed = isinstance(params, DictConfig) and not any(map(OmegaConf.is_config, params.values()))
+    if not (params and listed and result.header.get("package") == "_global_"):
+        raise _wrong_form(parts, path)
+
+
+def _wrong_form(parts: Sequence[str], path: Path) -> UsageError:
+    key = parts[1] if len(parts) > 2 else "KEY"
+    return UsageError(
+        f"{show(path)}: a list of values has two lines: '# @package _global_', and then "
+        f"'hydra: {{sweeper: {{params: {{{key}: \"VALUE,VALUE\"}}}}}}'"
+    )
+
+
 def _check_header(text: str, path: Path) -> None:
     """The comments above the settings, which may say where in the configuration they belong."""
     for line in text.splitlines():
@@ -95,6 +113,8 @@ def _check_yaml(text: str, path: Path) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if not depth and isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent)):
+            if path.parent.parent.name == "grid":
+                raise _wrong_form(["grid", path.parent.name, path.stem], path)
             raise UsageError(f"{show(path)}: must hold key: value")
         if isinstance(event, yaml.AliasEvent):
             raise UsageError(f"{show(path)}: references (*name) are not taken")
