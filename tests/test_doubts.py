@@ -38,6 +38,7 @@ TWICE = product(lr=[0.1, 0.2], seed=[0, 1])
 LRS = product(lr=[0.01, 0.1, 1.0])
 BATCHES = product(batch=[16, 32, 64])
 NESTED = scored(LRS, [97, 99, 98])
+CLOSE = drawn(LRS, lambda _: 0.95)
 DIVERGED = [*NESTED[:2], without(LRS[2], "diverged")]
 COMMON = grid(recipe=["ce_sgd", "nll_adam"], lr=[0.1, 0.001])
 CROSSED = grid(loss=["cross_entropy", "nll"], optimizer=["sgd", "adam"], lr=0.1)
@@ -64,7 +65,7 @@ WHERE_IT_MUST = {
     "failed": ([*NESTED[:2], without(LRS[2], "killed")], DIVERGED),
     "collapsed": ([*NESTED[:2], constant(LRS[2], 1)], [*NESTED[:2], first(LRS[2], 11.35)]),
     "together": (scored(COMMON, [97, 98, 99, 98]), scored(CROSSED, [97, 98, 99, 98])),
-    "selection": (NESTED, NESTED[:1]),
+    "selection": (CLOSE, NESTED),
     "one seed": (NESTED, scored(TWICE, [98, 98.1, 97, 97.1])),
     "edge": (scored(LRS, [97, 98, 99]), NESTED),
     "still falling": (courses(LRS, np.linspace(2, 1, 20)), courses(LRS, FLAT)),
@@ -168,8 +169,9 @@ def test_equal_losses_show_themselves_by_their_rows() -> None:
 
 def test_choosing_by_the_test_set_is_no_doubt_with_a_holdout() -> None:
     """With images kept back to choose by, the figure on the test set is not too high."""
-    assert only("selection", NESTED).remedy == "holdout=10000"
-    assert not found("selection", held_out(NESTED, [97, 99, 98]))
+    assert only("selection", CLOSE).remedy == "holdout=10000"
+    assert not found("selection", held_out(CLOSE, [97, 99, 98]))
+    assert not found("selection", CLOSE[:1])
 
 
 def test_the_best_is_the_one_that_was_chosen() -> None:
@@ -189,7 +191,7 @@ def test_the_best_is_the_one_that_was_chosen() -> None:
 def test_the_holdout_suggested_leaves_something_to_train_on() -> None:
     """Of 6,000 training images 1,000 are suggested, not the 10,000 of the test set."""
     cells = [replace(c, dataset=replace(c.dataset, limit=6000)) for c in LRS]
-    assert only("selection", scored(cells, [97, 98, 99])).remedy == "holdout=1000"
+    assert only("selection", drawn(cells, lambda _: 0.95)).remedy == "holdout=1000"
 
 
 def test_the_optimism_is_near_the_true_one() -> None:
@@ -206,8 +208,8 @@ def test_there_is_no_optimism_without_a_choice() -> None:
     """A row that is far ahead of the others would have been chosen on any test set."""
     rows = np.zeros((3, 10_000), np.float32)
     rows[0, :9000] = rows[1, :5000] = rows[2, :4000] = 1
-    assert optimism(rows) < 0.06  # the error of the mean of 200 draws is 0.02
-    assert f"{optimism(rows):.2f} points" in only("selection", scored(LRS, [90, 50, 40])).sentence
+    assert optimism(rows) == 0
+    assert not found("selection", scored(LRS, [90, 50, 40]))
 
 
 def test_one_seed_says_how_near_the_others_are() -> None:
@@ -369,8 +371,8 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     assert matters.startswith(
         "lr matters most: 98 % of the variance; on average 98.97 % with lr 0.1"
     )
-    assert "as high on new images" in unknown
-    assert "other seeds" in unknown
+    assert unknown.endswith("the order would be the same with other seeds.")
+    assert "as high on new images" in conclusions(CLOSE)[-1]
 
 
 def test_the_conclusions_of_a_sweep_with_several_seeds() -> None:

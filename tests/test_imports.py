@@ -59,7 +59,9 @@ analysis.claims
 analysis.conclusions
 report
 report.scale report.sprites report.svg report.gather
-report.rows report.groups report.atlas report.charts report.surety
+report.units
+report.rows
+report.groups report.atlas report.charts report.surety
 report.page
 report.files
 report.__main__

@@ -322,6 +322,29 @@ def test_several_seeds_are_settings(made) -> None:
     assert again.startswith("python -m lenet_sweep -m ")
 
 
+def test_recipes_are_compared_by_their_settings(made) -> None:
+    """With several seeds the recipes' best settings stand side by side, with the test's outcome."""
+    lost = [3, 4, 5, 160, 160, 160, 20, 23, 26, 170, 171, 172]  # of 200, by recipe, lr and seed
+    page = page_of(*made(lambda n: range(lost[n]), recipe=["ce_sgd", "nll_adam"],
+                         lr=[0.1, 0.01], seed=[0, 1, 2]))  # fmt: skip
+    text = page.text("recipes")
+    assert "settings2 (3 seeds each)2 (3 seeds each)" in text
+    assert "best mean98.00 ± 0.50 %88.50 ± 1.50 %" in text
+    assert re.search(r"against the bestbestworse: 9.50 points below the best \(paired t, adj", text)
+    assert "did not learn1 setting below 50 % or collapsed1 setting" in text
+    assert "Each dot is a setting" in text
+
+
+def test_the_front_leaves_out_what_did_not_learn(made) -> None:
+    """A row that did not learn is on no front, however fast it was."""
+    lost = [170, 3, 9]
+    page = page_of(*made(lambda n: range(lost[n]), lr=[0.1, 0.2, 0.3], epochs=2))
+    text = page.text("time")
+    assert "98.50" in text
+    assert "15.00" not in text
+    assert "1 row that did not learn is left out" in text
+
+
 @pytest.mark.parametrize(("rows", "number"), [("settings", 2), ("cells", 6)])
 @pytest.mark.parametrize("interrupted", [None, signal.SIGINT])
 def test_printed_rows_are_settings_or_cells(made, rows, number, interrupted) -> None:

@@ -16,9 +16,10 @@ from lenet_sweep.analysis.axes import Value, axes, ordered, said, varied
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.report.gather import Report, Row
+from lenet_sweep.report.gather import Report
 from lenet_sweep.report.scale import FULL, stretch
 from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, looking
+from lenet_sweep.report.units import Unit
 from lenet_sweep.style import MARKERS
 
 CURVES = 100  # settings whose curves are drawn, the best ones
@@ -48,11 +49,24 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class FrontPoint:
+    """A setting (means over its seeds) or a row on the front."""
+
+    unit: Unit
+    seconds: float
+    accuracy: float  # percent
+
+
+@dataclass(frozen=True)
 class Front:
-    """Rows that no other beats in both time and accuracy, fastest first."""
+    """What no other setting or row beats in both time and accuracy, fastest first.
+
+    left_out: how many did not learn and are not drawn.
+    """
 
     svg: str
-    rows: tuple[Row, ...]
+    points: tuple[FrontPoint, ...]
+    left_out: int
 
 
 # ---------------------------------------------------------------- curves
@@ -209,14 +223,17 @@ def _accuracy_axis(chart: Axes, accuracies: NDArray[np.float64], axis: str) -> N
 # ---------------------------------------------------------------- all settings at once
 
 
-def parallel(report: Report) -> str | None:
-    """A line a row through its settings to its accuracy; None where less than two settings vary."""
-    rows = [r for r in report.rows if r.result.accuracy is not None][:LINES]
+def parallel(compared: Sequence[Unit]) -> str | None:
+    """A line through the values of each setting or row to its accuracy; None if fewer than 2 vary.
+
+    The best and its ties stand out, what is inconclusive is dashed.
+    """
+    rows = [u for u in compared if u.accuracy is not None][:LINES]
     names = list(varied(row.cell for row in rows))
     if len(rows) < 2 or len(names) < 2:
         return None
     found = [axes(row.cell) for row in rows]
-    accuracies = np.array([row.result.accuracy for row in rows], float)
+    accuracies = np.array([row.accuracy for row in rows], float)
     heights = np.array([stretch(a) for a in accuracies])
     low, span = heights.min(), max(float(np.ptp(heights)), 1e-9)
     columns, ticks = [], []
@@ -226,8 +243,8 @@ def parallel(report: Report) -> str | None:
         columns.append([places[each.get(name)] for each in found])
         ticks.append([(places[level], said(level)) for level in levels])
     columns.append(list((heights - low) / span))
-    leading = {r.at for r in rows if r.outcome in ("best", "better", "tied")} or {0}
-    undecided = {r.at for r in rows if r.outcome == "inconclusive"}
+    leading = {n for n, u in enumerate(rows) if u.outcome in ("best", "better", "tied")} or {0}
+    undecided = {n for n, u in enumerate(rows) if u.outcome == "inconclusive"}
     points = np.array(columns)
     # Lines that share a value would hide each other: each is a little off.
     points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
@@ -236,9 +253,9 @@ def parallel(report: Report) -> str | None:
         chart = figure.add_axes((0.01, 0.01, 0.93, 0.86))
         x = np.arange(len(columns))
         for n in reversed(range(len(rows))):
-            top = rows[n].at in leading
+            top = n in leading
             look: dict[str, Any] = {"color": SERIES[1], "lw": 2.0, "alpha": 0.9, "zorder": 3}
-            if rows[n].at in undecided:
+            if n in undecided:
                 look |= {"lw": 1.4, "ls": (0, (4, 2)), "zorder": 2.5}
             elif not top:
                 look = {"color": SERIES[0], "lw": 1.0, "zorder": 2}
@@ -264,8 +281,9 @@ def parallel(report: Report) -> str | None:
                     fontsize=9, va="center", color=INK, zorder=6,
                     bbox={"fc": PAPER, "lw": 0, "pad": 1.2, "alpha": 0.85},
                 )  # fmt: skip
+    thing = "settings" if any(len(u.rows) > 1 for u in compared) else "rows"
     title = (
-        f"{len(rows)} rows as lines through {', '.join(names)} to their accuracy; "
+        f"{len(rows)} {thing} as lines through {', '.join(names)} to their accuracy; "
         f"{len(leading)} leading ones stand out"
     ) + (f", {len(undecided)} inconclusive ones are dashed" if undecided else "")
     return drawn(figure, "parallel", title)
@@ -310,19 +328,26 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
     return drawn(figure, name, title)
 
 
-def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> str | None:
-    """The accuracies of each recipe's rows on one axis; None for a single recipe."""
-    known = [(name, [r for r in rows if r.result.accuracy is not None]) for name, rows in groups]
-    known = [(name, rows) for name, rows in known if rows]
+def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> str | None:
+    """The accuracies of each recipe's settings or rows on one axis; None for a single recipe."""
+    known = [(name, [u for u in found if u.accuracy is not None]) for name, found in groups]
+    known = [(name, found) for name, found in known if found]
     if len(known) < 2:
         return None
-    every = np.array([r.result.accuracy for _, rows in known for r in rows], float)
+    every = np.array([u.accuracy for _, found in known for u in found], float)
     random = np.random.default_rng(0)
+    by_seed = any(u.sd is not None for _, found in known for u in found)
     with looking():
         figure, chart = _chart(7.2, 0.95 + 0.5 * len(known), left=1.7)
-        for n, (_, rows) in enumerate(known):
-            x = np.array([r.result.accuracy for r in rows], float)
-            y = n + random.uniform(-0.2, 0.2, len(rows))
+        for n, (_, found) in enumerate(known):
+            x = np.array([u.accuracy for u in found], float)
+            y = n + random.uniform(-0.2, 0.2, len(found))
+            if by_seed:
+                sd = np.array([u.sd or 0.0 for u in found])
+                whiskers = [np.minimum(sd, x), np.minimum(sd, 100 - x)]
+                chart.errorbar(
+                    x, y, xerr=whiskers, fmt="none", ecolor=SERIES[n % 7], elinewidth=1.3, alpha=0.6
+                )
             chart.plot(
                 x, y, MARKERS[n % 7], color=SERIES[n % 7], ms=6, alpha=0.75, mew=0.6, mec=PAPER
             )
@@ -332,28 +357,28 @@ def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> str | None:
         chart.grid(visible=False, axis="y")
         chart.set_xlabel("Accuracy (%), by log of the error")
         _accuracy_axis(chart, every, "x")
-    title = "Accuracies of each recipe's rows; a bar marks the median"
+    thing = "settings, means over their seeds" if by_seed else "rows"
+    title = f"Accuracies of each recipe's {thing}; a bar marks the median"
     return drawn(figure, "recipes", title)
 
 
-def front(report: Report) -> Front | None:
-    """Training time against accuracy; None for fewer than two rows with both."""
-    rows = [
-        r for r in report.rows if r.result.accuracy is not None and r.record["seconds"] > 0
-    ]  # fmt: skip
-    if len(rows) < 2:
+def front(compared: Sequence[Unit]) -> Front | None:
+    """Training time against accuracy of what has learned; None for fewer than two of those."""
+    timed = [u for u in compared if u.known and u.mean("seconds") > 0]
+    points = [(u, u.mean("seconds"), u.accuracy or 0.0) for u in timed if u.has_learned]
+    if len(points) < 2:
         return None
-    best: list[Row] = []
-    for row in sorted(rows, key=lambda r: (r.record["seconds"], -r.record["accuracy"])):
-        if not best or row.record["accuracy"] > best[-1].record["accuracy"]:
-            best.append(row)
-    x = np.array([r.record["seconds"] for r in rows])
-    y = np.array([r.record["accuracy"] for r in rows])
+    best: list[FrontPoint] = []
+    for unit, seconds, accuracy in sorted(points, key=lambda p: (p[1], -p[2])):
+        if not best or accuracy > best[-1].accuracy:
+            best.append(FrontPoint(unit, seconds, accuracy))
+    x = np.array([seconds for _, seconds, _ in points])
+    y = np.array([accuracy for *_, accuracy in points])
     with looking():
         figure, chart = _chart(5.0, 3.2)
         chart.plot(x, y, "o", color=SERIES[0], alpha=0.55, ms=5.5, mew=0.6, mec=PAPER)
-        fx = [r.record["seconds"] for r in best]
-        fy = [r.record["accuracy"] for r in best]
+        fx = [point.seconds for point in best]
+        fy = [point.accuracy for point in best]
         chart.step(fx, fy, where="post", color=SERIES[1], lw=1.6, zorder=3)
         chart.plot(fx, fy, "s", color=SERIES[1], ms=6, mew=0.6, mec=PAPER, zorder=4)
         chart.set(xscale="log", xlabel="Training and testing, seconds (log)")
@@ -368,8 +393,9 @@ def front(report: Report) -> Front | None:
         chart.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) > 1 else close)
         chart.xaxis.set_minor_locator(NullLocator())
         chart.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    title = f"Seconds against accuracy of {len(rows)} rows; {len(best)} form the front"
-    return Front(drawn(figure, "front", title), tuple(best))
+    thing = "settings" if any(len(u.rows) > 1 for u in compared) else "rows"
+    title = f"Seconds against accuracy of {len(points)} {thing}; {len(best)} form the front"
+    return Front(drawn(figure, "front", title), tuple(best), len(timed) - len(points))
 
 
 def missed(counts: NDArray[np.int64]) -> str:

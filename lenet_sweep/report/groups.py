@@ -7,24 +7,31 @@ from dataclasses import dataclass
 from statistics import median
 
 from lenet_sweep.analysis.axes import axes, ordered, said, varied
-from lenet_sweep.analysis.effects import LEARNED, has_learned
+from lenet_sweep.analysis.effects import LEARNED
 from lenet_sweep.analysis.statistics import OUTCOMES
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.report.gather import Row
+from lenet_sweep.report.rows import verdict
 from lenet_sweep.report.scale import stretch
+from lenet_sweep.report.units import Unit
+from lenet_sweep.tally import counted
 
 MAPS = 12  # heatmaps that are shown
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The rows of one loss and optimizer in numbers, as text; '' where there is nothing to say."""
+    """The settings or rows of one loss and optimizer in numbers, as text; '' for none.
+
+    best, interval, setting, compared: of its best one, and how that compares with the best of all.
+    """
 
     name: str
-    rows: int
+    count: str
     best: str
     interval: str
     setting: str
+    compared: str
     middle: str
     failed: str
     pace: str
@@ -49,40 +56,62 @@ class Heatmap:
     lines: tuple[tuple[str, tuple[Square, ...]], ...]
 
 
-def by_recipe(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """The rows of each loss and optimizer, the one with the best row first."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(f"{row.cell.loss} + {row.cell.optimizer.name}", []).append(row)
+def by_recipe(found: Sequence[Unit]) -> list[tuple[str, list[Unit]]]:
+    """The settings or rows of each loss and optimizer, the one with the best of them first."""
+    groups: dict[str, list[Unit]] = {}
+    for unit in found:
+        groups.setdefault(f"{unit.cell.loss} + {unit.cell.optimizer.name}", []).append(unit)
     return list(groups.items())
 
 
-def recipes(groups: Sequence[tuple[str, Sequence[Row]]]) -> list[Recipe]:
+def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> list[Recipe]:
     """What each recipe has come to."""
-    names = distinguish([row.cell for _, rows in groups for row in rows])
-    return [_recipe(name, rows, names) for name, rows in groups]
+    names = distinguish([unit.cell for _, found in groups for unit in found])
+    return [_recipe(name, found, names) for name, found in groups]
 
 
-def _recipe(name: str, rows: Sequence[Row], names: dict[Cell, str]) -> Recipe:
-    known = [row for row in rows if row.result.accuracy is not None]
-    learned = [row for row in known if has_learned(row.result)]
-    paces = [row.record["seconds_per_epoch"] for row in known]
-    best = known[0] if known else None  # in the table's order
-    lost = [f"{len(rows) - len(known)} failed"] if len(known) < len(rows) else []
-    if len(learned) < len(known):
-        lost.append(f"{len(known) - len(learned)} below {LEARNED:g} % or collapsed")
+def _recipe(name: str, found: Sequence[Unit], names: dict[Cell, str]) -> Recipe:
+    known = [(unit, unit.accuracy) for unit in found if unit.accuracy is not None]
+    paces = [unit.mean("seconds_per_epoch") for unit, _ in known]
+    best = known[0][0] if known else None  # in the table's order
     return Recipe(
         name=name,
-        rows=len(rows),
-        best=f"{best.result.accuracy:.2f} %" if best else "",
+        count=_count(found),
+        best=_mean(best) if best else "",
         interval=f"{best.interval.low:.2f} to {best.interval.high:.2f} %"
         if best and best.interval
         else "",
         setting=names[best.cell] if best else "",
-        middle=f"{median(row.result.accuracy or 0.0 for row in known):.2f} %" if known else "",
-        failed=", ".join(lost) or "none",
+        compared=verdict(best.comparison) if best else "",
+        middle=f"{median(accuracy for _, accuracy in known):.2f} %" if known else "",
+        failed=_not_learned(found),
         pace=f"{median(paces):.2f} s" if paces else "",
     )
+
+
+def _count(found: Sequence[Unit]) -> str:
+    """'12', or for settings '4 (3 seeds each)'."""
+    seeds = sorted({len(unit.rows) for unit in found})
+    if seeds == [1]:
+        return str(len(found))
+    each = f"{seeds[0]} seeds each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return f"{len(found)} ({each})"
+
+
+def _mean(unit: Unit) -> str:
+    spread = "" if unit.sd is None else f" \N{PLUS-MINUS SIGN} {unit.sd:.2f}"
+    return f"{unit.accuracy:.2f}{spread} %"
+
+
+def _not_learned(found: Sequence[Unit]) -> str:
+    thing = "setting" if any(len(unit.rows) > 1 for unit in found) else "row"
+    failed = sum(unit.accuracy is None for unit in found)
+    poor = sum(unit.accuracy is not None and not unit.has_learned for unit in found)
+    seeds = sum(len(unit.rows) - len(unit.known) for unit in found if unit.accuracy is not None)
+    parts = [f"{counted(failed, thing)} failed"] if failed else []
+    parts += [f"{counted(poor, thing)} below {LEARNED:g} % or collapsed"] if poor else []
+    parts += [f"{counted(seeds, 'seed')} failed"] if seeds else []
+    return ", ".join(parts) or "none"
 
 
 def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -18,8 +18,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 
 from lenet_sweep.analysis import reproduction
 from lenet_sweep.keys import inert
-from lenet_sweep.report import atlas, gather, groups, rows
-from lenet_sweep.report.gather import Report, Row
+from lenet_sweep.report import atlas, gather, groups, rows, units
+from lenet_sweep.report.gather import Report
+from lenet_sweep.report.units import Unit
 from lenet_sweep.tally import counted
 
 TRACEBACKS = 50  # failed runs whose traceback is shown
@@ -61,7 +62,8 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
     folder: where it will lie, as it is typed in a shell.
     """
     full = report.statistics is not None
-    by_recipe = groups.by_recipe(report.rows)
+    compared = units.units(report)
+    by_recipe = groups.by_recipe(compared)
     maps, maps_total = groups.heatmaps(report.rows) if full else ([], 0)
     script = asset("page.js")
     found = atlas.atlas(report, pictures=pictures) if full else None
@@ -88,7 +90,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "best": atlas.best(report, pictures=pictures),
         "atlas": found,
         "best_name": report.best.cell.description if report.best else "",
-        "charts": _charts(report, by_recipe, found) if pictures and full else None,
+        "charts": _charts(report, compared, found) if pictures and full else None,
         "severity": SEVERITY,
         "version": version("lenet-sweep"),
         "folder": folder,
@@ -104,15 +106,15 @@ def title(report: Report) -> str:
 
 
 def _charts(
-    report: Report, by_recipe: list[tuple[str, list[Row]]], found: atlas.Atlas | None
+    report: Report, compared: Sequence[Unit], found: atlas.Atlas | None
 ) -> Mapping[str, Any]:
     from lenet_sweep.report import charts  # noqa: PLC0415 - matplotlib takes most of a second
 
     return {
         "curves": charts.curves(report),
-        "parallel": charts.parallel(report),
-        "recipes": charts.recipes(by_recipe),
-        "front": charts.front(report),
+        "parallel": charts.parallel(compared),
+        "recipes": charts.recipes(groups.by_recipe(compared)),
+        "front": charts.front(compared),
         "missed": charts.missed(found.counts) if found else None,
         "reproduced": [
             charts.reproduced(each, f"study-{n}") for n, each in enumerate(report.reproductions)
