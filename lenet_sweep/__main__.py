@@ -7,14 +7,20 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. Exit status 0, 1 or 2, or 128 + the number of a signal."""
+    """Run the command line. Exit status 0, 1, 2 or 141, or 128 + the number of a signal."""
     # Imports make lasting objects by the hundred thousand, which are searched for garbage again and
     # again, and once more at the end: together a fifth of a sweep that has nothing to train.
     gc.set_threshold(100_000)
     try:
-        from lenet_sweep import command_line  # noqa: PLC0415 - half a second in which to interrupt
+        # Nothing is imported before the `try`, and Hydra, which takes half a second, last.
+        from lenet_sweep import interrupts, output  # noqa: PLC0415
 
-        command_line.main()
+        output.make_safe()
+        with interrupts.handle_signals(process_ends=True):
+            from lenet_sweep import command_line  # noqa: PLC0415
+
+            with output.exit_if_lost():
+                command_line.main()
     except KeyboardInterrupt as interrupt:
         sys.exit(128 + getattr(interrupt, "signal", 2))
     finally:

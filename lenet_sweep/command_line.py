@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep import keys
-from lenet_sweep.errors import DataError, StoreError, UsageError
+from lenet_sweep.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.guard import composed, typed
 from lenet_sweep.hydra_glue import register_groups, register_plugins
 
@@ -41,12 +41,10 @@ def task(cfg: DictConfig) -> float:
 
     try:
         return commands.run(cfg)
-    except BrokenPipeError:
-        raise
     except EXPECTED as error:
         # Hydra would print this with a traceback, but lets SystemExit pass.
         print(_one_line(error), file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(_status(error)) from error
 
 
 def _prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
@@ -69,14 +67,17 @@ def main() -> None:
         register_groups()
         decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
         decorate(task)()
-    except BrokenPipeError:  # whoever read the output, as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(128 + 13)
     except Exception as error:
         if full_error == "1" or not (isinstance(error, EXPECTED) or _is_hydras(error)):
             raise
         print(_one_line(error), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_status(error))
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or _is_hydras(error):
+        return 2
+    return exit_status(error)
 
 
 def _is_hydras(error: Exception) -> bool:

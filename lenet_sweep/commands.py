@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
-from lenet_sweep import config, datasets, devices, provenance, views
+from lenet_sweep import config, datasets, devices, interrupts, output, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
@@ -31,13 +31,14 @@ from lenet_sweep.results import UNMARKED, read_manifest
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import (
     Outcome,
+    draw_figures,
     mark,
     preview,
     reopen,
     reproduce,
     run_sweep,
     sweep_folder,
-    write_report,
+    write_page,
     write_tables,
 )
 from lenet_sweep.tally import counted, planning
@@ -179,21 +180,44 @@ def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> N
 
 
 def _report(outcome: Outcome, options: Options, console: Console, *, tables: bool = True) -> None:
-    """Print the tables, where everything was written, and how to go on if it was cut short."""
-    marks = mark(outcome, options) if tables else UNMARKED
-    reproduced = reproduce(outcome, options)
-    files = write_tables(outcome, marks, reproduced)
-    if tables and len(outcome.table):
-        views.print_tables(console, outcome.table, marks)
-    for each in reproduced:
-        views.print_reproduction(console, each)
-    # After the tables, which are what one waits for. How far it is belongs on stderr: one cell's
-    # output is the report's script's.
-    page, figures = write_report(outcome, options, StderrProgress().say)
+    """Write and print the tables, draw the figures, and say how to resume if it was cut short.
+
+    A signal does not keep the tables from being written, but ends the drawing at once.
+    """
+    with interrupts.handle_signals() as signals:
+        with signals.deferred():
+            marks = mark(outcome, options) if tables else UNMARKED
+            reproduced = reproduce(outcome, options)
+            files = write_tables(outcome, marks, reproduced)
+            if tables and len(outcome.table):
+                views.print_tables(console, outcome.table, marks)
+            for each in reproduced:
+                views.print_reproduction(console, each)
+        if signals.received:
+            outcome = replace(outcome, interrupted=signals.received[0])
+        page: list[Path] = []
+        figures: list[Path] = []
+        try:
+            # After the tables, which people wait for. Progress goes to stderr: the output of one
+            # cell is that of the report's script.
+            page = write_page(outcome, options)
+            figures = draw_figures(outcome, options, StderrProgress().say)
+        except KeyboardInterrupt:
+            if signals.insisted or outcome.interrupted or not signals.received:
+                raise
+            outcome = replace(outcome, interrupted=signals.received[0])
+        with signals.deferred():
+            _print_files(outcome, options, console, [*page, *files, *figures])
+    if outcome.interrupted:
+        raise SystemExit(outcome.exit_status)
+
+
+def _print_files(
+    outcome: Outcome, options: Options, console: Console, files: Sequence[Path]
+) -> None:
+    """Print where everything was written, what failed, and how to resume if it was cut short."""
     _print(console, f"Written to {outcome.folder}/")
-    for name in _shortened(
-        [path.relative_to(outcome.folder) for path in [*page, *files, *figures]]
-    ):
+    for name in _shortened([path.relative_to(outcome.folder) for path in files]):
         _print(console, f"  {name}")
     failed = outcome.table[~outcome.table["status"].isin(["ok", "diverged"])]
     for name in failed["cell"][:FAILURES]:
@@ -208,9 +232,12 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
         asked = {cell.id for cell in outcome.asked}
         ended = len(asked & set(outcome.table["cell"]) - outcome.kept)
         done = f"{ended} of {counted(len(outcome.asked), 'cell')}"
-        _print(console, f"Stopped by {outcome.interrupted.name} with {done} done. To go on:")
-        _print(console, f"  {shlex.join(provenance.command())}")
-        raise SystemExit(outcome.exit_status)
+        consoles = [console]
+        if output.lost():  # `| tee log` ends of the same Ctrl-C
+            consoles.append(Console(stderr=True))
+        for each in consoles:
+            _print(each, f"Stopped by {outcome.interrupted.name} with {done} done. To go on:")
+            _print(each, f"  {shlex.join(provenance.command())}")
 
 
 def _print(console: Console, line: str) -> None:

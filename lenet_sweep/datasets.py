@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep import idx
-from lenet_sweep.errors import DataError, UsageError
+from lenet_sweep.errors import DataError, DataFolderError, UsageError
 from lenet_sweep.known import DATASETS, FILE_NAMES, File, Known
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ def _read_folder(root: Path | None) -> tuple[Images, str]:
             contents[name] = idx.Content(path, data)
     absent = [name for name in FILE_NAMES if name not in contents]
     if absent:
-        raise DataError(
+        raise DataFolderError(
             f"dataset.root={root}: no {', '.join(absent)} in it, uncompressed or as .gz; "
             "put the files there or name another folder"
         )

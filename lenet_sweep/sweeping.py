@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from lenet_sweep.errors import StoreError
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.image_sets import ImageSets
-from lenet_sweep.interrupts import stop_on_signals
+from lenet_sweep.interrupts import handle_signals
 from lenet_sweep.results import UNMARKED, Marks
 from lenet_sweep.store import (
     Store,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lenet_sweep.analysis.statistics import Result
 
 FINAL = ("ok", "diverged")  # the same settings give these again: no use in training once more
+LOCK_WITHIN = 60.0  # seconds until waiting for another launch is an error
 PAUSE = 10.0  # times as long as it took to write results.csv, until it is written again
 
 
@@ -92,7 +94,8 @@ def run_sweep(
     """Train what the cells still need and write results.csv each time one of them ends.
 
     The cells are added to those that `folder` (default: chosen by `sweep_folder`) already has, so
-    that a sweep may also be launched cell by cell. SIGINT and SIGTERM end it in good order.
+    that a sweep may also be launched cell by cell. Signals end it in good order, as
+    `lenet_sweep.interrupts` describes.
     reported: whether page and figures follow, for which much is then imported meanwhile.
     Raises DataError where the images cannot be had, StoreError where the folder cannot be written,
     UsageError where the executor cannot be.
@@ -112,7 +115,9 @@ def run_sweep(
     for dataset in {run.cell.dataset for run in planned.runs}:
         datasets.ensure(dataset, options.data_root, StderrProgress())
     view.begin(planned, workers)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(view.end)
+        signals = stack.enter_context(handle_signals())
         if planned.duplicates:
             equal = counted(planned.duplicates, "equal cell")
             view.say(f"{equal} merged into others")
@@ -122,7 +127,7 @@ def run_sweep(
         for note in options.notes if planned.runs else ():
             view.say(note)
         wanted = _imported_meanwhile(options, reported=reported) if planned.runs else ()
-        with stop_on_signals() as (stop, received), ahead.importing(wanted):
+        with signals.deferred(), ahead.importing(wanted):
             setup = Setup(
                 out=options.out,
                 data_root=options.data_root,
@@ -131,27 +136,23 @@ def run_sweep(
                 timeout=options.timeout,
                 retries=options.retries,
                 environment=environment,
-                stop=stop,
-                received=received,
+                stop=signals.stop,
+                received=signals.received,
                 say=view.say,
             )
             for event in executor.execute(planned.runs, setup) if planned.runs else ():
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))
-        if received:  # who wants it to end does not wait for others
-            frame = table.write(folder)
-        else:
-            # What other launches have come to, those that began meanwhile under this name
-            # included; locked, so that the last one to write has seen them all.
-            with _locked(folder):
+        # With the rows of other launches, those that began meanwhile under this name included;
+        # locked, so that the last one to write has seen them all.
+        with signals.deferred(), _locked(folder, signals.stop) as locked:
+            if locked:
                 everything = list(results.read_manifest(folder).cells)
                 table.complete(everything)
-                frame = table.write(folder)
+            frame = table.write(folder)
         view.rows(frame)
-    finally:
-        view.end()
-    cut = received[0] if received else None
+        cut = signals.received[0] if signals.received else None
     kept = frozenset(cell.id for cell in planned.cells if cell not in table.rows)
     return Outcome(frame, folder, tuple(everything), planned.cells, cut, kept)
 
@@ -416,12 +417,18 @@ def _add_to_manifest(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The sweep's folder for this process alone."""
-    lock = lock_file(folder / ".lock", timeout=60)
-    if lock is None:
-        raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+def _locked(folder: Path, stop: threading.Event | None = None) -> Iterator[bool]:
+    """The sweep's folder for this sweep alone. False: `stop` was set before it could be had."""
+    deadline = time.monotonic() + LOCK_WITHIN
+    lock = None
+    while lock is None:
+        if stop and stop.is_set():
+            yield False
+            return
+        if time.monotonic() > deadline:
+            raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+        lock = lock_file(folder / ".lock", timeout=0.2)
     try:  # not `with`, which would take the held lock once more and release it once
-        yield
+        yield True
     finally:
         lock.release()

@@ -381,6 +381,74 @@ def test_reading_only_the_head_of_the_output_is_no_error(small, tmp_path) -> Non
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_a_reader_that_leaves_costs_no_file(small, tmp_path, single) -> None:
+    """With `| head` the sweep trains on, writes all its files, and ends as SIGPIPE would end it."""
+    grid = [] if single else ["-m", "seed=0,1,2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lenet_sweep", *grid, *small[:-1], "epochs=5"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141, said
+    assert "Traceback" not in said
+    assert all(line.startswith("figures: ") for line in said.splitlines())
+    (folder,) = sweeps(tmp_path)
+    assert {"results.md", "report.html", "figures"} <= {path.name for path in folder.iterdir()}
+    assert set(table(tmp_path)["status"]) == {"ok"}
+
+
+def test_ctrl_c_that_the_reader_gets_too(small, tmp_path) -> None:
+    """`| tee log` ends of the same Ctrl-C: tables are written, stderr has the command."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "lenet_sweep", "-m", "seed=0,1,2", *small[:-1], "epochs=200"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while "epoch 1/" not in process.stdout.readline():
+            pass
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "Stopped by SIGINT" in said
+    assert "-m lenet_sweep -m seed=0,1,2" in said
+    assert (sweeps(tmp_path)[0] / "results.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        (">/dev/full", 1, "error: cannot write to standard output: No space left on device\n"),
+        (">/dev/full 2>/dev/full", 1, ""),
+    ],
+)
+def test_output_that_cannot_be_written_costs_no_file(small, tmp_path, streams, status, said):
+    """A closed or full standard output or error is no reason to stop."""
+    words = " ".join(["-m", "seed=0,1", *small, "figures=none"])
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m lenet_sweep {words} {streams}"],  # noqa: S607
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert done.stderr == said
+    (folder,) = sweeps(tmp_path)
+    assert {"results.md", "report.html"} <= {path.name for path in folder.iterdir()}
+    assert list(table(tmp_path)["status"]) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(("words", "streams"), [("lr=x", "2>&-"), ("lr=x", "2>/dev/full")])
+def test_an_error_that_cannot_be_printed_keeps_its_status(tmp_path, words, streams) -> None:
+    """A wrong command is status 2 also where nobody can read why."""
+    command = f"{sys.executable} -m lenet_sweep {words} {streams}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 2  # noqa: S607
+
+
 def test_a_single_cell_prints_what_the_reports_script_prints(lenet_sweep, small, tmp_path) -> None:
     """Without -m the output has the report's form, also when the cell is in the store already."""
     done = lenet_sweep(*small, "batch=4")

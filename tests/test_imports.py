@@ -14,7 +14,7 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 
 # A module imports only from lines above its own.
 ORDER = """
-errors files ahead
+errors files ahead output
 recipes
 devices
 known idx

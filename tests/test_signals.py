@@ -1,5 +1,6 @@
 """Asked to end, at any moment: it leaves soon and alone, keeps its table, and says how to go on."""
 
+import json
 import os
 import pty
 import random
@@ -128,6 +129,59 @@ def test_ctrl_c_again_and_again(tmp_path, training) -> None:
     assert "To go on:" not in output
 
 
+AGAIN = [
+    (signal.SIGHUP, signal.SIGHUP),  # a closed terminal: from the kernel and from the shell
+    (signal.SIGTERM, signal.SIGTERM),
+    (signal.SIGHUP, signal.SIGTERM),
+    (signal.SIGINT, signal.SIGHUP),
+]
+
+
+@pytest.mark.parametrize(("first", "then"), AGAIN)
+def test_only_ctrl_c_hurries(tmp_path, training, undisturbed, first, then) -> None:
+    """Other signals than Ctrl-C, however often they come, leave table, checkpoints and command."""
+    with Sweep(tmp_path, *training) as sweep:
+        sweep.until("[2/6]")
+        os.kill(sweep.pid, first)
+        while sweep.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(sweep.pid, then)
+            with suppress(subprocess.TimeoutExpired):
+                sweep.wait(0.02)
+        status, output = sweep.ends()
+    assert status in {128 + first, 128 + then}, output  # both may be there before one is heard
+    assert "Traceback" not in output
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert (folder / "results.md").exists()
+    assert len(results(tmp_path)) >= 2
+    assert_whole(tmp_path / "outputs", undisturbed)
+    goes_on(output)
+    launch = json.loads((folder / "sweep.json").read_text())["launches"][-1]
+    assert launch["command"] in output
+    # What was in training was checkpointed when the signal came, and not before.
+    assert list(tmp_path.glob("outputs/runs/*/checkpoint.safetensors"))
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_while_figures_are_drawn(tmp_path, small, number) -> None:
+    """The tables are there already: they stay, and the command that draws the rest is printed."""
+    with Sweep(tmp_path, *small, "seed=range(12)", "epochs=1", "figures=all") as sweep:
+        sweep.until("cross_entropy + sgd")
+        os.kill(sweep.pid, number)
+        status, output = sweep.ends()
+    assert status == 128 + number, output
+    assert "Traceback" not in output
+    assert "12 of 12 cells done. To go on:" in output
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert (folder / "results.md").exists()
+    assert len(list((folder / "figures").glob("*_cost.png"))) < 12 or not folder.exists()
+    done = subprocess.run(
+        goes_on(output), cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((folder / "figures").glob("*_cost.png"))) == 12
+
+
 # Each is the last of what has been imported when the key is pressed. Before the first of them there
 # is nothing but Python itself.
 # The last one is imported in a thread, while the workers start.
@@ -223,6 +277,24 @@ def test_a_terminal_that_is_closed_ends_it_in_good_order(tmp_path, training) -> 
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert (folder / "results.md").exists()
     assert len(pd.read_csv(folder / "results.csv")) >= 2
+
+
+def test_a_terminal_that_is_gone_ends_nothing_under_nohup(tmp_path, small) -> None:
+    """The display cannot be written any more; the sweep goes on and all its files are there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.chdir(tmp_path)
+        arguments = (*small, "seed=0,1,2", "epochs=30")
+        os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *arguments])  # noqa: S606
+    shown = b""
+    while b"/3 cells" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert {"results.md", "report.html"} <= {path.name for path in folder.iterdir()}
+    assert list(pd.read_csv(folder / "results.csv")["status"]) == ["ok"] * 3
 
 
 def test_a_finished_dry_run_tells_of_damage_and_touches_nothing(tmp_path, small) -> None:

@@ -53,7 +53,7 @@ class LenetGridSweeper(BasicSweeper):
                 config=self.config,
             )
             try:
-                with interrupts.raise_on_signals():
+                with interrupts.handle_signals():
                     returned = launcher.launch(jobs, initial_job_idx=0)
             except KeyboardInterrupt as interrupt:
                 gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))

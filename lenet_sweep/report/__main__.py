@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lenet_sweep import keys
-from lenet_sweep.errors import StoreError, UsageError
+from lenet_sweep.errors import StoreError, UsageError, exit_status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -18,7 +18,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the page. The exit status: 0, or 2 with one line on standard error."""
+    """Make the page. The exit status: 0, or 1 or 2 with one line on standard error."""
     parser = _Parser(
         prog="python -m lenet_sweep.report",
         description="Write report.html of a sweep's folder, or of several sweeps together.",
@@ -39,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = files.rebuild(given.folders, given.out or given.folders[0], given.data)
     except (UsageError, StoreError, FileNotFoundError) as error:
         print(f"error: {keys.printable(' '.join(str(error).split()))}", file=sys.stderr)
-        return 2
+        return exit_status(error)
     except OSError as error:
         print(f"error: {keys.disk_error(error)}", file=sys.stderr)
-        return 2
+        return exit_status(error)
     print(f"Written to {written[0].parent}/")
     for path in written:
         print(f"  {path.name}")
