@@ -41,5 +41,5 @@ def exit_status(error: BaseException) -> int:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__
-    wrong = isinstance(cause, OSError) and cause.errno in WRONG_PLACE
+    wrong = isinstance(cause, FileNotFoundError) or getattr(cause, "errno", None) in WRONG_PLACE
     return 2 if wrong and not isinstance(error, DataError) else 1
