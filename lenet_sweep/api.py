@@ -30,7 +30,8 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
 
     Settings are the keys of the command line (conf/config.yaml), each a value or a list of
     values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], recipe="nll_adam", epochs=5)`. Dotted keys
-    are passed as `**{"optimizer.momentum": [0, 0.9]}`. Accuracies are percent of the test images.
+    are passed as `**{"optimizer.momentum": [0, 0.9]}`; an option applies to the optimizers that
+    have it. Accuracies are percent of the test images.
 
     study="report" trains the rows of a study (conf/study), or those of a dict in the same form;
     other settings are axes over it.
@@ -52,7 +53,8 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     console = Console()
     if options.dry_run:
         planned, table, damaged = preview(cells, options)
-        for line in [*planning(planned), *damaged] if progress else ():
+        lines = [*planning(planned), *options.unused, *options.notes, *damaged]
+        for line in lines if progress else ():
             console.print(line, markup=False, highlight=False)
         return table
     view = views.choose(single=False, console=console) if progress else views.QuietView()

@@ -26,7 +26,14 @@ from lenet_sweep.errors import InterruptedBySignal, UsageError
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.guard import composed
-from lenet_sweep.hydra_glue import compose_jobs, raw_settings
+from lenet_sweep.hydra_glue import (
+    chosen_optimizers,
+    compose_jobs,
+    raw_settings,
+    search_space,
+)
+from lenet_sweep.keys import is_option, missing_options
+from lenet_sweep.recipes import OPTIMIZERS
 from lenet_sweep.results import UNMARKED, read_manifest
 from lenet_sweep.store import Store, make_folder
 from lenet_sweep.sweeping import (
@@ -59,10 +66,13 @@ def launch(
     jobs have, where they do not run on this machine. Where a sweeper that searches launches one
     batch after the other, all of them are one sweep, reported on at its end.
     """
-    cells, options = config.all_settings(compose_jobs(loader, master, jobs), elsewhere)
+    searching = composed.searching(loader)
+    among = chosen_optimizers(loader, master) if searching else ()
+    cells, options = config.all_settings(compose_jobs(loader, master, jobs), elsewhere, among)
+    if searching and not options.dry_run:  # `prepare_search` has printed it
+        options = replace(options, unused=())
     console = Console()
     _exit_if_dry(cells, options, console)
-    searching = composed.searching(loader)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
     outcome = run_sweep(cells, options, view, executor, folder=searching, reported=not searching)
     if outcome.interrupted and searching:
@@ -82,7 +92,10 @@ def prepare(
     Returns what makes the one table of its jobs, once it has run them or was interrupted.
     """
     cells, options = config.all_settings(compose_jobs(loader, master, jobs))
-    _exit_if_dry(cells, options, Console())
+    console = Console()
+    _exit_if_dry(cells, options, console)
+    for line in options.unused:
+        _print(console, line)
     folder = sweep_folder(options, list(dict.fromkeys(cells)))
     composed.all_jobs_write_to(loader, master, folder)
     make_folder(folder)
@@ -99,7 +112,17 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
 
     Returns what reports on them at the end; it exits where not all of them are well.
     """
-    _, options = config.settings(raw_settings(master), elsewhere=devices.KINDS)
+    optimizers = chosen_optimizers(loader, master)
+    _, options = config.all_settings([raw_settings(master)], devices.KINDS, optimizers)
+    missing = {
+        o.key_or_group.removeprefix("optimizer."): str(o.input_line).partition("=")[2]
+        for o in search_space(master)
+        if is_option(o.key_or_group)
+        and any(missing_options([o.key_or_group], name) for name in optimizers)
+    }
+    if not options.dry_run:
+        for line in config.unused_options(missing, optimizers):
+            _print(Console(), line)
     folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
     composed.all_jobs_write_to(loader, master, folder)
 
@@ -121,9 +144,12 @@ def run(cfg: DictConfig) -> float:
 
     Under a launcher of Hydra's a study is one job: the mean of its rows.
     """
-    cells, options = config.all_settings([raw_settings(cfg)])
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
+    several = hydra.mode == RunMode.MULTIRUN
+    # The sweeper has checked what the optimizers of the other jobs are.
+    cells, options = config.all_settings([raw_settings(cfg)], among=OPTIMIZERS if several else ())
+    options = replace(options, unused=())
+    if several:
         _exit_if_dry(cells, options, Console())  # under another sweeper too
         outcome = run_sweep(
             cells,
@@ -174,7 +200,7 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
 def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> None:
     if options.dry_run:
         planned, _, damaged = preview(cells, options)
-        for line in [*planning(planned), *damaged]:
+        for line in [*planning(planned), *options.unused, *options.notes, *damaged]:
             _print(console, line)
         raise SystemExit(0)
 

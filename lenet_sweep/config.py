@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -38,6 +38,7 @@ from lenet_sweep.studies import Study
 
 PLAIN = (str, int, float)  # what text may be typed as: person=7 is a number to Hydra
 Found = dict[tuple[str, Path | None, int | None, int | None], Dataset]
+Missing = dict[str, Any]  # options that an optimizer does not have, each with a value typed for it
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,22 @@ class Options:
     name: str | None  # None: date and a hash of the cells
     max_cells: int  # a grid of more is taken for a mistake
     data_root: Path | None  # None: the user's cache folder
-    notes: tuple[str, ...] = ()  # what a person should know about how the cells were read
+    notes: tuple[str, ...] = ()  # what a person should know about how the cells are trained
+    unused: tuple[str, ...] = ()  # options that not every optimizer of the sweep has, in sentences
     study: Study | None = None  # that the cells are of
 
 
 def settings(
-    raw: Mapping[str, Any], found: Found | None = None, elsewhere: Sequence[str] | None = None
+    raw: Mapping[str, Any],
+    found: Found | None = None,
+    elsewhere: Sequence[str] | None = None,
+    missing: Missing | None = None,
 ) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     `found` remembers datasets between calls: finding one of the user's own reads its files.
     `elsewhere`: the device kinds, best first, of jobs that do not run on this machine.
+    `missing` collects the options that the optimizer does not have; None: they are an error.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
     template = _template()
@@ -77,7 +83,7 @@ def settings(
     for key in template:
         if key not in raw:
             raise UsageError(f"{key} is missing; it cannot be removed, only changed")
-    optimizer = _optimizer(raw["optimizer"])
+    optimizer = _optimizer(raw["optimizer"], missing)
     data_root = _path("dataset.root", _member(raw["dataset"], "dataset", "root"))
     cell = Cell(
         loss=choice("loss", _member(raw["loss"], "loss", "name"), LOSSES),
@@ -117,15 +123,20 @@ def settings(
 
 
 def all_settings(
-    raws: Iterable[Mapping[str, Any]], elsewhere: Sequence[str] | None = None
+    raws: Iterable[Mapping[str, Any]],
+    elsewhere: Sequence[str] | None = None,
+    among: Iterable[str] = (),
 ) -> tuple[list[Cell], Options]:
     """The cell of each nested dict, or of each row of its study, and the options that they share.
 
-    `elsewhere`: as for `settings`.
+    `elsewhere`: as for `settings`. `among`: optimizers that other cells of the same sweep have.
 
-    Raises UsageError for a value that is not allowed, and where an option differs between them.
+    An optimizer's option applies to the cells whose optimizer has it; `Options.unused` says which.
+    Raises UsageError for a value that is not allowed, for an option that none of the optimizers
+    has, and where something that holds for the whole sweep differs between the dicts.
     """
     found: Found = {}
+    missing: Missing = {}
     cells: list[Cell] = []
     shared: Options | None = None
     rows: list[Study] = []
@@ -133,7 +144,7 @@ def all_settings(
         own: list[studies.StudyRow] = []
         for row in studies.rows_of(raw):
             with row.named():
-                cell, options = settings(row.raw, found, elsewhere)
+                cell, options = settings(row.raw, found, elsewhere, missing)
             cells.append(cell)
             shared = _merged(shared, options) if shared else options
             if row.study:
@@ -147,7 +158,40 @@ def all_settings(
     asked = studies.merged(rows)
     if len(asked) > 1:
         raise UsageError("study has several values, and is one for the whole sweep; give one value")
-    return cells, replace(shared, study=asked[0] if asked else None)
+    unused = (
+        unused_options(missing, {*among, *(cell.optimizer.name for cell in cells)})
+        if missing
+        else ()
+    )
+    return cells, replace(shared, study=asked[0] if asked else None, unused=unused)
+
+
+def unused_options(missing: Missing, optimizers: Collection[str]) -> tuple[str, ...]:
+    """Sentences on the options that some of a sweep's optimizers do not have.
+
+    Raises UsageError for an option that none of them has.
+    """
+    shared: dict[frozenset[str], list[str]] = {}
+    for option, value in missing.items():
+        having = frozenset(name for name in optimizers if option in OPTIMIZERS[name].options)
+        if not having:
+            unknown_option(option, value)
+        shared.setdefault(having, []).append(f"optimizer.{option}")
+    sentences = []
+    for having, options in shared.items():
+        apply, them = ("applies", "it") if len(options) == 1 else ("apply", "them")
+        those = [name for name in OPTIMIZERS if name in having]
+        others = [name for name in OPTIMIZERS if name in optimizers and name not in having]
+        run = "runs" if len(others) == 1 else "run"
+        sentences.append(
+            f"{_listed(options)} {apply} to {_listed(those)} only; "
+            f"{_listed(others)} {run} without {them}"
+        )
+    return tuple(sentences)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _merged(shared: Options, other: Options) -> Options:
@@ -169,13 +213,15 @@ def _template() -> Raw:
     return defaults()
 
 
-def _optimizer(node: Any) -> Optimizer:
+def _optimizer(node: Any, missing: Missing | None) -> Optimizer:
     name = choice("optimizer", _member(node, "optimizer", "name"), OPTIMIZERS)
     spec = OPTIMIZERS[name]
     given = {k: v for k, v in node.items() if k != "name"}
     for key, value in given.items():
         if key not in spec.options:
-            unknown_option(key, value)
+            if missing is None or not any(key in other.options for other in OPTIMIZERS.values()):
+                unknown_option(key, value)
+            missing.setdefault(key, value)
     options = {
         key: _option(f"optimizer.{key}", given.get(key, option.default), option)
         for key, option in spec.options.items()

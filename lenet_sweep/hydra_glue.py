@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -22,7 +23,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep import studies
 from lenet_sweep.errors import UsageError
-from lenet_sweep.keys import GROUPS, Raw, config_folder, group_node, set_key, show
+from lenet_sweep.keys import (
+    GROUPS,
+    Raw,
+    check_count,
+    config_folder,
+    group_node,
+    is_option,
+    missing_options,
+    set_key,
+    show,
+)
 from lenet_sweep.recipes import OPTIMIZERS, RECIPES
 
 HELP = """\
@@ -43,7 +54,7 @@ Groups, chosen by name:
   grid/lr, grid/batch, grid/epochs=report   the values of the report's tables
   +study=report   every row of the report's tables, with a verdict; further keys are axes over it
 
-Options of the optimizers, with their defaults:
+Options of the optimizers, with their defaults; each applies to the optimizers that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -171,6 +182,87 @@ def compose_jobs(
         if studies.KEY in raw:
             raw[studies.GIVEN] = [parsed[text].key_or_group for text in job]
         yield raw
+
+
+def grid_jobs(
+    loader: ConfigLoader, master: DictConfig, overrides: Sequence[Override]
+) -> list[list[str]]:
+    """The overrides of each job of a grid, the last key varying fastest.
+
+    Where not every optimizer of the grid has an option, those without it get its first value
+    alone, which they ignore. Raises UsageError for a grid of more than max_cells.
+    """
+    axes = {override.get_key_element(): override for override in overrides}
+    lengths = {key: axis_length(override) for key, override in axes.items()}
+    groups = [key for key, override in axes.items() if not _is_plain_value(override)]
+    options = [key for key, o in axes.items() if is_option(o.key_or_group) and key not in groups]
+    if not options or not any(lengths[key] > 1 for key in groups):
+        check_count(prod(lengths.values()), master.max_cells)
+        return _product({key: _texts(key, override) for key, override in axes.items()})
+    check_count(prod(lengths[key] for key in groups), master.max_cells)
+    names = {axes[key].key_or_group: key for key in options}
+    parts = []
+    for chosen in _product({key: _texts(key, axes[key]) for key in groups}):
+        optimizer = _optimizer_of(loader, master, chosen)
+        parts.append((dict(zip(groups, chosen, strict=True)), missing_options(names, optimizer)))
+    nowhere = frozenset.intersection(*(missing for _, missing in parts))
+    single = [{names[key] for key in missing - nowhere} for _, missing in parts]
+    plain = {key: length for key, length in lengths.items() if key not in groups}
+    check_count(
+        sum(prod(n for key, n in plain.items() if key not in once) for once in single),
+        master.max_cells,
+    )
+    texts = {key: _texts(key, override) for key, override in axes.items() if key not in groups}
+    return [
+        job
+        for (chosen, _), once in zip(parts, single, strict=True)
+        for job in _product({
+            key: [chosen[key]] if key in chosen else texts[key][:1] if key in once else texts[key]
+            for key in axes
+        })
+    ]  # fmt: skip
+
+
+def chosen_optimizers(loader: ConfigLoader, master: DictConfig) -> set[str]:
+    """The optimizers that a sweeper which searches may choose from.
+
+    What it is to try stands in the overrides as they were typed and in hydra.sweeper.params.
+    """
+    names = set()
+    for override in search_space(master):
+        if override.key_or_group in ("optimizer", "recipe"):
+            key = override.get_key_element()
+            names |= {_optimizer_of(loader, master, [text]) for text in _texts(key, override)}
+    return names or {str(master.optimizer.name)}
+
+
+def search_space(master: DictConfig) -> list[Override]:
+    """The overrides that were typed, and those of hydra.sweeper.params."""
+    params = master.hydra.sweeper.get("params") or {}
+    texts = [*master.hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())]
+    return OverridesParser.create().parse_overrides(texts)
+
+
+def _texts(key: str, override: Override) -> list[str]:
+    """An override as one override for each of its values."""
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [f"{key}={override.get_value_element_as_str()}"]
+
+
+def _product(axes: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    return [list(job) for job in itertools.product(*axes.values())]
+
+
+def _optimizer_of(loader: ConfigLoader, master: DictConfig, groups: Sequence[str]) -> str:
+    """The optimizer of a choice of config groups; composed only where it is not a known name."""
+    found = str(master.optimizer.name)
+    for text in groups:
+        key, _, name = text.partition("=")
+        if name not in (RECIPES if key == "recipe" else GROUPS.get(key, ())):
+            return str(loader.load_sweep_config(master, list(groups)).optimizer.name)
+        found = RECIPES[name][1] if key == "recipe" else name if key == "optimizer" else found
+    return found
 
 
 def axis_length(override: Override) -> int:

@@ -66,8 +66,9 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     """Every combination of the given keys' values, the last key varying fastest.
 
     A list (or tuple, range, array) is an axis, anything else a single value. Keys are those of
-    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. Raises UsageError
-    for an unknown key.
+    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. An optimizer
+    without a given option has one cell where the others have one for each of its values. Raises
+    UsageError for an unknown key.
     """
     base = defaults()
     limit = axes.get("max_cells", base["max_cells"])
@@ -77,17 +78,66 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     for key, choices in zip(axes, values, strict=True):
         if not choices:
             raise UsageError(f"{show(key)}=[]: give at least one value")
-    check_count((_length(choices) for choices in values), limit)
-    # Groups first: a dotted key changes the optimizer that the same call chooses.
-    order = sorted(range(len(values)), key=lambda i: "." in list(axes)[i])
     keys = list(axes)
+    parts = _by_options(dict(zip(keys, values, strict=True)))
+    check_count(sum(math.prod(map(_length, part.values())) for part in parts), limit)
+    # Groups first: a dotted key changes the optimizer that the same call chooses.
+    order = sorted(range(len(keys)), key=lambda i: "." in keys[i])
     cells = []
-    for choice in itertools.product(*values):
+    for choice in itertools.chain.from_iterable(itertools.product(*p.values()) for p in parts):
         raw = deepcopy(base)
         for i in order:
             set_key(raw, keys[i], choice[i])
         cells.append(raw)
     return cells
+
+
+def _by_options(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Sequence[Any]]]:
+    """A grid as one grid for the optimizers that have the same of its options.
+
+    Each has a single value for the options that its optimizers do not have.
+    """
+    chooser = next((key for key in ("recipe", "optimizer") if key in axes), "")
+    options = [key for key in axes if is_option(key)]
+    if not chooser or not options:
+        return [dict(axes)]
+    groups: dict[frozenset[str], list[Any]] = {}
+    for value in axes[chooser]:
+        missing = missing_options(options, _optimizer_name(chooser, value))
+        groups.setdefault(missing, []).append(value)
+    nowhere = frozenset.intersection(*groups)  # an error, which config.all_settings raises
+    return [
+        {
+            key: chosen if key == chooser else values[:1] if key in missing - nowhere else values
+            for key, values in axes.items()
+        }
+        for missing, chosen in groups.items()
+    ]
+
+
+def _optimizer_name(chooser: str, value: Any) -> str:
+    """The optimizer that a value of `recipe` or `optimizer` chooses; "" where there is none."""
+    if isinstance(value, Mapping):
+        value = value.get("name")
+    if not isinstance(value, str):
+        return ""
+    return RECIPES.get(value, ("", ""))[1] if chooser == "recipe" else value
+
+
+def is_option(key: str) -> bool:
+    """Whether a key is an option of an optimizer: 'optimizer.momentum'."""
+    return key.startswith("optimizer.")
+
+
+def missing_options(options: Iterable[str], optimizer: str) -> frozenset[str]:
+    """Those of the options ('optimizer.momentum') that an optimizer does not have.
+
+    None of an unknown optimizer: the error is about its name.
+    """
+    if optimizer not in OPTIMIZERS:
+        return frozenset()
+    has = OPTIMIZERS[optimizer].options
+    return frozenset(key for key in options if key.removeprefix("optimizer.") not in has)
 
 
 def _as_axis(key: str, value: Any) -> Sequence[Any]:
@@ -104,13 +154,9 @@ def _length(values: Sequence[Any]) -> int:
     return len(values)
 
 
-def check_count(lengths: Iterable[int], limit: Any) -> None:
-    """Refuse a grid of more cells than max_cells, from the number of values of each of its axes.
-
-    Nothing is expanded, so a mistyped range costs neither time nor memory. Raises UsageError.
-    """
+def check_count(count: int, limit: Any) -> None:
+    """Refuse a grid of more cells than max_cells, before it is expanded. Raises UsageError."""
     most = integer("max_cells", limit, 1, MOST_CELLS, "the most cells that a grid may have")
-    count = math.prod(lengths)
     if count > MOST_CELLS:
         said = f"{count:,}" if count < 10**18 else "more than 10^18"
         raise UsageError(
@@ -133,16 +179,28 @@ def check_length(count: int, most: int) -> None:
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
-    """Set one key of a nested dict in place. Raises UsageError where there is no such key."""
+    """Set one key of a nested dict in place. Raises UsageError where there is no such key.
+
+    An option of an optimizer is set if any optimizer has it: `config.all_settings` decides.
+    """
     if key == "recipe":
         loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
         raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
     elif key in GROUPS:
         if isinstance(value, Mapping):  # a group with its options, as the Python API may give it
             node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
+            if key == "optimizer":
+                for option in value:
+                    if option not in node:
+                        unknown_option(option, value[option])
             raw[key] = node | dict(value)
         else:
             raw[key] = group_node(key, choice(key, value, GROUPS[key]))
+    elif is_option(key) and isinstance(raw.get("optimizer"), dict):
+        option = key.removeprefix("optimizer.")
+        if not any(option in spec.options for spec in OPTIMIZERS.values()):
+            unknown_option(option, value)
+        raw["optimizer"][option] = value
     else:
         node, *path = raw, *key.split(".")
         for part in path[:-1]:

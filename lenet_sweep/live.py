@@ -17,7 +17,15 @@ from rich.text import Text
 
 from lenet_sweep.cells import Plan
 from lenet_sweep.events import Damaged, Event, Failed, Requeued, Retrying
-from lenet_sweep.results import HEADINGS, REPORT_COLUMNS, SETTINGS, cost_text
+from lenet_sweep.recipes import OPTION_DEFAULTS
+from lenet_sweep.results import (
+    HEADINGS,
+    OPTION_TEXTS,
+    REPORT_COLUMNS,
+    cost_text,
+    setting_text,
+    varying,
+)
 from lenet_sweep.tally import (
     UNKNOWN,
     Tally,
@@ -37,8 +45,9 @@ LEADERS = 5
 GAP = 2  # between columns
 SPARE = ("s/epoch", "cost", "epoch", "accuracy")  # given up in this order on a narrow terminal
 TEXTS = frozenset(
-    ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error")
-)
+    ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
+     *OPTION_TEXTS)
+)  # fmt: skip
 
 # Both keep a contrast of 4 against black and against white, and differ for every kind of colour
 # vision; whatever they say is said in words or signs as well.
@@ -241,11 +250,17 @@ def _styled(text: Text, style: Style) -> Text:
 
 def _leaders(frame: pd.DataFrame) -> list[dict[str, str]]:
     """The best rows as text: the report's columns, then the settings that vary."""
-    varying = [name for name in SETTINGS if len(set(frame[name])) > 1]
-    best = frame.loc[frame["accuracy"].notna(), [*REPORT_COLUMNS, *varying]].head(LEADERS)
+    columns = [*REPORT_COLUMNS, *varying(frame)]
+    best = frame.loc[frame["accuracy"].notna(), columns].head(LEADERS)
     forms = {"accuracy": "{:.2f}", "lr": "{:g}"}
+
+    def text(name: str, value: object) -> str:
+        if name in OPTION_DEFAULTS:
+            return setting_text(value)
+        return inert(forms.get(name, "{}").format(value))
+
     return [
-        {str(name): inert(forms.get(str(name), "{}").format(value)) for name, value in row.items()}
+        {str(name): text(str(name), value) for name, value in row.items()}
         for row in best.to_dict("records")
     ]
 

@@ -85,6 +85,14 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
 }
 
 
+# Every option of any optimizer by its key, 'optimizer.momentum', with its default.
+OPTION_DEFAULTS: Mapping[str, OptionValue] = {
+    f"optimizer.{name}": option.default
+    for spec in OPTIMIZERS.values()
+    for name, option in spec.options.items()
+}
+
+
 @dataclass(frozen=True)
 class LossSpec:
     """A loss of `torch.nn`, and whether it takes logits or log-probabilities."""
@@ -150,10 +158,12 @@ class Optimizer:
 
     def __str__(self) -> str:
         """Name and changed options: 'sgd momentum=0.9'."""
-        return " ".join([self.name, *(f"{k}={_text(value)}" for k, value in self.changed.items())])
+        changed = (f"{k}={option_text(value)}" for k, value in self.changed.items())
+        return " ".join([self.name, *changed])
 
 
-def _text(value: OptionValue) -> str:
+def option_text(value: OptionValue) -> str:
+    """An option's value as it is typed, numbers shortened: '0.9', 'true', '[0.9,0.999]'."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

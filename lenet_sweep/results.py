@@ -22,6 +22,7 @@ from lenet_sweep import latex
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
 from lenet_sweep.keys import inert
+from lenet_sweep.recipes import OPTIMIZERS, OPTION_DEFAULTS, Optimizer, OptionValue, option_text
 from lenet_sweep.store import DamagedError, Failure, Snapshot, Store, read_json, write_atomic
 from lenet_sweep.studies import Study
 
@@ -34,7 +35,9 @@ COLUMNS = (
     "seconds", "engine", "dataset", "error", "cell",
 )  # fmt: skip
 REPRODUCTION = "reproduction.csv"  # the file of a study's verdicts
-HOLDOUT = "holdout_accuracy"  # a last column, where images were held out
+HOLDOUT = "holdout_accuracy"  # the next column, where images were held out
+# Last columns: the options of the table's optimizers, empty for an optimizer without the option.
+OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
 REPORT_COLUMNS = COLUMNS[:7]
 HEADINGS = {
     "accuracy": "accuracy (%)",
@@ -42,7 +45,7 @@ HEADINGS = {
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
-}
+} | {key: key.removeprefix("optimizer.") for key in OPTION_DEFAULTS}
 INTERVAL = "95 % interval"
 # What is only looked at where it tells rows apart; the rest is always shown or never.
 SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
@@ -130,12 +133,23 @@ def _settings(cell: Cell, person: str) -> Record:
         "person": person,
         "device": cell.device,
         "loss": cell.loss,
-        "optimizer": str(cell.optimizer),
+        "optimizer": cell.optimizer.name,
         "activation": cell.activation,
         "seed": cell.seed,
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
+        **option_values(cell.optimizer),
+    }
+
+
+def option_values(optimizer: Optimizer) -> Record:
+    """The columns of an optimizer's options; a pair of numbers is text, '[0.9,0.999]'."""
+    return {
+        f"optimizer.{name}": f"[{','.join(map(repr, value))}]"
+        if isinstance(value, tuple)
+        else value
+        for name, value in optimizer.options
     }
 
 
@@ -163,6 +177,8 @@ def _failure(failure: Failure | None) -> Record:
 def table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last, with COLUMNS.
 
+    Then a column for each option of its optimizers, as 'optimizer.momentum'.
+
     Where every cell held images out, they rank it by their accuracy, the column HOLDOUT. Equal
     accuracies share a rank (1, 2, 2, 4), as do all failed cells; among equals the cell that
     trained for fewer epochs stands first.
@@ -174,9 +190,17 @@ def ranked(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     """The ranked table, and for each of its rows which of the records it is."""
     import pandas as pd  # noqa: PLC0415 - see above
 
-    frame = pd.DataFrame(list(records), columns=[*COLUMNS[1:], HOLDOUT])
+    records = list(records)
+    used = [OPTIMIZERS[name] for name in {row["optimizer"] for row in records}]
+    has = {f"optimizer.{option}" for spec in used for option in spec.options}
+    options = [name for name in OPTION_DEFAULTS if name in has]
+    frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *options])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
-    frame = frame.astype(dict.fromkeys(numbers, "float64"))
+    types = {bool: "boolean", float: "float64", tuple: "object"}
+    frame = frame.astype(
+        dict.fromkeys(numbers, "float64")
+        | {name: types[type(OPTION_DEFAULTS[name])] for name in options}
+    )
     if frame[HOLDOUT].isna().all():
         frame = frame.drop(columns=HOLDOUT)
     key = ranked_by(frame)
@@ -189,6 +213,33 @@ def ranked(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
+
+
+def settings_of(columns: Iterable[str]) -> list[str]:
+    """The settings among a table's columns, which are shown where they vary.
+
+    Options of the optimizers follow the optimizer.
+    """
+    columns = set(columns)
+    options = [name for name in OPTION_DEFAULTS if name in columns]
+    at = SETTINGS.index("optimizer") + 1
+    return [*SETTINGS[:at], *options, *SETTINGS[at:]]
+
+
+def varying(frame: pd.DataFrame) -> list[str]:
+    """The settings with several values; an option, with several where it exists."""
+    return [name for name in settings_of(frame.columns) if len({*frame[name].dropna()}) > 1]
+
+
+def setting_text(value: Any) -> str:
+    """The value of a setting as text: 'tanh', '0.9', 'true'; '' for an option it does not have."""
+    import pandas as pd  # noqa: PLC0415 - see above
+
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return ""
+    return option_text(value.item() if hasattr(value, "item") else value)  # one of NumPy's
 
 
 def from_store(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
@@ -313,9 +364,32 @@ def _kept(cell: Cell, row: Mapping[str, str]) -> Record:
 
 def _key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """A cell's settings as text, from its record or its row in results.csv."""
-    names = ("batch", "epochs", "device", "loss", "optimizer", "activation", "seed", "engine")
+    names = ("batch", "epochs", "device", "loss", "activation", "seed", "engine")
     dataset = _run_again(str(settings["dataset"]))
-    return (*(str(settings[name]) for name in names), dataset, f"{float(settings['lr'])!r}")
+    lr = f"{float(settings['lr'])!r}"
+    return (*(str(settings[name]) for name in names), *_optimizer_key(settings), dataset, lr)
+
+
+def _optimizer_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name of an optimizer, and each option that differs from its default.
+
+    Earlier versions wrote both into one column: 'sgd momentum=0.9'.
+    """
+    name, *options = str(settings["optimizer"]).split() or [""]
+    for key, default in OPTION_DEFAULTS.items():
+        if settings.get(key) not in (None, ""):
+            text = _option_key(str(settings[key]).strip("[]"), default)
+            options += [f"{key.removeprefix('optimizer.')}={text}"] * (text != option_text(default))
+    return (name, *sorted(options))
+
+
+def _option_key(text: str, default: OptionValue) -> str:
+    try:
+        if isinstance(default, tuple):
+            return option_text(tuple(map(float, text.split(","))))
+        return text.lower() if isinstance(default, bool) else option_text(float(text))
+    except ValueError:
+        return text
 
 
 @dataclass(frozen=True)
@@ -466,13 +540,13 @@ def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
     """
     by_setting = bool(marks.settings)
     units = _over_seeds(frame, marks) if by_setting else frame
-    settings = [name for name in SETTINGS if not (by_setting and name == "seed")]
+    settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
     parts = []
     for loss, optimizer, rows in _by_recipe(units):
-        varying = [c for c in settings if len(set(rows[c])) > 1]
+        varied = [name for name in varying(rows) if name in settings]
         failed = bool((rows["status"] != "ok").any())
         columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
-        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varying]
+        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varied]
         columns += [*(["status"] if failed else []), "train_loss", "seconds_per_epoch"]
         columns += ["error"] if failed else []
         shown = rows[columns].assign(
@@ -481,12 +555,17 @@ def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(cost_text),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
+            **{name: rows[name].map(setting_text) for name in varied if name in OPTION_DEFAULTS},
         )
         if HOLDOUT in rows:
             shown[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
-        constant = [f"{c} {rows[c].iloc[0]}" for c in settings[2:] if c not in varying]
+        constant = [
+            f"{name} {rows[name].iloc[0]}"
+            for name in settings
+            if name in SETTINGS[2:] and name not in varied
+        ]
         # Options that all rows share belong in the title.
-        name = optimizer if "optimizer" in varying else rows["optimizer"].iloc[0]
+        name = " ".join([optimizer, *shared_options(rows)])
         caption = f"All rows: {', '.join(constant)}." if constant else ""
         caption = " ".join(filter(None, [caption, OVER_SEEDS * by_setting, marks.caption]))
         parts.append((f"{loss} + {name}", caption, shown))
@@ -550,6 +629,16 @@ def _accuracies(rows: pd.DataFrame) -> list[str]:
     return [text + sd for text, sd in zip(texts, spread, strict=True)]
 
 
+def shared_options(frame: pd.DataFrame) -> list[str]:
+    """The options that have one value in all rows, which is not the default: 'momentum=0.9'."""
+    found = []
+    for name in settings_of(frame.columns):
+        values = list(frame[name].dropna().unique()) if name in OPTION_DEFAULTS else []
+        if len(values) == 1 and setting_text(values[0]) != option_text(OPTION_DEFAULTS[name]):
+            found.append(f"{HEADINGS[name]}={setting_text(values[0])}")
+    return found
+
+
 def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
     if not marks.outcomes:
         return ranks
@@ -562,8 +651,7 @@ def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
 def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     if frame.empty:
         return []
-    names = frame["optimizer"].str.partition(" ")[0]
-    groups = frame.groupby([frame["loss"], names], sort=False)
+    groups = frame.groupby(["loss", "optimizer"], sort=False)
     return [(str(loss), str(optimizer), rows) for (loss, optimizer), rows in groups]
 
 
@@ -580,7 +668,7 @@ def _number(value: float, form: str) -> str:
 
 def _is_number(column: pd.Series[Any]) -> bool:
     numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
-    return column.name in numbers - {"person", "device"}
+    return column.name in (numbers | {*OPTION_DEFAULTS}) - {"person", "device", *OPTION_TEXTS}
 
 
 def _markdown(value: object) -> str:

@@ -25,13 +25,16 @@ from lenet_sweep.keys import (
     config_folder,
     finite,
     inert,
+    is_option,
     known_keys,
+    missing_options,
     recipe_conflict,
     reject,
     set_key,
     show,
     spoken,
     unknown_key,
+    unknown_option,
 )
 from lenet_sweep.recipes import RECIPES
 
@@ -228,7 +231,7 @@ def _typed(
     if twice := set(row) & set(common):
         key = min(map(str, twice))
         raise UsageError(f"{key} stands in common: too; give it once")
-    row = {**common, **row}
+    own, row = row, {**common, **row}
     settings = {spoken(key): value for key, value in row.items() if key not in REPORTED}
     if "recipe" in settings and (both := {"loss", "optimizer"} & set(settings)):
         raise UsageError(recipe_conflict(sorted(both)))
@@ -242,9 +245,14 @@ def _typed(
             raise UsageError("study: a row is a cell, and has no study of its own")
         if key == "grid" or (key not in known and not key.startswith("optimizer.")):
             unknown_key(key, settings[key], known)
-        if key in given or _fixes(key) & {k for each in given for k in _fixes(each)}:
+        if any(_contradict(key, each) for each in given):
             raise UsageError(f"the rows of the study give {key}; leave it out of the command")
         set_key(raw, key, settings[key])
+    if {"recipe", "optimizer"} & set(settings):  # which has taken the typed options away
+        for key in filter(is_option, given):
+            set_key(raw, key, base["optimizer"][key.removeprefix("optimizer.")])
+    for key in missing_options(filter(is_option, own), raw["optimizer"].get("name")):
+        unknown_option(key.removeprefix("optimizer."), own[key])
     reported = row.get("reported")
     if reported is not None:
         accuracy = finite(reported)
@@ -253,6 +261,13 @@ def _typed(
         reported = accuracy
     device, person = (_line(key, row.get(key, "")) for key in REPORTED[1:])
     return Typed(raw, study, number, "seed" in settings, reported, device, person)
+
+
+def _contradict(row: str, typed: str) -> bool:
+    """Whether a key of a row says what a key that was typed beside the study says too."""
+    if row == typed or not is_option(typed):
+        return row == typed or bool(_fixes(row) & _fixes(typed))
+    return False  # an option is laid over the optimizer, and over other options, of a row
 
 
 def _fixes(key: str) -> set[str]:

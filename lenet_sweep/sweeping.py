@@ -124,7 +124,7 @@ def run_sweep(
         for path in dict.fromkeys(table.store.damaged):
             if path.parent.name not in planned.by_id:  # who trains a run says so of its files
                 view.say(damage(str(path)))
-        for note in options.notes if planned.runs else ():
+        for note in (*options.unused, *(options.notes if planned.runs else ())):
             view.say(note)
         wanted = _imported_meanwhile(options, reported=reported) if planned.runs else ()
         with signals.deferred(), ahead.importing(wanted):

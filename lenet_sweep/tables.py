@@ -11,15 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_sweep.live import BOLD, PALE, RED, TEXTS
+from lenet_sweep.recipes import OPTION_DEFAULTS
 from lenet_sweep.results import (
     HEADINGS,
     INTERVAL,
     NUMERIC,
     REPORT_COLUMNS,
-    SETTINGS,
     UNMARKED,
     Marks,
     presented,
+    settings_of,
 )
 from lenet_sweep.tally import counted, encodable, inert
 
@@ -121,8 +122,12 @@ def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
     """Why these rows failed, a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
     epochs: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        settings = [name for name in ("lr", "batch", *SETTINGS) if name in row]
-        run = " ".join(row[n] if n in TEXTS else f"{n} {row[n]}" for n in settings)
+        settings = [name for name in ("lr", "batch", *settings_of(row)) if name in row]
+        run = " ".join(
+            row[n] if n in TEXTS and n not in OPTION_DEFAULTS
+            else f"{n.removeprefix('optimizer.')} {row[n]}"
+            for n in settings
+        )  # fmt: skip
         epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
     return [
         Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), why)

@@ -278,6 +278,44 @@ def test_the_stock_launchers_end_in_the_same_table(lenet_sweep, small, tmp_path)
         pd.testing.assert_frame_equal(frame[DETERMINISTIC], frames[0][DETERMINISTIC])
 
 
+@pytest.mark.parametrize("launcher", ["lenet_local", "basic", "joblib"])
+@pytest.mark.parametrize("chosen", ["optimizer=sgd,adam", "recipe=ce_sgd,nll_adam", "own"])
+def test_an_option_applies_to_the_optimizers_that_have_it(
+    lenet_sweep, small, tmp_path, launcher, chosen
+) -> None:
+    """Momentum over sgd and adam is three cells under any launcher, which one line says."""
+    if chosen == "own":  # a config group of the user's own
+        (tmp_path / "conf" / "optimizer").mkdir(parents=True)
+        (tmp_path / "conf" / "optimizer" / "fast.yaml").write_text(
+            "name: sgd\nweight_decay: 1e-4\n"
+        )
+        words = ["--config-dir", "conf", "optimizer=fast,adam", "optimizer.betas=[0.5,0.9]"]
+    else:
+        words = [chosen]
+    words += ["optimizer.momentum=0,0.9", f"hydra/launcher={launcher}", "figures=none"]
+    done = lenet_sweep("-m", *words, "report=false", *small)
+    assert done.stdout.count("optimizer.momentum applies to sgd only; adam runs without it") == 1
+    (folder,) = sweeps(tmp_path)
+    frame = pd.read_csv(folder / "results.csv").sort_values(["optimizer", "optimizer.momentum"])
+    assert list(frame["optimizer"]) == ["adam", "sgd", "sgd"]
+    assert list(frame["optimizer.momentum"].fillna(-1)) == [-1, 0, 0.9]
+    assert set(frame["status"]) == {"ok"}
+    assert "equal" not in done.stdout
+    assert re.search(r" momentum .*\n.*\n.* 0(\.9)? ", done.stdout)
+
+
+def test_an_option_in_a_search_over_optimizers(lenet_sweep, small, tmp_path) -> None:
+    """Optuna may try an option with an optimizer that lacks it; with none that has it, never."""
+    words = ("-m", *OPTUNA, "optimizer.momentum=0,0.5,0.9", *small, "name=searched")
+    done = lenet_sweep(*words, "optimizer=sgd,adam", "figures=none", "report=false")
+    assert done.stdout.count("optimizer.momentum applies to sgd only; adam runs without it") == 1
+    frame = pd.read_csv(tmp_path / "outputs" / "sweeps" / "searched" / "results.csv")
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["optimizer"]) == {"sgd", "adam"}
+    done = lenet_sweep(*words, "optimizer=adam", status=2)
+    assert "the optimizer has no option momentum" in done.stderr
+
+
 OPTUNA = (
     "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=4",
     "hydra.sweeper.sampler.seed=1",

@@ -121,6 +121,39 @@ def test_options_of_an_optimizer_can_be_swept() -> None:
     assert [str(c.optimizer) for c in grid] == ["adam", "adam amsgrad=true"]
 
 
+@pytest.mark.parametrize(
+    "chosen", [{"optimizer": ["sgd", "adam"]}, {"recipe": ["ce_sgd", "nll_adam"]}]
+)
+def test_an_option_applies_to_the_optimizers_that_have_it(chosen: dict[str, object]) -> None:
+    """An optimizer without a swept option is one cell, and one line says so."""
+    grid, options = config.all_settings(keys.grid(chosen | {"optimizer.momentum": [0, 0.9]}))
+    assert [str(cell.optimizer) for cell in grid] == ["sgd", "sgd momentum=0.9", "adam"]
+    assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
+
+
+def test_options_of_two_optimizers_are_two_grids() -> None:
+    """Each optimizer is crossed with its own options and with what both have."""
+    axes = {
+        "optimizer": ["sgd", "adam"], "optimizer.momentum": [0, 0.9], "optimizer.nesterov": False,
+        "optimizer.eps": [1e-8, 1e-7, 1e-6], "optimizer.weight_decay": [0, 1e-4],
+    }  # fmt: skip
+    grid, options = config.all_settings(keys.grid(axes | {"max_cells": 10}))
+    assert len(set(grid)) == len(grid) == 2 * 2 + 3 * 2
+    assert set(options.unused) == {
+        "optimizer.momentum and optimizer.nesterov apply to sgd only; adam runs without them",
+        "optimizer.eps applies to adam only; sgd runs without it",
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["adam", ["adam"], [{"name": "adam"}]])
+def test_an_option_that_no_chosen_optimizer_has_is_refused(optimizer: object) -> None:
+    """Neither is an option given together with the optimizer that lacks it ever ignored."""
+    with pytest.raises(UsageError, match="optimizer.momentum=0: the optimizer has no option"):
+        cells(**{"optimizer": optimizer, "optimizer.momentum": [0, 0.9]})
+    with pytest.raises(UsageError, match="has no option momentum"):
+        cells(optimizer=["sgd", {"name": "adam", "momentum": 0.9}])
+
+
 def test_recipes_choose_loss_and_optimizer() -> None:
     """The two recipes of the report are the pairs it names."""
     grid = cells(recipe=["ce_sgd", "nll_adam"])

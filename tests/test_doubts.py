@@ -140,7 +140,7 @@ def test_settings_that_no_pair_gives_away_are_taken_apart_too() -> None:
 
 
 def test_an_option_that_the_other_optimizer_lacks_is_no_fault_of_the_grid() -> None:
-    """Momentum cannot be crossed with Adam, so nobody is told to."""
+    """Momentum does not apply to Adam, so nobody is told to cross the two."""
     cells = [*SGD_OPTIONS, *grid(optimizer="adam", lr=0.1)]
     assert not found("together", scored(cells, [97, 98, 99]))
     cells[1] = replace(cells[1], lr=0.2)  # momentum and lr change together, optimizer and lr do not

@@ -174,6 +174,21 @@ def test_cells_stand_below_their_headings(real, made) -> None:
         assert len({len(re.findall(r"<t[hd][ >]", row)) for row in rows}) == 1
 
 
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_options_that_vary_are_columns(made, seeds) -> None:
+    """Page and statistics show momentum apart from the optimizer, and empty where it has none."""
+    axes = {"optimizer": ["sgd", "adam"], "optimizer.weight_decay": 1, "optimizer.momentum": [0, 1]}
+    page = page_of(*made(lr=[0.1], seed=seeds, **axes))
+    (table,) = re.findall(r'<table class="ranked".*?</table>', page.html, re.DOTALL)
+    head, *rows = (
+        [re.sub("<.*?>", "", cell).strip() for cell in re.findall("(?s)<t[hd].*?</t[hd]>", row)]
+        for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    )
+    assert {row[head.index("momentum")] for row in rows} == {"0", "1", ""}
+    assert "nesterov" not in " ".join(head)
+    assert "weight_decay=1" in page.html
+
+
 def test_who_does_not_see_it_can_read_it(real) -> None:
     """Pictures have words, tables headings with a scope, fields labels, parts landmarks."""
     folder, _ = real

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep import results
+from lenet_sweep import config, keys, results
+from lenet_sweep.store import Store
 
 ROW = {
     "accuracy": 99.0, "batch": 64, "lr": 0.1, "epochs": 1, "person": "Ada", "device": "cpu",
@@ -25,10 +26,101 @@ def rows(*changes):
 
 def test_columns_stand_in_the_promised_order() -> None:
     """Scripts that read results.csv find each column where the documentation says."""
-    assert ",".join(rows({}).columns) == (
+    first = (
         "rank,accuracy,batch,lr,epochs,person,device,loss,optimizer,activation,seed,status,"
         "train_loss,seconds_per_epoch,seconds,engine,dataset,error,cell"
     )
+    adam = (
+        "optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
+        "optimizer.amsgrad,optimizer.decoupled_weight_decay"
+    )
+    assert ",".join(rows({}).columns) == f"{first},{adam}"
+    assert ",".join(rows({"holdout_accuracy": 98.0}).columns) == f"{first},holdout_accuracy,{adam}"
+
+
+def optimized(*optimizers):
+    """A table with a cell for each of the optimizers, as they are typed in Python."""
+    cells, _ = config.all_settings(keys.grid({"optimizer": list(optimizers), "lr": 0.1}))
+    return rows(*(
+        {
+            "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - place,
+            **results.option_values(cell.optimizer),
+        }
+        for place, cell in enumerate(cells)
+    ))  # fmt: skip
+
+
+def test_each_option_of_an_optimizer_is_a_column(tmp_path) -> None:
+    """results.csv holds the name and the options apart; empty is an option that is not there."""
+    frame = optimized(
+        {"name": "sgd", "momentum": 0.9, "nesterov": True},
+        "sgd",
+        {"name": "adam", "betas": (0.1, 0.999), "amsgrad": True},
+    )
+    results.write_csv(frame, tmp_path / "results.csv")
+    again = pd.read_csv(tmp_path / "results.csv", keep_default_na=False, dtype=str)
+    assert list(again["optimizer"]) == ["sgd", "sgd", "adam"]
+    assert list(again["optimizer.momentum"]) == ["0.9", "0.0", ""]
+    assert list(again["optimizer.nesterov"]) == ["True", "False", ""]
+    assert list(again["optimizer.amsgrad"]) == ["", "", "True"]
+    assert list(again["optimizer.betas"]) == ["", "", "[0.1,0.999]"]
+    assert list(frame.query("`optimizer.momentum` > 0")["rank"]) == [1]
+    assert list(frame["optimizer.nesterov"].dropna()) == [True, False]
+
+
+def test_options_that_vary_are_columns_of_their_own() -> None:
+    """People see the options that differ between rows, and the others where they are unusual."""
+    (title, _, shown), (other, _, adam) = results.presented(
+        optimized(
+            {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True},
+            {"name": "sgd", "momentum": 0.0, "weight_decay": 1e-4},
+            "adam",
+        )
+    )
+    assert (title, other) == ("cross_entropy + sgd weight_decay=0.0001", "cross_entropy + adam")
+    assert list(shown["optimizer.momentum"]) == ["0.9", "0"]
+    assert list(shown["optimizer.nesterov"]) == ["true", "false"]
+    assert not [name for name in adam if "optimizer" in name]
+    assert "optimizer.weight_decay" not in shown
+    text = results.to_markdown([(title, "", shown)])
+    assert "| momentum | nesterov |" in text
+    assert "optimizer." not in text
+
+
+def test_a_table_of_an_earlier_version_still_serves(tmp_path, runs_of) -> None:
+    """A results.csv whose optimizer column holds the options too names the same cells."""
+    (run,), setup = runs_of(lr=0.1)
+    store = Store(setup.out)
+    store.run(run.id).path.mkdir(parents=True)
+    store.run(run.id).describe(run.cell, {})
+    old = rows({"cell": f"{run.id}-e1"})[list(results.COLUMNS)]
+    old["optimizer"] = "sgd momentum=0.9"
+    results.write_csv(old, tmp_path / "results.csv")
+    assert [cell.run_id for cell in results.cells_of_table(tmp_path, store)] == [run.id]
+
+
+OPTIMIZERS = [
+    {"name": "sgd", "momentum": 0.9, "nesterov": True},
+    {"name": "sgd", "momentum": 0.5},
+    {"name": "adam", "weight_decay": 1e-4, "betas": (0.5, 0.999)},
+    "adam",
+]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_rows_are_known_by_their_options_in_files_old_and_new(tmp_path, old: bool) -> None:
+    """Where the ids in results.csv are an earlier engine's, the settings tell whose a row is."""
+    cells, _ = config.all_settings(keys.grid({"optimizer": OPTIMIZERS, "lr": 0.1}))
+    frame = results.table(
+        ROW | results._settings(cell, "Ada") | {"cell": f"{place}-e1", "accuracy": 90.0 - place}
+        for place, cell in enumerate(cells)
+    )
+    if old:
+        frame["optimizer"] = [str(cell.optimizer) for cell in cells]
+        frame = frame[list(results.COLUMNS)]
+    results.write_csv(frame, tmp_path / "results.csv")
+    kept = results.kept_rows(tmp_path, cells)
+    assert [kept[cell]["accuracy"] for cell in cells] == [90, 89, 88, 87]
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([9.8, 11.35, 98.0, 99.22])), max_size=12))
@@ -80,12 +172,12 @@ def test_one_table_per_recipe() -> None:
         rows(
             {"accuracy": 98.0},
             {"accuracy": 99.0, "loss": "cross_entropy", "optimizer": "sgd"},
-            {"accuracy": 97.0, "loss": "cross_entropy", "optimizer": "sgd momentum=0.9"},
+            {"accuracy": 97.0, "loss": "cross_entropy", "optimizer": "sgd", "seed": 1},
         )
     )
     assert [title for title, _, _ in parts] == ["cross_entropy + sgd", "nll + adam"]
     assert [list(shown["rank"]) for _, _, shown in parts] == [[1, 2], [1]]
-    assert list(parts[0][2]["optimizer"]) == ["sgd", "sgd momentum=0.9"]
+    assert list(parts[0][2]["seed"]) == [0, 1]
 
 
 def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
@@ -153,6 +245,6 @@ def test_held_out_images_rank_the_rows() -> None:
     )
     assert list(frame["accuracy"]) == [98.0, 99.0]
     assert list(frame["rank"]) == [1, 2]
-    assert list(frame.columns) == [*results.COLUMNS, "holdout_accuracy"]
+    assert list(frame.columns)[: len(results.COLUMNS) + 1] == [*results.COLUMNS, "holdout_accuracy"]
     assert "held-out (%)" in results.to_markdown(results.presented(frame))
     assert "98.50" in results.to_latex(results.presented(frame))

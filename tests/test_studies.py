@@ -126,6 +126,33 @@ def test_what_rows_give_is_not_typed_beside_them(key) -> None:
         cells_of({"title": "T", "rows": rows}, **{key: value})
 
 
+def test_an_option_is_an_axis_over_the_rows_that_have_it() -> None:
+    """Typed beside a study or common to its rows, an option applies where the optimizer has it."""
+    rows = [{"recipe": "ce_sgd", "optimizer.weight_decay": 0.1}, {"recipe": "nll_adam"}]
+    cells, options = cells_of({"title": "T", "rows": rows}, **{"optimizer.momentum": [0, 0.9]})
+    assert sorted({str(cell.optimizer) for cell in cells}) == [
+        "adam", "sgd momentum=0.9 weight_decay=0.1", "sgd weight_decay=0.1",
+    ]  # fmt: skip
+    assert len(options.study.rows) == 3
+    common = {
+        "common": {"optimizer.momentum": 0.9},
+        "rows": [{"recipe": r["recipe"]} for r in rows],
+    }
+    cells, options = cells_of({"title": "T"} | common)
+    assert [str(cell.optimizer) for cell in cells] == ["sgd momentum=0.9", "adam"]
+    assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
+
+
+def test_an_option_of_a_row_must_fit_its_optimizer() -> None:
+    """What a row itself says is not ignored, and what it says is not typed beside it."""
+    row = {"recipe": "nll_adam", "optimizer.momentum": 0.9}
+    assert "row 2 of the study 'T': optimizer.momentum=0.9: the optimizer has no" in refused(
+        rows=[{"recipe": "ce_sgd"}, row]
+    )
+    with pytest.raises(UsageError, match="the rows of the study give optimizer.momentum; leave"):
+        cells_of({"title": "T", "rows": [{"optimizer.momentum": 0}]}, **{"optimizer.momentum": 0.9})
+
+
 def test_what_was_reported_may_be_common_too() -> None:
     """Who reported all rows is written once."""
     common = {"reported_by": "Ana", "reported_on": "mps"}

@@ -90,23 +90,20 @@ def listed(texts: Sequence[str], limit: int = 4) -> str:
 def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> str:
     """The command that sweeps over every combination of the cells' values, some of them changed.
 
-    Keys at their defaults are left out. Empty where no one command can say it: an option of an
-    optimizer cannot be crossed with one that does not have it.
+    Keys at their defaults are left out. An option applies to the optimizers that have it.
     """
     found = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for each in found for name in each)
     values = {name: ordered(each.get(name) for each in found) for name in names}
     values |= {name: list(new) for name, new in changes.items()}
+    for name in filter(keys.is_option, values):  # None: of an optimizer without the option
+        values[name] = [value for value in values[name] if value is not None]
     words = []
     for name, typed in values.items():
         if name == "lr" and name not in changes and _is_default(name, typed, cells):
             continue
-        if name in changes or (len(typed) > 1 and name not in ("device", "engine")):
-            if None in typed and name.startswith("optimizer."):
-                if all(v in (None, _default(name, cells)) for v in typed):
-                    continue
-                return ""
-        elif _is_default(name, typed, cells):
+        swept = name in changes or (len(typed) > 1 and name not in ("device", "engine"))
+        if not swept and _is_default(name, typed, cells):
             continue
         words.append(f"{name}=" + ",".join("null" if v is None else said(v) for v in typed))
     pairs = {(cell.loss, cell.optimizer.name) for cell in cells}

@@ -21,7 +21,7 @@ def together_doubts(results: Sequence[Result]) -> Iterable[Doubt]:
     cells = [r.cell for r in results]
     every = [axes(cell) for cell in cells]
     for group in together(cells):
-        # An option that an optimizer does not have cannot be crossed with it.
+        # An option does not apply to an optimizer that lacks it: there is nothing to cross.
         names = [n for n in group if all(n in each for each in every)]
         if len(names) < 2 or not (crossing := _apart(every, names)):
             continue

@@ -15,6 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +24,8 @@ from lenet_sweep import keys
 from lenet_sweep.errors import UsageError
 from lenet_sweep.guard.plain_files import GuardedRepository
 from lenet_sweep.guard.typed import PLUGGED, parsed
-from lenet_sweep.keys import show
+from lenet_sweep.keys import Raw, show
+from lenet_sweep.recipes import OPTIMIZERS
 
 Gather = Callable[[signal.Signals | None], None]  # makes the one table of what was launched
 
@@ -39,6 +41,7 @@ class GuardedLoader(ConfigLoaderImpl):
     """
 
     folder: Path | None = None
+    in_sweep = False  # a job of a sweep is composed
     prepare: Callable[[ConfigLoader, DictConfig], Gather] | None = None
     gather: Gather | None = None
 
@@ -54,15 +57,20 @@ class GuardedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
+        originals = {_any_option(text): text for text in overrides}
         try:
             config = super().load_configuration(
-                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+                config_name, list(originals), run_mode, from_shell, validate_sweep_overrides
             )
         except RecursionError as error:
             raise UsageError(
                 "the configuration is nested too deeply, or a file of --config-dir has itself in "
                 "its defaults"
             ) from error
+        for part in ("hydra", "task"):
+            config.hydra.overrides[part] = [originals[t] for t in config.hydra.overrides[part]]
+        if run_mode == RunMode.RUN and config_name is not None and not self.in_sweep:
+            _check_options(config)
         check_composed(config, main=config_name is not None)
         if run_mode == RunMode.MULTIRUN and config_name is not None and _searches(config):
             prepare = type(self).prepare
@@ -73,10 +81,34 @@ class GuardedLoader(ConfigLoaderImpl):
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        config = super().load_sweep_config(master_config, sweep_overrides)
+        self.in_sweep = True
+        try:
+            config = super().load_sweep_config(master_config, sweep_overrides)
+        finally:
+            self.in_sweep = False
         if self.folder:
             config.hydra.sweep.dir = str(self.folder)
         return config
+
+
+def _any_option(text: str) -> str:
+    """An override that Hydra takes for every optimizer, where it sets an option of one.
+
+    In a sweep over optimizers each job has the options of all; `config.all_settings` decides.
+    """
+    if not keys.is_option(text):
+        return text
+    override = OverridesParser.create().parse_override(text)
+    known = any(not keys.missing_options([override.key_or_group], name) for name in OPTIMIZERS)
+    return f"++{text}" if known and not override.is_sweep_override() else text
+
+
+def _check_options(config: DictConfig) -> None:
+    optimizer = OmegaConf.to_container(config.optimizer) if config.optimizer else {}
+    options = {f"optimizer.{name}": value for name, value in cast("Raw", optimizer).items()}
+    name = str(options.pop("optimizer.name", ""))
+    for key in keys.missing_options(options, name):
+        keys.unknown_option(key.removeprefix("optimizer."), options[key])
 
 
 def searching(loader: ConfigLoader) -> Path | None:

@@ -31,7 +31,7 @@ class LenetGridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         # This module is imported for --help too.
-        from lenet_sweep import commands, hydra_glue, interrupts, keys  # noqa: PLC0415
+        from lenet_sweep import commands, hydra_glue, interrupts  # noqa: PLC0415
 
         assert self.config is not None
         assert self.launcher is not None
@@ -39,9 +39,7 @@ class LenetGridSweeper(BasicSweeper):
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        lengths = {o.get_key_element(): hydra_glue.axis_length(o) for o in overrides}
-        keys.check_count(lengths.values(), self.config.max_cells)
-        (jobs,) = self.split_arguments(overrides, max_batch_size=None)
+        jobs = hydra_glue.grid_jobs(loader, self.config, overrides)
         if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them

@@ -13,11 +13,23 @@ from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interval, Setting
 from lenet_sweep.cells import Cell
 from lenet_sweep.keys import inert
+from lenet_sweep.recipes import OPTION_DEFAULTS
 from lenet_sweep.report.gather import Report, Row
 from lenet_sweep.report.scale import Scale
-from lenet_sweep.results import HEADINGS, HOLDOUT, MARKS, SETTINGS, cost_text
+from lenet_sweep.results import (
+    HEADINGS,
+    HOLDOUT,
+    MARKS,
+    OPTION_TEXTS,
+    SETTINGS,
+    cost_text,
+    setting_text,
+    settings_of,
+    shared_options,
+)
 
-TEXTS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status")
+TEXTS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status",
+         *OPTION_TEXTS)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,29 +141,36 @@ def _shown(rows: Sequence[Row]) -> list[float]:
 
 def _columns(rows: Sequence[Row]) -> list[str]:
     def varies(name: str) -> bool:
-        return len({row.record[name] for row in rows}) > 1
+        return len({setting_text(row.record[name]) for row in rows} - {""}) > 1
 
     held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
     columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
-    columns += [name for name in SETTINGS if varies(name)]
+    columns += [name for name in settings_of(rows[0].record if rows else ()) if varies(name)]
     return [*columns, "train_loss", "seconds_per_epoch"]
 
 
 def _same(rows: Sequence[Row]) -> list[str]:
     constant = [n for n in SETTINGS if len({row.record[n] for row in rows}) == 1]
-    return [f"{name} {rows[0].record[name]}" for name in constant]
+    options = shared_options(pd.DataFrame([row.record for row in rows]))
+    return [*(f"{name} {rows[0].record[name]}" for name in constant), *options]
 
 
 def _entry(name: str, value: object) -> Entry:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
+    if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return Entry("", number=name not in TEXTS)
+    if name in OPTION_TEXTS:
+        return Entry(setting_text(value))
     if name in TEXTS:
         return Entry(inert(str(value)))
     assert isinstance(value, (int, float))
     if name in ("accuracy", HOLDOUT, "seconds_per_epoch"):
         return Entry(f"{value:.2f}", repr(float(value)), number=True)
     text = (
-        cost_text(value) if name == "train_loss" else f"{value:g}" if name == "lr" else str(value)
+        cost_text(value)
+        if name == "train_loss"
+        else f"{value:g}"
+        if name == "lr" or name in OPTION_DEFAULTS
+        else str(value)
     )
     return Entry(text, repr(float(value)), number=True)
 
@@ -222,6 +241,8 @@ def _by_setting(
 def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: Scale) -> Line:
     def mean(name: str) -> Entry:
         values = [row.record[name] for row in rows]
+        if name in OPTION_DEFAULTS:
+            return _entry(name, values[0])
         if name in TEXTS or name in ("batch", "lr", "epochs"):
             return _entry(name, values[0]) if len(set(values)) == 1 else Entry("several")
         known = [v for v in values if v is not None and not pd.isna(v)]

@@ -6,6 +6,7 @@ import pandas as pd
 
 from lenet_sweep.analysis.statistics import Comparison, Interval
 from lenet_sweep.cells import Cell
+from lenet_sweep.recipes import OPTION_DEFAULTS, option_text
 from lenet_sweep.report.gather import Report
 from lenet_sweep.results import Presented
 
@@ -96,7 +97,8 @@ def _line(rank: int, cell: Cell, compared: Comparison | None) -> dict[str, str]:
     return {
         "rank": str(rank),
         "loss": cell.loss,
-        "optimizer": str(cell.optimizer),
+        "optimizer": cell.optimizer.name,
+        **_options(cell),
         "batch": str(cell.batch),
         "lr": f"{cell.lr:g}",
         "epochs": str(cell.epochs),
@@ -108,15 +110,25 @@ def _line(rank: int, cell: Cell, compared: Comparison | None) -> dict[str, str]:
     }
 
 
+def _options(cell: Cell) -> dict[str, str]:
+    """Every option of any optimizer as text; '' where the cell's optimizer does not have it."""
+    has = {f"optimizer.{name}": option_text(value) for name, value in cell.optimizer.options}
+    return {name: has.get(name, "") for name in OPTION_DEFAULTS}
+
+
 def _ordered(rows: list[dict[str, str]]) -> pd.DataFrame:
     """Settings that do not vary left out, and what compares moved to the end."""
     if not rows:
         return pd.DataFrame()
     frame = pd.DataFrame(rows)
-    settings = ("loss", "optimizer", "activation", "dataset")
-    same = [name for name in settings if len({row[name] for row in rows}) == 1]
+    frame = frame.drop(
+        columns=[
+            name
+            for name in ("loss", "optimizer", *OPTION_DEFAULTS, "activation", "dataset")
+            if len({row[name] for row in rows} - {""}) <= 1
+        ]
+    )
     last = ["diff.", "p", "outcome"]
-    frame = frame.drop(columns=same)
     return frame[[*(name for name in frame.columns if name not in last), *last]]
 
 
