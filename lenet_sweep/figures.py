@@ -6,7 +6,7 @@ Every function returns a Figure for `style.save` to write.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -27,17 +27,22 @@ _TOO_LARGE: Final = 1e38  # a cost that float32 hardly holds; far beyond, matplo
 @dataclass(frozen=True)
 class Curve:
     """
-    One cell's training history; `ValueError` if it has no epoch or its lengths differ.
+    The training history of a cell, or of a setting the mean over its seeds (`mean_curve`);
+    `ValueError` if it has no epoch or its lengths differ.
 
     A cost that is no finite number (of float32) means a diverged run: it is drawn up to there.
     """
 
     label: str  # e.g. "lr 0.1, batch 64"; shown as typed
     epochs: Sequence[int]  # 1..E
-    cost: Sequence[float]  # mean of each epoch on the training set
-    accuracy: Sequence[float]  # on the test set after each epoch, percent
+    cost: Sequence[float] | Series  # mean of each epoch on the training set
+    accuracy: Sequence[float] | Series  # on the test set after each epoch, percent
     # (position in epochs, loss of one batch): pairs, or an array (k, 2)
     trace: Sequence[tuple[float, float]] | NDArray[np.floating[Any]] = ()
+    seeds: int = 1  # that this is the mean of
+    cost_band: tuple[Series, Series] | None = None  # lowest and highest seed, by epoch
+    accuracy_band: tuple[Series, Series] | None = None
+    sd: float | None = None  # standard deviation of the last accuracy over the seeds, in points
 
     def __post_init__(self) -> None:
         lengths = [len(self.epochs), len(self.cost), len(self.accuracy)]
@@ -49,6 +54,34 @@ class Curve:
         """The first epoch whose cost is no finite number, if there is one."""
         pairs = zip(self.epochs, self.cost, strict=True)
         return next((epoch for epoch, cost in pairs if not abs(cost) < _TOO_LARGE), None)
+
+
+def mean_curve(label: str, seeds: Sequence[Curve]) -> Curve:
+    """
+    The mean over a setting's seeds, with bands from the lowest to the highest of them.
+
+    Seeds that diverged are left out unless all did; then the first one stands for the setting.
+    """
+    sound = [curve for curve in seeds if curve.diverged_in is None] or [*seeds[:1]]
+    if len(sound) == 1:
+        return replace(sound[0], label=label, trace=())
+    longest = max(sound, key=lambda curve: len(curve.epochs))
+    both = np.full((2, len(sound), len(longest.epochs)), np.nan)
+    for at, curve in enumerate(sound):
+        both[:, at, : len(curve.epochs)] = curve.cost, curve.accuracy
+    (cost, accuracy), low, high = np.nanmean(both, 1), np.nanmin(both, 1), np.nanmax(both, 1)
+    last = both[1, :, -1]
+    last = last[np.isfinite(last)]
+    return Curve(
+        label=label,
+        epochs=longest.epochs,
+        cost=cost,
+        accuracy=accuracy,
+        seeds=len(sound),
+        cost_band=(low[0], high[0]),
+        accuracy_band=(low[1], high[1]),
+        sd=float(last.std(ddof=1)) if len(last) > 1 else None,
+    )
 
 
 def cost_figure(curve: Curve) -> Figure:
@@ -83,10 +116,11 @@ def cost_figure(curve: Curve) -> Figure:
 
 def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     """
-    All cells: cost over epochs, beside it test accuracy over epochs, and a ranked legend below.
-    Where every cell has a single epoch, its dots stand side by side in order of rank instead.
+    All settings: cost over epochs, beside it test accuracy over epochs, and a ranked legend below.
+    Means over seeds have a band. Where every curve has a single epoch, its dots stand side by
+    side in order of rank instead.
 
-    Up to seven cells are all coloured; of more, the `highlight` (at most seven) most accurate
+    Up to seven are all coloured; of more, the `highlight` (at most seven) most accurate
     after their last epoch are, and the rest is grey. `ValueError` without curves.
     """
     if not curves:
@@ -100,8 +134,13 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     entries += [f"{len(ranked) - coloured} other settings"] * (coloured < len(ranked))
     entries += ["diverged here"] * diverged
     title = f"Cost and test accuracy {'after one epoch' if single else 'over epochs'}"
-    title += f": {len(curves)} setting{'s' * (len(curves) > 1)}"
+    title += f": {len(curves)} setting{'s' * (len(curves) > 1)}{_seeds(curves)}"
     note = "Cost: mean of each epoch. In the key: test accuracy after the last epoch, best first"
+    if any(curve.seeds > 1 for curve in curves):
+        note = (
+            "Lines: means over the seeds; bands: from the lowest to the highest seed. In the key: "
+            "test accuracy after the last epoch, mean \N{PLUS-MINUS SIGN} standard deviation"
+        )
     with styled():
         wide, key = 11.5, 0.75  # inches: the figure; an entry's line and the space around it
         entries = [wrapped(entry, wide - 2 * key, size=9) for entry in entries]
@@ -109,8 +148,13 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
         columns = min(3, len(entries), int(wide / (widest + key)) or 1)
         rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
         figure, both = _charts(wide, 2, title, note, legend_rows=rows)
-        _cost_axis(both[0], np.concatenate([costs for _, costs, _ in parts]), np.empty(0))
-        _accuracy_axis(both[1], np.concatenate([accuracy for *_, accuracy in parts]))
+        costs = [costs for _, costs, _ in parts]
+        accuracies = [accuracy for *_, accuracy in parts]
+        for curve in ranked[:coloured]:
+            costs += curve.cost_band or ()
+            accuracies += curve.accuracy_band or ()
+        _cost_axis(both[0], np.concatenate(costs), np.empty(0))
+        _accuracy_axis(both[1], np.concatenate(accuracies))
         handles: list[Line2D] = []
         for place, (curve, (epochs, *values)) in enumerate(zip(ranked, parts, strict=True)):
             top = place < coloured
@@ -121,6 +165,11 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
                 start = place % 3 if len(epochs) > 30 else 0
                 look |= {"markevery": (start, len(epochs) // 12 + 1), "zorder": 3 - place / 10}
             first = place + 1 if single else curve.epochs[0]
+            bands = (curve.cost_band, curve.accuracy_band)
+            for axes, band in zip(both, bands, strict=True) if top else ():
+                if band:
+                    at = [first] if single else curve.epochs
+                    _draw_band(axes, at, band, COLOURS[place])
             for axes, series, edge in zip(both, values, (1, 0), strict=True):
                 points = _finite(
                     np.array([np.full_like(epochs, first) if single else epochs, series])
@@ -136,6 +185,21 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
         handles += [Line2D([], [], color=QUIET, marker="x", lw=0, ms=8)] * diverged
         figure.legend(handles, entries, loc="lower left", ncols=columns)
     return figure
+
+
+def _seeds(curves: Sequence[Curve]) -> str:
+    """', 3 seeds each', ', 1 to 3 seeds each'; '' for single seeds."""
+    low, high = min(curve.seeds for curve in curves), max(curve.seeds for curve in curves)
+    if high == 1:
+        return ""
+    return f", {high} seeds each" if low == high else f", {low} to {high} seeds each"
+
+
+def _draw_band(axes: Axes, at: Sequence[int], band: tuple[Series, Series], colour: str) -> None:
+    if len(at) == 1:  # nothing to fill between
+        axes.vlines(at, *band, color=colour, lw=2, alpha=0.45, zorder=2)
+    else:
+        axes.fill_between(at, *band, color=colour, alpha=0.18, lw=0, zorder=1.5)
 
 
 def _finite(points: Series) -> Series:
@@ -159,6 +223,8 @@ def _percent(accuracy: float) -> str:
 def _verdict(curve: Curve) -> str:
     if curve.diverged_in is not None:
         return f"diverged in epoch {curve.diverged_in}"
+    if curve.sd is not None:
+        return f"{curve.accuracy[-1]:.2f} \N{PLUS-MINUS SIGN} {curve.sd:.2f} %"
     return _percent(curve.accuracy[-1])
 
 

@@ -63,7 +63,8 @@ def draw(
     for path in sorted(folder.glob("*_misclassified-*.png")):
         pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
     names = distinguish(ranked)
-    curves: dict[str, figures.Curve] = {}  # one a run: cells of fewer epochs are part of it
+    # One for each run: cells of fewer epochs are part of it.
+    curves: dict[str, tuple[Cell, figures.Curve]] = {}
     missing: dict[str, None] = {}
     lost = 0
     paths: list[Path] = []
@@ -79,8 +80,8 @@ def draw(
             lost += 1
             continue
         curve = _curve(cell.description, snapshot)
-        if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id].epochs):
-            curves[cell.run_id] = replace(curve, label=names[cell], trace=())
+        if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id][1].epochs):
+            curves[cell.run_id] = cell, replace(curve, label=names[cell], trace=())
         cost = folder / f"{cell.file_name}_cost.png"
         if not _is_newer(cost, readout):
             wanted.append(_Wanted(cost, partial(figures.cost_figure, curve), at))
@@ -110,7 +111,7 @@ def draw(
         paths.append(overlay)  # it may have the curves that are not at hand now
     elif len(curves) > 1:
         paths.append(overlay)
-        both = partial(figures.overlay_figure, list(curves.values()))
+        both = partial(figures.overlay_figure, _by_setting(list(curves.values())))
         wanted.append(_Wanted(overlay, both, "all cells"))
     for those in (wanted, finishing):
         _draw(those, progress)
@@ -139,6 +140,20 @@ class _Progress:
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
             self._say(f"figures: {at}")
+
+
+def _by_setting(runs: Sequence[tuple[Cell, figures.Curve]]) -> list[figures.Curve]:
+    """A curve for each setting, the mean over its seeds where there are several."""
+    groups: dict[Cell, list[tuple[Cell, figures.Curve]]] = {}
+    for cell, curve in runs:
+        groups.setdefault(replace(cell, seed=0, epochs=1), []).append((cell, curve))
+    if len(groups) == len(runs):
+        return [curve for _, curve in runs]
+    names = distinguish([cell.setting for cell, _ in runs])
+    return [
+        figures.mean_curve(names[group[0][0].setting], [curve for _, curve in group])
+        for group in groups.values()
+    ]
 
 
 def _curve(label: str, snapshot: Snapshot) -> figures.Curve:

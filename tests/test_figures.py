@@ -2,8 +2,11 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
+import made_sweeps
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from lenet_sweep import figures, samples, style
+from lenet_sweep import figures, gallery, samples, style, sweeping
 from lenet_sweep.figures import Curve, cost_figure, overlay_figure
 from lenet_sweep.samples import correct_samples_figure, misclassified_figures
 from lenet_sweep.style import save
@@ -116,6 +119,35 @@ def test_unknown_accuracy_is_called_so():
     for figure in (cost_figure(curve), overlay_figure([curve])):
         assert "unknown" in words(figure)
         assert "nan" not in words(figure)
+
+
+def test_seeds_of_a_setting_are_one_line():
+    """Settings are counted, not their seeds; a line is the mean, its band from low to high."""
+    seeds = [Curve(f"seed {n}", [1, 2], [1.0, 0.5], [90.0, 95.0 + n]) for n in range(3)]
+    diverged = Curve("seed 3", [1], [NAN], [10.0])
+    setting = figures.mean_curve("lr 0.1", [*seeds, diverged])
+    assert list(setting.accuracy) == [90.0, 96.0]
+    assert [list(end) for end in setting.accuracy_band] == [[90.0, 95.0], [90.0, 97.0]]
+    text = words(overlay_figure([setting, replace(setting, label="lr 0.01")]))
+    assert "over epochs: 2 settings, 3 seeds each" in text
+    assert "96.00 ± 1.00 % \N{MIDDLE DOT} lr 0.1" in text
+    lone = figures.mean_curve("lr 1", seeds[:1])
+    assert ": 2 settings, 1 to 3 seeds each" in words(overlay_figure([setting, lone]))
+    assert figures.mean_curve("lr 1", [diverged]).diverged_in == 1
+
+
+def test_a_sweep_over_seeds_draws_its_settings(tmp_path, small_folder):
+    """The figure of all cells has a line for each setting of a sweep with several seeds."""
+    cells, options = made_sweeps.settings(
+        small_folder(), tmp_path / "out", lr=[0.1, 0.01], seed=[0, 1, 2], figures="all"
+    )
+    made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda n: range(2 * n + 3))
+    drawn = []
+    with patch.object(gallery, "save", lambda figure, path: drawn.append((path.name, figure))):
+        sweeping.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
+    (figure,) = [figure for name, figure in drawn if name == "all-cells.png"]
+    assert ": 2 settings, 3 seeds each" in words(figure)
+    assert len(series(figure.axes[0])) == 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 40])
