@@ -7,6 +7,7 @@ Every function returns a Figure for `style.save` to write.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -72,6 +73,8 @@ def mean_curve(label: str, seeds: Sequence[Curve]) -> Curve:
     (cost, accuracy), low, high = np.nanmean(both, 1), np.nanmin(both, 1), np.nanmax(both, 1)
     last = both[1, :, -1]
     last = last[np.isfinite(last)]
+    if len(last):
+        accuracy[-1] = fmean(last)  # as in the tables, to the last bit
     return Curve(
         label=label,
         epochs=longest.epochs,

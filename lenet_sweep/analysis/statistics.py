@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -179,7 +179,7 @@ def scoring(results: Iterable[Result]) -> Callable[[Setting | Result], float]:
 def _setting(results: Sequence[Result]) -> Setting:
     known = accuracies(results)
     n = len(known)
-    mean = float(np.mean(known)) if n else None
+    mean = fmean(known) if n else None  # of any order the same, so that every output rounds alike
     kept = [r.holdout_accuracy for r in results if r.accuracy is not None]
     numbers = [accuracy for accuracy in kept if accuracy is not None]
     held_out = float(np.mean(numbers)) if n and len(numbers) == n else None
