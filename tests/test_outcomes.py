@@ -165,6 +165,7 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
     screen = without_styles(printed(console))
     tables = results.presented(frame, shown)
     markdown, latex = results.to_markdown(tables), results.to_latex(tables)
+    latex = latex.split("(part 2 of", maxsplit=1)[0]  # which repeats the ranks of a wide table
     compared = sum(c.difference is not None for c in report.statistics.comparisons)
     if compared > 1:
         others = expected - Counter(best=expected["best"])
