@@ -18,7 +18,8 @@ from lenet_sweep.image_sets import ImageSet, ImageSets
 from lenet_sweep.store import Snapshot, Store, make_folder
 from lenet_sweep.style import save
 
-BEST = 100  # cells that figures=best draws: a page takes a tenth of a second, and someone's look
+BEST = 100  # cells whose curves figures=best draws together
+PAGES = 10  # of misclassified digits that it draws: a network that learned has fewer
 PNG_END = b"IEND\xaeB`\x82"  # of a file that is whole
 FIRST, EVERY = 2.0, 10.0  # seconds until drawing says how far it has come
 
@@ -46,8 +47,9 @@ def draw(
     """Draw the figures of a sweep's finished cells; the file of each, best cells first.
 
     sets: where test images come from; without them their samples are left out, and `say` is told.
-    which: "best" draws the costs of the BEST best cells and the samples of the very best, "all"
-    both of every cell. What is newer than the read-out it shows is not drawn again.
+    which: "best" draws the curves of the BEST best cells together, and the cost and up to PAGES
+    pages of samples of the very best; "all" draws these of every cell. A figure that is newer than
+    the read-out it shows is not drawn again, and figures of other cells are left alone.
     say: takes a line on what is left out, and now and then on how far it has come.
     """
     progress = _Progress(say, clock)
@@ -56,7 +58,7 @@ def draw(
     overlay, other = folder / "all-cells.png", folder / "best-cells.png"
     if len(cells) < len(ranked):
         overlay, other = other, overlay
-        say(f"figures of the best {len(cells)} of {len(ranked)} cells; figures=all draws every one")
+        say(f"curves of the best {len(cells)} of {len(ranked)} cells; figures=all draws every one")
     with contextlib.suppress(OSError):  # of a sweep that had fewer cells, or more figures
         other.unlink()
     pages: dict[str, list[Path]] = {}  # the folder is read once: it may hold thousands of files
@@ -82,15 +84,16 @@ def draw(
         curve = _curve(cell.description, snapshot)
         if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id][1].epochs):
             curves[cell.run_id] = cell, replace(curve, label=names[cell], trace=())
-        cost = folder / f"{cell.file_name}_cost.png"
-        if not _is_newer(cost, readout):
-            wanted.append(_Wanted(cost, partial(figures.cost_figure, curve), at))
-        paths.append(cost)
         if place == 0 or which == "all":
+            cost = folder / f"{cell.file_name}_cost.png"
+            if not _is_newer(cost, readout):
+                wanted.append(_Wanted(cost, partial(figures.cost_figure, curve), at))
+            paths.append(cost)
             # Drawn when the pages are there, so that it stands for all of them.
             correct = folder / f"{cell.file_name}_correct.png"
             shown = pages.get(cell.file_name, [])
-            if not _is_newer(correct, readout):
+            cut_before = len(shown) == PAGES and which == "all"  # maybe: then they are drawn again
+            if cut_before or not _is_newer(correct, readout):
                 tests = sets.get(cell.dataset, data_root)
                 if tests is None:  # what is there stays: it may have been touched, no more
                     missing.update(sets.missing)
@@ -98,6 +101,12 @@ def draw(
                 for old in shown:
                     old.unlink(missing_ok=True)
                 right, wrong = _samples(cell, snapshot, tests, folder)
+                if which != "all" and len(wrong) > PAGES:
+                    say(
+                        f"the first {PAGES} of {len(wrong)} pages of misclassified digits; "
+                        "figures=all draws every one"
+                    )
+                    wrong = dict(list(wrong.items())[:PAGES])
                 shown = list(wrong)
                 wanted += [_Wanted(path, make, at) for path, make in wrong.items()]
                 finishing.append(_Wanted(correct, right, at))

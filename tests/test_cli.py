@@ -68,7 +68,9 @@ def test_a_grid_becomes_a_ranked_table(lenet_sweep, small, tmp_path) -> None:
         assert (folder / name).stat().st_size > 0
         assert name in done.stdout
     assert f"{frame['accuracy'][0]:.2f}" in done.stdout
-    assert len(list((folder / "figures").glob("*_cost.png"))) == 6
+    assert (folder / "figures" / "all-cells.png").exists()
+    # Of the best cell alone: the figures of each would take longer than their training.
+    assert len(list((folder / "figures").glob("*_cost.png"))) == 1
     assert len(list((folder / "figures").glob("*_correct.png"))) == 1
 
 

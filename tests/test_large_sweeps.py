@@ -93,12 +93,12 @@ def test_a_thousand_finished_cells_are_a_table_again(finished) -> None:
 
 
 def test_a_thousand_cells_get_the_figures_of_the_best(finished) -> None:
-    """A large sweep draws the costs of its 100 best cells, says so, and names the file for it."""
+    """A large sweep draws the curves of its 100 best cells, says so, and names the file for it."""
     done, sweep = finished
-    assert len(list((sweep / "figures").glob("*_cost.png"))) == 100
+    assert len(list((sweep / "figures").glob("*_cost.png"))) == 1
     assert (sweep / "figures" / "best-cells.png").exists()
     assert not (sweep / "figures" / "all-cells.png").exists()
-    assert "figures of the best 100 of 1000 cells; figures=all draws every one" in done.stderr
+    assert "curves of the best 100 of 1000 cells; figures=all draws every one" in done.stderr
 
 
 def test_results_are_whole_when_cells_end_faster_than_they_are_written(
@@ -150,7 +150,7 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
 
 
 def drawn(
-    tmp_path: Path, root: Path, clock: Callable[[], float], **axes: object
+    tmp_path: Path, root: Path, clock: Callable[[], float], which: str = "best", **axes: object
 ) -> tuple[list[str], list[str]]:
     """The names of the figures that are drawn of some cells, and what is said meanwhile."""
     cells, options = cells_of(root, tmp_path / "out", **axes)
@@ -162,7 +162,7 @@ def drawn(
             run.write_readout(snapshot(9.0, wrong=200))
     said: list[str] = []
     paths = gallery.draw(
-        cells, store, tmp_path / "figures", options.data_root, ImageSets(), "best", said.append,
+        cells, store, tmp_path / "figures", options.data_root, ImageSets(), which, said.append,
         clock=clock,
     )  # fmt: skip
     return [path.name for path in paths], said
@@ -170,7 +170,7 @@ def drawn(
 
 def test_drawing_that_takes_long_says_how_far_it_has_come(tmp_path, small_folder) -> None:
     """While the pages of a collapsed cell are drawn there is a line now and then."""
-    clock = itertools.count(0.0, 3.0).__next__
+    clock = itertools.count(0.0, 4.0).__next__
     names, said = drawn(tmp_path, small_folder(), clock, seed=[0, 1, 2])
     assert sum("misclassified" in name for name in names) == 2
     assert said == [
@@ -186,6 +186,7 @@ def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> N
     root, figures = small_folder(), tmp_path / "figures"
     names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])
     costs = [name for name in names if name.endswith("_cost.png")]
+    assert len(costs) == 1
     whole = (figures / costs[0]).read_bytes()
     (figures / costs[0]).write_bytes(whole[:-1])  # cut off
     before = {name: (figures / name).stat().st_mtime_ns for name in names[1:-1]}
@@ -193,6 +194,27 @@ def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> N
     assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
     assert (figures / costs[0]).read_bytes() == whole
     assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_the_best_cell_has_its_figures_and_with_all_each(
+    tmp_path, small_folder, monkeypatch
+) -> None:
+    """By default one cell's figures and few pages; all=every one; what was drawn once stays."""
+    monkeypatch.setattr(gallery, "PAGES", 1)
+    root, figures = small_folder(), tmp_path / "figures"
+
+    def number(names: list[str], kind: str) -> int:
+        return sum(kind in name for name in names)
+
+    names, said = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1, 2])
+    assert [number(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [1, 1, 1]
+    assert names[-1] == "all-cells.png"
+    assert said == ["the first 1 of 2 pages of misclassified digits; figures=all draws every one"]
+    names, said = drawn(tmp_path, root, lambda: 0.0, "all", seed=[0, 1, 2])
+    assert [number(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [3, 3, 6]
+    assert said == []
+    drawn(tmp_path, root, lambda: 0.0, seed=[0, 1, 2])
+    assert {path.name for path in figures.iterdir()} == set(names)
 
 
 def test_figures_without_the_test_images(tmp_path, small_folder) -> None:
@@ -242,6 +264,6 @@ def test_the_picture_of_all_cells_is_of_all(tmp_path, small_folder, monkeypatch)
     assert said == []
     names, said = drawn(tmp_path, small_folder(), lambda: 0.0, seed=range(5))
     assert names[-1] == "best-cells.png"
-    assert sum(name.endswith("_cost.png") for name in names) == 3
-    assert said == ["figures of the best 3 of 5 cells; figures=all draws every one"]
+    assert sum(name.endswith("_cost.png") for name in names) == 1
+    assert said == ["curves of the best 3 of 5 cells; figures=all draws every one"]
     assert [p.name for p in (tmp_path / "figures").glob("*-cells.png")] == ["best-cells.png"]
