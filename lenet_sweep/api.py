@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lenet_sweep import config, keys, studies, views
+from lenet_sweep import config, keys, results, studies, views
 from lenet_sweep.executors import local
 from lenet_sweep.sweeping import (
     mark,
@@ -17,7 +17,6 @@ from lenet_sweep.sweeping import (
     write_report,
     write_tables,
 )
-from lenet_sweep.tally import planning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +51,10 @@ def sweep(*, progress: bool = True, **settings: Any) -> pd.DataFrame:
     cells, options = config.all_settings(raws)
     console = Console()
     if options.dry_run:
-        planned, table, damaged = preview(cells, options)
-        lines = [*planning(planned), *options.unused, *options.notes, *damaged]
-        for line in lines if progress else ():
+        found = preview(cells, options, local.LOCAL)
+        for line in found.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
-        return table
+        return results.table(found.rows)
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     outcome = run_sweep(cells, options, view, local.LOCAL)
     write_tables(outcome, mark(outcome, options), reproduce(outcome, options))

@@ -16,6 +16,8 @@ from lenet_sweep.recipes import Optimizer
 # older number are then trained again instead of being mixed with new ones.
 ENGINE_VERSIONS: Mapping[str, int] = {"native": 2, "torch": 1}
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -47,8 +49,7 @@ class Cell:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self.optimizer.changed]
         settings["engine"] = [self.engine, ENGINE_VERSIONS[self.engine]]
-        canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
     @property
     def id(self) -> str:
@@ -105,7 +106,7 @@ class Cell:
 
 def _values(item: Cell | Optimizer | Dataset) -> dict[str, Any]:
     # asdict copies what it finds, down to each number: a dozen times as long.
-    return {field.name: getattr(item, field.name) for field in fields(item)}
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from lenet_sweep.sweeping import (
     write_page,
     write_tables,
 )
-from lenet_sweep.tally import counted, planning
+from lenet_sweep.tally import counted
 
 FAILURES = 10  # of which it is said where their tracebacks are
 
@@ -72,7 +72,7 @@ def launch(
     if searching and not options.dry_run:  # `prepare_search` has printed it
         options = replace(options, unused=())
     console = Console()
-    _exit_if_dry(cells, options, console)
+    _exit_if_dry(cells, options, console, executor)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
     outcome = run_sweep(cells, options, view, executor, folder=searching, reported=not searching)
     if outcome.interrupted and searching:
@@ -93,7 +93,7 @@ def prepare(
     """
     cells, options = config.all_settings(compose_jobs(loader, master, jobs))
     console = Console()
-    _exit_if_dry(cells, options, console)
+    _exit_if_dry(cells, options, console, None)  # how many train at once is the launcher's choice
     for line in options.unused:
         _print(console, line)
     folder = sweep_folder(options, list(dict.fromkeys(cells)))
@@ -150,7 +150,7 @@ def run(cfg: DictConfig) -> float:
     cells, options = config.all_settings([raw_settings(cfg)], among=OPTIMIZERS if several else ())
     options = replace(options, unused=())
     if several:
-        _exit_if_dry(cells, options, Console())  # under another sweeper too
+        _exit_if_dry(cells, options, Console(), None)  # under another sweeper too
         outcome = run_sweep(
             cells,
             options,
@@ -184,7 +184,7 @@ def _values(outcome: Outcome, cells: Sequence[Cell], *, searching: bool) -> list
 
 def _run_single(cell: Cell, options: Options) -> Outcome:
     console = Console()
-    _exit_if_dry([cell], options, console)
+    _exit_if_dry([cell], options, console, LOCAL)
     view = views.ScriptView(console)
     outcome = run_sweep([cell], options, view, LOCAL)
     run_folder = Store(options.out).run(cell.run_id)
@@ -197,10 +197,11 @@ def _run_single(cell: Cell, options: Options) -> Outcome:
     return outcome
 
 
-def _exit_if_dry(cells: Sequence[Cell], options: Options, console: Console) -> None:
+def _exit_if_dry(
+    cells: Sequence[Cell], options: Options, console: Console, executor: Executor | None
+) -> None:
     if options.dry_run:
-        planned, _, damaged = preview(cells, options)
-        for line in [*planning(planned), *options.unused, *options.notes, *damaged]:
+        for line in preview(cells, options, executor).lines():
             _print(console, line)
         raise SystemExit(0)
 

@@ -6,17 +6,19 @@ Or one line that says why not. Below this module nobody sees what was typed.
 from __future__ import annotations
 
 import getpass
+import marshal
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lenet_sweep import devices, studies
 from lenet_sweep.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.datasets import Dataset, find_dataset
-from lenet_sweep.engines.choice import refusal as native_refusal
+from lenet_sweep.engines import choice as native_choice
 from lenet_sweep.errors import UsageError
 from lenet_sweep.keys import (
     GROUPS,
@@ -37,8 +39,8 @@ from lenet_sweep.recipes import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer, Opti
 from lenet_sweep.studies import Study
 
 PLAIN = (str, int, float)  # what text may be typed as: person=7 is a number to Hydra
-Found = dict[tuple[str, Path | None, int | None, int | None], Dataset]
 Missing = dict[str, Any]  # options that an optimizer does not have, each with a value typed for it
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,44 +65,97 @@ class Options:
     study: Study | None = None  # that the cells are of
 
 
+OPTION_KEYS = [
+    f.name for f in fields(Options) if f.name not in ("data_root", "notes", "unused", "study")
+]
+
+
+class Memory:
+    """Remembers the results of checks: the cells of a large grid have few distinct values."""
+
+    def __init__(self) -> None:
+        self._results: dict[Any, tuple[Any, Any]] = {}
+
+    def __call__(self, check: Callable[..., T], *values: Any) -> T:
+        """`check(*values)`, called once for equal values. An error is not remembered."""
+        return self.for_equal(_identity(values), check, *values)
+
+    def for_equal(self, identity: Hashable, check: Callable[..., T], *values: Any) -> T:
+        """`check(*values)`, called once for equal identities."""
+        key = check, identity
+        if key not in self._results:
+            # The values are kept, since an id is of one object only as long as it exists.
+            self._results[key] = values, check(*values)
+        result: T = self._results[key][1]
+        return result
+
+
+def _identity(values: tuple[Any, ...]) -> Any:
+    """Equal for values that every check treats alike: 1, 1.0 and True are three values here."""
+    try:
+        return marshal.dumps(values)  # takes plain values only, nested ones included
+    except ValueError:
+        return tuple(map(_identity_of_one, values))
+
+
+def _identity_of_one(value: Any) -> Any:
+    try:
+        return marshal.dumps(value)
+    except ValueError:
+        return id(value)
+
+
 def settings(
     raw: Mapping[str, Any],
-    found: Found | None = None,
+    memory: Memory | None = None,
     elsewhere: Sequence[str] | None = None,
     missing: Missing | None = None,
 ) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
-    `found` remembers datasets between calls: finding one of the user's own reads its files.
+    `memory`, shared by the calls for one grid, makes each of them cheap.
     `elsewhere`: the device kinds, best first, of jobs that do not run on this machine.
     `missing` collects the options that the optimizer does not have; None: they are an error.
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
     template = _template()
-    for key in raw:
-        if key not in template:
-            unknown_key(key, raw[key], known_keys(template))
-    for key in template:
-        if key not in raw:
-            raise UsageError(f"{key} is missing; it cannot be removed, only changed")
-    optimizer = _optimizer(raw["optimizer"], missing)
-    data_root = _path("dataset.root", _member(raw["dataset"], "dataset", "root"))
-    cell = Cell(
-        loss=choice("loss", _member(raw["loss"], "loss", "name"), LOSSES),
-        optimizer=optimizer,
-        activation=choice("activation", raw["activation"], ACTIVATIONS),
-        lr=_lr(raw["lr"], optimizer),
-        batch=integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
-        epochs=integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
-        seed=integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
-        shuffle=_boolean("shuffle", raw["shuffle"]),
-        dataset=_dataset(raw["dataset"], data_root, raw["holdout"], {} if found is None else found),
-        device=_device(raw["device"], elsewhere),
-        engine="torch",  # trains everything
-    )
-    refusal = native_refusal(cell)
-    cell = replace(cell, engine=_engine(raw["engine"], refusal))
-    options = Options(
+    if raw.keys() != template.keys():
+        for key in raw:
+            if key not in template:
+                unknown_key(key, raw[key], known_keys(template))
+        for key in template:
+            if key not in raw:
+                raise UsageError(f"{key} is missing; it cannot be removed, only changed")
+    once = memory or Memory()
+    node = raw["optimizer"]
+    optimizer = once.for_equal(_identity((node,)), _optimizer, node, missing)
+    once(_path, "dataset.root", _member(raw["dataset"], "dataset", "root"))
+    values: dict[str, Any] = {
+        "loss": once(_loss, raw["loss"]),
+        "optimizer": optimizer,
+        "activation": choice("activation", raw["activation"], ACTIVATIONS),
+        "lr": _lr(raw["lr"], optimizer),
+        "batch": integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
+        "epochs": integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
+        "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
+        "shuffle": _boolean("shuffle", raw["shuffle"]),
+        "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
+        "device": once(_device, raw["device"], elsewhere),
+    }
+    cell = Cell(**values, engine="torch")  # which trains everything
+    refusal = once.for_equal(native_choice.decisive(cell), native_choice.refusal, cell)
+    engine = _engine(raw["engine"], refusal)
+    cell = Cell(**values, engine=engine)
+    # On an accelerator nobody expects the engine for the CPU.
+    noted = refusal and raw["engine"] == "auto" and cell.device == "cpu"
+    typed = itemgetter(*OPTION_KEYS)(raw)
+    options = once(_options, raw["dataset"]["root"], refusal if noted else None, *typed)
+    return cell, options
+
+
+def _options(data_root: Any, refusal: str | None, *typed: Any) -> Options:
+    raw = dict(zip(OPTION_KEYS, typed, strict=True))
+    return Options(
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         timeout=_timeout(raw["timeout"]),
@@ -113,13 +168,9 @@ def settings(
         out=_path("out", raw["out"]) or Path("outputs"),
         name=_name(raw["name"]),
         max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "the most cells"),
-        data_root=data_root,
-        # On an accelerator nobody expects the engine for the CPU.
-        notes=(f"torch trains: {refusal}",)
-        if refusal and raw["engine"] == "auto" and cell.device == "cpu"
-        else (),
+        data_root=_path("dataset.root", data_root),
+        notes=(f"torch trains: {refusal}",) if refusal else (),
     )
-    return cell, options
 
 
 def all_settings(
@@ -135,18 +186,21 @@ def all_settings(
     Raises UsageError for a value that is not allowed, for an option that none of the optimizers
     has, and where something that holds for the whole sweep differs between the dicts.
     """
-    found: Found = {}
+    memory = Memory()
     missing: Missing = {}
     cells: list[Cell] = []
     shared: Options | None = None
+    seen: set[Options] = set()
     rows: list[Study] = []
     for raw in raws:  # one at a time: a large grid's raw settings take a hundred times its cells
         own: list[studies.StudyRow] = []
         for row in studies.rows_of(raw):
             with row.named():
-                cell, options = settings(row.raw, found, elsewhere, missing)
+                cell, options = settings(row.raw, memory, elsewhere, missing)
             cells.append(cell)
-            shared = _merged(shared, options) if shared else options
+            if shared is None or options not in seen:
+                shared = _merged(shared, options) if shared else options
+                seen.add(options)
             if row.study:
                 check_length(len(cells), shared.max_cells)
                 own.append(row.of(cell))
@@ -196,8 +250,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _merged(shared: Options, other: Options) -> Options:
     """The same options with the notes of both."""
-    if other == shared:
-        return shared
     for field in fields(Options):
         same = getattr(other, field.name) == getattr(shared, field.name)
         if not same and field.name != "notes":
@@ -248,7 +300,11 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
     return number
 
 
-def _dataset(node: Any, root: Path | None, holdout: Any, found: Found) -> Dataset:
+def _loss(node: Any) -> str:
+    return choice("loss", _member(node, "loss", "name"), LOSSES)
+
+
+def _dataset(node: Any, holdout: Any) -> Dataset:
     name = choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"])
     for key in node:
         if key not in ("name", "root", "limit"):
@@ -258,10 +314,7 @@ def _dataset(node: Any, root: Path | None, holdout: Any, found: Found) -> Datase
         limit = integer("dataset.limit", limit, 1, 10**9, "the first training images to use")
     if holdout is not None:
         holdout = integer("holdout", holdout, 1, 10**9, "the last training images to hold out")
-    key = (name, root, limit, holdout)
-    if key not in found:
-        found[key] = find_dataset(*key)
-    return found[key]
+    return find_dataset(name, _path("dataset.root", node["root"]), limit, holdout)
 
 
 def _lr(value: Any, optimizer: Optimizer) -> float:

@@ -85,7 +85,7 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     order = sorted(range(len(keys)), key=lambda i: "." in keys[i])
     cells = []
     for choice in itertools.chain.from_iterable(itertools.product(*p.values()) for p in parts):
-        raw = deepcopy(base)
+        raw = dict(base)
         for i in order:
             set_key(raw, keys[i], choice[i])
         cells.append(raw)
@@ -179,8 +179,9 @@ def check_length(count: int, most: int) -> None:
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
-    """Set one key of a nested dict in place. Raises UsageError where there is no such key.
+    """Set one key of `raw`. Raises UsageError where there is no such key.
 
+    The dicts inside `raw` are replaced, never changed in place: the cells of a grid share them.
     An option of an optimizer is set if any optimizer has it: `config.all_settings` decides.
     """
     if key == "recipe":
@@ -200,14 +201,17 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
         option = key.removeprefix("optimizer.")
         if not any(option in spec.options for spec in OPTIMIZERS.values()):
             unknown_option(option, value)
-        raw["optimizer"][option] = value
+        raw["optimizer"] = raw["optimizer"] | {option: value}
     else:
-        node, *path = raw, *key.split(".")
-        for part in path[:-1]:
-            node = node.get(part, {}) if isinstance(node, dict) else {}
-        if not isinstance(node, dict) or path[-1] not in node:
+        node, (*parents, last) = raw, key.split(".")
+        for part in parents:
+            if not isinstance(node.get(part), dict):
+                unknown_key(key, value, known_keys(raw))
+            node[part] = dict(node[part])
+            node = node[part]
+        if last not in node:
             unknown_key(key, value, known_keys(raw))
-        node[path[-1]] = value
+        node[last] = value
 
 
 def known_keys(raw: Raw) -> list[str]:

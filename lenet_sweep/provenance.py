@@ -24,7 +24,7 @@ def environment(person: str) -> dict[str, Any]:
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "cores": devices.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -61,7 +61,8 @@ def git_revision() -> str | None:
     return revision + ("+" if changes else "")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as in `environment`."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lenet_sweep.errors import UsageError
@@ -150,7 +151,7 @@ class Optimizer:
         filled = tuple((name, given.get(name, option.default)) for name, option in known.items())
         object.__setattr__(self, "options", filled)
 
-    @property
+    @cached_property
     def changed(self) -> dict[str, OptionValue]:
         """The options that differ from their defaults."""
         defaults = OPTIMIZERS[self.name].options

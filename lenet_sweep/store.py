@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from safetensors.numpy import load, save
 from lenet_sweep import files
 from lenet_sweep.cells import Cell
 from lenet_sweep.errors import StoreError
+
+HEADER_LIMIT = 10**8  # bytes, as in the safetensors library
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -115,16 +118,36 @@ class RunFolder:
 
     def latest(self, until: int) -> Snapshot | None:
         """The newest sound snapshot that is not beyond epoch `until`: where to go on from."""
-        found = (re.fullmatch(r"epoch-(\d{5,6})", p.stem) for p in self.path.glob("epoch-*"))
-        readouts = [int(name[1]) for name in found if name]
         checkpoint = self.read(self.checkpoint)
         if checkpoint and checkpoint.epoch > until:
             checkpoint = None
         newest = checkpoint.epoch if checkpoint else 0
-        for epoch in sorted((e for e in readouts if newest < e <= until), reverse=True):
+        for epoch in sorted((e for e in self._readouts() if newest < e <= until), reverse=True):
             if snapshot := self.read(self.readout(epoch)):
                 return snapshot
         return checkpoint
+
+    def _readouts(self) -> list[int]:
+        found = (re.fullmatch(r"epoch-(\d{5,6})", p.stem) for p in self.path.glob("epoch-*"))
+        return [int(name[1]) for name in found if name]
+
+    def history(self, until: int = sys.maxsize) -> tuple[Epoch, ...]:
+        """The epochs of the newest snapshot that is not beyond epoch `until`, for estimates.
+
+        Read from the header of its file alone, so that it is not verified; () where there is none.
+        """
+        newest = max((epoch for epoch in self._readouts() if epoch <= until), default=0)
+        found: tuple[Epoch, ...] = ()
+        for path in (self.readout(newest), self.checkpoint):
+            try:
+                with path.open("rb") as file:
+                    length = int.from_bytes(file.read(8), "little")
+                    _, history = _header(file.read(min(length, HEADER_LIMIT)))
+            except (OSError, *_UNREADABLE):
+                continue
+            if len(found) < len(history) <= until:
+                found = history
+        return found
 
     def write_readout(self, snapshot: Snapshot) -> None:
         write_atomic(self.readout(snapshot.epoch), _to_bytes(snapshot, self.path.name))
@@ -204,6 +227,13 @@ class Store:
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(self.out / "runs" / run_id, self.damaged)
 
+    def run_ids(self) -> set[str]:
+        """The runs that have a folder. Raises OSError where they cannot be listed."""
+        try:
+            return {path.name for path in (self.out / "runs").iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+
 
 # ---------------------------------------------------------------- files
 
@@ -251,7 +281,18 @@ def remove(path: Path) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, with a checksum that `read_json` looks at."""
     signed = {**values, "sha256": _json_checksum(values)}
-    write_atomic(path, (json.dumps(signed, indent=1) + "\n").encode())
+    parts = (f" {json.dumps(key)}: {_indented(value)}" for key, value in signed.items())
+    write_atomic(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+
+
+def _indented(value: Any) -> str:
+    """JSON in lines; of a list one for each element: a sweep has up to 100,000 cells.
+
+    json.dumps takes ten times as long with an indent.
+    """
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"  {json.dumps(element)}" for element in value) + "\n ]"
+    return json.dumps(value, indent=1).replace("\n", "\n ")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -322,18 +363,23 @@ def _to_bytes(snapshot: Snapshot, run_id: str) -> bytes:
     return save(arrays, texts | {"sha256": _checksum(arrays, *texts.values())})
 
 
+def _header(content: bytes) -> tuple[dict[str, str], tuple[Epoch, ...]]:
+    """The texts in a safetensors header, a JSON object, and the history among them."""
+    metadata: dict[str, str] = json.loads(content)["__metadata__"]
+    return metadata, tuple(Epoch(**values) for values in json.loads(metadata["history"]))
+
+
 def _read_snapshot(path: Path) -> Snapshot | None:
     content = _read(path)
     if content is None:
         return None
     try:
-        length = int.from_bytes(content[:8], "little")  # of the header, a JSON object
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        length = int.from_bytes(content[:8], "little")
+        metadata, epochs = _header(content[8 : 8 + length])
         history, person = metadata["history"], metadata.get("person", "")
         run_id = metadata.get("run", "")
         arrays = load(content)
         sound = metadata["sha256"] == _checksum(arrays, history, person, run_id)
-        epochs = tuple(Epoch(**values) for values in json.loads(history))
     except _UNREADABLE as error:
         raise DamagedError(path) from error
     # A file of another run or epoch, copied here, is whole and all the same not what it should be.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -235,7 +234,7 @@ def _typed(
     settings = {spoken(key): value for key, value in row.items() if key not in REPORTED}
     if "recipe" in settings and (both := {"loss", "optimizer"} & set(settings)):
         raise UsageError(recipe_conflict(sorted(both)))
-    raw = deepcopy(base)
+    raw = dict(base)
     known = [*known_keys(base), *REPORTED]
     # Groups first: a dotted key changes the optimizer that the same row chooses.
     for key in sorted(settings, key=lambda key: "." in key):

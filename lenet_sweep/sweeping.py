@@ -21,6 +21,7 @@ from lenet_sweep.cells import Cell, Plan, plan
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
 from lenet_sweep.errors import StoreError
+from lenet_sweep.estimate import Estimate, estimate
 from lenet_sweep.events import Event, Failed, ReadOut
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.image_sets import ImageSets
@@ -34,7 +35,7 @@ from lenet_sweep.store import (
     write_json,
 )
 from lenet_sweep.studies import Study, renewed
-from lenet_sweep.tally import counted, damage
+from lenet_sweep.tally import counted, damage, planning
 from lenet_sweep.views import View
 
 if TYPE_CHECKING:
@@ -171,15 +172,41 @@ def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
     return names
 
 
-def preview(cells: Sequence[Cell], options: Options) -> tuple[Plan, pd.DataFrame, list[str]]:
-    """What `run_sweep` would train, the table of what is there, and lines on damage to it.
+@dataclass(frozen=True)
+class Preview:
+    """What a sweep would do.
+
+    rows: of cells that are in the store. damaged: files of them. estimate: None if the plan has
+    nothing to train.
+    """
+
+    plan: Plan
+    rows: tuple[results.Record, ...]
+    damaged: tuple[Path, ...]
+    estimate: Estimate | None
+    notes: tuple[str, ...]  # on how the cells are trained
+
+    def lines(self) -> list[str]:
+        """What a dry run prints."""
+        damaged = [f"{path} is damaged" for path in self.damaged]
+        return [*planning(self.plan, self.estimate), *self.notes, *damaged]
+
+
+def preview(cells: Sequence[Cell], options: Options, executor: Executor | None) -> Preview:
+    """What `run_sweep` would do. executor: None where it is not known how many runs train at once.
 
     Writes nothing.
     """
     table = _Table(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
-    damaged = [f"{path} is damaged" for path in dict.fromkeys(table.store.damaged)]
-    return planned, results.table(table.rows.values()), damaged
+    expected = None
+    if planned.runs:
+        kinds = sorted({run.cell.device for run in planned.runs})
+        workers = options.workers or (executor.room(kinds) if executor else None)
+        expected = estimate(planned, table.store, workers, provenance.processor())
+    damaged = tuple(dict.fromkeys(table.store.damaged))
+    notes = (*options.unused, *options.notes)
+    return Preview(planned, tuple(table.rows.values()), damaged, expected, notes)
 
 
 def mark(outcome: Outcome, options: Options) -> Marks:
@@ -310,7 +337,13 @@ class _Table:
 
     def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
         """What is missing for these cells; rows of those that are finished are taken in."""
-        return plan(cells, lambda cell: reuse and self._is_final(cell))
+        if not reuse:
+            return plan(cells, lambda _: False)
+        try:
+            stored = self.store.run_ids()
+        except OSError:  # a folder that cannot be listed may still be read
+            return plan(cells, self._is_final)
+        return plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell))
 
     def _is_final(self, cell: Cell) -> bool:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 from lenet_sweep.cells import Plan, Run, distinguish
+from lenet_sweep.estimate import Estimate
 from lenet_sweep.events import (
     Damaged,
     EpochEnded,
@@ -244,18 +245,47 @@ def opening(plan: Plan, workers: int | None) -> str:
     return f"{cells}{stored}, {runs}" + (f", {counted(workers, 'worker')}" if workers else "")
 
 
-def planning(plan: Plan) -> list[str]:
-    """What a sweep would train, in lines: how much, then the first PREVIEW cells by name."""
+def planning(plan: Plan, estimate: Estimate | None = None) -> list[str]:
+    """What a sweep would train, in lines: how much, how long, the first PREVIEW cells by name."""
     merged = f" ({counted(plan.duplicates, 'equal one')} merged)" if plan.duplicates else ""
     lines = [f"{counted(len(plan.cells), 'cell')}{merged}, {plan.finished} of them in the store"]
     if plan.runs:
         lines[0] += f"; {counted(len(plan.runs), 'run')} to train, "
         lines[0] += f"{counted(plan.epochs, 'epoch')} at most"
+    if estimate:
+        lines.append(_expected(estimate))
     names = distinguish(plan.cells)
-    cells = [f"  {names[cell]}" for run in plan.runs for cell in run.cells()]
-    return [*lines, *cells[:PREVIEW]] + [f"  and {len(cells) - PREVIEW} more"] * (
-        len(cells) > PREVIEW
-    )
+    cells = (cell for run in plan.runs for cell in run.cells())
+    lines += [f"  {names[cell]}" for cell in islice(cells, PREVIEW)]
+    more = len(plan.cells) - plan.finished - PREVIEW
+    return [*lines, f"  and {more} more"] if more > 0 else lines
+
+
+def _expected(estimate: Estimate) -> str:
+    """'about 12 min on 2 workers, estimated from 6 earlier runs'."""
+    time = about(estimate.seconds)
+    if estimate.workers is None:
+        where = "of training in all, shared by the runs that train at the same time"
+    else:
+        where = f"on {counted(estimate.workers, 'worker')}"
+    if not estimate.runs:
+        return f"{time} {where}; a rough guess, since the store has no comparable run"
+    return f"{time} {where}, estimated from {counted(estimate.runs, 'earlier run')}"
+
+
+def about(seconds: float) -> str:
+    """A rough duration: 'a few seconds', 'about 40 s', 'about 3 h 20 min', 'about 5 days'."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 55:
+        return f"about {10 * round(seconds / 10)} s"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"about {minutes} min"
+    tens = round(minutes / 10)
+    if tens < 48 * 6:
+        return f"about {tens // 6} h" + (f" {tens % 6}0 min" if tens % 6 else "")
+    return f"about {round(minutes / 60 / 24)} days"
 
 
 def closing(tally: Tally, now: float) -> str:

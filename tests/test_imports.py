@@ -46,6 +46,7 @@ results
 style
 figures samples
 gallery
+estimate
 tally
 analysis
 analysis.axes analysis.student

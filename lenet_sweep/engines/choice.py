@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from lenet_sweep.cells import Cell
+from lenet_sweep.datasets import Dataset
 from lenet_sweep.keys import show
 
 ANY = None
@@ -76,6 +78,20 @@ def refusal(cell: Cell) -> str | None:
             reason += f" (only {', '.join(map(show, allowed))})"
         return reason
     return missing()
+
+
+def decisive(cell: Cell) -> tuple[Any, ...]:
+    """The settings that `refusal` depends on: it says the same of cells that share them."""
+    values: tuple[Any, ...] = _decisive()(cell)
+    return values
+
+
+@cache
+def _decisive() -> attrgetter[tuple[Any, ...]]:
+    listed = {key for key, allowed in NATIVE.settings.items() if allowed is ANY}
+    if listed.issuperset(f"dataset.{part.name}" for part in fields(Dataset)):
+        listed.add("dataset")
+    return attrgetter(*(field.name for field in fields(Cell) if field.name not in listed))
 
 
 def _settings(cell: Cell, supported: Supported) -> Iterator[tuple[str, Any, Values]]:

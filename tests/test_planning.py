@@ -1,0 +1,199 @@
+"""Planning a large grid is cheap, and gives what reading each cell by itself gives."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+
+from lenet_sweep import config, keys, sweep
+from lenet_sweep.cells import Cell
+from lenet_sweep.errors import UsageError
+from lenet_sweep.hydra_glue import compose_jobs, raw_settings, register_groups, register_plugins
+
+# Values of which several are equal in Python and yet not the same: 1, 1.0, True and "1".
+Composer = tuple[ConfigLoader, DictConfig]
+
+ALIKE: list[Any] = [
+    0,
+    0.0,
+    -0.0,
+    False,
+    1,
+    1.0,
+    True,
+    "1",
+    None,
+    float("nan"),
+    "x",
+    [1],
+    (0.5, 0.9),
+]
+AXES: dict[str, list[Any]] = {
+    "lr": [0.1, "1e-1", *ALIKE],
+    "batch": [64, "64", 64.0, *ALIKE],
+    "epochs": [1, 2, *ALIKE],
+    "seed": [0, 7, *ALIKE],
+    "shuffle": [True, False, *ALIKE],
+    "activation": ["relu", "gelu", "tahn", *ALIKE],
+    "loss": ["nll", "cross_entropy", {"name": "nll"}, *ALIKE],
+    "optimizer": ["sgd", "adam", {"name": "sgd", "momentum": 0.9}, *ALIKE],
+    "optimizer.momentum": [0.5, *ALIKE],
+    "optimizer.betas": [(0.8, 0.9), [0.8, 0.9], *ALIKE],
+    "dataset.limit": [600, "600", *ALIKE],
+    "holdout": [100, *ALIKE],
+    "engine": ["auto", "torch", "native", *ALIKE],
+    "device": ["cpu", "auto", *ALIKE],
+    "person": ["ada", *ALIKE],
+    "workers": ["auto", 2, *ALIKE],
+    "out": [Path("out"), "out", *ALIKE],
+    "figures": ["none", *ALIKE],
+}
+FEW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def small_grids(draw: st.DrawFn) -> dict[str, list[Any]]:
+    names = draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=3, unique=True))
+    # Mostly allowed values, which come first.
+    few = st.integers(0, 2) | st.integers(0, 30)
+    places = {name: draw(st.lists(few, min_size=1, max_size=3)) for name in names}
+    return {n: [AXES[n][place % len(AXES[n])] for place in places[n]] for n in names}
+
+
+def outcome(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except UsageError as error:
+        return str(error)
+
+
+@FEW
+@example({"seed": [0, False]})
+@example({"optimizer.momentum": [0, False, 0.9], "lr": [0.1, 0.01]})
+@example({"optimizer": ["sgd", "adam"], "activation": ["relu", "gelu"], "seed": [0, 1]})
+@given(small_grids())
+def test_cells_of_a_grid_are_what_each_would_be_by_itself(axes: dict[str, list[Any]]) -> None:
+    """The cells, the options and the error of a grid do not depend on what else is in it."""
+
+    def plainly() -> Any:
+        cells: list[Cell] = []
+        options, missing = None, {}
+        for raw in keys.grid(axes):
+            cell, own = config.settings(deepcopy(raw), missing=missing)
+            options = config._merged(options, own) if options else own
+            cells.append(cell)
+        assert options
+        unused = config.unused_options(missing, {cell.optimizer.name for cell in cells})
+        return cells, replace(options, unused=unused)
+
+    assert outcome(lambda: config.all_settings(keys.grid(axes))) == outcome(plainly)
+
+
+@pytest.fixture(scope="module")
+def composer() -> Iterator[Composer]:
+    """Hydra's loader, and what it makes of the command line batch=32."""
+    register_plugins()
+    register_groups()
+    with initialize_config_dir(str(keys.config_folder()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        yield loader, loader.load_configuration("config", ["batch=32"], RunMode.MULTIRUN)
+
+
+JOBS = {
+    "lr": ["0.1", "1e-05", ".1", "0.10", "null", "-0.0", "007", "1_0"],
+    "optimizer": ["sgd", "adam"],
+    "loss": ["nll", "cross_entropy"],
+    "seed": ["0", "-1", "'1'", "12345678901234567890", "true"],
+    "++optimizer.weight_decay": ["0.9", "0"],
+    "dataset.limit": ["600", "null"],
+}
+
+
+@settings(
+    max_examples=5, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(st.data())
+def test_jobs_are_what_hydra_composes(composer: Composer, data: st.DataObject) -> None:
+    """What the command line makes of a job is what Hydra makes of it, key by key."""
+    names = data.draw(st.lists(st.sampled_from(sorted(JOBS)), min_size=1, max_size=3, unique=True))
+    axes = [[f"{name}={value}" for value in data.draw(
+        st.lists(st.sampled_from(JOBS[name]), min_size=1, max_size=2)
+    )] for name in names]  # fmt: skip
+    jobs = list(itertools.product(["batch=32"], *axes))
+    loader, master = composer
+    composed = [raw_settings(loader.load_sweep_config(master, list(job))) for job in jobs]
+    assert list(compose_jobs(*composer, jobs)) == composed
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers().map(str)
+    | st.floats().map(str)
+    | st.from_regex(r"[-+]?[0-9_]{0,20}\.?[0-9]{0,3}(e[-+]?[0-9]{1,3})?", fullmatch=True)
+)
+def test_a_number_is_read_as_hydra_reads_it(composer: Composer, text: str) -> None:
+    """A number that does not go through Hydra's parser has the same value and type."""
+    try:
+        expected = OverridesParser.create().parse_override(f"lr={text}").value()
+    except HydraException:
+        return
+    (raw,) = compose_jobs(*composer, [[f"lr={text}"]])
+    assert (type(raw["lr"]), repr(raw["lr"])) == (type(expected), repr(expected))
+
+
+def calls(work: Callable[[], Any]) -> int:
+    """The calls of functions, Python's and C's, that some work takes."""
+    number = 0
+
+    def count(_frame: Any, event: str, _arg: Any) -> None:
+        nonlocal number
+        number += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return number
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"recipe": ["ce_sgd", "nll_adam"], "optimizer.weight_decay": [0, 1e-4]}]
+)
+def test_a_further_cell_takes_little_planning(axes: dict[str, Any], tmp_path: Path) -> None:
+    """Seconds for 50,000 cells, not minutes: counted in calls, which no busy machine changes."""
+
+    def plan(seeds: int) -> None:
+        sweep(seed=range(seeds), out=tmp_path, dry_run=True, progress=False, device="cpu", **axes)
+
+    plan(1)  # imports, caches
+    each = len(axes.get("recipe", [1])) * len(axes.get("optimizer.weight_decay", [1]))
+    assert (calls(lambda: plan(500)) - calls(lambda: plan(250))) / (250 * each) < 300
+
+
+def test_a_further_job_takes_little_planning(composer: Composer) -> None:
+    """The same for the jobs of the command line."""
+
+    def plan(seeds: int) -> None:
+        losses = ("loss=nll", "loss=cross_entropy")
+        jobs = [[f"seed={seed}", loss] for seed in range(seeds) for loss in losses]
+        config.all_settings(compose_jobs(*composer, jobs))
+
+    plan(1)
+    assert (calls(lambda: plan(200)) - calls(lambda: plan(100))) / 200 < 300
