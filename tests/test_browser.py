@@ -178,10 +178,10 @@ def test_rows_are_filtered(report, opened, typed, rows) -> None:
         assert page.locator("#count").inner_text() == f"{rows} of 17 rows"
 
 
-def test_hide_what_is_worse(report, opened) -> None:
+def test_hide_worse_and_failed(report, opened) -> None:
     """A box leaves the best row and those tied with it, which are marked."""
     with opened(report) as page:
-        page.get_by_label("hide what is worse").check()
+        page.get_by_label("hide worse and failed").check()
         ranks = column(page, "rank")
         assert 1 < len(ranks) < 17
         assert all(rank.startswith(("best", "=")) for rank in ranks)

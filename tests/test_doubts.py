@@ -263,6 +263,12 @@ def test_the_edge_of_an_axis(rows, raised: str | None) -> None:
     assert raised is None or raised in sentences[0]
 
 
+def test_the_edge_counts_settings_not_seeds() -> None:
+    """Three seeds of one setting are one leader."""
+    rows = scored(product(lr=[0.1, 0.2], seed=[0, 1, 2]), [97, 97.1, 97.2, 99, 99.1, 99.2])
+    assert only("edge", rows).sentence.startswith("The best setting has the largest lr of the grid")
+
+
 def test_the_edge_is_a_note_with_two_values() -> None:
     """Of two values each is at an edge, which is worth less than of three."""
     assert only("edge", scored(LRS[:2], [97, 99])).severity == "note"
@@ -381,7 +387,7 @@ def test_the_conclusions_of_a_sweep_with_several_seeds() -> None:
     lines = conclusions(scored(cells, [99, 99.1, 98.9, 97, 97.1, 96.8]))
     assert lines[0] == (
         "Best: lr 0.1, 99.00 % on average over 3 seeds (95 % interval of the mean 98.75 to "
-        "99.25 %; the seeds scatter by 0.10 points)."
+        "99.25 %; standard deviation 0.10 points)."
     )
     assert (
         lines[1] == "The only other setting is worse (t tests over the seeds, Holm's correction)."

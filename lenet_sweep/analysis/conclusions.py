@@ -112,7 +112,7 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
         assert setting.interval is not None
         return (
             f"Best{where}: {name}, {setting.mean:.2f} % on average over {setting.n} seeds "
-            f"(95 % interval of the mean {_span(setting.interval)}; the seeds scatter by "
+            f"(95 % interval of the mean {_span(setting.interval)}; standard deviation "
             f"{setting.sd:.2f} points)."
         )
     only = next(r for r in top.results if r.accuracy is not None)

@@ -103,9 +103,14 @@ def same_loss(results: Sequence[Result]) -> Iterable[Doubt]:
 
 
 def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[Doubt]:
-    best = [r.cell for c in leaders(compared) for r in c.results]
+    top = leaders(compared)
+    best = [r.cell for c in top for r in c.results]
     if not best:
         return
+    thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
+    who = {1: f"The best {thing} has", 2: f"Both leading {thing}s have"}.get(
+        len(top), f"All {len(top)} leading {thing}s have"
+    )
     cells = [r.cell for r in results]
     for name, values in varied(cells).items():
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
@@ -119,15 +124,12 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
         if lowest and (at == 0 or (isinstance(at, int) and at == 1)):
             continue  # nothing lies below
         which = "smallest" if lowest else "largest"
-        rows = {1: "the best row has", 2: "both leading rows have"}.get(
-            len(best), f"all {len(best)} leading rows have"
-        )
         further, remedy = _beyond(numbers, lowest=lowest), ""
         if further is not None and name in ("lr", "batch", "epochs"):
             remedy = command(cells, {name: ordered([*numbers, further])})
         yield Doubt(
             "edge",
-            f"{rows[0].upper()}{rows[1:]} the {which} {name} of the grid, {said(at)} out of "
+            f"{who} the {which} {name} of the grid, {said(at)} out of "
             f"{listed([said(v) for v in numbers], 8)}: a better one may lie beyond.",
             tuple(best),
             "caution" if len(numbers) > 2 else "note",

@@ -142,7 +142,7 @@
     let shown = 0;
     for (const group of groups) {
       const found = group.lines.some((line) => tests.every((passes) => passes(line)));
-      const behind = ["worse", "not compared"].includes(group.body.dataset.outcome);
+      const behind = group.body.dataset.outcome === "worse" || group.lines[0].row.classList.contains("failed");
       group.body.hidden = !found || (hideWorse && hideWorse.checked && behind);
       shown += !group.body.hidden;
     }
