@@ -48,8 +48,17 @@ class Cell:
         if self.dataset.holdout is None:  # likewise what this package added later
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self.optimizer.changed]
-        settings["engine"] = [self.engine, ENGINE_VERSIONS[self.engine]]
+        settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
+
+    @property
+    def _engine_version(self) -> int:
+        # Subnormal floats have become zero on the CPU. Other results show it only where weights
+        # decay to such values or eps, the least that Adam divides by, is not far above them.
+        shown = self.device == "cpu" and not {"weight_decay", "eps"}.isdisjoint(
+            self.optimizer.changed
+        )
+        return ENGINE_VERSIONS[self.engine] + shown
 
     @property
     def id(self) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,11 +57,38 @@ def test_a_cell_survives_json(cell: Cell) -> None:
     assert again.id == cell.id
 
 
-def test_the_id_of_a_cell_stays_what_it_was() -> None:
+@pytest.mark.parametrize(
+    ("engine", "name", "options", "known"),
+    [
+        ("torch", "sgd", {}, "6fd02cd8244331d0-e100"),
+        ("native", "sgd", {"momentum": 0.9}, "8570ec31cb1fe8de-e100"),
+        ("native", "adam", {}, "a3d6f75172f89a6e-e100"),
+        ("torch", "adam", {}, "4c3ce3764836a4c0-e100"),
+    ],
+)
+def test_the_id_of_a_cell_stays_what_it_was(engine, name, options, known) -> None:
     """An update of the package does not orphan the results in people's stores."""
-    cell = Cell(
+    assert known_cell(engine, name, options).id == known
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "options", "former"),
+    [
+        ("native", "sgd", {"weight_decay": 1e-3}, "d84de2a94fb2d978-e100"),
+        ("native", "adam", {"weight_decay": 1e-3}, "fd63e3abb5124d0e-e100"),
+        ("torch", "adam", {"weight_decay": 1e-3}, "67346475e4371e9b-e100"),
+        ("native", "adam", {"eps": 1e-12}, "88ec4b93fbd0255c-e100"),
+    ],
+)
+def test_results_that_changed_are_not_mixed_with_new_ones(engine, name, options, former) -> None:
+    """A run from before subnormal floats became zero is trained again if that changes it."""
+    assert known_cell(engine, name, options).id != former
+
+
+def known_cell(engine: str, name: str, options: dict[str, float]) -> Cell:
+    return Cell(
         loss="cross_entropy",
-        optimizer=Optimizer("sgd"),
+        optimizer=Optimizer(name, tuple(options.items())),
         activation="relu",
         lr=0.1,
         batch=64,
@@ -69,9 +97,8 @@ def test_the_id_of_a_cell_stays_what_it_was() -> None:
         shuffle=False,
         dataset=Dataset("mnist", "ab" * 32),
         device="cpu",
-        engine="torch",
+        engine=engine,
     )
-    assert cell.id == "6fd02cd8244331d0-e100"
 
 
 @given(st.lists(cells, max_size=30), st.randoms(use_true_random=False))

@@ -246,6 +246,56 @@ def test_both_losses_train_the_same_network(engine_name, small_folder, images) -
         np.testing.assert_array_equal(value, states[1][name])
 
 
+TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float; those below are subnormal
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_training_leaves_no_subnormal_numbers(
+    engine_name, small_folder, images, variant: str, activation: str
+) -> None:
+    """Weights and moments that shrink become zero: subnormal ones take six times as long.
+
+    Dead units and weight decay lead there in many epochs; here every number starts at the limit.
+    """
+    cell = make_cell(engine_name, small_folder, activation=activation, **VARIANTS[variant])
+    engine = engines.build(cell, images)
+    engine.train(np.arange(64))
+    limit = np.nextafter(np.float32(TINY), np.float32(1))
+    engine.restore(
+        {k: v if k.endswith(".step") else np.full_like(v, limit) for k, v in engine.state().items()}
+    )
+    engine.train(np.arange(600))
+    assert np.isfinite(engine.evaluate().losses).all()
+    for name, value in engine.state().items():
+        assert not ((value != 0) & (np.abs(value) < TINY)).any(), name
+
+
+def flushes_subnormals() -> bool:
+    """Whether this thread takes subnormal numbers for zero."""
+    return float(np.finfo(np.float64).tiny) * 0.5 == 0
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_the_callers_arithmetic_is_left_as_it_was(
+    engine_name, small_folder, images, flush: bool
+) -> None:
+    """Whether a notebook flushes subnormals is its own choice, also after a call that raises."""
+    engine = engines.build(make_cell(engine_name, small_folder), images)
+    if not torch.set_flush_denormal(flush):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        engine.train(np.arange(64))
+        assert flushes_subnormals() == flush
+        engine.evaluate()
+        assert flushes_subnormals() == flush
+        with pytest.raises((ValueError, IndexError)):
+            engine.train(np.array([600]))
+        assert flushes_subnormals() == flush
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_model_is_the_reports() -> None:
     """LeNet5 has the 61,706 parameters and the output of the report."""
     model = LeNet5()

@@ -158,6 +158,42 @@ def test_weights_after_fifty_steps(
             assert far(states[0][name], states[1][name]) < 1e-4, name
 
 
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
+@pytest.mark.parametrize("scale", [1e-20, 1e-39])
+def test_gradients_with_subnormal_numbers(instructions: str, layer: str, scale: float) -> None:
+    """Where a layer's weights or products underflow, gradients still agree with torch's to 1e-5."""
+    cell = cell_of(batch=40, lr=1e-9, activation="tanh")
+    images = digits(40)
+    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    state = native.state()
+    for kind in ("weight", "bias"):
+        state[f"weight.{layer}.{kind}"] *= np.float32(scale)
+    for engine in (native, plain):
+        engine.restore(state)
+        engine.train(np.arange(40))
+    for name, parameter in plain.model.named_parameters():
+        assert far(native._get("gradients")[name], parameter.grad.numpy()) < 1e-5, name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_after_fifty_steps_from_subnormal_ones(instructions: str, optimizer: str) -> None:
+    """A layer that starts subnormal learns as in torch: after 50 steps weights agree to 1e-4."""
+    cell = cell_of(batch=32, activation="tanh", **OPTIMIZERS[optimizer])
+    images = digits(50 * 32)
+    order = np.arange(50 * 32)
+    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    state = native.state()
+    for kind in ("weight", "bias"):
+        state[f"weight.linear2.{kind}"] *= np.float32(1e-39)
+    native.restore(state)
+    plain.restore(state)
+    native.train(order)
+    plain.train(order)
+    for name, value in plain.state().items():
+        if name.startswith("weight."):
+            assert far(native.state()[name], value) < 1e-4, name
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 70),
