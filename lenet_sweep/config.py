@@ -367,7 +367,7 @@ def _name(value: Any) -> str | None:
     if value is None:
         return None
     text = spoken(value)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+    if isinstance(value, bool) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
         reject("name", value, "up to 100 letters, digits, '.', '_' or '-', not starting with '.'")
     device = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # there, a file of this name is a device
     if re.fullmatch(device, text, re.IGNORECASE) or text.endswith("."):
@@ -379,7 +379,12 @@ def _text(key: str, value: Any) -> str | None:
     if value is None:
         return None
     text = spoken(value)
-    if not isinstance(value, PLAIN) or not text.isprintable() or len(text) > 100:
+    if (
+        not isinstance(value, PLAIN)
+        or isinstance(value, bool)
+        or not text.isprintable()
+        or len(text) > 100
+    ):
         reject(key, value, "one line of up to 100 printable characters")
     if "${" in text:
         reject(key, value, "plain text; ${...} is not filled in here")
@@ -390,7 +395,12 @@ def _path(key: str, value: Any) -> Path | None:
     if value is None:
         return None
     text = spoken(value)
-    if not isinstance(value, (*PLAIN, Path)) or not text.isprintable() or not text:
+    if (
+        not isinstance(value, (*PLAIN, Path))
+        or isinstance(value, bool)
+        or not text.isprintable()
+        or not text
+    ):
         reject(key, value, "the path of a folder")
     if len(text) > 1000 or any(len(part) > 200 for part in Path(text).parts):
         reject(key, value, "the path of a folder; this one is too long for a disk")

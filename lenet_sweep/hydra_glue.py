@@ -34,6 +34,7 @@ from lenet_sweep.keys import (
     missing_options,
     set_key,
     show,
+    takes_text,
 )
 from lenet_sweep.recipes import OPTIMIZERS, RECIPES
 
@@ -150,6 +151,21 @@ def raw_settings(config: DictConfig) -> Raw:
     assert isinstance(raw, dict)
     raw.pop("hydra", None)
     return {str(key): value for key, value in raw.items()}
+
+
+def keep_text(text: str) -> str:
+    """An override of which Hydra keeps the text, where the key takes text.
+
+    Hydra would read name=1.10 as the number 1.1, so that it ends in the folder of name=1.1.
+    """
+    key, _, typed = text.partition("=")
+    if not takes_text(key.lstrip("+")):
+        return text
+    value: Any = OverridesParser.create().parse_override(text).value()
+    number = isinstance(value, (int, float)) and "(" not in typed  # as in float(1)
+    if not number or not takes_text(key.lstrip("+"), flag=isinstance(value, bool)):
+        return text
+    return f"{key}='{typed.strip()}'"
 
 
 def compose_jobs(
@@ -288,14 +304,14 @@ class _Reader:
     def _read(self, text: str) -> _Part:
         start, _, value = text.partition("=")
         number = _number(value)
-        if number is None:
+        if number is None or takes_text(start.lstrip("+")):
             return self._parse(text)
         if start not in self._keys:
             self._keys[start] = self._parse(f"{start}=0")
         return self._keys[start]._replace(value=number)
 
     def _parse(self, text: str) -> _Part:
-        override = self._parser.parse_override(text)
+        override = self._parser.parse_override(keep_text(text))
         return _Part(override.key_or_group, override.value(), _is_plain_value(override))
 
 

@@ -31,6 +31,28 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }
 
 
+# Keys that take text or a path: what looks like a number or a boolean is text there too.
+TEXT_KEYS = frozenset({
+    "name", "person", "out", "dataset.root",
+    *(f"study.{key}" for key in ("title", "source", "claims.says")),
+    *(f"study.{part}.reported_{what}" for part in ("rows", "common") for what in ("by", "on")),
+    *(f"study.{part}.dataset.root" for part in ("rows", "common")),
+    *(f"hydra.launcher.{key}" for key in (
+        "account", "address", "comment", "constraint", "exclude", "mail_type", "mail_user", "name",
+        "nodelist", "partition", "qos", "reservation", "submitit_folder",
+    )),
+})  # fmt: skip
+
+
+def takes_text(key: str, *, flag: bool = False) -> bool:
+    """Whether a dotted key takes text; so do the options of sbatch, and a grid of a text key.
+
+    flag: the value is true or false, which an option of sbatch may be.
+    """
+    tail = key.removeprefix("hydra.sweeper.params.")
+    return tail in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
+
+
 def config_folder() -> Path:
     """conf/: inside an installed package, beside it in a checkout."""
     installed = Path(__file__).parent / "conf"

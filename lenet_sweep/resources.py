@@ -156,6 +156,8 @@ def _text(key: str, value: Any) -> str:
     """Printable text in one line: it becomes a line of a script that a shell reads."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         reject(key, value, "text or a number")
+    if isinstance(value, float):  # in {...}: what was typed is lost
+        reject(key, value, f"text; where it looks like a number, in quotes: '{value}'")
     if not str(value).isprintable() or not str(value) or len(str(value)) > 200:
         reject(key, value, "one line of up to 200 printable characters")
     return str(value)

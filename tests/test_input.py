@@ -8,11 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_lines import command_lines, complaint
+from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lenet_sweep import keys, sweep
 from lenet_sweep.errors import DataError, UsageError
+from lenet_sweep.guard.composed import GuardedLoader
+from lenet_sweep.hydra_glue import (
+    compose_jobs,
+    grid_jobs,
+    raw_settings,
+    register_groups,
+    register_plugins,
+)
 
 
 def examples(number: int) -> settings:
@@ -194,3 +205,62 @@ def test_max_cells_confirms_a_large_grid(empty) -> None:
 def test_ranges_are_counted_as_they_are_listed(start: int, stop: int, step: int) -> None:
     """The number of cells in the message is the number that the range has."""
     assert keys._length(range(start, stop, step)) == len(range(start, stop, step))
+
+
+# ---------------------------------------------------------------- text is kept
+
+
+@pytest.fixture(scope="module")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> GuardedLoader:
+    """Hydra's loader with a --config-dir that holds a file with each of `YAML_TEXTS`."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "who").mkdir()
+    for place, text in enumerate(YAML_TEXTS):
+        content = f"# @package _global_\nperson: {text}\ndataset: {{root: {text}}}\n"
+        (folder / "who" / f"w{place}.yaml").write_text(content)
+    register_plugins()
+    register_groups()
+    path = create_config_search_path(str(keys.config_folder()))
+    path.prepend("command-line", str(folder), anchor="schema")
+    return GuardedLoader(path)
+
+
+YAML_TEXTS = ("1e3", "1.10", "2026_11_28", "on", "true", "0o17", "0x1F", "1:30", "3e99999", "007")
+words = st.one_of(
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    st.from_regex(r"[0-9][0-9_]{0,8}(\.[0-9]{0,4})?(e[0-9]{1,5})?", fullmatch=True),
+    st.sampled_from(["true", "False", "on", "off", "yes", "nan", "inf", "1.1", "1.10", "1e5"]),
+).filter(lambda text: text.lower() != "null")
+
+
+@examples(12)
+@given(words)
+@example("3e99999")
+@example("2026_11_28")
+def test_text_comes_back_as_it_was_typed(loader: GuardedLoader, text: str) -> None:
+    """Whatever looks like a number is a name all the same: for one cell, a grid, any launcher."""
+    typed = [f"{key}={text}" for key in ("name", "person", "out", "dataset.root")]
+    typed += ["hydra/launcher=lenet_slurm", f"hydra.launcher.partition={text}"]
+    single = loader.load_configuration("config", typed, RunMode.RUN)
+    master = loader.load_configuration("config", [*typed, "seed=0,1"], RunMode.MULTIRUN)
+    overrides = OverridesParser.create().parse_overrides(list(master.hydra.overrides.task))
+    jobs = grid_jobs(loader, master, overrides)
+    raws = [raw_settings(single), *compose_jobs(loader, master, jobs)]
+    raws += [raw_settings(loader.load_sweep_config(master, jobs[0]))]
+    for raw in raws:
+        assert [raw["name"], raw["person"], raw["out"], raw["dataset"]["root"]] == [text] * 4
+    assert single.hydra.launcher.partition == text
+
+
+@pytest.mark.parametrize("place", range(len(YAML_TEXTS)), ids=YAML_TEXTS)
+def test_text_of_a_file_is_kept(loader: GuardedLoader, place: int) -> None:
+    """A file of --config-dir gives text too, although YAML reads a number or a boolean there."""
+    config = loader.load_configuration("config", [f"+who=w{place}"], RunMode.RUN)
+    assert (config.person, config.dataset.root) == (YAML_TEXTS[place], YAML_TEXTS[place])
+
+
+def test_null_is_the_default_of_a_text(loader: GuardedLoader) -> None:
+    """name=null is no name; in quotes it is the word."""
+    plain = loader.load_configuration("config", ["name=null"], RunMode.RUN)
+    quoted = loader.load_configuration("config", ["name='null'"], RunMode.RUN)
+    assert (plain.name, quoted.name) == (None, "null")

@@ -24,6 +24,7 @@ from lenet_sweep import keys
 from lenet_sweep.errors import UsageError
 from lenet_sweep.guard.plain_files import GuardedRepository
 from lenet_sweep.guard.typed import PLUGGED, parsed
+from lenet_sweep.hydra_glue import keep_text
 from lenet_sweep.keys import Raw, show
 from lenet_sweep.recipes import OPTIMIZERS
 
@@ -57,7 +58,7 @@ class GuardedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        originals = {_any_option(text): text for text in overrides}
+        originals = {_any_option(text): text for text in map(keep_text, overrides)}
         try:
             config = super().load_configuration(
                 config_name, list(originals), run_mode, from_shell, validate_sweep_overrides

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra._internal.config_repository import ConfigRepository
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep.errors import UsageError
 from lenet_sweep.guard.typed import PLUGGED, check_values
-from lenet_sweep.keys import show
+from lenet_sweep.keys import show, takes_text
 
 LARGEST_FILE = 100_000  # characters of a YAML file: a list of values has no need of more
 DEEPEST = 20  # levels of nesting in one
@@ -49,6 +50,8 @@ class PlainFiles(FileConfigSource):
                 f"{show(path)}: is not YAML with settings: {show(str(error).partition(chr(10))[0])}"
             ) from error
         self._check(result, path)
+        package = [] if _is_global(text) else parts[:-1]
+        _keep_text(yaml.compose(text, Loader=yaml.SafeLoader), result.config, package)
         if parts[0] == "grid":
             _check_grid(result, parts, path)
         return result
@@ -97,6 +100,25 @@ def _wrong_form(parts: Sequence[str], path: Path) -> UsageError:
         f"{show(path)}: a list of values has two lines: '# @package _global_', and then "
         f"'hydra: {{sweeper: {{params: {{{key}: \"VALUE,VALUE\"}}}}}}'"
     )
+
+
+def _is_global(text: str) -> bool:
+    return any(line.lstrip("# ").split() == ["@package", "_global_"] for line in text.splitlines())
+
+
+def _keep_text(node: yaml.Node | None, config: Any, path: Sequence[str]) -> None:
+    """Put the text of the file where YAML reads a number or a boolean, for keys that take text."""
+    if isinstance(node, yaml.SequenceNode):
+        for place, item in enumerate(node.value):
+            _keep_text(item, config[place], path)
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name = ".".join([*path, str(key.value)])
+        found = config.get(key.value) if isinstance(key.value, str) else None
+        if not isinstance(value, yaml.ScalarNode):
+            if found is not None:
+                _keep_text(value, found, name.split("."))
+        elif isinstance(found, (int, float)) and takes_text(name, flag=isinstance(found, bool)):
+            config[key.value] = value.value
 
 
 def _check_header(text: str, path: Path) -> None:

@@ -38,7 +38,8 @@ class LenetGridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        params = map(hydra_glue.keep_text, self._parse_config())
+        overrides = parser.parse_overrides([*params, *arguments])
         jobs = hydra_glue.grid_jobs(loader, self.config, overrides)
         if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
