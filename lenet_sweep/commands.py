@@ -185,7 +185,7 @@ def _values(outcome: Outcome, cells: Sequence[Cell], *, searching: bool) -> list
 def _run_single(cell: Cell, options: Options) -> Outcome:
     console = Console()
     _exit_if_dry([cell], options, console, LOCAL)
-    view = views.ScriptView(console)
+    view = views.ScriptView(console, views.status_console())
     outcome = run_sweep([cell], options, view, LOCAL)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):

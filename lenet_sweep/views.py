@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -29,7 +30,16 @@ from lenet_sweep.live import LiveView
 from lenet_sweep.results import cost_text
 from lenet_sweep.store import Epoch, Snapshot
 from lenet_sweep.tables import print_reproduction, print_tables
-from lenet_sweep.tally import Tally, closing, encodable, inert, opening, reason, trouble
+from lenet_sweep.tally import (
+    Tally,
+    closing,
+    duration,
+    encodable,
+    inert,
+    opening,
+    reason,
+    trouble,
+)
 from lenet_sweep.training import REPORT_EVERY
 
 if TYPE_CHECKING:
@@ -45,6 +55,7 @@ __all__ = [
     "print_reproduction",
     "print_tables",
     "replay",
+    "status_console",
 ]
 
 LOG_EVERY = 10.0  # seconds between two epoch lines of a run
@@ -177,20 +188,59 @@ class LogView:
 class ScriptView:
     """Prints what the report's script prints, in its form.
 
+    status: where a line with the last epoch's accuracy and the time left is kept below it; None
+    where that is no terminal.
+
     `complete` says whether it has come to the accuracy. A run may finish without: if another
     process has trained it, there is only the store to tell of it, with `replay`.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self,
+        console: Console,
+        status: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.complete = False
         self._console = console
+        self._status = status
+        self._clock = clock
+        self._tally: Tally | None = None
         self._accuracy: float | None = None
         self._waiting = False
 
     def begin(self, plan: Plan, workers: int | None) -> None:
-        pass
+        if self._status and plan.runs:
+            self._tally = Tally(plan, workers, self._clock())
 
     def show(self, event: Event) -> None:
+        self._clear_status()
+        self._print_event(event)
+        if self._tally:
+            self._tally.take(event, self._clock())
+            self._draw_status(self._tally)
+
+    def _draw_status(self, tally: Tally) -> None:
+        track = next(iter(tally.running.values()), None)
+        if track is None or track.began is None or self._status is None:
+            return
+        epochs = track.run.cell.epochs
+        parts = [f"epoch {min(track.epoch + 1, epochs)}/{epochs}"]
+        if track.accuracy is not None:
+            parts.append(f"accuracy {track.accuracy:.2f} % after epoch {track.epoch}")
+        left = tally.seconds_left()
+        if left is not None:
+            parts.append(f"{duration(left)} left")
+        # The last column stays free: what fills it may wrap.
+        self._status.file.write("  ".join(parts)[: self._status.width - 1])
+        self._status.file.flush()
+
+    def _clear_status(self) -> None:
+        if self._status:
+            self._status.file.write("\r\x1b[2K")
+            self._status.file.flush()
+
+    def _print_event(self, event: Event) -> None:
         match event:
             case Progress(seen=seen, total=total, loss=loss):
                 self._print(f"loss: {loss:>7f} [{seen:>5d}/{total:>5d}]")
@@ -216,13 +266,22 @@ class ScriptView:
         pass
 
     def say(self, text: str) -> None:
+        self._clear_status()
         self._print(inert(text))
 
     def end(self) -> None:
-        pass
+        self._clear_status()
+        self._status = self._tally = None
 
     def _print(self, line: str) -> None:
         _print_line(self._console, line)
+
+
+def status_console() -> Console | None:
+    """stderr, where a status line can be kept below what stdout prints: both are terminals."""
+    console = Console(stderr=True)
+    movable = console.is_terminal and console.is_interactive and not console.legacy_windows
+    return console if movable and sys.stdout.isatty() else None
 
 
 def replay(console: Console, snapshot: Snapshot, cell: Cell, total_images: int) -> None:

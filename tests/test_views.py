@@ -39,6 +39,7 @@ from lenet_sweep.views import (
     choose,
     print_tables,
     replay,
+    status_console,
 )
 
 # ---------------------------------------------------------------- choice
@@ -305,3 +306,44 @@ def test_cell_in_the_store_prints_as_when_it_was_trained(
     replay(replay_console, snapshot, cell, images)
     assert printed(replay_console) == printed(live_console)
     assert printed(live_console).count("loss: ") == epochs * math.ceil(batches / 100)
+
+
+def test_script_keeps_a_status_line_on_a_terminal() -> None:
+    """Below the script's lines stand accuracy and time left, and nothing of them at the end."""
+    console, clock = terminal(), Clock()
+    status = terminal()
+    status.file = console.file  # one terminal shows both
+    view = ScriptView(console, status, clock)
+    two = replace(BASE, epochs=2)
+
+    def screen() -> list[str]:
+        """The lines that a terminal shows: what is erased is gone."""
+        lines = printed(console).split("\n")
+        return [line.rpartition("\r\x1b[2K")[2] for line in lines]
+
+    view.begin(planned(two), 1)
+    view.show(events.Started(two.run_id, 0))
+    assert screen() == ["epoch 1/2"]
+    clock.now += 5
+    view.show(progress(two, 1, 30_000))
+    assert screen() == ["loss: 2.000000 [30000/60000]", "epoch 1/2  0:15 left"]
+    clock.now += 5
+    view.show(ended(two, 1, 98.5))
+    assert screen()[-1] == "epoch 2/2  accuracy 98.50 % after epoch 1  0:10 left"
+    view.say("a remark")
+    assert screen()[-2:] == ["a remark", ""]
+    view.show(ended(two, 2, 99.22))
+    view.show(events.ReadOut(two.run_id, 2))
+    view.show(events.Finished(two.run_id))
+    view.end()
+    view.say("Written to here")
+    assert screen()[-4:] == [
+        "* Accuracy on test dataset", ": 99.22%", "Written to here", "",
+    ]  # fmt: skip
+    assert not any("left" in line for line in screen())
+    assert all(len(line) < 80 for line in screen())
+
+
+def test_a_redirected_script_has_no_status_line() -> None:
+    """Into a file or a pipe go the lines of the report's script alone."""
+    assert status_console() is None  # of these tests, whose output is captured
