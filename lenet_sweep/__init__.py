@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from lenet_sweep.model import LeNet5
     from lenet_sweep.results import load_results
 
-__all__ = ["Cell", "LeNet5", "analyse", "load_results", "sweep"]
+    __version__: str
+
+__all__ = ["Cell", "LeNet5", "__version__", "analyse", "load_results", "sweep"]
 
 _HOMES = {
     "analyse": "lenet_sweep.api",
@@ -28,6 +30,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     # Imported on first use: torch and pandas take seconds that `--help` does not have.
+    if name == "__version__":
+        return import_module("importlib.metadata").version("lenet-sweep")
     if name not in _HOMES:
         raise AttributeError(f"module 'lenet_sweep' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

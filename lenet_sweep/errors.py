@@ -27,10 +27,10 @@ class StoreError(RuntimeError):
 
 
 class InterruptedBySignal(KeyboardInterrupt):
-    """A signal to end was received. `signal` is its number."""
+    """A signal to end was received. `signal` is its number, `message` says what was kept."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message or number)
         self.signal = number
 
 

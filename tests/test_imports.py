@@ -1,6 +1,7 @@
 """The one-way flow: what each module may import, and where torch stays out."""
 
 import ast
+import inspect
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lenet_sweep
+from lenet_sweep import keys
 
 PACKAGE = Path(lenet_sweep.__file__).parent
 
@@ -157,6 +159,23 @@ def test_what_is_imported_ahead_is_there_and_what_is_not_is_no_matter() -> None:
         (Path(folder) / "slowly.py").write_text("import time; time.sleep(0.2); done = True")
         (Path(folder) / "never.py").write_text("")
         subprocess.run([sys.executable, "-c", code, folder], check=True)
+
+
+def test_the_package_lists_what_it_offers() -> None:
+    """dir() and completion see the public names before any of them is used, and the version."""
+    code = (
+        "import lenet_sweep, importlib.metadata as m\n"
+        "assert {'sweep', 'analyse', 'load_results', 'Cell', 'LeNet5'} <= {*dir(lenet_sweep)}\n"
+        "assert lenet_sweep.__version__ == m.version('lenet-sweep')\n"
+        "assert '__version__' in dir(lenet_sweep)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sweep_has_a_keyword_for_every_key() -> None:
+    """Editors complete the keys of conf/config.yaml, and nothing that is no key."""
+    parameters = set(inspect.signature(lenet_sweep.sweep).parameters)
+    assert parameters - {"progress", "settings", "study", "recipe"} == set(keys.defaults())
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,35 @@ def test_while_figures_are_drawn(tmp_path, small, number) -> None:
     assert len(list((folder / "figures").glob("*_cost.png"))) == 12
 
 
+def test_ctrl_c_in_a_script(tmp_path, small_folder) -> None:
+    """sweep() raises KeyboardInterrupt once its table is written, and says where that is."""
+    script = """
+import sys
+from pathlib import Path
+import lenet_sweep
+
+try:
+    lenet_sweep.sweep(dataset="folder", **{"dataset.root": sys.argv[1]}, device="cpu", workers=1,
+                      seed=[0, 1], epochs=[1, 500], name="it", figures="none")
+except KeyboardInterrupt as interrupt:
+    assert Path("outputs/sweeps/it/results.md").exists()
+    print("interrupted:", interrupt)
+else:
+    print("a table was returned")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script, small_folder()],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        while "[1/4]" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "interrupted: SIGINT: the table so far is in outputs/sweeps/it/results.csv" in said
+    assert len(results(tmp_path)) < 4
+
+
 # Each is the last of what has been imported when the key is pressed. Before the first of them there
 # is nothing but Python itself.
 # The last one is imported in a thread, while the workers start.

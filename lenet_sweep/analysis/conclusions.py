@@ -46,6 +46,12 @@ class Statistics:
     doubts: tuple[Doubt, ...]
     conclusions: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        lines = [f"Statistics of {counted(len(self.results), 'row')}"]
+        lines += [f"  {sentence}" for sentence in self.conclusions]
+        lines += [f"  {doubt.severity}: {doubt.sentence}" for doubt in self.doubts]
+        return "\n".join(lines)
+
 
 def analyse(
     results: Sequence[Result], compared_rows: Sequence[Comparison] | None = None
