@@ -6,7 +6,6 @@ that hold at least `name`. The command line (through Hydra) and the Python API b
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
+from lenet_sweep import suggestions
 from lenet_sweep.errors import UsageError
 from lenet_sweep.known import DATASETS
 from lenet_sweep.recipes import LOSSES, OPTIMIZERS, RECIPES
@@ -251,8 +251,8 @@ def unknown_key(key: Any, value: Any, known: Iterable[str]) -> NoReturn:
     if key.startswith("optimizer."):
         unknown_option(key.removeprefix("optimizer."), value)
     known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+    near = suggestions.for_key(key, known)
+    hint = f"did you mean {near}?" if near else f"the keys are {', '.join(known)}"
     raise UsageError(f"{show(key)}={show(value)}: there is no key {show(key)}; {hint}")
 
 
@@ -262,7 +262,12 @@ def unknown_option(option: str, value: Any) -> NoReturn:
     if option == "lr":
         raise UsageError(f"optimizer.lr={text}: the learning rate is a key of its own, lr={text}")
     takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
-    raise UsageError(f"optimizer.{option}={text}: the optimizer has no option {option}; {takes}")
+    options = [f"optimizer.{name}" for s in OPTIMIZERS.values() for name in s.options]
+    near = suggestions.for_value("optimizer.", f"optimizer.{option}", options)
+    hint = f"; did you mean {near}?" if near and near != f"optimizer.{option}" else ""
+    raise UsageError(
+        f"optimizer.{option}={text}: the optimizer has no option {option}; {takes}{hint}"
+    )
 
 
 def recipe_conflict(keys: Sequence[str]) -> str:
@@ -305,8 +310,8 @@ def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
     """The value, if it is one of the allowed names; otherwise UsageError with the nearest one."""
     allowed = list(allowed)
     if not isinstance(value, str) or value not in allowed:
-        near = difflib.get_close_matches(spoken(value), allowed, n=1)
-        hint = f"; did you mean {key}={near[0]}?" if near else ""
+        near = suggestions.for_value(key, spoken(value), allowed)
+        hint = f"; did you mean {key}={near}?" if near else ""
         reject(key, value, f"one of {', '.join(allowed)}{hint}")
     return value
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep import config, keys
+from lenet_sweep import config, keys, suggestions
 from lenet_sweep.errors import UsageError
+from lenet_sweep.recipes import OPTIMIZERS
 
 
 def cells(**axes):
@@ -89,6 +90,61 @@ def test_what_is_wrong_is_said_in_one_line(axes: dict[str, object], said: str) -
         cells(**axes)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("learning_rate", 1, "lr"), ("learning-rate", 1, "lr"), ("LR", 1, "lr"),
+        ("batch_size", 1, "batch"), ("n_epochs", 1, "epochs"), ("num_epochs", 1, "epochs"),
+        ("momentum", 1, "optimizer.momentum"), ("weight_decay", 1, "optimizer.weight_decay"),
+        ("betas", 1, "optimizer.betas"), ("num_workers", 1, "workers"), ("n_jobs", 1, "workers"),
+        ("output_dir", 1, "out"), ("user", 1, "person"),
+        ("optimizer.momentun", 1, "optimizer.momentum"),
+        ("optimizer.beta", 1, "optimizer.betas"), ("Optimizer", "sgd", "optimizer"),
+        ("device", "gpu", "device=cuda"), ("device", "NVIDIA", "device=cuda"),
+        ("optimizer", "SGD", "optimizer=sgd"), ("optimizer", "Adam", "optimizer=adam"),
+        ("optimizer", "adamw", "optimizer=adam optimizer.decoupled_weight_decay=true"),
+        ("loss", "CrossEntropyLoss", "loss=cross_entropy"), ("loss", "NLLLoss", "loss=nll"),
+        ("dataset", "FashionMNIST", "dataset=fashion_mnist"),
+        ("dataset", "fashion-mnist", "dataset=fashion_mnist"),
+        ("dataset", "MNIST", "dataset=mnist"),
+        ("activation", "LeakyReLU", "activation=leaky_relu"),
+        ("activation", "swish", "activation=silu"),
+    ],
+)  # fmt: skip
+def test_what_is_suggested_is_what_was_meant(key: str, value: object, meant: str) -> None:
+    """A name from elsewhere or in another case leads to the one that is here."""
+    with pytest.raises(UsageError, match=re.escape(f"did you mean {meant}?")):
+        cells(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dropout", 0.5), ("scheduler", "cosine"), ("pooling", "avg"), ("nonsense", 1),
+        ("optimizer", "nadam"), ("optimizer", "rmsprop"), ("device", "tpu"), ("dataset", "emnist"),
+    ],
+)  # fmt: skip
+def test_nothing_is_suggested_that_is_only_spelled_alike(key: str, value: object) -> None:
+    """For what is not there the message lists what is, and leads nobody astray."""
+    with pytest.raises(UsageError, match="the keys are|must be one of") as error:
+        cells(**{key: value})
+    assert "did you mean" not in str(error.value)
+
+
+def test_every_suggestion_is_there() -> None:
+    """What a table of other names leads to can be typed."""
+    options = [f"optimizer.{name}" for spec in OPTIMIZERS.values() for name in spec.options]
+    known = {*keys.known_keys(keys.defaults()), *options}
+    assert {key for key in suggestions.KEYS.values() if key} <= known
+    for key, names in suggestions.VALUES.items():
+        for words in filter(None, names.values()):
+            value, *more = words.split()
+            given = dict(word.split("=") for word in more)
+            typed = {k: v == "true" or v for k, v in given.items()}
+            if key not in ("device", "engine") and value != "folder":
+                assert cells(**{key: value} | typed)
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

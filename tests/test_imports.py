@@ -17,7 +17,7 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 # A module imports only from lines above its own.
 ORDER = """
 errors files ahead output
-recipes
+recipes suggestions
 devices
 known idx
 download
