@@ -31,6 +31,17 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # After `pip install .` pytest finds the checkout, without the native engine, and the processes
+    # that tests start find the installed package: one would be tested against the other.
+    code = "import importlib.util as u; print(u.find_spec('lenet_sweep').origin)"
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=sys.prefix, text=True)
+    ours, theirs = (Path(file).resolve().parent for file in (datasets.__file__, found.strip()))
+    if ours != theirs:
+        pytest.exit(
+            f"the tests import {ours}, the processes that they start {theirs}; "
+            "install the checkout with: pip install -e '.[test]'",
+            returncode=4,
+        )
 
 
 @pytest.fixture(scope="session")
