@@ -14,14 +14,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from lenet_sweep.scales import SMALLEST, accuracy_axis, below, log_axis
 from lenet_sweep.style import COLOURS, FAINT, MARKERS, QUIET, styled, titled, width_of, wrapped
 
 Series = NDArray[np.float64]
 
-_FULL: Final = 100.005  # percent: half an image in 10,000 more, for 100 % has no logarithm
 _TOO_LARGE: Final = 1e38  # a cost that float32 hardly holds; far beyond, matplotlib overflows
 
 
@@ -99,7 +99,8 @@ def cost_figure(curve: Curve) -> Figure:
     with styled():
         figure, (axes,) = _charts(7.2, 1, curve.label, outcome, legend_rows=1)
         _epoch_axis(axes, [curve])
-        hidden = _cost_axis(axes, costs, trace[1])
+        hidden, zero = _cost_axis(axes, costs, trace[1])
+        costs = np.where(costs == 0, zero, costs)
         if trace.size:
             look: dict[str, Any] = {"alpha": 0.45, "lw": 0, "ms": 2.5}
             if few:
@@ -156,8 +157,9 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
         for curve in ranked[:coloured]:
             costs += curve.cost_band or ()
             accuracies += curve.accuracy_band or ()
-        _cost_axis(both[0], np.concatenate(costs), np.empty(0))
-        _accuracy_axis(both[1], np.concatenate(accuracies))
+        _, zero = _cost_axis(both[0], np.concatenate(costs), np.empty(0))
+        both[1].set_ylabel("Test accuracy (%), stretched towards 100")
+        accuracy_axis(both[1], np.concatenate(accuracies))
         handles: list[Line2D] = []
         for place, (curve, (epochs, *values)) in enumerate(zip(ranked, parts, strict=True)):
             top = place < coloured
@@ -168,6 +170,7 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
                 start = place % 3 if len(epochs) > 30 else 0
                 look |= {"markevery": (start, len(epochs) // 12 + 1), "zorder": 3 - place / 10}
             first = place + 1 if single else curve.epochs[0]
+            values[0] = np.where(values[0] == 0, zero, values[0])
             bands = (curve.cost_band, curve.accuracy_band)
             for axes, band in zip(both, bands, strict=True) if top else ():
                 if band:
@@ -250,45 +253,24 @@ def _epoch_axis(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.xaxis.set_major_locator(whole)
 
 
-def _cost_axis(axes: Axes, means: Series, single: Series) -> int:
-    """Scale and limits for the cost; returns how many of the single losses are below the axis."""
+def _cost_axis(axes: Axes, means: Series, single: Series) -> tuple[int, float]:
+    """Scale and limits for the cost: how many single losses are below the axis, and where 0 is."""
     axes.set_ylabel("Cost on the training set")
     every = np.concatenate([means, single])
-    top, low = every.max(initial=0), (means if len(means) else every).min(initial=np.inf)
-    if low <= 0 or top <= 10 * low:
+    positive = means[means > 0] if (means > 0).any() else every[every > 0]
+    top, low = every.max(initial=0), positive.min(initial=np.inf)
+    zeros = bool((means == 0).any())
+    if every.min(initial=0) < 0 or top <= 10 * low:
         axes.set_ylim(min(0, every.min(initial=0) * 1.05), top * 1.08 or 1)
         axes.yaxis.set_major_formatter("{x:g}")
-        return 0
+        return 0, 0.0
     # Single losses come close to 0; shown in full they would press the means into a corner.
-    bottom, top = max(low / 5, every.min(), 1e-300) / 1.3, top * 1.3
-    axes.set(ylabel="Cost on the training set (log scale)", yscale="log", ylim=(bottom, top))
-    # LogLocator overflows on the way to a diverged run's last costs.
-    first, last = math.log10(bottom), math.log10(top)
-    steps = (1, 2, 5) if last - first < 3.3 else (1,)
-    powers = range(math.floor(first), math.floor(last) + 1, math.ceil((last - first) / 8))
-    axes.yaxis.set_major_locator(FixedLocator([s * 10.0**power for power in powers for s in steps]))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    return int((single < bottom).sum())
-
-
-def _accuracy_axis(axes: Axes, accuracy: Series) -> None:
-    """By the logarithm of the error, 99.0 and 99.2 % stay apart even beside a cell at 11 %."""
-    error = _FULL - accuracy[np.isfinite(accuracy)]
-    least, most = (error.min(), error.max()) if len(error) else (1, _FULL)
-    axes.set_ylabel("Test accuracy (%), stretched towards 100")
-    stretch = (
-        lambda percent: -np.log10(np.maximum(_FULL - percent, 1e-3)),
-        lambda height: _FULL - 10.0**-height,
-    )
-    axes.set_yscale("function", functions=stretch)
-    span = most / least
-    room = max(span**0.08, 1.1)  # no closer: cells within the chance of 10,000 images look alike
-    axes.set_ylim(_FULL - min(most * room, _FULL), _FULL - least / room)
-    steps = (1, 2, 5) if span > 50 else (1, 1.5, 2, 3, 5, 7)
-    ticks = [100 - step * 10.0**power for power in range(-2, 3) for step in steps]
-    axes.yaxis.set_major_locator(FixedLocator([*ticks, 100]) if span > 4 else MaxNLocator(6))
-    axes.yaxis.set_major_formatter("{x:g}")
+    bottom, top = max(low / 5, every[every > 0].min(), SMALLEST) / 1.3, top * 1.3
+    zero = below(bottom, top) if zeros else 0.0
+    limit = below(zero, top) ** 0.3 * zero**0.7 if zeros else bottom
+    axes.set(ylabel="Cost on the training set (log scale)", yscale="log", ylim=(limit, top))
+    log_axis(axes.yaxis, bottom, top, zero if zeros else None)
+    return int((single < limit).sum()), zero
 
 
 def _mark_diverged(

@@ -5,12 +5,16 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from made_results import first, grid, history
 from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
 from lenet_sweep import sweeping
+from lenet_sweep.report import charts, gather, units
+from lenet_sweep.report import page as page_module
 from lenet_sweep.studies import Claim, Study, StudyRow
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -303,6 +307,71 @@ def test_charts_take_the_colours_of_the_page(report, opened) -> None:
             first, *_ = map(int, re.findall(r"\d+", page.evaluate(colour)))
             seen.add(first > 128)
     assert seen == {True, False}
+
+
+CUT = """
+() => [...document.querySelectorAll("svg.chart")].flatMap((svg) => {
+  const frame = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.left < frame.left - 0.5 || box.right > frame.right + 0.5
+      || box.top < frame.top - 0.5 || box.bottom > frame.bottom + 0.5;
+  }).map((text) => `${svg.querySelector("title").textContent}: ${text.textContent}`);
+})
+"""
+RANGES = [  # costs over the epochs of two settings, their accuracies
+    ([[2.3, 0.0002, 0.00011], [2.0, 0.1, 0.0004]], [99.1, 98.0]),
+    ([[2.3, 1e-12, 1e-30], [2.0, 1.9, 1.8]], [100.0, 11.35]),
+    ([[2.3, 0.0, 0.0], [2.0, 1e-7, 0.0]], [100.0, 100.0]),
+    ([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [100.0, 99.99]),
+    ([[1e25, 1e12, 1e3], [123456.7, 1e5, 99999.9]], [9.8, 10.1]),
+    ([[0.0012345, 0.0012344, 0.0012343], [0.00123, 0.00122, 0.00121]], [0.0, 0.01]),
+    ([[-5.5, -12345.678, -20000.0], [2.0, 1.0, 0.5]], [98.76, 98.77]),
+]
+LONG = {"optimizer": "sgd", "optimizer.momentum": [0.123456789], "optimizer.weight_decay": [1e-30]}
+
+
+def charts_of(costs, accuracies, seconds, **axes):
+    """All charts of two settings with these histories."""
+    cells = grid(**{k.replace(".", "__"): v for k, v in axes.items()})
+    rows = []
+    for at, (cell, cost, accuracy) in enumerate(zip(cells, costs, accuracies, strict=True)):
+        found = first(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
+        numbers = {"accuracy": accuracy, "seconds": seconds[at], "status": "ok", "rank": at + 1}
+        rows.append(gather.Row(at, numbers, found, None, None, None, None))
+    report = SimpleNamespace(rows=rows, statistics=None)
+    compared = units.units(report)
+    curves = charts.curves(report)
+    by_recipe = [(f"{unit.cell.loss} + {unit.cell.optimizer}", [unit]) for unit in compared]
+    front = charts.front(compared)
+    every = [*curves.cost, *curves.accuracy, charts.parallel(compared), charts.recipes(by_recipe)]
+    return [svg for svg in [*every, front and front.svg] if svg]
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_no_text_of_a_chart_is_cut(opened, tmp_path, size) -> None:
+    """Whatever values and names an axis has, each text lies inside its chart."""
+    svgs = []
+    for n, (costs, accuracies) in enumerate(RANGES):
+        recipes = {"loss": ["cross_entropy"], "lr": [0.1, 1e-12]} | (LONG if n % 2 else {})
+        seconds = [(0.001, 2e7), (3.0, 3.1), (1e5, 9e5)][n % 3]
+        svgs += charts_of(costs, accuracies, seconds, **recipes)
+    svgs += charts_of(*RANGES[0], (1, 2), loss=["cross_entropy", "nll"], optimizer=["adam"])
+    numbered = [re.sub(r'(id="|#|by=")', rf"\g<1>n{n}-", svg) for n, svg in enumerate(svgs)]
+    path = tmp_path / "charts.html"
+    body = "".join(f"<figure>{svg}</figure>" for svg in numbered)
+    path.write_text(f"<!doctype html><meta charset=utf-8><link rel=icon href=data:,>"
+                    f"<style>{page_module.asset('style.css')}</style>{body}")  # fmt: skip
+    with opened(path, size) as page:
+        assert page.locator("svg.chart text").count() > 300
+        assert page.evaluate(CUT) == []
+
+
+def test_no_text_of_a_page_is_cut(report, seeds, opened) -> None:
+    """Nor is one on the pages of sweeps."""
+    for path in (report, seeds):
+        with opened(path) as page:
+            assert page.evaluate(CUT) == []
 
 
 def test_it_prints(report, opened, tmp_path) -> None:

@@ -194,6 +194,49 @@ def test_cost_is_logarithmic_beyond_a_decade(costs, scale):
         assert ("log scale" in figure.axes[0].get_ylabel()) == (scale == "log")
 
 
+def labels(axis):
+    """The labels of an axis' ticks within its limits, in order."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [t for t in axis.get_majorticklocs() if low <= t <= high]
+    return [axis.get_major_formatter()(tick, None) for tick in ticks]
+
+
+@pytest.mark.parametrize("costs", [[2.3, 1e-3, 0.0], [2.0, 0.0, 1e-7], [1.0, 1e-30, 0.0]])
+def test_a_cost_of_zero_is_on_the_logarithmic_axis(costs):
+    """A cost of exactly 0 stands at the bottom of the axis, at a tick that says so."""
+    curve = Curve("a", [1, 2, 3], costs, [90, 95, 99])
+    for figure in (cost_figure(curve), overlay_figure([curve, decay("b", epochs=3)])):
+        axes = figure.axes[0]
+        assert axes.get_yscale() == "log"
+        assert labels(axes.yaxis)[0] == "0"
+        assert labels(axes.yaxis).count("0") == 1
+        low, _ = axes.get_ylim()
+        drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+        assert low < drawn.min() == axes.yaxis.get_majorticklocs()[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 10_000).map(lambda n: n / 100), min_size=1, max_size=5))
+def test_ticks_of_accuracies_differ(accuracies):
+    """No two ticks read the same, none is beyond 100, and there are at least two."""
+    curves = [Curve(f"{a}", [1, 2], [0.5, 0.3], [a, a]) for a in accuracies]
+    axes = overlay_figure(curves).axes[1]
+    shown = labels(axes.yaxis)
+    assert len(shown) == len(set(shown)) >= 2
+    assert all(0 <= float(text) <= 100 for text in shown)
+    low, high = axes.get_ylim()
+    assert all(low <= a <= high for a in accuracies)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(1e-300, 1e37), min_size=2, max_size=5))
+def test_ticks_of_costs_differ(costs):
+    """No two ticks read the same on an axis of costs, whatever their range."""
+    curve = Curve("a", range(1, len(costs) + 1), costs, [90] * len(costs))
+    shown = labels(overlay_figure([curve]).axes[0].yaxis)
+    assert len(shown) == len(set(shown)) >= 2
+
+
 def test_losses_below_the_axis_are_counted():
     """Batch losses next to zero do not flatten the curve, and the legend owns up to them."""
     trace = [(0.5, 2.3), (1.5, 1e-9), (1.9, 0.0)]

@@ -45,7 +45,7 @@ executors.slurm executors.ray_tasks
 provenance
 latex
 results
-style
+style scales
 figures samples
 gallery
 estimate

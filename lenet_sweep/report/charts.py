@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +18,10 @@ from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproductio
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.cells import Cell, distinguish
 from lenet_sweep.report.gather import Report
-from lenet_sweep.report.scale import FULL, stretch
+from lenet_sweep.report.scale import stretch
 from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, looking
 from lenet_sweep.report.units import Unit
+from lenet_sweep.scales import SMALLEST, accuracy_axis, below, log_axis
 from lenet_sweep.style import MARKERS
 
 CURVES = 100  # settings whose curves are drawn, the best ones
@@ -150,6 +152,21 @@ def _course_figure(
 ) -> Figure:
     with looking():
         figure, chart = _chart(5.0, 3.2)
+        chart.set(xlabel="Epoch", ylabel=label)
+        chart.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        every = np.concatenate([values(c)[~np.isnan(values(c))] for c in found])
+        if not len(every):
+            return figure
+        zero = 0.0
+        if label.startswith("Cost"):
+            zero = _cost_axis(chart, every, log=log)
+        elif log:
+            accuracy_axis(chart, every)
+            chart.set_ylabel("Accuracy (%), by log of the error")
+
+        def shown(y: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.where(y <= SMALLEST, zero, y) if zero else y
+
         for place, course in reversed(list(enumerate(found))):
             y = values(course)
             known = ~np.isnan(y).all(axis=0)
@@ -164,60 +181,25 @@ def _course_figure(
                 look |= {"zorder": 3 - place / 10, "mec": PAPER, "mew": 0.6}
                 if len(y) > 1:
                     chart.fill_between(
-                        x, np.nanmin(y, axis=0), np.nanmax(y, axis=0),
+                        x, shown(np.nanmin(y, axis=0)), shown(np.nanmax(y, axis=0)),
                         color=SERIES[place], alpha=0.18, lw=0, zorder=2,
                     )  # fmt: skip
-            chart.plot(x, np.nanmean(y, axis=0), **look)
-        chart.set(xlabel="Epoch", ylabel=label)
-        chart.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-        every = np.concatenate([values(c)[~np.isnan(values(c))] for c in found])
-        if not len(every):
-            return figure
-        if label.startswith("Cost"):
-            _cost_axis(chart, every, log=log)
-        elif log:
-            _accuracy_axis(chart, every, "y")
-            chart.set_ylabel("Accuracy (%), by log of the error")
+            chart.plot(x, shown(np.nanmean(y, axis=0)), **look)
     return figure
 
 
-def _cost_axis(chart: Axes, costs: NDArray[np.float64], *, log: bool) -> None:
-    positive = costs[costs > 0]
-    if not log or not len(positive):
+def _cost_axis(chart: Axes, costs: NDArray[np.float64], *, log: bool) -> float:
+    """Scale, limits and ticks for the cost; where a cost of 0 stands."""
+    positive = costs[costs > SMALLEST]
+    if not log or not len(positive) or costs.min() < 0:
         chart.set_ylim(bottom=min(0, costs.min()))
-        return
+        return 0.0
     low, high = positive.min() / 1.3, positive.max() * 1.3
-    chart.set(ylabel="Cost on the training set (log)", yscale="log", ylim=(low, high))
-    first, last = np.log10([low, high])
-    steps = (1, 2, 5) if last - first < 2.2 else (1,)
-    powers = range(int(np.floor(first)), int(np.floor(last)) + 1, int((last - first) // 8) + 1)
-    chart.yaxis.set_major_locator(FixedLocator([s * 10.0**p for p in powers for s in steps]))
-    chart.yaxis.set_minor_locator(NullLocator())
-    chart.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _accuracy_axis(chart: Axes, accuracies: NDArray[np.float64], axis: str) -> None:
-    """By the logarithm of the error, so that the leading rows stay apart."""
-    low, high = float(accuracies.min()), float(accuracies.max())
-    error, least = FULL - low, FULL - high
-    room = max((error / least) ** 0.08, 1.08)
-    limits = (FULL - min(error * room, FULL), FULL - least / room)
-    functions = (
-        lambda percent: -np.log10(np.maximum(FULL - percent, 1e-3)),
-        lambda height: FULL - 10.0**-height,
-    )
-    if axis == "x":
-        chart.set_xscale("function", functions=functions)
-        chart.set_xlim(*limits)
-    else:
-        chart.set_yscale("function", functions=functions)
-        chart.set_ylim(*limits)
-    steps = (1, 2, 5) if error / least > 12 else (1, 1.5, 2, 3, 5, 7)
-    ticks = [100 - step * 10.0**power for power in range(-2, 3) for step in steps]
-    which = chart.xaxis if axis == "x" else chart.yaxis
-    inside = [t for t in ticks if limits[0] <= t <= limits[1]]
-    which.set_major_locator(FixedLocator(inside) if len(inside) > 2 else MaxNLocator(5))
-    which.set_major_formatter(lambda value, _: f"{value:g}")
+    zero = below(low, high) if (costs <= SMALLEST).any() else None
+    bottom = low if zero is None else zero / (high / zero) ** 0.03
+    chart.set(ylabel="Cost on the training set (log)", yscale="log", ylim=(bottom, high))
+    log_axis(chart.yaxis, low, high, zero)
+    return zero or 0.0
 
 
 # ---------------------------------------------------------------- all settings at once
@@ -274,7 +256,8 @@ def parallel(compared: Sequence[Unit]) -> str | None:
         ):
             chart.axvline(place, color=QUIET, lw=1, zorder=4)
             heading: dict[str, Any] = {"weight": "bold", "ha": "center", "va": "bottom"}
-            chart.text(place, 1.12, name, clip_on=False, fontsize=9.5, color=INK, **heading)
+            shown = name.replace(".", ".\n") if len(name) > 14 else name
+            chart.text(place, 1.12, shown, clip_on=False, fontsize=9.5, color=INK, **heading)
             for height, text in marks if len(marks) <= 12 else (marks[0], marks[-1]):
                 chart.text(
                     place + 0.045, height, text if len(text) < 19 else text[:17] + "...",
@@ -320,8 +303,8 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
             look: dict[str, Any] = {"ms": 7, "mew": 0.6, "mec": PAPER, "zorder": 3}
             number = f"{verdict} ({int(chosen.sum())})"
             chart.plot(x, y, marker, color=colour, label=number, **look)
-        _accuracy_axis(chart, every, "x")
-        _accuracy_axis(chart, every, "y")
+        accuracy_axis(chart, every, "x")
+        accuracy_axis(chart, every)
         chart.set(xlabel="Reported accuracy (%), by log of the error", ylabel="Measured here (%)")
         chart.legend(loc="upper left", frameon=False)
     title = f"Reported against measured accuracy of {len(known)} rows. {reproduction.headline}"
@@ -338,7 +321,7 @@ def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> str | None:
     random = np.random.default_rng(0)
     by_seed = any(u.sd is not None for _, found in known for u in found)
     with looking():
-        figure, chart = _chart(7.2, 0.95 + 0.5 * len(known), left=1.7)
+        figure, chart = _chart(7.2, 0.95 + 0.5 * len(known), left=0.3)
         for n, (_, found) in enumerate(known):
             x = np.array([u.accuracy for u in found], float)
             y = n + random.uniform(-0.2, 0.2, len(found))
@@ -352,11 +335,12 @@ def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> str | None:
                 x, y, MARKERS[n % 7], color=SERIES[n % 7], ms=6, alpha=0.75, mew=0.6, mec=PAPER
             )
             chart.plot([np.median(x)] * 2, [n - 0.33, n + 0.33], color=INK, lw=2)
-        chart.set_yticks(range(len(known)), [name for name, _ in known])
+        names = [textwrap.fill(name, 30, break_on_hyphens=False) for name, _ in known]
+        chart.set_yticks(range(len(known)), names)
         chart.set_ylim(len(known) - 0.45, -0.55)
         chart.grid(visible=False, axis="y")
         chart.set_xlabel("Accuracy (%), by log of the error")
-        _accuracy_axis(chart, every, "x")
+        accuracy_axis(chart, every, "x")
     thing = "settings, means over their seeds" if by_seed else "rows"
     title = f"Accuracies of each recipe's {thing}; a bar marks the median"
     return drawn(figure, "recipes", title)
@@ -383,7 +367,7 @@ def front(compared: Sequence[Unit]) -> Front | None:
         chart.plot(fx, fy, "s", color=SERIES[1], ms=6, mew=0.6, mec=PAPER, zorder=4)
         chart.set(xscale="log", xlabel="Training and testing, seconds (log)")
         chart.set_ylabel("Accuracy (%), by log of the error")
-        _accuracy_axis(chart, y, "y")
+        accuracy_axis(chart, y)
         low, high = x.min() / 1.25, x.max() * 1.25
         steps = (1, 2, 5) if high / low < 300 else (1,)
         powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)

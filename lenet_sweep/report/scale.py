@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-FULL = 100.005  # percent: half an image in 10,000 more, for 100 % has no logarithm
+FULL = 100.005  # as in `scales`, which needs matplotlib
 
 
 def stretch(percent: float) -> float:

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from lenet_sweep.style import COLOURS, STYLE, styled
 
+ROOM: Final = 0.06  # inches around texts, for fonts that are wider than matplotlib's
 INK: Final = "#010203"
 QUIET: Final = "#010204"
 LINE: Final = "#010205"
@@ -58,7 +60,7 @@ def looking(**settings: Any) -> AbstractContextManager[None]:
 
 
 def drawn(figure: Figure, name: str, title: str) -> str:
-    """The figure as an <svg> element, cleared afterwards.
+    """The figure as an <svg> element, cleared afterwards; wider where its texts need that.
 
     name: of letters, for ids that no other figure of the page has. title: what is to be seen, for
     who does not see it.
@@ -67,7 +69,10 @@ def drawn(figure: Figure, name: str, title: str) -> str:
     FigureCanvasSVG(figure)
     try:
         with looking(**{"svg.hashsalt": name}):
-            figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+            whole = Bbox.union([figure.bbox_inches, figure.get_tightbbox().padded(ROOM)])
+            figure.savefig(
+                content, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=whole
+            )
     finally:
         figure.clear()
     text = content.getvalue().decode()
