@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from lenet_sweep.scales import SMALLEST, accuracy_axis, below, log_axis
+from lenet_sweep.scales import SMALLEST, accuracy_axis, below, extended, log_axis
 from lenet_sweep.style import COLOURS, FAINT, MARKERS, QUIET, styled, titled, width_of, wrapped
 
 Series = NDArray[np.float64]
@@ -100,7 +100,7 @@ def cost_figure(curve: Curve) -> Figure:
         figure, (axes,) = _charts(7.2, 1, curve.label, outcome, legend_rows=1)
         _epoch_axis(axes, [curve])
         hidden, zero = _cost_axis(axes, costs, trace[1])
-        costs = np.where(costs == 0, zero, costs)
+        costs = np.where(costs <= SMALLEST, zero, costs) if zero else costs
         if trace.size:
             look: dict[str, Any] = {"alpha": 0.45, "lw": 0, "ms": 2.5}
             if few:
@@ -170,12 +170,17 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
                 start = place % 3 if len(epochs) > 30 else 0
                 look |= {"markevery": (start, len(epochs) // 12 + 1), "zorder": 3 - place / 10}
             first = place + 1 if single else curve.epochs[0]
-            values[0] = np.where(values[0] == 0, zero, values[0])
+            values[0] = np.where(values[0] <= SMALLEST, zero, values[0]) if zero else values[0]
             bands = (curve.cost_band, curve.accuracy_band)
             for axes, band in zip(both, bands, strict=True) if top else ():
                 if band:
+                    low, high = (
+                        (np.where(b <= SMALLEST, zero, b) for b in band)
+                        if axes is both[0] and zero
+                        else band
+                    )
                     at = [first] if single else curve.epochs
-                    _draw_band(axes, at, band, COLOURS[place])
+                    _draw_band(axes, at, (low, high), COLOURS[place])
             for axes, series, edge in zip(both, values, (1, 0), strict=True):
                 points = _finite(
                     np.array([np.full_like(epochs, first) if single else epochs, series])
@@ -257,17 +262,17 @@ def _cost_axis(axes: Axes, means: Series, single: Series) -> tuple[int, float]:
     """Scale and limits for the cost: how many single losses are below the axis, and where 0 is."""
     axes.set_ylabel("Cost on the training set")
     every = np.concatenate([means, single])
-    positive = means[means > 0] if (means > 0).any() else every[every > 0]
+    positive = means[means > SMALLEST] if (means > SMALLEST).any() else every[every > SMALLEST]
     top, low = every.max(initial=0), positive.min(initial=np.inf)
-    zeros = bool((means == 0).any())
-    if every.min(initial=0) < 0 or top <= 10 * low:
+    zeros = bool((means <= SMALLEST).any())
+    if every.min(initial=0) < 0 or not len(positive) or top <= 10 * low:
         axes.set_ylim(min(0, every.min(initial=0) * 1.05), top * 1.08 or 1)
         axes.yaxis.set_major_formatter("{x:g}")
         return 0, 0.0
     # Single losses come close to 0; shown in full they would press the means into a corner.
-    bottom, top = max(low / 5, every[every > 0].min(), SMALLEST) / 1.3, top * 1.3
+    bottom, top = max(low / 5, every[every > SMALLEST].min()) / 1.3, top * 1.3
     zero = below(bottom, top) if zeros else 0.0
-    limit = below(zero, top) ** 0.3 * zero**0.7 if zeros else bottom
+    limit = extended(zero, top, 0.03) if zeros else bottom
     axes.set(ylabel="Cost on the training set (log scale)", yscale="log", ylim=(limit, top))
     log_axis(axes.yaxis, bottom, top, zero if zeros else None)
     return int((single < limit).sum()), zero

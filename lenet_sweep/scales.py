@@ -18,7 +18,12 @@ SMALLEST: Final = 1e-300  # costs below it cannot be told from 0
 
 def below(low: float, high: float) -> float:
     """Where 0 stands on a logarithmic axis whose positive values are from `low` to `high`."""
-    return float(max(low / max(2.5, (high / low) ** 0.08), SMALLEST / 2.5))
+    return max(extended(low, high, 0.08), SMALLEST / 10) if high > 1e5 * low else low / 2.5
+
+
+def extended(low: float, high: float, share: float) -> float:
+    """A value below `low` by this share of the decades up to `high`."""
+    return float(10 ** (math.log10(low) - share * (math.log10(high) - math.log10(low))))
 
 
 def log_axis(axis: Axis, low: float, high: float, zero: float | None = None) -> None:

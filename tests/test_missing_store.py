@@ -108,7 +108,7 @@ def test_a_fuller_page_is_kept(swept, tmp_path, capsys, lose) -> None:
     before = files(folder)
     lose(folder, runs)
     before["results.csv"] = (folder / "results.csv").read_bytes()
-    assert main([str(folder)]) == 2
+    assert main([str(folder)]) == 1
     said = capsys.readouterr().err
     assert files(folder) == before
     assert said.count("\n") == 1
@@ -130,9 +130,9 @@ def test_a_merged_table_is_not_replaced_by_a_shorter_one(swept, tmp_path, capsys
     before = files(out)
     shutil.rmtree(runs)
     (folder / "results.csv").unlink()
-    assert main([str(folder), "--out", str(out)]) == 2
+    assert main([str(folder), "--out", str(out)]) == 1
     assert files(out) == before
-    assert main([str(folder)]) == 2
+    assert main([str(folder)]) == 1
     assert capsys.readouterr().err.count("\n") == 2
 
 
@@ -145,7 +145,7 @@ def test_images_that_went_do_not_empty_the_page(tmp_path, small_folder, capsys) 
     sweeping.write_page(outcome, options)
     before = files(outcome.folder)
     shutil.rmtree(root)
-    assert main([str(outcome.folder)]) == 2
+    assert main([str(outcome.folder)]) == 1
     assert "--data" in capsys.readouterr().err
     assert files(outcome.folder) == before
     assert main([str(outcome.folder), "--data", str(small_folder())]) == 0

@@ -21,7 +21,7 @@ from lenet_sweep.report.gather import Report
 from lenet_sweep.report.scale import stretch
 from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, looking
 from lenet_sweep.report.units import Unit
-from lenet_sweep.scales import SMALLEST, accuracy_axis, below, log_axis
+from lenet_sweep.scales import SMALLEST, accuracy_axis, below, extended, log_axis
 from lenet_sweep.style import MARKERS
 
 CURVES = 100  # settings whose curves are drawn, the best ones
@@ -196,7 +196,7 @@ def _cost_axis(chart: Axes, costs: NDArray[np.float64], *, log: bool) -> float:
         return 0.0
     low, high = positive.min() / 1.3, positive.max() * 1.3
     zero = below(low, high) if (costs <= SMALLEST).any() else None
-    bottom = low if zero is None else zero / (high / zero) ** 0.03
+    bottom = low if zero is None else extended(zero, high, 0.03)
     chart.set(ylabel="Cost on the training set (log)", yscale="log", ylim=(bottom, high))
     log_axis(chart.yaxis, low, high, zero)
     return zero or 0.0
