@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
+from xml.etree import ElementTree as ET
 
 import pytest
 from made_results import first, grid, history
@@ -233,6 +234,44 @@ def test_the_scale_of_curves_changes(report, opened) -> None:
         assert log.is_visible()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_charts_are_saved(report, opened, chromium, tmp_path, scheme) -> None:
+    """Each chart is saved by keyboard as a file that is right outside the page, legend included."""
+    with opened(report, scheme=scheme) as page:
+        figures = page.locator("figure:has(svg.chart)")
+        assert figures.count() >= 5
+        saved = []
+        for at in range(figures.count()):
+            button = figures.nth(at).get_by_role("button", name=re.compile("^Save as SVG: "))
+            button.focus()
+            with page.expect_download() as waiting:
+                page.keyboard.press("Enter")
+            saved.append(tmp_path / waiting.value.suggested_filename)
+            waiting.value.save_as(saved[-1])
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=re.compile("^Save as PNG: Cost")).click()
+        waiting.value.save_as(tmp_path / "cost.png")
+    assert waiting.value.suggested_filename == "cost-log.png"
+    names = [path.name for path in saved]
+    assert names[:2] == ["recipes.svg", "cost-log.svg"]
+    assert len(set(names)) == len(names)
+    picture = Image.open(tmp_path / "cost.png").convert("RGB")
+    assert picture.getpixel((1, 1)) == (255, 255, 255)
+    assert len(picture.getcolors(1 << 20)) > 50
+    for path in saved:
+        text = path.read_text()
+        assert "var(" not in text
+        ET.fromstring(text)  # noqa: S314 - it was made here
+    assert (tmp_path / "cost-log.svg").read_text().count("lr 0.001") >= 4  # its legend
+    context = chromium.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto((tmp_path / "cost-log.svg").as_uri())
+    assert page.evaluate("getComputedStyle(document.querySelector('text')).fill") != "rgb(0, 0, 0)"
+    page.screenshot(path=tmp_path / "alone.png")
+    assert Image.open(tmp_path / "alone.png").convert("RGB").getpixel((4, 4)) == (255, 255, 255)
+    context.close()
+
+
 def test_commands_are_copied(report, opened) -> None:
     """A button copies the whole command and says so, also to a screen reader."""
     with opened(report, permissions=["clipboard-read", "clipboard-write"]) as page:
@@ -378,7 +417,7 @@ def test_it_prints(report, opened, tmp_path) -> None:
     """On paper there are no buttons, nothing is cut off, and dark readers print in black."""
     with opened(report, scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
-        assert page.locator(".copy:visible, .seeds:visible").count() == 0
+        assert page.locator(".copy:visible, .seeds:visible, .save:visible").count() == 0
         assert page.locator("nav:visible, #tools:visible").count() == 0
         style = "getComputedStyle(document.querySelector('{}'))"
         ground = page.evaluate(style.format("body") + ".backgroundColor")

@@ -42,6 +42,92 @@
     });
   }
 
+  // ---------------------------------------------------------------- saving charts
+
+  // In the light colors, whatever the page has now: a saved chart is for paper and slides.
+  const light = document.styleSheets[0].cssRules[0].style;
+  const resolved = (text) => {
+    const next = text.replace(/var\((--[\w-]+)\)/g, (_, name) => light.getPropertyValue(name).trim());
+    return next === text ? text : resolved(next);
+  };
+  const space = "http://www.w3.org/2000/svg";
+  const added = (parent, name, attributes, text = "") => {
+    const element = document.createElementNS(space, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.textContent = text;
+    parent.append(element);
+    return element;
+  };
+
+  // The chart as a file of its own: [text, width, height]. The legend beside it goes below it.
+  const alone = (chart) => {
+    const copy = chart.cloneNode(true);
+    const [, , width, tall] = chart.getAttribute("viewBox").split(" ").map(Number);
+    const font = getComputedStyle(document.body).fontFamily.replaceAll('"', "'");
+    const entries = [...chart.closest("section").querySelectorAll(".legend li")];
+    const height = tall + (entries.length && 18 * entries.length + 8);
+    copy.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    copy.setAttribute("width", width);
+    copy.setAttribute("height", height);
+    copy.setAttribute("style", `font-family: ${font}; stroke-linejoin: round; background: var(--paper)`);
+    copy.removeAttribute("class");
+    entries.forEach((entry, place) => {
+      const key = entry.querySelector("svg").cloneNode(true);
+      const series = [...key.classList].find((name) => name.startsWith("series-"));
+      const color = `var(--${series || "faint"})`;
+      for (const [name, value] of [["x", 12], ["y", tall + 18 * place], ["fill", color], ["stroke", color], ["stroke-width", 0]])
+        key.setAttribute(name, value);
+      key.removeAttribute("class");
+      copy.append(key);
+      added(copy, "text", { x: 46, y: tall + 18 * place + 10, fill: "var(--ink)", "font-size": 11 }, entry.textContent.trim());
+    });
+    const ground = added(copy, "rect", { width, height, fill: "var(--paper)" });
+    copy.querySelector("title").after(ground);
+    return [resolved(new XMLSerializer().serializeToString(copy)), width, height];
+  };
+
+  const download = (address, name) => {
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = name;
+    link.click();
+    tell(`Saved: ${name}`);
+  };
+
+  const save = (host, kind) => {
+    const chart = [...host.querySelectorAll("svg.chart")].find((each) => each.checkVisibility());
+    const name = `${chart.getAttribute("aria-labelledby").replace(/-title$/, "")}.${kind}`;
+    const [text, width, height] = alone(chart);
+    const address = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+    if (kind === "svg") {
+      download(address, name);
+      return;
+    }
+    const image = new Image();
+    image.onload = () => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [3 * width, 3 * height];
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      download(canvas.toDataURL("image/png"), name);
+    };
+    image.onerror = () => tell("This browser cannot draw the chart: save it as SVG");
+    image.src = address;
+  };
+
+  for (const host of new Set([...document.querySelectorAll("svg.chart")].map((chart) => chart.closest("figure")))) {
+    const row = document.createElement("p");
+    row.className = "save";
+    for (const kind of ["svg", "png"]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `Save as ${kind.toUpperCase()}`;
+      button.setAttribute("aria-label", `${button.textContent}: ${host.querySelector("figcaption").textContent}`);
+      button.addEventListener("click", () => save(host, kind));
+      row.append(button);
+    }
+    host.append(row);
+  }
+
   if (!table) return;
   const headings = [...table.tHead.rows[0].cells].slice(0, -1);
   const names = headings.map((heading) => heading.dataset.name);
