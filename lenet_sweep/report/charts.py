@@ -23,6 +23,7 @@ from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, look
 from lenet_sweep.report.units import Unit
 from lenet_sweep.scales import SMALLEST, accuracy_axis, below, extended, log_axis
 from lenet_sweep.style import MARKERS
+from lenet_sweep.tally import counted
 
 CURVES = 100  # settings whose curves are drawn, the best ones
 LINES = 300  # rows in the parallel coordinates
@@ -96,7 +97,8 @@ def curves(report: Report) -> Curves | None:
     coloured = min(len(shown), len(SERIES))
     legend = [Legend(n, MARKERS[n], names[c.cell]) for n, c in enumerate(shown[:coloured])]
     if len(shown) > coloured:
-        legend.append(Legend(-1, "", f"{len(shown) - coloured} other settings"))
+        others = counted(len(shown) - coloured, "other setting")
+        legend.append(Legend(-1, "", others))
     best = names[shown[0].cell]
 
     def both(what: str, values: Callable[[_Course], NDArray[np.float64]]) -> tuple[str, str]:

@@ -62,10 +62,11 @@
   // The chart as a file of its own: [text, width, height]. The legend beside it goes below it.
   const alone = (chart) => {
     const copy = chart.cloneNode(true);
-    const [, , width, tall] = chart.getAttribute("viewBox").split(" ").map(Number);
+    const [, , across, tall] = chart.getAttribute("viewBox").split(" ").map(Number);
     const font = getComputedStyle(document.body).fontFamily.replaceAll('"', "'");
     const entries = [...chart.closest("section").querySelectorAll(".legend li")];
     const height = tall + (entries.length && 18 * entries.length + 8);
+    const width = Math.max(across, ...entries.map((entry) => 60 + 7 * entry.textContent.trim().length));
     copy.setAttribute("viewBox", `0 0 ${width} ${height}`);
     copy.setAttribute("width", width);
     copy.setAttribute("height", height);
