@@ -341,6 +341,12 @@ def _read_folder(root: Path | None) -> tuple[Images, str]:
             f"{', '.join(FILE_NAMES)}, uncompressed or as .gz"
         )
     root = _expanded(root)
+    if not root.is_dir():
+        why = "is not a folder" if root.exists() else "there is no such folder"
+        raise DataFolderError(
+            f"dataset.root={root}: {why}; name the one with {', '.join(FILE_NAMES)}, "
+            "uncompressed or as .gz"
+        )
     contents: dict[str, idx.Content] = {}
     for name in FILE_NAMES:
         path = root / name

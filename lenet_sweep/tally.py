@@ -312,5 +312,6 @@ def damage(path: str) -> str:
 def reason(failure: Failure) -> str:
     """'killed in epoch 3: ...', its text from outside made inert."""
     # Why a run diverged says where as well, and on a terminal the line is cut.
-    where = "" if failure.status == "diverged" else f" in epoch {failure.epoch}"
+    named = failure.status != "diverged" and failure.epoch > 0  # 0: no epoch was reached
+    where = f" in epoch {failure.epoch}" if named else ""
     return f"{inert(failure.status)}{where}: {inert(failure.reason)}"

@@ -62,7 +62,7 @@ def train(
     While `asked` says yes, `gives_way` is asked after each epoch whether the run is to pause there.
     """
     lock = None
-    epoch = 1
+    epoch = 0  # none was reached
     person = str(environment.get("person", ""))
     try:
         lock = folder.claim(timeout=0)

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -139,6 +141,17 @@ def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float
     assert list(frame["status"]) == ["ok"] * len(finished) + ["failed"] * (
         len(accuracies) - len(finished)
     )
+
+
+@pytest.mark.parametrize("person", ["NA", "1e5", "nan", "007"])
+def test_any_person_comes_back_as_the_documentation_says(tmp_path, person: str) -> None:
+    """The call in docs/reliability.md keeps a person that pandas would take for something else."""
+    results.write_csv(rows({"person": person}, FAILED | {"status": "failed"}), tmp_path / "r.csv")
+    text = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text()
+    (call,) = re.findall(r"`pd.read_csv\(\"results.csv\", (.*?)\)`", text, re.DOTALL)
+    again = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
+    assert again["person"][0] == person
+    assert again["accuracy"].isna().tolist() == [False, True]
 
 
 def test_a_cheaper_cell_stands_first_among_equals() -> None:

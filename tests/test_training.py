@@ -10,6 +10,7 @@ from lenet_sweep import engines, training
 from lenet_sweep.cells import ENGINE_VERSIONS, Run
 from lenet_sweep.config import all_settings
 from lenet_sweep.engines import choice
+from lenet_sweep.errors import StoreError
 from lenet_sweep.events import (
     EpochEnded,
     Event,
@@ -26,6 +27,7 @@ from lenet_sweep.events import (
 )
 from lenet_sweep.keys import grid
 from lenet_sweep.store import Epoch, Failure, RunFolder, Store
+from lenet_sweep.tally import reason
 
 
 @pytest.fixture
@@ -378,3 +380,19 @@ def test_held_out_images_rank_and_are_not_trained_on(start) -> None:
     assert limited.history[-1].accuracy == snapshot.history[-1].accuracy
     assert limited.history[-1].holdout_accuracy is None
     assert snapshot.history[-1].holdout_accuracy is not None
+
+
+def test_a_folder_that_cannot_be_locked_is_no_epoch(runs_of, monkeypatch) -> None:
+    """A run that reached no epoch failed in none."""
+
+    def refuse(self: RunFolder, timeout: float) -> None:
+        raise StoreError(f"cannot lock {self.path}")
+
+    monkeypatch.setattr(RunFolder, "claim", refuse)
+    (run,), setup = runs_of(lr=0.1)
+    (event,) = training.train(
+        run, Store(setup.out).run(run.id), None, fresh=False, wait=True, stop=lambda: False,
+        environment={},
+    )  # fmt: skip
+    assert isinstance(event, Failed)
+    assert reason(event.failure).startswith("failed: cannot lock ")
