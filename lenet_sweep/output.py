@@ -62,6 +62,30 @@ def lost() -> OSError | None:
 
 
 @contextlib.contextmanager
+def silent_children() -> Iterator[None]:
+    """Have processes that are started inside the `with` write their standard error nowhere.
+
+    This process's own sys.stderr is as before.
+    """
+    before = sys.stderr
+    before.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        raw = _Descriptor(kept, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), before.encoding, before.errors, line_buffering=True
+        )
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
 def exit_if_lost() -> Iterator[None]:
     """Exit with an own status where all went well but standard output could not be written.
 

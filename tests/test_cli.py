@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -552,6 +553,24 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, le
     lenet_sweep(*arguments, "out=undisturbed", "figures=none")
     expected = pd.read_csv(tmp_path / "undisturbed/sweeps/cut/results.csv")
     pd.testing.assert_frame_equal(resumed[DETERMINISTIC], expected[DETERMINISTIC])
+
+
+def test_ctrl_c_under_submitit_is_no_traceback(small, tmp_path) -> None:
+    """Its processes get the same Ctrl-C from the terminal; what is printed is the command."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    with subprocess.Popen(
+        [sys.executable, "-m", "lenet_sweep", "-m", "seed=0,1", *small[:-1], "epochs=2000",
+         "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not list(tmp_path.glob("outputs/runs/*/run.json")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "To go on:" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

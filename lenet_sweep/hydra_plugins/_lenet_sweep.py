@@ -5,6 +5,7 @@ every application. It skips modules whose names begin with an underscore, so oth
 never see this one; `hydra_glue.register_plugins` registers it for the command line.
 """
 
+import contextlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class LenetGridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         # This module is imported for --help too.
-        from lenet_sweep import commands, hydra_glue, interrupts  # noqa: PLC0415
+        from lenet_sweep import commands, hydra_glue, interrupts, output  # noqa: PLC0415
 
         assert self.config is not None
         assert self.launcher is not None
@@ -52,7 +53,11 @@ class LenetGridSweeper(BasicSweeper):
                 config=self.config,
             )
             try:
-                with interrupts.handle_signals():
+                # submitit's controllers print a traceback each when they receive the same Ctrl-C.
+                # What a job prints is in files of its own.
+                silent = type(launcher).__module__.startswith("hydra_plugins.hydra_submitit")
+                quiet = output.silent_children() if silent else contextlib.nullcontext()
+                with interrupts.handle_signals(), quiet:
                     returned = launcher.launch(jobs, initial_job_idx=0)
             except KeyboardInterrupt as interrupt:
                 gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
