@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
@@ -138,6 +140,16 @@ def test_each_row_has_the_command_that_trains_it_again(real, tmp_path) -> None:
         assert "1 cell, 1 of them in the store" in done.stdout, commands[place] + done.stderr
         row = table.iloc[place]
         assert f"lr={row['lr']}" in words or row["lr"] in (0.1, 0.001)
+
+
+def test_the_recorded_command_is_text_and_not_offered_to_be_copied(real) -> None:
+    """It may come from someone else's sweep.json; what a button copies is built from cells."""
+    folder, _ = real
+    recorded = json.loads((folder / "sweep.json").read_text())["launches"][0]["command"]
+    page = Page((folder / "report.html").read_text())
+    text = unescape((folder / "report.html").read_text())
+    assert f"Started with <code>{recorded}</code>" in text
+    assert recorded not in [a.get("data-copy") for a in page.all("button")]
 
 
 def test_it_needs_nothing_else(real) -> None:
