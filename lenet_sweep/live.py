@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 LEADERS = 5
 GAP = 2  # between columns
+NAME = 40  # characters of a run's name that are worth more than the figures in SPARE
+TEXT = 20  # characters of a text that are shown also where space is short
 SPARE = ("s/epoch", "cost", "epoch", "accuracy")  # given up in this order on a narrow terminal
 TEXTS = frozenset(
     ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
@@ -174,7 +176,7 @@ def _grid(longest: int, epochs: int, width: int) -> _Grid:
         return width - GAP - sum(GAP + figure for figure in figures.values())
 
     for spare in SPARE:
-        if rest() >= min(longest, 20) + 10:
+        if rest() >= min(longest, NAME) + 10:
             break
         del figures[spare]
     name = max(0, min(longest, rest() - 8))
@@ -266,16 +268,26 @@ def _leaders(frame: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[Text]:
-    """Heading and rows. Where the width is short, what all rows share goes first."""
+    """Heading and rows. On a narrow terminal, columns with one value give way first.
+
+    Then long texts are cut, and the last columns give way.
+    """
     columns = {
-        name: min(20, max(len(HEADINGS.get(name, name)), *(Text(r[name]).cell_len for r in rows)))
+        name: max(len(HEADINGS.get(name, name)), *(Text(r[name]).cell_len for r in rows))
         for name in rows[0]
     }
-    same = [name for name in ("person", "device") if len({row[name] for row in rows}) == 1]
-    for name in [*same, *reversed(columns)]:
-        if sum(columns.values()) + GAP * (len(columns) - 1) <= width:
-            break
-        columns.pop(name, None)
+
+    def excess() -> int:
+        return sum(columns.values()) + GAP * (len(columns) - 1) - width
+
+    for name in ("person", "device"):
+        if excess() > 0 and len({row[name] for row in rows}) == 1:
+            del columns[name]
+    while excess() > 0 and max(columns.values()) > TEXT:
+        widest = max(columns, key=columns.__getitem__)
+        columns[widest] = max(TEXT, columns[widest] - excess())
+    while excess() > 0 and columns:
+        columns.popitem()
 
     def line(cells: Mapping[str, str]) -> Text:
         sides: Mapping[bool, AlignMethod] = {True: "left", False: "right"}

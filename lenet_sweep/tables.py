@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 ROWS = 100  # of a table that are printed: more would push the best ones out of sight
 FAILURES = 20  # that are explained
+CONSTANT = ("person", "device", "epochs", "batch", "lr")  # columns that the caption may replace
+WRAPPED = (TEXTS - {"status", "error"}) | {"settings"}  # columns whose text may take several lines
+WORD = 20  # characters of a word that a narrow table does not break
 
 
 def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED) -> None:
@@ -57,7 +60,7 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED)
 
     cells = {title: rows for title, _, rows in presented(frame)} if marks.settings else {}
     for title, caption, rows in presented(frame, marks):
-        same = [name for name in ("person", "device") if len(set(rows[name])) == 1]
+        same = [name for name in CONSTANT if len(set(rows[name])) == 1]
         shown = texts(rows.head(ROWS))
         console.print()
         console.print(_table(plain(title), plain(caption), shown, console.width, same))
@@ -85,10 +88,11 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     ]
     names = [str(name) for name in rows.columns]
     for optional in ("on", "diff.", "by"):  # they are in results.md
-        if _total(_widths(names, shown, split=True)) > console.width and optional in names:
+        wide = _total(_widths(names, shown, split=True, wrap=False)) > console.width
+        if wide and optional in names:
             names.remove(optional)
     table = _frame(title, encodable(inert(caption), console.encoding))
-    for name, least in _widths(names, shown, split=True).items():
+    for name, least in _widths(names, shown, split=True, wrap=False).items():
         right = name in (*NUMERIC, *REPORT_COLUMNS)
         narrowest = least if right or name == "reproduced" else min(least, 8)
         justify: Literal["left", "right"] = "right" if right else "left"
@@ -122,12 +126,7 @@ def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
     """Why these rows failed, a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
     epochs: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        settings = [name for name in ("lr", "batch", *settings_of(row)) if name in row]
-        run = " ".join(
-            row[n] if n in TEXTS and n not in OPTION_DEFAULTS
-            else f"{n.removeprefix('optimizer.')} {row[n]}"
-            for n in settings
-        )  # fmt: skip
+        run = _words(row, [name for name in ("lr", "batch", *settings_of(row)) if name in row])
         epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
     return [
         Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), why)
@@ -142,53 +141,92 @@ def _table(
     width: int,
     same: Sequence[str],
 ) -> Table:
-    """same: columns with one value in the whole table, which may go where the width is short."""
+    """same: columns with one value in the whole table, which move to the caption if need be."""
     # A failed row has its status in place of the accuracy, and its error beneath the table.
     rows = [{**row, "accuracy": row["accuracy"] or row["status"]} for row in rows]
     names = [name for name in rows[0] if name not in ("status", "error")]
-    widths = _widths(names, rows, split=False)
-    if _total(widths) > width:
-        widths = _widths(names, rows, split=True)
-    left_out: list[str] = []
-    for name in same:
-        if _total(widths) > width:
-            left_out.append(f"{name} {rows[0][name]}")
-            del widths[name]
-    if left_out:
-        caption = f"{caption} Every row: {', '.join(left_out)}.".strip()
+    settings = [name for name in settings_of(rows[0]) if name in names]
+
+    def fits(split: bool = True, wrap: bool = True) -> bool:
+        return _total(_widths(names, rows, split=split, wrap=wrap)) <= width
+
+    split = not fits(split=False, wrap=False)
+    moved: list[str] = []
     hidden: list[str] = []
-    for name in ("seconds_per_epoch", "train_loss") if INTERVAL in widths else ():
-        if _total(widths) > width:
+
+    def move(name: str) -> None:
+        names.remove(name)
+        moved.append(f"{HEADINGS.get(name, name)} {rows[0][name]}")
+
+    for name in ("person", "device"):
+        if name in same and not fits(wrap=False):
+            move(name)
+    # The interval is worth more than what an epoch took; without one, texts wrap first.
+    for name in ("seconds_per_epoch", "train_loss"):
+        if name in names and not fits(wrap=INTERVAL not in names):
+            names.remove(name)
             hidden.append(HEADINGS[name])
-            del widths[name]
+    for name in ("epochs", "batch", "lr"):
+        if name in same and not fits():
+            move(name)
+    if not fits() and len(settings) > 1:
+        names = [*(name for name in names if name not in settings), "settings"]
+        rows = [{**row, "settings": _words(row, settings)} for row in rows]
+    for name in (INTERVAL, *reversed(names[2:])):
+        if name in names and not fits():
+            names.remove(name)
+            hidden.append(HEADINGS.get(name, name))
+    if moved:
+        caption = f"{caption} Every row: {', '.join(moved)}.".strip()
     if hidden:
         caption = f"{caption} Also in results.md: {', '.join(hidden)}.".strip()
-    fits = _total(widths) <= width
+    widths = _widths(names, rows, split=split, wrap=False)
+    least = _widths(names, rows, split=split, wrap=True)
+    while _total(widths) > width and widths != least:  # the widest text gives way first
+        name = max((n for n in names if widths[n] > least[n]), key=widths.__getitem__)
+        widths[name] -= 1
     table = _frame(title, caption)
-    for name, least in widths.items():
-        text = name in TEXTS
+    for name in names:
         table.add_column(
             Text(HEADINGS.get(name, name)),
-            justify="left" if text else "right",
-            width=None if text and not fits else least,  # texts give way first,
-            min_width=min(least, 8),  # but not altogether
+            justify="left" if name in WRAPPED else "right",
+            width=widths[name],
             overflow="fold",
         )
     for row in rows:
         best = row["rank"].split()[-1:] == ["1"] and row.get("status", "ok") == "ok"
-        table.add_row(*(Text(row[name]) for name in widths), style=BOLD if best else None)
+        table.add_row(*(Text(row[name]) for name in names), style=BOLD if best else None)
     return table
 
 
+def _words(row: Mapping[str, str], names: Sequence[str]) -> str:
+    """Settings in one text: 'momentum 0.9 tanh seed 1'."""
+    return " ".join(
+        row[n] if n in TEXTS and n not in OPTION_DEFAULTS
+        else f"{n.removeprefix('optimizer.')} {row[n]}"
+        for n in names
+    )  # fmt: skip
+
+
 def _widths(
-    names: Sequence[str], rows: Sequence[Mapping[str, str]], *, split: bool
+    names: Sequence[str], rows: Sequence[Mapping[str, str]], *, split: bool, wrap: bool
 ) -> dict[str, int]:
-    """Width of each column, with its heading in one line or split at its spaces."""
+    """Width of each column. split: its heading breaks at spaces. wrap: so does its text, if any.
+
+    Words longer than WORD break where they must.
+    """
     widths = {}
     for name in names:
         heading = HEADINGS.get(name, name)
-        texts = [*(heading.split() if split else [heading]), *(row[name] for row in rows)]
-        widths[name] = max(Text(text).cell_len for text in texts)
+        texts = heading.split() if split else [heading]
+        least = max(Text(text).cell_len for text in texts)
+        for row in rows:
+            if wrap and name in WRAPPED:
+                words = (min(WORD, Text(word).cell_len) for word in row[name].split())
+                least = max(least, *words, 1)
+            else:
+                least = max(least, Text(row[name]).cell_len)
+        widths[name] = least
     return widths
 
 

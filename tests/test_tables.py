@@ -155,6 +155,53 @@ def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
         assert person.replace("\x1b", r"\x1b") in without_styles(text)
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    width=st.integers(40, 120),
+    momentum=st.booleans(),
+    activation=st.booleans(),
+    limit=st.booleans(),
+    seeds=st.booleans(),
+)
+def test_narrow_tables_lose_nothing_silently(
+    width: int, momentum: bool, activation: bool, limit: bool, seeds: bool
+) -> None:
+    """Headings are whole words, and what has no column is in a text, the caption or results.md."""
+    cells = [
+        replace(
+            BASE,
+            lr=lr,
+            seed=seed,
+            optimizer=Optimizer("sgd", (("momentum", 0.9),) if last and momentum else ()),
+            activation="leaky_relu" if last and activation else "relu",
+            dataset=replace(BASE.dataset, limit=6000 if last and limit else None),
+        )
+        for lr, last in ((0.1, False), (0.001, True))
+        for seed in ((0, 1, 2) if seeds else (0,))
+    ]
+    frame = results.table(
+        row(c, 99 - c.lr, optimizer="sgd", **{f"optimizer.{k}": v for k, v in c.optimizer.options})
+        for c in cells
+    )
+    by_id = {cell.id: cell for cell in cells}
+    over = marks.over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
+    shown = results.Marks(settings=over)
+    console = terminal(width)
+    print_tables(console, frame, shown)
+    text = without_styles(printed(console))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    headings = " ".join(lines[2 : next(n for n, line in enumerate(lines) if "──" in line)]).split()
+    names = [n for _, _, rows in results.presented(frame, shown) for n in rows.columns]
+    words = {word for name in names for word in results.HEADINGS.get(name, name).split()}
+    assert set(headings) <= words | {"settings"}
+    moved = " ".join(text[text.index("All rows") :].split())
+    for name in names:
+        heading = results.HEADINGS.get(name, name)
+        in_text = "settings" in headings or "settings" in moved.partition("Also in")[2]
+        assert set(heading.split()) <= set(headings) or heading in moved or in_text, name
+
+
 def test_of_a_long_table_the_best_rows_are_printed() -> None:
     """After a thousand cells the screen holds the best ones and says where the others are."""
     many = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
