@@ -37,6 +37,7 @@ COLUMNS = (
 REPRODUCTION = "reproduction.csv"  # the file of a study's verdicts
 HOLDOUT = "holdout_accuracy"  # the next column, where images were held out
 # Last columns: the options of the table's optimizers, empty for an optimizer without the option.
+NO_RANK = "\N{EN DASH}"
 OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
 REPORT_COLUMNS = COLUMNS[:7]
 HEADINGS = {
@@ -180,7 +181,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     Then a column for each option of its optimizers, as 'optimizer.momentum'.
 
     Where every cell held images out, they rank it by their accuracy, the column HOLDOUT. Equal
-    accuracies share a rank (1, 2, 2, 4), as do all failed cells; among equals the cell that
+    accuracies share a rank (1, 2, 2, 4), and failed cells have none; among equals the cell that
     trained for fewer epochs stands first.
     """
     return ranked(records)[0]
@@ -255,7 +256,13 @@ def ranked_by(frame: pd.DataFrame) -> str:
 
 
 def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
-    return accuracy.fillna(-1.0).rank(method="min", ascending=False).astype("int64")
+    """Without an accuracy there is no rank."""
+    return accuracy.rank(method="min", ascending=False).astype("Int64")
+
+
+def rank_text(rank: Any, accuracy: float | None) -> str:
+    """A rank as people read it; a dash where there is no accuracy."""
+    return NO_RANK if accuracy is None or math.isnan(accuracy) else str(rank)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -640,12 +647,13 @@ def shared_options(frame: pd.DataFrame) -> list[str]:
 
 
 def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
-    if not marks.outcomes:
+    if not marks.outcomes and not ranks.isna().any():
         return ranks
-    found = {
-        place: MARKS[marks.outcomes.get(int(str(place)), "not compared")] for place in ranks.index
-    }
-    return [f"{found[place]} {rank}".strip() for place, rank in ranks.items()]
+    found = dict.fromkeys(ranks.index, "")
+    for place in ranks.index if marks.outcomes else ():
+        found[place] = MARKS[marks.outcomes.get(int(str(place)), "not compared")]
+    known = {place: str(rank) for place, rank in ranks.dropna().items()}
+    return [f"{found[place]} {known.get(place, NO_RANK)}".strip() for place in ranks.index]
 
 
 def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:

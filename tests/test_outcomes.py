@@ -127,7 +127,7 @@ def counted_in(text: str) -> Counter:
 
 def marked(ranks: list[str]) -> Counter:
     """The outcomes that stand before ranks: 'best 1', '= 2', '3'."""
-    return Counter(MARK[re.sub(r" ?\d*$", "", rank.strip())] for rank in ranks)
+    return Counter(MARK[re.sub(r" ?[\d\u2013-]*$", "", rank.strip())] for rank in ranks)
 
 
 @settings(deadline=None, max_examples=50)
@@ -174,7 +174,10 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
         ranks = [str(rank) for _, _, rows in tables for rank in rows["rank"]]
         assert marked(ranks) == expected
         for text, pattern in (
-            (screen, r"^ *((?:best|better|=|\?|n/a)? ?\d*)  +(?:\d+\.\d\d|diverged|failed)"),
+            (
+                screen,
+                r"^ *((?:best|better|=|\?|n/a)? ?[\d\u2013]*)  +(?:\d+\.\d\d|diverged|failed)",
+            ),
             (markdown, r"^\| ([^|]*?) \| (?:\d+\.\d\d|(?= \|))"),
             (latex, r"^([^&\n]*?) & (?:\d+\.\d\d|(?=&| ))"),
         ):

@@ -127,7 +127,7 @@ def test_rows_are_known_by_their_options_in_files_old_and_new(tmp_path, old: boo
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([9.8, 11.35, 98.0, 99.22])), max_size=12))
 def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float | None]) -> None:
-    """The best accuracy has rank 1, equal ones share a rank, failed cells share the last."""
+    """The best accuracy has rank 1, equal ones share a rank, failed cells have none."""
     frame = rows(
         *({"accuracy": a} if a is not None else FAILED | {"status": "failed"} for a in accuracies)
     )
@@ -135,9 +135,8 @@ def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float
     finished = [a for a in accuracies if a is not None]
     expected = sorted(finished, reverse=True)
     assert list(frame["accuracy"].dropna()) == expected
-    assert list(frame["rank"]) == [1 + sum(b > a for b in finished) for a in expected] + [
-        len(finished) + 1
-    ] * (len(accuracies) - len(finished))
+    assert list(frame["rank"].dropna()) == [1 + sum(b > a for b in finished) for a in expected]
+    assert frame["rank"].isna().sum() == len(accuracies) - len(finished)
     assert list(frame["status"]) == ["ok"] * len(finished) + ["failed"] * (
         len(accuracies) - len(finished)
     )
@@ -152,6 +151,19 @@ def test_any_person_comes_back_as_the_documentation_says(tmp_path, person: str) 
     again = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
     assert again["person"][0] == person
     assert again["accuracy"].isna().tolist() == [False, True]
+
+
+def test_failed_cells_have_no_rank(tmp_path) -> None:
+    """Where everything failed nothing is first: empty in the file, a dash for people."""
+    failed = FAILED | {"status": "failed", "error": "no"}
+    frame = rows(failed, failed)
+    results.write_csv(frame, tmp_path / "results.csv")
+    assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].isna()) == [True, True]
+    ((_, _, shown),) = results.presented(frame)
+    assert list(shown["rank"]) == ["\N{EN DASH}"] * 2
+    some = rows({}, failed)
+    results.write_csv(some, tmp_path / "results.csv")
+    assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].fillna("")) == ["1", ""]
 
 
 def test_a_cheaper_cell_stands_first_among_equals() -> None:

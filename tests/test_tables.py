@@ -71,7 +71,7 @@ def test_several_seeds_are_one_row_per_setting() -> None:
     assert [re.split(r"  +", line.strip())[:6] for line in lines[4:7]] == [
         ["1", "99.10 ± 0.10", "98.85 to 99.35", "3", "64", "0.1"],
         ["2", "98.20 ± 0.28", "95.66 to 100.00", "2 of 3", "64", "0.01"],
-        ["3", "failed", "0 of 3", "64", "0.001", "10"],
+        ["\N{EN DASH}", "failed", "0 of 3", "64", "0.001", "10"],
     ]
     assert "mean ± standard deviation over the seeds" in " ".join(lines)
     assert sum("failed: no" in line for line in lines) == 4  # each seed that failed
@@ -124,8 +124,8 @@ def test_failures_are_explained_beneath_the_table() -> None:
         ]
     )
     text = without_styles(tables(frame))
-    assert len(re.findall(r"^   2 +failed ", text, re.MULTILINE)) == 2
-    assert len(re.findall(r"^   2 +diverged ", text, re.MULTILINE)) == 1
+    assert len(re.findall("^   \N{EN DASH} +failed ", text, re.MULTILINE)) == 2
+    assert len(re.findall("^   \N{EN DASH} +diverged ", text, re.MULTILINE)) == 1
     below = text[text.index("All rows") :].splitlines()[1:]
     assert " ".join(below[0].split()) == (f"lr 0.1 batch 64 epochs 5, 10 failed: {HARMLESS}")
     cut = [line for line in below if "long" in line]

@@ -23,6 +23,7 @@ from lenet_sweep.results import (
     OPTION_TEXTS,
     SETTINGS,
     cost_text,
+    rank_text,
     setting_text,
     settings_of,
     shared_options,
@@ -188,7 +189,7 @@ def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
         entries = [Entry(""), Entry(f"seed {row.cell.seed}"), *entries]
     accuracy = row.result.accuracy
     return Line(
-        rank=str(row.record["rank"]),
+        rank=rank_text(row.record["rank"], accuracy),
         outcome=row.outcome,
         mark=MARKS.get(row.outcome, ""),
         verdict=verdict(row.comparison),
@@ -252,7 +253,7 @@ def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], ba
         f"{setting.sd:.2f}", repr(setting.sd), number=True)  # fmt: skip
     whole = str(setting.n) if setting.n == len(rows) else f"{setting.n} of {len(rows)}"
     return Line(
-        rank=str(setting.rank),
+        rank=rank_text(setting.rank, setting.mean),
         outcome=rows[0].outcome,
         mark=MARKS.get(rows[0].outcome, ""),
         verdict=verdict(rows[0].comparison),

@@ -8,7 +8,7 @@ from lenet_sweep.analysis.statistics import Comparison, Interval
 from lenet_sweep.cells import Cell
 from lenet_sweep.recipes import OPTION_DEFAULTS, option_text
 from lenet_sweep.report.gather import Report
-from lenet_sweep.results import Presented
+from lenet_sweep.results import Presented, rank_text
 
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
@@ -37,7 +37,7 @@ def table(report: Report) -> pd.DataFrame:
                 "accuracy": row.result.accuracy,
                 "low": row.interval and row.interval.low,
                 "high": row.interval and row.interval.high,
-                "setting_rank": setting.rank,
+                "setting_rank": None if setting.mean is None else setting.rank,
                 "seeds": setting.n,
                 "mean": setting.mean,
                 "sd": setting.sd,
@@ -51,7 +51,7 @@ def table(report: Report) -> pd.DataFrame:
                 "reason": compared.reason if compared else "",
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"setting_rank": "Int64"})
 
 
 def presented(report: Report) -> Presented:
@@ -63,7 +63,7 @@ def presented(report: Report) -> Presented:
     assert found is not None
     if not found.by_seed:
         rows = [
-            _line(row.record["rank"], row.cell, row.comparison)
+            _line(rank_text(row.record["rank"], row.result.accuracy), row.cell, row.comparison)
             | {
                 "accuracy": _percent(row.result.accuracy),
                 "95 % interval": _span(row.interval),
@@ -74,7 +74,7 @@ def presented(report: Report) -> Presented:
         return "How sure each row is", _caption(how), _ordered(rows)
     compared = {c.results[0].cell.setting: c for c in found.comparisons}
     lines = [
-        _line(s.rank, s.cell, compared.get(s.cell.setting))
+        _line(rank_text(s.rank, s.mean), s.cell, compared.get(s.cell.setting))
         | {
             "seeds": str(s.n),
             "mean": _percent(s.mean),
@@ -91,11 +91,11 @@ def _caption(how: str) -> str:
     return f"{how} Accuracies in percent, diff. in points below the best."
 
 
-def _line(rank: int, cell: Cell, compared: Comparison | None) -> dict[str, str]:
+def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
     adjusted = compared.adjusted if compared else None
     below = compared.difference if compared else None
     return {
-        "rank": str(rank),
+        "rank": rank,
         "loss": cell.loss,
         "optimizer": cell.optimizer.name,
         **_options(cell),
