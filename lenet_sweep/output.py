@@ -43,6 +43,8 @@ def make_safe() -> None:
         raw = _Descriptor(number, "w", closefd=False)
         if stream is None:  # it was closed
             safe = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "replace")
+        elif not isinstance(stream, io.TextIOWrapper) or stream.fileno() != number:
+            continue  # it was replaced, for example by an IDE or a test
         else:
             stream.flush()
             by_line = stream.line_buffering or stream.write_through
