@@ -1,4 +1,4 @@
-"""The live view: bars and leading rows that are redrawn in place, on a terminal."""
+"""The live view: bars and leading rows, redrawn in place on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from lenet_sweep.cells import Plan
 from lenet_sweep.events import Damaged, Event, Failed, Requeued, Retrying
+from lenet_sweep.notebook import NotebookDisplay
 from lenet_sweep.recipes import OPTION_DEFAULTS
 from lenet_sweep.results import (
     HEADINGS,
@@ -72,20 +73,23 @@ class LiveView:
         self._lock = threading.Lock()  # never held while printing, when rich holds its own
         self._tally: Tally | None = None
         self._leaders: list[dict[str, str]] = []
-        self._live: Live | None = None
+        self._live: Live | NotebookDisplay | None = None
 
     def begin(self, plan: Plan, workers: int | None) -> None:
         if not plan.runs:
             self.say(opening(plan, workers))
             return
         self._tally = Tally(plan, workers, self._clock())
-        self._live = Live(
-            get_renderable=self.frame,
-            console=self._console,
-            refresh_per_second=8,
-            transient=True,
-            vertical_overflow="crop",
-        )
+        if self._console.is_jupyter:
+            self._live = NotebookDisplay(self.frame)
+        else:
+            self._live = Live(
+                get_renderable=self.frame,
+                console=self._console,
+                refresh_per_second=8,
+                transient=True,
+                vertical_overflow="crop",
+            )
         self._live.start()
 
     def show(self, event: Event) -> None:

@@ -84,8 +84,9 @@ def choose(*, single: bool, console: Console) -> View:
     """The view for one cell or a sweep on this console."""
     if single:
         return ScriptView(console)
-    # Bars need a cursor that moves and an encoding that has them.
-    if console.is_terminal and console.is_interactive and console.encoding.startswith("utf"):
+    # On a terminal, bars need a cursor that moves and an encoding that has them.
+    terminal = console.is_terminal and console.is_interactive
+    if console.is_jupyter or (terminal and console.encoding.startswith("utf")):
         return LiveView(console)
     return LogView(console)
 
@@ -110,7 +111,7 @@ class QuietView:
 
 
 class LogView:
-    """Plain lines with the time of day, for files, cluster logs and notebooks."""
+    """Plain lines with the time of day, for files and cluster logs."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.time) -> None:
         self._console = console

@@ -68,6 +68,7 @@ report.groups report.atlas report.charts report.surety
 report.page
 report.files
 report.__main__
+notebook
 live
 tables
 views
