@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -53,6 +54,21 @@ def _prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather
     return commands.prepare_search(loader, master)
 
 
+def _check_single(config: DictConfig) -> None:
+    from lenet_sweep import commands  # noqa: PLC0415 - see above
+
+    commands.check_single(config)
+
+
+def _logging(overrides: list[Override]) -> list[str]:
+    """Handlers for the logs that hydra.verbose asks for; without it Hydra logs nothing here."""
+    given = {override.key_or_group for override in overrides}
+    if "hydra.verbose" not in given:
+        return []
+    handlers = {"hydra/hydra_logging": "default", "hydra/job_logging": "stdout"}
+    return [f"{group}={name}" for group, name in handlers.items() if group not in given]
+
+
 def main() -> None:
     """Read and run the command line. Leaves with status 0, 1 or 2; KeyboardInterrupt goes on."""
     full_error = os.environ.get("HYDRA_FULL_ERROR")
@@ -61,8 +77,8 @@ def main() -> None:
         if "--version" in sys.argv[1:]:
             print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
             sys.exit(0)
-        typed.check_arguments(sys.argv[1:])
-        composed.install(_prepare_search)
+        sys.argv += _logging(typed.check_arguments(sys.argv[1:]))
+        composed.install(_prepare_search, _check_single)
         register_plugins()
         register_groups()
         decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
@@ -81,9 +97,14 @@ def _status(error: Exception) -> int:
 
 
 def _is_hydras(error: Exception) -> bool:
-    """Whether Hydra raised it about what was typed, in whatever class: not a fault in this code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(re.search(r"[/\\](hydra|omegaconf|antlr4)[/\\]", frames[-1].filename))
+    """Whether Hydra raised it about what was typed, in whatever class: not a fault in this code.
+
+    That is, Hydra was called by this package, and called nothing of this package in turn.
+    """
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    own = [number for number, file in enumerate(files) if re.search(r"[/\\]_?lenet_sweep", file)]
+    below = files[own[-1] + 1 :] if own else files
+    return bool(below and re.search(r"[/\\](hydra|omegaconf|antlr4)[/\\]", below[0]))
 
 
 def _one_line(error: Exception) -> str:
@@ -96,7 +117,7 @@ def _one_line(error: Exception) -> str:
         _rephrase(error, " ".join(str(error).split()))
     except UsageError as better:
         error = better
-    text = str(error)
+    text = f"there is no {error}" if isinstance(error, KeyError) else str(error)
     if error.__cause__ is not None and not isinstance(error, (UsageError, StoreError)):
         text = f"{text} {error.__cause__}"
     text = keys.printable(" ".join(text.split())) or type(error).__name__
@@ -121,6 +142,9 @@ def _rephrase(error: Exception, text: str) -> None:
     if found := re.match(r"Could not override '(.+?)'", text):
         key = found[1]
         if key.startswith("hydra."):
-            raise UsageError(f"{key}: the chosen plugin has no such setting; --cfg hydra shows all")
+            raise UsageError(
+                f"{key}: there is no such setting, or it has another type; --cfg hydra shows all, "
+                f"and +{key}=VALUE adds one"
+            )
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
         keys.unknown_key(key, value, keys.known_keys(keys.defaults()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -15,10 +17,10 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.console import Console
 
-from lenet_sweep import config, datasets, devices, interrupts, output, provenance, views
+from lenet_sweep import config, datasets, devices, interrupts, keys, output, provenance, views
 from lenet_sweep.cells import Cell
 from lenet_sweep.config import Options
 from lenet_sweep.download import StderrProgress
@@ -27,6 +29,7 @@ from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.guard import composed
 from lenet_sweep.hydra_glue import (
+    as_typed,
     chosen_optimizers,
     compose_jobs,
     raw_settings,
@@ -74,7 +77,8 @@ def launch(
     console = Console()
     _exit_if_dry(cells, options, console, executor)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
-    outcome = run_sweep(cells, options, view, executor, folder=searching, reported=not searching)
+    folder = searching or _folder(master, options)
+    outcome = run_sweep(cells, options, view, executor, folder=folder, reported=not searching)
     if outcome.interrupted and searching:
         raise InterruptedBySignal(outcome.interrupted)
     if not searching:
@@ -96,7 +100,7 @@ def prepare(
     _exit_if_dry(cells, options, console, None)  # how many train at once is the launcher's choice
     for line in options.unused:
         _print(console, line)
-    folder = sweep_folder(options, list(dict.fromkeys(cells)))
+    folder = _folder(master, options) or sweep_folder(options, list(dict.fromkeys(cells)))
     composed.all_jobs_write_to(loader, master, folder)
     make_folder(folder)
 
@@ -112,6 +116,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
 
     Returns what reports on them at the end; it exits where not all of them are well.
     """
+    HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     optimizers = chosen_optimizers(loader, master)
     _, options = config.all_settings([raw_settings(master)], devices.KINDS, optimizers)
     missing = {
@@ -123,7 +128,9 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
     if not options.dry_run:
         for line in config.unused_options(missing, optimizers):
             _print(Console(), line)
-    folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
+    folder = _folder(master, options)
+    if folder is None:
+        folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
     composed.all_jobs_write_to(loader, master, folder)
 
     def gather(interrupted: signal.Signals | None) -> None:
@@ -137,6 +144,30 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> composed.Gather:
             raise SystemExit(outcome.exit_status)
 
     return gather
+
+
+def _folder(master: DictConfig, options: Options) -> Path | None:
+    """The folder that was typed as hydra.sweep.dir, or for a single cell as hydra.run.dir."""
+    kind = "run" if master.hydra.mode == RunMode.RUN else "sweep"
+    typed = re.compile(rf"\+*hydra\.{kind}(\.dir)?=")
+    if not any(map(typed.match, as_typed(master.hydra.overrides.hydra))):
+        return None
+    folder = str(master.hydra[kind].dir)
+    if options.name:
+        raise UsageError(f"name and hydra.{kind}.dir both choose the sweep's folder; give one")
+    if not folder or not folder.isprintable():
+        keys.reject(f"hydra.{kind}.dir", folder, "the path of a folder")
+    return Path(folder)
+
+
+def check_single(cfg: DictConfig) -> None:
+    """Check the one cell of a composed config; a dry run ends here. Raises UsageError."""
+    with read_write(cfg), open_dict(cfg):
+        cfg.hydra.mode = RunMode.RUN
+    HydraConfig.instance().set_config(deepcopy(cfg))
+    cells, options = config.all_settings([raw_settings(cfg)])
+    _folder(cfg, options)
+    _exit_if_dry(cells, options, Console(), LOCAL)
 
 
 def run(cfg: DictConfig) -> float:
@@ -166,7 +197,9 @@ def run(cfg: DictConfig) -> float:
             raise UsageError("grid/...: a grid of several cells needs the flag -m")
         if options.study:
             raise UsageError("+study=...: the rows of a study need the flag -m")
-        outcome = _run_single(cells[0], options)
+        chosen = _folder(OmegaConf.create({"hydra": hydra}), options)
+        folder = Path(hydra.runtime.output_dir) if chosen and hydra.job.chdir else chosen
+        outcome = _run_single(cells[0], options, folder)
     searching = composed.is_search(hydra.sweeper)
     return fmean(_values(outcome, cells, searching=searching))
 
@@ -182,11 +215,11 @@ def _values(outcome: Outcome, cells: Sequence[Cell], *, searching: bool) -> list
     return [0.0 if searching and isnan(value) else value for value in found]
 
 
-def _run_single(cell: Cell, options: Options) -> Outcome:
+def _run_single(cell: Cell, options: Options, folder: Path | None) -> Outcome:
     console = Console()
     _exit_if_dry([cell], options, console, LOCAL)
     view = views.ScriptView(console, views.status_console())
-    outcome = run_sweep([cell], options, view, LOCAL)
+    outcome = run_sweep([cell], options, view, LOCAL, folder)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
         images = len(datasets.load(cell.dataset, options.data_root).train_labels)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from fractions import Fraction
 from math import ceil, prod
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
@@ -20,7 +22,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lenet_sweep import studies
 from lenet_sweep.errors import UsageError
@@ -146,11 +148,26 @@ def _yaml(value: object) -> str:
 
 
 def raw_settings(config: DictConfig) -> Raw:
-    """A composed config as a nested dict; whatever is not filled in stays as it was typed."""
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    raw.pop("hydra", None)
-    return {str(key): value for key, value in raw.items()}
+    """A composed config as a nested dict, with ${...} filled in.
+
+    Raises OmegaConf's errors where that cannot be done, or a value is missing (???).
+    """
+    raw = {}
+    for key in config:
+        if key != "hydra":
+            node = config[key]
+            plain = OmegaConf.is_config(node)
+            raw[str(key)] = (
+                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if plain else node
+            )
+    return raw
+
+
+def as_typed(overrides: ListConfig) -> list[str]:
+    """Overrides as texts, in which iterating over them would fill in ${...}."""
+    texts = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(texts, list)
+    return [str(text) for text in texts]
 
 
 def keep_text(text: str) -> str:
@@ -176,20 +193,25 @@ def compose_jobs(
     Hydra composes each choice of config groups once; plain values are then set here. Composing
     every job takes Hydra some 50 ms each, which is minutes for a large grid.
     """
+    HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     read = _Reader()
-    unswept = tuple(text for text in master.hydra.overrides.task if not read(text).is_plain)
+    typed = as_typed(master.hydra.overrides.task)
+    # ${oc.env:HOME} is the same for all jobs; for ${lr} Hydra has to compose each of them.
+    each = any("${" in re.sub(r"\$\{[\w.]+:", "", text) for text in typed)
+    unswept = tuple(text for text in typed if each or not read(text).is_plain)
     composed: dict[tuple[str, ...], Raw] = {}
     for job in jobs:
         parts = [read(text) for text in job]
-        others = tuple(text for text, part in zip(job, parts, strict=True) if not part.is_plain)
+        plain = [part.is_plain and not each for part in parts]
+        others = tuple(text for text, is_plain in zip(job, plain, strict=True) if not is_plain)
         if others not in composed:
             # Where no group is swept, Hydra has composed the same already.
             known = others == unswept
             config = master if known else loader.load_sweep_config(master, list(others))
             composed[others] = raw_settings(config)
         raw = dict(composed[others])
-        for part in parts:
-            if part.is_plain:
+        for part, is_plain in zip(parts, plain, strict=True):
+            if is_plain:
                 set_key(raw, part.key, part.value)
         if studies.KEY in raw:
             raw[studies.GIVEN] = [part.key for part in parts]
@@ -245,13 +267,16 @@ def chosen_optimizers(loader: ConfigLoader, master: DictConfig) -> set[str]:
         if override.key_or_group in ("optimizer", "recipe"):
             key = override.get_key_element()
             names |= {_optimizer_of(loader, master, [text]) for text in _texts(key, override)}
-    return names or {str(master.optimizer.name)}
+    return names or {str(OmegaConf.select(master, "optimizer.name"))}
 
 
 def search_space(master: DictConfig) -> list[Override]:
     """The overrides that were typed, and those of hydra.sweeper.params."""
     params = master.hydra.sweeper.get("params") or {}
-    texts = [*master.hydra.overrides.task, *(f"{key}={value}" for key, value in params.items())]
+    texts = [
+        *as_typed(master.hydra.overrides.task),
+        *(f"{key}={value}" for key, value in params.items()),
+    ]
     return OverridesParser.create().parse_overrides(texts)
 
 
@@ -268,7 +293,7 @@ def _product(axes: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 def _optimizer_of(loader: ConfigLoader, master: DictConfig, groups: Sequence[str]) -> str:
     """The optimizer of a choice of config groups; composed only where it is not a known name."""
-    found = str(master.optimizer.name)
+    found = str(OmegaConf.select(master, "optimizer.name"))
     for text in groups:
         key, _, name = text.partition("=")
         if name not in (RECIPES if key == "recipe" else GROUPS.get(key, ())):
@@ -347,6 +372,7 @@ def axis_length(override: Override) -> int:
 def _is_plain_value(override: Override) -> bool:
     return (
         override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
+        and not re.search(r"\$\\?\{|\?\?\?", str(override.input_line))
         and override.package is None
         and "/" not in override.key_or_group
         and override.key_or_group not in (*GROUPS, "recipe")

@@ -239,7 +239,7 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
 def known_keys(raw: Raw) -> list[str]:
     """All keys that can be set, dotted where they are nested."""
     keys = [k for k in raw if k not in GROUPS]
-    nested = [f"{g}.{k}" for g in GROUPS for k in raw[g] if k != "name"]
+    nested = [f"{g}.{k}" for g in GROUPS for k in raw.get(g, ()) if k != "name"]
     return [*GROUPS, "recipe", *keys, *nested]
 
 

@@ -1,8 +1,7 @@
-"""What Hydra may be told, checked before it acts on any of it: an allow-list.
+"""Checks between the command line and Hydra.
 
-Hydra instantiates what a configuration names, configures logging out of it, sets environment
-variables, makes folders, and fills in `${...}`. None of that is for whoever types a grid or hands
-on a folder of YAML files. There are three walls: overrides as they are typed (`typed`), files of a
---config-dir as they are loaded (`plain_files`), and each configuration as it is composed
-(`composed`).
+What a user types is the user's own choice: `typed` refuses only flags that would break a promise
+of lenet-sweep. Files of --config-dir and hydra.searchpath may come from someone else:
+`plain_files` takes settings and lists of values from them, and nothing that Hydra would call or
+fill in. `composed` directs the jobs of Hydra's own launchers and searches to one folder.
 """

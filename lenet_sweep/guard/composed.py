@@ -1,12 +1,12 @@
-"""The third wall: each configuration as Hydra composes it, before anything acts on it."""
+"""Hydra with its configuration files checked, and one folder for all jobs of a sweep."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import signal
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,39 +16,38 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep import keys
 from lenet_sweep.errors import UsageError
-from lenet_sweep.guard.plain_files import GuardedRepository
-from lenet_sweep.guard.typed import PLUGGED, parsed
-from lenet_sweep.hydra_glue import keep_text
+from lenet_sweep.guard.plain_files import CheckedRepository
+from lenet_sweep.hydra_glue import as_typed, keep_text
 from lenet_sweep.keys import Raw, show
 from lenet_sweep.recipes import OPTIMIZERS
 
 Gather = Callable[[signal.Signals | None], None]  # makes the one table of what was launched
 
-SILENT = {"version": 1, "root": None, "disable_existing_loggers": False}  # no logging at all
-
 
 class GuardedLoader(ConfigLoaderImpl):
-    """Hydra's loader, which gives away no configuration that it should not act on.
+    """Hydra's loader, with files that are checked.
 
     folder: where the jobs of a launcher of Hydra's write, in place of what they would compose.
     prepare: called with the composed configuration where a sweeper that searches is to launch
         batch after batch; gives back what gathers them, which is then `gather`.
+    check: called with the configuration of a single cell before Hydra writes anything for it.
     """
 
     folder: Path | None = None
     in_sweep = False  # a job of a sweep is composed
     prepare: Callable[[ConfigLoader, DictConfig], Gather] | None = None
+    check: Callable[[DictConfig], None] | None = None
     gather: Gather | None = None
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self.repository = GuardedRepository(config_search_path)
+        self.repository = CheckedRepository(config_search_path)
 
     def load_configuration(
         self,
@@ -58,10 +57,12 @@ class GuardedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        originals = {_any_option(text): text for text in map(keep_text, overrides)}
+        kept = [keep_text(text) for text in overrides]
+        given = [_any_option(text) for text in kept]
+        originals = dict(zip(given, kept, strict=True))
         try:
             config = super().load_configuration(
-                config_name, list(originals), run_mode, from_shell, validate_sweep_overrides
+                config_name, given, run_mode, from_shell, validate_sweep_overrides
             )
         except RecursionError as error:
             raise UsageError(
@@ -69,10 +70,10 @@ class GuardedLoader(ConfigLoaderImpl):
                 "its defaults"
             ) from error
         for part in ("hydra", "task"):
-            config.hydra.overrides[part] = [originals[t] for t in config.hydra.overrides[part]]
+            texts = as_typed(config.hydra.overrides[part])
+            config.hydra.overrides[part] = [originals[text] for text in texts]
         if run_mode == RunMode.RUN and config_name is not None and not self.in_sweep:
             _check_options(config)
-        check_composed(config, main=config_name is not None)
         if run_mode == RunMode.MULTIRUN and config_name is not None and _searches(config):
             prepare = type(self).prepare
             assert prepare is not None
@@ -89,6 +90,10 @@ class GuardedLoader(ConfigLoaderImpl):
             self.in_sweep = False
         if self.folder:
             config.hydra.sweep.dir = str(self.folder)
+            if config.hydra.job.chdir:  # a job may be elsewhere, the store and the images are not
+                config.out = str(Path(config.out).absolute())
+                root = config.dataset.get("root")
+                config.dataset.root = root and str(Path(root).absolute())
         return config
 
 
@@ -105,7 +110,8 @@ def _any_option(text: str) -> str:
 
 
 def _check_options(config: DictConfig) -> None:
-    optimizer = OmegaConf.to_container(config.optimizer) if config.optimizer else {}
+    node = config.get("optimizer")
+    optimizer = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else {}
     options = {f"optimizer.{name}": value for name, value in cast("Raw", optimizer).items()}
     name = str(options.pop("optimizer.name", ""))
     for key in keys.missing_options(options, name):
@@ -139,55 +145,8 @@ def _searches(config: DictConfig) -> bool:
 def all_jobs_write_to(loader: ConfigLoader, master: DictConfig, folder: Path) -> None:
     """Make one folder the sweep's for all jobs that a launcher of Hydra's starts."""
     assert isinstance(loader, GuardedLoader)
-    loader.folder = folder
+    loader.folder = folder = folder.absolute() if master.hydra.job.chdir else folder
     master.hydra.sweep.dir = str(folder)
-
-
-def check_composed(config: DictConfig, *, main: bool) -> None:
-    """Refuse a configuration in which Hydra would do more than start the launcher and sweeper.
-
-    main: composed out of conf/config.yaml, not out of Hydra's own settings alone (--hydra-help).
-    Raises UsageError.
-    """
-    raw = OmegaConf.to_container(config.hydra, resolve=False)
-    assert isinstance(raw, dict)
-    node = cast("dict[str, Any]", raw)
-    expected: dict[str, Any] = {
-        "callbacks": {}, "searchpath": [], "job.env_set": {}, "job.env_copy": [], "verbose": False,
-    }  # fmt: skip
-    if main:
-        expected |= _own_hydra_settings() | {"hydra_logging": SILENT, "job_logging": SILENT}
-    for key, value in expected.items():
-        found: Any = node
-        for part in key.split("."):
-            found = found[part] if isinstance(found, dict) else None
-        if found != value:
-            raise UsageError(
-                f"hydra.{key}: is fixed here; of Hydra's own settings only the launcher and the "
-                "sweeper can be chosen, and folders with out=FOLDER and name=NAME"
-            )
-    for part in PLUGGED:
-        target = node[part].get("_target_") if isinstance(node[part], dict) else None
-        if not isinstance(target, str) or not Plugins.is_in_toplevel_plugins_module(target):
-            raise UsageError(f"hydra/{part}: must be a plugin of Hydra, as in hydra/{part}=basic")
-    params = node["sweeper"].get("params") or {}
-    for key, value in params.items() if isinstance(params, dict) else ():
-        parsed(f"{key}={value}")
-
-
-@cache
-def _own_hydra_settings() -> dict[str, Any]:
-    """What conf/config.yaml says of Hydra, by dotted key."""
-    config = OmegaConf.to_container(OmegaConf.load(keys.config_folder() / "config.yaml"))
-    return dict(_dotted(cast("dict[str, Any]", config)["hydra"], ""))
-
-
-def _dotted(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 class GuardedHydra(hydras.Hydra):
@@ -201,8 +160,25 @@ class GuardedHydra(hydras.Hydra):
         GlobalHydra.instance().initialize(made)
         return made
 
-    def get_mode(self, config_name: str | None, overrides: list[str]) -> None:
-        """None: the flag -m says it. Hydra would compose everything once more to look for it."""
+    def get_mode(self, config_name: str | None, overrides: list[str]) -> RunMode | None:  # noqa: ARG002
+        """The mode that was typed. Hydra would compose everything once more to look for it."""
+        texts = [text.lstrip("+") for text in overrides]
+        typed = {text[11:].upper() for text in texts if text.startswith("hydra.mode=")}
+        return next((mode for mode in RunMode if mode.name in typed), None)
+
+    def run(
+        self,
+        config_name: str | None,
+        task_function: TaskFunction,
+        overrides: list[str],
+        with_log_configuration: bool = True,
+    ) -> Any:
+        if any(text.lstrip("+").startswith("hydra") for text in overrides[:-1]):
+            # Hydra writes what these ask for before it runs the cell, which is checked first.
+            config = self.config_loader.load_configuration(config_name, overrides, RunMode.RUN)
+            assert GuardedLoader.check is not None
+            GuardedLoader.check(config)
+        return super().run(config_name, task_function, overrides, with_log_configuration)
 
     def multirun(
         self,
@@ -228,6 +204,9 @@ class GuardedHydra(hydras.Hydra):
                 gather(None)
             raise
         gather(None)
+        # After the callbacks of the end. A search has no results here: `gather` looks at them.
+        if any(job.status != JobStatus.COMPLETED or isnan(job.return_value) for job in found or ()):
+            raise SystemExit(1)
         return found
 
     def show_cfg(
@@ -247,7 +226,10 @@ class GuardedHydra(hydras.Hydra):
             raise UsageError(f"--package {show(package)}: there is no such part") from error
 
 
-def install(prepare: Callable[[ConfigLoader, DictConfig], Gather]) -> None:
-    """Have Hydra's entry point make a guarded one; `prepare` as in GuardedLoader."""
+def install(
+    prepare: Callable[[ConfigLoader, DictConfig], Gather], check: Callable[[DictConfig], None]
+) -> None:
+    """Have Hydra's entry point make a guarded one; `prepare` and `check` as in GuardedLoader."""
     GuardedLoader.prepare = staticmethod(prepare)
+    GuardedLoader.check = staticmethod(check)
     hydras.Hydra = GuardedHydra  # type: ignore[misc]

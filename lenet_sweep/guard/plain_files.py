@@ -1,109 +1,70 @@
-"""The second wall: the files of a --config-dir, as they are loaded."""
+"""Files of --config-dir and hydra.searchpath: settings and lists of values, and nothing else."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigLoadError, ConfigResult
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.types import ChoiceSweep, OverrideType, QuotedString
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
 
 from lenet_sweep.errors import UsageError
-from lenet_sweep.guard.typed import PLUGGED, check_values
+from lenet_sweep.guard.typed import parsed
 from lenet_sweep.keys import show, takes_text
 
-LARGEST_FILE = 100_000  # characters of a YAML file: a list of values has no need of more
-DEEPEST = 20  # levels of nesting in one
+OUTSIDE = ("command-line", "hydra.searchpath in command-line")  # Hydra's names of such folders
+PLUGGED = ("launcher", "sweeper")  # the parts of the hydra node that files may choose and set
+# _target_, _args_, _partial_, ..., and what hydra-optuna-sweeper calls: Hydra calls what they name
+CALLED = re.compile(r"_[a-z]+_|custom_search_space")
+LARGEST_FILE = 100_000  # characters; a list of values does not need more
+DEEPEST = 20  # levels of nesting
 
 
-class PlainFiles(FileConfigSource):
-    """A --config-dir: YAML files that hold settings and lists of them, and nothing to be run."""
+class CheckedRepository(ConfigRepository):
+    """Hydra's configuration files; those from outside hold plain settings only."""
 
-    def load_config(self, config_path: str) -> ConfigResult:
-        """The file's content. Raises UsageError for anything that is more than plain settings."""
-        path = Path(self.path) / self._normalize_file_name(config_path)
-        parts = config_path.removesuffix(".yaml").split("/")
-        self._check_group(parts, path)
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        for source in self.sources:
+            folder = source.scheme() == "file" and source.available()
+            if source.provider in OUTSIDE and not folder:
+                raise UsageError(f"hydra.searchpath: {show(source.full_path())}: must be a folder")
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if ".." in config_path.split("/"):  # beside the folder, where nothing is checked
+            group = show(config_path.partition("/")[0])
+            raise UsageError(f"{show(config_path)}: not a name in the group {group}; no paths here")
+        sources = [source for source in self.sources if source.is_config(config_path)]
+        outside = [source for source in sources if source.provider in OUTSIDE]
+        if not outside:
+            return super().load_config(config_path)
+        path = Path(outside[0].path) / outside[0]._normalize_file_name(config_path)  # noqa: SLF001
+        if len(sources) > 1:  # which of them is taken would be a guess
+            raise UsageError(f"{show(path)}: another file or setting has this name; rename it")
+        groups = config_path.split("/")[:-1]
         try:
-            with path.open(encoding="utf-8") as file:
-                text = file.read(LARGEST_FILE + 1)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{show(path)}: cannot be read as text: {show(error)}") from error
-        if len(text) > LARGEST_FILE:
-            raise UsageError(f"{show(path)}: more than {LARGEST_FILE} characters are not taken")
-        try:
-            _check_yaml(text, path)
-            _check_header(text, path)
+            text = _check_text(path)
+            content = outside[0].load_config(config_path).config  # with its defaults
+            _check_content(OmegaConf.to_container(content, resolve=False), groups, show(path))
             result = super().load_config(config_path)
         except UsageError:
             raise
-        except Exception as error:  # whatever the YAML library makes of it
-            # Its text quotes the file, which may be anything: only its first line, which does not.
-            raise UsageError(
-                f"{show(path)}: is not YAML with settings: {show(str(error).partition(chr(10))[0])}"
-            ) from error
-        self._check(result, path)
-        package = [] if _is_global(text) else parts[:-1]
+        except Exception as error:
+            # The error may quote the file, which may be anything; its first line does not.
+            said = show(str(error).partition("\n")[0])
+            raise UsageError(f"{show(path)}: is not YAML with settings: {said}") from error
+        assert result is not None
+        package = [] if result.header.get("package") == "_global_" else groups
         _keep_text(yaml.compose(text, Loader=yaml.SafeLoader), result.config, package)
-        if parts[0] == "grid":
-            _check_grid(result, parts, path)
+        if groups[:1] == ["grid"]:
+            _check_grid(result, path)
         return result
-
-    def _check_group(self, parts: Sequence[str], path: object) -> None:
-        if parts[0] == "hydra" and (len(parts) < 3 or parts[1] not in PLUGGED):
-            raise UsageError(
-                f"{show(path)}: of Hydra's own groups only launchers and sweepers are taken"
-            )
-
-    def _check(self, result: ConfigResult, path: Path) -> None:
-        shown = show(path)
-        content = OmegaConf.to_container(result.config, resolve=False)
-        check_values(content, shown)
-        assert isinstance(content, Mapping)
-        node = content.get("hydra", {})
-        if not isinstance(node, Mapping) or not set(node) <= set(PLUGGED):
-            raise UsageError(
-                f"{shown}: below hydra: only launcher: and sweeper: are taken, not "
-                f"{show(', '.join(map(str, node)) if isinstance(node, Mapping) else node)}"
-            )
-        defaults = content.get("defaults") or []
-        if not isinstance(defaults, list):
-            raise UsageError(f"{shown}: defaults: must be a list")
-        for entry in defaults:
-            for text in entry if isinstance(entry, Mapping) else [entry]:
-                group = str(text).split(" ")[-1].lstrip("/")
-                if "@" in group:
-                    raise UsageError(
-                        f"{shown}: {show(text)}: a group has one place here, without @"
-                    )
-                self._check_group([*group.split("/"), "any"], f"{path}: {text}")
-
-
-def _check_grid(result: ConfigResult, parts: Sequence[str], path: Path) -> None:
-    """Refuse a file of grid/KEY in which Hydra would not find the list. Raises UsageError."""
-    params = OmegaConf.select(result.config, "hydra.sweeper.params")
-    listed = isinstance(params, DictConfig) and not any(map(OmegaConf.is_config, params.values()))
-    if not (params and listed and result.header.get("package") == "_global_"):
-        raise _wrong_form(parts, path)
-
-
-def _wrong_form(parts: Sequence[str], path: Path) -> UsageError:
-    key = parts[1] if len(parts) > 2 else "KEY"
-    return UsageError(
-        f"{show(path)}: a list of values has two lines: '# @package _global_', and then "
-        f"'hydra: {{sweeper: {{params: {{{key}: \"VALUE,VALUE\"}}}}}}'"
-    )
-
-
-def _is_global(text: str) -> bool:
-    return any(line.lstrip("# ").split() == ["@package", "_global_"] for line in text.splitlines())
 
 
 def _keep_text(node: yaml.Node | None, config: Any, path: Sequence[str]) -> None:
@@ -121,78 +82,84 @@ def _keep_text(node: yaml.Node | None, config: Any, path: Sequence[str]) -> None
             config[key.value] = value.value
 
 
-def _check_header(text: str, path: Path) -> None:
-    """The comments above the settings, which may say where in the configuration they belong."""
-    for line in text.splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            return
-        if re.match(r"\s*#\s*@", line) and line.lstrip("# ").split() != ["@package", "_global_"]:
+def _check_text(path: Path) -> str:
+    """The file's text; what relocates the settings, or grows when it is loaded, is refused."""
+    with path.open(encoding="utf-8") as file:
+        text = file.read(LARGEST_FILE + 1)
+    if len(text) > LARGEST_FILE:
+        raise UsageError(f"{show(path)}: more than {LARGEST_FILE} characters are not taken")
+    for header in re.findall(r"^\s*#+\s*(@.*)$", text, re.MULTILINE):
+        if header.split() != ["@package", "_global_"]:
             raise UsageError(f"{show(path)}: of headers only # @package _global_ is taken")
-
-
-def _check_yaml(text: str, path: Path) -> None:
-    """Refuse what grows or runs when it is loaded: references, tags, deep nesting."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if not depth and isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent)):
             if path.parent.parent.name == "grid":
-                raise _wrong_form(["grid", path.parent.name, path.stem], path)
+                raise _wrong_form(path)
             raise UsageError(f"{show(path)}: must hold key: value")
-        if isinstance(event, yaml.AliasEvent):
-            raise UsageError(f"{show(path)}: references (*name) are not taken")
-        if getattr(event, "tag", None) is not None:
-            raise UsageError(f"{show(path)}: tags (!name) are not taken")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+            raise UsageError(f"{show(path)}: references (*name) and tags (!name) are not taken")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise UsageError(f"{show(path)}: more than {DEEPEST} levels of nesting are not taken")
+    return text
 
 
-class GuardedRepository(ConfigRepository):
-    """Hydra's configuration files, each below the folder that it is looked for in."""
-
-    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        super().initialize_sources(config_search_path)
-        self.sources = [
-            PlainFiles(source.provider, source.full_path())
-            if source.provider == "command-line"
-            else source
-            for source in self.sources
-        ]
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        _check_place(config_path)
-        sources = [source for source in self.sources if source.is_config(config_path)]
-        own = [source for source in sources if isinstance(source, PlainFiles)]
-        if own and len(sources) > 1:  # which of them is taken nobody would guess
-            file = Path(own[0].path) / f"{config_path}.yaml"
-            raise UsageError(f"{show(file)}: has the name of one that is there; rename it")
-        try:
-            return super().load_config(config_path)
-        except ConfigLoadError:
-            raise
-        except ValueError as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(f"{show(config_path)}: {show(error)}") from error
-
-    def group_exists(self, config_path: str) -> bool:
-        _check_place(config_path)
-        return super().group_exists(config_path)
-
-    def config_exists(self, config_path: str) -> bool:
-        _check_place(config_path)
-        return super().config_exists(config_path)
-
-    def get_group_options(
-        self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG
-    ) -> list[str]:
-        _check_place(group_name)
-        return super().get_group_options(group_name, results_filter)
+def _check_content(content: Any, group: list[str], shown: str) -> None:
+    check_values(content, shown)
+    node = content.get("hydra", {})
+    if not isinstance(node, Mapping) or not set(node) <= set(PLUGGED):
+        raise UsageError(f"{shown}: below hydra: files may have launcher: and sweeper: only")
+    defaults = content.get("defaults") or []
+    entries = defaults if isinstance(defaults, list) else [defaults]
+    names = [str(name) for each in entries for name in (each if isinstance(each, dict) else [each])]
+    if any("@" in name for name in names):
+        raise UsageError(f"{shown}: defaults: a group has one place here, without @")
+    chosen = [name.split(" ")[-1].lstrip("/").split("/") for name in names]
+    for first, *rest in [group, *chosen] if group else chosen:
+        if first == "hydra" and not (rest and rest[0] in PLUGGED):
+            raise UsageError(f"{shown}: of Hydra's groups files may choose launcher and sweeper")
+    sweeper = content if group[:2] == ["hydra", "sweeper"] else node.get("sweeper")
+    params = sweeper.get("params") if isinstance(sweeper, Mapping) else None
+    for key, value in params.items() if isinstance(params, Mapping) else ():
+        override = parsed(f"{key}={value}")  # the sweeper reads it as if it was typed
+        named = re.split(r"[./@]", override.key_or_group)
+        if "hydra" in named or override.package or override.type == OverrideType.DEL:
+            raise UsageError(f"{shown}: {show(key)}: a list of values is for a key of lenet-sweep")
+        check_values(list(_values(override.value())), shown)
 
 
-def _check_place(path: str) -> None:
-    parts = path.split("/")
-    if any(part in (".", "..") for part in parts) or "" in parts[:-1] or "\\" in path:
-        group, _, _ = path.partition("/")
-        raise UsageError(f"{show(path)}: not a name in the group {show(group)}; no paths are taken")
+def _values(value: Any) -> Iterator[Any]:
+    yield from value.list if isinstance(value, ChoiceSweep) else [value]
+
+
+def check_values(value: Any, shown: str) -> None:
+    """Refuse, at any depth, what Hydra would fill in or call."""
+    if isinstance(value, QuotedString):
+        value = value.text
+    if isinstance(value, Mapping):
+        for key in value:
+            if isinstance(key, str) and CALLED.fullmatch(key):
+                raise UsageError(f"{shown}: {key} would be called; files hold settings only")
+        check_values([*value, *value.values()], shown)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            check_values(each, shown)
+    elif isinstance(value, str) and ("${" in value or value == "???"):
+        raise UsageError(f"{shown}: ${{...}} and ??? are not taken in files; give the value itself")
+
+
+def _check_grid(result: ConfigResult, path: Path) -> None:
+    """Refuse a file of grid/KEY in which Hydra would not find the list."""
+    params = OmegaConf.select(result.config, "hydra.sweeper.params")
+    listed = OmegaConf.is_dict(params) and not any(map(OmegaConf.is_config, params.values()))
+    if not (params and listed and result.header.get("package") == "_global_"):
+        raise _wrong_form(path)
+
+
+def _wrong_form(path: Path) -> UsageError:
+    return UsageError(
+        f"{show(path)}: a list of values has two lines: '# @package _global_', and then "
+        f"'hydra: {{sweeper: {{params: {{{show(path.parent.name)}: \"VALUE,VALUE\"}}}}}}'"
+    )

@@ -9,16 +9,17 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
+
+from lenet_sweep.errors import UsageError
 
 
 class LenetGridSweeper(BasicSweeper):
@@ -37,11 +38,20 @@ class LenetGridSweeper(BasicSweeper):
         assert self.config is not None
         assert self.launcher is not None
         assert self.hydra_context is not None
+        if self.max_batch_size is not None:
+            raise UsageError(
+                f"hydra.sweeper.max_batch_size={self.max_batch_size}: the grid is planned as a "
+                "whole, and its table is one; workers=N is the number of runs at the same time"
+            )
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         params = map(hydra_glue.keep_text, self._parse_config())
         overrides = parser.parse_overrides([*params, *arguments])
+        deletions = [str(o.input_line) for o in overrides if o.is_delete()]
+        overrides = [o for o in overrides if not o.is_delete()]
         jobs = hydra_glue.grid_jobs(loader, self.config, overrides)
+        if deletions:
+            jobs = [[*job, *deletions] for job in jobs]
         if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
@@ -63,10 +73,6 @@ class LenetGridSweeper(BasicSweeper):
                 gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
                 raise
             gather(None)
-        if not all(
-            job.status == JobStatus.COMPLETED and isfinite(job.return_value) for job in returned
-        ):
-            raise SystemExit(1)
         return returned
 
 
@@ -87,6 +93,8 @@ class LenetLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.loader = hydra_context.config_loader
+        self.callbacks = hydra_context.callbacks
+        self.task_function = task_function
         self.config = config
 
     def launch(
@@ -94,11 +102,24 @@ class LenetLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         from lenet_sweep import commands  # noqa: PLC0415 - see above
 
-        accuracies = commands.launch(self.loader, self.config, job_overrides, *self.place())
-        return [
+        hydra = self.config.hydra
+        composed = []
+        if hydra.callbacks:  # composing each job takes Hydra 50 ms
+            for number, overrides in enumerate(job_overrides, initial_job_idx):
+                job = self.loader.load_sweep_config(self.config, list(overrides))
+                with open_dict(job):
+                    job.hydra.job.id = job.hydra.job.num = number
+                composed.append(job)
+                self.callbacks.on_job_start(config=job, task_function=self.task_function)
+        with env_override(hydra.job.env_set):
+            accuracies = commands.launch(self.loader, self.config, job_overrides, *self.place())
+        returned = [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
         ]
+        for job, ended in zip(composed, returned, strict=False):
+            self.callbacks.on_job_end(config=job, job_return=ended)
+        return returned
 
 
 class LenetLocalLauncher(LenetLauncher):
