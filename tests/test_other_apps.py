@@ -69,7 +69,7 @@ def app(tmp_path: Path):
     ("line", "said"),
     [
         ("-m +a=1,2", "'a': 2} 1"),
-        ("-m +a=1,2 hydra/launcher=joblib", "'a': 2} 1"),
+        ("-m +a=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=1", "'a': 2} 1"),
         ("-m +a=1 hydra/sweeper=lenet_grid", "Could not find 'hydra/sweeper/lenet_grid'"),
         ("-m grid=a,b loss=mine,nll +recipe=nll_adam +study=report", "'w': 2}"),
         ("-m loss=nll hydra/launcher=lenet_local", "'w': 2}"),
