@@ -14,11 +14,12 @@ from lenet_sweep.errors import InterruptedBySignal
 from lenet_sweep.executors import local
 from lenet_sweep.interrupts import handle_signals
 from lenet_sweep.sweeping import (
+    draw_figures,
     mark,
     preview,
     reproduce,
     run_sweep,
-    write_report,
+    write_page,
     write_tables,
 )
 
@@ -121,7 +122,8 @@ def _sweep(
         if signals.received:
             outcome = replace(outcome, interrupted=signals.received[0])
         try:
-            write_report(outcome, options, view.say)
+            write_page(outcome, options, view.say)
+            draw_figures(outcome, options, view.say)
         except KeyboardInterrupt:  # the figures are left out, but the tables are there
             if not signals.received or signals.insisted:
                 raise

@@ -53,12 +53,12 @@ class Cell:
 
     @property
     def _engine_version(self) -> int:
-        # Subnormal floats have become zero on the CPU. Other results show it only where weights
-        # decay to such values or eps, the least that Adam divides by, is not far above them.
-        shown = self.device == "cpu" and not {"weight_decay", "eps"}.isdisjoint(
+        # Subnormal floats now count as zero on the CPU. That changes results only if weights decay
+        # to such values, or if eps, the smallest number that Adam divides by, is close to them.
+        changed = self.device == "cpu" and not {"weight_decay", "eps"}.isdisjoint(
             self.optimizer.changed
         )
-        return ENGINE_VERSIONS[self.engine] + shown
+        return ENGINE_VERSIONS[self.engine] + changed
 
     @property
     def id(self) -> str:

@@ -260,8 +260,9 @@ def _report(outcome: Outcome, options: Options, console: Console, *, tables: boo
         try:
             # After the tables, which people wait for. Progress goes to stderr: the output of one
             # cell is that of the report's script.
-            page = write_page(outcome, options)
-            figures = draw_figures(outcome, options, StderrProgress().say)
+            say = StderrProgress().say
+            page = write_page(outcome, options, say)
+            figures = draw_figures(outcome, options, say)
         except KeyboardInterrupt:
             if signals.insisted or outcome.interrupted or not signals.received:
                 raise

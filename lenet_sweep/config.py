@@ -129,7 +129,6 @@ def settings(
     once = memory or Memory()
     node = raw["optimizer"]
     optimizer = once.for_equal(_identity((node,)), _optimizer, node, missing)
-    once(_path, "dataset.root", _member(raw["dataset"], "dataset", "root"))
     values: dict[str, Any] = {
         "loss": once(_loss, raw["loss"]),
         "optimizer": optimizer,
@@ -146,7 +145,7 @@ def settings(
     refusal = once.for_equal(native_choice.decisive(cell), native_choice.refusal, cell)
     engine = _engine(raw["engine"], refusal)
     cell = Cell(**values, engine=engine)
-    # On an accelerator nobody expects the engine for the CPU.
+    # On an accelerator, users do not expect the CPU's engine.
     noted = refusal and raw["engine"] == "auto" and cell.device == "cpu"
     typed = itemgetter(*OPTION_KEYS)(raw)
     options = once(_options, raw["dataset"]["root"], refusal if noted else None, *typed)
@@ -309,12 +308,13 @@ def _dataset(node: Any, holdout: Any) -> Dataset:
     for key in node:
         if key not in ("name", "root", "limit"):
             unknown_key(f"dataset.{key}", node[key], ["dataset.root", "dataset.limit"])
+    root = _path("dataset.root", _member(node, "dataset", "root"))
     limit = _member(node, "dataset", "limit")
     if limit is not None:
         limit = integer("dataset.limit", limit, 1, 10**9, "the first training images to use")
     if holdout is not None:
         holdout = integer("holdout", holdout, 1, 10**9, "the last training images to hold out")
-    return find_dataset(name, _path("dataset.root", node["root"]), limit, holdout)
+    return find_dataset(name, root, limit, holdout)
 
 
 def _lr(value: Any, optimizer: Optimizer) -> float:

@@ -117,7 +117,7 @@ def draw(
         runs = store.out / "runs"
         say(f"{lost} of {len(cells)} cells have no figures: their runs are not in {runs}")
     if lost and overlay.exists():
-        paths.append(overlay)  # it may have the curves that are not at hand now
+        paths.append(overlay)  # it may show curves that are no longer available
     elif len(curves) > 1:
         paths.append(overlay)
         both = partial(figures.overlay_figure, _by_setting(list(curves.values())))

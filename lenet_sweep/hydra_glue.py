@@ -69,9 +69,9 @@ Launchers: where the runs are trained (docs/scale-out.md), with their keys hydra
 {launchers}
   hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own: each cell is a job of theirs
 
-Exit status: 0 every cell is ok; 1 some failed (the table is written all the same), or the disk is
-full or the images cannot be had; 2 the command is wrong; 141 the reader of the output left, as
-`| head` does (the files are written all the same). Hydra's own flags: --hydra-help
+Exit status: 0 every cell is ok; 1 some cells failed (the table is still written), the
+disk is full, or the images cannot be downloaded; 2 the command is wrong; 141 the reader of the
+output exited, as `| head` does (the files are still written). Hydra's own flags: --hydra-help
 """
 
 

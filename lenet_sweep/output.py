@@ -1,7 +1,8 @@
-"""Standard output and error that may be lost while a sweep goes on: a closed pipe, a full disk.
+"""Standard output and error that do not fail, so that a sweep continues when they are lost.
 
-A reader that leaves (`| head`), a closed descriptor (`>&-`) or a terminal that is gone must not
-keep a sweep from writing its files. What cannot be written is dropped, and the first error is kept.
+A reader that exits (`| head`), a closed descriptor (`>&-`), a full disk or a closed terminal must
+not keep a sweep from writing its files. What cannot be written is dropped, and the first error is
+kept.
 """
 
 from __future__ import annotations

@@ -36,8 +36,9 @@ COLUMNS = (
 )  # fmt: skip
 REPRODUCTION = "reproduction.csv"  # the file of a study's verdicts
 HOLDOUT = "holdout_accuracy"  # the next column, where images were held out
-# Last columns: the options of the table's optimizers, empty for an optimizer without the option.
 NO_RANK = "\N{EN DASH}"
+# The last columns are the options of the table's optimizers, empty for an optimizer without the
+# option. These hold text or true and false.
 OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
 REPORT_COLUMNS = COLUMNS[:7]
 HEADINGS = {
@@ -241,12 +242,6 @@ def setting_text(value: Any) -> str:
     if pd.isna(value):
         return ""
     return option_text(value.item() if hasattr(value, "item") else value)  # one of NumPy's
-
-
-def from_store(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
-    """The ranked table of these cells; those without an outcome yet are left out."""
-    rows = (record(cell, store) for cell in cells)
-    return table(row for row in rows if row)
 
 
 def ranked_by(frame: pd.DataFrame) -> str:

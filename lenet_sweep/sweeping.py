@@ -98,8 +98,8 @@ def run_sweep(
     that a sweep may also be launched cell by cell. Signals end it in good order, as
     `lenet_sweep.interrupts` describes.
     reported: whether page and figures follow, for which much is then imported meanwhile.
-    Raises DataError where the images cannot be had, StoreError where the folder cannot be written,
-    UsageError where the executor cannot be.
+    Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
+    UsageError if the executor is not available.
     """
     table = _Table(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
@@ -265,6 +265,8 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
 
     `say` takes a line on what is left out, and now and then on how far it has come. None are
     drawn of a sweep that was interrupted: who pressed Ctrl-C does not wait for pictures.
+    This process draws them itself: a fork of a process with threads can deadlock, and a new process
+    takes longer to import matplotlib than most sweeps take to draw.
     """
     table = outcome.table
     by_id = {cell.id: cell for cell in outcome.cells}
@@ -279,9 +281,7 @@ def draw_figures(outcome: Outcome, options: Options, say: Callable[[str], None])
     )
 
 
-def write_page(
-    outcome: Outcome, options: Options, say: Callable[[str], None] = lambda _: None
-) -> list[Path]:
+def write_page(outcome: Outcome, options: Options, say: Callable[[str], None]) -> list[Path]:
     """Write the page, and the statistics behind it, where `options.report` asks for it; the files.
 
     `say` takes a line on why a page that shows more than this one would is kept.
@@ -302,17 +302,6 @@ def write_page(
         interrupted=outcome.interrupted.name if outcome.interrupted else "",
         say=say,
     )
-
-
-def write_report(
-    outcome: Outcome, options: Options, say: Callable[[str], None]
-) -> tuple[list[Path], list[Path]]:
-    """Write the page and draw the figures, as asked for; the files of each.
-
-    In this process and one after the other: forking a copy of a process that has threads can
-    deadlock, and a fresh process takes longer to import matplotlib than most sweeps take to draw.
-    """
-    return write_page(outcome, options, say), draw_figures(outcome, options, say)
 
 
 def reopen(folder: Path, asked: Sequence[Cell]) -> Outcome:

@@ -182,7 +182,7 @@ def _table(
         caption = f"{caption} Also in results.md: {', '.join(hidden)}.".strip()
     widths = _widths(names, rows, split=split, wrap=False)
     least = _widths(names, rows, split=split, wrap=True)
-    while _total(widths) > width and widths != least:  # the widest text gives way first
+    while _total(widths) > width and widths != least:  # shrink the widest text first
         name = max((n for n in names if widths[n] > least[n]), key=widths.__getitem__)
         widths[name] -= 1
     table = _frame(title, caption)

@@ -73,7 +73,7 @@ def report(tmp_path_factory, small_folder):
     broken, _ = settings(small_folder(), out, lr=[9.0])
     fail(broken[0], out, reason="<script>document.title = 'stolen'</script>", traceback="line 1")
     outcome = launched([*cells, *broken], replace(options, name="it"))
-    sweeping.write_page(outcome, options)
+    sweeping.write_page(outcome, options, print)
     return outcome.folder / "report.html"
 
 
@@ -91,7 +91,7 @@ def seeds(tmp_path_factory, small_folder):
     )
     options = replace(options, study=Study(HOSTILE, HOSTILE, tuple(rows), claims))
     outcome = launched(cells, options)
-    sweeping.write_page(outcome, options)
+    sweeping.write_page(outcome, options, print)
     return outcome.folder / "report.html"
 
 

@@ -481,7 +481,7 @@ def test_output_that_cannot_be_written_costs_no_file(small, tmp_path, streams, s
 
 @pytest.mark.parametrize(("words", "streams"), [("lr=x", "2>&-"), ("lr=x", "2>/dev/full")])
 def test_an_error_that_cannot_be_printed_keeps_its_status(tmp_path, words, streams) -> None:
-    """A wrong command is status 2 also where nobody can read why."""
+    """A wrong command exits with status 2 even if its message cannot be printed."""
     command = f"{sys.executable} -m lenet_sweep {words} {streams}"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 2  # noqa: S607
 

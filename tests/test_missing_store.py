@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_sweeps import fail, launched, settings, store_all
+from rich.console import Console
 
 import lenet_sweep
-from lenet_sweep import sweeping
+from lenet_sweep import commands, sweeping
 from lenet_sweep.report import gather
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.store import read_json, write_json
@@ -35,7 +36,7 @@ def swept(tmp_path, small_folder):
     store_all(cells[:3], out, small_folder(), lambda n: range(2 * n + 3), person="=Ada")
     fail(cells[3], out)
     outcome = launched(cells, options)
-    sweeping.write_page(outcome, options)
+    sweeping.write_page(outcome, options, print)
     return outcome.folder, out / "runs"
 
 
@@ -142,7 +143,7 @@ def test_images_that_went_do_not_empty_the_page(tmp_path, small_folder, capsys) 
     cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.2])
     store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
     outcome = launched(cells, options)
-    sweeping.write_page(outcome, options)
+    sweeping.write_page(outcome, options, print)
     before = files(outcome.folder)
     shutil.rmtree(root)
     assert main([str(outcome.folder)]) == 1
@@ -209,7 +210,7 @@ def test_the_command_typed_again_trains_what_is_gone(tmp_path, small_folder) -> 
     assert "not available" not in (folder / "report.html").read_text()
 
 
-def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder) -> None:
+def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder, capsys) -> None:
     """A further cell of a sweep whose earlier runs are gone does not cost the page of these."""
     folder, runs = swept
     shutil.rmtree(runs)
@@ -217,13 +218,13 @@ def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder) -> None:
     more, options = settings(small_folder(), runs.parent, lr=[0.4])
     store_all(more, runs.parent, small_folder(), lambda _: range(60))
     options = replace(options, name="it")
-    said = []
     outcome = launched(more, options)
-    sweeping.write_report(outcome, replace(options, figures="none"), said.append)
+    commands._report(outcome, replace(options, figures="none"), Console(), tables=False)
     assert len(table(folder)) == 5
     assert (folder / "report.html").read_bytes() == page
-    assert [line for line in said if "report.html" in line and "--out" in line]
-    sweeping.write_page(replace(outcome, interrupted=signal.SIGINT), options, said.append)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "report.html is kept" in line and "--out" in line]
+    sweeping.write_page(replace(outcome, interrupted=signal.SIGINT), options, print)
     assert (folder / "report.html").read_bytes() == page
     assert (folder / "statistics.csv").exists()
 

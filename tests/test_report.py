@@ -67,7 +67,7 @@ class Page(HTMLParser):
 
 def page_of(cells, options, **changes):
     outcome = replace(launched(cells, options), **changes)
-    sweeping.write_page(outcome, options)
+    sweeping.write_page(outcome, options, print)
     return Page((outcome.folder / "report.html").read_text())
 
 
@@ -324,8 +324,9 @@ def test_leaving_does_not_wait_for_statistics(made) -> None:
         "from lenet_sweep.image_sets import ImageSets; from lenet_sweep.report import files;"
         f"found = results.read_manifest(Path({str(folder)!r}));"
         "cells, store = found.cells, found.store;"
-        f"files.write(Path({str(folder)!r}), results.from_store(cells, store), cells, store, None,"
-        " ImageSets(), interrupted='SIGINT');"
+        "table = results.table(results.record(cell, store) for cell in cells);"
+        f"files.write(Path({str(folder)!r}), table, cells, store, None,"
+        " ImageSets(), say=print, interrupted='SIGINT');"
         "assert not {'scipy', 'statsmodels', 'matplotlib', 'torch'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -459,7 +460,7 @@ def test_what_is_not_wanted_is_not_made(made, settings_, files, figures) -> None
     cells, options = made(lr=[0.1, 0.01])
     options = replace(options, **settings_)
     outcome = launched(cells, options)
-    written = sweeping.write_page(outcome, options)
+    written = sweeping.write_page(outcome, options, print)
     assert [path.name for path in written] == WRITTEN * files
     if files:
         page = Page(written[0].read_text())
@@ -473,7 +474,7 @@ def test_a_page_that_would_be_the_same_is_left(made) -> None:
 
     def written(cells):
         outcome = launched(cells, options)
-        path, *_ = sweeping.write_page(outcome, replace(options, name="it"))
+        path, *_ = sweeping.write_page(outcome, replace(options, name="it"), print)
         return path, path.stat().st_mtime_ns, path.stat().st_ino
 
     options = replace(options, name="it")

@@ -240,7 +240,7 @@ def _until(found: Iterable[Setting]) -> Mapping[Cell, float]:
         of_setting = runs.setdefault(rest, {}).setdefault(cell, {})
         for result in setting.results:
             if result.accuracy is not None and not result.history:
-                continue  # its course is not at hand
+                continue  # its epochs are not available
             reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
             earliest = next(reached, float("inf"))  # a run's shorter read-outs may end before
             known = of_setting.get(result.cell.run_id, earliest)

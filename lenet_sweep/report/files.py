@@ -32,16 +32,16 @@ def write(
     data_root: Path | None,
     sets: ImageSets,
     *,
+    say: Callable[[str], None],
     pictures: bool = True,
     interrupted: str = "",
-    say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Write the page of a sweep into its folder; the files.
 
-    One that would show what stands there already is left: a finished sweep that is typed again does
-    not wait for it. So is one that shows more, and `say` is told. interrupted: the signal that cut
-    the sweep short; the page then has the rows alone, since nobody waits. Raises StoreError where
-    it cannot be written.
+    A page that already shows the same is kept, so that a finished sweep that is run again ends at
+    once. A page that shows more is kept too, and `say` gets the reason. interrupted: the signal
+    that cut the sweep short; the page then has the rows alone, which takes no time. Raises
+    StoreError where it cannot be written.
     """
     files = [folder / name for name in (PAGE, STATISTICS, *READABLE)]
     manifest = results.read_manifest(folder)

@@ -23,7 +23,7 @@ from lenet_sweep.store import Failure, Store
 from lenet_sweep.studies import Study
 from lenet_sweep.tally import counted
 
-# What is at hand of a row: its numbers; which test images it has right; its course over the epochs.
+# What is available of a row: its numbers, its predictions, its cost and accuracy in each epoch.
 NUMBERS, PREDICTIONS, CURVE = "n", "p", "c"
 SAME = ("status", "accuracy", "train_loss")  # of a cell that two trained: equal rows are one
 
@@ -70,7 +70,7 @@ class Report:
     MOST of `total`. cells: of the sweeps, those without an outcome yet included.
     best: the first row, if it is ok; tests: its test images, if they are here.
     environments: of the runs, each with how many runs it made. notes: what a reader must know.
-    reproductions: of the studies that the cells are of. evidence: what is at hand of each row,
+    reproductions: of the studies that the cells are of. evidence: what is available of each row,
     by cell id: NUMBERS, PREDICTIONS, CURVE or several of them. missing: why that is not all.
     """
 
@@ -127,7 +127,7 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
     manifests = [results.read_manifest(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
         planned |= dict.fromkeys(manifest.cells)
-        # A folder of another machine means nothing here: the user's cache may have the same images.
+        # A folder of another machine may not exist here; the user's cache may have the same images.
         theirs = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
         root = data_root or theirs
         for cell, record in results.recorded(folder, manifest).items():

@@ -11,11 +11,11 @@ import pandas as pd
 
 from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interval, Setting
-from lenet_sweep.cells import Cell
 from lenet_sweep.keys import inert
 from lenet_sweep.recipes import OPTION_DEFAULTS
 from lenet_sweep.report.gather import Report, Row
 from lenet_sweep.report.scale import Scale
+from lenet_sweep.report.units import units
 from lenet_sweep.results import (
     HEADINGS,
     HOLDOUT,
@@ -227,16 +227,13 @@ def _by_setting(
     report: Report, columns: Sequence[str], lines: dict[int, Line], bars: Scale
 ) -> list[Group]:
     assert report.statistics is not None
-    of: dict[Cell, list[Row]] = {}
-    for row in report.rows:
-        of.setdefault(row.cell.setting, []).append(row)
-    groups = []
-    for setting in report.statistics.settings:
-        rows = sorted(of[setting.cell.setting], key=lambda row: row.cell.seed)
-        groups.append(
-            Group(_mean_line(setting, rows, columns, bars), tuple(lines[r.at] for r in rows))
+    return [
+        Group(
+            _mean_line(setting, unit.rows, columns, bars),
+            tuple(lines[row.at] for row in unit.rows),
         )
-    return groups
+        for setting, unit in zip(report.statistics.settings, units(report), strict=True)
+    ]
 
 
 def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: Scale) -> Line:
