@@ -13,7 +13,7 @@ import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-FOLDER = Path("lenet_sweep/engines/native")
+FOLDER = Path("lenet_sweep/training/engines/native")
 # No -ffast-math: a nan must stay one, since that is how a diverged run is noticed.
 # Python's own flags let ints wrap around (-fwrapv), which costs the kernels 6 %.
 FLAGS = ["-std=c++17", "-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
@@ -46,7 +46,7 @@ class BuildKernels(build_ext):
 setup(
     ext_modules=[
         Extension(
-            "lenet_sweep.engines._native",
+            "lenet_sweep.training.engines._native",
             [str(FOLDER / "binding.cpp")],
             depends=[str(path) for path in FOLDER.glob("*.hpp")],
             define_macros=[("LENET_X86", "1")] if X86 else [],

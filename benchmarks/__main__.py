@@ -16,7 +16,8 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.jobs import FULL, QUICK, limited
 from benchmarks.measuring import ROOT, Bench, run, schedule, versions
 from benchmarks.records import Results
-from lenet_sweep import files, provenance
+from lenet_sweep.machine import provenance
+from lenet_sweep.storage import atomic
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -63,7 +64,7 @@ def redraw(results: Results, folder: Path) -> None:
     That is all of `RESULTS`, and a summary of each folder in it: another machine's.
     """
     made = tables.page(results)
-    files.replace(folder / "peers.md", f"# lenet-sweep and its peers\n\n{made}\n".encode())
+    atomic.replace(folder / "peers.md", f"# lenet-sweep and its peers\n\n{made}\n".encode())
     drawing.draw(results, folder)
     place = folder.resolve()
     if RESULTS not in (place, place.parent):
@@ -74,7 +75,7 @@ def redraw(results: Results, folder: Path) -> None:
         text = tables.inserted(DOCUMENT.read_text(), told, name)
     except ValueError as error:
         raise SystemExit(f"error: {folder} is written, {DOCUMENT.name} is not: {error}") from None
-    files.replace(DOCUMENT, text.encode())
+    atomic.replace(DOCUMENT, text.encode())
 
 
 def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:

@@ -20,9 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import machines
-from lenet_sweep.config import all_settings
-from lenet_sweep.keys import grid
-from lenet_sweep.store import RunFolder, Store, write_json
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.storage.files import write_json
+from lenet_sweep.storage.store import RunFolder, Store
+from lenet_sweep.training.engines.support import NATIVE
 
 MADE_DATA = Path(__file__).parent.parent / "tests" / "made_data.py"
 LRS = [n / 500 for n in range(1, 21)]
@@ -119,7 +121,7 @@ def finished(cells: int, turns: int) -> list[dict[str, float]]:
             "lr": LRS, "seed": range(cells // len(LRS)), "epochs": 1, "dataset": "folder",
             "dataset.root": str(folder / "data"), "device": "cpu",
         })  # fmt: skip
-        planned, _ = all_settings(raws)
+        planned, _ = validate_cells(raws, NATIVE)
         store = Store(folder / "outputs")
         measured(folder, *arguments(len(LRS)))
         trained = [store.run(cell.run_id) for cell in planned if cell.seed == 0]

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.engines import cell_of
-from lenet_sweep import datasets
-from lenet_sweep.engines import build
+from lenet_sweep.data import datasets
+from lenet_sweep.training.engines import build
 
 BEFORE = 42  # epochs until the one in which it happens
 SHOWN = 8  # batches on either side of the first loss above 0.1

@@ -25,13 +25,14 @@ from torchvision import datasets as torchvision_datasets
 from torchvision.transforms import ToTensor
 
 from benchmarks import machines
-from lenet_sweep import datasets
-from lenet_sweep.cells import Cell
-from lenet_sweep.config import all_settings
-from lenet_sweep.engines import build
-from lenet_sweep.keys import grid
-from lenet_sweep.model import seeded_lenet5
-from lenet_sweep.recipes import LOSSES, OPTIMIZERS
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.data import datasets
+from lenet_sweep.training.engines import build
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.training.lenet5 import seeded_lenet5
 
 # Multiplications and additions of an epoch, forward and backward, each layer computed in full:
 # forward 416,520 products an image, the weights' gradients as many, the inputs' 298,920.
@@ -40,8 +41,8 @@ Timer = Callable[[], float]
 
 
 def cell_of(recipe: str, batch: int, engine: str) -> Cell:
-    (cell,), _ = all_settings(
-        grid({"recipe": recipe, "batch": batch, "engine": engine, "device": "cpu"})
+    (cell,), _ = validate_cells(
+        grid({"recipe": recipe, "batch": batch, "engine": engine, "device": "cpu"}), NATIVE
     )
     return cell
 
@@ -108,7 +109,7 @@ def in_turn(timers: dict[str, Timer], turns: int) -> dict[str, float]:
 
 
 def training(recipes: list[str], batches: list[int], count: int, turns: int) -> list[dict]:
-    (cell,), options = all_settings(grid({}))
+    (cell,), options = validate_cells(grid({}), NATIVE)
     images = datasets.load(cell.dataset, options.data_root)
     order = np.arange(count)
     rows = []
@@ -142,7 +143,7 @@ def show_training(row: dict) -> None:
 
 def evaluation(turns: int) -> dict[str, float]:
     """Seconds that each engine takes to evaluate the 10,000 test images on one core."""
-    (cell,), options = all_settings(grid({}))
+    (cell,), options = validate_cells(grid({}), NATIVE)
     images = datasets.load(cell.dataset, options.data_root)
 
     def timer(name: str) -> Timer:
@@ -162,10 +163,10 @@ def evaluation(turns: int) -> dict[str, float]:
 ALONE = r"""
 import re, sys, time
 import numpy as np
-from lenet_sweep import datasets
-from lenet_sweep.config import all_settings
-from lenet_sweep.keys import grid
-from lenet_sweep.engines import build, native_engine
+from lenet_sweep.data import datasets
+from lenet_sweep.config.validation import all_settings
+from lenet_sweep.config.keys import grid
+from lenet_sweep.training.engines import build, native_engine
 (cell,), options = all_settings(grid({"engine": "native", "device": "cpu"}))
 def peak():  # KiB; getrusage's figure would be inherited from this program
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])

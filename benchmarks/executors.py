@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks import machines, tables
 from benchmarks.bookkeeping import MADE_DATA, empty_folder, measured
 from benchmarks.contenders import RAY
-from lenet_sweep.datasets import default_root
+from lenet_sweep.data.datasets import default_root
 
 RESULTS = Path(__file__).parent / "results" / "executors.json"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "scale-out.md"

@@ -6,8 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep import provenance
-from lenet_sweep.engines.choice import missing
+from lenet_sweep.machine import provenance
+from lenet_sweep.training.engines.support import missing
 
 
 def here() -> dict[str, Any]:
@@ -48,6 +48,6 @@ def _instructions() -> str:
     """The best that the native engine has for this processor."""
     if missing():
         return "torch alone"
-    from lenet_sweep.engines import _native  # noqa: PLC0415 - it may be missing
+    from lenet_sweep.training.engines import _native  # noqa: PLC0415 - it may be missing
 
     return str(_native.instruction_sets()[0])

@@ -21,10 +21,11 @@ from benchmarks.contenders import Contender, Inputs, commands, takes_part
 from benchmarks.jobs import Job
 from benchmarks.processes import Taken, watched
 from benchmarks.records import COLD, Record, Results
-from lenet_sweep import datasets
-from lenet_sweep.config import all_settings
-from lenet_sweep.keys import grid
-from lenet_sweep.model import seeded_lenet5
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.data import datasets
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.training.lenet5 import seeded_lenet5
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 3600.0  # seconds after which a contender has failed
@@ -116,7 +117,7 @@ class Bench:
         self.weights = self.folder / "weights.npz"
         state = seeded_lenet5("relu", 0).state_dict()
         np.savez(self.weights, **{name: tensor.numpy() for name, tensor in state.items()})
-        (cell,), options = all_settings(grid({}))
+        (cell,), options = validate_cells(grid({}), NATIVE)
         datasets.ensure(cell.dataset, options.data_root)
         self.mnist = datasets.default_root() / "MNIST" / "raw"
         self.pythons: dict[str, Path | str] = {}

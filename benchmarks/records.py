@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep import files
+from lenet_sweep.storage import atomic
 
 COLD = 0  # the repeat with empty caches; the warm ones count from 1
 
@@ -85,7 +85,7 @@ def write(path: Path, results: Results) -> None:
     lines = ",\n  ".join(json.dumps(record) for record in raw.pop("records"))
     head = json.dumps(raw, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace(path, f'{head},\n "records": [\n  {lines}\n ]\n}}\n'.encode())
+    atomic.replace(path, f'{head},\n "records": [\n  {lines}\n ]\n}}\n'.encode())
 
 
 def warm(records: Iterable[Record], job: str, contender: str) -> list[Record]:

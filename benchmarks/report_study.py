@@ -16,9 +16,8 @@ from pathlib import Path
 
 from benchmarks import machines
 from benchmarks.engines import cell_of, in_turn, report_loop_timer
-from lenet_sweep import results
-from lenet_sweep.results import Manifest
-from lenet_sweep.studies import StudyRow
+from lenet_sweep.config.studies import StudyRow
+from lenet_sweep.results.manifest import Manifest, read_manifest
 
 IMAGES = 60_000
 
@@ -82,7 +81,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    manifest = results.read_manifest(arguments.sweep)
+    manifest = read_manifest(arguments.sweep)
     (study,) = manifest.studies
     here = seeds(manifest)
     loop = report_loop(list(study.rows), arguments.count, arguments.turns)

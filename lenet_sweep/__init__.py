@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lenet_sweep.api import analyse, sweep
-    from lenet_sweep.cells import Cell
-    from lenet_sweep.model import LeNet5
-    from lenet_sweep.results import load_results
+    from lenet_sweep.core.cells import Cell
+    from lenet_sweep.results.manifest import load_results
+    from lenet_sweep.training.lenet5 import LeNet5
 
     __version__: str
 
@@ -22,9 +22,9 @@ __all__ = ["Cell", "LeNet5", "__version__", "analyse", "load_results", "sweep"]
 _HOMES = {
     "analyse": "lenet_sweep.api",
     "sweep": "lenet_sweep.api",
-    "Cell": "lenet_sweep.cells",
-    "LeNet5": "lenet_sweep.model",
-    "load_results": "lenet_sweep.results",
+    "Cell": "lenet_sweep.core.cells",
+    "LeNet5": "lenet_sweep.training.lenet5",
+    "load_results": "lenet_sweep.results.records",
 }
 
 

@@ -13,14 +13,15 @@ def main() -> None:
     gc.set_threshold(100_000)
     try:
         # Nothing is imported before the `try`, and Hydra, which takes half a second, last.
-        from lenet_sweep import interrupts, output  # noqa: PLC0415
+        from lenet_sweep.cli import output  # noqa: PLC0415
+        from lenet_sweep.runner import interrupts  # noqa: PLC0415
 
         output.make_safe()
         with interrupts.handle_signals(process_ends=True):
-            from lenet_sweep import command_line  # noqa: PLC0415
+            from lenet_sweep.cli import main  # noqa: PLC0415
 
             with output.exit_if_lost():
-                command_line.main()
+                main.main()
     except KeyboardInterrupt as interrupt:
         sys.exit(128 + getattr(interrupt, "signal", 2))
     finally:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
-from lenet_sweep import config, keys, results, studies, views
-from lenet_sweep.errors import InterruptedBySignal
+from lenet_sweep.config import keys, studies, validation
+from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
-from lenet_sweep.interrupts import handle_signals
-from lenet_sweep.sweeping import (
+from lenet_sweep.results.ranking import table
+from lenet_sweep.runner.interrupts import handle_signals
+from lenet_sweep.runner.sweeping import (
     draw_figures,
     mark,
     preview,
@@ -22,6 +23,8 @@ from lenet_sweep.sweeping import (
     write_page,
     write_tables,
 )
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.ui import views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,13 +110,13 @@ def _sweep(
     if study is not None:
         node = {studies.KEY: studies.named(study), studies.GIVEN: list(settings)}
         raws = [raw | node for raw in raws]
-    cells, options = config.all_settings(raws)
+    cells, options = validation.validate_cells(raws, NATIVE)
     console = Console()
     if options.dry_run:
         found = preview(cells, options, local.LOCAL)
         for line in found.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
-        return results.table(found.rows)
+        return table(found.rows)
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     with handle_signals() as signals:
         outcome = run_sweep(cells, options, view, local.LOCAL)
@@ -145,8 +148,8 @@ def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:
     differences points. data: the folder of the images, where they are no longer where they were;
     without them nothing is said of ties. Raises FileNotFoundError where there is no sweep.
     """
-    from lenet_sweep.report import gather  # noqa: PLC0415 - `sweep` does not need it
+    from lenet_sweep.report import collect  # noqa: PLC0415 - `sweep` does not need it
 
-    report, _ = gather.merged([Path(folder)], None if data is None else Path(data))
+    report, _ = collect.merged([Path(folder)], None if data is None else Path(data))
     assert report.statistics is not None
     return report.statistics

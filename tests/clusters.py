@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from slurm_here import NotHereError, slurm
 
-from lenet_sweep.cells import plan
-from lenet_sweep.config import all_settings
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.launchers import for_ray, for_slurm
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import plan
 from lenet_sweep.executors import Executor, Setup
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.keys import grid
-from lenet_sweep.resources import for_ray, for_slurm
+from lenet_sweep.training.engines.support import NATIVE
 
 TESTS = Path(__file__).parent
 # Cells with certain learning rates fail, and what is trained is recorded, wherever it runs.
@@ -103,7 +104,7 @@ def _ray_place(environment: pytest.MonkeyPatch) -> Iterator[Place]:
         pytest.skip("ray is not installed (extra: ray)")
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - an extra
 
-    from lenet_sweep.executors import ray_tasks  # noqa: PLC0415 - see above
+    from lenet_sweep.executors import ray  # noqa: PLC0415 - see above
 
     try:
         cluster = Cluster(
@@ -115,7 +116,7 @@ def _ray_place(environment: pytest.MonkeyPatch) -> Iterator[Place]:
     try:
         words = ("hydra/launcher=lenet_ray", f"hydra.launcher.address={cluster.address}")
         resources = ray_resources(address=cluster.address)
-        yield Place("ray", ray_tasks.executor(resources), words, cluster)
+        yield Place("ray", ray.executor(resources), words, cluster)
     finally:
         cluster.shutdown()
 
@@ -125,7 +126,7 @@ def small_runs(folder: Path, data: Path, **axes):
     how = {"workers": 2, "fresh": False, "timeout": None, "retries": 0}
     how |= {key: axes.pop(key) for key in list(axes) if key in how}
     settings = {"dataset": "folder", "dataset.root": str(data), "device": "cpu", "epochs": 1}
-    cells, options = all_settings(grid(settings | axes))
+    cells, options = validate_cells(grid(settings | axes), NATIVE)
     setup = Setup(
         out=folder / "out",
         data_root=options.data_root,

@@ -12,8 +12,9 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import strategies as st
 
-from lenet_sweep import keys, sweeping
 from lenet_sweep.__main__ import main
+from lenet_sweep.config import keys
+from lenet_sweep.runner import sweeping
 
 KEYS = [key for key in keys.known_keys(keys.defaults()) if key != "dry_run"]
 WRONG_KEYS = [

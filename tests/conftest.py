@@ -17,9 +17,11 @@ from clusters import small_runs
 from made_data import learnable
 from small_mnist import Mirror, small_known
 
-from lenet_sweep import datasets
-from lenet_sweep.datasets import DATASETS, Dataset, find_dataset
-from lenet_sweep.errors import DataError
+import lenet_sweep
+from lenet_sweep.core.cells import Dataset
+from lenet_sweep.core.errors import DataError
+from lenet_sweep.data import datasets
+from lenet_sweep.data.datasets import DATASETS, find_dataset
 
 # A slow machine is no fault of the code: no test may fail for the time it took.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -35,7 +37,7 @@ def pytest_configure() -> None:
     # that tests start find the installed package: one would be tested against the other.
     code = "import importlib.util as u; print(u.find_spec('lenet_sweep').origin)"
     found = subprocess.check_output([sys.executable, "-c", code], cwd=sys.prefix, text=True)
-    ours, theirs = (Path(file).resolve().parent for file in (datasets.__file__, found.strip()))
+    ours, theirs = (Path(file).resolve().parent for file in (lenet_sweep.__file__, found.strip()))
     if ours != theirs:
         pytest.exit(
             f"the tests import {ours}, the processes that they start {theirs}; "

@@ -21,8 +21,9 @@ import scipy.special  # noqa: F401
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
-from lenet_sweep import __main__, command_line, commands, gallery  # noqa: F401
-from lenet_sweep.report import files, page  # noqa: F401
+from lenet_sweep import __main__  # noqa: F401
+from lenet_sweep.cli import commands, main  # noqa: F401
+from lenet_sweep.report import figure_set, page, page_files  # noqa: F401
 
 
 def serve() -> None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lenet_sweep import config, keys
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.store import Epoch
+from lenet_sweep.config import keys, validation
+from lenet_sweep.core.events import Epoch
+from lenet_sweep.training.engines.support import NATIVE
 
 IMAGES = 10_000
 
@@ -20,14 +21,14 @@ def labels(images=IMAGES):
 
 @functools.cache
 def base():
-    (cell,) = config.all_settings(keys.grid({"lr": 0.1, "epochs": 10}))[0]
+    (cell,) = validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10}), NATIVE)[0]
     return cell
 
 
 def grid(**axes):
     """The cells of a grid as they are typed, dotted keys with two underscores for the dot."""
     typed = {key.replace("__", "."): value for key, value in axes.items()}
-    return config.all_settings(keys.grid({"lr": 0.1, "epochs": 10} | typed))[0]
+    return validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10} | typed), NATIVE)[0]
 
 
 def product(**axes):

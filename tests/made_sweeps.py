@@ -5,18 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_sweep import config, datasets, keys
+from lenet_sweep.config import keys, validation
+from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.data import datasets
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.store import Epoch, Failure, Snapshot, Store
-from lenet_sweep.sweeping import run_sweep
-from lenet_sweep.views import QuietView
+from lenet_sweep.runner.sweeping import run_sweep
+from lenet_sweep.storage.snapshots import Snapshot
+from lenet_sweep.storage.store import Store
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.ui.views import QuietView
 
 
 def settings(root, out, **axes):
     """Cells and options of a grid on the small data in `root`; two underscores for a dot."""
     given = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 3}
     typed = {key.replace("__", "."): value for key, value in axes.items()}
-    return config.all_settings(keys.grid(given | {"out": str(out), "person": "Ada"} | typed))
+    return validation.validate_cells(
+        keys.grid(given | {"out": str(out), "person": "Ada"} | typed), NATIVE
+    )
 
 
 def trained(cell, labels, wrong, person="Ada", holdout=None):

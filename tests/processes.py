@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from matplotlib import image
 
-from lenet_sweep.store import RunFolder
+from lenet_sweep.storage.store import RunFolder
 
 DETERMINISTIC = ["rank", "accuracy", "batch", "lr", "epochs", "status", "train_loss", "cell"]
 PATIENCE = 120  # seconds until what has not ended counts as hanging; nothing here takes ten

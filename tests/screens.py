@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from lenet_sweep import events, results
-from lenet_sweep.cells import Cell, Plan, plan
-from lenet_sweep.datasets import Dataset
-from lenet_sweep.recipes import Optimizer
-from lenet_sweep.store import Epoch, Failure
+from lenet_sweep.config.registry import make_optimizer
+from lenet_sweep.core import events
+from lenet_sweep.core.cells import Cell, Dataset, Plan, plan
+from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.results.records import Record
 
 HOSTILE = "[red]no\x1b[31m\x07 \u202eend[/red]\r\nnext"
 HARMLESS = r"[red]no\x1b[31m\x07 \u202eend[/red] next"
@@ -21,7 +21,7 @@ DASH = "\u2013"
 NAN = Failure("diverged", 1, "the loss became nan in batch 12 of epoch 1")
 BASE = Cell(
     loss="cross_entropy",
-    optimizer=Optimizer("sgd"),
+    optimizer=make_optimizer("sgd"),
     activation="relu",
     lr=0.1,
     batch=64,
@@ -84,7 +84,7 @@ def ended(
     return events.EpochEnded(cell.run_id, Epoch(epoch, cost, accuracy, 0.06, seconds, 0.5))
 
 
-def row(cell: Cell, accuracy: float | None = 98.0, **changed: object) -> results.Record:
+def row(cell: Cell, accuracy: float | None = 98.0, **changed: object) -> Record:
     ok = accuracy is not None
     return {
         "accuracy": accuracy,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from made_data import FILE_NAMES, idx_bytes, learnable
 
-from lenet_sweep.datasets import Images
-from lenet_sweep.known import File, Known, Wheel
+from lenet_sweep.data.catalog import File, Known, Wheel
+from lenet_sweep.data.datasets import Images
 
 SMALL = learnable(train=30, test=20, seed=1)
 ARCHIVES = {name: gzip.compress(content, mtime=0) for name, content in SMALL.items()}

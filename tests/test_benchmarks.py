@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lenet_sweep.training.engines.support import NATIVE
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -406,8 +408,8 @@ def test_other_processes_of_the_measurer_are_left_alone(tmp_path: Path) -> None:
 
 def test_peers_and_lenet_sweep_are_given_the_same_grid(tmp_path: Path) -> None:
     """Every job means the same cells for all, learning rates of the optimizers included."""
-    from lenet_sweep.config import all_settings  # noqa: PLC0415
-    from lenet_sweep.keys import grid  # noqa: PLC0415
+    from lenet_sweep.config.keys import grid  # noqa: PLC0415
+    from lenet_sweep.config.validation import validate_cells  # noqa: PLC0415
 
     inputs = contenders.Inputs(Path(sys.executable), tmp_path, tmp_path / "w.npz")
     for job in jobs.FULL:
@@ -417,7 +419,7 @@ def test_peers_and_lenet_sweep_are_given_the_same_grid(tmp_path: Path) -> None:
         task = common.asked(command[3:])
         theirs = {(s.lr, s.batch, s.epochs, s.loss, s.optimizer) for s in task.settings}
         typed = [word.split("=") for word in jobs.words(job)]
-        cells, _ = all_settings(grid({key: value.split(",") for key, value in typed}))
+        cells, _ = validate_cells(grid({key: value.split(",") for key, value in typed}), NATIVE)
         ours = {(c.lr, c.batch, c.epochs, c.loss, c.optimizer.name) for c in cells}
         assert theirs == ours, job.name
         assert {c.dataset.limit or 60_000 for c in cells} == {task.limit}

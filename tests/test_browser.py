@@ -13,10 +13,10 @@ from made_results import first, grid, history
 from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
-from lenet_sweep import sweeping
-from lenet_sweep.report import charts, gather, units
+from lenet_sweep.config.studies import Claim, Study, StudyRow
+from lenet_sweep.report import charts, collect, units
 from lenet_sweep.report import page as page_module
-from lenet_sweep.studies import Claim, Study, StudyRow
+from lenet_sweep.runner import sweeping
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -377,7 +377,7 @@ def charts_of(costs, accuracies, seconds, **axes):
     for at, (cell, cost, accuracy) in enumerate(zip(cells, costs, accuracies, strict=True)):
         found = first(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
         numbers = {"accuracy": accuracy, "seconds": seconds[at], "status": "ok", "rank": at + 1}
-        rows.append(gather.Row(at, numbers, found, None, None, None, None))
+        rows.append(collect.Row(at, numbers, found, None, None, None, None))
     report = SimpleNamespace(rows=rows, statistics=None)
     compared = units.units(report)
     curves = charts.curves(report)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep.cells import Cell, distinguish, plan
-from lenet_sweep.datasets import Dataset
-from lenet_sweep.recipes import ACTIVATIONS, LOSSES, Optimizer
+from lenet_sweep.config.registry import ACTIVATIONS, LOSSES, cell_from_json, make_optimizer
+from lenet_sweep.core.cells import Cell, Dataset, Optimizer, distinguish, plan
 
 optimizers = st.one_of(
     st.builds(
@@ -21,7 +20,9 @@ optimizers = st.one_of(
         st.booleans(),
     ),
     st.builds(
-        lambda beta, amsgrad: Optimizer("adam", (("betas", (beta, 0.999)), ("amsgrad", amsgrad))),
+        lambda beta, amsgrad: make_optimizer(
+            "adam", (("betas", (beta, 0.999)), ("amsgrad", amsgrad))
+        ),
         st.floats(0, 0.99),
         st.booleans(),
     ),
@@ -52,7 +53,7 @@ def test_ids_are_equal_exactly_when_cells_are(one: Cell, other: Cell) -> None:
 @given(cells)
 def test_a_cell_survives_json(cell: Cell) -> None:
     """A cell sent to a worker or kept in a file is the same cell when it is read again."""
-    again = Cell.from_json(json.loads(json.dumps(cell.to_json())))
+    again = cell_from_json(json.loads(json.dumps(cell.to_json())))
     assert again == cell
     assert again.id == cell.id
 
@@ -88,7 +89,7 @@ def test_results_that_changed_are_not_mixed_with_new_ones(engine, name, options,
 def known_cell(engine: str, name: str, options: dict[str, float]) -> Cell:
     return Cell(
         loss="cross_entropy",
-        optimizer=Optimizer(name, tuple(options.items())),
+        optimizer=make_optimizer(name, tuple(options.items())),
         activation="relu",
         lr=0.1,
         batch=64,
@@ -130,13 +131,13 @@ def test_short_names_tell_cells_apart(grid: list[Cell]) -> None:
     assert set(names) == set(grid)
     texts = {(names[c], str(c.optimizer)) for c in grid}
     # Options are shown in six digits: cells that differ only beyond them may share a name.
-    rounded = {replace(c, optimizer=Optimizer("sgd")) for c in grid}
+    rounded = {replace(c, optimizer=make_optimizer("sgd")) for c in grid}
     assert len(texts) >= len(rounded)
 
 
 def test_of_equal_lengths_the_small_learning_rate_begins_first() -> None:
     """Two workers that finish the card's grid in turns then finish it together."""
-    base = Cell("nll", Optimizer("sgd"), "relu", 0.1, 64, 2, 0, False, Dataset("mnist", ""),
+    base = Cell("nll", make_optimizer("sgd"), "relu", 0.1, 64, 2, 0, False, Dataset("mnist", ""),
                 "cpu", "native")  # fmt: skip
     grid = [replace(base, lr=lr, batch=batch) for lr in (0.1, 0.01) for batch in (64, 32)]
     begun = [(run.cell.batch, run.cell.lr) for run in plan(grid, lambda _: False).runs]
@@ -145,7 +146,7 @@ def test_of_equal_lengths_the_small_learning_rate_begins_first() -> None:
 
 def test_small_batches_count_as_longer_runs() -> None:
     """An epoch in batches of 1 takes many times one of 256, so it is begun first."""
-    base = Cell("nll", Optimizer("adam"), "relu", 0.1, 256, 2, 0, False, Dataset("mnist", ""),
+    base = Cell("nll", make_optimizer("adam"), "relu", 0.1, 256, 2, 0, False, Dataset("mnist", ""),
                 "cpu", "torch")  # fmt: skip
     runs = plan([base, replace(base, batch=1, epochs=1)], lambda _: False).runs
     assert [run.cell.batch for run in runs] == [1, 256]

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep import config, keys, suggestions
-from lenet_sweep.errors import UsageError
-from lenet_sweep.recipes import OPTIMIZERS
+from lenet_sweep.config import keys, suggestions, validation
+from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.training.engines.support import NATIVE
 
 
 def cells(**axes):
-    return config.all_settings(keys.grid(axes))[0]
+    return validation.validate_cells(keys.grid(axes), NATIVE)[0]
 
 
 def test_defaults_are_the_reports_script() -> None:
@@ -152,7 +153,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
     device: str, monkeypatch
 ) -> None:
     """Asking for an accelerator on a machine without one never trains on the CPU instead."""
-    monkeypatch.setattr("lenet_sweep.devices.available", lambda: ("cpu",))
+    monkeypatch.setattr("lenet_sweep.machine.devices.available", lambda: ("cpu",))
     with pytest.raises(UsageError, match=f"device={device}: not on this machine.*here: cpu"):
         cells(device=device)
 
@@ -185,7 +186,9 @@ def test_options_of_an_optimizer_can_be_swept() -> None:
 )
 def test_an_option_applies_to_the_optimizers_that_have_it(chosen: dict[str, object]) -> None:
     """An optimizer without a swept option is one cell, and one line says so."""
-    grid, options = config.all_settings(keys.grid(chosen | {"optimizer.momentum": [0, 0.9]}))
+    grid, options = validation.validate_cells(
+        keys.grid(chosen | {"optimizer.momentum": [0, 0.9]}), NATIVE
+    )
     assert [str(cell.optimizer) for cell in grid] == ["sgd", "sgd momentum=0.9", "adam"]
     assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
 
@@ -196,7 +199,7 @@ def test_options_of_two_optimizers_are_two_grids() -> None:
         "optimizer": ["sgd", "adam"], "optimizer.momentum": [0, 0.9], "optimizer.nesterov": False,
         "optimizer.eps": [1e-8, 1e-7, 1e-6], "optimizer.weight_decay": [0, 1e-4],
     }  # fmt: skip
-    grid, options = config.all_settings(keys.grid(axes | {"max_cells": 10}))
+    grid, options = validation.validate_cells(keys.grid(axes | {"max_cells": 10}), NATIVE)
     assert len(set(grid)) == len(grid) == 2 * 2 + 3 * 2
     assert set(options.unused) == {
         "optimizer.momentum and optimizer.nesterov apply to sgd only; adam runs without them",

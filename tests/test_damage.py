@@ -11,11 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lenet_sweep import results, training
-from lenet_sweep.cells import Run
-from lenet_sweep.config import all_settings
-from lenet_sweep.keys import grid
-from lenet_sweep.store import Failure, RunFolder, Store
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.events import Failure
+from lenet_sweep.results import records
+from lenet_sweep.results.manifest import load_results
+from lenet_sweep.results.records import Record
+from lenet_sweep.storage.store import RunFolder, Store
+from lenet_sweep.training import loop
+from lenet_sweep.training.engines.support import NATIVE
 
 SAME = ["rank", "accuracy", "batch", "lr", "epochs", "person", "status", "train_loss", "cell"]
 
@@ -45,12 +50,12 @@ def damages(path: Path, seed: int) -> Iterator[None]:
 def trained(tmp_path, small_folder):
     """A finished run of 1 and 2 epochs with every kind of file that a run folder may hold."""
     settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
-    cells, options = all_settings(grid(settings | {"epochs": [1, 2]}))
+    cells, options = validate_cells(grid(settings | {"epochs": [1, 2]}), NATIVE)
     store = Store(tmp_path)
     folder = store.run(cells[0].run_id)
 
     def train() -> None:
-        for _ in training.train(
+        for _ in loop.train(
             Run(cells[1], (1, 2)), folder, options.data_root,
             fresh=False, wait=True, stop=lambda: False, environment={"person": "Ada"},
         ):  # fmt: skip
@@ -63,8 +68,8 @@ def trained(tmp_path, small_folder):
     return store, folder, cells, train
 
 
-def rows(store: Store, cells) -> list[results.Record | None]:
-    return [results.record(cell, store) for cell in cells]
+def rows(store: Store, cells) -> list[Record | None]:
+    return [records.record(cell, store) for cell in cells]
 
 
 def files(folder: RunFolder) -> dict[Path, bytes]:
@@ -81,8 +86,8 @@ def test_no_damage_to_a_run_folder_makes_a_wrong_row(trained) -> None:
         "checkpoint.safetensors": lambda: (
             (found := folder.read(folder.checkpoint)) and found.history
         ),
-        "epoch-00001.safetensors": lambda: results.record(cells[0], store),
-        "epoch-00002.safetensors": lambda: results.record(cells[1], store),
+        "epoch-00001.safetensors": lambda: records.record(cells[0], store),
+        "epoch-00002.safetensors": lambda: records.record(cells[1], store),
         "lock": lambda: rows(store, cells),
     }
     assert {path.name for path in sound} == set(look)
@@ -193,4 +198,4 @@ def test_the_same_command_mends_what_was_damaged(swept, tmp_path, name, how) -> 
     if name.endswith(("safetensors", "failure.json", "sweep.json")):
         assert "was damaged: it is set aside" in done.stdout
         assert list((tmp_path / "outputs").glob(name + ".damaged"))
-    assert len(results.load_results(tmp_path / "outputs/sweeps/mine")) == 3
+    assert len(load_results(tmp_path / "outputs/sweeps/mine")) == 3

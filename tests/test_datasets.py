@@ -30,9 +30,10 @@ from small_mnist import (
     small_known,
 )
 
-from lenet_sweep import datasets
-from lenet_sweep.datasets import DATASETS, Dataset, ensure, find_dataset, load, load_tests
-from lenet_sweep.errors import DataError, UsageError
+from lenet_sweep.core.cells import Dataset
+from lenet_sweep.core.errors import DataError, UsageError
+from lenet_sweep.data import datasets
+from lenet_sweep.data.datasets import DATASETS, ensure, find_dataset, load, load_tests
 
 MNIST_MD5 = (
     "6bbc9ace898e44ae57da46a324031adb",
@@ -68,12 +69,12 @@ def test_identities_stay() -> None:
 def test_import_is_light() -> None:
     """A bad override is reported at once: naming a dataset loads neither torch nor torchvision."""
     code = (
-        "import sys; from lenet_sweep.datasets import *; find_dataset('mnist', None, None); "
+        "import sys; from lenet_sweep.data.datasets import *; find_dataset('mnist', None, None); "
         "print([m for m in ('torch', 'torchvision', 'urllib.request', 'rich') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(datasets.__file__).parents[1],
+        cwd=Path(datasets.__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,

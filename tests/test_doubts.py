@@ -24,11 +24,13 @@ from made_results import (
     without,
 )
 
-from lenet_sweep import datasets, results, sweep
+from lenet_sweep import sweep
 from lenet_sweep.analysis.conclusions import analyse, conclusions
-from lenet_sweep.analysis.course_doubts import early_peak, falling
-from lenet_sweep.analysis.doubts import doubts, optimism
+from lenet_sweep.analysis.curve_warnings import early_peak, falling
 from lenet_sweep.analysis.statistics import Result
+from lenet_sweep.analysis.warnings import doubts, optimism
+from lenet_sweep.data import datasets
+from lenet_sweep.results.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("little_garbage")
 
@@ -460,7 +462,7 @@ def test_a_real_sweep_is_analysed(tmp_path) -> None:
         lr=[0.1, 0.01], batch=[16, 32], epochs=2, dataset=dataset, out=str(tmp_path / "out"),
         figures="none", progress=False, workers=1,
     )  # fmt: skip
-    manifest = results.read_manifest(tmp_path / next((tmp_path / "out" / "sweeps").iterdir()))
+    manifest = read_manifest(tmp_path / next((tmp_path / "out" / "sweeps").iterdir()))
     cells, store = manifest.cells, manifest.store
     by_id = {cell.id: cell for cell in cells}
     labels = datasets.load(cells[0].dataset, tmp_path).test_labels

@@ -15,9 +15,10 @@ import pytest
 from made_data import FILE_NAMES
 from small_mnist import ARCHIVES, SMALL, Mirror, Said, assert_small, files_under, put
 
-from lenet_sweep import download, idx
-from lenet_sweep.datasets import Dataset, Images, ensure, load
-from lenet_sweep.errors import DataError
+from lenet_sweep.core.cells import Dataset
+from lenet_sweep.core.errors import DataError
+from lenet_sweep.data import download, idx
+from lenet_sweep.data.datasets import Images, ensure, load
 
 
 def test_download_from_a_mirror(

@@ -8,15 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from lenet_sweep import config, engines
-from lenet_sweep.cells import ENGINE_VERSIONS, Cell
-from lenet_sweep.config import all_settings
-from lenet_sweep.datasets import Images, load
-from lenet_sweep.engines import choice
-from lenet_sweep.errors import UsageError
-from lenet_sweep.keys import grid
-from lenet_sweep.model import LeNet5
-from lenet_sweep.recipes import (
+from lenet_sweep import config
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.registry import (
     ACTIVATIONS,
     LOSSES,
     OPTIMIZERS,
@@ -24,7 +18,15 @@ from lenet_sweep.recipes import (
     OptimizerSpec,
     Option,
 )
-from lenet_sweep.training import epoch_order
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.data.datasets import Images, load
+from lenet_sweep.training import engines
+from lenet_sweep.training.engines import support
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.training.lenet5 import LeNet5
+from lenet_sweep.training.loop import epoch_order
 
 VARIANTS = {
     "sgd": {},
@@ -38,15 +40,15 @@ VARIANTS = {
 
 @pytest.fixture(params=ENGINE_VERSIONS)
 def engine_name(request: pytest.FixtureRequest) -> str:
-    if request.param == "native" and choice.missing():
-        pytest.skip(choice.missing())
+    if request.param == "native" and support.missing():
+        pytest.skip(support.missing())
     return request.param
 
 
 @pytest.fixture(scope="module")
 def images(small_folder) -> Images:
-    (cell,), options = all_settings(
-        grid({"dataset": "folder", "dataset.root": str(small_folder())})
+    (cell,), options = validate_cells(
+        grid({"dataset": "folder", "dataset.root": str(small_folder())}), NATIVE
     )
     return load(cell.dataset, options.data_root)
 
@@ -55,7 +57,7 @@ def make_cell(engine: str, small_folder, **axes: object) -> Cell:
     root = str(small_folder())
     settings = {"dataset": "folder", "dataset.root": root, "device": "cpu", "engine": engine}
     try:
-        (cell,), _ = all_settings(grid(settings | axes))
+        (cell,), _ = validate_cells(grid(settings | axes), NATIVE)
     except UsageError as error:
         assert engine == "native"  # what it refuses is trained, and tested, with torch
         pytest.skip(str(error))
@@ -370,7 +372,7 @@ def test_torch_trains_what_is_added_to_a_registry(
         monkeypatch.setitem(registry, name, entry)
     folder = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     raws = grid(folder | {"batch": 52, "seed": [0, 1]})
-    (cell, _), options = all_settings(raw | settings for raw in raws)
+    (cell, _), options = validate_cells((raw | settings for raw in raws), NATIVE)
     engine = engines.build(cell, images)
     losses = engine.train(np.arange(len(images.train_labels)))
     model, expected = plain_training(cell, images, 12)
@@ -380,7 +382,7 @@ def test_torch_trains_what_is_added_to_a_registry(
             engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
         )
     assert cell.engine == "torch"
-    if not choice.missing():
+    if not support.missing():
         assert len(options.notes) == 1
         assert f"native engine does not support {key}" in options.notes[0]
 
@@ -391,8 +393,8 @@ def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
     """A field added to Cell goes to torch, whatever its value, until the native engine has it."""
     monkeypatch.setattr(config, "Cell", CellWithDropout)
     assert make_cell("auto", small_folder).engine == "torch"
-    with pytest.raises(UsageError, match="dropout=0" if not choice.missing() else "native"):
-        all_settings(grid({"device": "cpu", "engine": "native"}))
+    with pytest.raises(UsageError, match="dropout=0" if not support.missing() else "native"):
+        validate_cells(grid({"device": "cpu", "engine": "native"}), NATIVE)
 
 
 def test_an_engine_is_not_built_for_a_cell_that_it_does_not_support(

@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from screens import BASE
 
-from lenet_sweep import provenance, sweep
-from lenet_sweep.cells import Cell, plan
-from lenet_sweep.estimate import estimate
-from lenet_sweep.store import Epoch, Snapshot, Store
-from lenet_sweep.tally import about, planning
+from lenet_sweep import sweep
+from lenet_sweep.core.cells import Cell, plan
+from lenet_sweep.core.events import Epoch
+from lenet_sweep.machine import provenance
+from lenet_sweep.results.estimate import estimate
+from lenet_sweep.storage.snapshots import Snapshot
+from lenet_sweep.storage.store import Store
+from lenet_sweep.ui.progress import about, planning
 
 HERE = {"processor": provenance.processor()}
 ELSEWHERE = {"processor": "a slow one"}

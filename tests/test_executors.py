@@ -12,7 +12,7 @@ import pytest
 from clusters import Place, interrupt, place, small_runs
 from processes import Sweep, assert_kept, finished, linux, results
 
-from lenet_sweep.events import (
+from lenet_sweep.core.events import (
     ENDS,
     EpochEnded,
     Failed,
@@ -23,7 +23,7 @@ from lenet_sweep.events import (
     Stopped,
 )
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.store import Store
+from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
 LONG = 3000  # epochs that no test waits for the end of

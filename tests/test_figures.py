@@ -17,10 +17,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from lenet_sweep import figures, gallery, samples, style, sweeping
-from lenet_sweep.figures import Curve, cost_figure, overlay_figure
-from lenet_sweep.samples import correct_samples_figure, misclassified_figures
-from lenet_sweep.style import save
+from lenet_sweep.report import figure_set, figures, sample_figures, style
+from lenet_sweep.report.figures import Curve, cost_figure, overlay_figure
+from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
+from lenet_sweep.report.style import save
+from lenet_sweep.runner import sweeping
 
 NAN, INF = math.nan, math.inf
 WIDE = "W" * 60
@@ -143,7 +144,7 @@ def test_a_sweep_over_seeds_draws_its_settings(tmp_path, small_folder):
     )
     made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda n: range(2 * n + 3))
     drawn = []
-    with patch.object(gallery, "save", lambda figure, path: drawn.append((path.name, figure))):
+    with patch.object(figure_set, "save", lambda figure, path: drawn.append((path.name, figure))):
         sweeping.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
     (figure,) = [figure for name, figure in drawn if name == "all-cells.png"]
     assert ": 2 settings, 3 seeds each" in words(figure)
@@ -437,8 +438,8 @@ def test_every_misclassified_image_appears_once(data):
 def test_pages_are_made_as_they_are_asked_for(monkeypatch):
     """The 9,000 errors of a collapsed cell do not fill the memory with pages."""
     made = []
-    tiled = samples._tiled
-    monkeypatch.setattr(samples, "_tiled", lambda *a, **k: made.append(1) or tiled(*a, **k))
+    tiled = sample_figures._tiled
+    monkeypatch.setattr(sample_figures, "_tiled", lambda *a, **k: made.append(1) or tiled(*a, **k))
     pages = misclassified_figures(*digits(9000, wrong_every=1))
     assert not made
     first = pages[0]()
@@ -577,12 +578,12 @@ def test_settings_are_untouched_between_pages():
 def test_no_display_and_no_pyplot(tmp_path):
     """Figures are written on a machine without a display, beside whatever pyplot is doing."""
     script = (
-        "import sys, pathlib; from lenet_sweep import figures as f, style\n"
+        "import sys, pathlib; from lenet_sweep.report import figures as f, style\n"
         "style.save(f.cost_figure(f.Curve('a', [1], [0.5], [90])), pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     target = tmp_path / "a.png"
-    root = Path(figures.__file__).parents[1]
+    root = Path(figures.__file__).parents[2]
     subprocess.run([sys.executable, "-c", script, str(target)], check=True, cwd=root)
     assert target.stat().st_size > 1000
 
@@ -600,7 +601,7 @@ def test_failed_save_leaves_the_old_file(where, tmp_path, monkeypatch):
     if where == "drawing":
         monkeypatch.setattr(figure.axes[0], "draw", fail)
     else:
-        owner = style.files.os if where == "fsync" else style.Path
+        owner = style.atomic.os if where == "fsync" else style.Path
         monkeypatch.setattr(owner, where, fail)
     with pytest.raises(OSError, match="disk full"):
         save(figure, target)
@@ -613,7 +614,7 @@ def test_save_replaces_in_one_step(tmp_path, monkeypatch):
     target = tmp_path / "figure.png"
     target.write_bytes(b"old")
     synced = []
-    fsync = style.files.os.fsync
+    fsync = style.atomic.os.fsync
 
     def watch(descriptor):
         fsync(descriptor)
@@ -621,7 +622,7 @@ def test_save_replaces_in_one_step(tmp_path, monkeypatch):
             assert target.read_bytes() == b"old"
             synced.append(beside.pop().read_bytes())
 
-    monkeypatch.setattr(style.files.os, "fsync", watch)
+    monkeypatch.setattr(style.atomic.os, "fsync", watch)
     figure = cost_figure(decay())
     assert save(figure, target) == target
     assert synced == [target.read_bytes()]

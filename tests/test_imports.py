@@ -10,97 +10,34 @@ from pathlib import Path
 import pytest
 
 import lenet_sweep
-from lenet_sweep import keys
+from lenet_sweep.config import keys
 
 PACKAGE = Path(lenet_sweep.__file__).parent
 
-# A module imports only from lines above its own.
-ORDER = """
-errors files ahead output
-recipes suggestions
-devices
-known idx
-download
-datasets
-cells image_sets
-keys
-engines.choice
-studies
-config
-store
-events
-interrupts
-model
-engines.initial
-engines
-engines.torch_engine engines.native_engine
-training
-executors
-executors.turns
-executors.local executors.worker
-executors.job
-executors.cluster
-resources
-executors.slurm executors.ray_tasks
-provenance
-latex
-results
-style scales
-figures samples
-gallery
-estimate
-tally
-analysis
-analysis.axes analysis.student
-analysis.statistics
-analysis.reproduction
-analysis.loading analysis.marks
-analysis.factors analysis.doubt
-analysis.effects analysis.grid_doubts analysis.course_doubts
-analysis.doubts
-analysis.claims
-analysis.conclusions
-report
-report.scale report.sprites report.svg report.gather
-report.units
-report.rows
-report.groups report.atlas report.charts report.surety
-report.page
-report.files
-report.__main__
-notebook
-live
-tables
-views
-sweeping
-api
-hydra_glue guard
-guard.typed
-guard.plain_files
-guard.composed
-commands
-command_line
-__main__
-""".strip().splitlines()
-LEVELS = {name: level for level, line in enumerate(ORDER) for name in line.split()}
-# Imported when it is needed and not before, against the order: the base must choose its engine.
-LATE = {
-    ("engines", "engines.torch_engine"),
-    ("engines", "engines.native_engine"),
-    ("engines.choice", "engines"),  # the extension inside it, which may not be there
-}
+# A room imports only from itself and from the rooms above it.
+ROOMS = (
+    "core", "storage", "machine", "data", "config", "training", "executors", "results", "analysis",
+    "report", "ui", "runner", "api", "cli", "hydra_plugins", "__main__",
+)  # fmt: skip
+# Only these see Hydra: everything below the command line gets plain values.
+HYDRA = ("cli", "hydra_plugins")
 
 
 def modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] not in ("hydra_plugins", "__init__"):
+        if parts != ("__init__",):
             found[".".join(p for p in parts if p != "__init__")] = path
     return found
 
 
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, also those inside functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lenet_sweep"):
@@ -114,40 +51,53 @@ def imported(path: Path) -> set[str]:
                 for alias in node.names
                 if alias.name.startswith("lenet_sweep.")
             }
-    return names
+    return names - {""}
 
 
-def test_every_module_has_its_place() -> None:
-    """A new module is put somewhere in the order, and a removed one out of it."""
-    assert set(modules()) == set(LEVELS)
+def test_every_module_is_in_a_room() -> None:
+    """The package itself holds only its public interface."""
+    assert {room(name) for name in modules()} == set(ROOMS)
 
 
-@pytest.mark.parametrize("name", LEVELS)
-def test_data_flows_one_way(name: str) -> None:
-    """Nothing imports what stands at its own level or below."""
+@pytest.mark.parametrize("name", modules())
+def test_a_room_imports_only_rooms_below_it(name: str) -> None:
+    """Data flows one way, also through imports inside functions."""
+    own = ROOMS.index(room(name))
     for other in imported(modules()[name]):
-        assert LEVELS[other] < LEVELS[name] or (name, other) in LATE, f"{name} imports {other}"
+        assert ROOMS.index(room(other)) <= own, f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("name", [n for n in LEVELS if LEVELS[n] > LEVELS["config"]])
-def test_hydras_configs_end_at_the_edge(name: str) -> None:
-    """Below the command line nothing sees Hydra or OmegaConf, only plain values."""
-    if name.partition(".")[0] not in ("hydra_glue", "guard", "commands", "command_line"):
-        text = modules()[name].read_text()
-        assert "omegaconf" not in text
-        assert "import hydra" not in text
+@pytest.mark.parametrize("name", ROOMS[:-3])
+def test_the_modules_of_a_room_do_not_import_each_other_in_a_circle(name: str) -> None:
+    """Within a room, too, there is an order; imports inside functions are for what is optional."""
+    inside = {m: imported(p) for m, p in modules().items() if room(m) == name}
+    late = {("training.engines", "training.engines.native_engine"),
+            ("training.engines", "training.engines.torch_engine")}  # fmt: skip
+    arrows = {m: {o for o in to if o in inside and (m, o) not in late} for m, to in inside.items()}
+    while free := [m for m, to in arrows.items() if not to & arrows.keys()]:
+        for module in free:
+            del arrows[module]
+    assert not arrows
+
+
+@pytest.mark.parametrize("name", [n for n in modules() if room(n) not in (*HYDRA, "config")])
+def test_only_the_command_line_sees_hydra(name: str) -> None:
+    """Every other room works with plain values, never with Hydra's or OmegaConf's objects."""
+    text = modules()[name].read_text()
+    assert "omegaconf" not in text
+    assert "import hydra" not in text
 
 
 def test_a_sweep_begins_without_what_only_its_table_needs() -> None:
     """pandas takes as long to import as all else together: runs have begun by then."""
-    code = "import lenet_sweep.commands, sys; assert not {'pandas', 'scipy'} & {*sys.modules}"
+    code = "import lenet_sweep.cli.commands, sys; assert not {'pandas', 'scipy'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_is_imported_ahead_is_there_and_what_is_not_is_no_matter() -> None:
     """Leaving waits for the module at hand and begins no other; a broken one is someone else's."""
     code = (
-        "import sys; from lenet_sweep.ahead import importing\n"
+        "import sys; from lenet_sweep.runner.background_imports import importing\n"
         "with importing(['nowhere', 'wave', 'colorsys']):\n"
         "    while 'colorsys' not in sys.modules: pass\n"
         "assert 'wave' in sys.modules\n"
@@ -180,7 +130,7 @@ def test_sweep_has_a_keyword_for_every_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["lenet_sweep", "lenet_sweep.command_line", "lenet_sweep.commands", "lenet_sweep.api"]
+    "module", ["lenet_sweep", "lenet_sweep.cli.main", "lenet_sweep.cli.commands", "lenet_sweep.api"]
 )
 def test_torch_is_not_imported_where_nothing_is_trained(module: str) -> None:
     """The command line and the Python interface start without the seconds that torch takes."""

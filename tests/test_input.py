@@ -14,16 +14,17 @@ from hydra.types import RunMode
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lenet_sweep import keys, sweep
-from lenet_sweep.errors import DataError, UsageError
-from lenet_sweep.guard.composed import GuardedLoader
-from lenet_sweep.hydra_glue import (
+from lenet_sweep import sweep
+from lenet_sweep.cli.guarded_hydra import GuardedLoader
+from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     grid_jobs,
     raw_settings,
     register_groups,
     register_plugins,
 )
+from lenet_sweep.config import keys
+from lenet_sweep.core.errors import DataError, UsageError
 
 
 def examples(number: int) -> settings:

@@ -25,7 +25,7 @@ from processes import (
     results,
 )
 
-from lenet_sweep.store import RunFolder
+from lenet_sweep.storage.store import RunFolder
 
 pytestmark = [linux, pytest.mark.slow]
 RECORDER = Path(__file__).parent / "faults_recorder"

@@ -17,18 +17,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenet_sweep import gallery
-from lenet_sweep.cells import Cell, Run
-from lenet_sweep.config import Options, all_settings
-from lenet_sweep.events import Event, Finished, Progress, ReadOut, Started
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import Options, validate_cells
+from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.events import Epoch, Event, Finished, Progress, ReadOut, Started
+from lenet_sweep.data.test_images import ImageSets
 from lenet_sweep.executors import Setup
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.image_sets import ImageSets
-from lenet_sweep.keys import grid
-from lenet_sweep.results import load_results
-from lenet_sweep.store import Epoch, Snapshot, Store
-from lenet_sweep.sweeping import run_sweep
-from lenet_sweep.views import QuietView
+from lenet_sweep.report import figure_set
+from lenet_sweep.results.manifest import load_results
+from lenet_sweep.runner.sweeping import run_sweep
+from lenet_sweep.storage.snapshots import Snapshot
+from lenet_sweep.storage.store import Store
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.ui.views import QuietView
 
 THOUSAND = [f"lr={','.join(f'{n / 100:g}' for n in range(1, 21))}", "seed=range(50)", "epochs=1"]
 # A process of its own between, since one begins with the memory of whoever started it.
@@ -53,7 +55,7 @@ def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
 
 def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], Options]:
     given = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 1}
-    return all_settings(grid(given | {"out": str(out)} | axes))
+    return validate_cells(grid(given | {"out": str(out)} | axes), NATIVE)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +163,7 @@ def drawn(
         if not run.has(1):
             run.write_readout(snapshot(9.0, wrong=200))
     said: list[str] = []
-    paths = gallery.draw(
+    paths = figure_set.draw(
         cells, store, tmp_path / "figures", options.data_root, ImageSets(), which, said.append,
         clock=clock,
     )  # fmt: skip
@@ -200,7 +202,7 @@ def test_the_best_cell_has_its_figures_and_with_all_each(
     tmp_path, small_folder, monkeypatch
 ) -> None:
     """By default one cell's figures and few pages; all=every one; what was drawn once stays."""
-    monkeypatch.setattr(gallery, "PAGES", 1)
+    monkeypatch.setattr(figure_set, "PAGES", 1)
     root, figures = small_folder(), tmp_path / "figures"
 
     def number(names: list[str], kind: str) -> int:
@@ -231,7 +233,7 @@ def test_figures_without_the_test_images(tmp_path, small_folder) -> None:
     cells, options = cells_of(root, tmp_path / "out", seed=[0, 1])
     shutil.rmtree(root)
     said: list[str] = []
-    paths = gallery.draw(
+    paths = figure_set.draw(
         cells, Store(options.out), tmp_path / "figures", options.data_root, ImageSets(), "best",
         said.append,
     )  # fmt: skip
@@ -258,7 +260,7 @@ def test_the_picture_of_all_cells_is_of_all(tmp_path, small_folder, monkeypatch)
 
     A sweep may grow under its name from fewer cells than are drawn to more.
     """
-    monkeypatch.setattr(gallery, "BEST", 3)
+    monkeypatch.setattr(figure_set, "BEST", 3)
     names, said = drawn(tmp_path, small_folder(), lambda: 0.0, seed=range(3))
     assert names[-1] == "all-cells.png"
     assert said == []

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from payloads import PAYLOADS
 from test_results import FAILED, rows
 
-from lenet_sweep import latex, results
+from lenet_sweep.report import latex
+from lenet_sweep.report.text_tables import presented, to_latex
 
 ENGINES = [
     pytest.param(
@@ -60,9 +61,7 @@ def typeset(tmp_path):
 
 def tables(frame):
     """As presented, with the caption that tables with ties have."""
-    return [
-        (t, f"{caption} {TIES}".strip(), shown) for t, caption, shown in results.presented(frame)
-    ]
+    return [(t, f"{caption} {TIES}".strip(), shown) for t, caption, shown in presented(frame)]
 
 
 def long():
@@ -94,7 +93,7 @@ def many():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_row_and_column_is_on_the_page(typeset, engine) -> None:
     """A table of 90 rows goes on over pages, and no line of a wide one leaves the page."""
-    fragments = [results.to_latex(tables(f), stem) for f, stem in ((long(), "a"), (wide(), "b"))]
+    fragments = [to_latex(tables(f), stem) for f, stem in ((long(), "a"), (wide(), "b"))]
     text, log = typeset(engine, *fragments, many())
     assert "Overfull" not in log
     assert "multiply" not in log
@@ -115,7 +114,7 @@ NAMES = ["王小明", "Łukasz Żółć", "Nguyễn Văn Ệ", "Zoë 😀", "И�
 def test_names_of_every_script_are_typeset(typeset, engine) -> None:
     """XeLaTeX shows them; pdfLaTeX shows accents and spells what it has no letters for."""
     frame = rows(*({"person": name, "accuracy": 99 - n} for n, name in enumerate(NAMES)))
-    text, log = typeset(engine, results.to_latex(results.presented(frame)))
+    text, log = typeset(engine, to_latex(presented(frame)))
     assert "Overfull" not in log
     assert "Missing character" not in log
     assert len(re.findall(r"^ *\d +9\d\.00 ", text, re.MULTILINE)) == len(NAMES)
@@ -135,7 +134,7 @@ def test_text_from_outside_is_typeset_as_text(typeset, engine) -> None:
     """Each text that would act in LaTeX, and whatever else there is, compiles and is shown."""
     frame = rows(*({"person": text, "error": text, "accuracy": 50 + n / 10}
                    for n, text in enumerate(PAYLOADS)))  # fmt: skip
-    text, log = typeset(engine, results.to_latex(results.presented(frame)))
+    text, log = typeset(engine, to_latex(presented(frame)))
     assert "Overfull" not in log
     found = set(re.findall(r"^ *\d+ +(\d\d\.\d0)(?: |$)", text, re.MULTILINE))
     assert sorted(found) == [f"{50 + n / 10:.2f}" for n in range(len(PAYLOADS))]
@@ -178,7 +177,7 @@ def test_no_table_is_wider_than_a_line(data) -> None:
 
 def test_a_fragment_says_what_it_needs() -> None:
     """The comment on top names the packages; each table has a caption and a label of its own."""
-    text = results.to_latex([*tables(long()), *tables(long())], "statistics")
+    text = to_latex([*tables(long()), *tables(long())], "statistics")
     first = text[: text.index("{\\fontsize")]
     assert all(line.startswith("%") for line in first.splitlines() if line)
     assert r"\usepackage{array, booktabs, longtable}" in first

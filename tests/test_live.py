@@ -27,11 +27,12 @@ from screens import (
     without_styles,
 )
 
-from lenet_sweep import events, results
-from lenet_sweep.cells import Cell, Plan
-from lenet_sweep.recipes import Optimizer
-from lenet_sweep.store import Failure
-from lenet_sweep.views import LiveView, LogView
+from lenet_sweep.config.registry import make_optimizer
+from lenet_sweep.core import events
+from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.events import Failure
+from lenet_sweep.results.ranking import table
+from lenet_sweep.ui.views import LiveView, LogView
 
 
 class Live:
@@ -83,7 +84,7 @@ def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
     first, second, _ = LRS
     at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
     at.at(20, ended(first, 1), ended(first, 2, 98.91, 0.0312, 9.5), progress(second, 1, 30_000))
-    at.view.rows(results.table([row(first, 98.91)]))
+    at.view.rows(table([row(first, 98.91)]))
     assert at.lines() == [
         "",
         "                                     epoch     cost  accuracy  s/epoch     left",
@@ -99,7 +100,9 @@ def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
 def test_live_view_uses_a_wide_terminal(live: Callable[..., Live]) -> None:
     """Names come first: they are whole on 80 columns too, where fewer figures follow them."""
     cells = [
-        replace(c, optimizer=Optimizer("sgd", (("momentum", m),))) for c in LRS for m in (0, 0.9)
+        replace(c, optimizer=make_optimizer("sgd", (("momentum", m),)))
+        for c in LRS
+        for m in (0, 0.9)
     ]
     cells = [replace(c, seed=seed) for c in cells for seed in (0, 1)]
     name = "lr 0.001 sgd momentum=0.9 seed 1"
@@ -112,7 +115,7 @@ def test_live_view_uses_a_wide_terminal(live: Callable[..., Live]) -> None:
 def test_texts_of_leading_rows_are_cut_only_where_space_is_short(live: Callable[..., Live]) -> None:
     """A long name is whole on a wide terminal and cut on a narrow one, before columns give way."""
     people = "grace.hopper@computing.navy.example", "ada"
-    frame = results.table([row(c, 90, person=p) for c, p in zip(LRS, people, strict=False)])
+    frame = table([row(c, 90, person=p) for c, p in zip(LRS, people, strict=False)])
     for width, shown in ((120, f"{people[0]}  cpu"), (80, "grace.hopper@computing.navy.…")):
         at = live(*LRS, width=width)
         at.view.rows(frame)
@@ -142,7 +145,7 @@ def test_live_view_stays_within_the_screen(
         for n, cell in enumerate(cells[:workers]):
             at.at(n * 1e5, events.Started(cell.run_id, 0) if n % 5 else events.Waiting(cell.run_id))
             at.at(n * 1e5 + 1, progress(cell, 1, 50_000, 1e30))
-        at.view.rows(results.table(row(cell, person=person) for cell in cells[:rows]))
+        at.view.rows(table(row(cell, person=person) for cell in cells[:rows]))
         frame = at.view.frame().split("\n", allow_blank=True)
     finally:
         at.view.end()
@@ -156,7 +159,7 @@ def test_runs_that_do_not_fit_are_counted(live: Callable[..., Live]) -> None:
     cells = [replace(BASE, seed=n) for n in range(64)]
     at = live(*cells, workers=64)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
-    at.view.rows(results.table(row(cell) for cell in cells))
+    at.view.rows(table(row(cell) for cell in cells))
     shown = sum(line.startswith("seed") for line in at.lines())
     assert shown > 5
     assert f"and {64 - shown} more" in at.lines()
@@ -271,7 +274,7 @@ def test_text_from_outside_is_only_text(live: Callable[..., Live]) -> None:
     at = live(*LRS, width=140)
     at.at(0, events.Failed(BASE.run_id, Failure("failed", 1, HOSTILE)))
     at.view.say(HOSTILE)
-    at.view.rows(results.table([row(BASE, person="[b]\x1b[2J")]))
+    at.view.rows(table([row(BASE, person="[b]\x1b[2J")]))
     text = printed(at.console)
     assert f"✗ lr 0.1  failed in epoch 1: {HARMLESS}" in text
     assert text.count(HARMLESS) == 2
@@ -295,13 +298,13 @@ def test_cells_in_the_store_count_as_done(live: Callable[..., Live]) -> None:
 
 def test_names_tell_runs_apart(live: Callable[..., Live]) -> None:
     """A bar is called by the settings that vary; the loss where the optimizer does not say it."""
-    nll = replace(BASE, loss="nll", optimizer=Optimizer("adam"), lr=0.001)
+    nll = replace(BASE, loss="nll", optimizer=make_optimizer("adam"), lr=0.001)
     cells = (BASE, replace(BASE, batch=32), nll)
     at = live(*cells, workers=3)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
     for name in ("lr 0.1 batch 64 sgd  ", "lr 0.1 batch 32 sgd  ", "lr 0.001 batch 64 adam  "):
         assert at.line(name)
-    crossed = (BASE, replace(BASE, loss="nll"), replace(BASE, optimizer=Optimizer("adam")))
+    crossed = (BASE, replace(BASE, loss="nll"), replace(BASE, optimizer=make_optimizer("adam")))
     at = live(*crossed, workers=3)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in crossed))
     for name in ("sgd cross_entropy  ", "sgd nll  ", "adam cross_entropy  "):
@@ -313,9 +316,9 @@ def test_names_tell_runs_apart(live: Callable[..., Live]) -> None:
 
 def test_leading_rows(live: Callable[..., Live]) -> None:
     """The five best cells so far are shown with what tells them apart; failed ones are not."""
-    adam = replace(BASE, loss="nll", optimizer=Optimizer("adam"))
+    adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"))
     cells = [replace(cell, lr=10.0**-n) for cell in (BASE, adam) for n in range(1, 5)]
-    frame = results.table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
+    frame = table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
     at = live(*cells)
     at.view.rows(frame)
     assert at.lines()[-6:] == [
@@ -330,7 +333,7 @@ def test_leading_rows(live: Callable[..., Live]) -> None:
     at.view.rows(frame)
     assert "  epochs  person  device  loss " in at.lines()[-6]
     at = live(*cells)
-    at.view.rows(results.table([row(BASE, None)]))
+    at.view.rows(table([row(BASE, None)]))
     assert not any("accuracy (%)" in line for line in at.lines())
 
 
@@ -364,7 +367,7 @@ def test_nothing_to_train_is_said(live: Callable[..., Live]) -> None:
     for make, console in ((LiveView, terminal()), (LogView, log_file())):
         view = make(console, Clock())
         view.begin(planned(*LRS, finished=LRS), 2)
-        view.rows(results.table([row(BASE)]))
+        view.rows(table([row(BASE)]))
         view.end()
         said = "3 cells, nothing to train: the store has every outcome\n"
         assert without_styles(printed(console)).endswith(said)

@@ -9,8 +9,8 @@ import pytest
 from clusters import small_runs
 from processes import all_ended
 
-from lenet_sweep.cells import Run
-from lenet_sweep.events import (
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.events import (
     ENDS,
     EpochEnded,
     Failed,
@@ -21,7 +21,7 @@ from lenet_sweep.events import (
     Waiting,
 )
 from lenet_sweep.executors import local
-from lenet_sweep.store import Store
+from lenet_sweep.storage.store import Store
 
 FAULTS = Path(__file__).parent / "faults"
 

@@ -16,10 +16,11 @@ from made_sweeps import fail, launched, settings, store_all
 from rich.console import Console
 
 import lenet_sweep
-from lenet_sweep import commands, sweeping
-from lenet_sweep.report import gather
+from lenet_sweep.cli import commands
+from lenet_sweep.report import collect
 from lenet_sweep.report.__main__ import main
-from lenet_sweep.store import read_json, write_json
+from lenet_sweep.runner import sweeping
+from lenet_sweep.storage.files import read_json, write_json
 
 NUMBERS = ["rank", "accuracy", "lr", "status", "train_loss", "seconds", "cell"]
 pytestmark = pytest.mark.filterwarnings(
@@ -263,6 +264,6 @@ def test_an_image_folder_of_another_machine_is_not_looked_for(swept, tmp_path) -
     """Where the images' folder is not here, the user's own cache is looked in."""
     folder, _ = swept
     manifest = read_json(folder / "sweep.json")
-    assert gather.merged([folder], None)[0].rows[0].data_root == Path(manifest["data_root"])
+    assert collect.merged([folder], None)[0].rows[0].data_root == Path(manifest["data_root"])
     write_json(folder / "sweep.json", manifest | {"data_root": str(tmp_path / "not here")})
-    assert gather.merged([folder], None)[0].rows[0].data_root is None
+    assert collect.merged([folder], None)[0].rows[0].data_root is None

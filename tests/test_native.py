@@ -9,20 +9,21 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lenet_sweep.cells import Cell
-from lenet_sweep.config import all_settings
-from lenet_sweep.datasets import Images
-from lenet_sweep.engines import choice
-from lenet_sweep.engines.initial import initial_weights
-from lenet_sweep.engines.torch_engine import TorchEngine
-from lenet_sweep.keys import grid
-from lenet_sweep.model import seeded_lenet5
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.data.datasets import Images
+from lenet_sweep.training.engines import support
+from lenet_sweep.training.engines.initial_weights import initial_weights
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.training.engines.torch_engine import TorchEngine
+from lenet_sweep.training.lenet5 import seeded_lenet5
 
-if choice.missing():
-    pytest.skip(choice.missing(), allow_module_level=True)
+if support.missing():
+    pytest.skip(support.missing(), allow_module_level=True)
 
-from lenet_sweep.engines import _native
-from lenet_sweep.engines.native_engine import NativeEngine
+from lenet_sweep.training.engines import _native
+from lenet_sweep.training.engines.native_engine import NativeEngine
 
 # Learning rates at which 50 steps do not yet multiply the last bit's rounding.
 OPTIMIZERS = {
@@ -44,7 +45,7 @@ def instructions(request: pytest.FixtureRequest) -> str:
 
 
 def cell_of(**axes: object) -> Cell:
-    (cell,), _ = all_settings(grid({"device": "cpu", "engine": "native"} | axes))
+    (cell,), _ = validate_cells(grid({"device": "cpu", "engine": "native"} | axes), NATIVE)
     return cell
 
 
@@ -325,7 +326,7 @@ def test_a_run_may_change_engines(optimizer: str) -> None:
 )
 def test_what_it_does_not_take_goes_to_torch(axes: dict[str, object], reason: str) -> None:
     """engine=auto falls back to torch with the reason, and engine=native refuses with it."""
-    (cell,), options = all_settings(grid({"device": "cpu", "engine": "auto"} | axes))
+    (cell,), options = validate_cells(grid({"device": "cpu", "engine": "auto"} | axes), NATIVE)
     assert cell.engine == "torch"
     assert re.search(reason, options.notes[0])
     with pytest.raises(ValueError, match=f"engine=native: .*{reason}"):
@@ -334,7 +335,7 @@ def test_what_it_does_not_take_goes_to_torch(axes: dict[str, object], reason: st
 
 def test_auto_takes_it_on_the_cpu() -> None:
     """Who says nothing of engines gets the fast one, without a note."""
-    (cell,), options = all_settings(grid({"device": "cpu"}))
+    (cell,), options = validate_cells(grid({"device": "cpu"}), NATIVE)
     assert cell.engine == "native"
     assert options.notes == ()
 

@@ -17,7 +17,7 @@ if os.environ.get("WITHOUT"):
         module for module in listed(path, prefix) if "lenet_sweep" not in module.name
     )
 elif os.environ.get("USED"):
-    import lenet_sweep, lenet_sweep.report.files
+    import lenet_sweep, lenet_sweep.report.page_files
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback

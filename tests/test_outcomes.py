@@ -15,18 +15,20 @@ from hypothesis import strategies as st
 from made_results import answered, base, held_out, product, scored, without
 from screens import printed, terminal, without_styles
 
-from lenet_sweep import results
-from lenet_sweep.analysis import loading, marks
+from lenet_sweep.analysis import loading, ties
 from lenet_sweep.analysis.conclusions import conclusions
 from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.statistics import OUTCOMES, Result
-from lenet_sweep.image_sets import ImageSets
-from lenet_sweep.report import gather, page, surety
-from lenet_sweep.store import Store
-from lenet_sweep.views import print_tables
+from lenet_sweep.data.test_images import ImageSets
+from lenet_sweep.report import collect, page, statistics_table
+from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.results.columns import COLUMNS, HOLDOUT
+from lenet_sweep.results.ranking import MARKS, ranked
+from lenet_sweep.storage.store import Store
+from lenet_sweep.ui.views import print_tables
 
 IMAGES = 400
-MARK = {mark: outcome for outcome, mark in results.MARKS.items()}
+MARK = {mark: outcome for outcome, mark in MARKS.items()}
 KMNIST = replace(base().dataset, name="kmnist", digest="another")
 
 
@@ -69,7 +71,7 @@ def made(seed: int) -> Sweep:
 def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
     """The ranked table of these results, and the results in its order."""
     records = [
-        dict.fromkeys(results.COLUMNS[1:])
+        dict.fromkeys(COLUMNS[1:])
         | {
             "batch": r.cell.batch, "lr": r.cell.lr, "epochs": r.cell.epochs, "person": "ada",
             "device": "cpu", "loss": r.cell.loss, "optimizer": str(r.cell.optimizer),
@@ -77,11 +79,11 @@ def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
             "dataset": r.cell.data, "cell": r.cell.id, "status": r.status,
             "accuracy": r.accuracy, "error": "" if r.status == "ok" else "no reason",
             "seconds": 1.0, "seconds_per_epoch": 1.0, "train_loss": 0.1,
-            results.HOLDOUT: r.holdout_accuracy,
+            HOLDOUT: r.holdout_accuracy,
         }
         for r in found
     ]  # fmt: skip
-    frame, order = results.ranked(records)
+    frame, order = ranked(records)
     return frame, [found[at] for at in order]
 
 
@@ -137,10 +139,10 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
     frame, outcomes = table_of(found)
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
     with patch.object(loading, "load", return_value=tuple(outcomes)):
-        report = gather._gather(
+        report = collect._gather(
             frame, sources, NoImages(), [Path("it")], [], [], [r.cell for r in outcomes], [], ""
         )
-    csv = pd.read_csv(io.StringIO(surety.table(report).to_csv(index=False)))
+    csv = pd.read_csv(io.StringIO(statistics_table.table(report).to_csv(index=False)))
     assert report.statistics is not None
     by_seed = report.statistics.by_seed
     settings_ = [r.cell.setting for r in outcomes]
@@ -152,19 +154,19 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
         event(f"{'settings' if by_seed else 'rows'}: {name}")
 
     # statistics.md
-    _, _, readable = surety.presented(report)
+    _, _, readable = statistics_table.presented(report)
     assert Counter(readable["outcome"]) == expected
 
     # The printed tables.
     known = int(units[units["outcome"] != "not compared"].shape[0])
-    rows = marks.over_seeds([r.cell for r in outcomes], frame)
+    rows = ties.over_seeds([r.cell for r in outcomes], frame)
     assert bool(rows) == by_seed
-    shown = replace(marks.marks(outcomes), settings=rows)
+    shown = replace(ties.marks(outcomes), settings=rows)
     console = terminal(200)
     print_tables(console, frame, shown)
     screen = without_styles(printed(console))
-    tables = results.presented(frame, shown)
-    markdown, latex = results.to_markdown(tables), results.to_latex(tables)
+    tables = presented(frame, shown)
+    markdown, latex = to_markdown(tables), to_latex(tables)
     latex = latex.split("(part 2 of", maxsplit=1)[0]  # which repeats the ranks of a wide table
     compared = sum(c.difference is not None for c in report.statistics.comparisons)
     if compared > 1:
@@ -229,7 +231,7 @@ def test_an_undecided_comparison_is_no_defeat() -> None:
     cells = product(lr=[0.001, 0.1, 0.5], seed=[0, 1, 2])
     rows = [98.39, 98.35, 98.12, 98.16, 98.07, 98.04, 10.3, 10.29, 10.28]
     frame, ordered = table_of(scored(cells, rows))
-    shown = marks.marks(ordered)
+    shown = ties.marks(ordered)
     assert "0 tied (=), 1 inconclusive (?, too few seeds to decide), 1 worse." in shown.caption
     assert dict(zip(frame["lr"], shown.outcomes.values(), strict=True)) == {
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",

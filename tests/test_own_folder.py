@@ -9,8 +9,9 @@ import pytest
 from made_data import FILE_NAMES, idx_bytes
 from small_mnist import ARCHIVES, SMALL, assert_small, files_under, put, sha256
 
-from lenet_sweep.datasets import Dataset, ensure, find_dataset, load
-from lenet_sweep.errors import DataError, UsageError
+from lenet_sweep.core.cells import Dataset
+from lenet_sweep.core.errors import DataError, UsageError
+from lenet_sweep.data.datasets import ensure, find_dataset, load
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -18,10 +18,11 @@ import pytest
 from made_data import FILE_NAMES
 from small_mnist import SMALL, Mirror, assert_small, files_under, put, sha256
 
-from lenet_sweep import download
-from lenet_sweep.datasets import Dataset, ensure, load
-from lenet_sweep.errors import DataError
-from lenet_sweep.known import Wheel
+from lenet_sweep.core.cells import Dataset
+from lenet_sweep.core.errors import DataError
+from lenet_sweep.data import download
+from lenet_sweep.data.catalog import Wheel
+from lenet_sweep.data.datasets import ensure, load
 
 
 def make_wheel(index: Path, content: object) -> Wheel:

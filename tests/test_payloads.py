@@ -10,9 +10,16 @@ from markdown_it import MarkdownIt
 from payloads import PAYLOADS, PLOT
 from rich.console import Console
 
-from lenet_sweep import config, figures, latex, results, tables
-from lenet_sweep.errors import UsageError
-from lenet_sweep.keys import defaults, inert
+from lenet_sweep.config import validation
+from lenet_sweep.config.keys import defaults
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.text import one_line
+from lenet_sweep.report import figures, latex
+from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.results.csv_file import write_csv
+from lenet_sweep.results.ranking import table
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.ui import tables
 
 ROW = {
     "accuracy": None, "batch": 64, "lr": 0.1, "epochs": 1, "person": "Ada", "device": "cpu",
@@ -26,7 +33,7 @@ FIELDS = ("person", "dataset", "error")  # what is not of a fixed registry
 
 def frame(text: str) -> pd.DataFrame:
     """A table with the text in each field from outside, and a row without."""
-    return results.table([ROW | dict.fromkeys(FIELDS, text), ROW | {"cell": "1-e1"}])
+    return table([ROW | dict.fromkeys(FIELDS, text), ROW | {"cell": "1-e1"}])
 
 
 def letters(text: str) -> str:
@@ -41,7 +48,7 @@ def test_there_are_fifty_of_them() -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
     """results.csv keeps it in its field, in one line, where no spreadsheet runs it."""
-    results.write_csv(frame(text), tmp_path / "r.csv")
+    write_csv(frame(text), tmp_path / "r.csv")
     again = pd.read_csv(tmp_path / "r.csv", keep_default_na=False)
     assert len(again) == 2
     assert list(again.columns) == list(frame("plain").columns)
@@ -58,11 +65,11 @@ def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_markdown_shows_it(text: str) -> None:
     """results.md renders as a table with the text in it: no markup, no link, no HTML of its own."""
-    markdown = results.to_markdown(results.presented(frame(text)))
+    markdown = to_markdown(presented(frame(text)))
     parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
     html = parser.render(markdown)
     shown = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
-    assert inert(text) in shown
+    assert one_line(text) in shown
     assert html.count("<table>") == 1
     assert html.count("<tr>") == 3
     columns = html.count("<th")
@@ -78,11 +85,10 @@ def test_markdown_shows_it(text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_latex_shows_it(text: str) -> None:
     """results.tex has no command, comment or special sign but its own."""
-    written = results.to_latex(results.presented(frame(text)))
+    written = to_latex(presented(frame(text)))
     assert all(c.isprintable() or c == "\n" for c in written)
     shown, plain = (
-        text[text.index("{\\fontsize") :]
-        for text in (written, results.to_latex(results.presented(frame("x"))))
+        text[text.index("{\\fontsize") :] for text in (written, to_latex(presented(frame("x"))))
     )
     # Of the text: signs and accents; where it may be broken; a letter with its number.
     signs = "".join([*latex._COMMANDS.values(), *latex._SIGNS.values()])
@@ -116,7 +122,7 @@ def test_a_figure_draws_it(tmp_path, text: str) -> None:
     curves = [figures.Curve(f"{text} {n}", [1, 2], [1.0, 0.5], [90.0, 95.0]) for n in range(2)]
     for figure in (figures.cost_figure(curves[0]), figures.overlay_figure(curves)):
         drawn = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
-        assert letters(inert(text)) in letters(drawn)
+        assert letters(one_line(text)) in letters(drawn)
         figure.savefig(tmp_path / "x.png")
         assert (tmp_path / "x.png").stat().st_size > 1000
 
@@ -125,8 +131,8 @@ def test_a_figure_draws_it(tmp_path, text: str) -> None:
 def test_it_is_refused_or_kept_as_a_person(text: str) -> None:
     """A person's name is one line of printable characters; anything else is refused in one."""
     if text.isprintable() and "${" not in text:
-        assert config.settings(defaults() | {"person": text})[1].person == text
+        assert validation.validate_cell(defaults() | {"person": text}, NATIVE)[1].person == text
     else:
         with pytest.raises(UsageError) as error:
-            config.settings(defaults() | {"person": text})
+            validation.validate_cell(defaults() | {"person": text}, NATIVE)
         assert str(error.value).isprintable()

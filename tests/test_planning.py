@@ -21,10 +21,17 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from lenet_sweep import config, keys, sweep
-from lenet_sweep.cells import Cell
-from lenet_sweep.errors import UsageError
-from lenet_sweep.hydra_glue import compose_jobs, raw_settings, register_groups, register_plugins
+from lenet_sweep import sweep
+from lenet_sweep.cli.hydra_config import (
+    compose_jobs,
+    raw_settings,
+    register_groups,
+    register_plugins,
+)
+from lenet_sweep.config import keys, validation
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.training.engines.support import NATIVE
 
 # Values of which several are equal in Python and yet not the same: 1, 1.0, True and "1".
 Composer = tuple[ConfigLoader, DictConfig]
@@ -95,14 +102,14 @@ def test_cells_of_a_grid_are_what_each_would_be_by_itself(axes: dict[str, list[A
         cells: list[Cell] = []
         options, missing = None, {}
         for raw in keys.grid(axes):
-            cell, own = config.settings(deepcopy(raw), missing=missing)
-            options = config._merged(options, own) if options else own
+            cell, own = validation.validate_cell(deepcopy(raw), NATIVE, missing=missing)
+            options = validation._merged(options, own) if options else own
             cells.append(cell)
         assert options
-        unused = config.unused_options(missing, {cell.optimizer.name for cell in cells})
+        unused = validation.unused_options(missing, {cell.optimizer.name for cell in cells})
         return cells, replace(options, unused=unused)
 
-    assert outcome(lambda: config.all_settings(keys.grid(axes))) == outcome(plainly)
+    assert outcome(lambda: validation.validate_cells(keys.grid(axes), NATIVE)) == outcome(plainly)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +200,7 @@ def test_a_further_job_takes_little_planning(composer: Composer) -> None:
     def plan(seeds: int) -> None:
         losses = ("loss=nll", "loss=cross_entropy")
         jobs = [[f"seed={seed}", loss] for seed in range(seeds) for loss in losses]
-        config.all_settings(compose_jobs(*composer, jobs))
+        validation.validate_cells(compose_jobs(*composer, jobs), NATIVE)
 
     plan(1)
     assert (calls(lambda: plan(200)) - calls(lambda: plan(100))) / 200 < 300

@@ -9,11 +9,12 @@ import pytest
 from clusters import Place, interrupt, place, ray_resources
 from processes import linux
 
-from lenet_sweep.errors import UsageError
-from lenet_sweep.events import ENDS, EpochEnded, Failed, Finished, Retrying, Started
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.events import ENDS, EpochEnded, Failed, Finished, Retrying, Started
 from lenet_sweep.executors import cluster as cluster_module
-from lenet_sweep.executors import ray_tasks
-from lenet_sweep.store import Store, lock_file
+from lenet_sweep.executors import ray
+from lenet_sweep.storage.files import lock_file
+from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
 
@@ -60,7 +61,7 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
 def test_a_lost_node(cluster, runs_of) -> None:
     """Runs on a node that is taken away are trained elsewhere, from their checkpoints."""
     node = cluster.cluster.add_node(num_cpus=2, resources={"extra": 2})
-    executor = ray_tasks.executor(ray_resources(address=cluster.cluster.address))
+    executor = ray.executor(ray_resources(address=cluster.cluster.address))
     runs, setup = runs_of(seed=[0, 1, 2, 3], epochs=[2, 400], retries=1, workers=4)
     seen = []
     removed = False
@@ -103,13 +104,13 @@ def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch
         interrupt(setup)
 
     object.__setattr__(setup, "say", say)
-    assert list(ray_tasks.executor(resources).execute(runs, setup)) == []
+    assert list(ray.executor(resources).execute(runs, setup)) == []
     assert said == ["1 jobs of Ray wait for a node with CPU 1, GPU 1, which Ray has none of"]
 
 
 def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
     """An address where no Ray answers is named."""
-    executor = ray_tasks.executor(ray_resources(address="127.0.0.1:1"))
+    executor = ray.executor(ray_resources(address="127.0.0.1:1"))
     runs, setup = runs_of()
     with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: Ray does not answer"):
         list(executor.execute(runs, setup))
@@ -119,4 +120,4 @@ def test_without_ray_the_command_is_said(monkeypatch) -> None:
     """Where the extra is not installed, the line says how to install it."""
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'lenet-sweep\[ray\]'"):
-        ray_tasks.check()
+        ray.check()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet_sweep.recipes import OPTIMIZERS
+from lenet_sweep.config.registry import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

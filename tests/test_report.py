@@ -22,9 +22,9 @@ from made_sweeps import fail, launched, settings, store_all
 from payloads import HTML, PAYLOADS
 
 import lenet_sweep
-from lenet_sweep import sweeping
-from lenet_sweep.cells import Cell
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.report.__main__ import main
+from lenet_sweep.runner import sweeping
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 # matplotlib's own: the first fonts of a process are looked up in a file that it keeps.
@@ -320,11 +320,11 @@ def test_leaving_does_not_wait_for_statistics(made) -> None:
     cells, options = made(lr=[0.1, 0.01])
     folder = launched(cells, options).folder
     code = (
-        "import sys; from pathlib import Path; from lenet_sweep import results;"
-        "from lenet_sweep.image_sets import ImageSets; from lenet_sweep.report import files;"
-        f"found = results.read_manifest(Path({str(folder)!r}));"
+        "import sys; from pathlib import Path; from lenet_sweep.results import records;"
+        "from lenet_sweep.data.test_images import ImageSets; from lenet_sweep.report import files;"
+        f"found = read_manifest(Path({str(folder)!r}));"
         "cells, store = found.cells, found.store;"
-        "table = results.table(results.record(cell, store) for cell in cells);"
+        "table = table(records.record(cell, store) for cell in cells);"
         f"files.write(Path({str(folder)!r}), table, cells, store, None,"
         " ImageSets(), say=print, interrupted='SIGINT');"
         "assert not {'scipy', 'statsmodels', 'matplotlib', 'torch'} & {*sys.modules}"
@@ -607,7 +607,7 @@ def test_analyse_reads_a_sweeps_folder(two) -> None:
 def test_starting_does_not_pay_for_the_page() -> None:
     """`--help` and dry runs load nothing that only the page needs."""
     code = (
-        "import lenet_sweep.commands, lenet_sweep.api, sys;"
+        "import lenet_sweep.cli.commands, lenet_sweep.api, sys;"
         "assert not {'jinja2', 'scipy', 'matplotlib', 'lenet_sweep.report'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

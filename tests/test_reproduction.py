@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import constant, drawn, first, grid, history, product, scored, without
 
-from lenet_sweep.analysis import claims, reproduction
+from lenet_sweep.analysis import claim_checks, reproduction
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, UNMEASURED, reproduce, spread
-from lenet_sweep.analysis.statistics import settings
-from lenet_sweep.studies import Claim, Study, StudyRow
+from lenet_sweep.analysis.statistics import group_by_setting
+from lenet_sweep.config.studies import Claim, Study, StudyRow
 
 pytestmark = pytest.mark.usefixtures("little_garbage")
 SEEDS = product(seed=[0, 1, 2])
@@ -25,7 +25,7 @@ def judged(results, reported, cell=None):
 
 
 def found(check, results, recipe="", keys=(), accuracy=None):
-    (finding,) = claims.check([Claim("x", check, recipe, tuple(keys), accuracy)], results)
+    (finding,) = claim_checks.check([Claim("x", check, recipe, tuple(keys), accuracy)], results)
     return finding.verdict, finding.sentence
 
 
@@ -44,11 +44,11 @@ def test_the_mean_is_always_reproduced_and_nearness_decides(accuracies, reported
 
 def test_the_interval_has_the_textbook_widths() -> None:
     """Of the images 1.96 sqrt(p(1-p)/N), of the seeds t(n-1) sd, whichever is more."""
-    (one,) = settings([first(SEEDS[0], 99)])
+    (one,) = group_by_setting([first(SEEDS[0], 99)])
     assert spread(one) == pytest.approx(196 * np.sqrt(0.99 * 0.01 / 10_000) * np.sqrt(2), rel=1e-6)
-    (agreeing,) = settings(scored(SEEDS, [99, 99, 99]))
+    (agreeing,) = group_by_setting(scored(SEEDS, [99, 99, 99]))
     assert spread(agreeing) == pytest.approx(spread(one) / np.sqrt(2) * np.sqrt(4 / 3))
-    (scattered,) = settings(scored(SEEDS, [98, 99, 100]))
+    (scattered,) = group_by_setting(scored(SEEDS, [98, 99, 100]))
     assert spread(scattered) == pytest.approx(4.302653 * np.sqrt(4 / 3), rel=1e-6)
 
 

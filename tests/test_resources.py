@@ -6,11 +6,12 @@ import sys
 import pytest
 from clusters import ray_resources, slurm_resources
 
-from lenet_sweep.config import all_settings
-from lenet_sweep.errors import UsageError
-from lenet_sweep.events import Finished, Progress, Started
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.events import Finished, Progress, Started
 from lenet_sweep.executors.job import Journal
-from lenet_sweep.keys import grid
+from lenet_sweep.training.engines.support import NATIVE
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,10 @@ def test_gpus_of_jobs_decide_the_device() -> None:
     """device=auto is cuda where the jobs have GPUs, whatever the machine here has."""
     assert ray_resources(gpus=0.25).devices == ("cuda", "cpu")
     assert slurm_resources().devices == ("cpu",)
-    (cell,), _ = all_settings(grid({}), elsewhere=("cuda", "cpu"))
+    (cell,), _ = validate_cells(grid({}), NATIVE, elsewhere=("cuda", "cpu"))
     assert cell.device == "cuda"
     with pytest.raises(UsageError, match="device=cuda: the jobs have cpu; hydra.launcher.gpus=1"):
-        all_settings(grid({"device": "cuda"}), elsewhere=("cpu",))
+        validate_cells(grid({"device": "cuda"}), NATIVE, elsewhere=("cpu",))
 
 
 def test_a_journal_survives_a_cut_line(tmp_path) -> None:

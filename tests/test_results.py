@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep import config, keys, results
-from lenet_sweep.store import Store
+from lenet_sweep.config import keys, validation
+from lenet_sweep.core.text import format_cost
+from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.results import records
+from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
+from lenet_sweep.results.csv_file import kept_rows, write_csv
+from lenet_sweep.results.manifest import cells_of_table
+from lenet_sweep.results.ranking import table
+from lenet_sweep.storage.store import Store
+from lenet_sweep.training.engines.support import NATIVE
 
 ROW = {
     "accuracy": 99.0, "batch": 64, "lr": 0.1, "epochs": 1, "person": "Ada", "device": "cpu",
@@ -23,7 +31,7 @@ FAILED = {"accuracy": None, "train_loss": None, "seconds_per_epoch": None, "seco
 
 
 def rows(*changes):
-    return results.table(ROW | {"cell": f"{i}-e1"} | c for i, c in enumerate(changes))
+    return table(ROW | {"cell": f"{i}-e1"} | c for i, c in enumerate(changes))
 
 
 def test_columns_stand_in_the_promised_order() -> None:
@@ -42,11 +50,13 @@ def test_columns_stand_in_the_promised_order() -> None:
 
 def optimized(*optimizers):
     """A table with a cell for each of the optimizers, as they are typed in Python."""
-    cells, _ = config.all_settings(keys.grid({"optimizer": list(optimizers), "lr": 0.1}))
+    cells, _ = validation.validate_cells(
+        keys.grid({"optimizer": list(optimizers), "lr": 0.1}), NATIVE
+    )
     return rows(*(
         {
             "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - place,
-            **results.option_values(cell.optimizer),
+            **records.option_values(cell.optimizer),
         }
         for place, cell in enumerate(cells)
     ))  # fmt: skip
@@ -59,7 +69,7 @@ def test_each_option_of_an_optimizer_is_a_column(tmp_path) -> None:
         "sgd",
         {"name": "adam", "betas": (0.1, 0.999), "amsgrad": True},
     )
-    results.write_csv(frame, tmp_path / "results.csv")
+    write_csv(frame, tmp_path / "results.csv")
     again = pd.read_csv(tmp_path / "results.csv", keep_default_na=False, dtype=str)
     assert list(again["optimizer"]) == ["sgd", "sgd", "adam"]
     assert list(again["optimizer.momentum"]) == ["0.9", "0.0", ""]
@@ -72,7 +82,7 @@ def test_each_option_of_an_optimizer_is_a_column(tmp_path) -> None:
 
 def test_options_that_vary_are_columns_of_their_own() -> None:
     """People see the options that differ between rows, and the others where they are unusual."""
-    (title, _, shown), (other, _, adam) = results.presented(
+    (title, _, shown), (other, _, adam) = presented(
         optimized(
             {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True},
             {"name": "sgd", "momentum": 0.0, "weight_decay": 1e-4},
@@ -84,7 +94,7 @@ def test_options_that_vary_are_columns_of_their_own() -> None:
     assert list(shown["optimizer.nesterov"]) == ["true", "false"]
     assert not [name for name in adam if "optimizer" in name]
     assert "optimizer.weight_decay" not in shown
-    text = results.to_markdown([(title, "", shown)])
+    text = to_markdown([(title, "", shown)])
     assert "| momentum | nesterov |" in text
     assert "optimizer." not in text
 
@@ -95,10 +105,10 @@ def test_a_table_of_an_earlier_version_still_serves(tmp_path, runs_of) -> None:
     store = Store(setup.out)
     store.run(run.id).path.mkdir(parents=True)
     store.run(run.id).describe(run.cell, {})
-    old = rows({"cell": f"{run.id}-e1"})[list(results.COLUMNS)]
+    old = rows({"cell": f"{run.id}-e1"})[list(COLUMNS)]
     old["optimizer"] = "sgd momentum=0.9"
-    results.write_csv(old, tmp_path / "results.csv")
-    assert [cell.run_id for cell in results.cells_of_table(tmp_path, store)] == [run.id]
+    write_csv(old, tmp_path / "results.csv")
+    assert [cell.run_id for cell in cells_of_table(tmp_path, store)] == [run.id]
 
 
 OPTIMIZERS = [
@@ -112,16 +122,18 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("old", [False, True])
 def test_rows_are_known_by_their_options_in_files_old_and_new(tmp_path, old: bool) -> None:
     """Where the ids in results.csv are an earlier engine's, the settings tell whose a row is."""
-    cells, _ = config.all_settings(keys.grid({"optimizer": OPTIMIZERS, "lr": 0.1}))
-    frame = results.table(
-        ROW | results._settings(cell, "Ada") | {"cell": f"{place}-e1", "accuracy": 90.0 - place}
+    cells, _ = validation.validate_cells(keys.grid({"optimizer": OPTIMIZERS, "lr": 0.1}), NATIVE)
+    frame = table(
+        ROW
+        | records.settings_columns(cell, "Ada")
+        | {"cell": f"{place}-e1", "accuracy": 90.0 - place}
         for place, cell in enumerate(cells)
     )
     if old:
         frame["optimizer"] = [str(cell.optimizer) for cell in cells]
-        frame = frame[list(results.COLUMNS)]
-    results.write_csv(frame, tmp_path / "results.csv")
-    kept = results.kept_rows(tmp_path, cells)
+        frame = frame[list(COLUMNS)]
+    write_csv(frame, tmp_path / "results.csv")
+    kept = kept_rows(tmp_path, cells)
     assert [kept[cell]["accuracy"] for cell in cells] == [90, 89, 88, 87]
 
 
@@ -145,7 +157,7 @@ def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float
 @pytest.mark.parametrize("person", ["NA", "1e5", "nan", "007"])
 def test_any_person_comes_back_as_the_documentation_says(tmp_path, person: str) -> None:
     """The call in docs/reliability.md keeps a person that pandas would take for something else."""
-    results.write_csv(rows({"person": person}, FAILED | {"status": "failed"}), tmp_path / "r.csv")
+    write_csv(rows({"person": person}, FAILED | {"status": "failed"}), tmp_path / "r.csv")
     text = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text()
     (call,) = re.findall(r"`pd.read_csv\(\"results.csv\", (.*?)\)`", text, re.DOTALL)
     again = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
@@ -157,12 +169,12 @@ def test_failed_cells_have_no_rank(tmp_path) -> None:
     """Where everything failed nothing is first: empty in the file, a dash for people."""
     failed = FAILED | {"status": "failed", "error": "no"}
     frame = rows(failed, failed)
-    results.write_csv(frame, tmp_path / "results.csv")
+    write_csv(frame, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].isna()) == [True, True]
-    ((_, _, shown),) = results.presented(frame)
+    ((_, _, shown),) = presented(frame)
     assert list(shown["rank"]) == ["\N{EN DASH}"] * 2
     some = rows({}, failed)
-    results.write_csv(some, tmp_path / "results.csv")
+    write_csv(some, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].fillna("")) == ["1", ""]
 
 
@@ -174,7 +186,7 @@ def test_a_cheaper_cell_stands_first_among_equals() -> None:
 def test_numbers_keep_their_precision_in_the_file(tmp_path) -> None:
     """A learning rate or accuracy read back from results.csv is the same number."""
     frame = rows({"accuracy": 98.76, "lr": 1e-4, "train_loss": 1 / 3}, {"lr": 0.30000000000000004})
-    results.write_csv(frame, tmp_path / "results.csv")
+    write_csv(frame, tmp_path / "results.csv")
     again = pd.read_csv(tmp_path / "results.csv")
     for column in ("accuracy", "lr", "train_loss", "batch", "rank"):
         assert list(again[column]) == list(frame[column])
@@ -185,7 +197,7 @@ def test_numbers_keep_their_precision_in_the_file(tmp_path) -> None:
 )
 def test_text_that_a_spreadsheet_would_run_is_inert(tmp_path, text: str) -> None:
     """A person or an error message cannot plant a formula in someone's spreadsheet."""
-    results.write_csv(rows({"person": text, "error": text}), tmp_path / "r.csv")
+    write_csv(rows({"person": text, "error": text}), tmp_path / "r.csv")
     (row,) = csv.DictReader(io.StringIO((tmp_path / "r.csv").read_bytes().decode(), newline=""))
     assert row["person"] == row["error"] == "'" + text.strip()
     assert row["accuracy"] == "99.0"
@@ -193,7 +205,7 @@ def test_text_that_a_spreadsheet_would_run_is_inert(tmp_path, text: str) -> None
 
 def test_one_table_per_recipe() -> None:
     """Two recipes are two tables, each with its own ranks, the better one first."""
-    parts = results.presented(
+    parts = presented(
         rows(
             {"accuracy": 98.0},
             {"accuracy": 99.0, "loss": "cross_entropy", "optimizer": "sgd"},
@@ -207,8 +219,8 @@ def test_one_table_per_recipe() -> None:
 
 def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
     """People see accuracy, batch, learning rate, epochs, person and device, then what varies."""
-    ((_, caption, shown),) = results.presented(rows({"seed": 0}, {"seed": 1}))
-    assert list(shown.columns)[:8] == [*results.REPORT_COLUMNS, "seed"]
+    ((_, caption, shown),) = presented(rows({"seed": 0}, {"seed": 1}))
+    assert list(shown.columns)[:8] == [*REPORT_COLUMNS, "seed"]
     assert "activation" not in shown.columns
     assert "activation relu" in caption
     assert list(shown["accuracy"]) == ["99.00", "99.00"]
@@ -226,13 +238,13 @@ def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
 )
 def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
     """A cost that is tiny or has exploded does not push the other columns out of the table."""
-    assert results.cost_text(cost) == text
+    assert format_cost(cost) == text
     assert len(text) <= 9
 
 
 def test_failed_cells_are_shown_with_their_reason() -> None:
     """A table with a failed cell has the columns that say so."""
-    ((_, _, shown),) = results.presented(
+    ((_, _, shown),) = presented(
         rows({}, FAILED | {"status": "killed", "error": "ended by SIGKILL"})
     )
     assert list(shown["error"]) == ["", "ended by SIGKILL"]
@@ -243,8 +255,8 @@ def test_markdown_and_latex_say_the_same() -> None:
     """Each form of the table holds each cell, with special characters as text."""
     frame = rows({"person": "A|B_c & 100% <x>"}, {"accuracy": 98.5})
     markdown, latex = (
-        results.to_markdown(results.presented(frame)),
-        results.to_latex(results.presented(frame)),
+        to_markdown(presented(frame)),
+        to_latex(presented(frame)),
     )
     assert r"A\|B\_c & 100% \<x\>" in markdown
     assert r"A\textbar{}B\_c \& 100\% \textless{}x\textgreater{}" in latex
@@ -257,10 +269,10 @@ def test_markdown_and_latex_say_the_same() -> None:
 
 def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
     """Stopping before the first cell ends still leaves a table with its columns."""
-    frame = results.table([])
-    results.write_csv(frame, tmp_path / "r.csv")
-    assert (tmp_path / "r.csv").read_text().strip() == ",".join(results.COLUMNS)
-    assert results.presented(frame) == []
+    frame = table([])
+    write_csv(frame, tmp_path / "r.csv")
+    assert (tmp_path / "r.csv").read_text().strip() == ",".join(COLUMNS)
+    assert presented(frame) == []
 
 
 def test_held_out_images_rank_the_rows() -> None:
@@ -270,6 +282,6 @@ def test_held_out_images_rank_the_rows() -> None:
     )
     assert list(frame["accuracy"]) == [98.0, 99.0]
     assert list(frame["rank"]) == [1, 2]
-    assert list(frame.columns)[: len(results.COLUMNS) + 1] == [*results.COLUMNS, "holdout_accuracy"]
-    assert "held-out (%)" in results.to_markdown(results.presented(frame))
-    assert "98.50" in results.to_latex(results.presented(frame))
+    assert list(frame.columns)[: len(COLUMNS) + 1] == [*COLUMNS, "holdout_accuracy"]
+    assert "held-out (%)" in to_markdown(presented(frame))
+    assert "98.50" in to_latex(presented(frame))

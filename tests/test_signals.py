@@ -214,7 +214,7 @@ else:
 # Each is the last of what has been imported when the key is pressed. Before the first of them there
 # is nothing but Python itself.
 # The last one is imported in a thread, while the workers start.
-LOADED = ["omegaconf", "lenet_sweep.keys", "hydra.main", "rich.console", "pandas.core.api"]
+LOADED = ["omegaconf", "lenet_sweep.config.keys", "hydra.main", "rich.console", "pandas.core.api"]
 
 
 @pytest.mark.parametrize("module", LOADED)

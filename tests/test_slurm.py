@@ -11,8 +11,8 @@ from clusters import Place, interrupt, place, slurm_resources, small_runs
 from processes import Sweep, linux, results
 from slurm_here import find_node, lose_node
 
-from lenet_sweep.errors import UsageError
-from lenet_sweep.events import (
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.events import (
     EpochEnded,
     Failed,
     Finished,
@@ -24,7 +24,8 @@ from lenet_sweep.events import (
 from lenet_sweep.executors import cluster as cluster_module
 from lenet_sweep.executors import slurm
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.store import Store, write_json
+from lenet_sweep.storage.files import write_json
+from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
 LONG = 30_000  # epochs that no test waits for the end of

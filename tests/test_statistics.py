@@ -26,17 +26,17 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lenet_sweep.analysis import statistics, student
+from lenet_sweep.analysis import statistics, t_tests
 from lenet_sweep.analysis.statistics import (
     EPSILON,
     Result,
     compare,
     compare_rows,
     compare_settings,
-    settings,
+    group_by_setting,
     wilson,
 )
-from lenet_sweep.store import Snapshot
+from lenet_sweep.storage.snapshots import Snapshot
 
 pytestmark = pytest.mark.usefixtures("little_garbage")
 
@@ -111,7 +111,7 @@ def test_intervals_stand_in_the_order_of_the_results() -> None:
 def test_settings_are_cells_that_differ_in_their_seed() -> None:
     """Two settings of three seeds: ranked by mean, with the sample standard deviation."""
     cells = product(lr=[0.1, 0.01], seed=[0, 1, 2])
-    best, other = settings(numbers(cells, [98, 97, 99, 99, 99.5, 98.5]))
+    best, other = group_by_setting(numbers(cells, [98, 97, 99, 99, 99.5, 98.5]))
     assert (best.cell.lr, best.rank, best.n, best.mean, best.sd) == (0.01, 1, 3, 99, 0.5)
     assert (other.cell.lr, other.rank, other.n, other.mean, other.sd) == (0.1, 2, 3, 98, 1)
     assert [r.cell.seed for r in best.results] == [0, 1, 2]
@@ -130,7 +130,7 @@ def test_wilsons_interval_is_statsmodels(counts: tuple[int, int]) -> None:
 def test_the_interval_of_a_mean_is_students(counts: list[int]) -> None:
     """It holds the mean, lies in 0 to 100 %, and is statsmodels' where that is a number."""
     accuracies = [count / 100 for count in counts]
-    (setting,) = settings(numbers(product(seed=range(len(counts))), accuracies))
+    (setting,) = group_by_setting(numbers(product(seed=range(len(counts))), accuracies))
     assert setting.interval is not None
     low, high = setting.interval.low, setting.interval.high
     assert 0 <= low <= setting.mean + 1e-9
@@ -147,7 +147,7 @@ def test_the_interval_of_a_mean_covers_the_truth_as_often_as_it_says() -> None:
     random, held, many = np.random.default_rng(2), 0, 1500
     cells = product(seed=range(5))
     for accuracies in random.normal(98, 0.2, (many, 5)):
-        (setting,) = settings(numbers(cells, accuracies))
+        (setting,) = group_by_setting(numbers(cells, accuracies))
         held += setting.interval.low <= 98 <= setting.interval.high
     assert 0.935 < held / many < 0.965
 
@@ -155,7 +155,9 @@ def test_the_interval_of_a_mean_covers_the_truth_as_often_as_it_says() -> None:
 def test_one_seed_has_a_mean_and_no_scatter() -> None:
     """With one seed nothing is said of the scatter; without any, the setting stands last."""
     cells = product(lr=[0.1, 0.2, 0.3])
-    found = settings([without(cells[0], "diverged"), first(cells[1], 98), first(cells[2], 98)])
+    found = group_by_setting(
+        [without(cells[0], "diverged"), first(cells[1], 98), first(cells[2], 98)]
+    )
     assert [(s.rank, s.n, s.mean, s.sd, s.interval) for s in found] == [
         (1, 1, 98, None, None),
         (1, 1, 98, None, None),
@@ -301,12 +303,12 @@ def test_the_t_tests_are_scipys(a: list[float], b: list[float]) -> None:
     """Of any accuracies in percent, p is what SciPy's own paired and Welch's tests give."""
     common = np.array([*zip(a, b, strict=False)]).T
     if np.ptp(common[0] - common[1]) > EPSILON:
-        assert student.paired_p(*common) == pytest.approx(
+        assert t_tests.paired_p(*common) == pytest.approx(
             stats.ttest_rel(*common).pvalue, rel=1e-6, abs=0
         )
     if np.ptp(a) + np.ptp(b) > EPSILON:
         expected = stats.ttest_ind(a, b, equal_var=False).pvalue
-        assert student.welch_p(a, b) == pytest.approx(expected, rel=1e-6, abs=0)
+        assert t_tests.welch_p(a, b) == pytest.approx(expected, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_failed_seeds_are_left_out_of_the_test() -> None:
     cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2, 3])
     a, b = [99.0, 99.1, 98.9, 99.3], [98.8, 98.95, 98.85]
     results = [*numbers(cells[:7], a + b), *(without(c, "diverged") for c in cells[7:])]
-    found = compare_settings(settings(results))
+    found = compare_settings(group_by_setting(results))
     assert found[1].p == pytest.approx(stats.ttest_rel(a[:3], b).pvalue)
     assert (found[2].outcome, found[2].reason) == ("not compared", "no accuracy: diverged")
 

@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from lenet_sweep import files, store
-from lenet_sweep.errors import StoreError
-from lenet_sweep.store import Epoch, Failure, Snapshot, Store
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.storage import atomic
+from lenet_sweep.storage.files import DamagedError, make_folder, read_json, write_atomic, write_json
+from lenet_sweep.storage.snapshots import Snapshot
+from lenet_sweep.storage.store import Store
 
 
 def snapshot(epochs: int = 2, fill: float = 0.5) -> Snapshot:
@@ -29,7 +32,7 @@ def snapshot(epochs: int = 2, fill: float = 0.5) -> Snapshot:
 HOLDER = """
 import sys
 from pathlib import Path
-from lenet_sweep.store import RunFolder
+from lenet_sweep.storage.store import RunFolder
 lock = RunFolder(Path(sys.argv[1])).claim(timeout=5)
 print("held", flush=True)
 sys.stdin.read()
@@ -39,7 +42,7 @@ sys.stdin.read()
 @pytest.fixture
 def folder(tmp_path):
     folder = Store(tmp_path).run("0123456789abcdef")
-    store.make_folder(folder.path)
+    make_folder(folder.path)
     return folder
 
 
@@ -96,14 +99,14 @@ def test_training_goes_on_from_the_newest_snapshot_that_is_not_too_new(folder) -
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     """A disk that is full in the middle of a write keeps what was there, and says so."""
     path = tmp_path / "results.csv"
-    store.write_atomic(path, b"old")
+    write_atomic(path, b"old")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="results.csv: No space left on device"):
-        store.write_atomic(path, b"new")
+        write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
 
@@ -172,7 +175,7 @@ def test_a_record_is_read_as_it_was_written_or_known_to_be_damaged(tmp_path) -> 
     """Any truncation or flipped bit of a JSON file is noticed, unless it changes nothing in it."""
     path = tmp_path / "record.json"
     values = {"lr": 0.1, "cells": [1, 2], "person": "Zoë", "none": None}
-    store.write_json(path, values)
+    write_json(path, values)
     sound = path.read_bytes()
     damages = [sound[:n] for n in range(len(sound) - 1)]  # the last byte is the line's end
     for position in range(len(sound)):
@@ -183,8 +186,8 @@ def test_a_record_is_read_as_it_was_written_or_known_to_be_damaged(tmp_path) -> 
     for damaged in damages:
         path.write_bytes(damaged)
         try:
-            assert store.read_json(path) == values  # such as another kind of white space
-        except store.DamagedError:
+            assert read_json(path) == values  # such as another kind of white space
+        except DamagedError:
             refused += 1
     assert refused > 0.95 * len(damages)
 
@@ -195,7 +198,7 @@ def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
     old.touch()
     new.touch()
     os.utime(old, (0, 0))
-    files.clear_left_behind(tmp_path)
+    atomic.clear_left_behind(tmp_path)
     assert not old.exists()
     assert new.exists()
 
@@ -206,7 +209,7 @@ def test_a_read_out_in_a_wrong_place_is_no_result(tmp_path, folder) -> None:
     folder.readout(3).write_bytes(folder.readout(2).read_bytes())
     assert folder.read(folder.readout(3)) is None
     other = Store(tmp_path).run("fedcba9876543210")
-    store.make_folder(other.path)
+    make_folder(other.path)
     for path in (other.readout(2), other.checkpoint):
         path.write_bytes(folder.readout(2).read_bytes())
         assert other.read(path) is None

@@ -8,8 +8,10 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from lenet_sweep import config, keys, studies, sweep
-from lenet_sweep.errors import UsageError
+from lenet_sweep import sweep
+from lenet_sweep.config import keys, studies, validation
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.training.engines.support import NATIVE
 
 ROWS = [{"recipe": "ce_sgd", "batch": 64, "reported": 99.0}, {"recipe": "nll_adam", "batch": 32}]
 WORST = {"says": "x", "check": "best_recipe", "recipe": "ce_sgd"}
@@ -18,7 +20,7 @@ WORST = {"says": "x", "check": "best_recipe", "recipe": "ce_sgd"}
 def cells_of(study, **axes):
     """Cells and options of a study, with other settings as axes over it."""
     node = {studies.KEY: studies.named(study), studies.GIVEN: list(axes)}
-    return config.all_settings([raw | node for raw in keys.grid(axes)])
+    return validation.validate_cells([raw | node for raw in keys.grid(axes)], NATIVE)
 
 
 def refused(**changes):

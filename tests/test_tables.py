@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, without_styles
 
-from lenet_sweep import results
-from lenet_sweep.analysis import marks
-from lenet_sweep.recipes import Optimizer
-from lenet_sweep.views import print_tables
+from lenet_sweep.analysis import ties
+from lenet_sweep.config.registry import make_optimizer
+from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.results.columns import HEADINGS
+from lenet_sweep.results.ranking import Marks, table
+from lenet_sweep.ui.views import print_tables
 
-WRITERS = (results.to_markdown, results.to_latex)
+WRITERS = (to_markdown, to_latex)
 
 
 def tables(frame: pd.DataFrame, width: int = 80) -> str:
@@ -26,8 +28,8 @@ def tables(frame: pd.DataFrame, width: int = 80) -> str:
 
 def test_tables_as_the_report_has_them() -> None:
     """Each recipe has a table: best first, numbers flush right, below it what is the same."""
-    adam = replace(BASE, loss="nll", optimizer=Optimizer("adam"), lr=0.001)
-    frame = results.table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
+    adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"), lr=0.001)
+    frame = table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
     lines = [line.rstrip() for line in without_styles(tables(frame, 140)).splitlines()]
     assert lines == [
         "",
@@ -46,7 +48,7 @@ def test_tables_as_the_report_has_them() -> None:
     ]
 
 
-def several_seeds() -> tuple[pd.DataFrame, results.Marks]:
+def several_seeds() -> tuple[pd.DataFrame, Marks]:
     """Three settings of three seeds: whole, with a seed that failed, and without any accuracy."""
     rows = [
         row(replace(cell, seed=seed), accuracy, error="no" if accuracy is None else "")
@@ -55,11 +57,11 @@ def several_seeds() -> tuple[pd.DataFrame, results.Marks]:
         )
         for seed, accuracy in enumerate(accuracies)
     ]
-    frame = results.table(rows)
+    frame = table(rows)
     cells = {r["cell"]: replace(c, seed=s) for r, (c, s) in zip(
         rows, [(c, s) for c in LRS for s in range(3)], strict=True)}  # fmt: skip
-    settings_ = marks.over_seeds([cells[name] for name in frame["cell"]], frame)
-    return frame, results.Marks(settings=settings_)
+    settings_ = ties.over_seeds([cells[name] for name in frame["cell"]], frame)
+    return frame, Marks(settings=settings_)
 
 
 def test_several_seeds_are_one_row_per_setting() -> None:
@@ -75,7 +77,7 @@ def test_several_seeds_are_one_row_per_setting() -> None:
     ]
     assert "mean ± standard deviation over the seeds" in " ".join(lines)
     assert sum("failed: no" in line for line in lines) == 4  # each seed that failed
-    markdown, latex = (write(results.presented(frame, shown)) for write in WRITERS)
+    markdown, latex = (write(presented(frame, shown)) for write in WRITERS)
     assert "| 2 | 98.20 ± 0.28 | 95.66 to 100.00 | 2 of 3 |" in markdown
     assert r"2 & 98.20 \ensuremath{\pm} 0.28 & 95.66 to 100.00 & 2 of 3 &" in latex
     assert "1 failed" in markdown
@@ -85,9 +87,9 @@ def test_several_seeds_are_one_row_per_setting() -> None:
 
 def test_a_single_seed_each_leaves_the_table_as_it_is() -> None:
     """Without several seeds, or where all but one failed, a row is a cell."""
-    assert marks.over_seeds(LRS, results.table([row(c, 99.0) for c in LRS])) == ()
+    assert ties.over_seeds(LRS, table([row(c, 99.0) for c in LRS])) == ()
     two = [BASE, replace(BASE, seed=1)]
-    assert marks.over_seeds(two, results.table([row(two[0], 99.0), row(two[1], None)])) == ()
+    assert ties.over_seeds(two, table([row(two[0], 99.0), row(two[1], None)])) == ()
 
 
 @settings(deadline=None, max_examples=20)
@@ -106,16 +108,16 @@ def test_settings_fit_the_terminal(width: int) -> None:
 
 def test_best_rows_stand_out() -> None:
     """The best row is bold, and so is its equal; a failed one is never the best."""
-    text = tables(results.table([row(BASE, 99.0), row(LRS[1], 99.0), row(LRS[2], 98.0)]))
+    text = tables(table([row(BASE, 99.0), row(LRS[1], 99.0), row(LRS[2], 98.0)]))
     bold = [without_styles(line).split()[0] for line in text.splitlines() if "\x1b[1m   " in line]
     assert bold == ["1", "1"]
-    text = tables(results.table([row(BASE, None)]))
+    text = tables(table([row(BASE, None)]))
     assert "\x1b[1m   " not in text
 
 
 def test_failures_are_explained_beneath_the_table() -> None:
     """A failed cell is a row without accuracy; why it failed stands below, once for each run."""
-    frame = results.table(
+    frame = table(
         [
             row(LRS[1], 99.0),
             row(BASE, None, error=HOSTILE),
@@ -142,7 +144,7 @@ def test_failures_are_explained_beneath_the_table() -> None:
 )
 def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
     """From 80 columns on no line wraps, no figure is cut, and the person is still named."""
-    frame = results.table(
+    frame = table(
         row(replace(BASE, epochs=200, seed=n if seeds else 0, lr=1e-5 * n), 99.25, person=person)
         for n in range(1, 4)
     )
@@ -172,32 +174,32 @@ def test_narrow_tables_lose_nothing_silently(
             BASE,
             lr=lr,
             seed=seed,
-            optimizer=Optimizer("sgd", (("momentum", 0.9),) if last and momentum else ()),
+            optimizer=make_optimizer("sgd", (("momentum", 0.9),) if last and momentum else ()),
             activation="leaky_relu" if last and activation else "relu",
             dataset=replace(BASE.dataset, limit=6000 if last and limit else None),
         )
         for lr, last in ((0.1, False), (0.001, True))
         for seed in ((0, 1, 2) if seeds else (0,))
     ]
-    frame = results.table(
+    frame = table(
         row(c, 99 - c.lr, optimizer="sgd", **{f"optimizer.{k}": v for k, v in c.optimizer.options})
         for c in cells
     )
     by_id = {cell.id: cell for cell in cells}
-    over = marks.over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
-    shown = results.Marks(settings=over)
+    over = ties.over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
+    shown = Marks(settings=over)
     console = terminal(width)
     print_tables(console, frame, shown)
     text = without_styles(printed(console))
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     headings = " ".join(lines[2 : next(n for n, line in enumerate(lines) if "──" in line)]).split()
-    names = [n for _, _, rows in results.presented(frame, shown) for n in rows.columns]
-    words = {word for name in names for word in results.HEADINGS.get(name, name).split()}
+    names = [n for _, _, rows in presented(frame, shown) for n in rows.columns]
+    words = {word for name in names for word in HEADINGS.get(name, name).split()}
     assert set(headings) <= words | {"settings"}
     moved = " ".join(text[text.index("All rows") :].split())
     for name in names:
-        heading = results.HEADINGS.get(name, name)
+        heading = HEADINGS.get(name, name)
         in_text = "settings" in headings or "settings" in moved.partition("Also in")[2]
         assert set(heading.split()) <= set(headings) or heading in moved or in_text, name
 
@@ -206,7 +208,7 @@ def test_of_a_long_table_the_best_rows_are_printed() -> None:
     """After a thousand cells the screen holds the best ones and says where the others are."""
     many = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
     failed = [row(replace(BASE, seed=n), None) for n in range(1000, 1025)]
-    text = without_styles(tables(results.table(many + failed), 120))
+    text = without_styles(tables(table(many + failed), 120))
     lines = [line.split() for line in text.splitlines()]
     assert [words[0] for words in lines if words and words[0].isdigit()] == [
         str(rank) for rank in range(1, 101)
@@ -220,10 +222,10 @@ def test_a_column_that_differs_out_of_sight_is_not_called_the_same() -> None:
     """Where space is short, a person is named below for all rows only if that is true of all."""
     two = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(100)]
     two.append(row(replace(BASE, seed=100), 9.8, person="bo"))
-    assert "person ada" not in without_styles(tables(results.table(two), 60))
-    assert "person ada" in without_styles(tables(results.table(two[:-1]), 60))
+    assert "person ada" not in without_styles(tables(table(two), 60))
+    assert "person ada" in without_styles(tables(table(two[:-1]), 60))
 
 
 def test_no_table_is_said() -> None:
     """A sweep that was stopped before its first result does not end in silence."""
-    assert tables(results.table([])) == "No cell has an outcome yet.\n"
+    assert tables(table([])) == "No cell has an outcome yet.\n"

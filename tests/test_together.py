@@ -187,6 +187,7 @@ IN_ONE_PROCESS = """
 import asyncio, os, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep import sweep
 
 def forked():
@@ -225,7 +226,10 @@ async def cells():  # as in a notebook: sweeps in the thread of the loop and in 
 asyncio.run(cells())
 """
 NESTED = """
-from lenet_sweep import config, keys, sweeping, views
+from lenet_sweep.config import keys, validation
+from lenet_sweep.runner import sweeping
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.ui import views
 from lenet_sweep.executors.local import LOCAL
 
 class Nested(views.QuietView):
@@ -236,7 +240,7 @@ class Nested(views.QuietView):
             self.inner = one(2)
 
 grid = {"dataset": "folder", "dataset.root": sys.argv[1], "seed": [0, 1], "epochs": 1}
-cells, options = config.all_settings(keys.grid(grid | {"device": "cpu"}))
+cells, options = validation.validate_cells(keys.grid(grid | {"device": "cpu"}), NATIVE)
 outcome = sweeping.run_sweep(cells, options, Nested(), LOCAL)
 assert list(outcome.table["status"]) == ["ok", "ok"]
 """

@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_sweep import engines, training
-from lenet_sweep.cells import ENGINE_VERSIONS, Run
-from lenet_sweep.config import all_settings
-from lenet_sweep.engines import choice
-from lenet_sweep.errors import StoreError
-from lenet_sweep.events import (
+from lenet_sweep import training
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.events import (
+    Epoch,
     EpochEnded,
     Event,
     Failed,
+    Failure,
     Finished,
     Paused,
     Progress,
@@ -25,9 +27,11 @@ from lenet_sweep.events import (
     decode,
     encode,
 )
-from lenet_sweep.keys import grid
-from lenet_sweep.store import Epoch, Failure, RunFolder, Store
-from lenet_sweep.tally import reason
+from lenet_sweep.storage.store import RunFolder, Store
+from lenet_sweep.training import engines, loop
+from lenet_sweep.training.engines import support
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.ui.progress import reason
 
 
 @pytest.fixture
@@ -44,9 +48,9 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
         **axes,
     ):
         settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
-        (cell,), options = all_settings(grid(settings | {"epochs": max(epochs)} | axes))
+        (cell,), options = validate_cells(grid(settings | {"epochs": max(epochs)} | axes), NATIVE)
         folder = Store(tmp_path / out).run(cell.run_id)
-        events = training.train(
+        events = loop.train(
             Run(cell, tuple(sorted(epochs))),
             folder,
             options.data_root,
@@ -133,8 +137,8 @@ def test_longer_training_goes_on_from_the_read_out(start) -> None:
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_stopped_run_goes_on_bit_for_bit(start, engine, optimizer, shuffle, cut) -> None:
     """A run that was stopped after any epoch ends with the weights of one that was not."""
-    if engine == "native" and choice.missing():
-        pytest.skip(choice.missing())
+    if engine == "native" and support.missing():
+        pytest.skip(support.missing())
     axes = {"engine": engine, "optimizer": optimizer, "shuffle": shuffle, "batch": 100}
     asked: list[bool] = []
     events, folder = start(4, stop=lambda: bool(asked), **axes)
@@ -390,7 +394,7 @@ def test_a_folder_that_cannot_be_locked_is_no_epoch(runs_of, monkeypatch) -> Non
 
     monkeypatch.setattr(RunFolder, "claim", refuse)
     (run,), setup = runs_of(lr=0.1)
-    (event,) = training.train(
+    (event,) = loop.train(
         run, Store(setup.out).run(run.id), None, fresh=False, wait=True, stop=lambda: False,
         environment={},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Runs that take turns, so that the workers of a sweep end together."""
+"""Runs that take scheduler, so that the workers of a sweep end together."""
 
 import contextlib
 import heapq
@@ -17,11 +17,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from processes import PATIENCE
 
-from lenet_sweep.cells import Run
-from lenet_sweep.config import all_settings
-from lenet_sweep.engines import choice
-from lenet_sweep.events import (
+from lenet_sweep.config.keys import grid
+from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.events import (
     ENDS,
+    Epoch,
     EpochEnded,
     Event,
     Finished,
@@ -33,9 +34,10 @@ from lenet_sweep.events import (
     Waiting,
     decode,
 )
-from lenet_sweep.executors import Setup, local, turns
-from lenet_sweep.keys import grid
-from lenet_sweep.store import Epoch, Store
+from lenet_sweep.executors import Setup, local, scheduler
+from lenet_sweep.storage.store import Store
+from lenet_sweep.training.engines import support
+from lenet_sweep.training.engines.support import NATIVE
 
 PAUSE = 0.02  # seconds that a change takes
 FAULTS = Path(__file__).parent / "faults"
@@ -47,7 +49,7 @@ def runs_of_lengths(epochs: Sequence[int]) -> list[Run]:
     """Runs that differ in their seed, with so many epochs each, longest first."""
     cells = []
     for seed, length in enumerate(sorted(epochs, reverse=True)):
-        (cell,), _ = all_settings(grid({"device": "cpu", "seed": seed, "epochs": length}))
+        (cell,), _ = validate_cells(grid({"device": "cpu", "seed": seed, "epochs": length}), NATIVE)
         cells.append(cell)
     return [Run(cell, tuple(range(1, cell.epochs + 1))) for cell in cells]
 
@@ -56,7 +58,7 @@ def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tupl
     """Seconds that a sweep takes whose epochs take `paces`, pauses in it, epochs of each run."""
     pace = {run.id: seconds for run, seconds in zip(runs, paces, strict=True)}
     trained = dict.fromkeys(pace, 0)
-    queue = turns.Queue(runs, retries=0, workers=workers)
+    queue = scheduler.Queue(runs, retries=0, workers=workers)
     number = itertools.count()
     coming: list[tuple[float, int, Run, bool]] = []  # when, of which run, whether it then pauses
     pauses = 0
@@ -142,7 +144,7 @@ def test_turns_of_equal_runs_are_never_later_than_runs_in_one_go(epochs, pace, n
     runs = runs_of_lengths([epochs] * number)
     seconds, pauses, _ = simulated(runs, [pace] * number, workers)
     assert seconds <= -(-number // workers) * epochs * pace + pauses * PAUSE + 1e-6
-    assert pauses * turns.SECONDS <= epochs * pace * number + 1e-6
+    assert pauses * scheduler.SECONDS <= epochs * pace * number + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -163,10 +165,10 @@ def test_the_order_given_holds_where_no_turns_are_taken() -> None:
     runs = []
     for batch, epochs in ((4, 12), (4, 10), (256, 15)):
         settings = {"device": "cpu", "batch": batch, "epochs": epochs}
-        (cell,), _ = all_settings(grid(settings | {"seed": len(runs)}))
+        (cell,), _ = validate_cells(grid(settings | {"seed": len(runs)}), NATIVE)
         runs.append(Run(cell, (cell.epochs,)))
     for workers in (0, 3):  # with turns it is the same order, since the plan knows what is long
-        queue = turns.Queue(runs, retries=0, workers=workers)
+        queue = scheduler.Queue(runs, retries=0, workers=workers)
         first, _ = queue.take()
         queue.see(first, EpochEnded(first.id, Epoch(1, 0.1, 99.0, 0.1, 5.0, 0.1)))
         assert [queue.take()[0] for _ in runs[1:]] == runs[1:]
@@ -184,8 +186,8 @@ def test_enough_runs_are_each_trained_in_one_go() -> None:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs take turns of an epoch or two, however short."""
-    monkeypatch.setattr(turns, "SECONDS", 0.0)
-    monkeypatch.setattr(turns, "SHARE", 0.0)
+    monkeypatch.setattr(scheduler, "SECONDS", 0.0)
+    monkeypatch.setattr(scheduler, "SHARE", 0.0)
 
 
 @contextlib.contextmanager
@@ -229,8 +231,8 @@ def said_by_a_worker(
 @pytest.mark.parametrize("engine", ["native", "torch"])
 def test_runs_in_turns_have_the_numbers_of_runs_in_one_go(tmp_path, small_folder, engine) -> None:
     """Three runs on two workers pause and go on, and no bit of their results shows it."""
-    if engine == "native" and choice.missing():
-        pytest.skip(choice.missing())
+    if engine == "native" and support.missing():
+        pytest.skip(support.missing())
     found = []
     for out, workers in (("turns", 2), ("one go", 1)):
         axes = {"lr": [0.1, 0.02, 0.01], "epochs": [4, 8], "workers": workers, "engine": engine}

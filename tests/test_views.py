@@ -28,10 +28,12 @@ from screens import (
     terminal,
 )
 
-from lenet_sweep import events, results
-from lenet_sweep.cells import Cell, Plan
-from lenet_sweep.store import Epoch, Failure, Snapshot
-from lenet_sweep.views import (
+from lenet_sweep.core import events
+from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.results.ranking import table
+from lenet_sweep.storage.snapshots import Snapshot
+from lenet_sweep.ui.views import (
     LiveView,
     LogView,
     QuietView,
@@ -63,7 +65,7 @@ def test_quiet_view_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     view = QuietView()
     view.begin(planned(BASE), 1)
     view.show(events.Failed(BASE.run_id, NAN))
-    view.rows(results.table([row(BASE)]))
+    view.rows(table([row(BASE)]))
     view.say("2 equal cells were merged")
     view.end()
     assert capsys.readouterr() == ("", "")
@@ -101,7 +103,7 @@ def test_log_of_a_sweep() -> None:
     log.view.say("1 equal cell was merged")
     log.at(0, events.Started(BASE.run_id, 0), events.Started(other.run_id, 4))
     log.at(1, progress(BASE, 1, 64), ended(BASE, 1, 97.85), events.ReadOut(BASE.run_id, 1))
-    log.view.rows(results.table([row(short)]))
+    log.view.rows(table([row(short)]))
     log.at(2, events.Failed(BASE.run_id, replace(NAN, epoch=2)))
     log.at(61, ended(other, 5), events.Stopped(other.run_id))
     log.view.end()
@@ -164,9 +166,7 @@ def test_log_in_any_encoding(encoding: str) -> None:
     console = Console(file=file, width=100, _environ={})
     for view in (LogView(console, Clock()), ScriptView(console)):
         view.say("Łukasz ran it …")
-    print_tables(
-        console, results.table([row(BASE, person="Łukasz…"), row(LRS[1], None, error=99 * "Ł ")])
-    )
+    print_tables(console, table([row(BASE, person="Łukasz…"), row(LRS[1], None, error=99 * "Ł ")]))
     file.seek(0)
     assert file.read().count(r"\u0141ukasz") == 3
 
@@ -223,7 +223,7 @@ def test_script_prints_what_the_report_shows() -> None:
     view.show(progress(BASE, 1, 64, 2.311962))
     view.show(progress(BASE, 1, 6464, 12.5))
     view.show(ended(BASE, 10, 99.22, seconds=9.1017))
-    view.rows(results.table([row(BASE)]))
+    view.rows(table([row(BASE)]))
     view.show(events.ReadOut(BASE.run_id, 10))
     assert not view.complete
     view.show(events.Finished(BASE.run_id))

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
-from lenet_sweep import keys
-from lenet_sweep.cells import Cell
-from lenet_sweep.recipes import OPTIMIZERS, RECIPES
+from lenet_sweep.config import keys
+from lenet_sweep.config.registry import OPTIMIZERS, RECIPES
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.text import format_setting
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell does not have the setting
 
@@ -50,41 +51,23 @@ def ordered(values: Iterable[Value]) -> list[Value]:
     """The distinct values: numbers ascending, then the others by their text."""
     return sorted(
         set(values),
-        key=lambda v: (0, float(v), "") if isinstance(v, (int, float)) else (1, 0.0, said(v)),
+        key=lambda v: (
+            (0, float(v), "") if isinstance(v, (int, float)) else (1, 0.0, format_setting(v))
+        ),
     )
 
 
-def said(value: Value) -> str:
-    """A value as it is typed: '0.1', 'true', '[0.9,0.999]'; a dash for a missing one."""
-    if value is None:
-        return "\N{EN DASH}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ",".join(map(said, value)) + "]"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
-    return str(value)
-
-
-def spoken(name: str, value: Value) -> str:
+def describe_setting(name: str, value: Value) -> str:
     """A setting in a sentence: 'lr 0.1', 'adam', 'momentum 0.9', 'all training images'."""
     if name == "dataset.limit":
         return "all training images" if value is None else f"the first {value} images"
     if name == "holdout":
         return "nothing held out" if value is None else f"{value} images held out"
-    return said(value) if name in PLAIN else f"{name.rpartition('.')[2]} {said(value)}"
-
-
-def listed(texts: Sequence[str], limit: int = 4) -> str:
-    """'a', 'a and b', 'a, b and c', of more than `limit` the first ones 'and 3 more'.
-
-    Semicolons where a text has commas of its own: 'lr 0.1, batch 32; and lr 0.1, batch 64'.
-    """
-    comma, last = ("; ", "; and ") if any(", " in text for text in texts) else (", ", " and ")
-    if len(texts) > limit:
-        texts = [*texts[: limit - 1], f"{len(texts) - limit + 1} more"]
-    return last.join(filter(None, [comma.join(texts[:-1]), *texts[-1:]]))
+    return (
+        format_setting(value)
+        if name in PLAIN
+        else f"{name.rpartition('.')[2]} {format_setting(value)}"
+    )
 
 
 def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> str:
@@ -105,7 +88,9 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
         swept = name in changes or (len(typed) > 1 and name not in ("device", "engine"))
         if not swept and _is_default(name, typed, cells):
             continue
-        words.append(f"{name}=" + ",".join("null" if v is None else said(v) for v in typed))
+        words.append(
+            f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in typed)
+        )
     pairs = {(cell.loss, cell.optimizer.name) for cell in cells}
     names_of = [name for name, pair in RECIPES.items() if pair in pairs]
     if len(names_of) == len(pairs) > 1 and not {"loss", "optimizer"} & set(changes):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lenet_sweep.analysis.axes import listed
-from lenet_sweep.analysis.doubt import Doubt, percent
-from lenet_sweep.analysis.doubts import doubts
 from lenet_sweep.analysis.effects import Effects, effects, has_learned
 from lenet_sweep.analysis.statistics import (
     ALPHA,
@@ -21,11 +18,13 @@ from lenet_sweep.analysis.statistics import (
     compare_rows,
     compare_settings,
     counts,
+    group_by_setting,
     intervals,
-    settings,
 )
-from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.tally import counted
+from lenet_sweep.analysis.warning import Doubt, percent
+from lenet_sweep.analysis.warnings import doubts
+from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.core.text import join_words, pluralize
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ class Statistics:
     conclusions: tuple[str, ...]
 
     def __repr__(self) -> str:
-        lines = [f"Statistics of {counted(len(self.results), 'row')}"]
+        lines = [f"Statistics of {pluralize(len(self.results), 'row')}"]
         lines += [f"  {sentence}" for sentence in self.conclusions]
         lines += [f"  {doubt.severity}: {doubt.sentence}" for doubt in self.doubts]
         return "\n".join(lines)
@@ -61,7 +60,7 @@ def analyse(
     compared_rows: of `compare_rows`, for each result, where they are known; they may be part of the
     comparisons of a larger table.
     """
-    found = settings(results)
+    found = group_by_setting(results)
     by_seed = any(s.n > 1 for s in found)
     rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
     compared = compare_settings(found) if by_seed else rows
@@ -91,7 +90,7 @@ def conclusions(
     shares = effects(results) if shares is None else shares
     doubted = doubts(results, comparisons=compared) if doubted is None else doubted
     if not any(r.accuracy is not None for r in results):
-        return (f"None of {counted(len(results), 'cell')} has an accuracy.",)
+        return (f"None of {pluralize(len(results), 'cell')} has an accuracy.",)
     names = distinguish([c.results[0].cell for c in compared])
     best = [c for c in compared if c.test == "best"]
     sentences: list[str] = []
@@ -114,7 +113,7 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     name = names[first.cell]
     accuracies = [percent(r) for r in top.results if r.accuracy is not None]
     if len(accuracies) > 1:
-        (setting,) = settings(top.results)
+        (setting,) = group_by_setting(top.results)
         assert setting.interval is not None
         return (
             f"Best{where}: {name}, {setting.mean:.2f} % on average over {setting.n} seeds "
@@ -152,7 +151,7 @@ def _compared(
     parts = []
     for outcome, number in counts(rivals).items():
         group = sorted((c for c in rivals if c.outcome == outcome), key=lambda c: c.difference or 0)
-        which = f": {listed([names[c.results[0].cell] for c in group])}"
+        which = f": {join_words([names[c.results[0].cell] for c in group])}"
         if number == len(rivals) or outcome == "worse":
             which = ""
         if number:
@@ -197,7 +196,7 @@ def _matters(
         f"{low.mean:.2f} % with {_names(top.settings, low.label)}"
     )
     if len(shares.effects) == 1:
-        yield f"Only {listed(top.settings)} varied: {means}."
+        yield f"Only {join_words(top.settings)} varied: {means}."
         return
     assert top.share is not None
     if shares.interactions and shares.interactions[0].share > max(top.share, 0.5):
@@ -260,7 +259,7 @@ def _subject(names: Sequence[str]) -> str:
         return "optimizer with its options matters" if len(names) > 1 else "optimizer matters"
     if len(names) == 1:
         return f"{names[0]} matters"
-    return f"{listed(names)}, which cannot be told apart, matter"
+    return f"{join_words(names)}, which cannot be told apart, matter"
 
 
 def _names(names: Sequence[str], label: str) -> str:

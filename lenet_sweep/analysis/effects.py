@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis.axes import Value, axes, listed, ordered, varied
+from lenet_sweep.analysis.axes import Value, axes, ordered, varied
 from lenet_sweep.analysis.factors import (
     FOLLOWERS,
     Factors,
@@ -27,8 +27,8 @@ from lenet_sweep.analysis.factors import (
     separable,
 )
 from lenet_sweep.analysis.statistics import EPSILON, Result, holm
-from lenet_sweep.cells import Cell
-from lenet_sweep.tally import counted
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.text import join_words, pluralize
 
 LEARNED = 50.0  # percent; a cell below it, or one that collapsed, has not learned the task
 DOMINATED = 0.5  # share of the variance from which cells that have not learned dominate it
@@ -258,15 +258,15 @@ def _missing(
     if full and not failed:
         return
     possible = prod(len(set(levels)) for levels in factors.values())
-    lacking = f" ({failed} of {counted(len(results), 'cell')} failed)" if failed else ""
+    lacking = f" ({failed} of {pluralize(len(results), 'cell')} failed)" if failed else ""
     if full and factors:
         yield Caveat(
             "missing",
-            f"{failed} of {counted(len(results), 'cell')} failed: the shares are of the others, "
+            f"{failed} of {pluralize(len(results), 'cell')} failed: the shares are of the others, "
             "which form a full grid.",
         )
     elif factors:
-        names = listed(["+".join(names) for names in factors])
+        names = join_words(["+".join(names) for names in factors])
         yield Caveat(
             "missing",
             f"{possible - len(known)} of the {possible} combinations of {names} have no accuracy"
@@ -283,13 +283,13 @@ def _together(factors: Factors) -> Iterable[Caveat]:
             if len(options) == len(names) - 1 and names[0] == "optimizer":
                 yield Caveat(
                     "together",
-                    f"{listed(options)} {'is an option' if len(options) == 1 else 'are options'} "
+                    f"{join_words(options)} {'is an option' if len(options) == 1 else 'are options'} "
                     "that not every optimizer has: optimizers with their options are one factor.",
                 )
                 continue
             yield Caveat(
                 "together",
-                f"{listed(names)} change together in the cells that have an accuracy, so their "
+                f"{join_words(names)} change together in the cells that have an accuracy, so their "
                 "effects cannot be told apart: they are one factor here.",
             )
 
@@ -323,7 +323,7 @@ def _no_residual(
             "seeds would show which it is.",
         )
     else:
-        names = listed(["+".join(names) for names in factors])
+        names = join_words(["+".join(names) for names in factors])
         yield Caveat(
             "no residual",
             f"There are as many levels of {names} as cells, so the shares add up to 100 % whatever "

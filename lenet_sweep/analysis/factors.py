@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis.axes import Value, axes, said, spoken, varied
-from lenet_sweep.cells import Cell
+from lenet_sweep.analysis.axes import Value, axes, describe_setting, varied
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.text import format_setting
 
 # They only choose how the same function is computed, so that they are no cause of a difference
 # where they follow another setting (engine=auto does).
@@ -121,9 +122,13 @@ def freedom(levels: Sequence[Hashable]) -> int:
 def label(names: Sequence[str], values: Sequence[Value]) -> str:
     """A level in words: '0.1' of one setting, 'nll, adam, lr 0.001' of several."""
     if len(names) == 1:
-        return said(values[0]) if names[0] != "dataset.limit" else spoken(names[0], values[0])
+        return (
+            format_setting(values[0])
+            if names[0] != "dataset.limit"
+            else describe_setting(names[0], values[0])
+        )
     pairs = zip(names, values, strict=True)
     known = [
         (name, value) for name, value in pairs if value is not None or "optimizer." not in name
     ]
-    return ", ".join(spoken(name, value) for name, value in known)
+    return ", ".join(describe_setting(name, value) for name, value in known)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.cells import Cell
-from lenet_sweep.errors import StoreError
-from lenet_sweep.image_sets import ImageSets
-from lenet_sweep.results import HOLDOUT
-from lenet_sweep.store import Store
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.data.test_images import ImageSets
+from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

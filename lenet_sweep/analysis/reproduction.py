@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from lenet_sweep.analysis import student
-from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, accuracies, settings
-from lenet_sweep.cells import Cell
-from lenet_sweep.recipes import OPTIMIZERS
-from lenet_sweep.studies import Claim, Study, StudyRow
-from lenet_sweep.tally import counted
+from lenet_sweep.analysis import t_tests
+from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, accuracies, group_by_setting
+from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.studies import Claim, Study, StudyRow
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.text import pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class Reproduction:
         number = {name: sum(v.verdict == name for v in judged) for name in (REPRODUCED, NOT, OPEN)}
         if not judged:
             return "Nothing was reported for any of its rows."
-        held = f"{number[REPRODUCED]} of {counted(len(judged), 'row')}"
+        held = f"{number[REPRODUCED]} of {pluralize(len(judged), 'row')}"
         says = [f"{held} {'is' if number[REPRODUCED] == 1 else 'are'} reproduced"]
         says.append(f"{number[NOT]} {'is' if number[NOT] == 1 else 'are'} not")
         if number[OPEN]:
@@ -116,7 +116,7 @@ class Reproduction:
 
 def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
     """Judge every row of a study by these results; those of other cells may explain a row."""
-    found = settings(results)
+    found = group_by_setting(results)
     verdicts = [_judge(row, _measured(row, found)) for row in study.rows]
     return Reproduction(study, tuple(_explained(v, found) for v in verdicts))
 
@@ -146,7 +146,7 @@ def sampling(setting: Setting) -> float | None:
 def _scatter(setting: Setting) -> float | None:
     if setting.sd is None:
         return None
-    return student.quantile(LEVEL, setting.n - 1) * setting.sd
+    return t_tests.quantile(LEVEL, setting.n - 1) * setting.sd
 
 
 def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
@@ -154,7 +154,7 @@ def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
         if row.seeded:
             for result in setting.results:
                 if result.cell == row.cell:
-                    return settings([result])[0]
+                    return group_by_setting([result])[0]
         elif setting.cell.setting == row.cell:
             return setting
     return None
@@ -183,7 +183,7 @@ def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
     runs = sorted(accuracies(verdict.setting.results))
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
     each = f"{runs[0]:.2f}" + (f" to {runs[-1]:.2f} %" if runs[0] < runs[-1] else " %")
-    note = f"{counted(len(runs), 'training')} gave {each}"
+    note = f"{pluralize(len(runs), 'training')} gave {each}"
     note += f", {collapsed} answering one digit to all images" if collapsed else ""
     fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
     if fell:

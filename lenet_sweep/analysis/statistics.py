@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis import student
-from lenet_sweep.cells import Cell
-from lenet_sweep.store import Epoch, Snapshot
+from lenet_sweep.analysis import t_tests
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.events import Epoch
+from lenet_sweep.storage.snapshots import Snapshot
 
 LEVEL = 0.95  # of every interval
 SEEDS = 3  # of a setting, from which on it is compared: the t test of two hardly ever rejects
@@ -141,7 +142,7 @@ class Setting:
         return self.results[0].cell
 
 
-def settings(results: Iterable[Result]) -> tuple[Setting, ...]:
+def group_by_setting(results: Iterable[Result]) -> tuple[Setting, ...]:
     """The settings, best mean first; those without any accuracy last. Equal means share a rank."""
     groups: dict[Cell, list[Result]] = {}
     for result in results:
@@ -188,7 +189,7 @@ def _setting(results: Sequence[Result]) -> Setting:
     sd = float(np.std(known, ddof=1))
     width = 0.0  # where nothing scatters but rounding
     if sd > EPSILON:
-        width = student.quantile(LEVEL, n - 1) * sd / sqrt(n)
+        width = t_tests.quantile(LEVEL, n - 1) * sd / sqrt(n)
     interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
     return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
 
@@ -224,7 +225,7 @@ class Comparison:
 
 def compare(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """Settings by their seeds where one has several, single rows by their images where none has."""
-    found = settings(results)
+    found = group_by_setting(results)
     return compare_settings(found) if any(s.n > 1 for s in found) else compare_rows(results)
 
 
@@ -236,7 +237,7 @@ def compare_table(results: Sequence[Result]) -> tuple[Comparison, ...]:
     first: dict[Cell, Result] = {}
     for r in results:
         first.setdefault(r.cell, r)
-    found = settings(first.values())
+    found = group_by_setting(first.values())
     if not any(s.n > 1 for s in found):
         return compare_rows(results)
     by_setting = {c.results[0].cell.setting: c for c in compare_settings(found)}
@@ -376,7 +377,7 @@ def _t_test(
     if (a.mean() - b.mean()) * difference < 0:  # the means are also of seeds that only one has
         reason = "on the seeds that both have, the order of the two is reversed"
         return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
-    p = student.paired_p(a, b) if test == "paired t" else student.welch_p(a, b)
+    p = t_tests.paired_p(a, b) if test == "paired t" else t_tests.welch_p(a, b)
     return Comparison(other.results, test, difference=difference, p=p)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep.cells import Run
-from lenet_sweep.events import Event, Failed, Retrying
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.events import Event, Failed, Retrying
 
 
 @dataclass(frozen=True)

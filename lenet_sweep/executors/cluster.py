@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lenet_sweep.cells import Run
-from lenet_sweep.errors import StoreError, UsageError
-from lenet_sweep.events import (
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.errors import StoreError, UsageError
+from lenet_sweep.core.events import (
     Event,
     Failed,
+    Failure,
     Finished,
     ReadOut,
     Requeued,
@@ -38,16 +39,15 @@ from lenet_sweep.events import (
 )
 from lenet_sweep.executors import Attempts, Setup
 from lenet_sweep.executors.job import Journal, Task, order
-from lenet_sweep.store import (
+from lenet_sweep.storage.files import (
     DamagedError,
-    Failure,
-    Store,
     lock_file,
     make_folder,
     read_json,
     remove,
     write_json,
 )
+from lenet_sweep.storage.store import Store
 
 LOOK_EVERY = 0.25  # seconds between two looks at the journals
 STOP_WITHIN = 4.0  # seconds that jobs get to checkpoint once they are cancelled

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep.cells import Cell, Run
-from lenet_sweep.errors import StoreError
-from lenet_sweep.events import (
+from lenet_sweep.config.registry import cell_from_json
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.events import (
     EpochEnded,
     Event,
     Failed,
+    Failure,
     Finished,
     Progress,
     decode,
@@ -30,7 +32,7 @@ from lenet_sweep.events import (
     epoch_begun,
 )
 from lenet_sweep.executors import Setup, local
-from lenet_sweep.store import Failure, Store
+from lenet_sweep.storage.store import Store
 
 PROGRESS_EVERY = 1.0  # seconds: a shared disk has more to do than this
 WAIT_FOR_THE_END = 900.0  # seconds until a job that was told to end gives up waiting for that
@@ -108,7 +110,7 @@ class _Cut:
 
 def _train(ordered: Mapping[str, Any], stop: threading.Event) -> list[_Cut]:
     tasks = [
-        (Run(Cell.from_json(task["cell"]), tuple(task["readouts"])), Journal(Path(task["journal"])))
+        (Run(cell_from_json(task["cell"]), tuple(task["readouts"])), Journal(Path(task["journal"])))
         for task in ordered["tasks"]
     ]
     setup = Setup(

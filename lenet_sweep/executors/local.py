@@ -20,15 +20,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
-from lenet_sweep import devices
-from lenet_sweep.cells import Run
-from lenet_sweep.errors import StoreError
-from lenet_sweep.events import (
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.events import (
     ENDS,
     Busy,
     EpochEnded,
     Event,
     Failed,
+    Failure,
     Paused,
     Retrying,
     Stopped,
@@ -36,8 +36,9 @@ from lenet_sweep.events import (
     epoch_begun,
 )
 from lenet_sweep.executors import Executor, Setup
-from lenet_sweep.executors.turns import Queue
-from lenet_sweep.store import Failure, Store
+from lenet_sweep.executors.scheduler import Queue
+from lenet_sweep.machine import devices
+from lenet_sweep.storage.store import Store
 
 STOP_WITHIN = 3.0  # seconds that workers get to checkpoint; then they are killed
 CLOSE_WITHIN = 1.0  # and to leave, all of them together
@@ -174,7 +175,7 @@ def room(kinds: Iterable[str]) -> int:
 def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     """Train the runs in `setup.workers` processes of this machine, begun in the order given.
 
-    Where fewer wait than there are workers they take turns (lenet_sweep.executors.turns). A run
+    Where fewer wait than there are workers they take turns (lenet_sweep.executors.scheduler). A run
     whose process dies yields Failed and is recorded in the store; a new process takes its place.
     Runs that other processes are training come last, since their results may be there by then: the
     same command on several machines shares the work. When `setup.stop` is set, workers get

@@ -18,12 +18,12 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lenet_sweep.errors import UsageError
+from lenet_sweep.config.launchers import SlurmResources
+from lenet_sweep.core.errors import UsageError
 from lenet_sweep.executors import Executor, Setup, cluster
 from lenet_sweep.executors.cluster import Ending, RefusedError
 from lenet_sweep.executors.job import work
 from lenet_sweep.executors.local import ONE_THREAD
-from lenet_sweep.resources import SlurmResources
 
 SIGNAL_BEFORE = 60  # seconds before its time is up that a job is told, or a minute more
 ARRAY_MOST = 1000  # jobs of one array, where Slurm does not say (its own default is 1001)

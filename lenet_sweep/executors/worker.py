@@ -16,9 +16,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep.cells import Cell, Run
-from lenet_sweep.events import encode
-from lenet_sweep.store import Store
+from lenet_sweep.config.registry import cell_from_json
+from lenet_sweep.core.cells import Run
+from lenet_sweep.core.events import encode
+from lenet_sweep.storage.store import Store
 
 PATIENCE = 1.0  # seconds that a run waits to be told whether it goes on
 
@@ -42,12 +43,12 @@ def main() -> None:
     runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(runs, stop, asked, answers), daemon=True).start()
 
-    from lenet_sweep.training import train  # noqa: PLC0415 - the parent may send runs meanwhile
+    from lenet_sweep.training.loop import train  # noqa: PLC0415 - the parent may send runs meanwhile
 
     store = Store(Path(setup["out"]))
     data_root = setup["data_root"] and Path(setup["data_root"])
     while (message := runs.get()) is not None:
-        run = Run(Cell.from_json(message["cell"]), tuple(message["readouts"]))
+        run = Run(cell_from_json(message["cell"]), tuple(message["readouts"]))
         for event in train(
             run,
             store.run(run.id),

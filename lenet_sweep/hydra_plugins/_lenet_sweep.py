@@ -2,7 +2,7 @@
 
 Hydra takes plugins only from the namespace `hydra_plugins`, and imports what it finds there into
 every application. It skips modules whose names begin with an underscore, so other applications
-never see this one; `hydra_glue.register_plugins` registers it for the command line.
+never see this one; `hydra_config.register_plugins` registers it for the command line.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from lenet_sweep.errors import UsageError
+from lenet_sweep.core.errors import UsageError
 
 
 class LenetGridSweeper(BasicSweeper):
@@ -33,7 +33,8 @@ class LenetGridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         # This module is imported for --help too.
-        from lenet_sweep import commands, hydra_glue, interrupts, output  # noqa: PLC0415
+        from lenet_sweep.cli import commands, hydra_config, output  # noqa: PLC0415
+        from lenet_sweep.runner import interrupts  # noqa: PLC0415
 
         assert self.config is not None
         assert self.launcher is not None
@@ -45,11 +46,11 @@ class LenetGridSweeper(BasicSweeper):
             )
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
-        params = map(hydra_glue.keep_text, self._parse_config())
+        params = map(hydra_config.keep_text, self._parse_config())
         overrides = parser.parse_overrides([*params, *arguments])
         deletions = [str(o.input_line) for o in overrides if o.is_delete()]
         overrides = [o for o in overrides if not o.is_delete()]
-        jobs = hydra_glue.grid_jobs(loader, self.config, overrides)
+        jobs = hydra_config.grid_jobs(loader, self.config, overrides)
         if deletions:
             jobs = [[*job, *deletions] for job in jobs]
         if isinstance(self.launcher, LenetLauncher):
@@ -100,7 +101,7 @@ class LenetLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from lenet_sweep import commands  # noqa: PLC0415 - see above
+        from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
 
         hydra = self.config.hydra
         composed = []
@@ -126,7 +127,7 @@ class LenetLocalLauncher(LenetLauncher):
     """In supervised worker processes on this machine."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep import keys  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.config import keys  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import local  # noqa: PLC0415 - as in `sweep`
 
         for key, value in self.settings.items():
@@ -138,10 +139,10 @@ class LenetSlurmLauncher(LenetLauncher):
     """As Slurm jobs."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep import resources  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import slurm  # noqa: PLC0415 - as in `sweep`
 
-        wanted = resources.for_slurm(self.settings)
+        wanted = launchers.for_slurm(self.settings)
         return slurm.executor(wanted), wanted.devices
 
 
@@ -149,11 +150,11 @@ class LenetRayLauncher(LenetLauncher):
     """As Ray tasks."""
 
     def place(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep import resources  # noqa: PLC0415 - as in `sweep`
-        from lenet_sweep.executors import ray_tasks  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.executors import ray  # noqa: PLC0415 - as in `sweep`
 
-        wanted = resources.for_ray(self.settings)
-        return ray_tasks.executor(wanted), wanted.devices
+        wanted = launchers.for_ray(self.settings)
+        return ray.executor(wanted), wanted.devices
 
 
 @dataclass

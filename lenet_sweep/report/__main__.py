@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from lenet_sweep import keys
-from lenet_sweep.errors import StoreError, UsageError, exit_status
+from lenet_sweep.core.errors import StoreError, UsageError, exit_status
+from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser.parse_args(arguments)
         if given.out is None and len(given.folders) > 1:
             parser.error("several sweeps need --out DIR, the folder for what they make together")
-        from lenet_sweep.report import files  # noqa: PLC0415 - seconds that --help does not have
+        from lenet_sweep.report import page_files  # noqa: PLC0415 - seconds that --help does not have
 
-        written = files.rebuild(given.folders, given.out or given.folders[0], given.data)
+        written = page_files.rebuild(given.folders, given.out or given.folders[0], given.data)
     except (UsageError, StoreError, FileNotFoundError) as error:
-        print(f"error: {keys.printable(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
         return exit_status(error)
     except OSError as error:
-        print(f"error: {keys.disk_error(error)}", file=sys.stderr)
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return exit_status(error)
     print(f"Written to {written[0].parent}/")
     for path in written:

@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis.axes import Value, axes, ordered, said, varied
+from lenet_sweep.analysis.axes import Value, axes, ordered, varied
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.cells import Cell, distinguish
-from lenet_sweep.report.gather import Report
+from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.core.text import format_setting, pluralize
+from lenet_sweep.report.collect import Report
 from lenet_sweep.report.scale import stretch
+from lenet_sweep.report.scales import SMALLEST, accuracy_axis, below, extended, log_axis
+from lenet_sweep.report.style import MARKERS
 from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, looking
 from lenet_sweep.report.units import Unit
-from lenet_sweep.scales import SMALLEST, accuracy_axis, below, extended, log_axis
-from lenet_sweep.style import MARKERS
-from lenet_sweep.tally import counted
 
 CURVES = 100  # settings whose curves are drawn, the best ones
 LINES = 300  # rows in the parallel coordinates
@@ -97,7 +97,7 @@ def curves(report: Report) -> Curves | None:
     coloured = min(len(shown), len(SERIES))
     legend = [Legend(n, MARKERS[n], names[c.cell]) for n, c in enumerate(shown[:coloured])]
     if len(shown) > coloured:
-        others = counted(len(shown) - coloured, "other setting")
+        others = pluralize(len(shown) - coloured, "other setting")
         legend.append(Legend(-1, "", others))
     best = names[shown[0].cell]
 
@@ -225,7 +225,7 @@ def parallel(compared: Sequence[Unit]) -> str | None:
         levels = ordered(each.get(name) for each in found)
         places = _places(levels)
         columns.append([places[each.get(name)] for each in found])
-        ticks.append([(places[level], said(level)) for level in levels])
+        ticks.append([(places[level], format_setting(level)) for level in levels])
     columns.append(list((heights - low) / span))
     leading = {n for n, u in enumerate(rows) if u.outcome in ("best", "better", "tied")} or {0}
     undecided = {n for n, u in enumerate(rows) if u.outcome == "inconclusive"}

@@ -17,11 +17,10 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
 from lenet_sweep.analysis import reproduction
-from lenet_sweep.keys import inert
-from lenet_sweep.report import atlas, gather, groups, rows, units
-from lenet_sweep.report.gather import Report
+from lenet_sweep.core.text import one_line, pluralize
+from lenet_sweep.report import collect, comparisons, error_atlas, ranked_table, units
+from lenet_sweep.report.collect import Report
 from lenet_sweep.report.units import Unit
-from lenet_sweep.tally import counted
 
 TRACEBACKS = 50  # failed runs whose traceback is shown
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
@@ -63,10 +62,10 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
     """
     full = report.statistics is not None
     compared = units.units(report)
-    by_recipe = groups.by_recipe(compared)
-    maps, maps_total = groups.heatmaps(report.rows) if full else ([], 0)
+    by_recipe = comparisons.by_recipe(compared)
+    maps, maps_total = comparisons.heatmaps(report.rows) if full else ([], 0)
     script = asset("page.js")
-    found = atlas.atlas(report, pictures=pictures) if full else None
+    found = error_atlas.atlas(report, pictures=pictures) if full else None
     content = {
         "report": report,
         "full": full,
@@ -74,20 +73,20 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "title": title(report),
         "stamp": stamp,
         "evidence": " ".join(
-            f"{name}:{what if full else gather.NUMBERS}" for name, what in report.evidence.items()
+            f"{name}:{what if full else collect.NUMBERS}" for name, what in report.evidence.items()
         ),
         "style": asset("style.css"),
         "script": script,
         "script_hash": _hash(script),
-        "table": rows.table(report),
-        "recipes": groups.recipes(by_recipe) if len(by_recipe) > 1 else [],
+        "table": ranked_table.table(report),
+        "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,
         "maps_total": maps_total,
-        "varied": groups.what_varies([row.cell for row in report.rows]),
-        "fixed": groups.fixed([row.cell for row in report.rows]),
+        "varied": comparisons.what_varies([row.cell for row in report.rows]),
+        "fixed": comparisons.fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
         "studies": [(each, *reproduction.presented(each)[0]) for each in report.reproductions],
-        "best": atlas.best(report, pictures=pictures),
+        "best": error_atlas.best(report, pictures=pictures),
         "atlas": found,
         "best_name": report.best.cell.description if report.best else "",
         "charts": _charts(report, compared, found) if pictures and full else None,
@@ -100,20 +99,20 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
 
 def title(report: Report) -> str:
     """'24 cells: lr, batch, epochs'."""
-    swept = [name for name, _ in groups.what_varies([row.cell for row in report.rows])]
+    swept = [name for name, _ in comparisons.what_varies([row.cell for row in report.rows])]
     over = f" over {', '.join(swept)}" if swept else ""
-    return f"{counted(report.planned, 'cell')}{over}"
+    return f"{pluralize(report.planned, 'cell')}{over}"
 
 
 def _charts(
-    report: Report, compared: Sequence[Unit], found: atlas.Atlas | None
+    report: Report, compared: Sequence[Unit], found: error_atlas.Atlas | None
 ) -> Mapping[str, Any]:
     from lenet_sweep.report import charts  # noqa: PLC0415 - matplotlib takes most of a second
 
     return {
         "curves": charts.curves(report),
         "parallel": charts.parallel(compared),
-        "recipes": charts.recipes(groups.by_recipe(compared)),
+        "recipes": charts.recipes(comparisons.by_recipe(compared)),
         "front": charts.front(compared),
         "missed": charts.missed(found.counts) if found else None,
         "reproduced": [
@@ -136,7 +135,7 @@ def _failures(report: Report) -> Mapping[str, Any]:
                 "status": row.record["status"],
                 "reason": row.record["error"],
                 "failure": asdict(row.failure) if row.failure else None,
-                "command": rows.command_of([row]),
+                "command": ranked_table.command_of([row]),
                 "cells": 0,
             },
         )
@@ -158,7 +157,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["inert"] = lambda value: inert(str(value))
+    made.filters["inert"] = lambda value: one_line(str(value))
     made.filters["lines"] = _readable
     return made
 

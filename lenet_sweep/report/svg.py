@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from lenet_sweep.style import COLOURS, STYLE, styled
+from lenet_sweep.report.style import COLOURS, STYLE, styled
 
 ROOM: Final = 0.06  # inches around texts, for fonts that are wider than matplotlib's
 INK: Final = "#010203"

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from lenet_sweep.analysis.effects import LEARNED
 from lenet_sweep.analysis.statistics import Comparison, Interval
-from lenet_sweep.cells import Cell
-from lenet_sweep.report.gather import Report, Row
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.report.collect import Report, Row
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_sweep import engines
+from lenet_sweep.training import engines
 
 
 def exhaust():

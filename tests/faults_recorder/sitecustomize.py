@@ -5,7 +5,7 @@ A line is "built" or "epoch", the run's id and the process's.
 
 import os
 
-from lenet_sweep import engines
+from lenet_sweep.training import engines
 
 _build = engines.build
 

@@ -1,0 +1,79 @@
+"""Where and with what a result was made: versions, hardware, person, command, git revision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lenet_sweep.machine import devices
+
+PACKAGES = ("lenet-sweep", "torch", "numpy", "hydra-core")
+
+
+def environment(person: str) -> dict[str, Any]:
+    """What is written beside every run and sweep, as plain JSON values. Imports no torch."""
+    return {
+        "person": person,
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor(),
+        "cores": devices.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def command() -> list[str]:
+    """The command line that started this process, as it can be typed again."""
+    started = sys.orig_argv
+    return [Path(started[0]).name, *started[1:]] if started else []
+
+
+def git_revision() -> str | None:
+    """The commit of this package's checkout, '+' behind it if files differ; None if installed."""
+    folder = Path(__file__).parent
+    try:
+        _, revision, changes = (
+            subprocess.run(
+                ["git", "-C", str(folder), *arguments],  # noqa: S607 - the git on the path is the user's git
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=True,
+                env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+            ).stdout.strip()
+            for arguments in (
+                ["ls-files", "--error-unmatch", __file__],  # site-packages may lie in a repository
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "-uno"],
+            )
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+" if changes else "")
+
+
+def processor() -> str:
+    """The processor's name, as in `environment`."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return None

@@ -1,0 +1,142 @@
+"""How sure each row of results.csv is: statistics.csv row by row, and as a table for reading."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lenet_sweep.analysis.statistics import Comparison, Interval
+from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.text import format_option
+from lenet_sweep.report.collect import Report
+from lenet_sweep.report.text_tables import Presented
+from lenet_sweep.results.columns import rank_text
+
+COLUMNS = (
+    "cell", "person", "status", "accuracy", "low", "high",
+    "setting_rank", "seeds", "mean", "sd", "mean_low", "mean_high",
+    "test", "difference", "p", "p_adjusted", "outcome", "reason",
+)  # fmt: skip
+
+
+def table(report: Report) -> pd.DataFrame:
+    """The statistics of each row, accuracies in percent, differences in points, with COLUMNS.
+
+    low and high: Wilson's interval. setting_rank to mean_high: of its setting over the seeds. test
+    to reason: against the best, of the row, or of its setting where settings have several seeds.
+    """
+    assert report.statistics is not None
+    settings = {s.cell.setting: s for s in report.statistics.settings}
+    rows = []
+    for row in report.rows:
+        setting = settings[row.cell.setting]
+        compared = row.comparison
+        rows.append(
+            {
+                "cell": row.cell.id,
+                "person": row.record["person"],
+                "status": row.record["status"],
+                "accuracy": row.result.accuracy,
+                "low": row.interval and row.interval.low,
+                "high": row.interval and row.interval.high,
+                "setting_rank": None if setting.mean is None else setting.rank,
+                "seeds": setting.n,
+                "mean": setting.mean,
+                "sd": setting.sd,
+                "mean_low": setting.interval and setting.interval.low,
+                "mean_high": setting.interval and setting.interval.high,
+                "test": compared and compared.test,
+                "difference": compared and compared.difference,
+                "p": compared and compared.p,
+                "p_adjusted": compared and compared.adjusted,
+                "outcome": row.outcome,
+                "reason": compared.reason if compared else "",
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"setting_rank": "Int64"})
+
+
+def presented(report: Report) -> Presented:
+    """The statistics as people read them: a row for each setting over its seeds, or for each cell.
+
+    Title, caption, and the rows as text, for results.to_markdown and results.to_latex.
+    """
+    found = report.statistics
+    assert found is not None
+    if not found.by_seed:
+        rows = [
+            _line(rank_text(row.record["rank"], row.result.accuracy), row.cell, row.comparison)
+            | {
+                "accuracy": _percent(row.result.accuracy),
+                "95 % interval": _span(row.interval),
+            }
+            for row in report.rows
+        ]
+        how = "Wilson's interval; against the best: exact McNemar test on the same images, Holm."
+        return "How sure each row is", _caption(how), _ordered(rows)
+    compared = {c.results[0].cell.setting: c for c in found.comparisons}
+    lines = [
+        _line(rank_text(s.rank, s.mean), s.cell, compared.get(s.cell.setting))
+        | {
+            "seeds": str(s.n),
+            "mean": _percent(s.mean),
+            "sd": _percent(s.sd),
+            "95 % interval": _span(s.interval),
+        }
+        for s in found.settings
+    ]
+    how = "Student's t interval of the mean; against the best: t tests over the seeds, Holm."
+    return "How sure each setting is", _caption(how), _ordered(lines)
+
+
+def _caption(how: str) -> str:
+    return f"{how} Accuracies in percent, diff. in points below the best."
+
+
+def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
+    adjusted = compared.adjusted if compared else None
+    below = compared.difference if compared else None
+    return {
+        "rank": rank,
+        "loss": cell.loss,
+        "optimizer": cell.optimizer.name,
+        **_options(cell),
+        "batch": str(cell.batch),
+        "lr": f"{cell.lr:g}",
+        "epochs": str(cell.epochs),
+        "activation": cell.activation,
+        "dataset": cell.data,
+        "diff.": "" if below is None else f"{below:.2f}",
+        "p": "" if adjusted is None else f"{adjusted:.2g}",
+        "outcome": compared.outcome if compared else "",
+    }
+
+
+def _options(cell: Cell) -> dict[str, str]:
+    """Every option of any optimizer as text; '' where the cell's optimizer does not have it."""
+    has = {f"optimizer.{name}": format_option(value) for name, value in cell.optimizer.options}
+    return {name: has.get(name, "") for name in OPTION_DEFAULTS}
+
+
+def _ordered(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Settings that do not vary left out, and what compares moved to the end."""
+    if not rows:
+        return pd.DataFrame()
+    frame = pd.DataFrame(rows)
+    frame = frame.drop(
+        columns=[
+            name
+            for name in ("loss", "optimizer", *OPTION_DEFAULTS, "activation", "dataset")
+            if len({row[name] for row in rows} - {""}) <= 1
+        ]
+    )
+    last = ["diff.", "p", "outcome"]
+    return frame[[*(name for name in frame.columns if name not in last), *last]]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _span(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"

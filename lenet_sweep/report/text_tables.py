@@ -1,0 +1,210 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.core.text import format_cost, one_line
+from lenet_sweep.report import latex
+from lenet_sweep.results.columns import (
+    HEADINGS,
+    HOLDOUT,
+    INTERVAL,
+    NO_RANK,
+    NUMERIC,
+    OPTION_TEXTS,
+    REPORT_COLUMNS,
+    SETTINGS,
+    ranked_by,
+    setting_text,
+    settings_of,
+    shared_options,
+    varying,
+)
+from lenet_sweep.results.ranking import MARKS, UNMARKED, Marks, _ranks
+from lenet_sweep.storage.files import write_atomic
+
+# A table for reading: title, caption, rows as text.
+Presented: TypeAlias = "tuple[str, str, pd.DataFrame]"
+
+
+def write_texts(tables: Sequence[Presented], folder: Path, stem: str = "results") -> list[Path]:
+    """Write tables for reading, stem.md and stem.tex; the files."""
+    texts = {f"{stem}.md": to_markdown(tables), f"{stem}.tex": to_latex(tables, stem)}
+    for name, text in texts.items():
+        write_atomic(folder / name, text.encode())
+    return [folder / name for name in texts]
+
+
+def to_markdown(tables: Iterable[Presented]) -> str:
+    """Tables as the terminal shows them in GitHub's Markdown."""
+    parts = []
+    for title, caption, rows in tables:
+        header = [HEADINGS.get(name, name) for name in rows.columns]
+        body = [[_markdown(value) for value in row] for row in rows.itertuples(index=False)]
+        lines = [
+            header,
+            ["---:" if _is_number(rows[name]) else "---" for name in rows.columns],
+            *body,
+        ]
+        table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(f"### {title}\n\n{table_text}\n\n{_markdown(caption)}\n")
+    return "\n".join(parts)
+
+
+def to_latex(tables: Iterable[Presented], stem: str = "results") -> str:
+    """Tables as the terminal shows them, for a LaTeX document; see `latex.to_latex`."""
+    return latex.to_latex(
+        (
+            latex.Table(
+                title,
+                caption,
+                tuple(HEADINGS.get(name, name) for name in rows.columns),
+                tuple(_is_number(rows[name]) for name in rows.columns),
+                tuple(tuple(map(str, row)) for row in rows.itertuples(index=False)),
+            )
+            for title, caption, rows in tables
+        ),
+        stem,
+    )
+
+
+def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
+    """The table as people read it: (title, caption, rows as text), one entry per recipe.
+
+    A row is a cell or, where `marks` has settings, a setting with its mean over the seeds. The
+    report's columns come first, then the settings that vary; what does not vary is in the caption.
+    Accuracy has two decimals. Ranks count within each table and carry MARKS: '= 2'.
+    """
+    by_setting = bool(marks.settings)
+    units = _over_seeds(frame, marks) if by_setting else frame
+    settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
+    parts = []
+    for loss, optimizer, rows in _by_recipe(units):
+        varied = [name for name in varying(rows) if name in settings]
+        failed = bool((rows["status"] != "ok").any())
+        columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
+        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varied]
+        columns += [*(["status"] if failed else []), "train_loss", "seconds_per_epoch"]
+        columns += ["error"] if failed else []
+        shown = rows[columns].assign(
+            rank=_marked(_ranks(rows[ranked_by(frame)].round(9)), marks),
+            accuracy=_accuracies(rows),
+            lr=rows["lr"].map("{:g}".format),
+            train_loss=rows["train_loss"].map(format_cost),
+            seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
+            **{name: rows[name].map(setting_text) for name in varied if name in OPTION_DEFAULTS},
+        )
+        if HOLDOUT in rows:
+            shown[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
+        constant = [
+            f"{name} {rows[name].iloc[0]}"
+            for name in settings
+            if name in SETTINGS[2:] and name not in varied
+        ]
+        # Options that all rows share belong in the title.
+        name = " ".join([optimizer, *shared_options(rows)])
+        caption = f"All rows: {', '.join(constant)}." if constant else ""
+        caption = " ".join(filter(None, [caption, OVER_SEEDS * by_setting, marks.caption]))
+        parts.append((f"{loss} + {name}", caption, shown))
+    return parts
+
+
+OVER_SEEDS = (
+    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds, interval of the mean."
+)
+
+
+def _over_seeds(frame: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """A row for each setting, indexed by the place of one of its cells in the table of cells.
+
+    What is measured is the mean over the seeds that have an accuracy.
+    """
+    import pandas as pd  # noqa: PLC0415 - see above
+
+    cells = frame.to_dict("records")
+    measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
+    rows = []
+    for setting in marks.settings:
+        own = [cells[place] for place in setting.places]
+        known = [cell for cell in own if cell["status"] == "ok"]
+        seeds = len({cell["seed"] for cell in own})
+        persons = {cell["person"] for cell in own}
+        row = own[0] | {name: _mean(cell[name] for cell in known) for name in measured}
+        rows.append(
+            row
+            | {
+                "accuracy": math.nan if setting.mean is None else setting.mean,
+                "sd": setting.sd,
+                INTERVAL: "" if setting.low is None else f"{setting.low:.2f} to {setting.high:.2f}",
+                "seeds": str(seeds) if setting.n == seeds else f"{setting.n} of {seeds}",
+                "person": "several" if len(persons) > 1 else own[0]["person"],
+                "status": _statuses(own),
+                "error": "; ".join(dict.fromkeys(cell["error"] for cell in own if cell["error"])),
+            }
+        )
+    return pd.DataFrame(rows, index=[setting.places[0] for setting in marks.settings])
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known) if known else math.nan
+
+
+def _statuses(own: Sequence[Mapping[Any, Any]]) -> str:
+    """'ok', 'diverged' of all seeds, '1 diverged' of some."""
+    failed = Counter(cell["status"] for cell in own if cell["status"] != "ok")
+    if sum(failed.values()) < len(own):
+        return ", ".join(f"{number} {status}" for status, number in failed.items()) or "ok"
+    return ", ".join(failed)
+
+
+def _accuracies(rows: pd.DataFrame) -> list[str]:
+    texts = [_number(accuracy, "{:.2f}") for accuracy in rows["accuracy"]]
+    if "sd" not in rows:
+        return texts
+    spread = [_number(sd, " \N{PLUS-MINUS SIGN} {:.2f}") for sd in rows["sd"].astype("float64")]
+    return [text + sd for text, sd in zip(texts, spread, strict=True)]
+
+
+def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
+    if not marks.outcomes and not ranks.isna().any():
+        return ranks
+    found = dict.fromkeys(ranks.index, "")
+    for place in ranks.index if marks.outcomes else ():
+        found[place] = MARKS[marks.outcomes.get(int(str(place)), "not compared")]
+    known = {place: str(rank) for place, rank in ranks.dropna().items()}
+    return [f"{found[place]} {known.get(place, NO_RANK)}".strip() for place in ranks.index]
+
+
+def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    if frame.empty:
+        return []
+    groups = frame.groupby(["loss", "optimizer"], sort=False)
+    return [(str(loss), str(optimizer), rows) for (loss, optimizer), rows in groups]
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else form.format(value)
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
+    return column.name in (numbers | {*OPTION_DEFAULTS}) - {"person", "device", *OPTION_TEXTS}
+
+
+def _markdown(value: object) -> str:
+    """Text as Markdown shows it: no markup, HTML, mathematics, mention, or link made of it."""
+    text = re.sub(r"([\\|`*_<>\[\]~$@]|&(?=[#\w])|:(?=//))", r"\\\1", one_line(str(value)))
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", text)

@@ -1,0 +1,107 @@
+"""The native engine: LeNet5 in C++ on one core, without torch. See docs/native-engine.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.data.datasets import Images
+from lenet_sweep.training.engines import Evaluation, _native
+from lenet_sweep.training.engines.initial_weights import LAYERS, initial_weights
+
+# Parameters in the order of torch's state_dict, which is that of the extension's flat arrays.
+SHAPES = [
+    (f"{layer}.{kind}", shape if kind == "weight" else shape[:1])
+    for layer, shape, _ in LAYERS
+    for kind in ("weight", "bias")
+]
+# What the optimizers keep for each parameter: torch's name, and the extension's array.
+MOMENTS = {
+    "sgd": {"momentum_buffer": "first"},
+    "adam": {"exp_avg": "first", "exp_avg_sq": "second"},
+}
+
+
+class NativeEngine:
+    """Engine for the cells that `choice.NATIVE` supports. States are those of torch."""
+
+    def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
+        self.images = images
+        self.optimizer = cell.optimizer.name
+        options = dict(cell.optimizer.options)
+        if self.optimizer == "adam":
+            beta1, beta2 = options["betas"]  # type: ignore[misc]
+            optimizer = _native.Optimizer(
+                adam=True,
+                lr=cell.lr,
+                weight_decay=options["weight_decay"],
+                beta1=beta1,
+                beta2=beta2,
+                eps=options["eps"],
+            )
+        else:
+            optimizer = _native.Optimizer(
+                lr=cell.lr,
+                momentum=options["momentum"],
+                dampening=options["dampening"],
+                weight_decay=options["weight_decay"],
+                nesterov=options["nesterov"],
+            )
+        self.moments = MOMENTS[self.optimizer]
+        if self.optimizer == "sgd" and options["momentum"] == 0:
+            self.moments = {}
+        self.trainer = _native.Trainer(
+            tanh=cell.activation == "tanh",
+            batch=cell.batch,
+            optimizer=optimizer,
+            instructions=instructions,
+        )
+        self.detail = f"C++, {self.trainer.instructions} instructions"
+        self._set("parameters", initial_weights(cell.seed))
+
+    def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+        losses: NDArray[np.float32] = self.trainer.train(
+            self.images.train_images, self.images.train_labels, order
+        )
+        return losses
+
+    def evaluate(self) -> Evaluation:
+        return Evaluation(*self.trainer.evaluate(self.images.test_images, self.images.test_labels))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        state: dict[str, NDArray[Any]] = {
+            f"weight.{name}": values for name, values in self._get("parameters").items()
+        }
+        if self.trainer.steps == 0:
+            return state
+        for moment, array in self.moments.items():
+            for index, values in enumerate(self._get(array).values()):
+                state[f"optimizer.{index}.{moment}"] = values
+        if self.optimizer == "adam":
+            for index in range(len(SHAPES)):
+                state[f"optimizer.{index}.step"] = np.array(self.trainer.steps, np.float32)
+        return state
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._set("parameters", {name: state[f"weight.{name}"] for name, _ in SHAPES})
+        for moment, array in self.moments.items():
+            if f"optimizer.0.{moment}" in state:
+                moments = enumerate(SHAPES)
+                self._set(array, {n: state[f"optimizer.{i}.{moment}"] for i, (n, _) in moments})
+                # SGD only asks whether there was a step before.
+                self.trainer.steps = int(state.get("optimizer.0.step", np.array(1)))
+
+    def _get(self, array: str) -> dict[str, NDArray[np.float32]]:
+        flat = self.trainer.get(array)
+        ends = np.cumsum([math.prod(shape) for _, shape in SHAPES])
+        parts = np.split(flat, ends[:-1])
+        return {n: part.reshape(s) for (n, s), part in zip(SHAPES, parts, strict=True)}
+
+    def _set(self, array: str, values: Mapping[str, NDArray[Any]]) -> None:
+        flat = np.concatenate([np.ravel(values[name]) for name, _ in SHAPES])
+        self.trainer.set(array, flat.astype(np.float32))

@@ -1,0 +1,136 @@
+"""The plain engine: the loop a reader of PyTorch's tutorials expects, on any device.
+
+It is the oracle that faster engines are compared with. Two things make it quicker than the
+report's loop without changing what it computes: the images stay on the device, and losses are
+fetched once per call instead of once per batch, so that the device is never waited for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.data.datasets import Images
+from lenet_sweep.training.engines import Evaluation
+from lenet_sweep.training.lenet5 import seeded_lenet5
+
+EVALUATION_BATCH = 1000  # images; larger ones are slower on the CPU: they leave its caches
+
+
+@contextmanager
+def _subnormals_flushed() -> Iterator[None]:
+    """Take floats below 2^-126 for zero, as the native engine does; slow arithmetic otherwise.
+
+    It is a setting of the thread that computes; the caller's own comes back at the end.
+    """
+    before = sys.float_info.min / 2 == 0  # torch has no function that tells
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+class TorchEngine:
+    """Engine for any cell on cpu, cuda or mps."""
+
+    def __init__(self, cell: Cell, images: Images) -> None:
+        torch.set_num_threads(1)  # results must not depend on how many runs share the machine
+        if cell.device == "cuda":
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+        self.detail = (
+            f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}"
+        )
+        self.batch = cell.batch
+        self.device = torch.device(cell.device)
+        self.model = seeded_lenet5(cell.activation, cell.seed).to(self.device)
+        loss = LOSSES[cell.loss]
+        self.loss: nn.Module = getattr(nn, loss.torch_class)()
+        self.outputs = self.model.logits if loss.takes_logits else self.model
+        optimizer_class = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)
+        self.optimizer: torch.optim.Optimizer = optimizer_class(
+            self.model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
+        )
+        self.train_images, self.train_labels = self._resident(
+            images.train_images, images.train_labels
+        )
+        self.test_images, self.test_labels = self._resident(images.test_images, images.test_labels)
+
+    @_subnormals_flushed()
+    def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.model.train()
+        losses = []
+        for indices in torch.split(torch.from_numpy(order).to(self.device), self.batch):
+            loss = self.loss(self.outputs(self._pixels(indices)), self.train_labels[indices])
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+        return torch.stack(losses).cpu().numpy()
+
+    @_subnormals_flushed()
+    @torch.no_grad()
+    def evaluate(self) -> Evaluation:
+        self.model.eval()
+        predictions, losses = [], []
+        for images, labels in zip(
+            torch.split(self.test_images, EVALUATION_BATCH),
+            torch.split(self.test_labels, EVALUATION_BATCH),
+            strict=True,
+        ):
+            log_probabilities = self.model(_to_unit_range(images))
+            predictions.append(log_probabilities.argmax(1).to(torch.uint8))
+            losses.append(nn.functional.nll_loss(log_probabilities, labels, reduction="none"))
+        return Evaluation(
+            torch.cat(predictions).cpu().numpy(),
+            torch.cat(losses).cpu().numpy(),
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        arrays = {f"weight.{k}": v for k, v in self.model.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            arrays |= {
+                f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)
+            }
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in arrays.items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        weights: dict[str, Tensor] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, array in state.items():
+            kind, _, rest = name.partition(".")
+            tensor = torch.from_numpy(np.array(array))
+            if kind == "weight":
+                weights[rest] = tensor
+            else:
+                index, _, key = rest.partition(".")
+                moments.setdefault(int(index), {})[key] = tensor
+        self.model.load_state_dict(weights)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+    def _resident(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> tuple[Tensor, Tensor]:
+        # uint8 on the device: a quarter of the memory, and torch's ToTensor is this division.
+        return (
+            torch.from_numpy(images).unsqueeze(1).to(self.device),
+            torch.from_numpy(labels).long().to(self.device),
+        )
+
+    def _pixels(self, indices: Tensor) -> Tensor:
+        return _to_unit_range(self.train_images[indices])
+
+
+def _to_unit_range(images: Tensor) -> Tensor:
+    return images.float().div_(255)

@@ -1,0 +1,47 @@
+"""LeNet5 as the report built it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lenet_sweep.config.registry import ACTIVATIONS
+
+
+class LeNet5(nn.Module):
+    """LeNet5 with log-softmax output, 61,706 parameters, PyTorch's default initialisation.
+
+    The activation follows every layer but the last; the report uses ReLU. LeCun et al., 1998,
+    with a third convolution in place of the first dense layer, as there.
+    """
+
+    def __init__(self, activation: str = "relu") -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
+        self.conv3 = nn.Conv2d(16, 120, kernel_size=5)
+        self.linear1 = nn.Linear(120, 84)
+        self.linear2 = nn.Linear(84, 10)
+        self.activation = getattr(nn, ACTIVATIONS[activation])()
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
+        return torch.log_softmax(self.logits(images), dim=1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images (B, 1, 28, 28) with pixels in [0, 1] to unnormalised log-probabilities (B, 10)."""
+        x = self.pool(self.activation(self.conv1(images)))  # (B, 6, 14, 14)
+        x = self.pool(self.activation(self.conv2(x)))  # (B, 16, 5, 5)
+        x = self.activation(self.conv3(x)).flatten(1)  # (B, 120)
+        x = self.activation(self.linear1(x))  # (B, 84)
+        return cast("Tensor", self.linear2(x))  # (B, 10)
+
+
+def seeded_lenet5(activation: str, seed: int) -> LeNet5:
+    """The network with the initial weights of a seed; torch's own random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LeNet5(activation)

@@ -1,0 +1,280 @@
+"""One run: an engine trained epoch by epoch, its read-outs and checkpoints kept in the store."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.events import (
+    Busy,
+    Damaged,
+    Epoch,
+    EpochEnded,
+    Event,
+    Failed,
+    Failure,
+    Finished,
+    Paused,
+    Progress,
+    ReadOut,
+    Started,
+    Stopped,
+    Waiting,
+    epoch_begun,
+)
+from lenet_sweep.data.datasets import Images, load
+from lenet_sweep.storage.snapshots import Snapshot
+from lenet_sweep.storage.store import RunFolder
+from lenet_sweep.training import engines
+from lenet_sweep.training.engines import Engine
+
+REPORT_EVERY = 100  # batches, as in the report
+CHECKPOINT_EVERY = 10.0  # seconds: what a power cut may cost, against a write of 0.3 to 1 MB
+
+
+def train(
+    run: Run,
+    folder: RunFolder,
+    data_root: Path | None,
+    *,
+    fresh: bool,
+    wait: bool,
+    stop: Callable[[], bool],
+    environment: Mapping[str, Any],
+    asked: Callable[[], bool] = lambda: False,
+    gives_way: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train a run until all its read-outs are in the store, yielding what happens.
+
+    Goes on from the newest snapshot. `fresh` trains from the start and replaces the read-outs one
+    by one; others of the run stay, and there are no checkpoints, since it would not use them.
+    A run that another process is training yields Busy; with `wait` its result is waited for.
+    Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is asked
+    every 100 batches; once it says yes, the last finished epoch is checkpointed and training ends.
+    While `asked` says yes, `gives_way` is asked after each epoch whether the run is to pause there.
+    """
+    lock = None
+    epoch = 0  # none was reached
+    person = str(environment.get("person", ""))
+    try:
+        lock = folder.claim(timeout=0)
+        if lock is None and not wait:
+            yield Busy(run.id)
+            return
+        while lock is None:
+            yield Waiting(run.id)
+            lock = folder.claim(timeout=0.5)
+            if lock is None and stop():
+                yield Stopped(run.id)
+                return
+        for read in (folder.failure, folder.description):  # so that damage to them is known
+            read()
+        for path in folder.set_damaged_aside():
+            yield Damaged(run.id, str(path))
+        folder.clear_failure()
+        for event in _train(
+            run, folder, data_root, fresh, stop, environment, person, asked, gives_way
+        ):
+            epoch = epoch_begun(event) or epoch
+            if isinstance(event, Paused):  # whoever hears of it may go on with the run
+                lock.release()
+            yield event
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
+        failure = _failure(error, epoch, person)
+        with contextlib.suppress(StoreError):  # the disk may be why; the event tells it
+            folder.write_failure(failure)
+        yield Failed(run.id, failure)
+    finally:
+        if lock:
+            lock.release()
+
+
+class _DivergedError(Exception):
+    """A loss is not a finite number."""
+
+
+def _failure(error: BaseException, epoch: int, person: str) -> Failure:
+    if isinstance(error, _DivergedError):
+        return Failure("diverged", epoch, str(error), person=person)
+    if isinstance(error, StoreError):  # the user's disk, not a fault in here
+        return Failure("failed", epoch, str(error), person=person)
+    trace = "".join(traceback.format_exception(error))
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, MemoryError):
+        reason += " (out of memory: fewer workers= need less of it)"
+    return Failure("failed", epoch, reason, trace, person)
+
+
+def _train(
+    run: Run,
+    folder: RunFolder,
+    data_root: Path | None,
+    fresh: bool,
+    stop: Callable[[], bool],
+    environment: Mapping[str, Any],
+    person: str,
+    asked: Callable[[], bool],
+    gives_way: Callable[[], bool],
+) -> Iterator[Event]:
+    missing = [epoch for epoch in run.readouts if fresh or not folder.has(epoch)]
+    for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
+        yield ReadOut(run.id, epoch)
+    if not missing:
+        yield Finished(run.id)
+        return
+    images = _images(run.cell.dataset, data_root)
+    engine = engines.build(run.cell, _tested_together(images))
+    folder.describe(run.cell, {**environment, "engine": engine.detail})
+    checkpoint = folder.read(folder.checkpoint)
+    newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
+    snapshot = None if fresh else folder.latest(until=missing[0])
+    for path in folder.set_damaged_aside():
+        yield Damaged(run.id, str(path))
+    saved_epoch = 0
+    if snapshot:
+        engine.restore(snapshot.state)
+        saved_epoch = snapshot.epoch
+    yield Started(run.id, saved_epoch)
+    saved_at = time.monotonic()
+    for epoch in range(saved_epoch + 1, missing[-1] + 1):
+        began = time.perf_counter()
+        losses: list[NDArray[np.float32]] = []
+        for batches in _train_epoch(engine, run.cell, epoch, len(images.train_labels)):
+            losses.append(batches)
+            done = sum(map(len, losses))
+            _check_finite(batches, epoch, done - len(batches))
+            if stop():
+                if snapshot and snapshot.epoch > max(saved_epoch, newest) and not fresh:
+                    folder.write_checkpoint(snapshot)
+                yield Stopped(run.id)
+                return
+            if (done - 1) % REPORT_EVERY == 0:
+                seen = min(done * run.cell.batch, len(images.train_labels))
+                yield Progress(run.id, epoch, seen, len(images.train_labels), float(batches[-1]))
+        seconds = time.perf_counter() - began
+        snapshot = _snapshot(
+            engine, run.cell, snapshot, np.concatenate(losses), images, seconds, person
+        )
+        due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not fresh
+        if epoch in missing:
+            folder.write_readout(snapshot)
+            if epoch >= newest:
+                folder.clear_checkpoint()
+        elif due:
+            folder.write_checkpoint(snapshot)
+        if epoch in missing or due:
+            saved_epoch, saved_at = epoch, time.monotonic()
+        # Not before it is written: where that fails, this is the epoch that failed.
+        asks = asked() and not fresh and newest < epoch < missing[-1]
+        yield EpochEnded(run.id, snapshot.history[-1], asks)
+        if epoch in missing:
+            yield ReadOut(run.id, epoch)
+        if asks and gives_way():
+            if epoch > saved_epoch:
+                folder.write_checkpoint(snapshot)
+            yield Paused(run.id)
+            return
+    yield Finished(run.id)
+
+
+# The runs of a worker mostly share their images: read and verified once, as long as they do.
+_images = lru_cache(maxsize=1)(load)
+
+
+def _tested_together(images: Images) -> Images:
+    """Test and held-out images as one, for an engine that knows of the former alone."""
+    if not len(images.holdout_labels):
+        return images
+    return replace(
+        images,
+        test_images=np.concatenate([images.test_images, images.holdout_images]),
+        test_labels=np.concatenate([images.test_labels, images.holdout_labels]),
+    )
+
+
+def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+    return 100 * int(np.count_nonzero(predictions == labels)) / len(labels)
+
+
+def _train_epoch(
+    engine: Engine, cell: Cell, epoch: int, images: int
+) -> Iterator[NDArray[np.float32]]:
+    """Batch losses of one epoch in pieces, each but the last ending with a batch to report."""
+    order = epoch_order(cell, epoch, images)
+    first = cell.batch  # the report prints after the first batch and then every 100
+    step = REPORT_EVERY * cell.batch
+    for start in (0, *range(first, images, step)):
+        yield engine.train(order[start : first if start == 0 else start + step])
+
+
+def epoch_order(cell: Cell, epoch: int, images: int) -> NDArray[np.int64]:
+    """The order of the training images in an epoch: file order, or a permutation.
+
+    The permutation depends on the seed and the epoch alone, so that a resumed run needs no random
+    state. RandomState is the one generator whose streams NumPy keeps fixed for ever (NEP 19).
+    """
+    if not cell.shuffle:
+        return np.arange(images)
+    return np.random.RandomState([cell.seed, epoch]).permutation(images)
+
+
+def _check_finite(losses: NDArray[np.float32], epoch: int, before: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        raise _DivergedError(
+            f"the loss became {losses[bad[0]]} in batch {before + bad[0] + 1} of epoch {epoch}"
+        )
+
+
+def _snapshot(
+    engine: Engine,
+    cell: Cell,
+    before: Snapshot | None,
+    losses: NDArray[np.float32],
+    images: Images,
+    seconds: float,
+    person: str,
+) -> Snapshot:
+    """Test the engine and gather its state at the end of an epoch."""
+    began = time.perf_counter()
+    evaluation = engine.evaluate()
+    test_seconds = time.perf_counter() - began
+    history = before.history if before else ()
+    epoch = len(history) + 1
+    if not np.isfinite(evaluation.losses).all():
+        raise _DivergedError(f"the loss on test images became infinite or nan after epoch {epoch}")
+    # A batch's loss is the mean over its images, and the last batch may hold fewer.
+    starts = np.arange(len(losses)) * cell.batch
+    sizes = np.minimum(cell.batch, len(images.train_labels) - starts)
+    reported = np.arange(0, len(losses), REPORT_EVERY)
+    position = epoch - 1 + (starts + sizes)[reported] / len(images.train_labels)
+    trace = np.stack([position, losses[reported]], axis=1).astype(np.float32)
+    tested = len(images.test_labels)
+    held_out = evaluation.predictions[tested:]
+    result = Epoch(
+        epoch=epoch,
+        cost=float(np.average(losses.astype(np.float64), weights=sizes)),
+        accuracy=_accuracy(evaluation.predictions[:tested], images.test_labels),
+        test_cost=float(evaluation.losses[:tested].mean(dtype=np.float64)),
+        seconds=seconds,
+        test_seconds=test_seconds,
+        holdout_accuracy=_accuracy(held_out, images.holdout_labels) if len(held_out) else None,
+    )
+    return Snapshot(
+        state=engine.state(),
+        predictions=evaluation.predictions,
+        trace=np.concatenate([before.trace, trace]) if before else trace,
+        history=(*history, result),
+        person=person,
+    )
