@@ -64,7 +64,7 @@ def redraw(results: Results, folder: Path) -> None:
     That is all of `RESULTS`, and a summary of each folder in it: another machine's.
     """
     made = tables.page(results)
-    atomic.replace(folder / "peers.md", f"# lenet-sweep and its peers\n\n{made}\n".encode())
+    atomic.replace_file(folder / "peers.md", f"# lenet-sweep and its peers\n\n{made}\n".encode())
     drawing.draw(results, folder)
     place = folder.resolve()
     if RESULTS not in (place, place.parent):
@@ -75,7 +75,7 @@ def redraw(results: Results, folder: Path) -> None:
         text = tables.inserted(DOCUMENT.read_text(), told, name)
     except ValueError as error:
         raise SystemExit(f"error: {folder} is written, {DOCUMENT.name} is not: {error}") from None
-    atomic.replace(DOCUMENT, text.encode())
+    atomic.replace_file(DOCUMENT, text.encode())
 
 
 def _begun(folder: Path | None, asked: argparse.Namespace) -> Results:

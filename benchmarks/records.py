@@ -85,7 +85,7 @@ def write(path: Path, results: Results) -> None:
     lines = ",\n  ".join(json.dumps(record) for record in raw.pop("records"))
     head = json.dumps(raw, indent=1).removesuffix("\n}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.replace(path, f'{head},\n "records": [\n  {lines}\n ]\n}}\n'.encode())
+    atomic.replace_file(path, f'{head},\n "records": [\n  {lines}\n ]\n}}\n'.encode())
 
 
 def warm(records: Iterable[Record], job: str, contender: str) -> list[Record]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lenet_sweep.api import analyse, sweep
     from lenet_sweep.core.cells import Cell
-    from lenet_sweep.results.manifest import load_results
+    from lenet_sweep.results.sweep import load_results
     from lenet_sweep.training.lenet5 import LeNet5
 
     __version__: str

@@ -14,15 +14,9 @@ from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import table
 from lenet_sweep.runner.interrupts import handle_signals
-from lenet_sweep.runner.sweeping import (
-    draw_figures,
-    mark,
-    preview,
-    reproduce,
-    run_sweep,
-    write_page,
-    write_tables,
-)
+from lenet_sweep.runner.outputs import compare, draw_figures, reproduce, write_page, write_tables
+from lenet_sweep.runner.preview import preview
+from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui import views
 
@@ -119,14 +113,14 @@ def _sweep(
         return table(found.rows)
     view = views.choose(single=False, console=console) if progress else views.QuietView()
     with handle_signals() as signals:
-        outcome = run_sweep(cells, options, view, local.LOCAL)
+        result = run_sweep(cells, options, view, local.LOCAL)
         with signals.deferred():
-            write_tables(outcome, mark(outcome, options), reproduce(outcome, options))
+            write_tables(result.sweep, compare(result, options), reproduce(result))
         if signals.received:
-            outcome = replace(outcome, interrupted=signals.received[0])
+            result = replace(result, interrupted=signals.received[0])
         try:
-            write_page(outcome, options, view.say)
-            draw_figures(outcome, options, view.say)
+            write_page(result, options, view.say)
+            draw_figures(result, options, view.say)
         except KeyboardInterrupt:  # the figures are left out, but the tables are there
             if not signals.received or signals.insisted:
                 raise
@@ -134,10 +128,10 @@ def _sweep(
             raise InterruptedBySignal(
                 signals.received[0],
                 f"{signals.received[0].name}: the table so far is in "
-                f"{outcome.folder / 'results.csv'}; the same call resumes the sweep",
+                f"{result.sweep.folder / 'results.csv'}; the same call resumes the sweep",
             )
-    outcome.table.attrs["folder"] = str(outcome.folder)
-    return outcome.table
+    result.sweep.table.attrs["folder"] = str(result.sweep.folder)
+    return result.sweep.table
 
 
 def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:

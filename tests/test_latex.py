@@ -11,7 +11,7 @@ from payloads import PAYLOADS
 from test_results import FAILED, rows
 
 from lenet_sweep.report import latex
-from lenet_sweep.report.text_tables import presented, to_latex
+from lenet_sweep.report.text_tables import text_tables, to_latex
 
 ENGINES = [
     pytest.param(
@@ -61,7 +61,7 @@ def typeset(tmp_path):
 
 def tables(frame):
     """As presented, with the caption that tables with ties have."""
-    return [(t, f"{caption} {TIES}".strip(), shown) for t, caption, shown in presented(frame)]
+    return [(t, f"{caption} {TIES}".strip(), shown) for t, caption, shown in text_tables(frame)]
 
 
 def long():
@@ -114,7 +114,7 @@ NAMES = ["王小明", "Łukasz Żółć", "Nguyễn Văn Ệ", "Zoë 😀", "И�
 def test_names_of_every_script_are_typeset(typeset, engine) -> None:
     """XeLaTeX shows them; pdfLaTeX shows accents and spells what it has no letters for."""
     frame = rows(*({"person": name, "accuracy": 99 - n} for n, name in enumerate(NAMES)))
-    text, log = typeset(engine, to_latex(presented(frame)))
+    text, log = typeset(engine, to_latex(text_tables(frame)))
     assert "Overfull" not in log
     assert "Missing character" not in log
     assert len(re.findall(r"^ *\d +9\d\.00 ", text, re.MULTILINE)) == len(NAMES)
@@ -134,7 +134,7 @@ def test_text_from_outside_is_typeset_as_text(typeset, engine) -> None:
     """Each text that would act in LaTeX, and whatever else there is, compiles and is shown."""
     frame = rows(*({"person": text, "error": text, "accuracy": 50 + n / 10}
                    for n, text in enumerate(PAYLOADS)))  # fmt: skip
-    text, log = typeset(engine, to_latex(presented(frame)))
+    text, log = typeset(engine, to_latex(text_tables(frame)))
     assert "Overfull" not in log
     found = set(re.findall(r"^ *\d+ +(\d\d\.\d0)(?: |$)", text, re.MULTILINE))
     assert sorted(found) == [f"{50 + n / 10:.2f}" for n in range(len(PAYLOADS))]

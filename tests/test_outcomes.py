@@ -21,7 +21,7 @@ from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.statistics import OUTCOMES, Result
 from lenet_sweep.data.test_images import ImageSets
 from lenet_sweep.report import collect, page, statistics_table
-from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT
 from lenet_sweep.results.ranking import MARKS, ranked
 from lenet_sweep.storage.store import Store
@@ -154,18 +154,18 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
         event(f"{'settings' if by_seed else 'rows'}: {name}")
 
     # statistics.md
-    _, _, readable = statistics_table.presented(report)
+    _, _, readable = statistics_table.text_table(report)
     assert Counter(readable["outcome"]) == expected
 
     # The printed tables.
     known = int(units[units["outcome"] != "not compared"].shape[0])
-    rows = ties.over_seeds([r.cell for r in outcomes], frame)
+    rows = ties.rows_over_seeds([r.cell for r in outcomes], frame)
     assert bool(rows) == by_seed
-    shown = replace(ties.marks(outcomes), settings=rows)
+    shown = replace(ties.tie_marks(outcomes), settings=rows)
     console = terminal(200)
     print_tables(console, frame, shown)
     screen = without_styles(printed(console))
-    tables = presented(frame, shown)
+    tables = text_tables(frame, shown)
     markdown, latex = to_markdown(tables), to_latex(tables)
     latex = latex.split("(part 2 of", maxsplit=1)[0]  # which repeats the ranks of a wide table
     compared = sum(c.difference is not None for c in report.statistics.comparisons)
@@ -231,7 +231,7 @@ def test_an_undecided_comparison_is_no_defeat() -> None:
     cells = product(lr=[0.001, 0.1, 0.5], seed=[0, 1, 2])
     rows = [98.39, 98.35, 98.12, 98.16, 98.07, 98.04, 10.3, 10.29, 10.28]
     frame, ordered = table_of(scored(cells, rows))
-    shown = ties.marks(ordered)
+    shown = ties.tie_marks(ordered)
     assert "0 tied (=), 1 inconclusive (?, too few seeds to decide), 1 worse." in shown.caption
     assert dict(zip(frame["lr"], shown.outcomes.values(), strict=True)) == {
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",

@@ -15,7 +15,7 @@ from lenet_sweep.config.keys import defaults
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import one_line
 from lenet_sweep.report import figures, latex
-from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.csv_file import write_csv
 from lenet_sweep.results.ranking import table
 from lenet_sweep.training.engines.support import NATIVE
@@ -65,7 +65,7 @@ def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_markdown_shows_it(text: str) -> None:
     """results.md renders as a table with the text in it: no markup, no link, no HTML of its own."""
-    markdown = to_markdown(presented(frame(text)))
+    markdown = to_markdown(text_tables(frame(text)))
     parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
     html = parser.render(markdown)
     shown = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
@@ -85,10 +85,10 @@ def test_markdown_shows_it(text: str) -> None:
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
 def test_latex_shows_it(text: str) -> None:
     """results.tex has no command, comment or special sign but its own."""
-    written = to_latex(presented(frame(text)))
+    written = to_latex(text_tables(frame(text)))
     assert all(c.isprintable() or c == "\n" for c in written)
     shown, plain = (
-        text[text.index("{\\fontsize") :] for text in (written, to_latex(presented(frame("x"))))
+        text[text.index("{\\fontsize") :] for text in (written, to_latex(text_tables(frame("x"))))
     )
     # Of the text: signs and accents; where it may be broken; a letter with its number.
     signs = "".join([*latex._COMMANDS.values(), *latex._SIGNS.values()])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lenet_sweep.config import keys, validation
 from lenet_sweep.core.text import format_cost
-from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
 from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
 from lenet_sweep.results.csv_file import kept_rows, write_csv
@@ -82,7 +82,7 @@ def test_each_option_of_an_optimizer_is_a_column(tmp_path) -> None:
 
 def test_options_that_vary_are_columns_of_their_own() -> None:
     """People see the options that differ between rows, and the others where they are unusual."""
-    (title, _, shown), (other, _, adam) = presented(
+    (title, _, shown), (other, _, adam) = text_tables(
         optimized(
             {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True},
             {"name": "sgd", "momentum": 0.0, "weight_decay": 1e-4},
@@ -171,7 +171,7 @@ def test_failed_cells_have_no_rank(tmp_path) -> None:
     frame = rows(failed, failed)
     write_csv(frame, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].isna()) == [True, True]
-    ((_, _, shown),) = presented(frame)
+    ((_, _, shown),) = text_tables(frame)
     assert list(shown["rank"]) == ["\N{EN DASH}"] * 2
     some = rows({}, failed)
     write_csv(some, tmp_path / "results.csv")
@@ -205,7 +205,7 @@ def test_text_that_a_spreadsheet_would_run_is_inert(tmp_path, text: str) -> None
 
 def test_one_table_per_recipe() -> None:
     """Two recipes are two tables, each with its own ranks, the better one first."""
-    parts = presented(
+    parts = text_tables(
         rows(
             {"accuracy": 98.0},
             {"accuracy": 99.0, "loss": "cross_entropy", "optimizer": "sgd"},
@@ -219,7 +219,7 @@ def test_one_table_per_recipe() -> None:
 
 def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
     """People see accuracy, batch, learning rate, epochs, person and device, then what varies."""
-    ((_, caption, shown),) = presented(rows({"seed": 0}, {"seed": 1}))
+    ((_, caption, shown),) = text_tables(rows({"seed": 0}, {"seed": 1}))
     assert list(shown.columns)[:8] == [*REPORT_COLUMNS, "seed"]
     assert "activation" not in shown.columns
     assert "activation relu" in caption
@@ -244,7 +244,7 @@ def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
 
 def test_failed_cells_are_shown_with_their_reason() -> None:
     """A table with a failed cell has the columns that say so."""
-    ((_, _, shown),) = presented(
+    ((_, _, shown),) = text_tables(
         rows({}, FAILED | {"status": "killed", "error": "ended by SIGKILL"})
     )
     assert list(shown["error"]) == ["", "ended by SIGKILL"]
@@ -255,8 +255,8 @@ def test_markdown_and_latex_say_the_same() -> None:
     """Each form of the table holds each cell, with special characters as text."""
     frame = rows({"person": "A|B_c & 100% <x>"}, {"accuracy": 98.5})
     markdown, latex = (
-        to_markdown(presented(frame)),
-        to_latex(presented(frame)),
+        to_markdown(text_tables(frame)),
+        to_latex(text_tables(frame)),
     )
     assert r"A\|B\_c & 100% \<x\>" in markdown
     assert r"A\textbar{}B\_c \& 100\% \textless{}x\textgreater{}" in latex
@@ -272,7 +272,7 @@ def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
     frame = table([])
     write_csv(frame, tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text().strip() == ",".join(COLUMNS)
-    assert presented(frame) == []
+    assert text_tables(frame) == []
 
 
 def test_held_out_images_rank_the_rows() -> None:
@@ -283,5 +283,5 @@ def test_held_out_images_rank_the_rows() -> None:
     assert list(frame["accuracy"]) == [98.0, 99.0]
     assert list(frame["rank"]) == [1, 2]
     assert list(frame.columns)[: len(COLUMNS) + 1] == [*COLUMNS, "holdout_accuracy"]
-    assert "held-out (%)" in to_markdown(presented(frame))
-    assert "98.50" in to_latex(presented(frame))
+    assert "held-out (%)" in to_markdown(text_tables(frame))
+    assert "98.50" in to_latex(text_tables(frame))

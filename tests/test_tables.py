@@ -12,9 +12,9 @@ from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, withou
 
 from lenet_sweep.analysis import ties
 from lenet_sweep.config.registry import make_optimizer
-from lenet_sweep.report.text_tables import presented, to_latex, to_markdown
+from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import HEADINGS
-from lenet_sweep.results.ranking import Marks, table
+from lenet_sweep.results.ranking import TieMarks, table
 from lenet_sweep.ui.views import print_tables
 
 WRITERS = (to_markdown, to_latex)
@@ -48,7 +48,7 @@ def test_tables_as_the_report_has_them() -> None:
     ]
 
 
-def several_seeds() -> tuple[pd.DataFrame, Marks]:
+def several_seeds() -> tuple[pd.DataFrame, TieMarks]:
     """Three settings of three seeds: whole, with a seed that failed, and without any accuracy."""
     rows = [
         row(replace(cell, seed=seed), accuracy, error="no" if accuracy is None else "")
@@ -60,8 +60,8 @@ def several_seeds() -> tuple[pd.DataFrame, Marks]:
     frame = table(rows)
     cells = {r["cell"]: replace(c, seed=s) for r, (c, s) in zip(
         rows, [(c, s) for c in LRS for s in range(3)], strict=True)}  # fmt: skip
-    settings_ = ties.over_seeds([cells[name] for name in frame["cell"]], frame)
-    return frame, Marks(settings=settings_)
+    settings_ = ties.rows_over_seeds([cells[name] for name in frame["cell"]], frame)
+    return frame, TieMarks(settings=settings_)
 
 
 def test_several_seeds_are_one_row_per_setting() -> None:
@@ -77,7 +77,7 @@ def test_several_seeds_are_one_row_per_setting() -> None:
     ]
     assert "mean ± standard deviation over the seeds" in " ".join(lines)
     assert sum("failed: no" in line for line in lines) == 4  # each seed that failed
-    markdown, latex = (write(presented(frame, shown)) for write in WRITERS)
+    markdown, latex = (write(text_tables(frame, shown)) for write in WRITERS)
     assert "| 2 | 98.20 ± 0.28 | 95.66 to 100.00 | 2 of 3 |" in markdown
     assert r"2 & 98.20 \ensuremath{\pm} 0.28 & 95.66 to 100.00 & 2 of 3 &" in latex
     assert "1 failed" in markdown
@@ -87,9 +87,9 @@ def test_several_seeds_are_one_row_per_setting() -> None:
 
 def test_a_single_seed_each_leaves_the_table_as_it_is() -> None:
     """Without several seeds, or where all but one failed, a row is a cell."""
-    assert ties.over_seeds(LRS, table([row(c, 99.0) for c in LRS])) == ()
+    assert ties.rows_over_seeds(LRS, table([row(c, 99.0) for c in LRS])) == ()
     two = [BASE, replace(BASE, seed=1)]
-    assert ties.over_seeds(two, table([row(two[0], 99.0), row(two[1], None)])) == ()
+    assert ties.rows_over_seeds(two, table([row(two[0], 99.0), row(two[1], None)])) == ()
 
 
 @settings(deadline=None, max_examples=20)
@@ -186,15 +186,15 @@ def test_narrow_tables_lose_nothing_silently(
         for c in cells
     )
     by_id = {cell.id: cell for cell in cells}
-    over = ties.over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
-    shown = Marks(settings=over)
+    over = ties.rows_over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
+    shown = TieMarks(settings=over)
     console = terminal(width)
     print_tables(console, frame, shown)
     text = without_styles(printed(console))
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     headings = " ".join(lines[2 : next(n for n, line in enumerate(lines) if "──" in line)]).split()
-    names = [n for _, _, rows in presented(frame, shown) for n in rows.columns]
+    names = [n for _, _, rows in text_tables(frame, shown) for n in rows.columns]
     words = {word for name in names for word in HEADINGS.get(name, name).split()}
     assert set(headings) <= words | {"settings"}
     moved = " ".join(text[text.index("All rows") :].split())

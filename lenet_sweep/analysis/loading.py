@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,13 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.data.test_images import ImageSets
 from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 2000  # rows that are compared and shown: nobody reads more, and all are in results.csv
+MAX_ROWS = 2000  # rows that are compared and shown: nobody reads more, and all are in results.csv
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,6 @@ def _result(
     return Result(cell, "ok", float(accuracy), None, None, snapshot.history, last)
 
 
-def sources(
-    table: pd.DataFrame, cells: Sequence[Cell], store: Store, data_root: Path | None
-) -> list[Source]:
-    """Where each row of one sweep's table is from."""
-    by_id: Mapping[str, Cell] = {cell.id: cell for cell in cells}
-    return [Source(by_id[name], store, data_root) for name in table["cell"]]
+def sources(sweep: Sweep, rows: pd.DataFrame) -> list[Source]:
+    """Where each of these rows of a sweep's table is from."""
+    return [Source(cell, sweep.store, sweep.data_root) for cell in sweep.cells_of(rows)]

@@ -262,7 +262,7 @@ def table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def presented(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
+def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
     """Its verdicts and findings as people read them: title, caption, rows as text, of each."""
     import pandas as pd  # noqa: PLC0415 - as above
 

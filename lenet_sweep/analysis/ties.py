@@ -16,20 +16,20 @@ from lenet_sweep.analysis.statistics import (
 )
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.results.columns import HOLDOUT
-from lenet_sweep.results.ranking import MARKS, UNMARKED, Marks, SettingRow
+from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, SettingRow, TieMarks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def marks(results: Sequence[Result]) -> Marks:
+def tie_marks(results: Sequence[Result]) -> TieMarks:
     """The outcome of each of these results, which stand in the table's order."""
     compared = compare_table(results)
     distinct = list({id(c): c for c in compared}.values())
     if sum(c.difference is not None for c in distinct) < 2:
-        return UNMARKED  # there is nothing to compare
+        return NO_COMPARISON  # there is nothing to compare
     outcomes = {place: c.outcome for place, c in enumerate(compared)}
-    return Marks(outcomes, caption(distinct))
+    return TieMarks(outcomes, caption(distinct))
 
 
 def caption(compared: Sequence[Comparison]) -> str:
@@ -52,7 +52,7 @@ def caption(compared: Sequence[Comparison]) -> str:
     return f"Compared with the best of {len(compared)} {thing}{where}{how}: {', '.join(parts)}."
 
 
-def over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[SettingRow, ...]:
+def rows_over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[SettingRow, ...]:
     """The settings of a table, best mean first; none where no setting has several seeds.
 
     cells: of the table's rows. A cell that has two rows counts with the first.

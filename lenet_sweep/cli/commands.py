@@ -41,20 +41,11 @@ from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
 from lenet_sweep.results.manifest import read_manifest
-from lenet_sweep.results.ranking import UNMARKED
+from lenet_sweep.results.ranking import NO_COMPARISON
 from lenet_sweep.runner import interrupts
-from lenet_sweep.runner.sweeping import (
-    Outcome,
-    draw_figures,
-    mark,
-    preview,
-    reopen,
-    reproduce,
-    run_sweep,
-    sweep_folder,
-    write_page,
-    write_tables,
-)
+from lenet_sweep.runner.outputs import compare, draw_figures, reproduce, write_page, write_tables
+from lenet_sweep.runner.preview import preview
+from lenet_sweep.runner.run import SweepResult, reload_sweep, run_sweep, sweep_folder
 from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -87,12 +78,12 @@ def launch(
     _exit_if_dry(cells, options, console, executor)
     view = views.LogView(console) if searching else views.choose(single=False, console=console)
     folder = searching or _folder(master, options)
-    outcome = run_sweep(cells, options, view, executor, folder=folder, reported=not searching)
-    if outcome.interrupted and searching:
-        raise InterruptedBySignal(outcome.interrupted)
+    result = run_sweep(cells, options, view, executor, folder=folder, reported=not searching)
+    if result.interrupted and searching:
+        raise InterruptedBySignal(result.interrupted)
     if not searching:
-        _report(outcome, options, console)
-    found = _values(outcome, cells, searching=bool(searching))
+        _report(result, options, console)
+    found = _values(result, cells, searching=bool(searching))
     each = len(cells) // len(jobs)
     return [fmean(found[at : at + each]) for at in range(0, len(found), each)]
 
@@ -114,8 +105,8 @@ def prepare(
     make_folder(folder)
 
     def gather(interrupted: signal.Signals | None) -> None:
-        outcome = replace(reopen(folder, cells), interrupted=interrupted)
-        _report(outcome, options, Console())
+        result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
+        _report(result, options, Console())
 
     return gather
 
@@ -149,10 +140,10 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Ga
             cells = read_manifest(folder).cells
         except FileNotFoundError:  # nothing was launched, and whoever knows why has said so
             return
-        outcome = replace(reopen(folder, cells), interrupted=interrupted)
-        _report(outcome, options, Console())
-        if outcome.exit_status:
-            raise SystemExit(outcome.exit_status)
+        result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
+        _report(result, options, Console())
+        if result.exit_status:
+            raise SystemExit(result.exit_status)
 
     return gather
 
@@ -195,7 +186,7 @@ def run(cfg: DictConfig) -> float:
     options = replace(options, unused=())
     if several:
         _exit_if_dry(cells, options, Console(), None)  # under another sweeper too
-        outcome = run_sweep(
+        result = run_sweep(
             cells,
             options,
             views.LogView(Console()),
@@ -203,8 +194,8 @@ def run(cfg: DictConfig) -> float:
             folder=Path(hydra.sweep.dir),
             reported=False,
         )
-        if outcome.interrupted:
-            raise InterruptedBySignal(outcome.interrupted)
+        if result.interrupted:
+            raise InterruptedBySignal(result.interrupted)
     else:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells needs the flag -m")
@@ -212,35 +203,35 @@ def run(cfg: DictConfig) -> float:
             raise UsageError("+study=...: the rows of a study need the flag -m")
         chosen = _folder(OmegaConf.create({"hydra": hydra}), options)
         folder = Path(hydra.runtime.output_dir) if chosen and hydra.job.chdir else chosen
-        outcome = _run_single(cells[0], options, folder)
+        result = _run_single(cells[0], options, folder)
     searching = guarded_hydra.is_search(hydra.sweeper)
-    return fmean(_values(outcome, cells, searching=searching))
+    return fmean(_values(result, cells, searching=searching))
 
 
-def _values(outcome: Outcome, cells: Sequence[Cell], *, searching: bool) -> list[float]:
+def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> list[float]:
     """The accuracy of each cell in percent; where there is none, nan, and 0 for a search.
 
     A sweeper that searches could not go on from nan. The table is made from the store, and has
     no accuracy there.
     """
-    accuracies = outcome.accuracies()
+    accuracies = result.accuracies()
     found = [accuracies.get(cell.id, float("nan")) for cell in cells]
     return [0.0 if searching and isnan(value) else value for value in found]
 
 
-def _run_single(cell: Cell, options: Options, folder: Path | None) -> Outcome:
+def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResult:
     console = Console()
     _exit_if_dry([cell], options, console, LOCAL)
     view = views.ScriptView(console, views.status_console())
-    outcome = run_sweep([cell], options, view, LOCAL, folder)
+    result = run_sweep([cell], options, view, LOCAL, folder)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
         images = len(datasets.load(cell.dataset, options.data_root).train_labels)
         views.replay(console, snapshot, cell, images)  # it was trained before
-    _report(outcome, options, console, tables=False)
-    if outcome.exit_status:
-        raise SystemExit(outcome.exit_status)
-    return outcome
+    _report(result, options, console, tables=False)
+    if result.exit_status:
+        raise SystemExit(result.exit_status)
+    return result
 
 
 def _exit_if_dry(
@@ -252,48 +243,50 @@ def _exit_if_dry(
         raise SystemExit(0)
 
 
-def _report(outcome: Outcome, options: Options, console: Console, *, tables: bool = True) -> None:
+def _report(
+    result: SweepResult, options: Options, console: Console, *, tables: bool = True
+) -> None:
     """Write and print the tables, draw the figures, and say how to resume if it was cut short.
 
     A signal does not keep the tables from being written, but ends the drawing at once.
     """
     with interrupts.handle_signals() as signals:
         with signals.deferred():
-            marks = mark(outcome, options) if tables else UNMARKED
-            reproduced = reproduce(outcome, options)
-            files = write_tables(outcome, marks, reproduced)
-            if tables and len(outcome.table):
-                views.print_tables(console, outcome.table, marks)
+            marks = compare(result, options) if tables else NO_COMPARISON
+            reproduced = reproduce(result)
+            files = write_tables(result.sweep, marks, reproduced)
+            if tables and len(result.sweep.table):
+                views.print_tables(console, result.sweep.table, marks)
             for each in reproduced:
                 views.print_reproduction(console, each)
         if signals.received:
-            outcome = replace(outcome, interrupted=signals.received[0])
+            result = replace(result, interrupted=signals.received[0])
         page: list[Path] = []
         figures: list[Path] = []
         try:
             # After the tables, which people wait for. Progress goes to stderr: the output of one
             # cell is that of the report's script.
             say = StderrProgress().say
-            page = write_page(outcome, options, say)
-            figures = draw_figures(outcome, options, say)
+            page = write_page(result, options, say)
+            figures = draw_figures(result, options, say)
         except KeyboardInterrupt:
-            if signals.insisted or outcome.interrupted or not signals.received:
+            if signals.insisted or result.interrupted or not signals.received:
                 raise
-            outcome = replace(outcome, interrupted=signals.received[0])
+            result = replace(result, interrupted=signals.received[0])
         with signals.deferred():
-            _print_files(outcome, options, console, [*page, *files, *figures])
-    if outcome.interrupted:
-        raise SystemExit(outcome.exit_status)
+            _print_files(result, options, console, [*page, *files, *figures])
+    if result.interrupted:
+        raise SystemExit(result.exit_status)
 
 
 def _print_files(
-    outcome: Outcome, options: Options, console: Console, files: Sequence[Path]
+    result: SweepResult, options: Options, console: Console, files: Sequence[Path]
 ) -> None:
     """Print where everything was written, what failed, and how to resume if it was cut short."""
-    _print(console, f"Written to {outcome.folder}/")
-    for name in _shortened([path.relative_to(outcome.folder) for path in files]):
+    _print(console, f"Written to {result.sweep.folder}/")
+    for name in _shortened([path.relative_to(result.sweep.folder) for path in files]):
         _print(console, f"  {name}")
-    failed = outcome.table[~outcome.table["status"].isin(["ok", "diverged"])]
+    failed = result.sweep.table[~result.sweep.table["status"].isin(["ok", "diverged"])]
     for name in failed["cell"][:FAILURES]:
         run = Store(options.out).run(name.partition("-e")[0])
         failure = run.failure()
@@ -302,15 +295,15 @@ def _print_files(
         _print(console, f"{name} failed: {where}the same command tries again")
     if len(failed) > FAILURES:
         _print(console, f"and {len(failed) - FAILURES} more failed")
-    if outcome.interrupted:
-        asked = {cell.id for cell in outcome.asked}
-        ended = len(asked & set(outcome.table["cell"]) - outcome.kept)
-        done = f"{ended} of {pluralize(len(outcome.asked), 'cell')}"
+    if result.interrupted:
+        asked = {cell.id for cell in result.requested}
+        ended = len(asked & set(result.sweep.table["cell"]) - result.stale)
+        done = f"{ended} of {pluralize(len(result.requested), 'cell')}"
         consoles = [console]
         if output.lost():  # `| tee log` ends of the same Ctrl-C
             consoles.append(Console(stderr=True))
         for each in consoles:
-            _print(each, f"Stopped by {outcome.interrupted.name} with {done} done. To go on:")
+            _print(each, f"Stopped by {result.interrupted.name} with {done} done. To go on:")
             _print(each, f"  {shlex.join(provenance.command())}")
 
 

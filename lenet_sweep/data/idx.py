@@ -112,7 +112,7 @@ def write(path: Path, data: bytes | memoryview) -> bool:
         return False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace(path, data)
+        atomic.replace_file(path, data)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written: {error.strerror or error}; "

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lenet_sweep.analysis import claim_checks, conclusions, loading, statistics
 from lenet_sweep.analysis.conclusions import Statistics
-from lenet_sweep.analysis.loading import MOST, Source
+from lenet_sweep.analysis.loading import MAX_ROWS, Source
 from lenet_sweep.analysis.reproduction import Reproduction
 from lenet_sweep.analysis.statistics import Comparison, Interval, Result
 from lenet_sweep.config import studies
@@ -22,10 +22,10 @@ from lenet_sweep.core.events import Failure
 from lenet_sweep.core.text import join_words, pluralize
 from lenet_sweep.data.test_images import ImageSet, ImageSets
 from lenet_sweep.results import records
-from lenet_sweep.results.manifest import Manifest, read_manifest, recorded
+from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import ranked
 from lenet_sweep.results.records import Record
-from lenet_sweep.storage.store import Store
+from lenet_sweep.results.sweep import Sweep, read_records
 
 # What is available of a row: its numbers, its predictions, its cost and accuracy in each epoch.
 NUMBERS, PREDICTIONS, CURVE = "n", "p", "c"
@@ -99,20 +99,19 @@ class Report:
         return len(self.cells)
 
 
-def of_sweep(
-    folder: Path,
-    table: pd.DataFrame,
-    cells: Sequence[Cell],
-    store: Store,
-    data_root: Path | None,
-    sets: ImageSets,
-    launches: Sequence[Launch],
-    studies: Sequence[Study],
-    interrupted: str = "",
-) -> Report:
-    """The report of one sweep as it stands; `interrupted`: the signal that cut it short."""
-    every = loading.sources(table, cells, store, data_root)
-    return _gather(table, every, sets, [folder], launches, studies, cells, [], interrupted)
+def of_sweep(sweep: Sweep, interrupted: str = "") -> Report:
+    """The report of one sweep; `interrupted`: the signal that ended it early, or ""."""
+    return _gather(
+        sweep.table,
+        loading.sources(sweep, sweep.table),
+        sweep.test_images,
+        [sweep.folder],
+        launches([sweep.manifest]),
+        sweep.manifest.studies,
+        sweep.cells,
+        [],
+        interrupted,
+    )
 
 
 def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
@@ -134,7 +133,7 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
         # A folder of another machine may not exist here; the user's cache may have the same images.
         theirs = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
         root = data_root or theirs
-        for cell, record in recorded(folder, manifest).items():
+        for cell, record in read_records(folder, manifest).items():
             others = seen.setdefault(cell, [])
             if any(all(other[name] == record[name] for name in SAME) for other in others):
                 equal += any(other["person"] != record["person"] for other in others)
@@ -163,7 +162,7 @@ def _gather(
     notes: Sequence[str],
     interrupted: str,
 ) -> Report:
-    shown, sources = table.head(MOST), sources[:MOST]
+    shown, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
     found: Statistics | None = None
     compared: Sequence[Comparison | None] = [None] * len(shown)
     intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # all None

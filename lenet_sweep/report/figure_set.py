@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from lenet_sweep.core.cells import Cell, distinguish
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.data.test_images import ImageSet, ImageSets
+from lenet_sweep.data.test_images import ImageSet
 from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.style import save
+from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.snapshots import Snapshot
-from lenet_sweep.storage.store import Store
 
 BEST = 100  # cells whose curves figures=best draws together
 PAGES = 10  # of misclassified digits that it draws: a network that learned has fewer
@@ -36,11 +36,7 @@ class _Wanted:
 
 
 def draw(
-    ranked: Sequence[Cell],
-    store: Store,
-    folder: Path,
-    data_root: Path | None,
-    sets: ImageSets,
+    sweep: Sweep,
     which: str,
     say: Callable[[str], None],
     *,
@@ -48,12 +44,13 @@ def draw(
 ) -> list[Path]:
     """Draw the figures of a sweep's finished cells; the file of each, best cells first.
 
-    sets: where test images come from; without them their samples are left out, and `say` is told.
+    Samples are left out if the test images are not available, and `say` gets the reason.
     which: "best" draws the curves of the BEST best cells together, and the cost and up to PAGES
     pages of samples of the very best; "all" draws these of every cell. A figure that is newer than
     the read-out it shows is not drawn again, and figures of other cells are left alone.
     say: takes a line on what is left out, and now and then on how far it has come.
     """
+    ranked, store, folder = sweep.finished_cells(), sweep.store, sweep.folder / "figures"
     progress = _Progress(say, clock)
     make_folder(folder)
     cells = ranked if which == "all" else ranked[:BEST]
@@ -96,9 +93,9 @@ def draw(
             shown = pages.get(cell.file_name, [])
             cut_before = len(shown) == PAGES and which == "all"  # maybe: then they are drawn again
             if cut_before or not _is_newer(correct, readout):
-                tests = sets.get(cell.dataset, data_root)
+                tests = sweep.test_images.get(cell.dataset, sweep.data_root)
                 if tests is None:  # what is there stays: it may have been touched, no more
-                    missing.update(sets.missing)
+                    missing.update(sweep.test_images.missing)
                     continue
                 for old in shown:
                     old.unlink(missing_ok=True)

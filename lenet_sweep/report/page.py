@@ -85,7 +85,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "varied": comparisons.what_varies([row.cell for row in report.rows]),
         "fixed": comparisons.fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
-        "studies": [(each, *reproduction.presented(each)[0]) for each in report.reproductions],
+        "studies": [(each, *reproduction.text_tables(each)[0]) for each in report.reproductions],
         "best": error_atlas.best(report, pictures=pictures),
         "atlas": found,
         "best_name": report.best.cell.description if report.best else "",

@@ -11,34 +11,22 @@ import pandas as pd
 
 from lenet_sweep.analysis import reproduction, ties
 from lenet_sweep.config.studies import Study
-from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
-from lenet_sweep.data.test_images import ImageSets
 from lenet_sweep.report import collect, page, statistics_table
 from lenet_sweep.report.collect import Launch, Report
-from lenet_sweep.report.text_tables import presented, write_texts
+from lenet_sweep.report.text_tables import text_tables, write_texts
 from lenet_sweep.results.columns import REPRODUCTION
 from lenet_sweep.results.csv_file import write_csv
-from lenet_sweep.results.manifest import read_manifest
+from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import make_folder, write_atomic
-from lenet_sweep.storage.store import Store
 
 PAGE, STATISTICS = "report.html", "statistics.csv"
 READABLE = ("statistics.md", "statistics.tex")
 
 
 def write(
-    folder: Path,
-    table: pd.DataFrame,
-    cells: Sequence[Cell],
-    store: Store,
-    data_root: Path | None,
-    sets: ImageSets,
-    *,
-    say: Callable[[str], None],
-    pictures: bool = True,
-    interrupted: str = "",
+    sweep: Sweep, *, say: Callable[[str], None], pictures: bool = True, interrupted: str = ""
 ) -> list[Path]:
     """Write the page of a sweep into its folder; the files.
 
@@ -47,14 +35,13 @@ def write(
     that cut the sweep short; the page then has the rows alone, which takes no time. Raises
     StoreError where it cannot be written.
     """
+    folder = sweep.folder
     files = [folder / name for name in (PAGE, STATISTICS, *READABLE)]
-    manifest = read_manifest(folder)
-    launches = collect.launches([manifest])
-    stamp = _stamp(table, launches, manifest.studies, len(cells), pictures, interrupted)
+    launches = collect.launches([sweep.manifest])
+    studies = sweep.manifest.studies
+    stamp = _stamp(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
     if not _is_current(folder, stamp):
-        report = collect.of_sweep(
-            folder, table, cells, store, data_root, sets, launches, manifest.studies, interrupted
-        )
+        report = collect.of_sweep(sweep, interrupted)
         if loss := _loss(report, folder):
             say(f"{loss}; a page without them: {_command(folder)} --out FOLDER")
         else:
@@ -75,16 +62,16 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
     make_folder(out)
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
-        found = ties.marks([row.result for row in report.rows])
+        found = ties.tie_marks([row.result for row in report.rows])
         found = replace(
             found,
-            settings=ties.over_seeds(
+            settings=ties.rows_over_seeds(
                 [row.cell for row in report.rows], table.head(len(report.rows))
             ),
         )
         write_csv(table, out / "results.csv")
-        tables = presented(table, found)
-        tables += [t for each in report.reproductions for t in reproduction.presented(each)]
+        tables = text_tables(table, found)
+        tables += [t for each in report.reproductions for t in reproduction.text_tables(each)]
         files = [out / "results.csv", *write_texts(tables, out)]
     if report.reproductions:
         write_csv(reproduction.table(report.reproductions), out / REPRODUCTION)
@@ -164,7 +151,7 @@ def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:
     if report.statistics is not None:
         # Before the page, whose digest says that both are there.
         write_csv(statistics_table.table(report), folder / STATISTICS)
-        write_texts([statistics_table.presented(report)], folder, "statistics")
+        write_texts([statistics_table.text_table(report)], folder, "statistics")
     else:
         for name in (STATISTICS, *READABLE):  # of another state of the sweep
             (folder / name).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report
-from lenet_sweep.report.text_tables import Presented
+from lenet_sweep.report.text_tables import TextTable
 from lenet_sweep.results.columns import rank_text
 
 COLUMNS = (
@@ -56,7 +56,7 @@ def table(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"setting_rank": "Int64"})
 
 
-def presented(report: Report) -> Presented:
+def text_table(report: Report) -> TextTable:
     """The statistics as people read them: a row for each setting over its seeds, or for each cell.
 
     Title, caption, and the rows as text, for results.to_markdown and results.to_latex.

@@ -80,7 +80,7 @@ def save(figure: Figure, path: Path) -> Path:
             )
     finally:
         figure.clear()
-    atomic.replace(path, drawn.getvalue())
+    atomic.replace_file(path, drawn.getvalue())
     return path
 
 

@@ -32,14 +32,14 @@ from lenet_sweep.results.columns import (
     shared_options,
     varying,
 )
-from lenet_sweep.results.ranking import MARKS, UNMARKED, Marks, _ranks
+from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, TieMarks, _ranks
 from lenet_sweep.storage.files import write_atomic
 
 # A table for reading: title, caption, rows as text.
-Presented: TypeAlias = "tuple[str, str, pd.DataFrame]"
+TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
 
-def write_texts(tables: Sequence[Presented], folder: Path, stem: str = "results") -> list[Path]:
+def write_texts(tables: Sequence[TextTable], folder: Path, stem: str = "results") -> list[Path]:
     """Write tables for reading, stem.md and stem.tex; the files."""
     texts = {f"{stem}.md": to_markdown(tables), f"{stem}.tex": to_latex(tables, stem)}
     for name, text in texts.items():
@@ -47,7 +47,7 @@ def write_texts(tables: Sequence[Presented], folder: Path, stem: str = "results"
     return [folder / name for name in texts]
 
 
-def to_markdown(tables: Iterable[Presented]) -> str:
+def to_markdown(tables: Iterable[TextTable]) -> str:
     """Tables as the terminal shows them in GitHub's Markdown."""
     parts = []
     for title, caption, rows in tables:
@@ -63,7 +63,7 @@ def to_markdown(tables: Iterable[Presented]) -> str:
     return "\n".join(parts)
 
 
-def to_latex(tables: Iterable[Presented], stem: str = "results") -> str:
+def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
     """Tables as the terminal shows them, for a LaTeX document; see `latex.to_latex`."""
     return latex.to_latex(
         (
@@ -80,7 +80,7 @@ def to_latex(tables: Iterable[Presented], stem: str = "results") -> str:
     )
 
 
-def presented(frame: pd.DataFrame, marks: Marks = UNMARKED) -> list[Presented]:
+def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[TextTable]:
     """The table as people read it: (title, caption, rows as text), one entry per recipe.
 
     A row is a cell or, where `marks` has settings, a setting with its mean over the seeds. The
@@ -126,7 +126,7 @@ OVER_SEEDS = (
 )
 
 
-def _over_seeds(frame: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
     """A row for each setting, indexed by the place of one of its cells in the table of cells.
 
     What is measured is the mean over the seeds that have an accuracy.
@@ -178,7 +178,7 @@ def _accuracies(rows: pd.DataFrame) -> list[str]:
     return [text + sd for text, sd in zip(texts, spread, strict=True)]
 
 
-def _marked(ranks: pd.Series[int], marks: Marks) -> pd.Series[int] | list[str]:
+def _marked(ranks: pd.Series[int], marks: TieMarks) -> pd.Series[int] | list[str]:
     if not marks.outcomes and not ranks.isna().any():
         return ranks
     found = dict.fromkeys(ranks.index, "")

@@ -1,64 +1,29 @@
-"""TODO."""
+"""sweep.json: what a sweep consists of, and how it was launched."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from lenet_sweep.config.registry import cell_from_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 import contextlib
 import hashlib
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lenet_sweep.config.registry import cell_from_json
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.core.errors import StoreError
-from lenet_sweep.results.csv_file import kept_rows
-from lenet_sweep.results.ranking import table
-from lenet_sweep.results.records import Record, in_store, known
+from lenet_sweep.core.errors import StoreError, UsageError
 from lenet_sweep.storage.files import DamagedError, read_json, write_atomic
 from lenet_sweep.storage.store import Store
 
 
-def load_results(folder: str | Path) -> pd.DataFrame:
-    """The table of a sweep's folder (`outputs/sweeps/<name>`), rebuilt from the store.
-
-    Rows whose runs are not in the store, or are damaged there, come from results.csv, with a
-    warning. Cells without an outcome yet are left out. Raises FileNotFoundError where there is no
-    sweep.
-    """
-    manifest = read_manifest(Path(folder))
-    records = recorded(Path(folder), manifest)
-    for path in dict.fromkeys(manifest.store.damaged):
-        warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
-    if lost := sum(not in_store(*row, manifest.store) for row in records.items()):
-        warnings.warn(
-            f"{lost} of {len(records)} rows come from results.csv alone: their runs are not in "
-            f"{manifest.store.out / 'runs'}",
-            stacklevel=2,
-        )
-    return table(records.values())
-
-
-def recorded(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
-    """The rows of a sweep's cells, from the store, else from the folder's results.csv."""
-    kept = kept_rows(folder, manifest.cells)
-    rows = ((cell, known(cell, manifest.store, kept)) for cell in manifest.cells)
-    return {cell: row for cell, row in rows if row}
-
-
 @dataclass(frozen=True)
 class Manifest:
-    """What sweep.json says: the sweep's cells, the store that has their results, and its launches.
+    """The content of a sweep.json.
 
-    data_root: where the images lay; None: in the user's cache. launches: command, git_revision
-    and environment of each. studies: that its cells are of.
+    cells: of all launches in this folder. data_root: the folder of the images; None: the user's
+    cache. launches: command, git_revision and environment of each launch. studies: those whose
+    rows the cells are.
     """
 
     cells: tuple[Cell, ...]
@@ -68,18 +33,22 @@ class Manifest:
     studies: tuple[Study, ...] = ()
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest in a sweep's folder.
+class DamagedManifestError(StoreError):
+    """A sweep.json does not have the content that was written."""
 
-    Raises FileNotFoundError where there is no sweep, StoreError where its sweep.json is of no use:
-    DamagedManifestError if that is because it is damaged.
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the sweep.json in a sweep's folder.
+
+    Raises FileNotFoundError if there is no sweep, DamagedManifestError if the file is damaged, and
+    StoreError if another version wrote it.
     """
     path = folder / "sweep.json"
     try:
         values = read_json(path)
     except DamagedError as error:
         raise DamagedManifestError(
-            f"{path} is damaged: type the sweep's command again, which mends it"
+            f"{path} is damaged: run the sweep's command again to rebuild it"
         ) from error
     if values is None:
         raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
@@ -92,35 +61,31 @@ def read_manifest(folder: Path) -> Manifest:
             launches=tuple(values.get("launches", [])),
             studies=tuple(Study.from_json(study) for study in values.get("studies", [])),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, UsageError) as error:
         raise StoreError(
-            f"{path} was written by another version: move it away and sweep again; "
-            "results are in the store"
+            f"{path} was written by another version: move it away and run the sweep again; "
+            "the results are in the store"
         ) from error
 
 
-class DamagedManifestError(StoreError):
-    """A sweep.json is not what was written."""
+def recover_cells(folder: Path, store: Store) -> list[Cell]:
+    """The cells of a sweep's results.csv, for use when its sweep.json is damaged.
 
-
-def cells_of_table(folder: Path, store: Store) -> list[Cell]:
-    """The cells of a sweep's results.csv, for when its sweep.json is damaged.
-
-    Settings come from the folders of their runs. Where one of these is missing too, the rows
-    stay in a copy of results.csv: results-before-<digest>.csv.
+    Their settings come from the folders of their runs. If one of these is missing, too,
+    results.csv is copied to results-before-<digest>.csv, so that its rows are not lost.
     """
-    import pandas as pd  # noqa: PLC0415 - see above
+    import pandas as pd  # noqa: PLC0415 - it is slow to import
 
     try:
         names = pd.read_csv(folder / "results.csv", usecols=["cell"], dtype=str)["cell"]
-    except (OSError, ValueError):  # there is none, or it is damaged as well
+    except (OSError, ValueError):  # it is missing or damaged as well
         return []
     cells = []
     for name in names:
-        found = re.fullmatch(r"([0-9a-f]{16})-e(\d{1,6})", str(name))
-        if found and (described := store.run(found[1]).description()):
-            cells.append(cell_from_json(described["settings"] | {"epochs": int(found[2])}))
-    if len(cells) < len(names):  # their rows cannot stay in results.csv
+        match = re.fullmatch(r"([0-9a-f]{16})-e(\d{1,6})", str(name))
+        if match and (description := store.run(match[1]).description()):
+            cells.append(cell_from_json(description["settings"] | {"epochs": int(match[2])}))
+    if len(cells) < len(names):
         with contextlib.suppress(OSError):
             content = (folder / "results.csv").read_bytes()
             digest = hashlib.sha256(content).hexdigest()[:8]

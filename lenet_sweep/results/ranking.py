@@ -40,7 +40,7 @@ class SettingRow:
 
 
 @dataclass(frozen=True)
-class Marks:
+class TieMarks:
     """What printed tables say beyond results.csv.
 
     outcomes: how the rows, by their place in the table, compare with the best, one of those of
@@ -53,7 +53,7 @@ class Marks:
     settings: tuple[SettingRow, ...] = ()
 
 
-UNMARKED = Marks()
+NO_COMPARISON = TieMarks()
 
 
 def table(records: Iterable[Record]) -> pd.DataFrame:

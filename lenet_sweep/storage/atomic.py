@@ -11,7 +11,7 @@ from pathlib import Path
 LEFT_BEHIND = 3600.0  # seconds after which a temporary file is nobody's: writing takes a moment
 
 
-def replace(path: Path, content: bytes | memoryview) -> None:
+def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that a reader, and a restart after a power cut, sees old or new content.
 
     Raises OSError where that cannot be done; what stood at `path` then still stands, and no

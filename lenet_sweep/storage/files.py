@@ -41,7 +41,7 @@ def make_folder(path: Path) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises StoreError where it cannot be written."""
     try:
-        atomic.replace(path, content)
+        atomic.replace_file(path, content)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}. What was finished is kept"

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.text import escape_unencodable, one_line, pluralize
-from lenet_sweep.report.text_tables import presented
+from lenet_sweep.report.text_tables import text_tables
 from lenet_sweep.results.columns import HEADINGS, INTERVAL, NUMERIC, REPORT_COLUMNS, settings_of
-from lenet_sweep.results.ranking import UNMARKED, Marks
+from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.ui.live_view import BOLD, PALE, RED, TEXTS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WRAPPED = (TEXTS - {"status", "error"}) | {"settings"}  # columns whose text may
 WORD = 20  # characters of a word that a narrow table does not break
 
 
-def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED) -> None:
+def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> None:
     """Print the ranked tables, one per recipe, their best rows in bold, failures beneath.
 
     Of a long table the first ROWS, and of many failures the first FAILURES.
@@ -51,8 +51,8 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED)
         if number > 0:
             console.print(f"and {pluralize(number, f'more {what}')}; results.md has them all")
 
-    cells = {title: rows for title, _, rows in presented(frame)} if marks.settings else {}
-    for title, caption, rows in presented(frame, marks):
+    cells = {title: rows for title, _, rows in text_tables(frame)} if marks.settings else {}
+    for title, caption, rows in text_tables(frame, marks):
         same = [name for name in CONSTANT if len(set(rows[name])) == 1]
         shown = texts(rows.head(ROWS))
         console.print()
@@ -72,9 +72,9 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: Marks = UNMARKED)
 
 def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     """Print what became of a study's rows; those that are not reproduced in bold."""
-    from lenet_sweep.analysis.reproduction import NOT, SHORT, presented  # noqa: PLC0415 - SciPy is slow
+    from lenet_sweep.analysis.reproduction import NOT, SHORT, text_tables  # noqa: PLC0415 - SciPy is slow
 
-    (title, caption, rows), *_ = presented(reproduction)
+    (title, caption, rows), *_ = text_tables(reproduction)
     shown = [
         {
             str(name): escape_unencodable(one_line(text), console.encoding)

@@ -1,0 +1,95 @@
+"""A sweep as an object: its folder, its cells, and the ranked table of their results."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.data.test_images import ImageSets
+from lenet_sweep.results.csv_file import kept_rows
+from lenet_sweep.results.manifest import Manifest, read_manifest
+from lenet_sweep.results.ranking import table
+from lenet_sweep.results.records import Record, in_store, known
+from lenet_sweep.storage.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep's folder, what its sweep.json says, and its ranked table.
+
+    store: where its runs are. data_root: the folder of the images; None: the user's cache.
+    table: a row for each cell that has an outcome, best first, with `results.columns.COLUMNS`.
+    """
+
+    folder: Path
+    manifest: Manifest
+    store: Store
+    data_root: Path | None
+    table: pd.DataFrame
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells of the sweep, also those without an outcome."""
+        return self.manifest.cells
+
+    @cached_property
+    def test_images(self) -> ImageSets:
+        """The test images of its cells; each dataset is read once, when it is first needed."""
+        return ImageSets()
+
+    @cached_property
+    def cells_by_id(self) -> Mapping[str, Cell]:
+        """The cells by the ids in the table's last column."""
+        return {cell.id: cell for cell in self.cells}
+
+    def cells_of(self, rows: pd.DataFrame) -> list[Cell]:
+        """The cell of each of these rows of the table, in order."""
+        return [self.cells_by_id[name] for name in rows["cell"]]
+
+    def finished_cells(self) -> list[Cell]:
+        """The cells that have an accuracy, best first."""
+        return self.cells_of(self.table[self.table["status"] == "ok"])
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read a sweep from its folder and the store.
+
+    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json cannot be used.
+    """
+    manifest = read_manifest(folder)
+    rows = read_records(folder, manifest)
+    return Sweep(folder, manifest, manifest.store, manifest.data_root, table(rows.values()))
+
+
+def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
+    """The rows of a sweep's cells, from the store, else from the folder's results.csv."""
+    kept = kept_rows(folder, manifest.cells)
+    rows = ((cell, known(cell, manifest.store, kept)) for cell in manifest.cells)
+    return {cell: row for cell, row in rows if row}
+
+
+def load_results(folder: str | Path) -> pd.DataFrame:
+    """The table of a sweep's folder (`outputs/sweeps/<name>`), rebuilt from the store.
+
+    Rows whose runs are missing from the store or damaged come from results.csv, with a warning.
+    Cells without an outcome are left out. Raises FileNotFoundError if there is no sweep.
+    """
+    manifest = read_manifest(Path(folder))
+    records = read_records(Path(folder), manifest)
+    for path in dict.fromkeys(manifest.store.damaged):
+        warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
+    if lost := sum(not in_store(*row, manifest.store) for row in records.items()):
+        warnings.warn(
+            f"{lost} of {len(records)} rows come from results.csv alone: their runs are not in "
+            f"{manifest.store.out / 'runs'}",
+            stacklevel=2,
+        )
+    return table(records.values())
