@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.engines import cell_of
 from lenet_sweep.data import datasets
-from lenet_sweep.training.engines import build
+from lenet_sweep.training.engines import build_engine
 
 BEFORE = 42  # epochs until the one in which it happens
 SHOWN = 8  # batches on either side of the first loss above 0.1
@@ -27,12 +27,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     cell = replace(cell_of("ce_sgd", 256, "native"), lr=0.1)
-    images = datasets.load(cell.dataset, None)
+    images = datasets.load_dataset(cell.dataset, None)
     order = np.arange(len(images.train_labels))
-    native = build(cell, images)
+    native = build_engine(cell, images)
     for _ in range(BEFORE):
         native.train(order)
-    plain = build(replace(cell, engine="torch"), images)
+    plain = build_engine(replace(cell, engine="torch"), images)
     plain.restore(native.state())
     losses = {"native": native.train(order), "torch": plain.train(order)}
     first = int(np.argmax(losses["native"] > 0.1))

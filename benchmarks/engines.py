@@ -30,7 +30,7 @@ from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data import datasets
-from lenet_sweep.training.engines import build
+from lenet_sweep.training.engines import build_engine
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
@@ -48,7 +48,7 @@ def cell_of(recipe: str, batch: int, engine: str) -> Cell:
 
 
 def engine_timer(cell: Cell, images: datasets.Images, order: np.ndarray, threads: int) -> Timer:
-    engine = build(cell, images)
+    engine = build_engine(cell, images)
 
     def run() -> float:
         torch.set_num_threads(threads)
@@ -110,7 +110,7 @@ def in_turn(timers: dict[str, Timer], turns: int) -> dict[str, float]:
 
 def training(recipes: list[str], batches: list[int], count: int, turns: int) -> list[dict]:
     (cell,), options = validate_cells(grid({}), NATIVE)
-    images = datasets.load(cell.dataset, options.data_root)
+    images = datasets.load_dataset(cell.dataset, options.data_root)
     order = np.arange(count)
     rows = []
     for recipe in recipes:
@@ -144,10 +144,10 @@ def show_training(row: dict) -> None:
 def evaluation(turns: int) -> dict[str, float]:
     """Seconds that each engine takes to evaluate the 10,000 test images on one core."""
     (cell,), options = validate_cells(grid({}), NATIVE)
-    images = datasets.load(cell.dataset, options.data_root)
+    images = datasets.load_dataset(cell.dataset, options.data_root)
 
     def timer(name: str) -> Timer:
-        engine = build(cell_of("ce_sgd", 64, name), images)
+        engine = build_engine(cell_of("ce_sgd", 64, name), images)
 
         def run() -> float:
             torch.set_num_threads(1)

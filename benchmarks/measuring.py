@@ -118,7 +118,7 @@ class Bench:
         state = seeded_lenet5("relu", 0).state_dict()
         np.savez(self.weights, **{name: tensor.numpy() for name, tensor in state.items()})
         (cell,), options = validate_cells(grid({}), NATIVE)
-        datasets.ensure(cell.dataset, options.data_root)
+        datasets.ensure_dataset(cell.dataset, options.data_root)
         self.mnist = datasets.default_root() / "MNIST" / "raw"
         self.pythons: dict[str, Path | str] = {}
 

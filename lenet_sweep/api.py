@@ -12,7 +12,7 @@ from rich.console import Console
 from lenet_sweep.config import keys, studies, validation
 from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
-from lenet_sweep.results.ranking import table
+from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.outputs import compare, draw_figures, reproduce, write_page, write_tables
 from lenet_sweep.runner.preview import preview
@@ -102,7 +102,7 @@ def _sweep(
 ) -> pd.DataFrame:
     raws = keys.grid(settings)
     if study is not None:
-        node = {studies.KEY: studies.named(study), studies.GIVEN: list(settings)}
+        node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(settings)}
         raws = [raw | node for raw in raws]
     cells, options = validation.validate_cells(raws, NATIVE)
     console = Console()
@@ -110,8 +110,8 @@ def _sweep(
         found = preview(cells, options, local.LOCAL)
         for line in found.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
-        return table(found.rows)
-    view = views.choose(single=False, console=console) if progress else views.QuietView()
+        return ranked_table(found.rows)
+    view = views.choose_view(single=False, console=console) if progress else views.QuietView()
     with handle_signals() as signals:
         result = run_sweep(cells, options, view, local.LOCAL)
         with signals.deferred():
@@ -144,6 +144,6 @@ def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:
     """
     from lenet_sweep.report import collect  # noqa: PLC0415 - `sweep` does not need it
 
-    report, _ = collect.merged([Path(folder)], None if data is None else Path(data))
+    report, _ = collect.collect_merged([Path(folder)], None if data is None else Path(data))
     assert report.statistics is not None
     return report.statistics

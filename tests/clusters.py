@@ -14,8 +14,8 @@ from slurm_here import NotHereError, slurm
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.launchers import for_ray, for_slurm
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import plan
-from lenet_sweep.executors import Executor, Setup
+from lenet_sweep.core.cells import make_plan
+from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.training.engines.support import NATIVE
 
@@ -123,23 +123,23 @@ def _ray_place(environment: pytest.MonkeyPatch) -> Iterator[Place]:
 
 def small_runs(folder: Path, data: Path, **axes):
     """Runs of a grid on small data, and the setup to execute them with; both change with `axes`."""
-    how = {"workers": 2, "fresh": False, "timeout": None, "retries": 0}
+    how = {"workers": 2, "retrain": False, "timeout": None, "retries": 0}
     how |= {key: axes.pop(key) for key in list(axes) if key in how}
     settings = {"dataset": "folder", "dataset.root": str(data), "device": "cpu", "epochs": 1}
     cells, options = validate_cells(grid(settings | axes), NATIVE)
-    setup = Setup(
+    setup = RunContext(
         out=folder / "out",
         data_root=options.data_root,
         environment={"person": "Ada"},
         stop=threading.Event(),
-        received=[],
+        signals=[],
         say=print,
         **how,
     )
-    return plan(cells, lambda _: False).runs, setup
+    return make_plan(cells, lambda _: False).runs, setup
 
 
-def interrupt(setup: Setup) -> None:
+def interrupt(setup: RunContext) -> None:
     """What Ctrl-C does to a sweep."""
-    setup.received.append(signal.SIGINT)
+    setup.signals.append(signal.SIGINT)
     setup.stop.set()

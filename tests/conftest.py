@@ -65,7 +65,7 @@ def mnist_root(excuse: Callable[[Exception], None]) -> Path:
     """A data folder with real MNIST in it, kept between runs."""
     root = datasets.default_root()
     try:
-        datasets.ensure(datasets.find_dataset("mnist", None, None), root)
+        datasets.ensure_dataset(datasets.find_dataset("mnist", None, None), root)
     except DataError as error:
         excuse(error)
     return root

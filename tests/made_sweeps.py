@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from lenet_sweep.runner.sweeping import run_sweep
 
 from lenet_sweep.config import keys, validation
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.data import datasets
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.runner.sweeping import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -42,7 +42,7 @@ def trained(cell, labels, wrong, person="Ada", holdout=None):
 
 def store_all(cells, out, root, wrong, **more):
     """Write a read-out of each cell into the store; `wrong(n)` are the images the n-th misses."""
-    labels = datasets.load(replace(cells[0].dataset, holdout=None), Path(root)).test_labels
+    labels = datasets.load_dataset(replace(cells[0].dataset, holdout=None), Path(root)).test_labels
     for n, cell in enumerate(cells):
         folder = Store(out).run(cell.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lenet_sweep.config.registry import make_optimizer
 from lenet_sweep.core import events
-from lenet_sweep.core.cells import Cell, Dataset, Plan, plan
+from lenet_sweep.core.cells import Cell, Dataset, Plan, make_plan
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.results.records import Record
 
@@ -46,7 +46,7 @@ class Clock:
 
 
 def planned(*cells: Cell, finished: Iterable[Cell] = ()) -> Plan:
-    return plan(cells, set(finished).__contains__)
+    return make_plan(cells, set(finished).__contains__)
 
 
 def terminal(width: int = 80, height: int = 24) -> Console:

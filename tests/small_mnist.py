@@ -10,7 +10,7 @@ from pathlib import Path
 
 from made_data import FILE_NAMES, idx_bytes, learnable
 
-from lenet_sweep.data.catalog import File, Known, Wheel
+from lenet_sweep.data.catalog import DatasetSpec, File, Wheel
 from lenet_sweep.data.datasets import Images
 
 SMALL = learnable(train=30, test=20, seed=1)
@@ -27,9 +27,9 @@ def sha256(content: bytes) -> str:
 
 def small_known(
     *mirrors: str, wheel: Wheel | None = None, with_sha256: bool = True, folder: str = "MNIST"
-) -> Known:
+) -> DatasetSpec:
     """The facts of SMALL, as if it were a known dataset."""
-    return Known(
+    return DatasetSpec(
         folder=folder,
         mirrors=mirrors,
         files=tuple(

@@ -262,8 +262,8 @@ def test_published_numbers_are_not_lost_or_mixed(tmp_path: Path) -> None:
     """Some jobs alone do not replace all that was measured, nor stand beside another machine's."""
     path = tmp_path / "peers.json"
     here = machines.here() | {"instructions": "avx9"}
-    elsewhere = replace(results(*card()), environment=here)
-    records.write(path, elsewhere)
+    remote_devices = replace(results(*card()), environment=here)
+    records.write(path, remote_devices)
     before = path.read_bytes()
     for words, told in (
         (["--only", "startup"], "would be left with these jobs and peers alone: --resume"),

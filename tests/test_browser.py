@@ -14,8 +14,9 @@ from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
 from lenet_sweep.config.studies import Claim, Study, StudyRow
-from lenet_sweep.report import charts, collect, units
+from lenet_sweep.report import charts, collect
 from lenet_sweep.report import page as page_module
+from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.runner import sweeping
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -379,7 +380,7 @@ def charts_of(costs, accuracies, seconds, **axes):
         numbers = {"accuracy": accuracy, "seconds": seconds[at], "status": "ok", "rank": at + 1}
         rows.append(collect.Row(at, numbers, found, None, None, None, None))
     report = SimpleNamespace(rows=rows, statistics=None)
-    compared = units.units(report)
+    compared = compared_items(report)
     curves = charts.curves(report)
     by_recipe = [(f"{unit.cell.loss} + {unit.cell.optimizer}", [unit]) for unit in compared]
     front = charts.front(compared)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config.registry import ACTIVATIONS, LOSSES, cell_from_json, make_optimizer
-from lenet_sweep.core.cells import Cell, Dataset, Optimizer, distinguish, plan
+from lenet_sweep.core.cells import Cell, Dataset, Optimizer, make_plan, short_names
 
 optimizers = st.one_of(
     st.builds(
@@ -106,7 +106,7 @@ def known_cell(engine: str, name: str, options: dict[str, float]) -> Cell:
 def test_a_plan_covers_each_missing_cell_once(grid: list[Cell], random) -> None:
     """Every cell is either finished or read out of exactly one run, and nothing else is trained."""
     finished = {cell for cell in grid if random.random() < 0.5}
-    planned = plan(grid, lambda cell: cell in finished)
+    planned = make_plan(grid, lambda cell: cell in finished)
     read_out = [cell for run in planned.runs for cell in run.cells()]
     assert sorted(c.id for c in read_out) == sorted({c.id for c in set(grid) - finished})
     assert planned.finished == len(finished)
@@ -118,7 +118,7 @@ def test_a_plan_covers_each_missing_cell_once(grid: list[Cell], random) -> None:
 @given(st.lists(cells, max_size=30))
 def test_the_longest_runs_begin_first(grid: list[Cell]) -> None:
     """Among runs of equal batch and data, one with more epochs is never begun after a shorter."""
-    runs = plan(grid, lambda _: False).runs
+    runs = make_plan(grid, lambda _: False).runs
     for kind in {(run.cell.batch, run.cell.dataset) for run in runs}:
         lengths = [r.cell.epochs for r in runs if (r.cell.batch, r.cell.dataset) == kind]
         assert lengths == sorted(lengths, reverse=True)
@@ -127,7 +127,7 @@ def test_the_longest_runs_begin_first(grid: list[Cell]) -> None:
 @given(st.lists(cells, min_size=1, max_size=10, unique=True))
 def test_short_names_tell_cells_apart(grid: list[Cell]) -> None:
     """In a figure's legend no two cells of a sweep have the same name, unless options differ."""
-    names = distinguish(grid)
+    names = short_names(grid)
     assert set(names) == set(grid)
     texts = {(names[c], str(c.optimizer)) for c in grid}
     # Options are shown in six digits: cells that differ only beyond them may share a name.
@@ -140,7 +140,7 @@ def test_of_equal_lengths_the_small_learning_rate_begins_first() -> None:
     base = Cell("nll", make_optimizer("sgd"), "relu", 0.1, 64, 2, 0, False, Dataset("mnist", ""),
                 "cpu", "native")  # fmt: skip
     grid = [replace(base, lr=lr, batch=batch) for lr in (0.1, 0.01) for batch in (64, 32)]
-    begun = [(run.cell.batch, run.cell.lr) for run in plan(grid, lambda _: False).runs]
+    begun = [(run.cell.batch, run.cell.lr) for run in make_plan(grid, lambda _: False).runs]
     assert begun == [(32, 0.01), (32, 0.1), (64, 0.01), (64, 0.1)]
 
 
@@ -148,6 +148,6 @@ def test_small_batches_count_as_longer_runs() -> None:
     """An epoch in batches of 1 takes many times one of 256, so it is begun first."""
     base = Cell("nll", make_optimizer("adam"), "relu", 0.1, 256, 2, 0, False, Dataset("mnist", ""),
                 "cpu", "torch")  # fmt: skip
-    runs = plan([base, replace(base, batch=1, epochs=1)], lambda _: False).runs
+    runs = make_plan([base, replace(base, batch=1, epochs=1)], lambda _: False).runs
     assert [run.cell.batch for run in runs] == [1, 256]
     assert math.isclose(runs[0].cell.lr, 0.1)

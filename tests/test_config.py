@@ -153,7 +153,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(
     device: str, monkeypatch
 ) -> None:
     """Asking for an accelerator on a machine without one never trains on the CPU instead."""
-    monkeypatch.setattr("lenet_sweep.machine.devices.available", lambda: ("cpu",))
+    monkeypatch.setattr("lenet_sweep.machine.devices.available_devices", lambda: ("cpu",))
     with pytest.raises(UsageError, match=f"device={device}: not on this machine.*here: cpu"):
         cells(device=device)
 

@@ -57,7 +57,7 @@ def trained(tmp_path, small_folder):
     def train() -> None:
         for _ in loop.train(
             Run(cells[1], (1, 2)), folder, options.data_root,
-            fresh=False, wait=True, stop=lambda: False, environment={"person": "Ada"},
+            retrain=False, wait=True, stop=lambda: False, environment={"person": "Ada"},
         ):  # fmt: skip
             pass
 

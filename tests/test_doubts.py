@@ -28,7 +28,7 @@ from lenet_sweep import sweep
 from lenet_sweep.analysis.conclusions import analyse, conclusions
 from lenet_sweep.analysis.curve_warnings import early_peak, falling
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.analysis.warnings import doubts, optimism
+from lenet_sweep.analysis.warnings import find_warnings, optimism
 from lenet_sweep.data import datasets
 from lenet_sweep.results.manifest import read_manifest
 
@@ -78,7 +78,7 @@ WHERE_IT_MUST = {
 
 
 def found(kind, rows, **more):
-    return [doubt for doubt in doubts(rows, **more) if doubt.kind == kind]
+    return [doubt for doubt in find_warnings(rows, **more) if doubt.kind == kind]
 
 
 def only(kind, rows, **more):
@@ -101,18 +101,18 @@ def test_each_doubt_is_raised_where_it_must_be_and_not_elsewhere(kind: str) -> N
 def test_every_kind_of_doubt_is_tested() -> None:
     """No doubt is raised in these tests that has no case for and against it."""
     rows = [rows for pair in WHERE_IT_MUST.values() for rows in pair]
-    assert {doubt.kind for each in rows for doubt in doubts(each)} == set(WHERE_IT_MUST)
+    assert {doubt.kind for each in rows for doubt in find_warnings(each)} == set(WHERE_IT_MUST)
 
 
 def test_the_most_serious_doubt_stands_first() -> None:
     """What cannot be known at all comes before what needs caution, and notes come last."""
     cells = [*CROSSED, replace(CROSSED[0], lr=0.2)]
     rows = [*scored(cells[:4], [97, 98, 97, 98]), without(cells[4], "timed-out")]
-    order = [doubt.severity for doubt in doubts(rows)]
+    order = [doubt.severity for doubt in find_warnings(rows)]
     assert order[0] == "serious"
     assert order[-1] == "note"
     assert order == sorted(order, key=["serious", "caution", "note"].index)
-    assert doubts([]) == ()
+    assert find_warnings([]) == ()
 
 
 # ---------------------------------------------------------------- what they say
@@ -465,7 +465,7 @@ def test_a_real_sweep_is_analysed(tmp_path) -> None:
     manifest = read_manifest(tmp_path / next((tmp_path / "out" / "sweeps").iterdir()))
     cells, store = manifest.cells, manifest.store
     by_id = {cell.id: cell for cell in cells}
-    labels = datasets.load(cells[0].dataset, tmp_path).test_labels
+    labels = datasets.load_dataset(cells[0].dataset, tmp_path).test_labels
     rows = []
     for cell in (by_id[name] for name in table["cell"]):
         folder = store.run(cell.run_id)

@@ -18,7 +18,7 @@ from small_mnist import ARCHIVES, SMALL, Mirror, Said, assert_small, files_under
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import download, idx
-from lenet_sweep.data.datasets import Images, ensure, load
+from lenet_sweep.data.datasets import Images, ensure_dataset, load_dataset
 
 
 def test_download_from_a_mirror(
@@ -27,16 +27,16 @@ def test_download_from_a_mirror(
     """What is downloaded is laid out as torchvision does it, and shown as it arrives."""
     dataset = known(mirror.serve())
     said = Said()
-    ensure(dataset, tmp_path, said)
+    ensure_dataset(dataset, tmp_path, said)
     expected = {f"MNIST/raw/{name}": content for name, content in SMALL.items()}
     expected |= {f"MNIST/raw/{name}.gz": content for name, content in ARCHIVES.items()}
     assert files_under(tmp_path) == expected
-    assert_small(load(dataset, tmp_path))
+    assert_small(load_dataset(dataset, tmp_path))
     assert [(what, total) for what, total, _ in said.transfers] == [
         (f"{mirror.url}{name}.gz", len(ARCHIVES[name])) for name in FILE_NAMES
     ]
     assert all(sum(counts) == total for _, total, counts in said.transfers)
-    ensure(dataset, tmp_path)
+    ensure_dataset(dataset, tmp_path)
     assert len(mirror.asked) == 4  # the second time nothing is missing
 
 
@@ -47,7 +47,7 @@ def test_only_what_is_missing_is_downloaded(
     path = put(tmp_path / "MNIST/raw", SMALL) / FILE_NAMES[2]
     path.write_bytes(SMALL[path.name][:-1])
     said = Said()
-    ensure(known(mirror.serve()), tmp_path, said)
+    ensure_dataset(known(mirror.serve()), tmp_path, said)
     assert mirror.asked == [f"/{FILE_NAMES[2]}.gz"]
     assert path.read_bytes() == SMALL[path.name]
     assert f"{path} was damaged: replaced by verified content" in said.lines
@@ -60,8 +60,8 @@ def test_mirror_that_is_damaged_once(
     """A transfer damaged by chance is made again; its content is never used."""
     dataset = known(mirror.serve())
     mirror.answers[f"/{FILE_NAMES[0]}.gz"].insert(0, bad)
-    ensure(dataset, tmp_path)
-    assert_small(load(dataset, tmp_path))
+    ensure_dataset(dataset, tmp_path)
+    assert_small(load_dataset(dataset, tmp_path))
     assert len(mirror.asked) == 5
 
 
@@ -71,8 +71,8 @@ def test_mirror_that_stays_damaged(
     """A mirror with wrong content is left for the next one."""
     dataset = known(mirror.serve("bad/"), mirror.serve("good/"))
     mirror.answers[f"/bad/{FILE_NAMES[1]}.gz"] = [b"wrong"]
-    ensure(dataset, tmp_path)
-    assert_small(load(dataset, tmp_path))
+    ensure_dataset(dataset, tmp_path)
+    assert_small(load_dataset(dataset, tmp_path))
     assert mirror.asked == [f"/bad/{FILE_NAMES[0]}.gz"] + [f"/bad/{FILE_NAMES[1]}.gz"] * 2 + [
         f"/good/{name}.gz" for name in FILE_NAMES[1:]
     ]
@@ -84,7 +84,7 @@ def test_transfer_that_breaks_off(
     """A download that ends early is no download: nothing of it stays."""
     mirror.held_back = 5
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: "):
-        ensure(known(mirror.serve()), tmp_path / "new")
+        ensure_dataset(known(mirror.serve()), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -92,7 +92,7 @@ def test_server_that_is_none(mirror: Mirror, tmp_path: Path, known: Callable[...
     """Something else that answers at a mirror's address is one of the things tried."""
     mirror.speaks_http = False
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: 220 ready"):
-        ensure(known(mirror.url), tmp_path)
+        ensure_dataset(known(mirror.url), tmp_path)
 
 
 def test_answer_without_end(
@@ -101,7 +101,7 @@ def test_answer_without_end(
     """A server that sends and sends does not fill the memory."""
     monkeypatch.setattr(download, "MAX_BYTES", 1000)
     with pytest.raises(DataError, match="more than 1000 bytes"):
-        ensure(known(mirror.serve()), tmp_path)
+        ensure_dataset(known(mirror.serve()), tmp_path)
 
 
 def test_mirror_that_never_answers(
@@ -120,7 +120,7 @@ def test_mirror_that_never_answers(
     monkeypatch.setattr(urllib.request, "urlopen", swallow)
     began = time.monotonic()
     with pytest.raises(DataError, match=r"http://nowhere/.*: no answer within 0\.05 s"):
-        ensure(known("http://nowhere/"), tmp_path)
+        ensure_dataset(known("http://nowhere/"), tmp_path)
     hung_up.set()
     assert time.monotonic() - began < 5
     assert len(asked) == 1
@@ -133,8 +133,8 @@ def test_two_at_once(mirror: Mirror, tmp_path: Path, known: Callable[..., Datase
 
     def sweep(_: int) -> Images:
         start.wait()
-        ensure(dataset, tmp_path)
-        return load(dataset, tmp_path)
+        ensure_dataset(dataset, tmp_path)
+        return load_dataset(dataset, tmp_path)
 
     with ThreadPoolExecutor(4) as pool:
         for images in pool.map(sweep, range(4)):
@@ -162,7 +162,7 @@ def test_file_where_a_folder_should_be(
     with pytest.raises(
         DataError, match=r"MNIST/raw/train.*cannot be written.*dataset\.root=FOLDER"
     ):
-        ensure(known(mirror.serve()), tmp_path)
+        ensure_dataset(known(mirror.serve()), tmp_path)
     assert files_under(tmp_path) == {"MNIST": b"in the way"}
 
 
@@ -184,7 +184,7 @@ def test_full_disk(
 
     monkeypatch.setattr(*step, full)
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.*No space left on device"):
-        ensure(known(mirror.serve()), tmp_path)
+        ensure_dataset(known(mirror.serve()), tmp_path)
     assert files_under(tmp_path) == before
 
 
@@ -195,9 +195,9 @@ def test_folder_in_place_of_a_file(
     path = tmp_path / "MNIST/raw" / FILE_NAMES[0]
     path.mkdir(parents=True)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: not a file"):
-        load(known(), tmp_path)
+        load_dataset(known(), tmp_path)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be written"):
-        ensure(known(mirror.serve()), tmp_path)
+        ensure_dataset(known(mirror.serve()), tmp_path)
 
 
 # What is shown ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from lenet_sweep.config.registry import (
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.data.datasets import Images, load
+from lenet_sweep.data.datasets import Images, load_dataset
 from lenet_sweep.training import engines
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
@@ -50,7 +50,7 @@ def images(small_folder) -> Images:
     (cell,), options = validate_cells(
         grid({"dataset": "folder", "dataset.root": str(small_folder())}), NATIVE
     )
-    return load(cell.dataset, options.data_root)
+    return load_dataset(cell.dataset, options.data_root)
 
 
 def make_cell(engine: str, small_folder, **axes: object) -> Cell:
@@ -95,7 +95,7 @@ def test_training_agrees_with_a_plain_loop(
 ) -> None:
     """Weights after 12 steps, the last one ragged, are those of a hand-written loop."""
     cell = make_cell(engine_name, small_folder, batch=52, loss=loss, **VARIANTS[variant])
-    engine = engines.build(cell, images)
+    engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(len(images.train_labels)))
     assert len(losses) == 12  # 600 images: 11 batches of 52 and one of 28
     model, expected = plain_training(cell, images, 12)
@@ -112,7 +112,7 @@ def test_every_activation_trains_as_in_torch(
 ) -> None:
     """Each activation that can be named is the one that torch has under this name."""
     cell = make_cell(engine_name, small_folder, activation=activation)
-    engine = engines.build(cell, images)
+    engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(128))
     model, expected = plain_training(cell, images, 2)
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
@@ -126,11 +126,11 @@ def test_every_activation_trains_as_in_torch(
 def test_a_seed_gives_the_same_start_everywhere(engine_name, small_folder, images) -> None:
     """Initial weights are torch's own for the seed, and other seeds give others."""
     cell = make_cell(engine_name, small_folder, seed=7)
-    state = engines.build(cell, images).state()
+    state = engines.build_engine(cell, images).state()
     torch.manual_seed(7)
     for name, value in LeNet5().state_dict().items():
         np.testing.assert_array_equal(state[f"weight.{name}"], value.numpy())
-    other = engines.build(replace(cell, seed=8), images).state()
+    other = engines.build_engine(replace(cell, seed=8), images).state()
     assert not np.array_equal(state["weight.conv1.weight"], other["weight.conv1.weight"])
 
 
@@ -141,14 +141,14 @@ def test_building_an_engine_leaves_torchs_random_state_alone(
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    engines.build(make_cell(engine_name, small_folder), images)
+    engines.build_engine(make_cell(engine_name, small_folder), images)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_pieces_of_an_epoch_add_up_to_it(engine_name, small_folder, images) -> None:
     """Training in pieces of whole batches changes no bit of the weights."""
     cell = make_cell(engine_name, small_folder, batch=32)
-    whole, pieces = engines.build(cell, images), engines.build(cell, images)
+    whole, pieces = engines.build_engine(cell, images), engines.build_engine(cell, images)
     order = np.random.default_rng(0).permutation(600)
     losses = whole.train(order)
     parts = [pieces.train(order[a:b]) for a, b in ((0, 32), (32, 320), (320, 600))]
@@ -164,11 +164,11 @@ def test_a_restored_engine_goes_on_bit_for_bit(
     """Weights after a stop and a restart are exactly those without one."""
     cell = make_cell(engine_name, small_folder, **VARIANTS[variant])
     order = np.arange(600)
-    whole = engines.build(cell, images)
+    whole = engines.build_engine(cell, images)
     whole.train(order)
     saved = whole.state()
     expected_losses = whole.train(order)
-    resumed = engines.build(cell, images)
+    resumed = engines.build_engine(cell, images)
     resumed.restore(saved)
     np.testing.assert_array_equal(resumed.train(order), expected_losses)
     for name, value in whole.state().items():
@@ -177,13 +177,13 @@ def test_a_restored_engine_goes_on_bit_for_bit(
 
 def test_an_engine_says_how_it_computes(engine_name, small_folder, images) -> None:
     """The metadata of a run tells which code path its numbers came from."""
-    detail = engines.build(make_cell(engine_name, small_folder), images).detail
+    detail = engines.build_engine(make_cell(engine_name, small_folder), images).detail
     assert re.search(r"avx512|avx2|baseline|AVX|DEFAULT|NO AVX", detail), detail
 
 
 def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
     """A checkpoint taken before further training holds the weights of its moment."""
-    engine = engines.build(make_cell(engine_name, small_folder), images)
+    engine = engines.build_engine(make_cell(engine_name, small_folder), images)
     before = engine.state()
     kept = before["weight.conv1.weight"].copy()
     engine.train(np.arange(64))
@@ -193,7 +193,7 @@ def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
 def test_evaluation_is_of_the_test_images(engine_name, small_folder, images) -> None:
     """Predictions and losses are those of the plain network, image by image."""
     cell = make_cell(engine_name, small_folder)
-    engine = engines.build(cell, images)
+    engine = engines.build_engine(cell, images)
     engine.train(np.arange(600))
     result = engine.evaluate()
     model = LeNet5()
@@ -213,7 +213,7 @@ def test_evaluation_is_of_the_test_images(engine_name, small_folder, images) -> 
 def test_evaluation_changes_nothing(engine_name, small_folder, images) -> None:
     """Testing after each epoch does not change what is trained."""
     cell = make_cell(engine_name, small_folder, **VARIANTS["adam"])
-    tested, plain = engines.build(cell, images), engines.build(cell, images)
+    tested, plain = engines.build_engine(cell, images), engines.build_engine(cell, images)
     for engine in (tested, plain):
         engine.train(np.arange(300))
         if engine is tested:
@@ -225,15 +225,15 @@ def test_evaluation_changes_nothing(engine_name, small_folder, images) -> None:
 
 def test_a_batch_of_one_and_one_larger_than_the_data(engine_name, small_folder, images) -> None:
     """Any batch size trains: single images, and one step for all of them."""
-    single = engines.build(make_cell(engine_name, small_folder, batch=1), images)
+    single = engines.build_engine(make_cell(engine_name, small_folder, batch=1), images)
     assert len(single.train(np.arange(5))) == 5
-    large = engines.build(make_cell(engine_name, small_folder, batch=1000), images)
+    large = engines.build_engine(make_cell(engine_name, small_folder, batch=1000), images)
     assert len(large.train(np.arange(600))) == 1
 
 
 def test_a_loss_that_is_not_finite_is_reported(engine_name, small_folder, images) -> None:
     """A diverging run shows it in its losses instead of hiding or raising it."""
-    engine = engines.build(make_cell(engine_name, small_folder, lr=1e30), images)
+    engine = engines.build_engine(make_cell(engine_name, small_folder, lr=1e30), images)
     assert not np.isfinite(engine.train(np.arange(600))).all()
 
 
@@ -241,7 +241,7 @@ def test_both_losses_train_the_same_network(engine_name, small_folder, images) -
     """Cross entropy and negative log-likelihood give the same weights, to the last bit."""
     states = []
     for loss in LOSSES:
-        engine = engines.build(make_cell(engine_name, small_folder, loss=loss), images)
+        engine = engines.build_engine(make_cell(engine_name, small_folder, loss=loss), images)
         engine.train(np.arange(600))
         states.append(engine.state())
     for name, value in states[0].items():
@@ -261,7 +261,7 @@ def test_training_leaves_no_subnormal_numbers(
     Dead units and weight decay lead there in many epochs; here every number starts at the limit.
     """
     cell = make_cell(engine_name, small_folder, activation=activation, **VARIANTS[variant])
-    engine = engines.build(cell, images)
+    engine = engines.build_engine(cell, images)
     engine.train(np.arange(64))
     limit = np.nextafter(np.float32(TINY), np.float32(1))
     engine.restore(
@@ -283,7 +283,7 @@ def test_the_callers_arithmetic_is_left_as_it_was(
     engine_name, small_folder, images, flush: bool
 ) -> None:
     """Whether a notebook flushes subnormals is its own choice, also after a call that raises."""
-    engine = engines.build(make_cell(engine_name, small_folder), images)
+    engine = engines.build_engine(make_cell(engine_name, small_folder), images)
     if not torch.set_flush_denormal(flush):
         pytest.skip("this processor cannot flush subnormals")
     try:
@@ -373,7 +373,7 @@ def test_torch_trains_what_is_added_to_a_registry(
     folder = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     raws = grid(folder | {"batch": 52, "seed": [0, 1]})
     (cell, _), options = validate_cells((raw | settings for raw in raws), NATIVE)
-    engine = engines.build(cell, images)
+    engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(len(images.train_labels)))
     model, expected = plain_training(cell, images, 12)
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
@@ -403,4 +403,4 @@ def test_an_engine_is_not_built_for_a_cell_that_it_does_not_support(
     """A cell that names the wrong engine, as a file may, fails instead of training wrongly."""
     cell = replace(make_cell("torch", small_folder, activation="gelu"), engine="native")
     with pytest.raises(ValueError, match="native engine"):
-        engines.build(cell, images)
+        engines.build_engine(cell, images)

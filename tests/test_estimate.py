@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from screens import BASE
 
 from lenet_sweep import sweep
-from lenet_sweep.core.cells import Cell, plan
+from lenet_sweep.core.cells import Cell, make_plan
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.estimate import estimate
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
-from lenet_sweep.ui.progress import about, planning
+from lenet_sweep.ui.progress import approximate_duration, describe_plan
 
 HERE = {"processor": provenance.processor()}
 ELSEWHERE = {"processor": "a slow one"}
@@ -40,7 +40,9 @@ def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HE
 def expected(
     store: Store, cells: Sequence[Cell], workers: int | None = 1, finished: Sequence[Cell] = ()
 ) -> tuple[float, int]:
-    found = estimate(plan(cells, set(finished).__contains__), store, workers, HERE["processor"])
+    found = estimate(
+        make_plan(cells, set(finished).__contains__), store, workers, HERE["processor"]
+    )
     return found.seconds, found.runs
 
 
@@ -113,10 +115,10 @@ def test_what_cannot_be_read_is_passed_over(store: Store) -> None:
 
 def test_it_is_said_in_plain_words(store: Store) -> None:
     """The time, the workers, and what it is estimated from."""
-    planned = plan([BASE, replace(BASE, lr=0.01)], lambda _: False)
+    planned = make_plan([BASE, replace(BASE, lr=0.01)], lambda _: False)
 
     def said(workers: int | None) -> str:
-        return planning(planned, estimate(planned, store, workers, HERE["processor"]))[1]
+        return describe_plan(planned, estimate(planned, store, workers, HERE["processor"]))[1]
 
     assert said(4) == (
         "about 2 min on 2 workers; a rough guess, since the store has no comparable run"
@@ -133,7 +135,7 @@ def test_it_is_said_in_plain_words(store: Store) -> None:
 def test_a_rough_duration_is_near(seconds: float) -> None:
     """What is said is within a third of what was estimated."""
     units = {"s": 1, "min": 60, "h": 3600, "days": 86_400}
-    words = about(seconds).removeprefix("about ").split()
+    words = approximate_duration(seconds).removeprefix("about ").split()
     if words == ["a", "few", "seconds"]:
         assert seconds < 10
         return

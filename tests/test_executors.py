@@ -14,10 +14,10 @@ from processes import Sweep, assert_kept, finished, linux, results
 
 from lenet_sweep.core.events import (
     ENDS,
+    CellFinished,
     EpochEnded,
     Failed,
     Finished,
-    ReadOut,
     Retrying,
     Started,
     Stopped,
@@ -53,7 +53,7 @@ def test_numbers_are_those_of_this_machine(here, runs_of, tmp_path) -> None:
     seen = list(here.executor.execute(runs, setup))
     assert {type(end) for end in ends(seen).values()} == {Finished}
     assert sum(isinstance(event, Started) for event in seen) == 2  # read-outs are shared
-    assert sum(isinstance(event, ReadOut) for event in seen) == 4
+    assert sum(isinstance(event, CellFinished) for event in seen) == 4
     alone, other = small_runs(tmp_path / "alone", setup.data_root, **axes)
     list(LOCAL.execute(alone, other))
     for run in runs:

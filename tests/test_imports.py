@@ -97,7 +97,7 @@ def test_a_sweep_begins_without_what_only_its_table_needs() -> None:
 def test_what_is_imported_ahead_is_there_and_what_is_not_is_no_matter() -> None:
     """Leaving waits for the module at hand and begins no other; a broken one is someone else's."""
     code = (
-        "import sys; from lenet_sweep.runner.background_imports import importing\n"
+        "import sys; from lenet_sweep.runner.background_imports import background_imports\n"
         "with importing(['nowhere', 'wave', 'colorsys']):\n"
         "    while 'colorsys' not in sys.modules: pass\n"
         "assert 'wave' in sys.modules\n"

@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from lenet_sweep.runner.sweeping import run_sweep
 
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.validation import Options, validate_cells
 from lenet_sweep.core.cells import Cell, Run
-from lenet_sweep.core.events import Epoch, Event, Finished, Progress, ReadOut, Started
-from lenet_sweep.data.test_images import ImageSets
-from lenet_sweep.executors import Setup
+from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
+from lenet_sweep.data.test_images import TestImageCache
+from lenet_sweep.executors import RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.report import figure_set
 from lenet_sweep.results.manifest import load_results
-from lenet_sweep.runner.sweeping import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -129,14 +129,14 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
         path = folder / "results.csv"
         return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
-    def two_end_and_one_trains_on(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
+    def two_end_and_one_trains_on(runs: Sequence[Run], setup: RunContext) -> Iterator[Event]:
         for run in runs[:2]:
             Store(setup.out).run(run.id).path.mkdir(parents=True)
             Store(setup.out).run(run.id).write_readout(snapshot(99.0))
         last = runs[2].id
         yield Started(last, 0)
         for run in runs[:2]:  # the second one ends at once after the first
-            yield ReadOut(run.id, 1)
+            yield CellFinished(run.id, 1)
             yield Finished(run.id)
             seen.append(rows())
         until = time.monotonic() + 60  # to fail instead of waiting for ever
@@ -164,7 +164,7 @@ def drawn(
             run.write_readout(snapshot(9.0, wrong=200))
     said: list[str] = []
     paths = figure_set.draw(
-        cells, store, tmp_path / "figures", options.data_root, ImageSets(), which, said.append,
+        cells, store, tmp_path / "figures", options.data_root, TestImageCache(), which, said.append,
         clock=clock,
     )  # fmt: skip
     return [path.name for path in paths], said
@@ -192,7 +192,7 @@ def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> N
     whole = (figures / costs[0]).read_bytes()
     (figures / costs[0]).write_bytes(whole[:-1])  # cut off
     before = {name: (figures / name).stat().st_mtime_ns for name in names[1:-1]}
-    monkeypatch.setattr(ImageSets, "get", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(TestImageCache, "get", lambda *_: pytest.fail("images were read"))
     assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
     assert (figures / costs[0]).read_bytes() == whole
     assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
@@ -234,7 +234,7 @@ def test_figures_without_the_test_images(tmp_path, small_folder) -> None:
     shutil.rmtree(root)
     said: list[str] = []
     paths = figure_set.draw(
-        cells, Store(options.out), tmp_path / "figures", options.data_root, ImageSets(), "best",
+        cells, Store(options.out), tmp_path / "figures", options.data_root, TestImageCache(), "best",
         said.append,
     )  # fmt: skip
     assert [path.name for path in paths] == [name for name in names if name not in of_images]

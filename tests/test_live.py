@@ -31,8 +31,9 @@ from lenet_sweep.config.registry import make_optimizer
 from lenet_sweep.core import events
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.events import Failure
-from lenet_sweep.results.ranking import table
-from lenet_sweep.ui.views import LiveView, LogView
+from lenet_sweep.results.ranking import ranked_table
+from lenet_sweep.ui.live_view import LiveView
+from lenet_sweep.ui.log_view import LogView
 
 
 class Live:
@@ -84,7 +85,7 @@ def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
     first, second, _ = LRS
     at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
     at.at(20, ended(first, 1), ended(first, 2, 98.91, 0.0312, 9.5), progress(second, 1, 30_000))
-    at.view.rows(table([row(first, 98.91)]))
+    at.view.rows(ranked_table([row(first, 98.91)]))
     assert at.lines() == [
         "",
         "                                     epoch     cost  accuracy  s/epoch     left",
@@ -115,7 +116,7 @@ def test_live_view_uses_a_wide_terminal(live: Callable[..., Live]) -> None:
 def test_texts_of_leading_rows_are_cut_only_where_space_is_short(live: Callable[..., Live]) -> None:
     """A long name is whole on a wide terminal and cut on a narrow one, before columns give way."""
     people = "grace.hopper@computing.navy.example", "ada"
-    frame = table([row(c, 90, person=p) for c, p in zip(LRS, people, strict=False)])
+    frame = ranked_table([row(c, 90, person=p) for c, p in zip(LRS, people, strict=False)])
     for width, shown in ((120, f"{people[0]}  cpu"), (80, "grace.hopper@computing.navy.…")):
         at = live(*LRS, width=width)
         at.view.rows(frame)
@@ -145,7 +146,7 @@ def test_live_view_stays_within_the_screen(
         for n, cell in enumerate(cells[:workers]):
             at.at(n * 1e5, events.Started(cell.run_id, 0) if n % 5 else events.Waiting(cell.run_id))
             at.at(n * 1e5 + 1, progress(cell, 1, 50_000, 1e30))
-        at.view.rows(table(row(cell, person=person) for cell in cells[:rows]))
+        at.view.rows(ranked_table(row(cell, person=person) for cell in cells[:rows]))
         frame = at.view.frame().split("\n", allow_blank=True)
     finally:
         at.view.end()
@@ -159,7 +160,7 @@ def test_runs_that_do_not_fit_are_counted(live: Callable[..., Live]) -> None:
     cells = [replace(BASE, seed=n) for n in range(64)]
     at = live(*cells, workers=64)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
-    at.view.rows(table(row(cell) for cell in cells))
+    at.view.rows(ranked_table(row(cell) for cell in cells))
     shown = sum(line.startswith("seed") for line in at.lines())
     assert shown > 5
     assert f"and {64 - shown} more" in at.lines()
@@ -197,7 +198,7 @@ def test_finished_run_makes_room_for_the_next(live: Callable[..., Live]) -> None
     at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
     before = at.lines().index(at.line("lr 0.1 "))
     after = at.lines().index(at.line("lr 0.01 "))
-    at.at(9, events.ReadOut(first.run_id, 10), events.Finished(first.run_id))
+    at.at(9, events.CellFinished(first.run_id, 10), events.Finished(first.run_id))
     assert at.lines().index(at.line("lr 0.01 ")) == after
     at.at(10, events.Started(third.run_id, 0))
     assert at.lines().index(at.line("lr 0.001 ")) == before
@@ -260,7 +261,7 @@ def test_time_left_knows_that_small_batches_are_slow(live: Callable[..., Live]) 
 def test_failure_stays_above_the_bars(live: Callable[..., Live]) -> None:
     """A failed run leaves one red line with its reason, cut to the width, and is counted."""
     at = live(BASE, replace(BASE, epochs=5), replace(BASE, seed=1))
-    at.at(0, events.Started(BASE.run_id, 0), events.ReadOut(BASE.run_id, 5))
+    at.at(0, events.Started(BASE.run_id, 0), events.CellFinished(BASE.run_id, 5))
     at.at(1, events.Failed(BASE.run_id, Failure("failed", 7, "RuntimeError: " + 99 * "long ")))
     (line,) = [line for line in printed(at.console).split("\n") if "RuntimeError" in line]
     assert "\x1b[1;38;2;224;58;58m✗ seed 0  failed in epoch 7: RuntimeError: long" in line
@@ -274,7 +275,7 @@ def test_text_from_outside_is_only_text(live: Callable[..., Live]) -> None:
     at = live(*LRS, width=140)
     at.at(0, events.Failed(BASE.run_id, Failure("failed", 1, HOSTILE)))
     at.view.say(HOSTILE)
-    at.view.rows(table([row(BASE, person="[b]\x1b[2J")]))
+    at.view.rows(ranked_table([row(BASE, person="[b]\x1b[2J")]))
     text = printed(at.console)
     assert f"✗ lr 0.1  failed in epoch 1: {HARMLESS}" in text
     assert text.count(HARMLESS) == 2
@@ -290,7 +291,7 @@ def test_cells_in_the_store_count_as_done(live: Callable[..., Live]) -> None:
     at.at(0, events.Started(LRS[2].run_id, 0))
     assert at.bar("2/3 cells") == pytest.approx(2 / 3, abs=0.03)
     assert at.line("lr 0.001 ")
-    at.at(5, events.ReadOut(LRS[2].run_id, 10), events.Finished(LRS[2].run_id))
+    at.at(5, events.CellFinished(LRS[2].run_id, 10), events.Finished(LRS[2].run_id))
     assert at.bar("3/3 cells") == 1
     at.view.end()
     assert "3 of 3 cells done, in 0:05" in printed(at.console)
@@ -318,7 +319,7 @@ def test_leading_rows(live: Callable[..., Live]) -> None:
     """The five best cells so far are shown with what tells them apart; failed ones are not."""
     adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"))
     cells = [replace(cell, lr=10.0**-n) for cell in (BASE, adam) for n in range(1, 5)]
-    frame = table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
+    frame = ranked_table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
     at = live(*cells)
     at.view.rows(frame)
     assert at.lines()[-6:] == [
@@ -333,7 +334,7 @@ def test_leading_rows(live: Callable[..., Live]) -> None:
     at.view.rows(frame)
     assert "  epochs  person  device  loss " in at.lines()[-6]
     at = live(*cells)
-    at.view.rows(table([row(BASE, None)]))
+    at.view.rows(ranked_table([row(BASE, None)]))
     assert not any("accuracy (%)" in line for line in at.lines())
 
 
@@ -367,7 +368,7 @@ def test_nothing_to_train_is_said(live: Callable[..., Live]) -> None:
     for make, console in ((LiveView, terminal()), (LogView, log_file())):
         view = make(console, Clock())
         view.begin(planned(*LRS, finished=LRS), 2)
-        view.rows(table([row(BASE)]))
+        view.rows(ranked_table([row(BASE)]))
         view.end()
         said = "3 cells, nothing to train: the store has every outcome\n"
         assert without_styles(printed(console)).endswith(said)

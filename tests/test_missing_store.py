@@ -264,6 +264,8 @@ def test_an_image_folder_of_another_machine_is_not_looked_for(swept, tmp_path) -
     """Where the images' folder is not here, the user's own cache is looked in."""
     folder, _ = swept
     manifest = read_json(folder / "sweep.json")
-    assert collect.merged([folder], None)[0].rows[0].data_root == Path(manifest["data_root"])
+    assert collect.collect_merged([folder], None)[0].rows[0].data_root == Path(
+        manifest["data_root"]
+    )
     write_json(folder / "sweep.json", manifest | {"data_root": str(tmp_path / "not here")})
-    assert collect.merged([folder], None)[0].rows[0].data_root is None
+    assert collect.collect_merged([folder], None)[0].rows[0].data_root is None

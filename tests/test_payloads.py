@@ -17,7 +17,7 @@ from lenet_sweep.core.text import one_line
 from lenet_sweep.report import figures, latex
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.csv_file import write_csv
-from lenet_sweep.results.ranking import table
+from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui import tables
 
@@ -33,7 +33,7 @@ FIELDS = ("person", "dataset", "error")  # what is not of a fixed registry
 
 def frame(text: str) -> pd.DataFrame:
     """A table with the text in each field from outside, and a row without."""
-    return table([ROW | dict.fromkeys(FIELDS, text), ROW | {"cell": "1-e1"}])
+    return ranked_table([ROW | dict.fromkeys(FIELDS, text), ROW | {"cell": "1-e1"}])
 
 
 def letters(text: str) -> str:

@@ -321,7 +321,7 @@ def test_leaving_does_not_wait_for_statistics(made) -> None:
     folder = launched(cells, options).folder
     code = (
         "import sys; from pathlib import Path; from lenet_sweep.results import records;"
-        "from lenet_sweep.data.test_images import ImageSets; from lenet_sweep.report import files;"
+        "from lenet_sweep.data.test_images import TestImageCache; from lenet_sweep.report import files;"
         f"found = read_manifest(Path({str(folder)!r}));"
         "cells, store = found.cells, found.store;"
         "table = table(records.record(cell, store) for cell in cells);"

@@ -25,7 +25,9 @@ def judged(results, reported, cell=None):
 
 
 def found(check, results, recipe="", keys=(), accuracy=None):
-    (finding,) = claim_checks.check([Claim("x", check, recipe, tuple(keys), accuracy)], results)
+    (finding,) = claim_checks.check_claims(
+        [Claim("x", check, recipe, tuple(keys), accuracy)], results
+    )
     return finding.verdict, finding.sentence
 
 
@@ -137,8 +139,8 @@ def test_what_was_not_measured_is_said_so() -> None:
     """A failed row and one without a report count for neither side."""
     assert judged([without(SEEDS[0], "diverged")], 99.0).verdict == UNMEASURED
     assert judged([first(SEEDS[0], 99)], None).verdict == reproduction.UNREPORTED
-    elsewhere = replace(SEEDS[0], batch=7)
-    assert judged([first(SEEDS[0], 99)], 99.0, cell=elsewhere).verdict == UNMEASURED
+    remote_devices = replace(SEEDS[0], batch=7)
+    assert judged([first(SEEDS[0], 99)], 99.0, cell=remote_devices).verdict == UNMEASURED
 
 
 def test_the_headline_counts_every_row() -> None:
@@ -150,7 +152,7 @@ def test_the_headline_counts_every_row() -> None:
                  enumerate(zip(cells, [99.0, 50.0, 99.0], strict=True), 1))  # fmt: skip
     done = reproduce(Study("T", "", rows, ()), results)
     assert done.headline == "1 of 3 rows is reproduced, 1 is not, and 1 has no accuracy here."
-    assert list(reproduction.table([done])["verdict"]) == [REPRODUCED, NOT, UNMEASURED]
+    assert list(reproduction.reproduction_table([done])["verdict"]) == [REPRODUCED, NOT, UNMEASURED]
 
 
 def seeded(cells, accuracy):

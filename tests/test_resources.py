@@ -91,10 +91,10 @@ def test_gpus_of_jobs_decide_the_device() -> None:
     """device=auto is cuda where the jobs have GPUs, whatever the machine here has."""
     assert ray_resources(gpus=0.25).devices == ("cuda", "cpu")
     assert slurm_resources().devices == ("cpu",)
-    (cell,), _ = validate_cells(grid({}), NATIVE, elsewhere=("cuda", "cpu"))
+    (cell,), _ = validate_cells(grid({}), NATIVE, remote_devices=("cuda", "cpu"))
     assert cell.device == "cuda"
     with pytest.raises(UsageError, match="device=cuda: the jobs have cpu; hydra.launcher.gpus=1"):
-        validate_cells(grid({"device": "cuda"}), NATIVE, elsewhere=("cpu",))
+        validate_cells(grid({"device": "cuda"}), NATIVE, remote_devices=("cpu",))
 
 
 def test_a_journal_survives_a_cut_line(tmp_path) -> None:
@@ -105,13 +105,13 @@ def test_a_journal_survives_a_cut_line(tmp_path) -> None:
     with path.open("a") as file:
         file.write('{"kind": "Finis')
     reader = Journal(path)
-    assert reader.news() == [Started("run", 0)]
+    assert reader.poll() == [Started("run", 0)]
     assert not Journal(path).has_ended()
     again = Journal(path)
     again.append(Started("run", 3))
     again.append(Finished("run"))
-    assert reader.news() == [Started("run", 3), Finished("run")]
-    assert reader.news() == []
+    assert reader.poll() == [Started("run", 3), Finished("run")]
+    assert reader.poll() == []
     assert Journal(path).has_ended()
 
 
@@ -120,4 +120,4 @@ def test_a_journal_tells_of_progress_once_a_second(tmp_path) -> None:
     journal = Journal(tmp_path / "run.journal")
     for seen in range(100, 100_000, 100):
         journal.append(Progress("run", 1, seen, 100_000, 1.0))
-    assert 1 <= len(Journal(journal.path).news()) < 100
+    assert 1 <= len(Journal(journal.path).poll()) < 100

@@ -17,7 +17,7 @@ from lenet_sweep.results import records
 from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
 from lenet_sweep.results.csv_file import kept_rows, write_csv
 from lenet_sweep.results.manifest import cells_of_table
-from lenet_sweep.results.ranking import table
+from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
 
@@ -31,7 +31,7 @@ FAILED = {"accuracy": None, "train_loss": None, "seconds_per_epoch": None, "seco
 
 
 def rows(*changes):
-    return table(ROW | {"cell": f"{i}-e1"} | c for i, c in enumerate(changes))
+    return ranked_table(ROW | {"cell": f"{i}-e1"} | c for i, c in enumerate(changes))
 
 
 def test_columns_stand_in_the_promised_order() -> None:
@@ -123,7 +123,7 @@ OPTIMIZERS = [
 def test_rows_are_known_by_their_options_in_files_old_and_new(tmp_path, old: bool) -> None:
     """Where the ids in results.csv are an earlier engine's, the settings tell whose a row is."""
     cells, _ = validation.validate_cells(keys.grid({"optimizer": OPTIMIZERS, "lr": 0.1}), NATIVE)
-    frame = table(
+    frame = ranked_table(
         ROW
         | records.settings_columns(cell, "Ada")
         | {"cell": f"{place}-e1", "accuracy": 90.0 - place}
@@ -269,7 +269,7 @@ def test_markdown_and_latex_say_the_same() -> None:
 
 def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
     """Stopping before the first cell ends still leaves a table with its columns."""
-    frame = table([])
+    frame = ranked_table([])
     write_csv(frame, tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text().strip() == ",".join(COLUMNS)
     assert text_tables(frame) == []

@@ -13,10 +13,10 @@ from slurm_here import find_node, lose_node
 
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import (
+    CellFinished,
     EpochEnded,
     Failed,
     Finished,
-    ReadOut,
     Requeued,
     Retrying,
     Started,
@@ -66,7 +66,7 @@ def test_a_cancelled_job_is_a_row_with_its_reason(cluster, runs_of) -> None:
     seen = []
     for event in cluster.executor.execute(runs, setup):
         seen.append(event)
-        if isinstance(event, ReadOut) and len({e.run_id for e in seen}) == 2 and my_jobs():
+        if isinstance(event, CellFinished) and len({e.run_id for e in seen}) == 2 and my_jobs():
             ask("scancel", *my_jobs())
     failed = {event.run_id: event.failure for event in seen if isinstance(event, Failed)}
     assert set(failed) == {run.id for run in runs}
@@ -86,7 +86,7 @@ def test_a_job_cancelled_before_it_began_is_a_row(cluster, runs_of) -> None:
     seen = []
     for event in cluster.executor.execute(runs, setup):
         seen.append(event)
-        if isinstance(event, ReadOut):
+        if isinstance(event, CellFinished):
             ask("scancel", *sorted(my_jobs(), key=lambda job: "_0" in job))
     assert len([event for event in seen if isinstance(event, Failed)]) == 2
     assert len({event.run_id for event in seen if isinstance(event, Started)}) == 1

@@ -198,7 +198,7 @@ def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
     old.touch()
     new.touch()
     os.utime(old, (0, 0))
-    atomic.clear_left_behind(tmp_path)
+    atomic.remove_stale_temporaries(tmp_path)
     assert not old.exists()
     assert new.exists()
 

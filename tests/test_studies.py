@@ -19,7 +19,7 @@ WORST = {"says": "x", "check": "best_recipe", "recipe": "ce_sgd"}
 
 def cells_of(study, **axes):
     """Cells and options of a study, with other settings as axes over it."""
-    node = {studies.KEY: studies.named(study), studies.GIVEN: list(axes)}
+    node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(axes)}
     return validation.validate_cells([raw | node for raw in keys.grid(axes)], NATIVE)
 
 
@@ -167,11 +167,11 @@ def test_a_changed_study_replaces_itself() -> None:
     before, after = ({"title": "T", "rows": [{"batch": 64, "reported": n}]} for n in (1.0, 2.0))
     old, new, tanh = (cells_of(node, **axes)[1].study for node, axes in
                       ((before, {}), (after, {}), (after, {"activation": "tanh"})))  # fmt: skip
-    (left,) = studies.renewed([old], new)
+    (left,) = studies.replace_study([old], new)
     assert [row.reported for row in left.rows] == [2.0]
-    (both,) = studies.renewed([left], tanh)
+    (both,) = studies.replace_study([left], tanh)
     assert [row.cell.activation for row in both.rows] == ["relu", "tanh"]
-    assert len(studies.merged([old, new])) == 2
+    assert len(studies.merge_studies([old, new])) == 2
 
 
 def test_a_study_of_many_cells_is_asked_about() -> None:

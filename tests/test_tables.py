@@ -14,8 +14,8 @@ from lenet_sweep.analysis import ties
 from lenet_sweep.config.registry import make_optimizer
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import HEADINGS
-from lenet_sweep.results.ranking import TieMarks, table
-from lenet_sweep.ui.views import print_tables
+from lenet_sweep.results.ranking import TieMarks, ranked_table
+from lenet_sweep.ui.tables import print_tables
 
 WRITERS = (to_markdown, to_latex)
 
@@ -29,7 +29,7 @@ def tables(frame: pd.DataFrame, width: int = 80) -> str:
 def test_tables_as_the_report_has_them() -> None:
     """Each recipe has a table: best first, numbers flush right, below it what is the same."""
     adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"), lr=0.001)
-    frame = table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
+    frame = ranked_table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
     lines = [line.rstrip() for line in without_styles(tables(frame, 140)).splitlines()]
     assert lines == [
         "",
@@ -57,7 +57,7 @@ def several_seeds() -> tuple[pd.DataFrame, TieMarks]:
         )
         for seed, accuracy in enumerate(accuracies)
     ]
-    frame = table(rows)
+    frame = ranked_table(rows)
     cells = {r["cell"]: replace(c, seed=s) for r, (c, s) in zip(
         rows, [(c, s) for c in LRS for s in range(3)], strict=True)}  # fmt: skip
     settings_ = ties.rows_over_seeds([cells[name] for name in frame["cell"]], frame)
@@ -87,9 +87,9 @@ def test_several_seeds_are_one_row_per_setting() -> None:
 
 def test_a_single_seed_each_leaves_the_table_as_it_is() -> None:
     """Without several seeds, or where all but one failed, a row is a cell."""
-    assert ties.rows_over_seeds(LRS, table([row(c, 99.0) for c in LRS])) == ()
+    assert ties.rows_over_seeds(LRS, ranked_table([row(c, 99.0) for c in LRS])) == ()
     two = [BASE, replace(BASE, seed=1)]
-    assert ties.rows_over_seeds(two, table([row(two[0], 99.0), row(two[1], None)])) == ()
+    assert ties.rows_over_seeds(two, ranked_table([row(two[0], 99.0), row(two[1], None)])) == ()
 
 
 @settings(deadline=None, max_examples=20)
@@ -108,16 +108,16 @@ def test_settings_fit_the_terminal(width: int) -> None:
 
 def test_best_rows_stand_out() -> None:
     """The best row is bold, and so is its equal; a failed one is never the best."""
-    text = tables(table([row(BASE, 99.0), row(LRS[1], 99.0), row(LRS[2], 98.0)]))
+    text = tables(ranked_table([row(BASE, 99.0), row(LRS[1], 99.0), row(LRS[2], 98.0)]))
     bold = [without_styles(line).split()[0] for line in text.splitlines() if "\x1b[1m   " in line]
     assert bold == ["1", "1"]
-    text = tables(table([row(BASE, None)]))
+    text = tables(ranked_table([row(BASE, None)]))
     assert "\x1b[1m   " not in text
 
 
 def test_failures_are_explained_beneath_the_table() -> None:
     """A failed cell is a row without accuracy; why it failed stands below, once for each run."""
-    frame = table(
+    frame = ranked_table(
         [
             row(LRS[1], 99.0),
             row(BASE, None, error=HOSTILE),
@@ -144,7 +144,7 @@ def test_failures_are_explained_beneath_the_table() -> None:
 )
 def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
     """From 80 columns on no line wraps, no figure is cut, and the person is still named."""
-    frame = table(
+    frame = ranked_table(
         row(replace(BASE, epochs=200, seed=n if seeds else 0, lr=1e-5 * n), 99.25, person=person)
         for n in range(1, 4)
     )
@@ -181,7 +181,7 @@ def test_narrow_tables_lose_nothing_silently(
         for lr, last in ((0.1, False), (0.001, True))
         for seed in ((0, 1, 2) if seeds else (0,))
     ]
-    frame = table(
+    frame = ranked_table(
         row(c, 99 - c.lr, optimizer="sgd", **{f"optimizer.{k}": v for k, v in c.optimizer.options})
         for c in cells
     )
@@ -208,7 +208,7 @@ def test_of_a_long_table_the_best_rows_are_printed() -> None:
     """After a thousand cells the screen holds the best ones and says where the others are."""
     many = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
     failed = [row(replace(BASE, seed=n), None) for n in range(1000, 1025)]
-    text = without_styles(tables(table(many + failed), 120))
+    text = without_styles(tables(ranked_table(many + failed), 120))
     lines = [line.split() for line in text.splitlines()]
     assert [words[0] for words in lines if words and words[0].isdigit()] == [
         str(rank) for rank in range(1, 101)
@@ -222,10 +222,10 @@ def test_a_column_that_differs_out_of_sight_is_not_called_the_same() -> None:
     """Where space is short, a person is named below for all rows only if that is true of all."""
     two = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(100)]
     two.append(row(replace(BASE, seed=100), 9.8, person="bo"))
-    assert "person ada" not in without_styles(tables(table(two), 60))
-    assert "person ada" in without_styles(tables(table(two[:-1]), 60))
+    assert "person ada" not in without_styles(tables(ranked_table(two), 60))
+    assert "person ada" in without_styles(tables(ranked_table(two[:-1]), 60))
 
 
 def test_no_table_is_said() -> None:
     """A sweep that was stopped before its first result does not end in silence."""
-    assert tables(table([])) == "No cell has an outcome yet.\n"
+    assert tables(ranked_table([])) == "No cell has an outcome yet.\n"

@@ -12,6 +12,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
+    CellFinished,
     Epoch,
     EpochEnded,
     Event,
@@ -20,7 +21,6 @@ from lenet_sweep.core.events import (
     Finished,
     Paused,
     Progress,
-    ReadOut,
     Started,
     Stopped,
     Waiting,
@@ -31,7 +31,7 @@ from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training import engines, loop
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.ui.progress import reason
+from lenet_sweep.ui.progress import describe_failure
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
     def begin(
         *epochs: int,
         stop=lambda: False,
-        gives_way=None,
-        fresh: bool = False,
+        should_pause=None,
+        retrain: bool = False,
         wait: bool = True,
         out: str = "",
         **axes,
@@ -54,12 +54,12 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
             Run(cell, tuple(sorted(epochs))),
             folder,
             options.data_root,
-            fresh=fresh,
+            retrain=retrain,
             wait=wait,
             stop=stop,
             environment={"person": "Ada"},
-            asked=lambda: gives_way is not None,
-            gives_way=gives_way,
+            may_pause=lambda: should_pause is not None,
+            should_pause=should_pause,
         )
         return events, folder
 
@@ -92,7 +92,7 @@ def test_read_outs_at_several_epochs_are_one_training(start) -> None:
     """Cells that differ only in epochs cost one run, each with its own read-out."""
     events, folder = start(1, 3)
     seen = list(events)
-    assert [e.epoch for e in seen if isinstance(e, ReadOut)] == [1, 3]
+    assert [e.epoch for e in seen if isinstance(e, CellFinished)] == [1, 3]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1, 2, 3]
     assert isinstance(seen[-1], Finished)
     assert folder.read(folder.readout(1)).epoch == 1
@@ -123,7 +123,7 @@ def test_longer_training_goes_on_from_the_read_out(start) -> None:
     list(start(1)[0])
     events, folder = start(1, 3)
     seen = list(events)
-    assert seen[0] == ReadOut(seen[0].run_id, 1)
+    assert seen[0] == CellFinished(seen[0].run_id, 1)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [1]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [2, 3]
     uncut, other = start(3, out="other")
@@ -176,7 +176,7 @@ def test_training_anew_replaces_only_what_it_trains(start) -> None:
     list(start(1, 2)[0])
     _, folder = start(1)
     before = folder.readout(1).stat().st_mtime_ns, folder.readout(2).stat().st_mtime_ns
-    events, _ = start(1, fresh=True)
+    events, _ = start(1, retrain=True)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [0]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1]
@@ -199,10 +199,10 @@ def test_a_paused_run_goes_on_bit_for_bit(start) -> None:
     """A run that gives way after each epoch, read-outs or not, ends as one that never did."""
     ended = []
     for turn in range(1, 5):
-        events, folder = start(2, 4, gives_way=lambda: True)
+        events, folder = start(2, 4, should_pause=lambda: True)
         seen = list(events)
         assert [e.epoch for e in seen if isinstance(e, Started)] == [turn - 1]
-        ended += [(e.result.epoch, e.asks) for e in seen if isinstance(e, EpochEnded)]
+        ended += [(e.result.epoch, e.waits_for_answer) for e in seen if isinstance(e, EpochEnded)]
         assert isinstance(seen[-1], Paused if turn < 4 else Finished)
     assert ended == [(1, True), (2, True), (3, True), (4, False)]
     assert not folder.checkpoint.exists()
@@ -213,7 +213,7 @@ def test_a_paused_run_goes_on_bit_for_bit(start) -> None:
 
 def test_a_paused_run_may_be_taken_at_once(start) -> None:
     """Whoever hears that a run is paused finds it free."""
-    events, folder = start(2, gives_way=lambda: True)
+    events, folder = start(2, should_pause=lambda: True)
     for event in events:
         lock = folder.claim(timeout=0)
         assert (lock is not None) == isinstance(event, Paused)
@@ -226,14 +226,14 @@ def test_a_run_that_would_lose_a_longer_ones_checkpoint_does_not_pause(start) ->
     asked: list[bool] = []
     events, folder = start(4, stop=lambda: bool(asked))
     stop_after(3, events, asked)
-    *_, last = start(2, gives_way=lambda: True)[0]
+    *_, last = start(2, should_pause=lambda: True)[0]
     assert isinstance(last, Finished)
     assert folder.read(folder.checkpoint).epoch == 3
 
 
 def test_training_anew_does_not_pause(start) -> None:
     """reuse=false makes no checkpoint that it could go on from, and so is trained in one go."""
-    *_, last = start(3, fresh=True, gives_way=lambda: True)[0]
+    *_, last = start(3, retrain=True, should_pause=lambda: True)[0]
     assert isinstance(last, Finished)
 
 
@@ -250,7 +250,7 @@ def test_a_diverging_run_says_where(start) -> None:
 
 def test_what_was_read_out_before_a_failure_is_kept(start, monkeypatch) -> None:
     """A run that fails in its third epoch still has its read-out of the first one."""
-    build = engines.build
+    build = engines.build_engine
 
     def breaking(cell, images):
         engine = build(cell, images)
@@ -266,7 +266,7 @@ def test_what_was_read_out_before_a_failure_is_kept(start, monkeypatch) -> None:
         engine.train = failing
         return engine
 
-    monkeypatch.setattr(engines, "build", breaking)
+    monkeypatch.setattr(engines, "build_engine", breaking)
     events, folder = start(1, 4)
     seen = list(events)
     assert isinstance(seen[-1], Failed)
@@ -275,7 +275,7 @@ def test_what_was_read_out_before_a_failure_is_kept(start, monkeypatch) -> None:
     assert seen[-1].failure.reason == "RuntimeError: out of luck"
     assert 'raise RuntimeError("out of luck")' in seen[-1].failure.traceback
     assert folder.has(1)
-    monkeypatch.setattr(engines, "build", build)
+    monkeypatch.setattr(engines, "build_engine", build)
     seen = list(start(1, 4)[0])
     assert isinstance(seen[-1], Finished)
     assert folder.failure() is None
@@ -288,7 +288,7 @@ def test_whatever_is_raised_is_a_failure(start, monkeypatch, error) -> None:
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(engines, "build", broken)
+    monkeypatch.setattr(engines, "build_engine", broken)
     *_, last = start(1)[0]
     assert isinstance(last, Failed)
     assert last.failure.reason.startswith(type(error).__name__)
@@ -318,7 +318,7 @@ def test_a_run_waits_for_the_process_that_trains_it(start) -> None:
     assert isinstance(next(second), Waiting)
     list(first)
     seen = [e for e in second if not isinstance(e, Waiting)]
-    assert [type(e) for e in seen] == [ReadOut, Finished]
+    assert [type(e) for e in seen] == [CellFinished, Finished]
     assert folder.has(1)
 
 
@@ -338,8 +338,8 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         Started("a", 3),
         Progress("a", 1, 64, 60000, 2.31),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4)),
-        EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4), asks=True),
-        ReadOut("a", 1),
+        EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4), waits_for_answer=True),
+        CellFinished("a", 1),
         Finished("a"),
         Failed("a", Failure("failed", 2, "why\n\x00", "trace")),
         Paused("a"),
@@ -395,8 +395,8 @@ def test_a_folder_that_cannot_be_locked_is_no_epoch(runs_of, monkeypatch) -> Non
     monkeypatch.setattr(RunFolder, "claim", refuse)
     (run,), setup = runs_of(lr=0.1)
     (event,) = loop.train(
-        run, Store(setup.out).run(run.id), None, fresh=False, wait=True, stop=lambda: False,
+        run, Store(setup.out).run(run.id), None, retrain=False, wait=True, stop=lambda: False,
         environment={},
     )  # fmt: skip
     assert isinstance(event, Failed)
-    assert reason(event.failure).startswith("failed: cannot lock ")
+    assert describe_failure(event.failure).startswith("failed: cannot lock ")

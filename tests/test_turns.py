@@ -22,19 +22,19 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
     ENDS,
+    CellFinished,
     Epoch,
     EpochEnded,
     Event,
     Finished,
     Paused,
-    ReadOut,
     Retrying,
     Started,
     Stopped,
     Waiting,
     decode,
 )
-from lenet_sweep.executors import Setup, local, scheduler
+from lenet_sweep.executors import RunContext, local, scheduler
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
@@ -58,7 +58,7 @@ def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tupl
     """Seconds that a sweep takes whose epochs take `paces`, pauses in it, epochs of each run."""
     pace = {run.id: seconds for run, seconds in zip(runs, paces, strict=True)}
     trained = dict.fromkeys(pace, 0)
-    queue = scheduler.Queue(runs, retries=0, workers=workers)
+    queue = scheduler.Scheduler(runs, retries=0, workers=workers)
     number = itertools.count()
     coming: list[tuple[float, int, Run, bool]] = []  # when, of which run, whether it then pauses
     pauses = 0
@@ -68,8 +68,8 @@ def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tupl
 
     def begin(now: float) -> None:
         if queue:
-            run, _ = queue.take()
-            queue.see(run, Started(run.id, trained[run.id]))
+            run, _ = queue.next_run()
+            queue.update(run, Started(run.id, trained[run.id]))
             expect(now + pace[run.id], run)
 
     for _ in range(workers):
@@ -79,19 +79,19 @@ def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tupl
         now, _, run, paused = heapq.heappop(coming)
         if paused:
             pauses += 1
-            queue.see(run, Paused(run.id))
+            queue.update(run, Paused(run.id))
             begin(now)
             continue
         trained[run.id] += 1
         result = Epoch(trained[run.id], 0.1, 99.0, 0.1, pace[run.id], 0.0)
-        queue.see(run, EpochEnded(run.id, result))
-        gives_way = trained[run.id] < run.cell.epochs and queue.gives_way(run)
+        queue.update(run, EpochEnded(run.id, result))
+        should_pause = trained[run.id] < run.cell.epochs and queue.should_pause(run)
         if trained[run.id] in run.readouts:
-            queue.see(run, ReadOut(run.id, trained[run.id]))
+            queue.update(run, CellFinished(run.id, trained[run.id]))
         if trained[run.id] == run.cell.epochs:
-            queue.see(run, Finished(run.id))
+            queue.update(run, Finished(run.id))
             begin(now)
-        elif gives_way:
+        elif should_pause:
             expect(now + PAUSE, run, paused=True)
         else:
             expect(now + pace[run.id], run)
@@ -168,10 +168,10 @@ def test_the_order_given_holds_where_no_turns_are_taken() -> None:
         (cell,), _ = validate_cells(grid(settings | {"seed": len(runs)}), NATIVE)
         runs.append(Run(cell, (cell.epochs,)))
     for workers in (0, 3):  # with turns it is the same order, since the plan knows what is long
-        queue = scheduler.Queue(runs, retries=0, workers=workers)
-        first, _ = queue.take()
-        queue.see(first, EpochEnded(first.id, Epoch(1, 0.1, 99.0, 0.1, 5.0, 0.1)))
-        assert [queue.take()[0] for _ in runs[1:]] == runs[1:]
+        queue = scheduler.Scheduler(runs, retries=0, workers=workers)
+        first, _ = queue.next_run()
+        queue.update(first, EpochEnded(first.id, Epoch(1, 0.1, 99.0, 0.1, 5.0, 0.1)))
+        assert [queue.next_run()[0] for _ in runs[1:]] == runs[1:]
 
 
 def test_enough_runs_are_each_trained_in_one_go() -> None:
@@ -204,10 +204,10 @@ def of_kind(events: Sequence[Event], kind: type[Event]) -> list[str]:
 
 
 def said_by_a_worker(
-    run: Run, setup: Setup, patience: float, until: Callable[[Event], bool]
+    run: Run, setup: RunContext, patience: float, until: Callable[[Event], bool]
 ) -> list[Event]:
     """The events of a worker that is to ask, is never answered, and loses its parent at last."""
-    common = {"out": str(setup.out), "data_root": str(setup.data_root), "fresh": False}
+    common = {"out": str(setup.out), "data_root": str(setup.data_root), "retrain": False}
     begin = {"cell": run.cell.to_json(), "readouts": run.readouts, "wait": False}
     code = f"from lenet_sweep.executors import worker; worker.PATIENCE = {patience}; worker.main()"
     with (
@@ -216,7 +216,7 @@ def said_by_a_worker(
         ) as worker,
         killed_if_it_hangs(worker),
     ):
-        for message in (common | {"environment": {}}, {"ask": True}, begin):
+        for message in (common | {"environment": {}}, {"may_pause": True}, begin):
             worker.stdin.write(json.dumps(message) + "\n")
         worker.stdin.flush()
         seen = []
@@ -297,7 +297,7 @@ def test_a_new_worker_takes_turns_too(runs_of, monkeypatch, tmp_path) -> None:
     ended = next(n for n, event in enumerate(seen) if isinstance(event, Finished))
     later = [e for e in seen[died:ended] if isinstance(e, EpochEnded) and e.result.epoch < 150]
     assert {event.run_id for event in later} == {run.id for run in others}  # on all three workers
-    assert all(event.asks for event in later)
+    assert all(event.waits_for_answer for event in later)
 
 
 @pytest.mark.parametrize(("epochs", "workers"), [(30, 2), (1, 1)])
@@ -319,7 +319,12 @@ def test_training_goes_on_where_nobody_answers(runs_of) -> None:
     """A launcher that is held up does not hold up training."""
     (run,), setup = runs_of(epochs=4)
     seen = said_by_a_worker(run, setup, 0.01, until=lambda event: isinstance(event, Finished))
-    assert [e.asks for e in seen if isinstance(e, EpochEnded)] == [True, True, True, False]
+    assert [e.waits_for_answer for e in seen if isinstance(e, EpochEnded)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert isinstance(seen[-1], Finished)
 
 

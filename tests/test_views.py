@@ -31,18 +31,13 @@ from screens import (
 from lenet_sweep.core import events
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.events import Epoch, Failure
-from lenet_sweep.results.ranking import table
+from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.storage.snapshots import Snapshot
-from lenet_sweep.ui.views import (
-    LiveView,
-    LogView,
-    QuietView,
-    ScriptView,
-    choose,
-    print_tables,
-    replay,
-    status_console,
-)
+from lenet_sweep.ui.live_view import LiveView
+from lenet_sweep.ui.log_view import LogView
+from lenet_sweep.ui.script_view import ScriptView, replay, status_console
+from lenet_sweep.ui.tables import print_tables
+from lenet_sweep.ui.views import QuietView, choose_view
 
 # ---------------------------------------------------------------- choice
 
@@ -50,14 +45,14 @@ from lenet_sweep.ui.views import (
 def test_view_fits_where_the_output_goes() -> None:
     """Bars come to a terminal only; a file, a CI log and a simple terminal get plain lines."""
     latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    assert isinstance(choose(single=False, console=terminal()), LiveView)
-    assert isinstance(choose(single=False, console=log_file()), LogView)
-    assert isinstance(choose(single=True, console=terminal()), ScriptView)
-    assert isinstance(choose(single=True, console=log_file()), ScriptView)
+    assert isinstance(choose_view(single=False, console=terminal()), LiveView)
+    assert isinstance(choose_view(single=False, console=log_file()), LogView)
+    assert isinstance(choose_view(single=True, console=terminal()), ScriptView)
+    assert isinstance(choose_view(single=True, console=log_file()), ScriptView)
     dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    assert isinstance(choose(single=False, console=dumb), LogView)
+    assert isinstance(choose_view(single=False, console=dumb), LogView)
     narrow = Console(file=latin, force_terminal=True, force_interactive=True, _environ={})
-    assert isinstance(choose(single=False, console=narrow), LogView)
+    assert isinstance(choose_view(single=False, console=narrow), LogView)
 
 
 def test_quiet_view_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +60,7 @@ def test_quiet_view_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     view = QuietView()
     view.begin(planned(BASE), 1)
     view.show(events.Failed(BASE.run_id, NAN))
-    view.rows(table([row(BASE)]))
+    view.rows(ranked_table([row(BASE)]))
     view.say("2 equal cells were merged")
     view.end()
     assert capsys.readouterr() == ("", "")
@@ -102,8 +97,8 @@ def test_log_of_a_sweep() -> None:
     log = Log(planned(short, BASE, other, third, short, finished=[third]))
     log.view.say("1 equal cell was merged")
     log.at(0, events.Started(BASE.run_id, 0), events.Started(other.run_id, 4))
-    log.at(1, progress(BASE, 1, 64), ended(BASE, 1, 97.85), events.ReadOut(BASE.run_id, 1))
-    log.view.rows(table([row(short)]))
+    log.at(1, progress(BASE, 1, 64), ended(BASE, 1, 97.85), events.CellFinished(BASE.run_id, 1))
+    log.view.rows(ranked_table([row(short)]))
     log.at(2, events.Failed(BASE.run_id, replace(NAN, epoch=2)))
     log.at(61, ended(other, 5), events.Stopped(other.run_id))
     log.view.end()
@@ -140,7 +135,7 @@ def test_log_names_runs_of_other_processes_once() -> None:
     """Hours of waiting for another process fill no log."""
     log = Log(planned(BASE))
     log.at(0, *[events.Waiting(BASE.run_id)] * 5)
-    log.at(1, events.ReadOut(BASE.run_id, 10), events.Finished(BASE.run_id))
+    log.at(1, events.CellFinished(BASE.run_id, 10), events.Finished(BASE.run_id))
     assert log.lines()[1:] == [
         "lr 0.1 batch 64  waits for another process that trains it",
         "[1/1] by another process  lr 0.1 batch 64 epochs 10",
@@ -166,7 +161,9 @@ def test_log_in_any_encoding(encoding: str) -> None:
     console = Console(file=file, width=100, _environ={})
     for view in (LogView(console, Clock()), ScriptView(console)):
         view.say("Łukasz ran it …")
-    print_tables(console, table([row(BASE, person="Łukasz…"), row(LRS[1], None, error=99 * "Ł ")]))
+    print_tables(
+        console, ranked_table([row(BASE, person="Łukasz…"), row(LRS[1], None, error=99 * "Ł ")])
+    )
     file.seek(0)
     assert file.read().count(r"\u0141ukasz") == 3
 
@@ -176,10 +173,10 @@ def test_log_of_runs_that_take_turns() -> None:
     cell, other = replace(BASE, epochs=3), replace(BASE, epochs=2, batch=32)
     log = Log(planned(cell, replace(cell, epochs=1), other))
     log.at(0, events.Started(cell.run_id, 0))
-    log.at(1, ended(cell, 1), events.ReadOut(cell.run_id, 1), events.Paused(cell.run_id))
+    log.at(1, ended(cell, 1), events.CellFinished(cell.run_id, 1), events.Paused(cell.run_id))
     log.at(2, events.Started(other.run_id, 0), ended(other, 1), events.Paused(other.run_id))
-    log.at(3, events.ReadOut(cell.run_id, 1), events.Started(cell.run_id, 1), ended(cell, 2))
-    log.at(4, ended(cell, 3), events.ReadOut(cell.run_id, 3), events.Finished(cell.run_id))
+    log.at(3, events.CellFinished(cell.run_id, 1), events.Started(cell.run_id, 1), ended(cell, 2))
+    log.at(4, ended(cell, 3), events.CellFinished(cell.run_id, 3), events.Finished(cell.run_id))
     assert log.lines() == [
         "3 cells, 2 runs to train, 2 workers",
         "batch 64  begins",
@@ -223,8 +220,8 @@ def test_script_prints_what_the_report_shows() -> None:
     view.show(progress(BASE, 1, 64, 2.311962))
     view.show(progress(BASE, 1, 6464, 12.5))
     view.show(ended(BASE, 10, 99.22, seconds=9.1017))
-    view.rows(table([row(BASE)]))
-    view.show(events.ReadOut(BASE.run_id, 10))
+    view.rows(ranked_table([row(BASE)]))
+    view.show(events.CellFinished(BASE.run_id, 10))
     assert not view.complete
     view.show(events.Finished(BASE.run_id))
     view.end()
@@ -254,7 +251,7 @@ def test_script_says_what_went_otherwise() -> None:
     )
     console = terminal()
     view = ScriptView(console)
-    view.show(events.ReadOut(BASE.run_id, 10))
+    view.show(events.CellFinished(BASE.run_id, 10))
     view.show(events.Finished(BASE.run_id))
     assert printed(console) == ""
     assert not view.complete
@@ -272,7 +269,7 @@ def trained(cell: Cell, images: int, losses: np.ndarray) -> tuple[list[events.Ev
                 trace.append((epoch - 1 + seen / images, loss))
         history.append(Epoch(epoch, 0.1, 100 / (epoch + 1), 0.1, 1 / 3 + epoch, 0.5))
         happened.append(events.EpochEnded(cell.run_id, history[-1]))
-    happened += [events.ReadOut(cell.run_id, len(losses)), events.Finished(cell.run_id)]
+    happened += [events.CellFinished(cell.run_id, len(losses)), events.Finished(cell.run_id)]
     traced = np.array(trace, dtype=np.float32)
     return happened, Snapshot({}, np.zeros(1, np.uint8), traced, tuple(history))
 
@@ -333,7 +330,7 @@ def test_script_keeps_a_status_line_on_a_terminal() -> None:
     view.say("a remark")
     assert screen()[-2:] == ["a remark", ""]
     view.show(ended(two, 2, 99.22))
-    view.show(events.ReadOut(two.run_id, 2))
+    view.show(events.CellFinished(two.run_id, 2))
     view.show(events.Finished(two.run_id))
     view.end()
     view.say("Written to here")

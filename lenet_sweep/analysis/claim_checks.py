@@ -12,7 +12,7 @@ from math import sqrt
 from statistics import fmean, median
 
 from lenet_sweep.analysis import t_tests
-from lenet_sweep.analysis.reproduction import Finding, Reproduction, reproduce, sampling, spread
+from lenet_sweep.analysis.reproduction import ClaimResult, Reproduction, reproduce, sampling, spread
 from lenet_sweep.analysis.statistics import (
     ALPHA,
     EPSILON,
@@ -24,7 +24,7 @@ from lenet_sweep.analysis.statistics import (
 )
 from lenet_sweep.config.registry import OPTIMIZERS, RECIPES, make_optimizer
 from lenet_sweep.config.studies import Claim, Study
-from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
 
 LITTLE = 0.2  # points: twice the sampling error of 10,000 images at 99 %
@@ -35,13 +35,13 @@ HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "cannot 
 
 def judge(study: Study, results: Sequence[Result]) -> Reproduction:
     """A study's rows and its claims held against these results."""
-    return replace(reproduce(study, results), findings=check(study.claims, results))
+    return replace(reproduce(study, results), findings=check_claims(study.claims, results))
 
 
-def check(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[Finding, ...]:
+def check_claims(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[ClaimResult, ...]:
     """A finding for each claim, by these results."""
     measured = [s for s in group_by_setting(results) if s.mean is not None]
-    return tuple(Finding(c, *_CHECKS[c.check](c, measured)) for c in claims)
+    return tuple(ClaimResult(c, *_CHECKS[c.check](c, measured)) for c in claims)
 
 
 def _of(recipe: str, found: Iterable[Setting]) -> list[Setting]:
@@ -177,7 +177,7 @@ def _best_recipe(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     if not own or not rest:
         return OPEN, "There are not two recipes to compare."
     ours, theirs = (max(group, key=_mean) for group in (own, rest))
-    names = distinguish([ours.cell, theirs.cell])
+    names = short_names([ours.cell, theirs.cell])
     ahead = _mean(ours) - _mean(theirs)
     apart = _apart(ours, theirs)
     sentence = (
@@ -219,7 +219,7 @@ def _learns_faster(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     common = sorted(set(mine) & set(others), key=lambda rest: rest.batch)
     if not common:
         return OPEN, "Nothing was trained with two recipes at their optimizers' default lr."
-    names = distinguish(common, epochs=False)
+    names = short_names(common, epochs=False)
     texts = [f"{_said(mine[c])} against {_said(others[c])} ({names[c]})" for c in common]
     if len(common) == 1:
         texts = [f"{_said(mine[common[0]])} against {_said(others[common[0]])}"]

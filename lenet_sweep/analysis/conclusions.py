@@ -21,9 +21,9 @@ from lenet_sweep.analysis.statistics import (
     group_by_setting,
     intervals,
 )
-from lenet_sweep.analysis.warning import Doubt, percent
-from lenet_sweep.analysis.warnings import doubts
-from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.analysis.warning import ResultWarning, percent
+from lenet_sweep.analysis.warnings import find_warnings
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words, pluralize
 
 
@@ -42,7 +42,7 @@ class Statistics:
     comparisons: tuple[Comparison, ...]
     by_seed: bool
     effects: Effects
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[ResultWarning, ...]
     conclusions: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -65,7 +65,7 @@ def analyse(
     rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
     compared = compare_settings(found) if by_seed else rows
     shares = effects(results)
-    doubted = doubts(results, compared)
+    doubted = find_warnings(results, compared)
     return Statistics(
         results=tuple(results),
         intervals=intervals(results),
@@ -83,15 +83,15 @@ def conclusions(
     results: Sequence[Result],
     compared: Sequence[Comparison] | None = None,
     shares: Effects | None = None,
-    doubted: Sequence[Doubt] | None = None,
+    doubted: Sequence[ResultWarning] | None = None,
 ) -> tuple[str, ...]:
     """The best and how sure it is, what is tied with it, what matters, what stays open."""
     compared = compare(results) if compared is None else compared
     shares = effects(results) if shares is None else shares
-    doubted = doubts(results, comparisons=compared) if doubted is None else doubted
+    doubted = find_warnings(results, comparisons=compared) if doubted is None else doubted
     if not any(r.accuracy is not None for r in results):
         return (f"None of {pluralize(len(results), 'cell')} has an accuracy.",)
-    names = distinguish([c.results[0].cell for c in compared])
+    names = short_names([c.results[0].cell for c in compared])
     best = [c for c in compared if c.test == "best"]
     sentences: list[str] = []
     for top in best:
@@ -266,7 +266,7 @@ def _names(names: Sequence[str], label: str) -> str:
     return f"{names[0]} {label}" if len(names) == 1 else label
 
 
-def _open(doubted: Sequence[Doubt]) -> Iterable[str]:
+def _open(doubted: Sequence[ResultWarning]) -> Iterable[str]:
     """What cannot be concluded, for each doubt that stands in the way."""
     reasons = {
         "together": "which of the settings that change together matters",

@@ -8,7 +8,7 @@ import numpy as np
 
 from lenet_sweep.analysis.axes import command, ordered
 from lenet_sweep.analysis.statistics import Comparison, Result, leaders, wilson
-from lenet_sweep.analysis.warning import Doubt, of, percent
+from lenet_sweep.analysis.warning import ResultWarning, of, percent
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.core.text import pluralize
@@ -35,7 +35,7 @@ def falling(history: Sequence[Epoch]) -> tuple[float, float, float] | None:
 
 def still_falling(
     results: Sequence[Result], compared: Sequence[Comparison], names: Mapping[Cell, str]
-) -> Iterable[Doubt]:
+) -> Iterable[ResultWarning]:
     known = [r for r in results if r.accuracy is not None and r.history]
     # The longest read-out of a run says how the run ended.
     longest: dict[str, Result] = {}
@@ -44,7 +44,7 @@ def still_falling(
     measured = [(r, fall) for r in longest.values() if (fall := falling(r.history))]
     steep = [(r, fall) for r, fall in measured if fall[2] >= STILL_FALLING]
     if short := [r for r in longest.values() if len(r.history) == 1]:
-        yield Doubt(
+        yield ResultWarning(
             "one epoch",
             f"{of(len(short), len(longest), 'run')} trained for one epoch, so nothing shows "
             "whether the cost had stopped falling.",
@@ -59,7 +59,7 @@ def still_falling(
     verb = "is" if among == 1 else "are"
     ahead = f"{among} of the {pluralize(len(best), 'leading run')} {verb} among them."
     longer = 2 * max(r.cell.epochs for r, _ in steep)
-    yield Doubt(
+    yield ResultWarning(
         "still falling",
         f"In {of(len(steep), len(measured), 'run')} the cost was still falling when training ended,"
         f" most in {names[r.cell]}: from {before:.4g} to {last:.4g} over the last tenth of its "
@@ -90,7 +90,7 @@ def early_peak(history: Sequence[Epoch], images: int) -> Epoch | None:
     return peak if early and peak.accuracy > above else None
 
 
-def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Doubt]:
+def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
     found = [
         (r, peak)
         for r in results
@@ -99,7 +99,7 @@ def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterabl
     if not found:
         return
     r, peak = max(found, key=lambda item: item[1].accuracy - percent(item[0]))
-    yield Doubt(
+    yield ResultWarning(
         "early peak",
         f"{of(len(found), len(results))} {'was' if len(found) == 1 else 'were'} better long before "
         f"the end, beyond the sampling error of the test images. Most of all {names[r.cell]}: "

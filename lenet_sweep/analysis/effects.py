@@ -20,8 +20,8 @@ from lenet_sweep.analysis.factors import (
     FOLLOWERS,
     Factors,
     Names,
+    degrees_of_freedom,
     design,
-    freedom,
     is_full,
     label,
     separable,
@@ -121,7 +121,7 @@ def effects(results: Sequence[Result]) -> Effects:
     squares, residual = _sums_of_squares(factors, accuracy)
     pairs = _interactions(factors, accuracy) if full else {}
     residual = max(0.0, residual - sum(pairs.values()))
-    residual_df = len(known) - 1 - sum(map(freedom, factors.values()))
+    residual_df = len(known) - 1 - sum(map(degrees_of_freedom, factors.values()))
     residual_df -= sum(_pair_freedom(factors, pair) for pair in pairs)
     total = sum(squares.values()) + sum(pairs.values()) + residual
     flat = float(np.ptp(accuracy)) < EPSILON
@@ -134,7 +134,11 @@ def effects(results: Sequence[Result]) -> Effects:
     found = [
         replace(
             _effect(
-                names, results, known, None if flat else squares[names] / total, freedom(levels)
+                names,
+                results,
+                known,
+                None if flat else squares[names] / total,
+                degrees_of_freedom(levels),
             ),
             p=p_values.get(names),
         )
@@ -201,7 +205,11 @@ def _p_values(
 
     scale = residual / residual_df
     raw = [
-        fdtrc(freedom(factors[names]), residual_df, square / freedom(factors[names]) / scale)
+        fdtrc(
+            degrees_of_freedom(factors[names]),
+            residual_df,
+            square / degrees_of_freedom(factors[names]) / scale,
+        )
         for names, square in squares.items()
     ]
     return dict(zip(squares, map(float, holm(raw)), strict=True))
@@ -215,7 +223,7 @@ def _ssr(factors: Iterable[Sequence[Hashable]], y: NDArray[np.float64]) -> float
 
 
 def _pair_freedom(factors: Factors, pair: tuple[Names, Names]) -> int:
-    return freedom(factors[pair[0]]) * freedom(factors[pair[1]])
+    return degrees_of_freedom(factors[pair[0]]) * degrees_of_freedom(factors[pair[1]])
 
 
 # ---------------------------------------------------------------- said

@@ -63,7 +63,8 @@ def _inseparable(factors: Factors) -> list[tuple[str, ...]]:
     return [
         name
         for name in factors
-        if rank - _rank(f for other, f in factors.items() if other != name) < freedom(factors[name])
+        if rank - _rank(f for other, f in factors.items() if other != name)
+        < degrees_of_freedom(factors[name])
     ]
 
 
@@ -114,7 +115,7 @@ def design(factors: Iterable[Sequence[Hashable]], rows: int) -> NDArray[np.float
     return np.column_stack(columns)
 
 
-def freedom(levels: Sequence[Hashable]) -> int:
+def degrees_of_freedom(levels: Sequence[Hashable]) -> int:
     """Degrees of freedom: levels but one."""
     return len(set(levels)) - 1
 

@@ -10,14 +10,14 @@ import numpy as np
 from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
 from lenet_sweep.analysis.factors import meetings, together
 from lenet_sweep.analysis.statistics import Comparison, Result, leaders
-from lenet_sweep.analysis.warning import Doubt, percent
-from lenet_sweep.core.cells import distinguish
+from lenet_sweep.analysis.warning import ResultWarning, percent
+from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
 NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers without a best value to look for
 
 
-def together_doubts(results: Sequence[Result]) -> Iterable[Doubt]:
+def together_doubts(results: Sequence[Result]) -> Iterable[ResultWarning]:
     cells = [r.cell for r in results]
     every = [axes(cell) for cell in cells]
     for group in together(cells):
@@ -26,7 +26,7 @@ def together_doubts(results: Sequence[Result]) -> Iterable[Doubt]:
         if len(names) < 2 or not (crossing := _apart(every, names)):
             continue
         found = varied(cells)
-        yield Doubt(
+        yield ResultWarning(
             "together",
             f"{join_words(names)} change together: {crossing}. No difference between these can be put "
             f"down to {'either' if len(names) == 2 else 'one'} of them.",
@@ -64,7 +64,7 @@ def _ordered_levels(levels: Iterable[tuple[Value, ...]]) -> list[tuple[Value, ..
     return sorted(distinct, key=lambda level: [p[v] for p, v in zip(places, level, strict=True)])
 
 
-def same_loss(results: Sequence[Result]) -> Iterable[Doubt]:
+def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
     """Cross entropy takes the logits here, NLL their log-softmax: one function, as rows show."""
     by_cell = {r.cell: r for r in results if r.accuracy is not None}
     pairs = [
@@ -84,7 +84,7 @@ def same_loss(results: Sequence[Result]) -> Iterable[Doubt]:
     numbers = f"{percent(a):.2f} % and {percent(b):.2f} %"
     if a.history and b.history:
         numbers += f", cost {a.history[-1].cost:.6g} and {b.history[-1].cost:.6g}"
-    name = distinguish([pair[0].cell for pair in pairs])[a.cell]
+    name = short_names([pair[0].cell for pair in pairs])[a.cell]
     what = "their rows agree in every prediction"
     if apart > 0 or differing:
         what = (
@@ -92,7 +92,7 @@ def same_loss(results: Sequence[Result]) -> Iterable[Doubt]:
             f"{pluralize(differing, 'prediction')} {'differs' if differing == 1 else 'differ'}, "
             "which is rounding carried on by the training"
         )
-    yield Doubt(
+    yield ResultWarning(
         "same loss",
         "Cross entropy and NLL are one function after log-softmax, so they are no choice: in "
         f"{pluralize(len(pairs), 'pair')} of cells that differ in the loss alone, {what} ({name}: "
@@ -102,7 +102,7 @@ def same_loss(results: Sequence[Result]) -> Iterable[Doubt]:
     )
 
 
-def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[Doubt]:
+def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[ResultWarning]:
     top = leaders(compared)
     best = [r.cell for c in top for r in c.results]
     if not best:
@@ -127,7 +127,7 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
         further, remedy = _beyond(numbers, lowest=lowest), ""
         if further is not None and name in ("lr", "batch", "epochs"):
             remedy = command(cells, {name: ordered([*numbers, further])})
-        yield Doubt(
+        yield ResultWarning(
             "edge",
             f"{who} the {which} {name} of the grid, {format_setting(at)} out of "
             f"{join_words([format_setting(v) for v in numbers], 8)}: a better one may lie beyond.",

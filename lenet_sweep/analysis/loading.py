@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.data.test_images import ImageSets
+from lenet_sweep.data.test_images import TestImageCache
 from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.store import Store
@@ -31,7 +31,9 @@ class Source:
     data_root: Path | None
 
 
-def load(table: pd.DataFrame, sources: Sequence[Source], sets: ImageSets) -> tuple[Result, ...]:
+def load_results_of(
+    table: pd.DataFrame, sources: Sequence[Source], sets: TestImageCache
+) -> tuple[Result, ...]:
     """The result of each row, in order; sources: where each is from.
 
     Without the labels of its test images a result has its accuracy, but not which are right;
@@ -43,7 +45,7 @@ def load(table: pd.DataFrame, sources: Sequence[Source], sets: ImageSets) -> tup
 
 
 def _result(
-    status: str, accuracy: float, held_out: float | None, source: Source, sets: ImageSets
+    status: str, accuracy: float, held_out: float | None, source: Source, sets: TestImageCache
 ) -> Result:
     cell = source.cell
     if status != "ok":

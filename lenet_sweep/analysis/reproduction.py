@@ -64,7 +64,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """A claim with what was measured of it: its verdict in a word or two, and a sentence."""
 
     claim: Claim
@@ -81,7 +81,7 @@ class Reproduction:
 
     study: Study
     verdicts: tuple[Verdict, ...]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ClaimResult, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -146,7 +146,7 @@ def sampling(setting: Setting) -> float | None:
 def _scatter(setting: Setting) -> float | None:
     if setting.sd is None:
         return None
-    return t_tests.quantile(LEVEL, setting.n - 1) * setting.sd
+    return t_tests.t_quantile(LEVEL, setting.n - 1) * setting.sd
 
 
 def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
@@ -228,7 +228,7 @@ def _one_change(one: Cell, other: Cell) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
+def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
     """reproduction.csv: a row for each row of a study, accuracies in percent, with COLUMNS."""
     rows = [
         {

@@ -189,7 +189,7 @@ def _setting(results: Sequence[Result]) -> Setting:
     sd = float(np.std(known, ddof=1))
     width = 0.0  # where nothing scatters but rounding
     if sd > EPSILON:
-        width = t_tests.quantile(LEVEL, n - 1) * sd / sqrt(n)
+        width = t_tests.t_quantile(LEVEL, n - 1) * sd / sqrt(n)
     interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
     return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
 

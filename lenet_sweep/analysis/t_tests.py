@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def quantile(level: float, freedom: int) -> float:
+def t_quantile(level: float, freedom: int) -> float:
     """How far to either side of 0 the middle `level` of the t distribution reaches."""
     from scipy.special import stdtrit  # noqa: PLC0415 - it is slow to import
 

@@ -14,7 +14,7 @@ Severity = Literal["note", "caution", "serious"]
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ResultWarning:
     """Something that weakens a conclusion.
 
     kind: one word or two, for programs. cells: those concerned. remedy: the command, or the key,

@@ -23,8 +23,8 @@ from lenet_sweep.analysis.statistics import (
     compare,
     group_by_setting,
 )
-from lenet_sweep.analysis.warning import Doubt, has, of, ordinal, percent
-from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.analysis.warning import ResultWarning, has, of, ordinal, percent
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words
 
 SEEDS = (0, 1, 2, 3, 4)  # what is suggested to who used one
@@ -32,10 +32,10 @@ RESAMPLES = 200
 LEAST = 0.015  # points: less than that rounds to one of 10,000 test images, and is no warning
 
 
-def doubts(
+def find_warnings(
     results: Sequence[Result],
     comparisons: Sequence[Comparison] | None = None,
-) -> tuple[Doubt, ...]:
+) -> tuple[ResultWarning, ...]:
     """Every doubt about these results, the most serious first.
 
     comparisons: those of `statistics.compare`, where they are at hand.
@@ -43,7 +43,7 @@ def doubts(
     if not results:
         return ()
     compared = compare(results) if comparisons is None else comparisons
-    names = distinguish([r.cell for r in results])
+    names = short_names([r.cell for r in results])
     found = [
         *_failed(results, names),
         *_collapsed(results, names),
@@ -62,11 +62,11 @@ def doubts(
 # ---------------------------------------------------------------- cells that went wrong
 
 
-def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Doubt]:
+def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
     diverged = tuple(r.cell for r in results if r.status == "diverged")
     if diverged:
         which = join_words([names[cell] for cell in diverged])
-        yield Doubt(
+        yield ResultWarning(
             "diverged",
             f"{of(len(diverged), len(results))} diverged and {has(diverged)} no accuracy: {which}.",
             diverged,
@@ -76,7 +76,7 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Do
     if other:
         states = Counter(r.status for r in other)
         why = join_words([f"{number} {status}" for status, number in states.items()])
-        yield Doubt(
+        yield ResultWarning(
             "failed",
             f"{of(len(other), len(results))} {has(other)} no accuracy ({why}): "
             f"{join_words([names[r.cell] for r in other])}. Nothing is known of them; the same command "
@@ -86,7 +86,7 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Do
         )
 
 
-def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Doubt]:
+def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
     classes: dict[int, list[Result]] = {}
     for r in results:
         if (only := r.collapsed) is not None:
@@ -95,7 +95,7 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
         lowest, highest = min(map(percent, group)), max(map(percent, group))
         span = f"{lowest:.2f} %"
         span += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
-        yield Doubt(
+        yield ResultWarning(
             "collapsed",
             f"{of(len(group), len(results))} collapsed to one class: "
             f"{join_words([names[r.cell] for r in group])} "
@@ -109,7 +109,7 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
 # ---------------------------------------------------------------- how the best was chosen
 
 
-def _selection(results: Sequence[Result]) -> Iterable[Doubt]:
+def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
     if by_holdout(results):
         return
     groups: dict[str, list[Setting]] = {}
@@ -129,7 +129,7 @@ def _selection(results: Sequence[Result]) -> Iterable[Doubt]:
         thing, mean = "cells", ""
         if any(s.n > 1 for s in group):
             thing, mean = "settings", "mean of "
-        yield Doubt(
+        yield ResultWarning(
             "selection",
             f"The best of {len(group)} {thing} was chosen by the {images:,} test images that its "
             f"{mean}{group[0].mean:.2f} % is measured on. Such a figure is too high on average, "
@@ -166,7 +166,7 @@ def optimism(rows: NDArray[np.float32], seed: int = 0) -> float:
     return max(0.0, 100 * float(excess.mean()))
 
 
-def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[Doubt]:
+def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[ResultWarning]:
     found = [s for s in group_by_setting(results) if s.n]
     single = [s for s in found if s.n == 1]
     if not single or len(found) < 2:
@@ -178,7 +178,7 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
             f"{of(len(single), len(found), 'setting')} {has(single)} an accuracy with only one "
             "seed, so how much it varies between seeds is unknown."
         )
-        yield Doubt("one seed", sentence, cells, "caution", remedy)
+        yield ResultWarning("one seed", sentence, cells, "caution", remedy)
         return
     first = next(c for c in compared if c.test == "best").results[0].cell.dataset.digest
     alike = [c for c in compared if c.results[0].cell.dataset.digest == first]
@@ -189,7 +189,7 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     once = "Every setting ran with only one seed, and accuracies vary between seeds"
     last = tied[-1] if len(tied) > 1 else ranked[1]
     if by_holdout(results) or last.outcome == "not compared":
-        yield Doubt("one seed", f"{once}.", cells, "caution", remedy)
+        yield ResultWarning("one seed", f"{once}.", cells, "caution", remedy)
         return
     place = ordinal(1 + ranked.index(last))
     if len(tied) > 1:
@@ -202,7 +202,7 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
             f"the first row is {last.difference:.2f} points ahead of the {place}, more than chance "
             "explains for these two trainings, but another seed may change the order"
         )
-    yield Doubt("one seed", f"{once}: {within}.", cells, "caution", remedy)
+    yield ResultWarning("one seed", f"{once}: {within}.", cells, "caution", remedy)
 
 
 def _behind(comparison: Comparison) -> float:

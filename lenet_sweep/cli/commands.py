@@ -22,9 +22,9 @@ from rich.console import Console
 
 from lenet_sweep.cli import guarded_hydra, output
 from lenet_sweep.cli.hydra_config import (
-    as_typed,
     chosen_optimizers,
     compose_jobs,
+    override_texts,
     raw_settings,
     search_space,
 )
@@ -50,6 +50,9 @@ from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui import views
+from lenet_sweep.ui.log_view import LogView
+from lenet_sweep.ui.script_view import ScriptView, replay, status_console
+from lenet_sweep.ui.tables import print_reproduction, print_tables
 
 FAILURES = 10  # of which it is said where their tracebacks are
 
@@ -59,7 +62,7 @@ def launch(
     master: DictConfig,
     jobs: Sequence[Sequence[str]],
     executor: Executor,
-    elsewhere: Sequence[str] | None = None,
+    remote_devices: Sequence[str] | None = None,
 ) -> list[float]:
     """Sweep over the jobs' cells; the accuracy of each in percent, as `_values` has it.
 
@@ -70,13 +73,13 @@ def launch(
     searching = guarded_hydra.searching(loader)
     among = chosen_optimizers(loader, master) if searching else ()
     cells, options = validation.validate_cells(
-        compose_jobs(loader, master, jobs), NATIVE, elsewhere, among
+        compose_jobs(loader, master, jobs), NATIVE, remote_devices, among
     )
     if searching and not options.dry_run:  # `prepare_search` has printed it
         options = replace(options, unused=())
     console = Console()
     _exit_if_dry(cells, options, console, executor)
-    view = views.LogView(console) if searching else views.choose(single=False, console=console)
+    view = LogView(console) if searching else views.choose_view(single=False, console=console)
     folder = searching or _folder(master, options)
     result = run_sweep(cells, options, view, executor, folder=folder, reported=not searching)
     if result.interrupted and searching:
@@ -90,7 +93,7 @@ def launch(
 
 def prepare(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
-) -> guarded_hydra.Gather:
+) -> guarded_hydra.FinishSweep:
     """Check all jobs and their folder before another launcher starts the first of them.
 
     Returns what makes the one table of its jobs, once it has run them or was interrupted.
@@ -111,7 +114,7 @@ def prepare(
     return gather
 
 
-def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Gather:
+def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.FinishSweep:
     """Choose the folder of all batches that a sweeper which searches will launch.
 
     Returns what reports on them at the end; it exits where not all of them are well.
@@ -152,7 +155,7 @@ def _folder(master: DictConfig, options: Options) -> Path | None:
     """The folder that was typed as hydra.sweep.dir, or for a single cell as hydra.run.dir."""
     kind = "run" if master.hydra.mode == RunMode.RUN else "sweep"
     typed = re.compile(rf"\+*hydra\.{kind}(\.dir)?=")
-    if not any(map(typed.match, as_typed(master.hydra.overrides.hydra))):
+    if not any(map(typed.match, override_texts(master.hydra.overrides.hydra))):
         return None
     folder = str(master.hydra[kind].dir)
     if options.name:
@@ -189,7 +192,7 @@ def run(cfg: DictConfig) -> float:
         result = run_sweep(
             cells,
             options,
-            views.LogView(Console()),
+            LogView(Console()),
             LOCAL,  # supervised here too: Hydra's launchers lose all to one killed process
             folder=Path(hydra.sweep.dir),
             reported=False,
@@ -222,12 +225,12 @@ def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> l
 def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResult:
     console = Console()
     _exit_if_dry([cell], options, console, LOCAL)
-    view = views.ScriptView(console, views.status_console())
+    view = ScriptView(console, status_console())
     result = run_sweep([cell], options, view, LOCAL, folder)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
-        images = len(datasets.load(cell.dataset, options.data_root).train_labels)
-        views.replay(console, snapshot, cell, images)  # it was trained before
+        images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
+        replay(console, snapshot, cell, images)  # it was trained before
     _report(result, options, console, tables=False)
     if result.exit_status:
         raise SystemExit(result.exit_status)
@@ -256,9 +259,9 @@ def _report(
             reproduced = reproduce(result)
             files = write_tables(result.sweep, marks, reproduced)
             if tables and len(result.sweep.table):
-                views.print_tables(console, result.sweep.table, marks)
+                print_tables(console, result.sweep.table, marks)
             for each in reproduced:
-                views.print_reproduction(console, each)
+                print_reproduction(console, each)
         if signals.received:
             result = replace(result, interrupted=signals.received[0])
         page: list[Path] = []

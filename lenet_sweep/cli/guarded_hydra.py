@@ -21,14 +21,14 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep.cli.config_files import CheckedRepository
-from lenet_sweep.cli.hydra_config import as_typed, keep_text
+from lenet_sweep.cli.hydra_config import keep_text, override_texts
 from lenet_sweep.config import keys
 from lenet_sweep.config.keys import Raw
 from lenet_sweep.config.registry import OPTIMIZERS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
-Gather = Callable[[signal.Signals | None], None]  # makes the one table of what was launched
+FinishSweep = Callable[[signal.Signals | None], None]  # makes the one table of what was launched
 
 
 class GuardedLoader(ConfigLoaderImpl):
@@ -42,9 +42,9 @@ class GuardedLoader(ConfigLoaderImpl):
 
     folder: Path | None = None
     in_sweep = False  # a job of a sweep is composed
-    prepare: Callable[[ConfigLoader, DictConfig], Gather] | None = None
+    prepare: Callable[[ConfigLoader, DictConfig], FinishSweep] | None = None
     check: Callable[[DictConfig], None] | None = None
-    gather: Gather | None = None
+    gather: FinishSweep | None = None
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
@@ -71,7 +71,7 @@ class GuardedLoader(ConfigLoaderImpl):
                 "its defaults"
             ) from error
         for part in ("hydra", "task"):
-            texts = as_typed(config.hydra.overrides[part])
+            texts = override_texts(config.hydra.overrides[part])
             config.hydra.overrides[part] = [originals[text] for text in texts]
         if run_mode == RunMode.RUN and config_name is not None and not self.in_sweep:
             _check_options(config)
@@ -228,7 +228,7 @@ class GuardedHydra(hydras.Hydra):
 
 
 def install(
-    prepare: Callable[[ConfigLoader, DictConfig], Gather], check: Callable[[DictConfig], None]
+    prepare: Callable[[ConfigLoader, DictConfig], FinishSweep], check: Callable[[DictConfig], None]
 ) -> None:
     """Have Hydra's entry point make a guarded one; `prepare` and `check` as in GuardedLoader."""
     GuardedLoader.prepare = staticmethod(prepare)

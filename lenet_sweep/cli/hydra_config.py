@@ -163,7 +163,7 @@ def raw_settings(config: DictConfig) -> Raw:
     return raw
 
 
-def as_typed(overrides: ListConfig) -> list[str]:
+def override_texts(overrides: ListConfig) -> list[str]:
     """Overrides as texts, in which iterating over them would fill in ${...}."""
     texts = OmegaConf.to_container(overrides, resolve=False)
     assert isinstance(texts, list)
@@ -194,8 +194,8 @@ def compose_jobs(
     every job takes Hydra some 50 ms each, which is minutes for a large grid.
     """
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
-    read = _Reader()
-    typed = as_typed(master.hydra.overrides.task)
+    read = _OverrideParser()
+    typed = override_texts(master.hydra.overrides.task)
     # ${oc.env:HOME} is the same for all jobs; for ${lr} Hydra has to compose each of them.
     each = any("${" in re.sub(r"\$\{[\w.]+:", "", text) for text in typed)
     unswept = tuple(text for text in typed if each or not read(text).is_plain)
@@ -274,7 +274,7 @@ def search_space(master: DictConfig) -> list[Override]:
     """The overrides that were typed, and those of hydra.sweeper.params."""
     params = master.hydra.sweeper.get("params") or {}
     texts = [
-        *as_typed(master.hydra.overrides.task),
+        *override_texts(master.hydra.overrides.task),
         *(f"{key}={value}" for key, value in params.items()),
     ]
     return OverridesParser.create().parse_overrides(texts)
@@ -310,7 +310,7 @@ class _Part(NamedTuple):
     is_plain: bool
 
 
-class _Reader:
+class _OverrideParser:
     """Parses the overrides of many jobs: each text once, and numbers without Hydra's parser.
 
     Hydra's parser takes half a millisecond, which for range(50000) is half a minute.

@@ -49,7 +49,7 @@ def task(cfg: DictConfig) -> float:
         raise SystemExit(_status(error)) from error
 
 
-def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Gather:
+def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.FinishSweep:
     from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
 
     return commands.prepare_search(loader, master)

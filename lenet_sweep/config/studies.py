@@ -114,7 +114,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Typed:
+class ParsedRow:
     """A row as it was typed: its settings laid over those of the launch.
 
     study: without rows yet, they follow once the cells are known; None for a cell of no study.
@@ -144,7 +144,7 @@ class Typed:
         return StudyRow(self.number, where, self.reported, self.device, self.person, self.seed)
 
 
-def refuse_doubles(rows: Iterable[StudyRow], title: str) -> None:
+def reject_duplicates(rows: Iterable[StudyRow], title: str) -> None:
     """Raise the UsageError for two rows of which nothing tells who reported which."""
     seen: dict[object, int] = {}
     for row in rows:
@@ -156,7 +156,7 @@ def refuse_doubles(rows: Iterable[StudyRow], title: str) -> None:
             )
 
 
-def merged(studies: Iterable[Study]) -> tuple[Study, ...]:
+def merge_studies(studies: Iterable[Study]) -> tuple[Study, ...]:
     """One study for each version of a title, with the rows of all: a row that came twice is one."""
     latest: dict[tuple[str, str], Study] = {}
     rows: dict[tuple[str, str], dict[StudyRow, None]] = {}
@@ -170,13 +170,13 @@ def merged(studies: Iterable[Study]) -> tuple[Study, ...]:
     )
 
 
-def renewed(known: Iterable[Study], asked: Study) -> tuple[Study, ...]:
+def replace_study(known: Iterable[Study], asked: Study) -> tuple[Study, ...]:
     """The studies of a sweep with one that is asked for: it replaces its earlier versions."""
     others = (s for s in known if s.title != asked.title or s.version == asked.version)
-    return merged([*others, asked])
+    return merge_studies([*others, asked])
 
 
-def named(study: Any) -> Any:
+def load_study(study: Any) -> Any:
     """The content of conf/study/NAME.yaml by its name; anything else is given back as it is."""
     if not isinstance(study, str):
         return study
@@ -185,14 +185,14 @@ def named(study: Any) -> Any:
     return OmegaConf.to_container(OmegaConf.load(folder / f"{study}.yaml"))
 
 
-def rows_of(raw: Mapping[str, Any]) -> list[Typed]:
+def parse_rows(raw: Mapping[str, Any]) -> list[ParsedRow]:
     """The rows of the study in a nested dict like conf/config.yaml, each laid over the rest.
 
     Itself alone where it has none. Its key GIVEN lists what was typed beside the study: what rows
     say of these keys would be a contradiction. Raises UsageError, one line that names the row.
     """
     if KEY not in raw:
-        return [Typed(raw)]
+        return [ParsedRow(raw)]
     node = raw[KEY]
     if not isinstance(node, Mapping):
         reject(KEY, node, "the name of a study, as in +study=report")
@@ -211,7 +211,7 @@ def rows_of(raw: Mapping[str, Any]) -> list[Typed]:
     version = hashlib.sha256(to_str(node).encode()).hexdigest()[:16]
     study = Study(title, source, (), _claims(node.get("claims") or []), version)
     base = {key: value for key, value in raw.items() if key not in (KEY, GIVEN)}
-    found: list[Typed] = []
+    found: list[ParsedRow] = []
     for number, row in enumerate(rows, 1):
         try:
             found.append(_typed(number, row, common, base, given, study))
@@ -222,7 +222,7 @@ def rows_of(raw: Mapping[str, Any]) -> list[Typed]:
 
 def _typed(
     number: int, row: Any, common: Mapping[Any, Any], base: Raw, given: set[str], study: Study
-) -> Typed:
+) -> ParsedRow:
     if not isinstance(row, Mapping):
         raise UsageError(f"{format_value(row)}: must be settings, as in {{batch: 64, lr: 0.1}}")
     if twice := set(row) & set(common):
@@ -257,7 +257,7 @@ def _typed(
             reject("reported", reported, "an accuracy in percent, 0 to 100")
         reported = accuracy
     device, person = (_line(key, row.get(key, "")) for key in REPORTED[1:])
-    return Typed(raw, study, number, "seed" in settings, reported, device, person)
+    return ParsedRow(raw, study, number, "seed" in settings, reported, device, person)
 
 
 def _contradict(row: str, typed: str) -> bool:

@@ -70,7 +70,7 @@ OPTION_KEYS = [
 ]
 
 
-class Memory:
+class CheckCache:
     """Remembers the results of checks: the cells of a large grid have few distinct values."""
 
     def __init__(self) -> None:
@@ -118,8 +118,8 @@ class EngineSupport(Protocol):
 def validate_cell(
     raw: Mapping[str, Any],
     native: EngineSupport,
-    memory: Memory | None = None,
-    elsewhere: Sequence[str] | None = None,
+    memory: CheckCache | None = None,
+    remote_devices: Sequence[str] | None = None,
     missing: Missing | None = None,
 ) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
@@ -137,7 +137,7 @@ def validate_cell(
         for key in template:
             if key not in raw:
                 raise UsageError(f"{key} is missing; it cannot be removed, only changed")
-    once = memory or Memory()
+    once = memory or CheckCache()
     node = raw["optimizer"]
     optimizer = once.for_equal(_identity((node,)), _optimizer, node, missing)
     values: dict[str, Any] = {
@@ -150,7 +150,7 @@ def validate_cell(
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "of the initial weights"),
         "shuffle": _boolean("shuffle", raw["shuffle"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
-        "device": once(_device, raw["device"], elsewhere),
+        "device": once(_device, raw["device"], remote_devices),
     }
     cell = Cell(**values, engine="torch")  # which trains everything
     refusal = once.for_equal(native.decisive(cell), native.refusal, cell)
@@ -186,7 +186,7 @@ def _options(data_root: Any, refusal: str | None, *typed: Any) -> Options:
 def validate_cells(
     raws: Iterable[Mapping[str, Any]],
     native: EngineSupport,
-    elsewhere: Sequence[str] | None = None,
+    remote_devices: Sequence[str] | None = None,
     among: Iterable[str] = (),
 ) -> tuple[list[Cell], Options]:
     """The cell of each nested dict, or of each row of its study, and the options that they share.
@@ -197,7 +197,7 @@ def validate_cells(
     Raises UsageError for a value that is not allowed, for an option that none of the optimizers
     has, and where something that holds for the whole sweep differs between the dicts.
     """
-    memory = Memory()
+    memory = CheckCache()
     missing: Missing = {}
     cells: list[Cell] = []
     shared: Options | None = None
@@ -205,9 +205,9 @@ def validate_cells(
     rows: list[Study] = []
     for raw in raws:  # one at a time: a large grid's raw settings take a hundred times its cells
         own: list[studies.StudyRow] = []
-        for row in studies.rows_of(raw):
+        for row in studies.parse_rows(raw):
             with row.named():
-                cell, options = validate_cell(row.raw, native, memory, elsewhere, missing)
+                cell, options = validate_cell(row.raw, native, memory, remote_devices, missing)
             cells.append(cell)
             if shared is None or options not in seen:
                 shared = _merged(shared, options) if shared else options
@@ -217,10 +217,10 @@ def validate_cells(
                 own.append(row.of(cell))
                 rows.append(replace(row.study, rows=(own[-1],)))
         if own:
-            studies.refuse_doubles(own, rows[-1].title)
+            studies.reject_duplicates(own, rows[-1].title)
     if shared is None:
         raise UsageError("the grid has no cell: give each key at least one value")
-    asked = studies.merged(rows)
+    asked = studies.merge_studies(rows)
     if len(asked) > 1:
         raise UsageError("study has several values, and is one for the whole sweep; give one value")
     unused = (
@@ -335,12 +335,12 @@ def _lr(value: Any, optimizer: Optimizer) -> float:
     return _positive("lr", value, "a number above 0, the learning rate, for example lr=0.01")
 
 
-def _device(value: Any, elsewhere: Sequence[str] | None) -> str:
+def _device(value: Any, remote_devices: Sequence[str] | None) -> str:
     name = choice("device", value, ("auto", *devices.KINDS))
-    available = devices.available() if elsewhere is None else elsewhere
+    available = devices.available_devices() if remote_devices is None else remote_devices
     if name == "auto":
         return available[0]
-    if name not in available and elsewhere is not None:
+    if name not in available and remote_devices is not None:
         raise UsageError(
             f"device={name}: the jobs have {', '.join(available)}; "
             "hydra.launcher.gpus=1 gives each a GPU, which is cuda"

@@ -178,7 +178,7 @@ class Plan:
         return {run.id: run for run in self.runs}
 
 
-def plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
+def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
     """Merge equal cells, drop finished ones, gather the rest into runs, longest run first.
 
     Longest first keeps all workers busy to the end (Graham 1969, LPT scheduling).
@@ -209,7 +209,7 @@ def relative_epoch(cell: Cell) -> float:
 
 
 # How settings are said in a line of text; what is cut first, where space is short, stands last.
-SPOKEN: Mapping[str, str] = {
+SETTING_FORMATS: Mapping[str, str] = {
     "lr": "lr {:g}",
     "batch": "batch {}",
     "epochs": "epochs {}",
@@ -223,7 +223,7 @@ SPOKEN: Mapping[str, str] = {
 }
 
 
-def distinguish(
+def short_names(
     cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
 ) -> dict[Cell, str]:
     """A short name for each cell: the settings that tell them apart, 'lr 0.1, batch 64'.
@@ -231,13 +231,18 @@ def distinguish(
     epochs: False names their runs, which have no epochs of their own.
     """
     cells = list(cells)
-    values = {name: {getattr(cell, name) for cell in cells} for name in SPOKEN}
-    names = [name for name in SPOKEN if len(values[name]) > 1 and (epochs or name != "epochs")]
+    values = {name: {getattr(cell, name) for cell in cells} for name in SETTING_FORMATS}
+    names = [
+        name for name in SETTING_FORMATS if len(values[name]) > 1 and (epochs or name != "epochs")
+    ]
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # recipes: the optimizer says it all
     names = names or ["lr", "batch"]
-    texts = {name: {value: SPOKEN[name].format(value) for value in values[name]} for name in names}
+    texts = {
+        name: {value: SETTING_FORMATS[name].format(value) for value in values[name]}
+        for name in names
+    }
     return {
         cell: between.join(texts[name][getattr(cell, name)] for name in names) for cell in cells
     }

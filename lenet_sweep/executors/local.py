@@ -24,19 +24,19 @@ from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     ENDS,
-    Busy,
     EpochEnded,
     Event,
     Failed,
     Failure,
+    LockedElsewhere,
     Paused,
     Retrying,
     Stopped,
     decode,
     epoch_begun,
 )
-from lenet_sweep.executors import Executor, Setup
-from lenet_sweep.executors.scheduler import Queue
+from lenet_sweep.executors import Executor, RunContext
+from lenet_sweep.executors.scheduler import Scheduler
 from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
 
@@ -60,7 +60,7 @@ class _Worker:
     def __init__(
         self,
         number: int,
-        setup: Setup,
+        context: RunContext,
         gpus: Sequence[str],
         messages: queue.SimpleQueue[Message],
     ) -> None:
@@ -83,10 +83,10 @@ class _Worker:
         )
         self.send(
             {
-                "out": str(setup.out.absolute()),
-                "data_root": setup.data_root and str(setup.data_root.absolute()),
-                "fresh": setup.fresh,
-                "environment": dict(setup.environment),
+                "out": str(context.out.absolute()),
+                "data_root": context.data_root and str(context.data_root.absolute()),
+                "retrain": context.retrain,
+                "environment": dict(context.environment),
             }
         )
         threading.Thread(target=self._read, args=(messages,), daemon=True).start()
@@ -97,47 +97,47 @@ class _Worker:
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
-    def begin_next(self, left: Queue) -> None:
-        run, wait = left.take()
+    def begin_next(self, scheduler: Scheduler) -> None:
+        run, wait = scheduler.next_run()
         self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
         self.send({"cell": run.cell.to_json(), "readouts": run.readouts, "wait": wait})
 
-    def answer(self, gives_way: bool) -> None:
+    def answer(self, should_pause: bool) -> None:
         self.seen_at = time.monotonic()  # while it waited it could say nothing
-        self.send({"gives_way": gives_way})
+        self.send({"pause": should_pause})
 
-    def give_up(self) -> None:
+    def kill_unresponsive(self) -> None:
         self.hung = True
         self.process.kill()
 
-    def bury(self, setup: Setup) -> Failed | None:
+    def reap(self, context: RunContext) -> Failed | None:
         """Its output has ended, so that nothing more can come of it: what became of its run."""
         try:  # it closes its output before it is gone, and how it went is to be known
             code = self.process.wait(timeout=CLOSE_WITHIN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        failed = Failed(self.run.id, self._cause_of_death(code, setup)) if self.run else None
+        failed = Failed(self.run.id, self._cause_of_death(code, context)) if self.run else None
         if failed:
             with contextlib.suppress(StoreError):  # the others go on, where they can
-                Store(setup.out).run(failed.run_id).write_failure(failed.failure)
+                Store(context.out).run(failed.run_id).write_failure(failed.failure)
         self.dismiss()
         self.close(time.monotonic())
         return failed
 
-    def _cause_of_death(self, code: int, setup: Setup) -> Failure:
+    def _cause_of_death(self, code: int, context: RunContext) -> Failure:
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 8000))
         said = self.errors.read().decode(errors="replace")
         status = "failed"
         if self.hung:
-            status, reason = "timed-out", f"no sign of life for {setup.timeout:g} s, and so ended"
+            status, reason = "timed-out", f"no sign of life for {context.timeout:g} s, and so ended"
         elif code < 0:
             name = _signal_name(-code)
             hint = " (out of memory?)" if name == "SIGKILL" else ""
             status, reason = "killed", f"the process was ended by {name}{hint}"
         else:
             reason = f"the process ended with status {code}"
-        return Failure(status, self.epoch, reason, said, str(setup.environment.get("person", "")))
+        return Failure(status, self.epoch, reason, said, str(context.environment.get("person", "")))
 
     def dismiss(self) -> None:
         """Tell it to leave: a worker ends when its input does. One in training is ended at once."""
@@ -169,10 +169,10 @@ class _Worker:
 
 def room(kinds: Iterable[str]) -> int:
     """How many runs at the same time fill this machine."""
-    return max(map(devices.workers, kinds))
+    return max(map(devices.default_workers, kinds))
 
 
-def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
+def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
     """Train the runs in `setup.workers` processes of this machine, begun in the order given.
 
     Where fewer wait than there are workers they take turns (lenet_sweep.executors.scheduler). A run
@@ -182,34 +182,36 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
     STOP_WITHIN seconds to checkpoint.
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    number = min(setup.workers or room({run.cell.device for run in runs}), len(runs))
+    number = min(context.workers or room({run.cell.device for run in runs}), len(runs))
     # To go on from a checkpoint changes no result on the CPU; who trains anew makes none.
-    takes_turns = not setup.fresh and all(run.cell.device == "cpu" for run in runs)
-    left = Queue(runs, setup.retries, number if takes_turns else 0)
-    asked = False  # whether the workers ask, after each epoch, if their run goes on
+    takes_turns = not context.retrain and all(run.cell.device == "cpu" for run in runs)
+    scheduler = Scheduler(runs, context.retries, number if takes_turns else 0)
+    may_pause = False  # whether the workers ask, after each epoch, if their run goes on
     # One worker alone takes what it sees, which others have chosen where this is a cluster's job.
     on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
-    gpus = devices.gpus() if on_gpus else ()
-    workers = [_Worker(n, setup, gpus, messages) for n in range(number)]
+    gpus = devices.visible_gpus() if on_gpus else ()
+    workers = [_Worker(n, context, gpus, messages) for n in range(number)]
     deadline = None
     try:
         for worker in workers:
-            worker.begin_next(left)
+            worker.begin_next(scheduler)
         while any(worker.run for worker in workers):
-            if setup.stop.is_set() and deadline is None:
+            if context.stop.is_set() and deadline is None:
                 deadline = time.monotonic() + STOP_WITHIN
                 for worker in workers:
                     worker.send("stop")
             if deadline and time.monotonic() > deadline:
                 break
-            if setup.timeout and messages.empty():  # else who seems silent may have said something
+            if (
+                context.timeout and messages.empty()
+            ):  # else who seems silent may have said something
                 for worker in workers:
-                    if worker.run and time.monotonic() - worker.seen_at > setup.timeout:
-                        worker.give_up()
-            if asked != left.short:
-                asked = left.short
+                    if worker.run and time.monotonic() - worker.seen_at > context.timeout:
+                        worker.kill_unresponsive()
+            if may_pause != scheduler.needs_turns:
+                may_pause = scheduler.needs_turns
                 for worker in workers:
-                    worker.send({"ask": asked})
+                    worker.send({"may_pause": may_pause})
             try:
                 worker, event = messages.get(timeout=0.1)
             except queue.Empty:
@@ -218,28 +220,28 @@ def execute(runs: Sequence[Run], setup: Setup) -> Iterator[Event]:
                 continue
             if event is None:
                 workers.remove(worker)
-                event = worker.bury(setup)
+                event = worker.reap(context)
             if event is None:
                 continue
             worker.epoch = epoch_begun(event) or worker.epoch
             run = worker.run
             assert run is not None
-            left.see(run, event)
-            if isinstance(event, EpochEnded) and event.asks:
-                worker.answer(not setup.stop.is_set() and left.gives_way(run))
-            if isinstance(event, Failed) and not setup.stop.is_set():
-                event = left.retry(run, event)
-            if isinstance(event, (*ENDS, Busy, Retrying, Paused)):
+            scheduler.update(run, event)
+            if isinstance(event, EpochEnded) and event.waits_for_answer:
+                worker.answer(not context.stop.is_set() and scheduler.should_pause(run))
+            if isinstance(event, Failed) and not context.stop.is_set():
+                event = scheduler.retry(run, event)
+            if isinstance(event, (*ENDS, LockedElsewhere, Retrying, Paused)):
                 worker.run = None
-                if left and not setup.stop.is_set():
+                if scheduler and not context.stop.is_set():
                     if worker not in workers:
-                        worker = _Worker(worker.number, setup, gpus, messages)
+                        worker = _Worker(worker.number, context, gpus, messages)
                         workers.append(worker)
-                        worker.send({"ask": asked})
-                    worker.begin_next(left)
-            if not isinstance(event, Busy):
+                        worker.send({"may_pause": may_pause})
+                    worker.begin_next(scheduler)
+            if not isinstance(event, LockedElsewhere):
                 yield event
-        for run in left.paused:
+        for run in scheduler.paused:
             yield Stopped(run.id)
     except BaseException:  # interrupted or abandoned: none is waited for, not even an idle one
         for worker in workers:

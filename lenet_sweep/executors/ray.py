@@ -13,9 +13,9 @@ from typing import Any
 
 from lenet_sweep.config.launchers import RayResources
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.executors import Executor, Setup, cluster
-from lenet_sweep.executors.cluster import Ending, RefusedError
-from lenet_sweep.executors.job import work
+from lenet_sweep.executors import Executor, RunContext, cluster
+from lenet_sweep.executors.cluster import JobExit, RefusedError
+from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
 
 # A task takes milliseconds to be queued; with more of them at once nothing is won.
@@ -26,7 +26,7 @@ KNOCK_WITHIN = 10.0  # seconds
 def executor(resources: RayResources) -> Executor:
     """Runs as Ray tasks with these resources."""
     return Executor(
-        execute=lambda runs, setup: cluster.execute(runs, setup, Ray(resources)),
+        execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),
         room=lambda _: None,
         check=check,
     )
@@ -49,22 +49,22 @@ class Ray:
     """A Ray cluster, as a service that runs jobs."""
 
     name = "Ray"
-    ask_every = 0.5
-    outlives = False  # tasks end with the process that submitted them
+    poll_interval = 0.5
+    survives_launch = False  # tasks end with the process that submitted them
 
     def __init__(self, resources: RayResources) -> None:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
         self._tasks: dict[str, Any] = {}  # their references, by id
 
-    def begin(self, setup: Setup) -> None:
+    def begin(self, context: RunContext) -> None:
         import ray  # noqa: PLC0415 - an extra
 
-        self.setup = setup
+        self.context = context
         address = self.resources.address or os.environ.get("RAY_ADDRESS")
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            _knock(address)
+            check_reachable(address)
             ray.init(
                 address=address,
                 include_dashboard=None if address else False,
@@ -81,7 +81,7 @@ class Ray:
             for number, handler in before.items():  # Ray takes SIGTERM for its own
                 signal.signal(number, handler)
         wanted = self.resources
-        self._work = ray.remote(work).options(
+        self._work = ray.remote(run_job).options(
             name="lenet-sweep",
             num_cpus=wanted.cpus,
             num_gpus=wanted.gpus,
@@ -92,7 +92,7 @@ class Ray:
         )
 
     def room(self, jobs: int) -> int:
-        return (self.setup.workers or AT_ONCE) - jobs
+        return (self.context.workers or AT_ONCE) - jobs
 
     def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
         try:
@@ -103,14 +103,14 @@ class Ray:
         self._tasks |= dict(zip(ids, references, strict=True))
         return ids
 
-    def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
+    def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
         import ray  # noqa: PLC0415 - an extra
 
         tasks = {self._tasks[job]: job for job in jobs}
         ended, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0, fetch_local=False)
         return {tasks[reference]: _ending(reference) for reference in ended}
 
-    def waits(self, jobs: Iterable[str]) -> str:  # noqa: ARG002 - all ask for the same
+    def describe_pending(self, jobs: Iterable[str]) -> str:  # noqa: ARG002 - all ask for the same
         import ray  # noqa: PLC0415 - an extra
 
         wanted = self.resources
@@ -136,11 +136,11 @@ class Ray:
         with contextlib.suppress(Exception):  # the sweep is over, whatever Ray makes of it
             ray.shutdown()
 
-    def left_behind(self, jobs: Sequence[str]) -> str:
+    def describe_remaining(self, jobs: Sequence[str]) -> str:
         return f"{len(jobs)} Ray tasks end with it; they go on from their checkpoints"
 
 
-def _knock(address: str | None) -> None:
+def check_reachable(address: str | None) -> None:
     """Raise OSError where nobody listens: Ray would try for minutes. ValueError: a Ray client's."""
     if address and "://" in address:
         raise ValueError("start the sweep on a node of the cluster, with auto or host:port")
@@ -149,25 +149,25 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=KNOCK_WITHIN).close()
 
 
-def _ending(reference: Any) -> Ending:
+def _ending(reference: Any) -> JobExit:
     import ray  # noqa: PLC0415 - an extra
     from ray import exceptions  # noqa: PLC0415 - an extra
 
     try:
         ray.get(reference)
     except exceptions.TaskCancelledError:
-        return Ending("its Ray task was cancelled")
+        return JobExit("its Ray task was cancelled")
     except exceptions.NodeDiedError:
-        return Ending("the node of its Ray task was lost")
+        return JobExit("the node of its Ray task was lost")
     except exceptions.OutOfMemoryError as error:
-        return Ending("Ray ended its task: its node was out of memory", said=str(error))
+        return JobExit("Ray ended its task: its node was out of memory", said=str(error))
     except exceptions.WorkerCrashedError as error:
-        return Ending("the process of its Ray task was ended, or its node lost", said=str(error))
+        return JobExit("the process of its Ray task was ended, or its node lost", said=str(error))
     except exceptions.RayTaskError as error:
-        return Ending(f"its Ray task failed: {_cause(error)}", "failed", str(error))
+        return JobExit(f"its Ray task failed: {_cause(error)}", "failed", str(error))
     except exceptions.RayError as error:
-        return Ending(f"its Ray task was lost: {type(error).__name__}", said=str(error))
-    return Ending("", "failed")
+        return JobExit(f"its Ray task was lost: {type(error).__name__}", said=str(error))
+    return JobExit("", "failed")
 
 
 def _cause(error: Any) -> str:

@@ -15,22 +15,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lenet_sweep.core.cells import Run, relative_epoch
-from lenet_sweep.core.events import ENDS, Busy, EpochEnded, Event, Failed, Paused, Retrying, Started
-from lenet_sweep.executors import Attempts
+from lenet_sweep.core.events import (
+    ENDS,
+    EpochEnded,
+    Event,
+    Failed,
+    LockedElsewhere,
+    Paused,
+    Retrying,
+    Started,
+)
+from lenet_sweep.executors import RetryPolicy
 
 # What a waiting run must have further to go for it to be worth a change, which takes 20 to 30 ms:
 # so many seconds, one epoch, and this share of what the other has to go.
 SECONDS, SHARE = 1.0, 1 / 16
 
 
-class Queue:
+class Scheduler:
     """The runs that no worker has. `workers`: how many take turns; 0: none, all in one go."""
 
     def __init__(self, runs: Sequence[Run], retries: int, workers: int) -> None:
         self._waiting = deque(runs)  # not begun, or paused
         self._failed: deque[Run] = deque()  # to be tried again, after the others
         self._busy: deque[Run] = deque()  # other processes train them: they may be done by then
-        self._attempts = Attempts(retries)
+        self._attempts = RetryPolicy(retries)
         self._workers = workers
         self._leaving: set[str] = set()  # told to give way, and about to
         self._trained: dict[str, int] = {}  # epochs that each run has behind it
@@ -41,7 +50,7 @@ class Queue:
         return len(self._waiting) + len(self._failed) + len(self._busy)
 
     @property
-    def short(self) -> bool:
+    def needs_turns(self) -> bool:
         """Whether there are runs, but not enough to go round: they should take turns."""
         return 0 < len(self._waiting) < self._workers
 
@@ -50,12 +59,12 @@ class Queue:
         """Those that have begun."""
         return [run for run in self._waiting if run.id in self._trained]
 
-    def take(self) -> tuple[Run, bool]:
+    def next_run(self) -> tuple[Run, bool]:
         """The next run, and whether to wait for another process that trains it.
 
         Raises IndexError where there is none.
         """
-        if self.short and self._timed:  # of those with as far to go, the first
+        if self.needs_turns and self._timed:  # of those with as far to go, the first
             run = max(self._waiting, key=self._left)
             self._waiting.remove(run)
             return run, False
@@ -64,7 +73,7 @@ class Queue:
                 return runs.popleft(), False
         return self._busy.popleft(), True
 
-    def see(self, run: Run, event: Event) -> None:
+    def update(self, run: Run, event: Event) -> None:
         """Learn from an event of a run; one that others train or that was paused is put back."""
         if isinstance(event, Started):
             self._trained[run.id] = event.epoch
@@ -75,7 +84,7 @@ class Queue:
             for total, more in ((timed, 1), (self._all_timed, relative_epoch(run.cell))):
                 total[0] += seconds
                 total[1] += more
-        elif isinstance(event, Busy):
+        elif isinstance(event, LockedElsewhere):
             self._busy.append(run)
         elif isinstance(event, Paused):
             ahead = tuple(epoch for epoch in run.readouts if epoch > self._trained[run.id])
@@ -90,10 +99,10 @@ class Queue:
             self._failed.append(run)
         return said
 
-    def gives_way(self, run: Run) -> bool:
+    def should_pause(self, run: Run) -> bool:
         """Whether a run, at the end of an epoch, is to make room for one of those that wait."""
         self._leaving.discard(run.id)
-        if not self.short or len(self._waiting) <= len(self._leaving):
+        if not self.needs_turns or len(self._waiting) <= len(self._leaving):
             return False
         waiting = sorted(map(self._left, self._waiting), reverse=True)[len(self._leaving)]
         own = self._left(run)

@@ -20,9 +20,9 @@ from typing import Any
 
 from lenet_sweep.config.launchers import SlurmResources
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.executors import Executor, Setup, cluster
-from lenet_sweep.executors.cluster import Ending, RefusedError
-from lenet_sweep.executors.job import work
+from lenet_sweep.executors import Executor, RunContext, cluster
+from lenet_sweep.executors.cluster import JobExit, RefusedError
+from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
 
 SIGNAL_BEFORE = 60  # seconds before its time is up that a job is told, or a minute more
@@ -47,7 +47,7 @@ UNOPENED = "53"
 def executor(resources: SlurmResources) -> Executor:
     """Runs as Slurm jobs with these resources."""
     return Executor(
-        execute=lambda runs, setup: cluster.execute(runs, setup, Slurm(resources)),
+        execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
         room=lambda _: None,
         check=check,
     )
@@ -74,8 +74,8 @@ class Slurm:
     """A Slurm cluster, as a service that runs jobs."""
 
     name = "Slurm"
-    ask_every = 5.0
-    outlives = True
+    poll_interval = 5.0
+    survives_launch = True
 
     def __init__(self, resources: SlurmResources) -> None:
         self.resources = resources
@@ -83,15 +83,15 @@ class Slurm:
         self._silent = False  # whether squeue has not answered
         self._waiting: dict[str, str] = {}  # reasons of the jobs in the queue, as last heard
 
-    def begin(self, setup: Setup) -> None:
-        self.setup = setup
-        self.folder = setup.out.absolute() / "jobs" / "slurm"
+    def begin(self, context: RunContext) -> None:
+        self.context = context
+        self.folder = context.out.absolute() / "jobs" / "slurm"
         self._clear()
 
     def room(self, jobs: int) -> int:
         # The first array holds to `workers` by itself; what comes later adds to it.
         most = _array_size() - 1
-        return min(most, self.setup.workers - jobs) if self.setup.workers and jobs else most
+        return min(most, self.context.workers - jobs) if self.context.workers and jobs else most
 
     def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
         import submitit  # noqa: PLC0415 - an extra
@@ -102,7 +102,7 @@ class Slurm:
         slurm = submitit.SlurmExecutor(self.folder)
         slurm.update_parameters(
             **{key: value for key, value in _options(wanted).items() if value is not None},
-            array_parallelism=self.setup.workers or len(orders),
+            array_parallelism=self.context.workers or len(orders),
             signal_delay_s=min(SIGNAL_BEFORE, wanted.minutes * 60 // 4),
             setup=[f"export {name}={value}" for name, value in ONE_THREAD.items()],
             additional_parameters={"requeue": True, **wanted.sbatch},
@@ -113,15 +113,15 @@ class Slurm:
             # What sbatch has to say is in the error; submitit's warnings are about itself.
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")
-                jobs = slurm.map_array(work, orders)
+                jobs = slurm.map_array(run_job, orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
             raise RefusedError(f"Slurm does not take the jobs: {_complaint(error)}") from error
         ids = [str(job.job_id) for job in jobs]
         span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
-        self.setup.say(f"submitted as Slurm job {span}; what they print is in {self.folder}")
+        self.context.say(f"submitted as Slurm job {span}; what they print is in {self.folder}")
         return ids
 
-    def gone(self, jobs: Iterable[str]) -> dict[str, Ending]:
+    def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
         states = self._states()
         if states is None:
             return {}
@@ -134,16 +134,16 @@ class Slurm:
     def cancel(self, jobs: Iterable[str]) -> None:
         asked = _ask(["scancel", "--quiet", *jobs])
         if asked.returncode:
-            self.setup.say(f"scancel does not answer: {asked.stderr.strip()}")
+            self.context.say(f"scancel does not answer: {asked.stderr.strip()}")
 
-    def waits(self, jobs: Iterable[str]) -> str:
+    def describe_pending(self, jobs: Iterable[str]) -> str:
         found = {self._waiting[job] for job in jobs if job in self._waiting}
         return f"in the queue: {', '.join(sorted(found))}" if found else ""
 
     def end(self) -> None:
         pass
 
-    def left_behind(self, jobs: Sequence[str]) -> str:
+    def describe_remaining(self, jobs: Sequence[str]) -> str:
         names = sorted({job.partition("_")[0] for job in jobs})
         return (
             f"{len(jobs)} Slurm jobs go on ({', '.join(names)}): the same command follows them "
@@ -156,7 +156,7 @@ class Slurm:
         asked = _ask(["squeue", *mine, "--noheader", "--array", "--format=%i|%T|%r"])
         if asked.returncode:
             if not self._silent:
-                self.setup.say(
+                self.context.say(
                     f"squeue does not answer, and is asked again: {asked.stderr.strip()}"
                 )
             self._silent = True
@@ -167,26 +167,28 @@ class Slurm:
         self._waiting = {job: why for job, (state, why) in states.items() if state == "PENDING"}
         return states
 
-    def _ending(self, job: str, state: str, reason: str) -> Ending:
+    def _ending(self, job: str, state: str, reason: str) -> JobExit:
         if not state:  # longer ago than the controller remembers
             asked = _ask(["sacct", "-X", "-n", "-P", "-o", "State", "-j", job])
             state = asked.stdout.split()[0] if asked.stdout.split() else "UNKNOWN"
         said = self._said(job)
         name = f"Slurm job {job}"
         if state == "COMPLETED":
-            return Ending("", "failed", said)
+            return JobExit("", "failed", said)
         if state == "PREEMPTED":
-            return Ending(f"{name} was preempted", again=True)
+            return JobExit(f"{name} was preempted", again=True)
         if state == "TIMEOUT":
-            return Ending(f"{name} was over its time; more: hydra.launcher.time", "timed-out", said)
+            return JobExit(
+                f"{name} was over its time; more: hydra.launcher.time", "timed-out", said
+            )
         if state == "OUT_OF_MEMORY":
-            return Ending(f"{name} was out of memory; more: hydra.launcher.memory", "killed", said)
+            return JobExit(f"{name} was out of memory; more: hydra.launcher.memory", "killed", said)
         if state.startswith("CANCELLED"):
-            return Ending(f"{name} was cancelled", "killed", said)
+            return JobExit(f"{name} was cancelled", "killed", said)
         if state == "UNKNOWN":
-            return Ending(f"Slurm knows nothing of job {job} any more", "killed", said)
+            return JobExit(f"Slurm knows nothing of job {job} any more", "killed", said)
         why = "" if reason in ("", "None") else f", {reason}"
-        return Ending(f"{name} ended as {state}{why}{_exit_code(job)}", "killed", said)
+        return JobExit(f"{name} ended as {state}{why}{_exit_code(job)}", "killed", said)
 
     def _clear(self) -> None:
         """Remove what jobs that are gone have printed, and submitit's files of them."""

@@ -34,31 +34,31 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"):
         if hasattr(signal, name):  # not all of them on Windows
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    setup = json.loads(sys.stdin.readline() or "null")
-    if setup is None:
+    context = json.loads(sys.stdin.readline() or "null")
+    if context is None:
         return
     stop = threading.Event()
-    asked = threading.Event()
+    may_pause = threading.Event()
     answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(runs, stop, asked, answers), daemon=True).start()
+    threading.Thread(target=_listen, args=(runs, stop, may_pause, answers), daemon=True).start()
 
     from lenet_sweep.training.loop import train  # noqa: PLC0415 - the parent may send runs meanwhile
 
-    store = Store(Path(setup["out"]))
-    data_root = setup["data_root"] and Path(setup["data_root"])
+    store = Store(Path(context["out"]))
+    data_root = context["data_root"] and Path(context["data_root"])
     while (message := runs.get()) is not None:
         run = Run(cell_from_json(message["cell"]), tuple(message["readouts"]))
         for event in train(
             run,
             store.run(run.id),
             data_root,
-            fresh=setup["fresh"],
+            retrain=context["retrain"],
             wait=message["wait"],
             stop=stop.is_set,
-            environment=setup["environment"],
-            asked=asked.is_set,
-            gives_way=lambda: _answer(answers),
+            environment=context["environment"],
+            may_pause=may_pause.is_set,
+            should_pause=lambda: _answer(answers),
         ):
             try:
                 events.write(encode(event) + "\n")
@@ -69,17 +69,17 @@ def main() -> None:
 def _listen(
     runs: queue.SimpleQueue[dict[str, Any] | None],
     stop: threading.Event,
-    asked: threading.Event,
+    may_pause: threading.Event,
     answers: queue.SimpleQueue[bool],
 ) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if message == "stop":
             _stop(stop, answers)
-        elif "ask" in message:
-            asked.set() if message["ask"] else asked.clear()
-        elif "gives_way" in message:
-            answers.put(message["gives_way"])
+        elif "may_pause" in message:
+            may_pause.set() if message["may_pause"] else may_pause.clear()
+        elif "pause" in message:
+            answers.put(message["pause"])
         else:
             runs.put(message)
     _stop(stop, answers)

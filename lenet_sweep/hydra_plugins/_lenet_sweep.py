@@ -86,7 +86,7 @@ class LenetLauncher(Launcher):
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
-    def place(self) -> tuple[Any, Sequence[str] | None]:
+    def executor(self) -> tuple[Any, Sequence[str] | None]:
         """The executor, and the device kinds of its jobs where they do not run here."""
         raise NotImplementedError
 
@@ -113,7 +113,7 @@ class LenetLauncher(Launcher):
                 composed.append(job)
                 self.callbacks.on_job_start(config=job, task_function=self.task_function)
         with env_override(hydra.job.env_set):
-            accuracies = commands.launch(self.loader, self.config, job_overrides, *self.place())
+            accuracies = commands.launch(self.loader, self.config, job_overrides, *self.executor())
         returned = [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
@@ -126,7 +126,7 @@ class LenetLauncher(Launcher):
 class LenetLocalLauncher(LenetLauncher):
     """In supervised worker processes on this machine."""
 
-    def place(self) -> tuple[Any, Sequence[str] | None]:
+    def executor(self) -> tuple[Any, Sequence[str] | None]:
         from lenet_sweep.config import keys  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import local  # noqa: PLC0415 - as in `sweep`
 
@@ -138,7 +138,7 @@ class LenetLocalLauncher(LenetLauncher):
 class LenetSlurmLauncher(LenetLauncher):
     """As Slurm jobs."""
 
-    def place(self) -> tuple[Any, Sequence[str] | None]:
+    def executor(self) -> tuple[Any, Sequence[str] | None]:
         from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import slurm  # noqa: PLC0415 - as in `sweep`
 
@@ -149,7 +149,7 @@ class LenetSlurmLauncher(LenetLauncher):
 class LenetRayLauncher(LenetLauncher):
     """As Ray tasks."""
 
-    def place(self) -> tuple[Any, Sequence[str] | None]:
+    def executor(self) -> tuple[Any, Sequence[str] | None]:
         from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import ray  # noqa: PLC0415 - as in `sweep`
 

@@ -11,7 +11,7 @@ KINDS = ("cuda", "mps", "cpu")  # in the order in which device=auto prefers them
 
 
 @cache
-def available() -> tuple[str, ...]:
+def available_devices() -> tuple[str, ...]:
     """The device kinds that can be trained on here, best first; 'cpu' is always the last."""
     if not _accelerator_likely():
         return ("cpu",)
@@ -28,7 +28,7 @@ def available() -> tuple[str, ...]:
     return (*found, "cpu")
 
 
-def gpus() -> tuple[str, ...]:
+def visible_gpus() -> tuple[str, ...]:
     """The GPUs that runs can be spread over, as CUDA_VISIBLE_DEVICES names them."""
     import torch  # noqa: PLC0415 - see above
 
@@ -37,11 +37,11 @@ def gpus() -> tuple[str, ...]:
     return tuple(names[: torch.cuda.device_count()])
 
 
-def workers(device: str) -> int:
+def default_workers(device: str) -> int:
     """How many runs at the same time fill this machine: one per core, or per GPU."""
     if device == "cpu":
         return cpu_count()
-    return max(1, len(gpus())) if device == "cuda" else 1
+    return max(1, len(visible_gpus())) if device == "cuda" else 1
 
 
 def cpu_count() -> int:

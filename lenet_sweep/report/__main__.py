@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("several sweeps need --out DIR, the folder for what they make together")
         from lenet_sweep.report import page_files  # noqa: PLC0415 - seconds that --help does not have
 
-        written = page_files.rebuild(given.folders, given.out or given.folders[0], given.data)
+        written = page_files.rebuild_page(given.folders, given.out or given.folders[0], given.data)
     except (UsageError, StoreError, FileNotFoundError) as error:
         print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
         return exit_status(error)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis.axes import Value, axes, ordered, varied
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Report
+from lenet_sweep.report.compared_items import ComparedItem
 from lenet_sweep.report.scale import stretch
 from lenet_sweep.report.scales import SMALLEST, accuracy_axis, below, extended, log_axis
 from lenet_sweep.report.style import MARKERS
-from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, drawn, looking
-from lenet_sweep.report.units import Unit
+from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, page_style, to_svg
 
 CURVES = 100  # settings whose curves are drawn, the best ones
 LINES = 300  # rows in the parallel coordinates
@@ -55,7 +55,7 @@ class Curves:
 class FrontPoint:
     """A setting (means over its seeds) or a row on the front."""
 
-    unit: Unit
+    unit: ComparedItem
     seconds: float
     accuracy: float  # percent
 
@@ -92,7 +92,7 @@ def curves(report: Report) -> Curves | None:
         return None
     shown = found[:CURVES]
     cells = [c.cell.setting for c in shown]
-    spoken = distinguish(cells, epochs=False)
+    spoken = short_names(cells, epochs=False)
     names = {c.cell: spoken[cell] for c, cell in zip(shown, cells, strict=True)}
     coloured = min(len(shown), len(SERIES))
     legend = [Legend(n, MARKERS[n], names[c.cell]) for n, c in enumerate(shown[:coloured])]
@@ -107,8 +107,8 @@ def curves(report: Report) -> Curves | None:
         log = _course_figure(shown, values, what, log=True)
         short = what.split(maxsplit=1)[0].lower()
         return (
-            drawn(linear, f"{short}-linear", f"{title}. Linear scale."),
-            drawn(log, f"{short}-log", f"{title}. Logarithmic scale."),
+            to_svg(linear, f"{short}-linear", f"{title}. Linear scale."),
+            to_svg(log, f"{short}-log", f"{title}. Logarithmic scale."),
         )
 
     return Curves(
@@ -152,7 +152,7 @@ def _course_figure(
     *,
     log: bool,
 ) -> Figure:
-    with looking():
+    with page_style():
         figure, chart = _chart(5.0, 3.2)
         chart.set(xlabel="Epoch", ylabel=label)
         chart.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
@@ -207,7 +207,7 @@ def _cost_axis(chart: Axes, costs: NDArray[np.float64], *, log: bool) -> float:
 # ---------------------------------------------------------------- all settings at once
 
 
-def parallel(compared: Sequence[Unit]) -> str | None:
+def parallel(compared: Sequence[ComparedItem]) -> str | None:
     """A line through the values of each setting or row to its accuracy; None if fewer than 2 vary.
 
     The best and its ties stand out, what is inconclusive is dashed.
@@ -232,7 +232,7 @@ def parallel(compared: Sequence[Unit]) -> str | None:
     points = np.array(columns)
     # Lines that share a value would hide each other: each is a little off.
     points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
-    with looking():
+    with page_style():
         figure = Figure((max(5.6, 1.35 * len(columns)), 3.6))
         chart = figure.add_axes((0.01, 0.01, 0.93, 0.86))
         x = np.arange(len(columns))
@@ -271,7 +271,7 @@ def parallel(compared: Sequence[Unit]) -> str | None:
         f"{len(rows)} {thing} as lines through {', '.join(names)} to their accuracy; "
         f"{len(leading)} leading ones stand out"
     ) + (f", {len(undecided)} inconclusive ones are dashed" if undecided else "")
-    return drawn(figure, "parallel", title)
+    return to_svg(figure, "parallel", title)
 
 
 def _places(levels: Sequence[Value]) -> dict[Value, float]:
@@ -292,7 +292,7 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
     width = np.array([v.spread for v in known], float)
     every = np.concatenate([reported, measured])
     looks = {REPRODUCED: ("o", SERIES[0]), NOT: ("X", SERIES[1]), OPEN: ("D", SERIES[2])}
-    with looking():
+    with page_style():
         figure, chart = _chart(6.4, 5.0)
         chart.plot([0, 100], [0, 100], color=QUIET, lw=1, ls=(0, (4, 3)), zorder=1)
         for verdict, (marker, colour) in looks.items():
@@ -310,10 +310,10 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
         chart.set(xlabel="Reported accuracy (%), by log of the error", ylabel="Measured here (%)")
         chart.legend(loc="upper left", frameon=False)
     title = f"Reported against measured accuracy of {len(known)} rows. {reproduction.headline}"
-    return drawn(figure, name, title)
+    return to_svg(figure, name, title)
 
 
-def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> str | None:
+def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
     """The accuracies of each recipe's settings or rows on one axis; None for a single recipe."""
     known = [(name, [u for u in found if u.accuracy is not None]) for name, found in groups]
     known = [(name, found) for name, found in known if found]
@@ -322,7 +322,7 @@ def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> str | None:
     every = np.array([u.accuracy for _, found in known for u in found], float)
     random = np.random.default_rng(0)
     by_seed = any(u.sd is not None for _, found in known for u in found)
-    with looking():
+    with page_style():
         figure, chart = _chart(7.2, 0.95 + 0.5 * len(known), left=0.3)
         for n, (_, found) in enumerate(known):
             x = np.array([u.accuracy for u in found], float)
@@ -345,10 +345,10 @@ def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> str | None:
         accuracy_axis(chart, every, "x")
     thing = "settings, means over their seeds" if by_seed else "rows"
     title = f"Accuracies of each recipe's {thing}; a bar marks the median"
-    return drawn(figure, "recipes", title)
+    return to_svg(figure, "recipes", title)
 
 
-def front(compared: Sequence[Unit]) -> Front | None:
+def front(compared: Sequence[ComparedItem]) -> Front | None:
     """Training time against accuracy of what has learned; None for fewer than two of those."""
     timed = [u for u in compared if u.known and u.mean("seconds") > 0]
     points = [(u, u.mean("seconds"), u.accuracy or 0.0) for u in timed if u.has_learned]
@@ -360,7 +360,7 @@ def front(compared: Sequence[Unit]) -> Front | None:
             best.append(FrontPoint(unit, seconds, accuracy))
     x = np.array([seconds for _, seconds, _ in points])
     y = np.array([accuracy for *_, accuracy in points])
-    with looking():
+    with page_style():
         figure, chart = _chart(5.0, 3.2)
         chart.plot(x, y, "o", color=SERIES[0], alpha=0.55, ms=5.5, mew=0.6, mec=PAPER)
         fx = [point.seconds for point in best]
@@ -381,13 +381,13 @@ def front(compared: Sequence[Unit]) -> Front | None:
         chart.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     thing = "settings" if any(len(u.rows) > 1 for u in compared) else "rows"
     title = f"Seconds against accuracy of {len(points)} {thing}; {len(best)} form the front"
-    return Front(drawn(figure, "front", title), tuple(best), len(timed) - len(points))
+    return Front(to_svg(figure, "front", title), tuple(best), len(timed) - len(points))
 
 
 def missed(counts: NDArray[np.int64]) -> str:
     """How many test images (height) are missed by how many cells (from one to all)."""
     cells = len(counts) - 1
-    with looking():
+    with page_style():
         figure, chart = _chart(7.2, 2.6)
         x, y = np.arange(1, cells + 1), counts[1:]
         colours = [SERIES[0]] * (cells - 1) + [SERIES[1]]
@@ -402,7 +402,7 @@ def missed(counts: NDArray[np.int64]) -> str:
                 chart.text(
                     float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5
                 )
-    return drawn(figure, "missed", f"Test images by how many of {cells} cells miss them")
+    return to_svg(figure, "missed", f"Test images by how many of {cells} cells miss them")
 
 
 def _chart(width: float, height: float, left: float = 0.72) -> tuple[Figure, Axes]:

@@ -20,10 +20,10 @@ from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Failure
 from lenet_sweep.core.text import join_words, pluralize
-from lenet_sweep.data.test_images import ImageSet, ImageSets
+from lenet_sweep.data.test_images import TestImageCache, TestImages
 from lenet_sweep.results import records
 from lenet_sweep.results.manifest import Manifest, read_manifest
-from lenet_sweep.results.ranking import ranked
+from lenet_sweep.results.ranking import rank_records
 from lenet_sweep.results.records import Record
 from lenet_sweep.results.sweep import Sweep, read_records
 
@@ -84,7 +84,7 @@ class Report:
     cells: tuple[Cell, ...]
     statistics: Statistics | None
     best: Row | None
-    tests: ImageSet | None
+    tests: TestImages | None
     launches: tuple[Launch, ...]
     environments: tuple[tuple[Mapping[str, Any], int], ...]
     notes: tuple[str, ...]
@@ -99,7 +99,7 @@ class Report:
         return len(self.cells)
 
 
-def of_sweep(sweep: Sweep, interrupted: str = "") -> Report:
+def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
     """The report of one sweep; `interrupted`: the signal that ended it early, or ""."""
     return _gather(
         sweep.table,
@@ -114,7 +114,7 @@ def of_sweep(sweep: Sweep, interrupted: str = "") -> Report:
     )
 
 
-def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
+def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
     """The report of one or several sweeps' folders, and the table of all their rows.
 
     data_root: where the images lie; None: where each sweep had them. A cell that several trained
@@ -143,18 +143,20 @@ def merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.
             sources.append(Source(cell, manifest.store, root))
     if equal:
         notes.append(f"{equal} rows of several people had equal numbers: each is counted once.")
-    table, order = ranked(records)
+    table, order = rank_records(records)
     ordered = [sources[at] for at in order]
     typed = launches(manifests)
-    known = studies.merged(study for manifest in manifests for study in manifest.studies)
-    gathered = _gather(table, ordered, ImageSets(), folders, typed, known, [*planned], notes, "")
+    known = studies.merge_studies(study for manifest in manifests for study in manifest.studies)
+    gathered = _gather(
+        table, ordered, TestImageCache(), folders, typed, known, [*planned], notes, ""
+    )
     return gathered, table
 
 
 def _gather(
     table: pd.DataFrame,
     sources: Sequence[Source],
-    sets: ImageSets,
+    sets: TestImageCache,
     folders: Sequence[Path],
     launches: Sequence[Launch],
     asked: Sequence[Study],
@@ -174,7 +176,7 @@ def _gather(
             for s, status, accuracy in zip(sources, shown["status"], shown["accuracy"], strict=True)
         )
     else:
-        outcomes = loading.load(shown, sources, sets)
+        outcomes = loading.load_results_of(shown, sources, sets)
         first: dict[Cell, int] = {}
         for place, r in enumerate(outcomes):
             first.setdefault(r.cell, place)

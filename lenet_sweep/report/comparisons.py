@@ -9,12 +9,12 @@ from statistics import median
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.effects import LEARNED
 from lenet_sweep.analysis.statistics import OUTCOMES
-from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
-from lenet_sweep.report.ranked_table import verdict
+from lenet_sweep.report.compared_items import ComparedItem
+from lenet_sweep.report.ranked_table import describe_comparison
 from lenet_sweep.report.scale import stretch
-from lenet_sweep.report.units import Unit
 
 MAPS = 12  # heatmaps that are shown
 
@@ -38,7 +38,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Square:
+class HeatmapCell:
     """A field of a heatmap. shade: 0 to 1, None where there is no accuracy; `text` says why."""
 
     text: str
@@ -53,24 +53,24 @@ class Heatmap:
 
     name: str
     batches: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[Square, ...]], ...]
+    lines: tuple[tuple[str, tuple[HeatmapCell, ...]], ...]
 
 
-def by_recipe(found: Sequence[Unit]) -> list[tuple[str, list[Unit]]]:
+def by_recipe(found: Sequence[ComparedItem]) -> list[tuple[str, list[ComparedItem]]]:
     """The settings or rows of each loss and optimizer, the one with the best of them first."""
-    groups: dict[str, list[Unit]] = {}
+    groups: dict[str, list[ComparedItem]] = {}
     for unit in found:
         groups.setdefault(f"{unit.cell.loss} + {unit.cell.optimizer.name}", []).append(unit)
     return list(groups.items())
 
 
-def recipes(groups: Sequence[tuple[str, Sequence[Unit]]]) -> list[Recipe]:
+def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> list[Recipe]:
     """What each recipe has come to."""
-    names = distinguish([unit.cell for _, found in groups for unit in found])
+    names = short_names([unit.cell for _, found in groups for unit in found])
     return [_recipe(name, found, names) for name, found in groups]
 
 
-def _recipe(name: str, found: Sequence[Unit], names: dict[Cell, str]) -> Recipe:
+def _recipe(name: str, found: Sequence[ComparedItem], names: dict[Cell, str]) -> Recipe:
     known = [(unit, unit.accuracy) for unit in found if unit.accuracy is not None]
     paces = [unit.mean("seconds_per_epoch") for unit, _ in known]
     best = known[0][0] if known else None  # in the table's order
@@ -82,14 +82,14 @@ def _recipe(name: str, found: Sequence[Unit], names: dict[Cell, str]) -> Recipe:
         if best and best.interval
         else "",
         setting=names[best.cell] if best else "",
-        compared=verdict(best.comparison) if best else "",
+        compared=describe_comparison(best.comparison) if best else "",
         middle=f"{median(accuracy for _, accuracy in known):.2f} %" if known else "",
         failed=_not_learned(found),
         pace=f"{median(paces):.2f} s" if paces else "",
     )
 
 
-def _count(found: Sequence[Unit]) -> str:
+def _count(found: Sequence[ComparedItem]) -> str:
     """'12', or for settings '4 (3 seeds each)'."""
     seeds = sorted({len(unit.rows) for unit in found})
     if seeds == [1]:
@@ -98,12 +98,12 @@ def _count(found: Sequence[Unit]) -> str:
     return f"{len(found)} ({each})"
 
 
-def _mean(unit: Unit) -> str:
+def _mean(unit: ComparedItem) -> str:
     spread = "" if unit.sd is None else f" \N{PLUS-MINUS SIGN} {unit.sd:.2f}"
     return f"{unit.accuracy:.2f}{spread} %"
 
 
-def _not_learned(found: Sequence[Unit]) -> str:
+def _not_learned(found: Sequence[ComparedItem]) -> str:
     thing = "setting" if any(len(unit.rows) > 1 for unit in found) else "row"
     failed = sum(unit.accuracy is None for unit in found)
     poor = sum(unit.accuracy is not None and not unit.has_learned for unit in found)
@@ -154,19 +154,19 @@ def _heatmap(name: str, rows: Sequence[Row], low: float, high: float) -> Heatmap
     return Heatmap(name, tuple(map(format_setting, batches)), tuple(lines))
 
 
-def _square(rows: Sequence[Row], low: float, high: float) -> Square:
+def _square(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
     if not rows:
-        return Square("\N{EN DASH}", "not trained", None, "")
+        return HeatmapCell("\N{EN DASH}", "not trained", None, "")
     known = [row.result.accuracy for row in rows if row.result.accuracy is not None]
     if not known:
-        return Square(rows[0].record["status"], "no accuracy", None, "")
+        return HeatmapCell(rows[0].record["status"], "no accuracy", None, "")
     mean = sum(known) / len(known)
     shade = (stretch(mean) - low) / (high - low) if high > low else 1.0
     count = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
     title = count if len(known) > 1 else "one row"
     here = {r.outcome for r in rows}
     outcome = next((o for o in OUTCOMES if o in here), "")
-    return Square(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), outcome)
+    return HeatmapCell(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), outcome)
 
 
 def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lenet_sweep.core.cells import Cell, distinguish
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.data.test_images import ImageSet
+from lenet_sweep.data.test_images import TestImages
 from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.style import save
 from lenet_sweep.results.sweep import Sweep
@@ -63,7 +63,7 @@ def draw(
     pages: dict[str, list[Path]] = {}  # the folder is read once: it may hold thousands of files
     for path in sorted(folder.glob("*_misclassified-*.png")):
         pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
-    names = distinguish(ranked)
+    names = short_names(ranked)
     # One for each run: cells of fewer epochs are part of it.
     curves: dict[str, tuple[Cell, figures.Curve]] = {}
     missing: dict[str, None] = {}
@@ -157,7 +157,7 @@ def _by_setting(runs: Sequence[tuple[Cell, figures.Curve]]) -> list[figures.Curv
         groups.setdefault(replace(cell, seed=0, epochs=1), []).append((cell, curve))
     if len(groups) == len(runs):
         return [curve for _, curve in runs]
-    names = distinguish([cell.setting for cell, _ in runs])
+    names = short_names([cell.setting for cell, _ in runs])
     return [
         figures.mean_curve(names[group[0][0].setting], [curve for _, curve in group])
         for group in groups.values()
@@ -175,7 +175,7 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
 
 
 def _samples(
-    cell: Cell, snapshot: Snapshot, tests: ImageSet, folder: Path
+    cell: Cell, snapshot: Snapshot, tests: TestImages, folder: Path
 ) -> tuple[Callable[[], Figure], dict[Path, Callable[[], Figure]]]:
     """What a cell got right, and by file the pages of all that it got wrong."""
     tested = snapshot.predictions[: len(tests.labels)]  # those held out follow

@@ -18,9 +18,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 
 from lenet_sweep.analysis import reproduction
 from lenet_sweep.core.text import one_line, pluralize
-from lenet_sweep.report import collect, comparisons, error_atlas, ranked_table, units
+from lenet_sweep.report import collect, comparisons, error_atlas, ranked_table
 from lenet_sweep.report.collect import Report
-from lenet_sweep.report.units import Unit
+from lenet_sweep.report.compared_items import ComparedItem, compared_items
 
 TRACEBACKS = 50  # failed runs whose traceback is shown
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
@@ -61,7 +61,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
     folder: where it will lie, as it is typed in a shell.
     """
     full = report.statistics is not None
-    compared = units.units(report)
+    compared = compared_items(report)
     by_recipe = comparisons.by_recipe(compared)
     maps, maps_total = comparisons.heatmaps(report.rows) if full else ([], 0)
     script = asset("page.js")
@@ -78,7 +78,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "style": asset("style.css"),
         "script": script,
         "script_hash": _hash(script),
-        "table": ranked_table.table(report),
+        "table": ranked_table.ranked_table(report),
         "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,
         "maps_total": maps_total,
@@ -105,7 +105,7 @@ def title(report: Report) -> str:
 
 
 def _charts(
-    report: Report, compared: Sequence[Unit], found: error_atlas.Atlas | None
+    report: Report, compared: Sequence[ComparedItem], found: error_atlas.Atlas | None
 ) -> Mapping[str, Any]:
     from lenet_sweep.report import charts  # noqa: PLC0415 - matplotlib takes most of a second
 
@@ -135,7 +135,7 @@ def _failures(report: Report) -> Mapping[str, Any]:
                 "status": row.record["status"],
                 "reason": row.record["error"],
                 "failure": asdict(row.failure) if row.failure else None,
-                "command": ranked_table.command_of([row]),
+                "command": ranked_table.command_for([row]),
                 "cells": 0,
             },
         )

@@ -25,7 +25,7 @@ PAGE, STATISTICS = "report.html", "statistics.csv"
 READABLE = ("statistics.md", "statistics.tex")
 
 
-def write(
+def write_page(
     sweep: Sweep, *, say: Callable[[str], None], pictures: bool = True, interrupted: str = ""
 ) -> list[Path]:
     """Write the page of a sweep into its folder; the files.
@@ -41,7 +41,7 @@ def write(
     studies = sweep.manifest.studies
     stamp = _stamp(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
     if not _is_current(folder, stamp):
-        report = collect.of_sweep(sweep, interrupted)
+        report = collect.collect_sweep(sweep, interrupted)
         if loss := _loss(report, folder):
             say(f"{loss}; a page without them: {_command(folder)} --out FOLDER")
         else:
@@ -49,14 +49,14 @@ def write(
     return [path for path in files if path.exists()]
 
 
-def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[Path]:
+def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[Path]:
     """The page and the tables of several sweeps together, written into `out`; the files.
 
     data_root: where the images lie; None: where each sweep had them. Of a single sweep whose folder
     `out` is, only the page is made. Raises FileNotFoundError, and StoreError also where `out` has a
     page or a table that shows more.
     """
-    report, table = collect.merged(folders, data_root)
+    report, table = collect.collect_merged(folders, data_root)
     if loss := _loss(report, out):
         raise StoreError(f"{loss}. Write the new page to another folder: --out FOLDER")
     make_folder(out)
@@ -74,7 +74,7 @@ def rebuild(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[
         tables += [t for each in report.reproductions for t in reproduction.text_tables(each)]
         files = [out / "results.csv", *write_texts(tables, out)]
     if report.reproductions:
-        write_csv(reproduction.table(report.reproductions), out / REPRODUCTION)
+        write_csv(reproduction.reproduction_table(report.reproductions), out / REPRODUCTION)
         files.append(out / REPRODUCTION)
     else:
         (out / REPRODUCTION).unlink(missing_ok=True)  # of what was merged there before
@@ -150,7 +150,7 @@ def _shown(folder: Path) -> dict[str, str]:
 def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:
     if report.statistics is not None:
         # Before the page, whose digest says that both are there.
-        write_csv(statistics_table.table(report), folder / STATISTICS)
+        write_csv(statistics_table.statistics_table(report), folder / STATISTICS)
         write_texts([statistics_table.text_table(report)], folder, "statistics")
     else:
         for name in (STATISTICS, *READABLE):  # of another state of the sweep

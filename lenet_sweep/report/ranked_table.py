@@ -14,8 +14,8 @@ from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interva
 from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row
+from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.scale import Scale
-from lenet_sweep.report.units import units
 from lenet_sweep.results.columns import (
     HEADINGS,
     HOLDOUT,
@@ -33,7 +33,7 @@ TEXTS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engi
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableCell:
     """A table cell. key: what it is sorted by, where that is not the text."""
 
     text: str
@@ -52,41 +52,41 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row of the table, or a setting that stands for its seeds."""
 
     rank: str
     outcome: str  # of the comparison with the best, '' without one
     mark: str  # what stands before the rank
     verdict: str  # the outcome and the numbers behind it
-    accuracy: Entry
+    accuracy: TableCell
     bar: Bar | None
-    entries: tuple[Entry, ...]
+    entries: tuple[TableCell, ...]
     command: str
     failed: bool
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """What stays together when the table is sorted: a line, with its seeds below it."""
 
-    line: Line
-    seeds: tuple[Line, ...]
+    line: TableRow
+    seeds: tuple[TableRow, ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class RankedTable:
     """headings: (column name, heading, whether numbers) of the entries behind the accuracy."""
 
     headings: tuple[tuple[str, str, bool], ...]
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     ticks: tuple[tuple[str, float], ...]
     by_seed: bool
     same: str  # what all rows share
     counts: Mapping[str, int]  # of the groups' outcomes; empty without statistics
 
 
-def table(report: Report) -> Table:
+def ranked_table(report: Report) -> RankedTable:
     """The rows of a report; where settings have several seeds, those with their seeds below."""
     rows = report.rows
     by_seed = bool(report.statistics and report.statistics.by_seed)
@@ -107,10 +107,10 @@ def table(report: Report) -> Table:
         extra = [("sd", "sd (points)", True), ("n", "seeds", True)]
         groups = _by_setting(report, columns, lines, bars)
     else:
-        groups = [Group(lines[row.at], ()) for row in rows]
+        groups = [RowGroup(lines[row.at], ()) for row in rows]
     headings = [*extra, *((name, HEADINGS.get(name, name), name not in TEXTS) for name in columns)]
     outcomes = Counter(group.line.outcome for group in groups)
-    return Table(
+    return RankedTable(
         headings=tuple(headings),
         groups=tuple(groups),
         ticks=tuple(bars.ticks()),
@@ -120,7 +120,7 @@ def table(report: Report) -> Table:
     )
 
 
-def command_of(rows: Sequence[Row]) -> str:
+def command_for(rows: Sequence[Row]) -> str:
     """What trains these rows, which differ in their seeds alone, again as they were."""
     cell, seeds = rows[0].cell, [row.cell.seed for row in rows]
     changes: dict[str, list[Value]] = {"device": [cell.device], "engine": [cell.engine]}
@@ -155,16 +155,16 @@ def _same(rows: Sequence[Row]) -> list[str]:
     return [*(f"{name} {rows[0].record[name]}" for name in constant), *options]
 
 
-def _entry(name: str, value: object) -> Entry:
+def _entry(name: str, value: object) -> TableCell:
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
-        return Entry("", number=name not in TEXTS)
+        return TableCell("", number=name not in TEXTS)
     if name in OPTION_TEXTS:
-        return Entry(setting_text(value))
+        return TableCell(setting_text(value))
     if name in TEXTS:
-        return Entry(one_line(str(value)))
+        return TableCell(one_line(str(value)))
     assert isinstance(value, (int, float))
     if name in ("accuracy", HOLDOUT, "seconds_per_epoch"):
-        return Entry(f"{value:.2f}", repr(float(value)), number=True)
+        return TableCell(f"{value:.2f}", repr(float(value)), number=True)
     text = (
         format_cost(value)
         if name == "train_loss"
@@ -172,30 +172,30 @@ def _entry(name: str, value: object) -> Entry:
         if name == "lr" or name in OPTION_DEFAULTS
         else str(value)
     )
-    return Entry(text, repr(float(value)), number=True)
+    return TableCell(text, repr(float(value)), number=True)
 
 
-def _accuracy(accuracy: float | None, status: str) -> Entry:
+def _accuracy(accuracy: float | None, status: str) -> TableCell:
     """The number, or in its place why there is none."""
     if accuracy is None:
-        return Entry(one_line(status), number=True)
+        return TableCell(one_line(status), number=True)
     return _entry("accuracy", accuracy)
 
 
-def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Line:
+def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> TableRow:
     entries = [_entry(name, row.record[name]) for name in columns]
     if seed:  # in place of the setting's sd and number of seeds
-        entries = [Entry(""), Entry(f"seed {row.cell.seed}"), *entries]
+        entries = [TableCell(""), TableCell(f"seed {row.cell.seed}"), *entries]
     accuracy = row.result.accuracy
-    return Line(
+    return TableRow(
         rank=rank_text(row.record["rank"], accuracy),
         outcome=row.outcome,
         mark=MARKS.get(row.outcome, ""),
-        verdict=verdict(row.comparison),
+        verdict=describe_comparison(row.comparison),
         accuracy=_accuracy(accuracy, row.record["status"]),
         bar=None if accuracy is None else _bar(accuracy, row.interval, bars),
         entries=tuple(entries),
-        command=command_of([row]),
+        command=command_for([row]),
         failed=accuracy is None,
     )
 
@@ -208,7 +208,7 @@ def _bar(accuracy: float, interval: Interval | None, bars: Scale) -> Bar:
     return Bar(bars.at(interval.low), bars.at(interval.high), at, text)
 
 
-def verdict(compared: Comparison | None) -> str:
+def describe_comparison(compared: Comparison | None) -> str:
     """How a row or setting compares with the best: 'tied: 0.05 points below the best (...)'."""
     if compared is None:
         return ""
@@ -223,39 +223,41 @@ def verdict(compared: Comparison | None) -> str:
 
 
 def _by_setting(
-    report: Report, columns: Sequence[str], lines: dict[int, Line], bars: Scale
-) -> list[Group]:
+    report: Report, columns: Sequence[str], lines: dict[int, TableRow], bars: Scale
+) -> list[RowGroup]:
     assert report.statistics is not None
     return [
-        Group(
+        RowGroup(
             _mean_line(setting, unit.rows, columns, bars),
             tuple(lines[row.at] for row in unit.rows),
         )
-        for setting, unit in zip(report.statistics.settings, units(report), strict=True)
+        for setting, unit in zip(report.statistics.settings, compared_items(report), strict=True)
     ]
 
 
-def _mean_line(setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: Scale) -> Line:
-    def mean(name: str) -> Entry:
+def _mean_line(
+    setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: Scale
+) -> TableRow:
+    def mean(name: str) -> TableCell:
         values = [row.record[name] for row in rows]
         if name in OPTION_DEFAULTS:
             return _entry(name, values[0])
         if name in TEXTS or name in ("batch", "lr", "epochs"):
-            return _entry(name, values[0]) if len(set(values)) == 1 else Entry("several")
+            return _entry(name, values[0]) if len(set(values)) == 1 else TableCell("several")
         known = [v for v in values if v is not None and not pd.isna(v)]
-        return _entry(name, sum(known) / len(known)) if known else Entry("", number=True)
+        return _entry(name, sum(known) / len(known)) if known else TableCell("", number=True)
 
-    sd = Entry("", number=True) if setting.sd is None else Entry(
+    sd = TableCell("", number=True) if setting.sd is None else TableCell(
         f"{setting.sd:.2f}", repr(setting.sd), number=True)  # fmt: skip
     whole = str(setting.n) if setting.n == len(rows) else f"{setting.n} of {len(rows)}"
-    return Line(
+    return TableRow(
         rank=rank_text(setting.rank, setting.mean),
         outcome=rows[0].outcome,
         mark=MARKS.get(rows[0].outcome, ""),
-        verdict=verdict(rows[0].comparison),
+        verdict=describe_comparison(rows[0].comparison),
         accuracy=_accuracy(setting.mean, rows[0].record["status"]),
         bar=None if setting.mean is None else _bar(setting.mean, setting.interval, bars),
-        entries=(sd, Entry(whole, str(setting.n), number=True), *map(mean, columns)),
-        command=command_of(rows),
+        entries=(sd, TableCell(whole, str(setting.n), number=True), *map(mean, columns)),
+        command=command_for(rows),
         failed=setting.mean is None,
     )

@@ -19,7 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table(report: Report) -> pd.DataFrame:
+def statistics_table(report: Report) -> pd.DataFrame:
     """The statistics of each row, accuracies in percent, differences in points, with COLUMNS.
 
     low and high: Wilson's interval. setting_rank to mean_high: of its setting over the seeds. test

@@ -54,12 +54,12 @@ _LOOK: Final[dict[str, Any]] = STYLE | {
 }
 
 
-def looking(**settings: Any) -> AbstractContextManager[None]:
+def page_style(**settings: Any) -> AbstractContextManager[None]:
     """The look of the page's figures, for a `with` around whatever makes one."""
     return styled(_LOOK | settings)
 
 
-def drawn(figure: Figure, name: str, title: str) -> str:
+def to_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as an <svg> element, cleared afterwards; wider where its texts need that.
 
     name: of letters, for ids that no other figure of the page has. title: what is to be seen, for
@@ -68,7 +68,7 @@ def drawn(figure: Figure, name: str, title: str) -> str:
     content = io.BytesIO()
     FigureCanvasSVG(figure)
     try:
-        with looking(**{"svg.hashsalt": name}):
+        with page_style(**{"svg.hashsalt": name}):
             whole = Bbox.union([figure.bbox_inches, figure.get_tightbbox().padded(ROOM)])
             figure.savefig(
                 content, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=whole

@@ -56,7 +56,7 @@ class TieMarks:
 NO_COMPARISON = TieMarks()
 
 
-def table(records: Iterable[Record]) -> pd.DataFrame:
+def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last, with COLUMNS.
 
     Then a column for each option of its optimizers, as 'optimizer.momentum'.
@@ -65,10 +65,10 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     accuracies share a rank (1, 2, 2, 4), and failed cells have none; among equals the cell that
     trained for fewer epochs stands first.
     """
-    return ranked(records)[0]
+    return rank_records(records)[0]
 
 
-def ranked(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
+def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     """The ranked table, and for each of its rows which of the records it is."""
     import pandas as pd  # noqa: PLC0415 - see above
 

@@ -93,7 +93,9 @@ def _failure(failure: Failure | None) -> Record:
     return {"status": failure.status, "error": failure.reason} | nothing
 
 
-def known(cell: Cell, store: Store, kept: Mapping[Cell, Record], person: str = "") -> Record | None:
+def known_record(
+    cell: Cell, store: Store, kept: Mapping[Cell, Record], person: str = ""
+) -> Record | None:
     """The row of a cell from the store, else the one in `kept`; None where neither has an outcome.
 
     An accuracy in `kept` counts more than a failure in the store: the cell did finish once.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.test_images import ImageSets
+from lenet_sweep.data.test_images import TestImageCache
 from lenet_sweep.results.csv_file import kept_rows
 from lenet_sweep.results.manifest import Manifest, read_manifest
-from lenet_sweep.results.ranking import table
-from lenet_sweep.results.records import Record, in_store, known
+from lenet_sweep.results.ranking import ranked_table
+from lenet_sweep.results.records import Record, in_store, known_record
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Sweep:
         return self.manifest.cells
 
     @cached_property
-    def test_images(self) -> ImageSets:
+    def test_images(self) -> TestImageCache:
         """The test images of its cells; each dataset is read once, when it is first needed."""
-        return ImageSets()
+        return TestImageCache()
 
     @cached_property
     def cells_by_id(self) -> Mapping[str, Cell]:
@@ -66,13 +66,13 @@ def load_sweep(folder: Path) -> Sweep:
     """
     manifest = read_manifest(folder)
     rows = read_records(folder, manifest)
-    return Sweep(folder, manifest, manifest.store, manifest.data_root, table(rows.values()))
+    return Sweep(folder, manifest, manifest.store, manifest.data_root, ranked_table(rows.values()))
 
 
 def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
     """The rows of a sweep's cells, from the store, else from the folder's results.csv."""
     kept = kept_rows(folder, manifest.cells)
-    rows = ((cell, known(cell, manifest.store, kept)) for cell in manifest.cells)
+    rows = ((cell, known_record(cell, manifest.store, kept)) for cell in manifest.cells)
     return {cell: row for cell, row in rows if row}
 
 
@@ -92,4 +92,4 @@ def load_results(folder: str | Path) -> pd.DataFrame:
             f"{manifest.store.out / 'runs'}",
             stacklevel=2,
         )
-    return table(records.values())
+    return ranked_table(records.values())

@@ -51,7 +51,7 @@ def _load_results(sweep: Sweep) -> Sequence[Result]:
     from lenet_sweep.analysis import loading  # noqa: PLC0415 - not for one cell
 
     first = sweep.table.head(loading.MAX_ROWS)
-    return loading.load(first, loading.sources(sweep, first), sweep.test_images)
+    return loading.load_results_of(first, loading.sources(sweep, first), sweep.test_images)
 
 
 def write_tables(
@@ -66,7 +66,7 @@ def write_tables(
 
         tables += [table for each in reproductions for table in reproduction.text_tables(each)]
         files.append(folder / REPRODUCTION)
-        write_csv(reproduction.table(reproductions), files[-1])
+        write_csv(reproduction.reproduction_table(reproductions), files[-1])
     else:
         (folder / REPRODUCTION).unlink(missing_ok=True)  # of an earlier launch in this folder
     return [*files, *write_texts(tables, folder), folder / "sweep.json"]
@@ -97,7 +97,7 @@ def write_page(result: SweepResult, options: Options, say: Callable[[str], None]
         return []
     from lenet_sweep.report import page_files  # noqa: PLC0415 - it is slow to import
 
-    return page_files.write(
+    return page_files.write_page(
         result.sweep,
         pictures=options.figures != "none",
         interrupted=result.interrupted.name if result.interrupted else "",

@@ -14,7 +14,7 @@ from lenet_sweep.results.estimate import Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage.store import Store
-from lenet_sweep.ui.progress import planning
+from lenet_sweep.ui.progress import describe_plan
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Preview:
     def lines(self) -> list[str]:
         """What a dry run prints."""
         damaged = [f"{path} is damaged" for path in self.damaged]
-        return [*planning(self.plan, self.estimate), *self.notes, *damaged]
+        return [*describe_plan(self.plan, self.estimate), *self.notes, *damaged]
 
 
 def preview(cells: Sequence[Cell], options: Options, executor: Executor | None) -> Preview:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lenet_sweep.core.cells import Cell, Plan, plan
+from lenet_sweep.core.cells import Cell, Plan, make_plan
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.core.events import Event, Failed, ReadOut
+from lenet_sweep.core.events import CellFinished, Event, Failed
 from lenet_sweep.results import records
 from lenet_sweep.results.csv_file import kept_rows, write_csv
-from lenet_sweep.results.ranking import table
+from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.results.records import Record
 from lenet_sweep.storage.store import Store
 
@@ -38,12 +38,12 @@ class ResultsTable:
     def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
         """What is missing for these cells; rows of those that are finished are taken in."""
         if not reuse:
-            return plan(cells, lambda _: False)
+            return make_plan(cells, lambda _: False)
         try:
             stored = self.store.run_ids()
         except OSError:  # a folder that cannot be listed may still be read
-            return plan(cells, self._is_final)
-        return plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell))
+            return make_plan(cells, self._is_final)
+        return make_plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell))
 
     def _is_final(self, cell: Cell) -> bool:
         try:
@@ -59,7 +59,7 @@ class ResultsTable:
         """Take in every row that the store has of these cells, failed ones included."""
         for cell in cells:
             if cell not in self.rows and (
-                row := records.known(cell, self.store, self.kept, self.person)
+                row := records.known_record(cell, self.store, self.kept, self.person)
             ):
                 self.rows[cell] = row
 
@@ -72,10 +72,10 @@ class ResultsTable:
 
         That is asked with every event, so that a row is never long without being written.
         """
-        if isinstance(event, (ReadOut, Failed)):
+        if isinstance(event, (CellFinished, Failed)):
             run = planned.by_id[event.run_id]
             failure = event.failure if isinstance(event, Failed) else None
-            epochs = [event.epoch] if isinstance(event, ReadOut) else run.readouts
+            epochs = [event.epoch] if isinstance(event, CellFinished) else run.readouts
             for cell in (replace(run.cell, epochs=number) for number in epochs):
                 if row := records.record(cell, self.store, self.person, failure):
                     self.rows[cell] = row
@@ -84,7 +84,7 @@ class ResultsTable:
 
     def write(self, folder: Path) -> pd.DataFrame:
         began = time.monotonic()
-        frame = table((self.kept | self.rows).values())
+        frame = ranked_table((self.kept | self.rows).values())
         write_csv(frame, folder / "results.csv")
         ended = time.monotonic()
         self._changed, self._due = False, ended + WRITE_PAUSE * (ended - began)

@@ -15,14 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep.config.studies import Study, renewed
+from lenet_sweep.config.studies import Study, replace_study
 from lenet_sweep.config.validation import Options
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
 from lenet_sweep.data.download import StderrProgress
-from lenet_sweep.executors import Executor, Setup
+from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.csv_file import write_csv
 from lenet_sweep.results.manifest import (
@@ -36,9 +36,9 @@ from lenet_sweep.runner import background_imports
 from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage import atomic
-from lenet_sweep.storage.files import lock_file, make_folder, set_aside, write_json
+from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged, write_json
 from lenet_sweep.storage.store import Store
-from lenet_sweep.ui.progress import damage
+from lenet_sweep.ui.progress import describe_damage
 from lenet_sweep.ui.views import View
 
 LOCK_TIMEOUT = 60.0  # seconds until waiting for another launch is an error
@@ -102,7 +102,7 @@ def run_sweep(
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or executor.room(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
-        datasets.ensure(dataset, options.data_root, StderrProgress())
+        datasets.ensure_dataset(dataset, options.data_root, StderrProgress())
     view.begin(planned, workers)
     with contextlib.ExitStack() as stack:
         stack.callback(view.end)
@@ -112,24 +112,24 @@ def run_sweep(
             view.say(f"{equal} merged into others")
         for path in dict.fromkeys(table.store.damaged):
             if path.parent.name not in planned.by_id:  # who trains a run says so of its files
-                view.say(damage(str(path)))
+                view.say(describe_damage(str(path)))
         for note in (*options.unused, *(options.notes if planned.runs else ())):
             view.say(note)
         wanted = _imported_meanwhile(options, reported=reported) if planned.runs else ()
-        with signals.deferred(), background_imports.importing(wanted):
-            setup = Setup(
+        with signals.deferred(), background_imports.background_imports(wanted):
+            context = RunContext(
                 out=options.out,
                 data_root=options.data_root,
                 workers=workers,
-                fresh=not options.reuse,
+                retrain=not options.reuse,
                 timeout=options.timeout,
                 retries=options.retries,
                 environment=environment,
                 stop=signals.stop,
-                received=signals.received,
+                signals=signals.received,
                 say=view.say,
             )
-            for event in executor.execute(planned.runs, setup) if planned.runs else ():
+            for event in executor.execute(planned.runs, context) if planned.runs else ():
                 view.show(event)
                 if table.update(event, planned):
                     view.rows(table.write(folder))
@@ -199,7 +199,7 @@ def _update_manifest(
     }
     with _locked(folder):
         for place in (folder, folder / "figures"):
-            atomic.clear_left_behind(place)
+            atomic.remove_stale_temporaries(place)
         earlier: Sequence[Cell] = ()
         known: Sequence[Study] = ()
         launches: Sequence[dict[str, Any]] = ()
@@ -210,10 +210,10 @@ def _update_manifest(
             pass
         except DamagedManifestError:
             earlier = recover_cells(folder, store)
-            store.damaged.append(set_aside(path))
+            store.damaged.append(move_to_damaged(path))
         everything = list(dict.fromkeys([*earlier, *cells]))
         if options.study:
-            known = renewed(known, options.study)
+            known = replace_study(known, options.study)
         write_json(
             path,
             {

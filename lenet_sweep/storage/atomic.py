@@ -47,7 +47,7 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
-def clear_left_behind(folder: Path) -> None:
+def remove_stale_temporaries(folder: Path) -> None:
     """Remove the temporary files of processes that were killed; not one that is being written."""
     for path in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):  # another process has done it, or the store is read-only

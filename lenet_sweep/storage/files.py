@@ -102,7 +102,7 @@ class DamagedError(Exception):
 _UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
-def set_aside(path: Path) -> Path:
+def move_to_damaged(path: Path) -> Path:
     """Move a damaged file to `<name>.damaged`; the path that it had."""
     with contextlib.suppress(OSError):  # a read-only store: it is not used all the same
         path.replace(path.with_name(path.name + ".damaged"))

@@ -30,9 +30,9 @@ from lenet_sweep.storage.files import (
     DamagedError,
     lock_file,
     make_folder,
+    move_to_damaged,
     read_json,
     remove,
-    set_aside,
     write_atomic,
     write_json,
 )
@@ -145,7 +145,7 @@ class RunFolder:
         """For the holder of the claim: what reading has found damaged, moved aside now."""
         found = dict.fromkeys(self.damaged)
         self.damaged.clear()
-        return [set_aside(path) for path in found]
+        return [move_to_damaged(path) for path in found]
 
     def write_failure(self, failure: Failure) -> None:
         make_folder(self.path)  # a process may die before it has made it

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
-    Busy,
+    CellFinished,
     Damaged,
     Epoch,
     EpochEnded,
@@ -25,15 +25,15 @@ from lenet_sweep.core.events import (
     Failed,
     Failure,
     Finished,
+    LockedElsewhere,
     Paused,
     Progress,
-    ReadOut,
     Started,
     Stopped,
     Waiting,
     epoch_begun,
 )
-from lenet_sweep.data.datasets import Images, load
+from lenet_sweep.data.datasets import Images, load_dataset
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
@@ -48,21 +48,21 @@ def train(
     folder: RunFolder,
     data_root: Path | None,
     *,
-    fresh: bool,
+    retrain: bool,
     wait: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
-    asked: Callable[[], bool] = lambda: False,
-    gives_way: Callable[[], bool] = lambda: False,
+    may_pause: Callable[[], bool] = lambda: False,
+    should_pause: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train a run until all its read-outs are in the store, yielding what happens.
 
-    Goes on from the newest snapshot. `fresh` trains from the start and replaces the read-outs one
+    Goes on from the newest snapshot. `retrain` trains from the start and replaces the read-outs one
     by one; others of the run stay, and there are no checkpoints, since it would not use them.
     A run that another process is training yields Busy; with `wait` its result is waited for.
-    Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is asked
+    Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is may_pause
     every 100 batches; once it says yes, the last finished epoch is checkpointed and training ends.
-    While `asked` says yes, `gives_way` is asked after each epoch whether the run is to pause there.
+    While `may_pause` says yes, `should_pause` is may_pause after each epoch whether the run is to pause there.
     """
     lock = None
     epoch = 0  # none was reached
@@ -70,7 +70,7 @@ def train(
     try:
         lock = folder.claim(timeout=0)
         if lock is None and not wait:
-            yield Busy(run.id)
+            yield LockedElsewhere(run.id)
             return
         while lock is None:
             yield Waiting(run.id)
@@ -84,7 +84,7 @@ def train(
             yield Damaged(run.id, str(path))
         folder.clear_failure()
         for event in _train(
-            run, folder, data_root, fresh, stop, environment, person, asked, gives_way
+            run, folder, data_root, retrain, stop, environment, person, may_pause, should_pause
         ):
             epoch = epoch_begun(event) or epoch
             if isinstance(event, Paused):  # whoever hears of it may go on with the run
@@ -120,25 +120,25 @@ def _train(
     run: Run,
     folder: RunFolder,
     data_root: Path | None,
-    fresh: bool,
+    retrain: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
     person: str,
-    asked: Callable[[], bool],
-    gives_way: Callable[[], bool],
+    may_pause: Callable[[], bool],
+    should_pause: Callable[[], bool],
 ) -> Iterator[Event]:
-    missing = [epoch for epoch in run.readouts if fresh or not folder.has(epoch)]
+    missing = [epoch for epoch in run.readouts if retrain or not folder.has(epoch)]
     for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
-        yield ReadOut(run.id, epoch)
+        yield CellFinished(run.id, epoch)
     if not missing:
         yield Finished(run.id)
         return
     images = _images(run.cell.dataset, data_root)
-    engine = engines.build(run.cell, _tested_together(images))
+    engine = engines.build_engine(run.cell, _tested_together(images))
     folder.describe(run.cell, {**environment, "engine": engine.detail})
     checkpoint = folder.read(folder.checkpoint)
     newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
-    snapshot = None if fresh else folder.latest(until=missing[0])
+    snapshot = None if retrain else folder.latest(until=missing[0])
     for path in folder.set_damaged_aside():
         yield Damaged(run.id, str(path))
     saved_epoch = 0
@@ -155,7 +155,7 @@ def _train(
             done = sum(map(len, losses))
             _check_finite(batches, epoch, done - len(batches))
             if stop():
-                if snapshot and snapshot.epoch > max(saved_epoch, newest) and not fresh:
+                if snapshot and snapshot.epoch > max(saved_epoch, newest) and not retrain:
                     folder.write_checkpoint(snapshot)
                 yield Stopped(run.id)
                 return
@@ -166,7 +166,7 @@ def _train(
         snapshot = _snapshot(
             engine, run.cell, snapshot, np.concatenate(losses), images, seconds, person
         )
-        due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not fresh
+        due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not retrain
         if epoch in missing:
             folder.write_readout(snapshot)
             if epoch >= newest:
@@ -176,11 +176,11 @@ def _train(
         if epoch in missing or due:
             saved_epoch, saved_at = epoch, time.monotonic()
         # Not before it is written: where that fails, this is the epoch that failed.
-        asks = asked() and not fresh and newest < epoch < missing[-1]
-        yield EpochEnded(run.id, snapshot.history[-1], asks)
+        waits_for_answer = may_pause() and not retrain and newest < epoch < missing[-1]
+        yield EpochEnded(run.id, snapshot.history[-1], waits_for_answer)
         if epoch in missing:
-            yield ReadOut(run.id, epoch)
-        if asks and gives_way():
+            yield CellFinished(run.id, epoch)
+        if waits_for_answer and should_pause():
             if epoch > saved_epoch:
                 folder.write_checkpoint(snapshot)
             yield Paused(run.id)
@@ -189,7 +189,7 @@ def _train(
 
 
 # The runs of a worker mostly share their images: read and verified once, as long as they do.
-_images = lru_cache(maxsize=1)(load)
+_images = lru_cache(maxsize=1)(load_dataset)
 
 
 def _tested_together(images: Images) -> Images:

@@ -27,7 +27,14 @@ from lenet_sweep.results.columns import (
     varying,
 )
 from lenet_sweep.ui.notebook import NotebookDisplay
-from lenet_sweep.ui.progress import Tally, Track, closing, opening, reason, trouble
+from lenet_sweep.ui.progress import (
+    RunProgress,
+    SweepProgress,
+    describe_end,
+    describe_failure,
+    describe_problem,
+    describe_start,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,15 +68,15 @@ class LiveView:
         self._console = console
         self._clock = clock
         self._lock = threading.Lock()  # never held while printing, when rich holds its own
-        self._tally: Tally | None = None
+        self._tally: SweepProgress | None = None
         self._leaders: list[dict[str, str]] = []
         self._live: Live | NotebookDisplay | None = None
 
     def begin(self, plan: Plan, workers: int | None) -> None:
         if not plan.runs:
-            self.say(opening(plan, workers))
+            self.say(describe_start(plan, workers))
             return
-        self._tally = Tally(plan, workers, self._clock())
+        self._tally = SweepProgress(plan, workers, self._clock())
         if self._console.is_jupyter:
             self._live = NotebookDisplay(self.frame)
         else:
@@ -88,10 +95,10 @@ class LiveView:
         with self._lock:
             tally.take(event, self._clock())
         if isinstance(event, Failed):
-            line = f"✗ {tally.names[event.run_id]}  {reason(event.failure)}"
+            line = f"✗ {tally.names[event.run_id]}  {describe_failure(event.failure)}"
             self._console.print(Text(line, RED), no_wrap=True, overflow="ellipsis")
         elif isinstance(event, (Damaged, Retrying, Requeued)):
-            self.say(f"{tally.names[event.run_id]}  {trouble(event)}")
+            self.say(f"{tally.names[event.run_id]}  {describe_problem(event)}")
 
     def rows(self, frame: pd.DataFrame) -> None:
         leaders = _leaders(frame)
@@ -105,7 +112,7 @@ class LiveView:
         live, self._live = self._live, None
         if live and self._tally:
             live.stop()
-            self.say(closing(self._tally, self._clock()))
+            self.say(describe_end(self._tally, self._clock()))
 
     def frame(self) -> Text:
         """What is redrawn: never wider or higher than the terminal is now."""
@@ -128,7 +135,7 @@ class LiveView:
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
-def _lanes(tally: Tally) -> list[Track | None]:
+def _lanes(tally: SweepProgress) -> list[RunProgress | None]:
     """The runs in training, each where it was before; None where the next run will come.
 
     The number of lanes is kept as long as there are runs to fill them, so that nothing jumps.
@@ -178,7 +185,7 @@ def _grid(longest: int, epochs: int, width: int) -> _Grid:
 
 
 def _bars(
-    tally: Tally, lanes: Sequence[Track | None], now: float, width: int, room: int
+    tally: SweepProgress, lanes: Sequence[RunProgress | None], now: float, width: int, room: int
 ) -> list[Text]:
     """The heading, a line for each run as far as there is room, and the sweep's line."""
     cells = f"{tally.ended}/{tally.total} cells"
@@ -200,7 +207,7 @@ def _bars(
     return [*lines, _styled(Text(" " * GAP).join(parts), BOLD)]
 
 
-def _run_line(tally: Tally, track: Track | None, grid: _Grid) -> Text:
+def _run_line(tally: SweepProgress, track: RunProgress | None, grid: _Grid) -> Text:
     if track is None:
         return Text(UNKNOWN, PALE)
     name, epochs = tally.names[track.run.id], track.run.cell.epochs

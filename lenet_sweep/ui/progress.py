@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count, islice
 
-from lenet_sweep.core.cells import Plan, Run, distinguish
+from lenet_sweep.core.cells import Plan, Run, short_names
 from lenet_sweep.core.events import (
+    CellFinished,
     Damaged,
     EpochEnded,
     Event,
@@ -16,7 +17,6 @@ from lenet_sweep.core.events import (
     Finished,
     Paused,
     Progress,
-    ReadOut,
     Requeued,
     Retrying,
     Started,
@@ -31,7 +31,7 @@ TELLING = 0.1  # share of an epoch after which its speed is taken: the first ste
 
 
 @dataclass
-class Track:
+class RunProgress:
     """A run in progress, or one that waits for another process (`began` is None)."""
 
     run: Run
@@ -49,7 +49,7 @@ class Track:
         return self.epoch + self.part
 
 
-class Tally:
+class SweepProgress:
     """What the events so far add up to. `now` is any clock that counts seconds.
 
     What is asked while runs train does not go through all of them: a sweep may have 100,000.
@@ -60,11 +60,11 @@ class Tally:
         self.workers = workers
         self.began = now
         self.failed = 0  # cells
-        self.running: dict[str, Track] = {}
-        self.paused: dict[str, Track] = {}  # between two turns
+        self.running: dict[str, RunProgress] = {}
+        self.paused: dict[str, RunProgress] = {}  # between two turns
         self.unstarted = dict(plan.by_id)  # paused ones included
         self._lengths = Counter(map(_length, plan.runs))  # of those not begun
-        names = distinguish(plan.cells, epochs=False, between=" ")
+        names = short_names(plan.cells, epochs=False, between=" ")
         self.names = {run.id: names[run.cell] for run in plan.runs}
         self.longest_name = max(map(len, self.names.values()), default=0)
         self.most_epochs = max((run.cell.epochs for run in plan.runs), default=0)
@@ -110,7 +110,7 @@ class Tally:
                 track.cost, track.accuracy = result.cost, result.accuracy
                 track.timed.append(result.seconds)
                 self._measure(track, now)
-            case ReadOut(epoch=epoch):
+            case CellFinished(epoch=epoch):
                 self.ended += epoch in self._unread[run_id]
                 self._unread[run_id].discard(epoch)
             case Failed():
@@ -128,12 +128,12 @@ class Tally:
             case Finished() | Stopped():
                 self._end(run_id)
 
-    def _track(self, run_id: str) -> Track:
+    def _track(self, run_id: str) -> RunProgress:
         if run_id not in self.running:
             taken = {track.lane for track in self.running.values()}
             lane = next(lane for lane in count() if lane not in taken)
             self._begin(run_id)
-            track = self.paused.pop(run_id, None) or Track(self.plan.by_id[run_id], lane)
+            track = self.paused.pop(run_id, None) or RunProgress(self.plan.by_id[run_id], lane)
             track.lane = lane
             self.running[run_id] = track
         return self.running[run_id]
@@ -159,7 +159,7 @@ class Tally:
         self._begin(run_id)
         self.paused.pop(run_id, None)
 
-    def _measure(self, track: Track, now: float) -> None:
+    def _measure(self, track: RunProgress, now: float) -> None:
         trained = track.position - track.resumed
         if track.began is None or trained < TELLING:
             return
@@ -213,7 +213,7 @@ def _length(run: Run) -> tuple[int, int]:
 # ---------------------------------------------------------------- said in one line
 
 
-def opening(plan: Plan, workers: int | None) -> str:
+def describe_start(plan: Plan, workers: int | None) -> str:
     """What a sweep is about to do: '6 cells, 6 runs to train, 2 workers'."""
     cells = pluralize(len(plan.cells), "cell")
     if not plan.runs:
@@ -223,7 +223,7 @@ def opening(plan: Plan, workers: int | None) -> str:
     return f"{cells}{stored}, {runs}" + (f", {pluralize(workers, 'worker')}" if workers else "")
 
 
-def planning(plan: Plan, estimate: Estimate | None = None) -> list[str]:
+def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[str]:
     """What a sweep would train, in lines: how much, how long, the first PREVIEW cells by name."""
     merged = f" ({pluralize(plan.duplicates, 'equal one')} merged)" if plan.duplicates else ""
     lines = [f"{pluralize(len(plan.cells), 'cell')}{merged}, {plan.finished} of them in the store"]
@@ -232,7 +232,7 @@ def planning(plan: Plan, estimate: Estimate | None = None) -> list[str]:
         lines[0] += f"{pluralize(plan.epochs, 'epoch')} at most"
     if estimate:
         lines.append(_expected(estimate))
-    names = distinguish(plan.cells)
+    names = short_names(plan.cells)
     cells = (cell for run in plan.runs for cell in run.cells())
     lines += [f"  {names[cell]}" for cell in islice(cells, PREVIEW)]
     more = len(plan.cells) - plan.finished - PREVIEW
@@ -241,7 +241,7 @@ def planning(plan: Plan, estimate: Estimate | None = None) -> list[str]:
 
 def _expected(estimate: Estimate) -> str:
     """'about 12 min on 2 workers, estimated from 6 earlier runs'."""
-    time = about(estimate.seconds)
+    time = approximate_duration(estimate.seconds)
     if estimate.workers is None:
         where = "of training in all, shared by the runs that train at the same time"
     else:
@@ -251,7 +251,7 @@ def _expected(estimate: Estimate) -> str:
     return f"{time} {where}, estimated from {pluralize(estimate.runs, 'earlier run')}"
 
 
-def about(seconds: float) -> str:
+def approximate_duration(seconds: float) -> str:
     """A rough duration: 'a few seconds', 'about 40 s', 'about 3 h 20 min', 'about 5 days'."""
     if seconds < 10:
         return "a few seconds"
@@ -266,28 +266,28 @@ def about(seconds: float) -> str:
     return f"about {round(minutes / 60 / 24)} days"
 
 
-def closing(tally: Tally, now: float) -> str:
+def describe_end(tally: SweepProgress, now: float) -> str:
     """What a sweep has come to: '6 of 6 cells done, 1 of them failed, in 3:12'."""
     failed = f", {tally.failed} of them failed" if tally.failed else ""
     cells = f"{tally.ended} of {pluralize(tally.total, 'cell')} done"
     return f"{cells}{failed}, in {format_duration(now - tally.began)}"
 
 
-def trouble(event: Damaged | Retrying | Requeued) -> str:
+def describe_problem(event: Damaged | Retrying | Requeued) -> str:
     """What went wrong with a run and is being mended, in one line."""
     if isinstance(event, Damaged):
-        return damage(event.path)
+        return describe_damage(event.path)
     if isinstance(event, Requeued):
         return f"{one_line(event.reason)}; it goes on from its checkpoint when there is room again"
-    return f"{reason(event.failure)}; it is tried again after the others (retry {event.attempt})"
+    return f"{describe_failure(event.failure)}; it is tried again after the others (retry {event.attempt})"
 
 
-def damage(path: str) -> str:
+def describe_damage(path: str) -> str:
     """What is said of a damaged file."""
     return f"{one_line(path)} was damaged: it is set aside as .damaged and made anew when needed"
 
 
-def reason(failure: Failure) -> str:
+def describe_failure(failure: Failure) -> str:
     """'killed in epoch 3: ...', its text from outside made inert."""
     # Why a run diverged says where as well, and on a terminal the line is cut.
     named = failure.status != "diverged" and failure.epoch > 0  # 0: no epoch was reached

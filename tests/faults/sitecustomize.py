@@ -40,7 +40,7 @@ FAULTS = {
     0.09: lambda: time.sleep(3600),
     0.11: fail_once,
 }
-_build = engines.build
+_build = engines.build_engine
 
 
 def build(cell, images):
@@ -49,4 +49,4 @@ def build(cell, images):
     return _build(cell, images)
 
 
-engines.build = build
+engines.build_engine = build

@@ -7,7 +7,7 @@ import os
 
 from lenet_sweep.training import engines
 
-_build = engines.build
+_build = engines.build_engine
 
 
 def note(*words: object) -> None:
@@ -30,4 +30,4 @@ def build(cell, images):
     return engine
 
 
-engines.build = build
+engines.build_engine = build

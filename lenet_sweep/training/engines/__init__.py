@@ -52,7 +52,7 @@ class Engine(Protocol):
         ...
 
 
-def build(cell: Cell, images: Images) -> Engine:
+def build_engine(cell: Cell, images: Images) -> Engine:
     """The engine that the cell names, ready to train its run from the start.
 
     Raises ValueError if the native engine does not support the cell.

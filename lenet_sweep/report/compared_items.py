@@ -12,7 +12,7 @@ from lenet_sweep.report.collect import Report, Row
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class ComparedItem:
     """A setting or a row. accuracy: percent, of a setting the mean; None where all seeds failed.
 
     cell: what identifies it, of a setting with seed 0. rows: those of a setting by seed, failed
@@ -49,19 +49,19 @@ class Unit:
         return fmean(float(row.record[name]) for row in self.known)
 
 
-def units(report: Report) -> tuple[Unit, ...]:
+def compared_items(report: Report) -> tuple[ComparedItem, ...]:
     """The settings of a report or, without several seeds, its rows; best first."""
     found = report.statistics
     if found is None or not found.by_seed:
         return tuple(
-            Unit(row.cell, (row,), row.result.accuracy, None, row.interval, row.comparison)
+            ComparedItem(row.cell, (row,), row.result.accuracy, None, row.interval, row.comparison)
             for row in report.rows
         )
     rows: dict[Cell, list[Row]] = {}
     for row in report.rows:
         rows.setdefault(row.cell.setting, []).append(row)
     return tuple(
-        Unit(
+        ComparedItem(
             cell=s.cell.setting,
             rows=tuple(sorted(rows[s.cell.setting], key=lambda row: row.cell.seed)),
             accuracy=s.mean,

@@ -1,0 +1,12 @@
+"""Lines of text on a console that may lack some of their characters."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from lenet_sweep.core.text import escape_unencodable
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is, without rich's markup and highlighting."""
+    console.out(escape_unencodable(line, console.encoding), highlight=False)
