@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lenet_sweep.__main__ import main
 from lenet_sweep.config import keys
-from lenet_sweep.runner import sweeping
+from lenet_sweep.runner import run
 
 KEYS = [key for key in keys.known_keys(keys.defaults()) if key != "dry_run"]
 WRONG_KEYS = [
@@ -168,8 +168,8 @@ def typed(*arguments: str) -> Said:
 
     handlers, level = logging.root.handlers[:], logging.root.level
     before, sys.argv = sys.argv, ["lenet_sweep", *arguments]
-    kept = sweeping.datasets.ensure
-    sweeping.datasets.ensure = trained  # what comes before all training
+    kept = run.datasets.ensure_dataset
+    run.datasets.ensure_dataset = trained  # what comes before all training
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
     GlobalHydra.instance().clear()
@@ -186,7 +186,7 @@ def typed(*arguments: str) -> Said:
                 status = ended.code or 0
     finally:
         sys.argv = before
-        sweeping.datasets.ensure = kept
+        run.datasets.ensure_dataset = kept
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
         os.environ.pop("HYDRA_FULL_ERROR", None)

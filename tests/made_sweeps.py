@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from lenet_sweep.runner.sweeping import run_sweep
 
 from lenet_sweep.config import keys, validation
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.data import datasets
 from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE

@@ -17,7 +17,7 @@ from lenet_sweep.config.studies import Claim, Study, StudyRow
 from lenet_sweep.report import charts, collect
 from lenet_sweep.report import page as page_module
 from lenet_sweep.report.compared_items import compared_items
-from lenet_sweep.runner import sweeping
+from lenet_sweep.runner import outputs
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -74,8 +74,8 @@ def report(tmp_path_factory, small_folder):
     broken, _ = settings(small_folder(), out, lr=[9.0])
     fail(broken[0], out, reason="<script>document.title = 'stolen'</script>", traceback="line 1")
     outcome = launched([*cells, *broken], replace(options, name="it"))
-    sweeping.write_page(outcome, options, print)
-    return outcome.folder / "report.html"
+    outputs.write_page(outcome, options, print)
+    return outcome.sweep.folder / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def seeds(tmp_path_factory, small_folder):
     )
     options = replace(options, study=Study(HOSTILE, HOSTILE, tuple(rows), claims))
     outcome = launched(cells, options)
-    sweeping.write_page(outcome, options, print)
-    return outcome.folder / "report.html"
+    outputs.write_page(outcome, options, print)
+    return outcome.sweep.folder / "report.html"
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config.registry import ACTIVATIONS, LOSSES, cell_from_json, make_optimizer
-from lenet_sweep.core.cells import Cell, Dataset, Optimizer, make_plan, short_names
+from lenet_sweep.core.cells import Cell, Dataset, make_plan, short_names
 
 optimizers = st.one_of(
     st.builds(
-        lambda momentum, nesterov: Optimizer(
+        lambda momentum, nesterov: make_optimizer(
             "sgd", (("momentum", momentum), ("nesterov", nesterov))
         ),
         st.floats(0, 1),

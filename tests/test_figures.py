@@ -21,7 +21,7 @@ from lenet_sweep.report import figure_set, figures, sample_figures, style
 from lenet_sweep.report.figures import Curve, cost_figure, overlay_figure
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
 from lenet_sweep.report.style import save
-from lenet_sweep.runner import sweeping
+from lenet_sweep.runner import outputs
 
 NAN, INF = math.nan, math.inf
 WIDE = "W" * 60
@@ -145,7 +145,7 @@ def test_a_sweep_over_seeds_draws_its_settings(tmp_path, small_folder):
     made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda n: range(2 * n + 3))
     drawn = []
     with patch.object(figure_set, "save", lambda figure, path: drawn.append((path.name, figure))):
-        sweeping.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
+        outputs.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
     (figure,) = [figure for name, figure in drawn if name == "all-cells.png"]
     assert ": 2 settings, 3 seeds each" in words(figure)
     assert len(series(figure.axes[0])) == 2

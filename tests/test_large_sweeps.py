@@ -16,17 +16,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from lenet_sweep.runner.sweeping import run_sweep
 
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.validation import Options, validate_cells
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
-from lenet_sweep.data.test_images import TestImageCache
+from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.executors import RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.report import figure_set
-from lenet_sweep.results.manifest import load_results
+from lenet_sweep.results.manifest import Manifest
+from lenet_sweep.results.ranking import ranked_table
+from lenet_sweep.results.records import record
+from lenet_sweep.results.sweep import Sweep, load_results
+from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -51,6 +54,13 @@ def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
         trace=np.array([[0.1, 2.3], [1.0, 0.3]], np.float32),
         history=(Epoch(1, 0.5, accuracy, 0.5, 1.0, 0.1),),
     )
+
+
+def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: Options) -> Sweep:
+    """A sweep with the results that the store has of these cells, ranked."""
+    table = ranked_table(row for cell in cells if (row := record(cell, store, "Ada")))
+    manifest = Manifest(tuple(cells), store, options.data_root, ())
+    return Sweep(folder, manifest, store, options.data_root, table)
 
 
 def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], Options]:
@@ -163,10 +173,8 @@ def drawn(
         if not run.has(1):
             run.write_readout(snapshot(9.0, wrong=200))
     said: list[str] = []
-    paths = figure_set.draw(
-        cells, store, tmp_path / "figures", options.data_root, TestImageCache(), which, said.append,
-        clock=clock,
-    )  # fmt: skip
+    sweep = sweep_of(cells, store, tmp_path, options)
+    paths = figure_set.draw(sweep, which, said.append, clock=clock)
     return [path.name for path in paths], said
 
 
@@ -192,7 +200,7 @@ def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> N
     whole = (figures / costs[0]).read_bytes()
     (figures / costs[0]).write_bytes(whole[:-1])  # cut off
     before = {name: (figures / name).stat().st_mtime_ns for name in names[1:-1]}
-    monkeypatch.setattr(TestImageCache, "get", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(ImageCache, "get", lambda *_: pytest.fail("images were read"))
     assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
     assert (figures / costs[0]).read_bytes() == whole
     assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
@@ -233,10 +241,8 @@ def test_figures_without_the_test_images(tmp_path, small_folder) -> None:
     cells, options = cells_of(root, tmp_path / "out", seed=[0, 1])
     shutil.rmtree(root)
     said: list[str] = []
-    paths = figure_set.draw(
-        cells, Store(options.out), tmp_path / "figures", options.data_root, TestImageCache(), "best",
-        said.append,
-    )  # fmt: skip
+    sweep = sweep_of(cells, Store(options.out), tmp_path, options)
+    paths = figure_set.draw(sweep, "best", said.append)
     assert [path.name for path in paths] == [name for name in names if name not in of_images]
     assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
     assert len(said) == 1

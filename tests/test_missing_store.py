@@ -19,7 +19,7 @@ import lenet_sweep
 from lenet_sweep.cli import commands
 from lenet_sweep.report import collect
 from lenet_sweep.report.__main__ import main
-from lenet_sweep.runner import sweeping
+from lenet_sweep.runner import outputs, run
 from lenet_sweep.storage.files import read_json, write_json
 
 NUMBERS = ["rank", "accuracy", "lr", "status", "train_loss", "seconds", "cell"]
@@ -37,8 +37,8 @@ def swept(tmp_path, small_folder):
     store_all(cells[:3], out, small_folder(), lambda n: range(2 * n + 3), person="=Ada")
     fail(cells[3], out)
     outcome = launched(cells, options)
-    sweeping.write_page(outcome, options, print)
-    return outcome.folder, out / "runs"
+    outputs.write_page(outcome, options, print)
+    return outcome.sweep.folder, out / "runs"
 
 
 def files(folder):
@@ -144,13 +144,13 @@ def test_images_that_went_do_not_empty_the_page(tmp_path, small_folder, capsys) 
     cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.2])
     store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
     outcome = launched(cells, options)
-    sweeping.write_page(outcome, options, print)
-    before = files(outcome.folder)
+    outputs.write_page(outcome, options, print)
+    before = files(outcome.sweep.folder)
     shutil.rmtree(root)
-    assert main([str(outcome.folder)]) == 1
+    assert main([str(outcome.sweep.folder)]) == 1
     assert "--data" in capsys.readouterr().err
-    assert files(outcome.folder) == before
-    assert main([str(outcome.folder), "--data", str(small_folder())]) == 0
+    assert files(outcome.sweep.folder) == before
+    assert main([str(outcome.sweep.folder), "--data", str(small_folder())]) == 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "number"])
@@ -182,7 +182,7 @@ def test_training_again_empties_nothing(tmp_path, small_folder, fresh) -> None:
     if not fresh:
         shutil.rmtree(out / "runs")
     pd.testing.assert_frame_equal(table(launched(cells, options).folder), before)
-    again = sweeping.reopen(folder, cells).table[NUMBERS]
+    again = run.reload_sweep(folder).table[NUMBERS]
     pd.testing.assert_frame_equal(again, before[NUMBERS].astype({"rank": "Int64"}))
     more, _ = settings(small_folder(), out, lr=[0.3])
     store_all(more, out, small_folder(), lambda _: range(60))
@@ -225,7 +225,7 @@ def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder, capsys) ->
     assert (folder / "report.html").read_bytes() == page
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "report.html is kept" in line and "--out" in line]
-    sweeping.write_page(replace(outcome, interrupted=signal.SIGINT), options, print)
+    outputs.write_page(replace(outcome, interrupted=signal.SIGINT), options, print)
     assert (folder / "report.html").read_bytes() == page
     assert (folder / "statistics.csv").exists()
 
@@ -236,12 +236,12 @@ def test_an_overlay_of_all_curves_is_kept(swept, small_folder) -> None:
     more, options = settings(small_folder(), runs.parent, lr=[0.4, 0.5])
     options = replace(options, name="it")
     first, _ = settings(small_folder(), runs.parent, lr=[0.1])
-    sweeping.draw_figures(launched(first, options), options, print)
+    outputs.draw_figures(launched(first, options), options, print)
     before = (folder / "figures" / "all-cells.png").read_bytes()
     shutil.rmtree(runs)
     store_all(more, runs.parent, small_folder(), lambda _: range(60))
     said = []
-    drawn = sweeping.draw_figures(launched(more, options), options, said.append)
+    drawn = outputs.draw_figures(launched(more, options), options, said.append)
     assert (folder / "figures" / "all-cells.png").read_bytes() == before
     assert folder / "figures" / "all-cells.png" in drawn
     assert [line for line in said if line.startswith("3 of 5 cells have no figures")]

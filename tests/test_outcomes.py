@@ -19,7 +19,7 @@ from lenet_sweep.analysis import loading, ties
 from lenet_sweep.analysis.conclusions import conclusions
 from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.statistics import OUTCOMES, Result
-from lenet_sweep.data.test_images import TestImageCache
+from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.report import collect, page, statistics_table
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT
@@ -87,7 +87,7 @@ def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
     return frame, [found[at] for at in order]
 
 
-class NoImages(TestImageCache):
+class NoImages(ImageCache):
     """No test images to draw."""
 
     def get(self, dataset, data_root):

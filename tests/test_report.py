@@ -24,7 +24,7 @@ from payloads import HTML, PAYLOADS
 import lenet_sweep
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.report.__main__ import main
-from lenet_sweep.runner import sweeping
+from lenet_sweep.runner import outputs, run
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 # matplotlib's own: the first fonts of a process are looked up in a file that it keeps.
@@ -67,8 +67,8 @@ class Page(HTMLParser):
 
 def page_of(cells, options, **changes):
     outcome = replace(launched(cells, options), **changes)
-    sweeping.write_page(outcome, options, print)
-    return Page((outcome.folder / "report.html").read_text())
+    outputs.write_page(outcome, options, print)
+    return Page((outcome.sweep.folder / "report.html").read_text())
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_interrupted(made) -> None:
     cells, options = made(lr=[0.1, 0.01])
     more, _ = settings(options.data_root, options.out, lr=[0.2])
     page = page_of([*cells, *more], options, interrupted=signal.SIGINT)
-    folder = sweeping.sweep_folder(options, [*cells, *more])
+    folder = run.sweep_folder(options, [*cells, *more])
     assert "Stopped by SIGINT with 2 of 3 cells done" in page.text("conclusions")
     assert f"python -m lenet_sweep.report {folder}" in page.text("conclusions")
     assert not page.all("figure")
@@ -318,15 +318,12 @@ def test_interrupted(made) -> None:
 def test_leaving_does_not_wait_for_statistics(made) -> None:
     """The page after Ctrl-C loads neither SciPy nor matplotlib, which take seconds."""
     cells, options = made(lr=[0.1, 0.01])
-    folder = launched(cells, options).folder
+    folder = launched(cells, options).sweep.folder
     code = (
-        "import sys; from pathlib import Path; from lenet_sweep.results import records;"
-        "from lenet_sweep.data.test_images import TestImageCache; from lenet_sweep.report import files;"
-        f"found = read_manifest(Path({str(folder)!r}));"
-        "cells, store = found.cells, found.store;"
-        "table = table(records.record(cell, store) for cell in cells);"
-        f"files.write(Path({str(folder)!r}), table, cells, store, None,"
-        " ImageSets(), say=print, interrupted='SIGINT');"
+        "import sys; from pathlib import Path; from lenet_sweep.report import page_files;"
+        "from lenet_sweep.results.sweep import load_sweep;"
+        f"sweep = load_sweep(Path({str(folder)!r}));"
+        "page_files.write_page(sweep, say=print, interrupted='SIGINT');"
         "assert not {'scipy', 'statsmodels', 'matplotlib', 'torch'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -340,7 +337,7 @@ def test_several_seeds_are_settings(made) -> None:
     page = page_of(cells, options)
     assert page.html.count('<tr class="seed">') == 6
     assert "99.50" in page.text("table")  # the mean of 100, 99.5 and 99
-    sure = pd.read_csv(sweeping.sweep_folder(options, cells) / "statistics.csv")
+    sure = pd.read_csv(run.sweep_folder(options, cells) / "statistics.csv")
     assert list(sure["mean"].round(2)) == [99.5] * 3 + [71.0] * 3
     assert list(sure["outcome"]) == ["best"] * 3 + ["worse"] * 3
     (again,) = {
@@ -380,10 +377,10 @@ def test_printed_rows_are_settings_or_cells(made, rows, number, interrupted) -> 
     cells, options = made(lr=[0.1, 0.01], seed=[0, 1, 2])
     options = replace(options, rows=rows)
     outcome = replace(launched(cells, options), interrupted=interrupted)
-    sweeping.write_tables(outcome, sweeping.mark(outcome, options))
-    lines = (outcome.folder / "results.md").read_text().splitlines()
+    outputs.write_tables(outcome.sweep, outputs.compare(outcome, options))
+    lines = (outcome.sweep.folder / "results.md").read_text().splitlines()
     assert sum(bool(re.match(r"\| .*\d \| \d+\.\d\d", line)) for line in lines) == number
-    assert len(pd.read_csv(outcome.folder / "results.csv")) == 6
+    assert len(pd.read_csv(outcome.sweep.folder / "results.csv")) == 6
 
 
 def test_held_out_images_have_their_column(made, tmp_path, small_folder) -> None:
@@ -460,7 +457,7 @@ def test_what_is_not_wanted_is_not_made(made, settings_, files, figures) -> None
     cells, options = made(lr=[0.1, 0.01])
     options = replace(options, **settings_)
     outcome = launched(cells, options)
-    written = sweeping.write_page(outcome, options, print)
+    written = outputs.write_page(outcome, options, print)
     assert [path.name for path in written] == WRITTEN * files
     if files:
         page = Page(written[0].read_text())
@@ -474,7 +471,7 @@ def test_a_page_that_would_be_the_same_is_left(made) -> None:
 
     def written(cells):
         outcome = launched(cells, options)
-        path, *_ = sweeping.write_page(outcome, replace(options, name="it"), print)
+        path, *_ = outputs.write_page(outcome, replace(options, name="it"), print)
         return path, path.stat().st_mtime_ns, path.stat().st_ino
 
     options = replace(options, name="it")

@@ -16,7 +16,7 @@ from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
 from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
 from lenet_sweep.results.csv_file import kept_rows, write_csv
-from lenet_sweep.results.manifest import cells_of_table
+from lenet_sweep.results.manifest import recover_cells
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -108,7 +108,7 @@ def test_a_table_of_an_earlier_version_still_serves(tmp_path, runs_of) -> None:
     old = rows({"cell": f"{run.id}-e1"})[list(COLUMNS)]
     old["optimizer"] = "sgd momentum=0.9"
     write_csv(old, tmp_path / "results.csv")
-    assert [cell.run_id for cell in cells_of_table(tmp_path, store)] == [run.id]
+    assert [cell.run_id for cell in recover_cells(tmp_path, store)] == [run.id]
 
 
 OPTIMIZERS = [

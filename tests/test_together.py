@@ -227,7 +227,7 @@ asyncio.run(cells())
 """
 NESTED = """
 from lenet_sweep.config import keys, validation
-from lenet_sweep.runner import sweeping
+from lenet_sweep.runner import run
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui import views
 from lenet_sweep.executors.local import LOCAL
@@ -241,8 +241,8 @@ class Nested(views.QuietView):
 
 grid = {"dataset": "folder", "dataset.root": sys.argv[1], "seed": [0, 1], "epochs": 1}
 cells, options = validation.validate_cells(keys.grid(grid | {"device": "cpu"}), NATIVE)
-outcome = sweeping.run_sweep(cells, options, Nested(), LOCAL)
-assert list(outcome.table["status"]) == ["ok", "ok"]
+outcome = run.run_sweep(cells, options, Nested(), LOCAL)
+assert list(outcome.sweep.table["status"]) == ["ok", "ok"]
 """
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.data.test_images import TestImageCache
+from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.store import Store
@@ -32,7 +32,7 @@ class Source:
 
 
 def load_results_of(
-    table: pd.DataFrame, sources: Sequence[Source], sets: TestImageCache
+    table: pd.DataFrame, sources: Sequence[Source], sets: ImageCache
 ) -> tuple[Result, ...]:
     """The result of each row, in order; sources: where each is from.
 
@@ -45,7 +45,7 @@ def load_results_of(
 
 
 def _result(
-    status: str, accuracy: float, held_out: float | None, source: Source, sets: TestImageCache
+    status: str, accuracy: float, held_out: float | None, source: Source, sets: ImageCache
 ) -> Result:
     cell = source.cell
     if status != "ok":

@@ -20,7 +20,7 @@ from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Failure
 from lenet_sweep.core.text import join_words, pluralize
-from lenet_sweep.data.test_images import TestImageCache, TestImages
+from lenet_sweep.data.test_images import ImageCache, LabeledImages
 from lenet_sweep.results import records
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import rank_records
@@ -84,7 +84,7 @@ class Report:
     cells: tuple[Cell, ...]
     statistics: Statistics | None
     best: Row | None
-    tests: TestImages | None
+    tests: LabeledImages | None
     launches: tuple[Launch, ...]
     environments: tuple[tuple[Mapping[str, Any], int], ...]
     notes: tuple[str, ...]
@@ -147,16 +147,14 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
     ordered = [sources[at] for at in order]
     typed = launches(manifests)
     known = studies.merge_studies(study for manifest in manifests for study in manifest.studies)
-    gathered = _gather(
-        table, ordered, TestImageCache(), folders, typed, known, [*planned], notes, ""
-    )
+    gathered = _gather(table, ordered, ImageCache(), folders, typed, known, [*planned], notes, "")
     return gathered, table
 
 
 def _gather(
     table: pd.DataFrame,
     sources: Sequence[Source],
-    sets: TestImageCache,
+    sets: ImageCache,
     folders: Sequence[Path],
     launches: Sequence[Launch],
     asked: Sequence[Study],

@@ -13,7 +13,7 @@ from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
 from lenet_sweep.report.compared_items import ComparedItem
-from lenet_sweep.report.ranked_table import describe_comparison
+from lenet_sweep.report.page_table import describe_comparison
 from lenet_sweep.report.scale import stretch
 
 MAPS = 12  # heatmaps that are shown

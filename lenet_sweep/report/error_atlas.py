@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.effects import has_learned
-from lenet_sweep.data.test_images import TestImages
+from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.sprites import Sprite, sprite
 
@@ -150,7 +150,7 @@ def _usual(guesses: NDArray[np.uint8], label: int) -> int:
 
 
 def _digits(
-    tests: TestImages,
+    tests: LabeledImages,
     places: NDArray[np.intp],
     total: int,
     captions: Sequence[str],

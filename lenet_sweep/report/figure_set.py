@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.data.test_images import TestImages
+from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.style import save
 from lenet_sweep.results.sweep import Sweep
@@ -175,7 +175,7 @@ def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
 
 
 def _samples(
-    cell: Cell, snapshot: Snapshot, tests: TestImages, folder: Path
+    cell: Cell, snapshot: Snapshot, tests: LabeledImages, folder: Path
 ) -> tuple[Callable[[], Figure], dict[Path, Callable[[], Figure]]]:
     """What a cell got right, and by file the pages of all that it got wrong."""
     tested = snapshot.predictions[: len(tests.labels)]  # those held out follow

@@ -18,7 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 
 from lenet_sweep.analysis import reproduction
 from lenet_sweep.core.text import one_line, pluralize
-from lenet_sweep.report import collect, comparisons, error_atlas, ranked_table
+from lenet_sweep.report import collect, comparisons, error_atlas, page_table
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 
@@ -78,7 +78,7 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
         "style": asset("style.css"),
         "script": script,
         "script_hash": _hash(script),
-        "table": ranked_table.ranked_table(report),
+        "table": page_table.page_table(report),
         "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,
         "maps_total": maps_total,
@@ -135,7 +135,7 @@ def _failures(report: Report) -> Mapping[str, Any]:
                 "status": row.record["status"],
                 "reason": row.record["error"],
                 "failure": asdict(row.failure) if row.failure else None,
-                "command": ranked_table.command_for([row]),
+                "command": page_table.command_for([row]),
                 "cells": 0,
             },
         )

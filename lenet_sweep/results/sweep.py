@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.test_images import TestImageCache
+from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.results.csv_file import kept_rows
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import ranked_table
@@ -41,9 +41,9 @@ class Sweep:
         return self.manifest.cells
 
     @cached_property
-    def test_images(self) -> TestImageCache:
+    def test_images(self) -> ImageCache:
         """The test images of its cells; each dataset is read once, when it is first needed."""
-        return TestImageCache()
+        return ImageCache()
 
     @cached_property
     def cells_by_id(self) -> Mapping[str, Cell]:

@@ -75,7 +75,7 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
-class RankedTable:
+class PageTable:
     """headings: (column name, heading, whether numbers) of the entries behind the accuracy."""
 
     headings: tuple[tuple[str, str, bool], ...]
@@ -86,7 +86,7 @@ class RankedTable:
     counts: Mapping[str, int]  # of the groups' outcomes; empty without statistics
 
 
-def ranked_table(report: Report) -> RankedTable:
+def page_table(report: Report) -> PageTable:
     """The rows of a report; where settings have several seeds, those with their seeds below."""
     rows = report.rows
     by_seed = bool(report.statistics and report.statistics.by_seed)
@@ -110,7 +110,7 @@ def ranked_table(report: Report) -> RankedTable:
         groups = [RowGroup(lines[row.at], ()) for row in rows]
     headings = [*extra, *((name, HEADINGS.get(name, name), name not in TEXTS) for name in columns)]
     outcomes = Counter(group.line.outcome for group in groups)
-    return RankedTable(
+    return PageTable(
         headings=tuple(headings),
         groups=tuple(groups),
         ticks=tuple(bars.ticks()),
