@@ -24,7 +24,7 @@ _HOMES = {
     "sweep": "lenet_sweep.api",
     "Cell": "lenet_sweep.core.cells",
     "LeNet5": "lenet_sweep.training.lenet5",
-    "load_results": "lenet_sweep.results.records",
+    "load_results": "lenet_sweep.results.sweep",
 }
 
 

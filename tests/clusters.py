@@ -89,7 +89,7 @@ def _slurm_place(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Plac
     try:
         for key, value in variables.items():
             environment.setenv(key, value)
-        environment.setattr(slurm_jobs.Slurm, "ask_every", 0.5)
+        environment.setattr(slurm_jobs.Slurm, "poll_interval", 0.5)
         words = ("hydra/launcher=lenet_slurm", "hydra.launcher.memory=1")
         yield Place("slurm", slurm_jobs.executor(slurm_resources()), words)
     finally:

@@ -177,16 +177,16 @@ def test_training_again_empties_nothing(tmp_path, small_folder, fresh) -> None:
     cells, options = settings(small_folder(), out, lr=[0.1, 0.2])
     options = replace(options, name="it", reuse=not fresh)
     store_all(cells, out, small_folder(), lambda n: range(2 * n + 3))
-    folder = launched(cells, replace(options, reuse=True)).folder
+    folder = launched(cells, replace(options, reuse=True)).sweep.folder
     before = table(folder)
     if not fresh:
         shutil.rmtree(out / "runs")
-    pd.testing.assert_frame_equal(table(launched(cells, options).folder), before)
+    pd.testing.assert_frame_equal(table(launched(cells, options).sweep.folder), before)
     again = run.reload_sweep(folder).table[NUMBERS]
     pd.testing.assert_frame_equal(again, before[NUMBERS].astype({"rank": "Int64"}))
     more, _ = settings(small_folder(), out, lr=[0.3])
     store_all(more, out, small_folder(), lambda _: range(60))
-    assert list(table(launched(more, options).folder)["accuracy"]) == [98.5, 97.5, 70.0]
+    assert list(table(launched(more, options).sweep.folder)["accuracy"]) == [98.5, 97.5, 70.0]
 
 
 def test_the_command_typed_again_trains_what_is_gone(tmp_path, small_folder) -> None:

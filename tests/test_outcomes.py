@@ -138,7 +138,7 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
     """Counts and marks on the terminal, in Markdown, LaTeX and on the page are those of the csv."""
     frame, outcomes = table_of(found)
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
-    with patch.object(loading, "load", return_value=tuple(outcomes)):
+    with patch.object(loading, "load_results_of", return_value=tuple(outcomes)):
         report = collect._gather(
             frame, sources, NoImages(), [Path("it")], [], [], [r.cell for r in outcomes], [], ""
         )

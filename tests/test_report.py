@@ -401,7 +401,7 @@ def test_images_that_are_gone(made, tmp_path, small_folder) -> None:
     root = shutil.copytree(small_folder(), tmp_path / "images")
     cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.01])
     store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
-    folder = launched(cells, options).folder
+    folder = launched(cells, options).sweep.folder
     shutil.rmtree(root)
     assert main([str(folder)]) == 0
     page = Page((folder / "report.html").read_text())
@@ -523,7 +523,7 @@ def two(tmp_path, small_folder):
         for cell in cells:
             store_all([cell], out, small_folder(), lambda _, n=wrong[cell.lr]: range(n),
                       person=person)  # fmt: skip
-        folders[person] = launched(cells, options).folder
+        folders[person] = launched(cells, options).sweep.folder
     return folders
 
 
@@ -605,6 +605,6 @@ def test_starting_does_not_pay_for_the_page() -> None:
     """`--help` and dry runs load nothing that only the page needs."""
     code = (
         "import lenet_sweep.cli.commands, lenet_sweep.api, sys;"
-        "assert not {'jinja2', 'scipy', 'matplotlib', 'lenet_sweep.report'} & {*sys.modules}"
+        "assert not {'jinja2', 'scipy', 'matplotlib', 'lenet_sweep.report.page'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet_sweep import training
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
@@ -163,7 +162,7 @@ def test_stopping_in_the_first_epoch_leaves_nothing_to_mistake(start) -> None:
 
 def test_checkpoints_are_written_in_long_runs(start, monkeypatch) -> None:
     """Between read-outs a power cut costs at most the time between checkpoints."""
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
     events, folder = start(3)
     for event in events:
         if isinstance(event, EpochEnded) and event.result.epoch == 2:

@@ -308,7 +308,7 @@ def test_a_launcher_that_is_held_up_ends_no_run(runs_of, epochs: int, workers: i
     seen = []
     for event in local.execute(runs, setup):
         seen.append(event)
-        if not held_up and (getattr(event, "asks", False) or epochs == 1):
+        if not held_up and (getattr(event, "waits_for_answer", False) or epochs == 1):
             held_up = True
             time.sleep(2 * setup.timeout)  # as a pager or a slow disk would
     assert held_up

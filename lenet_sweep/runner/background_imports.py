@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 
 @contextlib.contextmanager
-def background_imports(names: Sequence[str]) -> Iterator[None]:
+def import_in_background(names: Sequence[str]) -> Iterator[None]:
     """Import these modules during the `with`, one after the other; its end waits for one at most.
 
     One that cannot be imported is left to whoever needs it, who can say what is wrong.

@@ -116,7 +116,7 @@ def run_sweep(
         for note in (*options.unused, *(options.notes if planned.runs else ())):
             view.say(note)
         wanted = _imported_meanwhile(options, reported=reported) if planned.runs else ()
-        with signals.deferred(), background_imports.background_imports(wanted):
+        with signals.deferred(), background_imports.import_in_background(wanted):
             context = RunContext(
                 out=options.out,
                 data_root=options.data_root,
