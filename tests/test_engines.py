@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lenet_sweep import config
+from lenet_sweep.config import validation
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
@@ -391,7 +391,7 @@ def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
     small_folder, monkeypatch
 ) -> None:
     """A field added to Cell goes to torch, whatever its value, until the native engine has it."""
-    monkeypatch.setattr(config, "Cell", CellWithDropout)
+    monkeypatch.setattr(validation, "Cell", CellWithDropout)
     assert make_cell("auto", small_folder).engine == "torch"
     with pytest.raises(UsageError, match="dropout=0" if not support.missing() else "native"):
         validate_cells(grid({"device": "cpu", "engine": "native"}), NATIVE)

@@ -566,7 +566,7 @@ def test_a_page_can_be_made_elsewhere(two, tmp_path) -> None:
         ),
         (["a", "b"], "error: several sweeps need --out DIR"),
         (["a", "--nonsense"], "error: unrecognized arguments: --nonsense"),
-        (["damaged"], "error: damaged/sweep.json is damaged: type the sweep's command again"),
+        (["damaged"], "error: damaged/sweep.json is damaged: run the sweep's command again"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, said) -> None:
