@@ -27,7 +27,7 @@ from benchmarks.contenders import RAY
 from lenet_sweep.data.datasets import default_root
 
 RESULTS = Path(__file__).parent / "results" / "executors.json"
-DOCUMENT = Path(__file__).parent.parent / "docs" / "scale-out.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling-out.md"
 WORKERS = 2
 SILENT = ("device=cpu", "figures=none", "report=false")
 SEEDS = 50
@@ -178,7 +178,7 @@ def main() -> None:
 
 
 def redraw() -> None:
-    """The tables of docs/scale-out.md, out of the kept figures."""
+    """The tables of docs/scaling-out.md, out of the kept figures."""
     text = DOCUMENT.read_text()
     for name, made in pages(json.loads(RESULTS.read_text())).items():
         text = tables.inserted(text, made, name)
@@ -186,7 +186,7 @@ def redraw() -> None:
 
 
 def pages(told: dict) -> dict[str, str]:
-    """What docs/scale-out.md says of the figures, by marker."""
+    """What docs/scaling-out.md says of the figures, by marker."""
     costs = [
         [
             way["way"], f"{way['sweep of one']:.1f}", f"{way['sweep of all']:.0f}",
@@ -203,18 +203,18 @@ def pages(told: dict) -> dict[str, str]:
         for grid in way["grids"]
     ]  # fmt: skip
     runs, pace = told["ways"][0]["runs"], told["seconds per epoch"]
-    head = ["", "sweep of one run (s)", f"{runs:,} runs (s)", "a run (ms)"]
+    head = ["", "sweep of one run (s)", f"{runs:,} runs (s)", "time per run (ms)"]
     intro = (
-        f"{runs:,} runs of some ten milliseconds of training each, two at a time on two cores "
-        f"({told['environment']['processor']}), whole processes, written by "
-        "`python -m benchmarks.executors`. `a run` is what one more run takes on its core, its "
-        "training included:"
+        f"`python -m benchmarks.executors` measured {runs:,} runs of about ten milliseconds of "
+        "training each, two at a time on two cores "
+        f"({told['environment']['processor']}), as whole processes. The time per run is what one "
+        "more run takes on its core, training included:"
     )
     model = (
-        f"On the machine of the table, with an epoch of MNIST at {pace:.2f} s (test included, from "
-        "the longest local grid), the formula foretells, and the clock said:"
+        f"On the machine of the table, where an epoch of MNIST takes {pace:.2f} s including the "
+        "test (from the longest local grid), the formula compares with measured times as follows:"
     )
-    foretold_head = ["", "runs x epochs", "foretold (s)", "measured (s)", "off by"]
+    foretold_head = ["", "runs x epochs", "predicted (s)", "measured (s)", "difference"]
     return {
         "costs": f"{intro}\n\n{tables.table(head, costs)}",
         "model": f"{model}\n\n{tables.table(foretold_head, grids)}",

@@ -1,6 +1,6 @@
 """Conclusions that a study drew, each checked by what was measured: a verdict and its numbers.
 
-Which rule checks which claim is said by its function; docs/statistics.md gathers them.
+Which rule checks which claim is said by its function; docs/reproducing-a-report.md gathers them.
 """
 
 from __future__ import annotations

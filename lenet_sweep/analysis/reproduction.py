@@ -1,7 +1,7 @@
 """Whether a study's reported accuracies hold: each row against what its seeds give here.
 
-The rule, said in docs/statistics.md: a row is reproduced if what was reported lies in the interval
-in which one more training of the same settings is to be expected.
+The rule, said in docs/reproducing-a-report.md: a row is reproduced if what was reported lies in the
+interval in which one more training of the same settings is to be expected.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ Options of the optimizers, with their defaults; each applies to the optimizers t
 Keys, with their defaults (conf/config.yaml):
 {keys}
 
-Launchers: where the runs are trained (docs/scale-out.md), with their keys hydra.launcher.KEY=VALUE
+Launchers: where runs are trained (docs/scaling-out.md), with their keys hydra.launcher.KEY=VALUE
   hydra/launcher=lenet_local   worker processes on this machine, the default
 {launchers}
   hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own: each cell is a job of theirs
