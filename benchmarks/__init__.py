@@ -1,1 +1,1 @@
-"""How fast it is, measured on the machine at hand: ratios within one run, alternating, medians."""
+"""Benchmarks: lenet-sweep, its engines and its executors, timed on the current machine."""

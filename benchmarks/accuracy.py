@@ -1,4 +1,4 @@
-"""Whether two contenders reached the same: differences against the error of the test images."""
+"""Compares the accuracies of two contenders, relative to the sampling error of the test set."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ import math
 from dataclasses import dataclass
 
 TEST_IMAGES = 10_000
-ALLOWED = 3.0  # standard errors of a difference: one row in 370 is further off by chance
+ALLOWED = 3.0  # standard errors of a difference; 1 in 370 rows exceeds this by chance
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The row in which two contenders differ most, in standard errors."""
+    """How far two contenders differ, and the row in which they differ most."""
 
     difference: float  # percentage points, theirs minus ours
-    errors: float  # standard errors
+    errors: float  # the same in standard errors
     setting: str
     rows: int
-    apart: int  # rows further apart than allowed
+    differing: int  # rows that differ by more than ALLOWED
 
     @property
     def agrees(self) -> bool:
-        return self.apart == 0
+        return self.differing == 0
 
 
 def standard_error(one: float, other: float) -> float:
-    """Of the difference of two accuracies in %, each of TEST_IMAGES images, in points.
+    """The standard error, in points, of the difference between two accuracies in %.
 
-    The share is kept half an image off 0 and 1, where its error would be nothing.
+    Each proportion is kept half an image away from 0 and 1, where its error would be zero.
     """
     variance = 0.0
     for percent in (one, other):
-        least = 0.5 / TEST_IMAGES
-        share = min(max(percent / 100, least), 1 - least)
-        variance += share * (1 - share) / TEST_IMAGES
+        margin = 0.5 / TEST_IMAGES
+        proportion = min(max(percent / 100, margin), 1 - margin)
+        variance += proportion * (1 - proportion) / TEST_IMAGES
     return 100 * math.sqrt(variance)
 
 
 def agreement(theirs: dict[str, float], ours: dict[str, float]) -> Agreement | None:
-    """Compare the rows that both have; None if there are none."""
-    found = [
+    """Compare the rows that both have, or return None if there are none."""
+    compared = [
         (abs(theirs[k] - ours[k]) / standard_error(theirs[k], ours[k]), theirs[k] - ours[k], k)
         for k in theirs
         if k in ours
     ]
-    if not found:
+    if not compared:
         return None
-    errors, difference, setting = max(found)
-    apart = sum(row[0] > ALLOWED for row in found)
-    return Agreement(difference, errors, setting, len(found), apart)
+    errors, difference, setting = max(compared)
+    differing = sum(row[0] > ALLOWED for row in compared)
+    return Agreement(difference, errors, setting, len(compared), differing)

@@ -1,4 +1,4 @@
-"""Who is measured: lenet-sweep as it is typed, parts of it, and its peers."""
+"""The contenders: lenet-sweep, variants of it, and its peers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.jobs import Job, words
+from benchmarks.jobs import Job, overrides
 
 NOWHERE = "http://127.0.0.1:9/"
-# Ray reports its use unless told not to, and its parts find each other without a proxy.
-RAY = {
+# Disable Ray's usage reports, and keep its processes from talking to each other through a proxy.
+RAY_VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": NOWHERE,
     "RAY_AUTH_MODE": "disabled",
@@ -22,67 +22,70 @@ RAY = {
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the sweep."""
+    """One way to run a sweep."""
 
     name: str
-    what: str
+    label: str  # in tables and figures
     module: str | None = None  # in benchmarks.peers; None: lenet-sweep itself
-    words: tuple[str, ...] = ()  # for lenet-sweep, behind those of the grid
+    overrides: tuple[str, ...] = ()  # for lenet-sweep, after those of the grid
     environment: str | None = None  # requirements/<name>.txt; None: the current environment
-    beside_torch: bool = True
-    keeps: bool = False  # a finished sweep, so that it is not trained again
-    everything: bool = True  # takes part in every job that names no contenders
-    apart: bool = False  # the numbers of epochs in an invocation each
-    again: bool = False  # measured when the sweep has been finished before
-    variables: dict[str, str] = field(default_factory=dict)
+    shares_torch: bool = True  # the environment imports torch from the current one
+    keeps_results: bool = False  # a finished sweep is not trained again
+    all_jobs: bool = True  # takes part in every job that does not name its contenders
+    split_epochs: bool = False  # one sweep for each number of epochs
+    rerun: bool = False  # measured after the sweep has already been finished once
+    variables: dict[str, str] = field(default_factory=dict)  # environment variables
 
     @property
     def cache(self) -> str:
-        """Whose bytecode and compilations it uses: parts of lenet-sweep are the same program."""
-        return self.name if self.everything else "ours"
+        """The name of its cache folder; variants of lenet-sweep share one."""
+        return self.name if self.all_jobs else "ours"
 
 
-def _part(name: str, what: str, *typed: str, apart: bool = False, again: bool = False) -> Contender:
-    return Contender(name, what, None, typed, everything=False, apart=apart, again=again)
+def _variant(
+    name: str, label: str, *words: str, split_epochs: bool = False, rerun: bool = False
+) -> Contender:
+    """A variant of lenet-sweep for the jobs that name it."""
+    return Contender(
+        name, label, None, words, all_jobs=False, split_epochs=split_epochs, rerun=rerun
+    )
 
 
 CONTENDERS = (
-    Contender("ours", "lenet-sweep, as typed: table, figures and page included", keeps=True),
+    Contender("ours", "lenet-sweep", keeps_results=True),
     Contender(
-        "ours_bare", "lenet-sweep with `figures=none report=false`",
-        words=("figures=none", "report=false"), keeps=True,
+        "ours_bare", "lenet-sweep (`figures=none report=false`)",
+        overrides=("figures=none", "report=false"), keeps_results=True,
     ),
-    Contender("report_loop", "the report's loop over a DataLoader", "report_loop"),
-    Contender("resident", "the same with tensors in memory", "resident"),
-    Contender("hydra_basic", "Hydra, basic launcher", "hydra_basic", environment="hydra"),
-    Contender("hydra_joblib", "Hydra, joblib launcher", "hydra_joblib", environment="hydra"),
+    Contender("report_loop", "report loop (DataLoader)", "report_loop"),
+    Contender("resident", "report loop (data in memory)", "resident"),
+    Contender("hydra_basic", "Hydra (basic launcher)", "hydra_basic", environment="hydra"),
+    Contender("hydra_joblib", "Hydra (joblib launcher)", "hydra_joblib", environment="hydra"),
     Contender(
-        "ray_tune", "Ray Tune, actors used again", "ray_tune", environment="ray", keeps=True,
-        variables=RAY,
+        "ray_tune", "Ray Tune (reused actors)", "ray_tune", environment="ray", keeps_results=True,
+        variables=RAY_VARIABLES,
     ),
-    Contender("pool_channels_last", "process pool, channels_last", "pool_channels_last"),
-    Contender("vmap", "torch.func ensembles (vmap)", "vmap"),
+    Contender("pool_channels_last", "process pool (channels_last)", "pool_channels_last"),
+    Contender("vmap", "torch.func (vmap)", "vmap"),
+    Contender("jax_scan", "JAX (scan)", "jax_scan", environment="jax", shares_torch=False),
+    Contender("jax_vmap", "JAX (vmap of scan)", "jax_vmap", environment="jax", shares_torch=False),
     Contender(
-        "jax_scan", "JAX, jit and scan", "jax_scan", environment="jax", beside_torch=False
+        "optuna", "Optuna (GridSampler)", "optuna_grid", environment="optuna", keeps_results=True
     ),
-    Contender(
-        "jax_vmap", "JAX, vmap of that", "jax_vmap", environment="jax", beside_torch=False
+    Contender("skorch", "skorch (GridSearchCV)", "skorch_grid", environment="skorch"),
+    _variant("one_worker", "lenet-sweep (`workers=1`)", "workers=1"),
+    _variant("two_workers", "lenet-sweep (`workers=2`)", "workers=2"),
+    _variant(
+        "torch_alone", "torch engine, `workers=1`, one sweep per number of epochs",
+        "engine=torch", "workers=1", split_epochs=True,
     ),
-    Contender("optuna", "Optuna, GridSampler", "optuna_grid", environment="optuna", keeps=True),
-    Contender("skorch", "skorch, GridSearchCV", "skorch_grid", environment="skorch"),
-    _part("one_worker", "lenet-sweep with `workers=1`", "workers=1"),
-    _part("two_workers", "lenet-sweep with `workers=2`", "workers=2"),
-    _part(
-        "torch_alone", "the torch engine alone: one worker, each number of epochs by itself",
-        "engine=torch", "workers=1", apart=True,
+    _variant(
+        "native_alone", "native engine, otherwise the same",
+        "engine=native", "workers=1", split_epochs=True,
     ),
-    _part(
-        "native_alone", "the native engine alone, in the same way",
-        "engine=native", "workers=1", apart=True,
-    ),
-    _part("and_parallel", "+ parallel runs (`workers=2`)", "workers=2", apart=True),
-    _part("and_readouts", "+ shared read-outs (`epochs=5,10` in one sweep)", "workers=2"),
-    _part("and_reuse", "+ reuse (the same command again)", "workers=2", again=True),
+    _variant("and_parallel", "+ parallel runs (`workers=2`)", "workers=2", split_epochs=True),
+    _variant("and_snapshots", "+ shared snapshots (`epochs=5,10` in one sweep)", "workers=2"),
+    _variant("and_reuse", "+ reuse (the same command again)", "workers=2", rerun=True),
 )  # fmt: skip
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 
@@ -90,40 +93,41 @@ BY_NAME = {contender.name: contender for contender in CONTENDERS}
 def takes_part(contender: Contender, job: Job) -> bool:
     if job.only is not None:
         return contender.name in job.only
-    return contender.everything and (contender.keeps or not job.again)
+    return contender.all_jobs and (contender.keeps_results or not job.rerun)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a measurement finds in place."""
+    """What a peer needs to run."""
 
     python: Path
     mnist: Path  # folder of the IDX files
-    weights: Path
+    weights: Path  # initial weights
 
 
 def commands(contender: Contender, job: Job, inputs: Inputs) -> list[list[str]]:
-    """The commands that do a job, to be run in turn in an empty folder with the made data."""
+    """The commands that do a job, one after the other, in a folder with the generated dataset."""
     if contender.module is None:
-        return _ours(contender, job)
+        return _our_commands(contender, job)
     command = [str(inputs.python), "-m", f"benchmarks.peers.{contender.module}"]
     if job.lr:
         command += ["--lr", job.lr]
     command += ["--batch", job.batch, "--epochs", job.epochs, "--loss", job.loss]
     command += ["--optimizer", job.optimizer, "--limit", str(job.limit or 60_000)]
     command += ["--data", str(inputs.mnist), "--weights", str(inputs.weights), "--out", "out.json"]
-    return [command + (["--store", "."] if job.again else [])]
+    return [command + (["--store", "."] if job.rerun else [])]
 
 
-def _ours(contender: Contender, job: Job) -> list[list[str]]:
-    command = [sys.executable, "-m", "lenet_sweep", "-m", *words(job)]
-    if job.made:
+def _our_commands(contender: Contender, job: Job) -> list[list[str]]:
+    command = [sys.executable, "-m", "lenet_sweep", "-m", *overrides(job)]
+    if job.tiny_cells:
         command += ["dataset=folder", "dataset.root=data"]
-    command += contender.words
-    if not contender.apart:
+    command += contender.overrides
+    if not contender.split_epochs:
         return [command]
-    typed = f"epochs={job.epochs}"
+    all_epochs = f"epochs={job.epochs}"
     return [
-        [f"epochs={epochs}" if word == typed else word for word in command] + [f"out=out-{epochs}"]
+        [f"epochs={epochs}" if word == all_epochs else word for word in command]
+        + [f"out=out-{epochs}"]
         for epochs in job.epochs.split(",")
     ]

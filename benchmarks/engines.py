@@ -1,9 +1,8 @@
-"""Engines side by side: `python -m benchmarks.engines [--quick] [--out FILE.json]`.
+"""Compare the engines: python -m benchmarks.engines [--quick] [--out FILE.json].
 
-Every engine trains the same images of real MNIST in turn, several times over; a figure is the
-median of its turns, scaled to an epoch of 60,000 images. Evaluation is timed apart. The floor is
-what an epoch's dense arithmetic would take at the rate of torch's sgemm, measured in the same
-turns.
+The engines alternate on the same MNIST images. Each time is a median over several repeats, scaled
+to an epoch of 60,000 images; evaluation is timed separately. The floor is the time that the dense
+arithmetic of an epoch would take at the speed of torch's sgemm, measured in the same repeats.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from lenet_sweep.training.engines import build_engine
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
-# Multiplications and additions of an epoch, forward and backward, each layer computed in full:
-# forward 416,520 products an image, the weights' gradients as many, the inputs' 298,920.
+# Multiplications and additions of one epoch, with every layer computed in full. Products per image:
+# 416,520 forward, as many for the gradients of the weights, 298,920 for those of the inputs.
 FLOP_PER_EPOCH = 60_000 * 2 * (2 * 416_520 + 298_920)
 Timer = Callable[[], float]
 
@@ -52,15 +51,15 @@ def engine_timer(cell: Cell, images: datasets.Images, order: np.ndarray, threads
 
     def run() -> float:
         torch.set_num_threads(threads)
-        began = time.perf_counter()
+        start = time.perf_counter()
         engine.train(order)
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
     return run
 
 
 def report_loop_timer(cell: Cell, count: int, threads: int) -> Timer:
-    """The loop of the report's script, as it stands there."""
+    """The training loop of the report, unchanged."""
     root = datasets.default_root()
     data = Subset(torchvision_datasets.MNIST(root, transform=ToTensor()), range(count))
     loader = DataLoader(data, batch_size=cell.batch)
@@ -72,13 +71,13 @@ def report_loop_timer(cell: Cell, count: int, threads: int) -> Timer:
 
     def run() -> float:
         torch.set_num_threads(threads)
-        began = time.perf_counter()
+        start = time.perf_counter()
         for pixels, labels in loader:
             loss = loss_function(model(pixels), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
     return run
 
@@ -88,42 +87,42 @@ def floor_timer() -> Timer:
 
     def run() -> float:
         torch.set_num_threads(1)
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(8):
             torch.mm(a, b)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         return FLOP_PER_EPOCH / (8 * 2 * 1024**3 / seconds)
 
     return run
 
 
-def in_turn(timers: dict[str, Timer], turns: int) -> dict[str, float]:
-    """The median of each timer over so many turns, all of them once to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in timers}
-    for turn in range(turns + 1):
+def alternate(timers: dict[str, Timer], repeats: int) -> dict[str, float]:
+    """The median of each timer over alternating repeats, after one repeat to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in timers}
+    for repeat in range(repeats + 1):
         for name, timer in timers.items():
             seconds = timer()
-            if turn:
-                taken[name].append(seconds)
-    return {name: statistics.median(values) for name, values in taken.items()}
+            if repeat:
+                times[name].append(seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def training(recipes: list[str], batches: list[int], count: int, turns: int) -> list[dict]:
+def training(recipes: list[str], batches: list[int], count: int, repeats: int) -> list[dict]:
     (cell,), options = validate_cells(grid({}), NATIVE)
     images = datasets.load_dataset(cell.dataset, options.data_root)
     order = np.arange(count)
     rows = []
     for recipe in recipes:
         for batch in batches:
-            native, plain = (cell_of(recipe, batch, name) for name in ("native", "torch"))
+            native, reference = (cell_of(recipe, batch, name) for name in ("native", "torch"))
             timers = {
                 "native, 1 thread": engine_timer(native, images, order, 1),
-                "torch, 1 thread": engine_timer(plain, images, order, 1),
-                "torch, 2 threads": engine_timer(plain, images, order, 2),
-                "report's loop, 2 threads": report_loop_timer(plain, count, 2),
+                "torch, 1 thread": engine_timer(reference, images, order, 1),
+                "torch, 2 threads": engine_timer(reference, images, order, 2),
+                "report loop, 2 threads": report_loop_timer(reference, count, 2),
             }
             scale = len(images.train_labels) / count
-            medians = in_turn({"floor": floor_timer()} | timers, turns)
+            medians = alternate({"floor": floor_timer()} | timers, repeats)
             seconds = {n: s if n == "floor" else s * scale for n, s in medians.items()}
             rows.append({"recipe": recipe, "batch": batch, "seconds_per_epoch": seconds})
             show_training(rows[-1])
@@ -134,15 +133,15 @@ def show_training(row: dict) -> None:
     seconds = row["seconds_per_epoch"]
     native = seconds["native, 1 thread"]
     print(
-        f"{row['recipe']:8} batch {row['batch']:3}: native {native:.2f} s an epoch = "
+        f"{row['recipe']:8} batch {row['batch']:3}: native {native:.2f} s per epoch = "
         f"{native / seconds['floor']:.2f} x the floor ({seconds['floor']:.2f} s); "
         + ", ".join(f"{n} {s / native:.1f} x" for n, s in seconds.items() if n[0] in "tr"),
         flush=True,
     )
 
 
-def evaluation(turns: int) -> dict[str, float]:
-    """Seconds that each engine takes to evaluate the 10,000 test images on one core."""
+def evaluation(repeats: int) -> dict[str, float]:
+    """Seconds for each engine to evaluate the 10,000 test images on one core."""
     (cell,), options = validate_cells(grid({}), NATIVE)
     images = datasets.load_dataset(cell.dataset, options.data_root)
 
@@ -151,46 +150,47 @@ def evaluation(turns: int) -> dict[str, float]:
 
         def run() -> float:
             torch.set_num_threads(1)
-            began = time.perf_counter()
+            start = time.perf_counter()
             engine.evaluate()
-            return time.perf_counter() - began
+            return time.perf_counter() - start
 
         return run
 
-    return in_turn({name: timer(name) for name in ("native", "torch")}, turns)
+    return alternate({name: timer(name) for name in ("native", "torch")}, repeats)
 
 
-ALONE = r"""
+TRAIN = r"""
 import re, sys, time
 import numpy as np
 from lenet_sweep.data import datasets
-from lenet_sweep.config.validation import all_settings
+from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.config.keys import grid
 from lenet_sweep.training.engines import build, native_engine
-(cell,), options = all_settings(grid({"engine": "native", "device": "cpu"}))
-def peak():  # KiB; getrusage's figure would be inherited from this program
+from lenet_sweep.training.engines.support import NATIVE
+(cell,), options = validate_cells(grid({"engine": "native", "device": "cpu"}), NATIVE)
+def peak():  # KiB; getrusage would include the peak of the parent process
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
 imported = peak()
-images = datasets.load(cell.dataset, options.data_root)
-engine = build(cell, images)
+images = datasets.load_dataset(cell.dataset, options.data_root)
+engine = build_engine(cell, images)
 order = np.arange(60_000)
 engine.train(order)
 print("ready", flush=True)
 sys.stdin.readline()
-began = time.perf_counter()
+start = time.perf_counter()
 for _ in range(3):
     engine.train(order)
-seconds = (time.perf_counter() - began) / 3
+seconds = (time.perf_counter() - start) / 3
 engine.evaluate()
 print(seconds, peak() - imported)
 """
 
 
 def side_by_side(runs: int) -> list[tuple[float, int]]:
-    """Seconds an epoch and KiB above the imports, of so many processes that train at once."""
+    """Train in `runs` processes at once; for each, seconds per epoch and KiB beyond the imports."""
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", TRAIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for _ in range(runs)
     ]
@@ -203,9 +203,9 @@ def side_by_side(runs: int) -> list[tuple[float, int]]:
     return [(float(seconds), int(memory)) for seconds, memory in results]
 
 
-def together(turns: int) -> dict[str, float]:
+def together(repeats: int) -> dict[str, float]:
     alone, both, memory = [], [], []
-    for _ in range(turns):
+    for _ in range(repeats):
         ((seconds, kib),) = side_by_side(1)
         alone.append(seconds)
         memory.append(kib)
@@ -219,25 +219,27 @@ def together(turns: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="batch 64 and one recipe only")
-    parser.add_argument("--out", type=Path, help="write all figures to this JSON file")
+    parser.add_argument("--quick", action="store_true", help="only batch size 64 and one recipe")
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     arguments = parser.parse_args()
     recipes = ["ce_sgd"] if arguments.quick else ["ce_sgd", "nll_adam"]
     batches = [64] if arguments.quick else [16, 32, 64, 128, 256]
-    turns = 3 if arguments.quick else 5
-    rows = training(recipes, batches, count=12_800, turns=turns)
-    evaluated = evaluation(turns)
-    print("10,000 images evaluated: " + ", ".join(f"{n} {s:.3f} s" for n, s in evaluated.items()))
-    pair = together(turns)
+    repeats = 3 if arguments.quick else 5
+    rows = training(recipes, batches, count=12_800, repeats=repeats)
+    evaluated = evaluation(repeats)
+    times = ", ".join(f"{n} {s:.3f} s" for n, s in evaluated.items())
+    print(f"evaluation of 10,000 images: {times}")
+    pair = together(repeats)
+    slowdown = 100 * (pair["each of two"] / pair["alone"] - 1)
     print(
-        f"two runs on two cores: {pair['each of two']:.3f} s an epoch each, "
-        f"alone {pair['alone']:.3f} s ({100 * (pair['each of two'] / pair['alone'] - 1):+.1f} %); "
-        f"{pair['MB above the imports']:.0f} MB above the imports"
+        f"two runs on two cores: {pair['each of two']:.3f} s per epoch each, "
+        f"one alone: {pair['alone']:.3f} s ({slowdown:+.1f} %); "
+        f"{pair['MB above the imports']:.0f} MB in addition to the imports"
     )
     if arguments.out:
-        figures = {"training": rows, "evaluation": evaluated, "together": pair}
-        told = {"environment": machines.here()} | figures
-        arguments.out.write_text(json.dumps(told, indent=1) + "\n")
+        numbers = {"environment": machines.here(), "training": rows}
+        numbers |= {"evaluation": evaluated, "together": pair}
+        arguments.out.write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 if __name__ == "__main__":

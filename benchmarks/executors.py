@@ -1,10 +1,10 @@
-"""What each place to train adds to a run: `python -m benchmarks.executors [--out FILE]`.
+"""Measure the overhead of each executor: python -m benchmarks.executors [--out FILE].
 
-So many tiny runs (made images, some ten milliseconds of training each), two at a time, as whole
-processes of `python -m lenet_sweep`: in local workers, as Ray tasks, as Slurm jobs, the last two
-also with many runs in each job. What a sweep costs beside its runs is taken from a sweep of
-one. From both follows what a grid of real training should take in each place; the same grid is then
-trained there. Slurm and Ray are started here, as the tests start them.
+Many tiny runs (generated images, about ten milliseconds of training each) are trained two at a time
+by whole processes of `python -m lenet_sweep`: with local workers, as Ray tasks and as Slurm jobs,
+the last two also with many runs per job. A sweep of one run gives the fixed cost of a sweep. From
+both, a formula predicts the time of a grid of real trainings, which is then measured. Slurm and Ray
+are started on this machine, as in the tests.
 """
 
 from __future__ import annotations
@@ -22,47 +22,46 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import machines, tables
-from benchmarks.bookkeeping import MADE_DATA, empty_folder, measured
-from benchmarks.contenders import RAY
+from benchmarks.bookkeeping import MADE_DATA, empty_folder, measure
+from benchmarks.contenders import RAY_VARIABLES
 from lenet_sweep.data.datasets import default_root
 
 RESULTS = Path(__file__).parent / "results" / "executors.json"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling-out.md"
 WORKERS = 2
-SILENT = ("device=cpu", "figures=none", "report=false")
+NO_OUTPUTS = ("device=cpu", "figures=none", "report=false")
 SEEDS = 50
-GRID_RUNS = 8
+GRID_RUNS = 8  # of the grid of real trainings
 
 
 @dataclass(frozen=True)
-class Way:
-    """A place, and how many runs a job of it has."""
+class Variant:
+    """An executor, and its number of runs per job."""
 
-    place: str
-    packed: int
+    executor: str
+    runs_per_job: int
 
     @property
     def name(self) -> str:
-        packed = f", {self.packed} runs a job" if self.packed > 1 else ""
-        return {"local": "local workers", "ray": "Ray tasks", "slurm": "Slurm jobs"}[
-            self.place
-        ] + packed
+        names = {"local": "local workers", "ray": "Ray tasks", "slurm": "Slurm jobs"}
+        runs = f", {self.runs_per_job} runs a job" if self.runs_per_job > 1 else ""
+        return names[self.executor] + runs
 
-    def words(self) -> list[str]:
-        if self.place == "local":
+    def overrides(self) -> list[str]:
+        if self.executor == "local":
             return [f"workers={WORKERS}"]
-        words = [f"hydra/launcher=lenet_{self.place}", f"hydra.launcher.runs_per_job={self.packed}"]
         return [
-            *words,
-            "hydra.launcher.memory=0.5" if self.place == "slurm" else f"workers={WORKERS}",
+            f"hydra/launcher=lenet_{self.executor}",
+            f"hydra.launcher.runs_per_job={self.runs_per_job}",
+            "hydra.launcher.memory=0.5" if self.executor == "slurm" else f"workers={WORKERS}",
         ]
 
 
 @contextlib.contextmanager
 def slurm() -> Iterator[None]:
-    """Slurm on this machine, for all processes that are started meanwhile."""
+    """Slurm on this machine, for the processes started in the `with` block."""
     sys.path.insert(0, str(MADE_DATA.parent))
-    import slurm_here  # noqa: PLC0415 - of the tests
+    import slurm_here  # noqa: PLC0415 - it is part of the tests
 
     with tempfile.TemporaryDirectory() as folder, slurm_here.slurm(Path(folder)) as variables:
         os.environ.update(variables)
@@ -71,110 +70,124 @@ def slurm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ray() -> Iterator[None]:
-    """Ray with as many cores as there are workers, kept to this machine."""
-    os.environ.update(RAY)
+    """Ray on this machine, without usage reports or proxies."""
+    os.environ.update(RAY_VARIABLES)
     yield
 
 
 def tiny(runs: int) -> list[str]:
-    """A grid of so many runs on made images."""
+    """A grid of `runs` tiny runs on generated images."""
     rates = ",".join(str(n / 1000) for n in range(1, max(1, runs // SEEDS) + 1))
     seeds = min(runs, SEEDS)
     return [
         "-m", f"lr={rates}", f"seed=range({seeds})", "epochs=1", "dataset=folder",
-        "dataset.root=data", *SILENT,
+        "dataset.root=data", *NO_OUTPUTS,
     ]  # fmt: skip
 
 
 def real(epochs: int) -> list[str]:
-    """A grid of GRID_RUNS runs on MNIST."""
-    return ["-m", f"seed=range({GRID_RUNS})", f"epochs={epochs}", *SILENT]
+    """A grid of GRID_RUNS trainings on MNIST."""
+    return ["-m", f"seed=range({GRID_RUNS})", f"epochs={epochs}", *NO_OUTPUTS]
 
 
-def seconds(way: Way, words: list[str]) -> float:
+def seconds(variant: Variant, words: list[str]) -> float:
     """Wall seconds of a whole sweep in an empty folder."""
     with empty_folder() as folder:
-        return measured(folder, *words, *way.words())["seconds"]
+        return measure(folder, *words, *variant.overrides())["seconds"]
 
 
-def measure(way: Way, runs: int, epochs: list[int], pace: float | None) -> dict:
-    """Costs of a place in seconds, and the grid of real training: foretold and measured."""
-    began = time.monotonic()
-    alone = statistics.median(seconds(way, tiny(1)) for _ in range(3))
-    many = seconds(way, tiny(runs))
-    each = (many - alone) / (runs - 1) * WORKERS  # of a run that has a core for itself
-    found = {
-        "way": way.name,
+def measure_variant(
+    variant: Variant, runs: int, epochs: list[int], epoch_seconds: float | None
+) -> dict:
+    """Costs of an executor in seconds; predicted and measured time of the real trainings."""
+    start = time.monotonic()
+    one = statistics.median(seconds(variant, tiny(1)) for _ in range(3))
+    many = seconds(variant, tiny(runs))
+    per_run = (many - one) / (runs - 1) * WORKERS  # on one core
+    costs = {
+        "way": variant.name,
         "runs": runs,
-        "sweep of one": alone,
+        "sweep of one": one,
         "sweep of all": many,
-        "a run": each,
+        "a run": per_run,
     }
     grids = []
     for number in epochs:
-        taken = seconds(way, real(number))
-        grid = {"runs": GRID_RUNS, "epochs": number, "seconds": taken}
-        if pace is not None:
-            grid["foretold"] = foretold(alone, each, GRID_RUNS, number, pace)
+        measured = seconds(variant, real(number))
+        grid = {"runs": GRID_RUNS, "epochs": number, "seconds": measured}
+        if epoch_seconds is not None:
+            grid["foretold"] = predict(one, per_run, GRID_RUNS, number, epoch_seconds)
         grids.append(grid)
     print(
-        f"{way.name}: a sweep of one {alone:.2f} s, {runs} runs {many:.1f} s, "
-        f"{1000 * each:.0f} ms a run; "
+        f"{variant.name}: 1 run {one:.2f} s, {runs} runs {many:.1f} s, "
+        f"{1000 * per_run:.0f} ms per run; "
         + "; ".join(
             f"{GRID_RUNS} x {g['epochs']} epochs {g['seconds']:.1f} s"
-            + (f" (foretold {g['foretold']:.1f} s)" if "foretold" in g else "")
+            + (f" (predicted {g['foretold']:.1f} s)" if "foretold" in g else "")
             for g in grids
         )
-        + f"  [{time.monotonic() - began:.0f} s]",
+        + f"  [{time.monotonic() - start:.0f} s]",
         flush=True,
     )
-    return found | {"grids": grids}
+    return costs | {"grids": grids}
 
 
-def foretold(start: float, each: float, runs: int, epochs: int, pace: float) -> float:
-    """Seconds of a grid: start + runs x (cost of a run + epochs x seconds an epoch) / at a time."""
-    return start + runs * (each + epochs * pace) / WORKERS
+def predict(start: float, per_run: float, runs: int, epochs: int, epoch_seconds: float) -> float:
+    """Predicted seconds of a grid: start + runs * (per_run + epochs * epoch_seconds) / WORKERS."""
+    return start + runs * (per_run + epochs * epoch_seconds) / WORKERS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000, help="a multiple of 50")
-    parser.add_argument("--epochs", type=int, nargs="*", default=[2, 10])
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--redraw", action="store_true", help="write the tables of the docs again")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=1000,
+        help="number of tiny runs, a multiple of 50 (default: 1000)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, nargs="*", default=[2, 10],
+        help="epochs of the real trainings (default: 2 10)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
+    parser.add_argument(
+        "--redraw", action="store_true",
+        help="measure nothing; generate the tables of the documentation",
+    )  # fmt: skip
     arguments = parser.parse_args()
     if arguments.redraw:
         redraw()
         return
     os.environ.setdefault("LENET_SWEEP_DATA", str(default_root()))
-    ways = [
-        (contextlib.nullcontext, Way("local", 1)),
-        (ray, Way("ray", 1)),
-        (ray, Way("ray", 50)),
-        (slurm, Way("slurm", 1)),
-        (slurm, Way("slurm", 50)),
+    variants = [
+        (contextlib.nullcontext, Variant("local", 1)),
+        (ray, Variant("ray", 1)),
+        (ray, Variant("ray", 50)),
+        (slurm, Variant("slurm", 1)),
+        (slurm, Variant("slurm", 50)),
     ]
-    found = []
-    pace: float | None = None
-    for place, way in ways:
-        with place():
-            epochs = arguments.epochs if way.packed == 1 else []
-            found.append(measure(way, arguments.runs, epochs, pace))
-        if way.place == "local":  # the pace of an epoch, testing included, comes from the longest
-            longest = found[0]["grids"][-1]
-            rest = longest["seconds"] - found[0]["sweep of one"] - GRID_RUNS * found[0]["a run"] / 2
-            pace = rest * WORKERS / (GRID_RUNS * longest["epochs"])
-            for grid in found[0]["grids"]:
-                costs = found[0]["sweep of one"], found[0]["a run"]
-                grid["foretold"] = foretold(*costs, GRID_RUNS, grid["epochs"], pace)
-    told = {
+    results: list[dict] = []
+    epoch_seconds: float | None = None
+    for service, variant in variants:
+        with service():
+            epochs = arguments.epochs if variant.runs_per_job == 1 else []
+            results.append(measure_variant(variant, arguments.runs, epochs, epoch_seconds))
+        if variant.executor == "local":  # its longest grid gives the time of an epoch and its test
+            local = results[0]
+            longest = local["grids"][-1]
+            rest = longest["seconds"] - local["sweep of one"] - GRID_RUNS * local["a run"] / WORKERS
+            epoch_seconds = rest * WORKERS / (GRID_RUNS * longest["epochs"])
+            for grid in local["grids"]:
+                costs = local["sweep of one"], local["a run"]
+                grid["foretold"] = predict(*costs, GRID_RUNS, grid["epochs"], epoch_seconds)
+    numbers = {
         "environment": machines.here(),
-        "seconds per epoch": pace,
+        "seconds per epoch": epoch_seconds,
         "workers": WORKERS,
-        "ways": found,
+        "ways": results,
     }
     if arguments.out:
-        arguments.out.write_text(json.dumps(told, indent=1) + "\n")
+        arguments.out.write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 def redraw() -> None:

@@ -1,4 +1,4 @@
-"""What is measured: the sweeps that all contenders are given, and those that are ours alone."""
+"""The sweeps that are timed: grids for all contenders, and jobs for lenet-sweep alone."""
 
 from __future__ import annotations
 
@@ -6,105 +6,110 @@ from dataclasses import dataclass, replace
 
 from benchmarks.bookkeeping import LRS
 
-CARD_LR, CARD_BATCH = "1e-1,1e-2", "32,64,128"
-# From 0.002 to 0.1 in 50 steps: no two alike, none that diverges.
+GRID_LR, GRID_BATCH = "1e-1,1e-2", "32,64,128"
+# 50 distinct values from 0.002 to 0.1, none of which diverges.
 MANY_LR = ",".join(f"{n / 500:g}" for n in range(1, 51))
 OURS = ("ours",)
-ABLATION = ("torch_alone", "native_alone", "and_parallel", "and_readouts", "and_reuse")
+WORKERS = ("one_worker", "two_workers")
+ABLATION = ("torch_alone", "native_alone", "and_parallel", "and_snapshots", "and_reuse")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A grid, and who is to sweep it."""
+    """A grid, and which contenders sweep it."""
 
     name: str
-    what: str
-    lr: str = ""  # comma lists; empty: the optimizer's own
+    description: str
+    lr: str = ""  # comma-separated; empty: the default of the optimizer
     batch: str = "64"
     epochs: str = "1"
     loss: str = "cross_entropy"
     optimizer: str = "sgd"
-    limit: int | None = None  # train on the first so many images
-    made: int | None = None  # so many cells on tiny made data instead of MNIST
-    again: bool = False  # the sweep has been finished before
-    only: tuple[str, ...] | None = None  # the contenders; None: those that sweep everything
+    limit: int | None = None  # number of training images; None: all
+    tiny_cells: int | None = None  # number of cells on a tiny generated dataset instead of MNIST
+    rerun: bool = False  # the sweep has already been finished once
+    only: tuple[str, ...] | None = None  # contender names; None: every contender with all_jobs
     cold: bool = False  # also measured with empty caches
-    repeats: int | None = None  # None: as asked for
+    repeats: int | None = None  # None: the number given on the command line
 
 
-def card(epochs: int, limit: int | None = None, *, cold: bool = False) -> Job:
-    what = f"the card's command, {epochs} epoch{'s' * (epochs > 1)}"
-    return Job(f"card-{epochs}", what, CARD_LR, CARD_BATCH, str(epochs), limit=limit, cold=cold)
+def grid(epochs: int, limit: int | None = None, *, cold: bool = False) -> Job:
+    """The six cells of the README's first command, trained for `epochs` epochs."""
+    description = f"6 cells, {epochs} epoch{'s' * (epochs > 1)}"
+    if limit:
+        description += f" of {limit:,} images"
+    return Job(
+        f"grid-{epochs}", description, GRID_LR, GRID_BATCH, str(epochs), limit=limit, cold=cold
+    )
 
 
 def cells(count: int) -> Job:
-    return Job(f"cells-{count}", f"{count} cells on tiny data", made=count, only=OURS)
+    return Job(f"cells-{count}", f"{count:,} tiny cells", tiny_cells=count, only=OURS)
 
 
 def workers(epochs: int, limit: int | None = None) -> Job:
-    images = f" of {limit:,} images" if limit else ""
-    return Job(
-        f"workers-{epochs}", f"the card's command, {epochs} epochs{images}, one worker against two",
-        CARD_LR, CARD_BATCH, str(epochs), limit=limit, only=("one_worker", "two_workers"),
+    """The six cells with one worker and with two."""
+    job = grid(epochs, limit)
+    return replace(
+        job, name=f"workers-{epochs}", description=f"{job.description}, one and two workers",
+        only=WORKERS,
     )  # fmt: skip
 
 
+OVERHEAD = Job(
+    "overhead", "100 cells, 1 epoch of 6,000 images", MANY_LR, "64,128", limit=6000,
+)  # fmt: skip
 FULL = (
     Job(
-        "startup", "the card's grid on 600 made images: next to nothing to train",
-        CARD_LR, CARD_BATCH, made=6, only=OURS, cold=True,
+        "startup", "6 tiny cells, 1 epoch of 600 generated images", GRID_LR, GRID_BATCH,
+        tiny_cells=6, only=OURS, cold=True,
     ),
-    card(1, cold=True),
-    card(5),
-    card(10),
+    grid(1, cold=True),
+    grid(5),
+    grid(10),
     Job(
         "recipes", "both losses with both optimizers, 2 epochs", epochs="2",
         loss="cross_entropy,nll", optimizer="sgd,adam",
     ),
-    Job("shared", "2 learning rates at 5 and at 10 epochs", CARD_LR, epochs="5,10"),
-    Job(
-        "overhead", "100 cells of one epoch on 6,000 images",
-        MANY_LR, "64,128", limit=6000,
-    ),
-    Job("rerun", "card-1 again, finished before", CARD_LR, CARD_BATCH, again=True),
+    Job("shared", "2 learning rates, each at 5 and 10 epochs", GRID_LR, epochs="5,10"),
+    OVERHEAD,
+    Job("rerun", "grid-1 again, after it has finished", GRID_LR, GRID_BATCH, rerun=True),
     *(cells(count) for count in (20, 40, 100, 200, 500, 1000)),
     workers(10),
     workers(30),
     Job(
-        "workers-three", "three runs of 10 epochs, which two workers cannot share evenly",
-        "1e-1,1e-2,1e-3", epochs="10", only=("one_worker", "two_workers"),
+        "workers-three", "3 runs of 10 epochs, which do not divide evenly between two workers",
+        "1e-1,1e-2,1e-3", epochs="10", only=WORKERS,
     ),
     Job(
-        "ablation", "2 learning rates at 5 and at 10 epochs, one thing added at a time", CARD_LR,
-        epochs="5,10", only=ABLATION,
+        "ablation", "2 learning rates, each at 5 and 10 epochs, adding one feature at a time",
+        GRID_LR, epochs="5,10", only=ABLATION,
     ),
 )  # fmt: skip
 QUICK = (
-    Job(
-        "card-1", "the card's command, 1 epoch of 12,800 images", CARD_LR, CARD_BATCH,
-        limit=12_800, only=("ours", "ours_bare", "report_loop", "resident", "pool_channels_last"),
+    replace(
+        grid(1, 12_800),
+        only=("ours", "ours_bare", "report_loop", "resident", "pool_channels_last"),
     ),
-    Job(
-        "overhead", "100 cells of one epoch on 6,000 images", MANY_LR, "64,128", limit=6000,
-        only=OURS, repeats=1,
-    ),
+    replace(OVERHEAD, only=OURS, repeats=1),
     workers(5, 12_800),
-)  # fmt: skip
+)
 
 
-def limited(job: Job, limit: int | None) -> Job:
-    """The job with no more training images than `limit`, for a trial."""
-    if limit is None or job.made:
+def with_limit(job: Job, limit: int | None) -> Job:
+    """The job with at most `limit` training images, for a trial run."""
+    if limit is None or job.tiny_cells:
         return job
     return replace(job, limit=min(limit, job.limit or limit))
 
 
-def words(job: Job) -> list[str]:
-    """The grid as it is typed for lenet-sweep."""
-    if job.made and job.name != "startup":
-        return [f"lr={','.join(map(str, LRS))}", f"seed=range({job.made // len(LRS)})", "epochs=1"]
-    typed = [f"lr={job.lr}"] if job.lr else []
-    typed += [f"batch={job.batch}", f"epochs={job.epochs}"]
-    typed += [f"loss={job.loss}"] if "," in job.loss else []
-    typed += [f"optimizer={job.optimizer}"] if "," in job.optimizer else []
-    return typed + ([f"dataset.limit={job.limit}"] if job.limit else [])
+def overrides(job: Job) -> list[str]:
+    """The grid as overrides on the command line of lenet-sweep."""
+    if job.tiny_cells and job.name != "startup":
+        seeds = job.tiny_cells // len(LRS)
+        return [f"lr={','.join(map(str, LRS))}", f"seed=range({seeds})", "epochs=1"]
+    words = [f"lr={job.lr}"] if job.lr else []
+    words += [f"batch={job.batch}", f"epochs={job.epochs}"]
+    words += [f"loss={job.loss}"] if "," in job.loss else []
+    words += [f"optimizer={job.optimizer}"] if "," in job.optimizer else []
+    return words + ([f"dataset.limit={job.limit}"] if job.limit else [])

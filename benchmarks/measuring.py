@@ -1,4 +1,4 @@
-"""One measurement after the other: in what order, with which caches, and what is left out."""
+"""Runs the measurements: their order, their caches, and which of them to skip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks import environments
 from benchmarks.bookkeeping import empty_folder
 from benchmarks.contenders import Contender, Inputs, commands, takes_part
 from benchmarks.jobs import Job
-from benchmarks.processes import Taken, watched
+from benchmarks.processes import Usage, run_watched
 from benchmarks.records import COLD, Record, Results
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.validation import validate_cells
@@ -28,13 +28,13 @@ from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 3600.0  # seconds after which a contender has failed
-BEGINS = "  begins"  # what lenet-sweep writes when a run begins to train
+TIMEOUT = 3600.0  # seconds
+START_MARKER = "  begins"  # lenet-sweep prints this when a run starts training
 
 
 @dataclass(frozen=True)
 class Step:
-    """One measurement to be made."""
+    """One measurement to make."""
 
     job: Job
     contender: Contender
@@ -47,7 +47,10 @@ Measure = Callable[[Step], Record]
 def schedule(
     jobs: Iterable[Job], contenders: Iterable[Contender], repeats: int, *, cold: bool
 ) -> list[Step]:
-    """Cold ones first, then all of repeat 1, all of repeat 2, ... so that drift meets everyone."""
+    """Cold measurements first, then all of repeat 1, all of repeat 2, and so on.
+
+    This way, changes in the speed of the machine affect every contender.
+    """
     jobs, contenders = list(jobs), list(contenders)
     pairs = [(job, c) for job in jobs for c in contenders if takes_part(c, job)]
     steps = [Step(job, c, COLD) for job, c in pairs if cold and job.cold]
@@ -56,8 +59,8 @@ def schedule(
     return steps
 
 
-def due(step: Step, done: list[Record], long: float) -> bool:
-    """Whether a step is still to be measured, given what has been."""
+def is_due(step: Step, done: list[Record], long: float) -> bool:
+    """Whether a step still has to be measured, given the records so far."""
     name, job, repeat = step.contender.name, step.job.name, step.repeat
     known = {r.key: r for r in done}
     if (job, name, repeat) in known:
@@ -75,20 +78,23 @@ def run(
     save: Callable[[Results], None],
     budget: float = float("inf"),
 ) -> Results:
-    """Measure what is due and save after each; ends before what the budget (s) is too short for."""
-    began = time.monotonic()
+    """Measure every step that is due, and save after each one.
+
+    Stops before a step that is expected to exceed the budget in seconds.
+    """
+    start = time.monotonic()
     for step in steps:
-        if not due(step, results.records, results.long):
+        if not is_due(step, results.records, results.long):
             continue
-        same = [r for r in results.records if r.key[:2] == (step.job.name, step.contender.name)]
-        expected = same[-1].seconds if same else 0.0
-        if time.monotonic() - began + expected > budget:
-            print("the budget is spent; --resume goes on from here", flush=True)
+        earlier = [r for r in results.records if r.key[:2] == (step.job.name, step.contender.name)]
+        expected = earlier[-1].seconds if earlier else 0.0
+        if time.monotonic() - start + expected > budget:
+            print("Time budget spent; continue with --resume.", flush=True)
             break
         try:
             record = measure(step)
         except KeyboardInterrupt:
-            print("stopped; --resume goes on from here", flush=True)
+            print("Interrupted; continue with --resume.", flush=True)
             break
         now = datetime.now(UTC).isoformat(timespec="seconds")
         record = replace(record, commit=results.commits[-1], time=now)
@@ -100,18 +106,18 @@ def run(
 
 def _show(record: Record) -> None:
     repeat = "cold" if record.repeat == COLD else f"repeat {record.repeat}"
-    told = record.failed or f"{record.seconds:.2f} s, {record.peak_mb:.0f} MB"
+    outcome = record.failed or f"{record.seconds:.2f} s, {record.peak_mb:.0f} MB"
     print(
-        f"{time.strftime('%H:%M:%S')}  {record.job}  {record.contender}  {repeat}: {told}",
+        f"{time.strftime('%H:%M:%S')}  {record.job}  {record.contender}  {repeat}: {outcome}",
         flush=True,
     )
 
 
 class Bench:
-    """What measurements need: environments made once, caches, data, weights."""
+    """Prepares what the measurements need: environments, caches, images, initial weights."""
 
     def __init__(self, *, caches: bool) -> None:
-        self.caches = caches  # whether bytecode and compilations have caches of their own
+        self.caches = caches  # whether each contender has its own caches
         self.folder = environments.cache_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.weights = self.folder / "weights.npz"
@@ -123,19 +129,22 @@ class Bench:
         self.pythons: dict[str, Path | str] = {}
 
     def python(self, contender: Contender) -> Path | str:
-        """The contender's interpreter, or why there is none."""
+        """The Python interpreter of a contender, or the reason why it has none."""
         name = contender.environment or ""
         if name not in self.pythons:
             try:
                 self.pythons[name] = environments.python_of(
-                    contender.environment, beside_torch=contender.beside_torch
+                    contender.environment, shares_torch=contender.shares_torch
                 )
             except environments.UnavailableError as error:
                 self.pythons[name] = str(error)
         return self.pythons[name]
 
     def measure(self, step: Step) -> Record:
-        """Do a job once, in an empty folder; where a warm one has no caches, once more before."""
+        """Do a job once, in an empty folder.
+
+        If a warm measurement has no caches yet, the job is first done once without measuring.
+        """
         contender = step.contender
         record = Record(step.job.name, contender.name, step.repeat)
         python = self.python(contender)
@@ -145,35 +154,35 @@ class Bench:
         if step.repeat == COLD:
             shutil.rmtree(cache, ignore_errors=True)
         elif self.caches and not cache.exists():
-            filled = None
+            first = None
             try:
-                filled = self._taken(step.job, contender, python, record)
+                first = self._measure_once(step.job, contender, python, record)
             finally:
-                if filled is None or filled.failed:  # half of it is no cache
+                if first is None or first.failed:  # the cache is incomplete
                     shutil.rmtree(cache, ignore_errors=True)
-            if filled.failed:
-                return filled
-        return self._taken(step.job, contender, python, record)
+            if first.failed:
+                return first
+        return self._measure_once(step.job, contender, python, record)
 
-    def _taken(self, job: Job, contender: Contender, python: Path, record: Record) -> Record:
+    def _measure_once(self, job: Job, contender: Contender, python: Path, record: Record) -> Record:
         variables = self._variables(contender)
-        todo = commands(contender, job, Inputs(python, self.mnist, self.weights))
+        inputs = Inputs(python, self.mnist, self.weights)
         with empty_folder() as folder:
-            marker = None if contender.module else BEGINS
-            turns = 2 if job.again or contender.again else 1  # the last one counts
-            for _ in range(turns):
-                taken: list[Taken] = []
-                for command in todo:
-                    taken.append(watched(command, folder, variables, PATIENCE, marker))
-                    if taken[-1].status or taken[-1].timed_out:
-                        return replace(record, failed=reason(taken[-1]))
+            marker = None if contender.module else START_MARKER
+            times = 2 if job.rerun or contender.rerun else 1  # only the last one counts
+            for _ in range(times):
+                usages: list[Usage] = []
+                for command in commands(contender, job, inputs):
+                    usages.append(run_watched(command, folder, variables, TIMEOUT, marker))
+                    if usages[-1].status or usages[-1].timed_out:
+                        return replace(record, failed=failure_reason(usages[-1]))
             return replace(
                 record,
-                seconds=round(sum(t.seconds for t in taken), 3),
-                cpu_seconds=round(sum(t.cpu_seconds for t in taken), 2),
-                peak_mb=round(max(t.peak_mb for t in taken), 1),
-                begins=taken[0].marked and round(taken[0].marked, 2),
-                accuracies=_accuracies(folder, contender) if not job.made else {},
+                seconds=round(sum(usage.seconds for usage in usages), 3),
+                cpu_seconds=round(sum(usage.cpu_seconds for usage in usages), 2),
+                peak_mb=round(max(usage.peak_mb for usage in usages), 1),
+                begins=usages[0].marked and round(usages[0].marked, 2),
+                accuracies={} if job.tiny_cells else _accuracies(folder, contender),
             )
 
     def _cache(self, contender: Contender) -> Path:
@@ -199,13 +208,13 @@ class Bench:
         return variables | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
-def reason(taken: Taken) -> str:
-    """Why a process gave no result, in one line."""
-    if taken.timed_out:
-        return f"not done after {PATIENCE:.0f} s"
-    lines = [line.strip() for line in taken.output.splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line or line.startswith("error")]
-    return (told or lines or [f"exit status {taken.status}"])[-1][:200]
+def failure_reason(usage: Usage) -> str:
+    """Why a process produced no result, in one line."""
+    if usage.timed_out:
+        return f"timed out after {TIMEOUT:.0f} s"
+    lines = [line.strip() for line in usage.output.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line or line.startswith("error")]
+    return (errors or lines or [f"exit status {usage.status}"])[-1][:200]
 
 
 def _accuracies(folder: Path, contender: Contender) -> dict[str, float]:
@@ -220,7 +229,7 @@ def _accuracies(folder: Path, contender: Contender) -> dict[str, float]:
 
 
 def setting_key(row: dict) -> str:
-    """A setting in words, equal for all contenders."""
+    """A setting as text, the same for all contenders."""
     return (
         f"{row['loss']} {row['optimizer']} lr={float(row['lr']):g} batch={row['batch']} "
         f"epochs={row['epochs']}"
@@ -228,8 +237,8 @@ def setting_key(row: dict) -> str:
 
 
 def versions(bench: Bench, contenders: Iterable[Contender]) -> dict[str, dict[str, str]]:
-    """The packages of each contender that say what it is."""
-    telling = (
+    """The relevant packages of each contender, with their versions."""
+    relevant = (
         "torch", "torchvision", "numpy", "hydra-core", "hydra-joblib-launcher", "joblib", "ray",
         "jax", "jaxlib", "optax", "optuna", "skorch", "scikit-learn",
     )  # fmt: skip
@@ -237,7 +246,7 @@ def versions(bench: Bench, contenders: Iterable[Contender]) -> dict[str, dict[st
     for contender in contenders:
         python = bench.python(contender)
         if isinstance(python, Path):
-            has = environments.packages(python)
-            wanted = telling if contender.module else (*telling, "lenet-sweep")
-            found[contender.name] = {name: has[name] for name in wanted if name in has}
+            installed = environments.packages(python)
+            names = relevant if contender.module else (*relevant, "lenet-sweep")
+            found[contender.name] = {name: installed[name] for name in names if name in installed}
     return found

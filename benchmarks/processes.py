@@ -1,7 +1,7 @@
-"""A command watched from outside: wall seconds, processor seconds, peak memory of its whole tree.
+"""Runs a command and measures the wall time, CPU time and peak memory of its process tree.
 
-Linux only: it reads /proc. Whatever the command leaves behind, daemons too, is adopted, counted and
-ended, so that nothing of one measurement runs beside the next.
+Linux only, since it reads /proc. Processes that the command leaves behind, daemons included, are
+adopted, counted and killed, so that they do not disturb the next measurement.
 """
 
 from __future__ import annotations
@@ -18,94 +18,96 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-SAMPLED_EVERY = 0.05  # seconds
-LOOKED_FOR_EVERY = 5  # samples between two searches of /proc for new processes
-NEW_PEAK = 1.02  # PSS is costly to ask for: only where the sum of RSS is a new peak by 2 %
-ADOPT = 36  # PR_SET_CHILD_SUBREAPER
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
+SAMPLE_INTERVAL = 0.05  # seconds
+SAMPLES_PER_SCAN = 5  # /proc is scanned for new processes once in so many samples
+NEW_PEAK = 1.02  # reading PSS is slow, so it is read only if the RSS has grown by 2 %
+PR_SET_CHILD_SUBREAPER = 36
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What one process with all its descendants took."""
+class Usage:
+    """What one process and its descendants used."""
 
     seconds: float
     cpu_seconds: float
-    peak_mb: float  # sum of the PSS over the tree: shared pages count once
-    marked: float | None  # seconds until the marker stood in its output
-    status: int  # as subprocess has it
+    peak_mb: float  # sum of PSS over the tree, which counts shared pages once
+    marked: float | None  # seconds until the marker appeared in the output
+    status: int  # the return code of subprocess.Popen
     output: str  # standard output and error
     timed_out: bool = False
 
 
-def watched(
+def run_watched(
     command: list[str],
     folder: Path,
     environment: dict[str, str],
     timeout: float,
     marker: str | None = None,
-) -> Taken:
-    """Run a command in `folder` until it ends; it and its descendants are gone afterwards."""
+) -> Usage:
+    """Run a command in `folder` until it ends or times out, then kill what is left of its tree."""
     others = descendants(os.getpid())[1:]
-    control = ctypes.CDLL(None).prctl
-    control(ADOPT, 1, 0, 0, 0)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     log = folder / "output.log"
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("wb") as output:
-        began = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            seconds, peak, seen, marked, timed_out = _watch(process, began, timeout, log, marker)
+            seconds, peak, sampled_cpu, marked, timed_out = _watch(
+                process, start, timeout, log, marker
+            )
         finally:
-            _end(process, others)
-            control(ADOPT, 0, 0, 0, 0)
+            _kill_tree(process, others)
+            prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    waited = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    cpu = max(waited, seen)  # some do not wait for their children, whose time is then lost
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cpu = max(cpu, sampled_cpu)  # rusage misses children that their parent did not wait for
     text = log.read_text(errors="replace")
-    return Taken(seconds, cpu, peak / 1e6, marked, process.returncode, text, timed_out)
+    return Usage(seconds, cpu, peak / 1e6, marked, process.returncode, text, timed_out)
 
 
 def _watch(
-    process: subprocess.Popen[bytes], began: float, timeout: float, log: Path, marker: str | None
+    process: subprocess.Popen[bytes], start: float, timeout: float, log: Path, marker: str | None
 ) -> tuple[float, int, float, float | None, bool]:
-    """Seconds, peak in bytes, processor seconds, seconds until the marker, whether time ran out."""
-    ends = select.poll()
+    """Seconds, peak in bytes, CPU seconds, seconds until the marker, and whether it timed out."""
+    poll = select.poll()
     descriptor = os.pidfd_open(process.pid)
-    ends.register(descriptor, select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     tree: list[int] = []
     used: dict[int, float] = {}
-    highest = peak = samples = 0
+    peak_rss = peak = samples = 0
     marked: float | None = None
     try:
-        while not ends.poll(SAMPLED_EVERY * 1000):
-            now = time.perf_counter() - began
+        while not poll.poll(SAMPLE_INTERVAL * 1000):
+            now = time.perf_counter() - start
             if now > timeout:
                 return now, peak, sum(used.values()), marked, True
             if marker and marked is None and marker.encode() in log.read_bytes():
                 marked = now
-            if samples % LOOKED_FOR_EVERY == 0:
+            if samples % SAMPLES_PER_SCAN == 0:
                 tree = descendants(process.pid)
                 used |= {child: _cpu(child) or used.get(child, 0.0) for child in tree}
             samples += 1
-            resident = sum(map(_rss, tree))
-            if resident > highest * NEW_PEAK:
-                highest = resident
+            rss = sum(map(_rss, tree))
+            if rss > peak_rss * NEW_PEAK:
+                peak_rss = rss
                 peak = max(peak, sum(map(_pss, tree)))
-        return time.perf_counter() - began, peak, sum(used.values()), marked, False
+        return time.perf_counter() - start, peak, sum(used.values()), marked, False
     finally:
         os.close(descriptor)
 
 
-def descendants(root: int, without: Collection[int] = ()) -> list[int]:
-    """A process and all that descend from it, but for those named with what descends from them."""
+def descendants(root: int, excluded: Collection[int] = ()) -> list[int]:
+    """A process and its descendants, without the excluded processes and their descendants."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - often, beside what is measured: quick
-        if name.isdigit() and int(name) not in without:
+    for name in os.listdir("/proc"):  # noqa: PTH208 - it runs often during a measurement and must be fast
+        if name.isdigit() and int(name) not in excluded:
             with contextlib.suppress(OSError):
                 children.setdefault(int(_stat(int(name))[1]), []).append(int(name))
     found = [root]
@@ -115,7 +117,7 @@ def descendants(root: int, without: Collection[int] = ()) -> list[int]:
 
 
 def _stat(process: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on, behind a name that may hold anything."""
+    """The fields of /proc/PID/stat after the process name, which may contain any character."""
     stat = Path(f"/proc/{process}/stat").read_text()
     return stat[stat.rindex(")") + 2 :].split()
 
@@ -125,12 +127,12 @@ def _cpu(process: int) -> float:
         fields = _stat(process)
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 def _rss(process: int) -> int:
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE_SIZE
     except (OSError, IndexError):  # it has ended
         return 0
 
@@ -145,8 +147,8 @@ def _pss(process: int) -> int:
     return 0
 
 
-def _end(process: subprocess.Popen[bytes], others: Collection[int]) -> None:
-    """End what is left of a tree, orphans included: they are this process's children by now."""
+def _kill_tree(process: subprocess.Popen[bytes], others: Collection[int]) -> None:
+    """Kill what is left of a process tree; its orphans are children of this process by now."""
     if process.poll() is None:
         process.kill()
     process.wait()
@@ -155,5 +157,5 @@ def _end(process: subprocess.Popen[bytes], others: Collection[int]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         for child in left:
-            with contextlib.suppress(ChildProcessError):  # not yet: its parent has to end first
+            with contextlib.suppress(ChildProcessError):  # its parent has to end first
                 os.waitpid(child, 0)

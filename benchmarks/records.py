@@ -1,4 +1,4 @@
-"""The raw numbers: one record a measurement, all of them in one file, written after each."""
+"""The raw numbers: one record per measurement, all in one file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from lenet_sweep.storage import atomic
 
-COLD = 0  # the repeat with empty caches; the warm ones count from 1
+COLD = 0  # the repeat with empty caches; warm repeats count from 1
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Record:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
-    begins: float | None = None  # seconds until the first run begins to train; ours alone
+    begins: float | None = None  # seconds until the first run starts training; lenet-sweep only
     accuracies: dict[str, float] = field(default_factory=dict)  # % of the test images
     failed: str | None = None  # why there are no numbers, in one line
     commit: str = ""
-    time: str = ""  # when it ended, UTC
+    time: str = ""  # UTC, at the end of the measurement
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -37,10 +37,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """All of one measurement."""
+    """All measurements in one file, and the options they were made with."""
 
     quick: bool
-    limit: int | None  # of a trial: no job has been given more images
+    limit: int | None  # --limit of a trial run
     environment: dict[str, Any]
     commits: list[str]
     repeats: int
@@ -49,28 +49,29 @@ class Results:
     records: list[Record]
 
     @property
-    def small(self) -> bool:
-        """Whether it is less than the full jobs, of which alone targets are meant."""
+    def reduced(self) -> bool:
+        """Whether the jobs were smaller than the full ones, for which the targets are meant."""
         return self.quick or self.limit is not None
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What several repeats took."""
+    """The median and the range of several repeats."""
 
     median: float
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     count: int
 
     def __str__(self) -> str:
+        median, minimum, maximum = map(format_seconds, (self.median, self.minimum, self.maximum))
         if self.count == 1:
-            return f"{shown(self.median)} (n=1)"
-        return f"{shown(self.median)} ({shown(self.least)}-{shown(self.most)}, n={self.count})"
+            return f"{median} (n=1)"
+        return f"{median} ({minimum}-{maximum}, n={self.count})"
 
 
-def shown(seconds: float) -> str:
-    """Three figures, or a whole number."""
+def format_seconds(seconds: float) -> str:
+    """Three significant digits; a whole number from 100 on."""
     return f"{seconds:.{2 if seconds < 10 else 1 if seconds < 100 else 0}f}"
 
 
@@ -80,7 +81,7 @@ def read(path: Path) -> Results:
 
 
 def write(path: Path, results: Results) -> None:
-    """Whole or not at all; a record in a line."""
+    """Replace the file atomically, with one record per line."""
     raw = asdict(results)
     lines = ",\n  ".join(json.dumps(record) for record in raw.pop("records"))
     head = json.dumps(raw, indent=1).removesuffix("\n}")
@@ -97,8 +98,8 @@ def warm(records: Iterable[Record], job: str, contender: str) -> list[Record]:
 
 
 def cold(records: Iterable[Record], job: str, contender: str) -> Record | None:
-    found = [r for r in records if r.key == (job, contender, COLD) and r.failed is None]
-    return found[0] if found else None
+    matching = [r for r in records if r.key == (job, contender, COLD) and r.failed is None]
+    return matching[0] if matching else None
 
 
 def spread(values: Iterable[float]) -> Spread | None:
@@ -109,24 +110,24 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def seconds(records: Iterable[Record], job: str, contender: str) -> Spread | None:
-    """Wall seconds of the warm repeats; None: not measured."""
+    """Wall seconds of the warm repeats, or None if there are none."""
     return spread(r.seconds for r in warm(records, job, contender))
 
 
 def failures(records: Iterable[Record]) -> dict[str, str]:
-    """For each contender that failed the jobs and the reason, in one line."""
-    found: dict[str, dict[str, str]] = {}
+    """For each contender that failed, one line with the jobs and the reasons."""
+    by_contender: dict[str, dict[str, str]] = {}
     for record in records:
         if record.failed is not None:
-            found.setdefault(record.contender, {}).setdefault(record.failed, record.job)
+            by_contender.setdefault(record.contender, {}).setdefault(record.failed, record.job)
     return {
         contender: "; ".join(f"{job}: {reason}" for reason, job in reasons.items())
-        for contender, reasons in found.items()
+        for contender, reasons in by_contender.items()
     }
 
 
-def resumed(results: Results, commit: str, repeats: int, long: float) -> Results:
-    """What was measured before, to go on from; what failed is tried again."""
+def resume(results: Results, commit: str, repeats: int, long: float) -> Results:
+    """Earlier results to add to, without their failures, so that those are tried again."""
     return replace(
         results,
         commits=[*(known for known in results.commits if known != commit), commit],

@@ -1,162 +1,161 @@
-"""What was aimed at, and whether it was reached: computed from the records, never typed."""
+"""The performance targets, and whether the recorded numbers reach them."""
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks import records
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import BY_NAME, CONTENDERS
 from benchmarks.records import Record, Spread
 
-MOST = "card-10"
-FIGURES = 100  # cells up to which each one's costs are drawn
-STRAIGHT = 0.99  # R2 of a line through the cost of 100 to 1,000 cells
+GRID = "grid-10"
+# The line is fitted from this number of cells on: up to it, earlier versions drew a figure for each
+# cell.
+LINE_FROM = 100
+MIN_R2 = 0.99
+PEERS = tuple(c.name for c in CONTENDERS if c.module)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target."""
+    """One target and what was measured."""
 
     target: str
     measured: str
     reached: bool | None  # None: not measured
-    sure: bool = True  # whether the least and the most that were measured say the same
+    certain: bool = True  # whether the slowest and the fastest repeat give the same answer
 
     @property
     def word(self) -> str:
-        said = {True: "yes", False: "no", None: "not measured"}[self.reached]
-        return said if self.sure else f"{said}, within the spread"
+        answer = {True: "yes", False: "no", None: "not measured"}[self.reached]
+        return answer if self.certain else f"{answer}, but the target is within the range"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line through the costs of so many cells."""
+    """A straight line through the times of several numbers of cells."""
 
     ms_per_cell: float
-    seconds_at_none: float
+    intercept: float  # seconds
     r2: float
 
 
-PEERS = tuple(c.name for c in CONTENDERS if c.module)
-
-
 def fastest_peer(found: list[Record], job: str) -> tuple[str, float] | None:
-    """The peer with the least median of a job, and that median."""
-    taken = {name: records.seconds(found, job, name) for name in PEERS}
-    medians = {name: spread.median for name, spread in taken.items() if spread}
+    """The peer with the smallest median time of a job, and that median."""
+    spreads = {name: records.seconds(found, job, name) for name in PEERS}
+    medians = {name: spread.median for name, spread in spreads.items() if spread}
     return min(medians.items(), key=lambda item: item[1]) if medians else None
 
 
 def ratio(found: list[Record], job: str, slow: str, fast: str) -> Spread | None:
-    """How many times as long one contender takes as another.
+    """The time of `slow` divided by the time of `fast`.
 
-    Repeats of one turn are compared with each other, so that a machine that becomes faster does not
-    count for anyone. Without such, the medians and their ends are.
+    This is the median over the repeats that both have at the same commit, so that a change in the
+    speed of the machine affects both. If there are no such repeats, it is the ratio of the
+    medians.
     """
-    turns = {r.repeat: r for r in records.warm(found, job, fast) if r.commit}
-    pairs = [(r, turns[r.repeat]) for r in records.warm(found, job, slow) if r.repeat in turns]
+    fast_repeats = {r.repeat: r for r in records.warm(found, job, fast) if r.commit}
+    pairs = [
+        (r, fast_repeats[r.repeat])
+        for r in records.warm(found, job, slow)
+        if r.repeat in fast_repeats
+    ]
     paired = records.spread(a.seconds / b.seconds for a, b in pairs if a.commit == b.commit)
     one, other = records.seconds(found, job, slow), records.seconds(found, job, fast)
     if paired or not one or not other:
         return paired
     return Spread(
-        one.median / other.median, one.least / other.most, one.most / other.least,
+        one.median / other.median, one.minimum / other.maximum, one.maximum / other.minimum,
         min(one.count, other.count),
     )  # fmt: skip
 
 
-def cell_costs(found: list[Record]) -> dict[int, float]:
-    """Median seconds by number of cells."""
+def cell_times(found: list[Record]) -> dict[int, float]:
+    """Median seconds of a sweep for each number of cells."""
     counts = sorted({int(r.job.removeprefix("cells-")) for r in found if r.job[:6] == "cells-"})
-    taken = {count: records.seconds(found, f"cells-{count}", "ours") for count in counts}
-    return {count: spread.median for count, spread in taken.items() if spread}
+    spreads = {count: records.seconds(found, f"cells-{count}", "ours") for count in counts}
+    return {count: spread.median for count, spread in spreads.items() if spread}
 
 
-def ms_with_figure(found: list[Record]) -> float | None:
-    """What a cell more costs up to FIGURES cells, where each has a figure; None: not measured."""
-    costs = cell_costs(found)
-    few = min(costs, default=FIGURES)
-    if few >= FIGURES or FIGURES not in costs:
+def ms_per_cell_below_line(found: list[Record]) -> tuple[int, float] | None:
+    """The smallest number of cells, and ms per additional cell up to LINE_FROM.
+
+    None if no smaller number of cells than LINE_FROM was measured.
+    """
+    times = cell_times(found)
+    fewest = min(times, default=LINE_FROM)
+    if fewest >= LINE_FROM or LINE_FROM not in times:
         return None
-    return 1000 * (costs[FIGURES] - costs[few]) / (FIGURES - few)
+    return fewest, 1000 * (times[LINE_FROM] - times[fewest]) / (LINE_FROM - fewest)
 
 
-def cell_line(found: list[Record]) -> Line | None:
-    """Least squares over the medians of each number of cells from FIGURES on; None below three."""
-    medians = {count: took for count, took in cell_costs(found).items() if count >= FIGURES}
+def fit_cell_times(found: list[Record]) -> Line | None:
+    """Least squares over the medians from LINE_FROM cells on, or None with less than three."""
+    medians = {count: time for count, time in cell_times(found).items() if count >= LINE_FROM}
     if len(medians) < 3:
         return None
     x, y = np.array(list(medians)), np.array(list(medians.values()))
-    slope, start = np.polyfit(x, y, 1)
-    left = ((y - slope * x - start) ** 2).sum()
-    return Line(1000 * slope, start, float(1 - left / ((y - y.mean()) ** 2).sum()))
+    slope, intercept = np.polyfit(x, y, 1)
+    residuals = ((y - slope * x - intercept) ** 2).sum()
+    return Line(1000 * slope, intercept, float(1 - residuals / ((y - y.mean()) ** 2).sum()))
 
 
-def _at_least(target: str, wanted: float, got: Spread | None, told: str = "") -> Verdict:
-    if got is None:
+def _at_least(target: str, bound: float, measured: Spread | None, note: str = "") -> Verdict:
+    if measured is None:
         return Verdict(target, "", None)
-    sure = (got.least >= wanted) == (got.most >= wanted)
-    ends = f" ({got.least:.2f}-{got.most:.2f})" if got.least < got.most else ""
-    reached = got.median >= wanted
-    digits = 2 if (round(got.median, 2) >= wanted) == reached else 3  # 1.895 is not 1.90
-    return Verdict(target, f"{got.median:.{digits}f} x{ends}{told}", reached, sure)
+    certain = (measured.minimum >= bound) == (measured.maximum >= bound)
+    reached = measured.median >= bound
+    # Two digits, or three if rounding to two would change the answer: 1.897 is not 1.90.
+    digits = 2 if (round(measured.median, 2) >= bound) == reached else 3
+    range_ = ""
+    if measured.minimum < measured.maximum:
+        range_ = f" ({measured.minimum:.2f}-{measured.maximum:.2f})"
+    return Verdict(target, f"{measured.median:.{digits}f} x{range_}{note}", reached, certain)
 
 
-def _below(target: str, wanted: float, got: float | None, unit: str) -> Verdict:
-    if got is None:
+def _below(target: str, bound: float, measured: float | None, unit: str) -> Verdict:
+    if measured is None:
         return Verdict(target, "", None)
-    return Verdict(target, f"{got:.2f} {unit}", got < wanted)
+    return Verdict(target, f"{measured:.2f} {unit}", measured < bound)
 
 
 def verdicts(found: list[Record]) -> list[Verdict]:
     """Every target with what was measured."""
-    peer = fastest_peer(found, MOST)
-    against = ratio(found, MOST, peer[0], "ours") if peer else None
-    start = records.cold(found, "startup", "ours")
-    line = cell_line(found)
+    peer = fastest_peer(found, GRID)
+    peer_ratio = ratio(found, GRID, peer[0], "ours") if peer else None
+    startup = records.cold(found, "startup", "ours")
+    line = fit_cell_times(found)
     return [
         _at_least(
-            "15 x the report's loop on the card's command, 10 epochs", 15,
-            ratio(found, MOST, "report_loop", "ours"),
+            "15 x as fast as the report loop, 6 cells, 10 epochs", 15,
+            ratio(found, GRID, "report_loop", "ours"),
         ),
         _at_least(
-            "5 x the fastest peer there", 5, against, f", {peer[0]}" if peer else "",
+            "5 x as fast as the fastest peer, 6 cells, 10 epochs", 5, peer_ratio,
+            f" against {BY_NAME[peer[0]].label}" if peer else "",
         ),
         _below(
-            "start-up until the first run trains, cold, under 4 s", 4,
-            start.begins if start else None, "s",
+            "first run starts training within 4 s, cold", 4,
+            startup.begins if startup else None, "s",
         ),
         _below(
-            "a whole sweep of 6 cells with next to nothing to train, cold, under 4 s", 4,
-            start.seconds if start else None, "s",
+            "6 tiny cells in under 4 s, cold", 4, startup.seconds if startup else None, "s",
         ),
         _below(
-            f"a cell more costs under 30 ms, from {FIGURES} cells on", 30,
+            f"less than 30 ms per cell from {LINE_FROM} cells on", 30,
             line.ms_per_cell if line else None, "ms",
         ),
         Verdict(
-            f"the cost over cells is straight (R2 at least {STRAIGHT})",
-            f"R2 = {line.r2:.4f}" if line else "", line.r2 >= STRAIGHT if line else None,
+            f"time grows linearly from {LINE_FROM} cells on (R2 at least {MIN_R2})",
+            f"R2 = {line.r2:.4f}" if line else "", line.r2 >= MIN_R2 if line else None,
         ),
         *(
             _at_least(
-                f"two workers at least 1.9 x one, {epochs} epochs", 1.9,
+                f"2 workers 1.9 x as fast as 1, {epochs} epochs", 1.9,
                 ratio(found, f"workers-{epochs}", "one_worker", "two_workers"),
             )
             for epochs in (10, 30)
         ),
     ]  # fmt: skip
-
-
-def worst_spread(found: list[Record]) -> float:
-    """The largest of the ranges over the repeats, as a share of their median."""
-    pairs = {(r.job, r.contender) for r in found}
-    shares = [0.0]
-    for job, contender in pairs:
-        taken = [r.seconds for r in records.warm(found, job, contender)]
-        if len(taken) > 1:
-            shares.append((max(taken) - min(taken)) / statistics.median(taken))
-    return max(shares)

@@ -18,6 +18,7 @@ from made_data import learnable
 from small_mnist import Mirror, small_known
 
 import lenet_sweep
+from lenet_sweep.config import registry
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import datasets
@@ -149,3 +150,15 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
+
+
+@pytest.fixture
+def own_registry() -> Iterator[None]:
+    """Forget at the end what a test adds to the registry of losses, optimizers, activations."""
+    registered = [registry.OPTIMIZERS, registry.LOSSES, registry.ACTIVATIONS,
+                  registry.OPTION_DEFAULTS, *registry._FILES.values()]  # fmt: skip
+    before = [dict(each) for each in registered]
+    yield
+    for each, content in zip(registered, before, strict=True):
+        each.clear()
+        each.update(content)

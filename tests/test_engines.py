@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from lenet_sweep.config import validation
+from lenet_sweep.config import registry, validation
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
     LOSSES,
     OPTIMIZERS,
-    LossSpec,
-    OptimizerSpec,
     Option,
 )
 from lenet_sweep.config.validation import validate_cells
@@ -325,51 +323,47 @@ class CellWithDropout(Cell):
     dropout: float = 0.0
 
 
-# What is added to which registry, the settings that use it, and the key that the note names.
+# A file that is added to each group, the settings that use it, and the key that the note names.
 ADDED = {
     "optimizer": (
-        OPTIMIZERS,
-        {"rmsprop": OptimizerSpec("RMSprop", 0.001, {"eps": Option(0.01, "floor")})},
+        "name: rmsprop\nclass: RMSprop\ndefault_lr: 0.001\neps: 0.01  # in the denominator; min 0\n",
         {"optimizer": {"name": "rmsprop"}},
         "optimizer=rmsprop",
     ),
-    "optimizer option": (
-        OPTIMIZERS,
-        {
-            "adam": replace(
-                OPTIMIZERS["adam"],
-                options={
-                    **OPTIMIZERS["adam"].options,
-                    "foreach": Option(default=False, meaning="which of torch's loops runs"),
-                },
-            )
-        },
-        {"optimizer": {"name": "adam"}},
-        "optimizer.foreach=false",
-    ),
     "loss": (
-        LOSSES,
-        {"multi_margin": LossSpec("MultiMarginLoss", takes_logits=True)},
+        "name: multi_margin\nclass: MultiMarginLoss\ninput: logits\n",
         {"loss": {"name": "multi_margin"}},
         "loss=multi_margin",
     ),
     "activation": (
-        ACTIVATIONS,
-        {"softplus": "Softplus"},
-        {"activation": "softplus"},
+        "name: softplus\nclass: Softplus\n",
+        {"activation": {"name": "softplus"}},
         "activation=softplus",
     ),
 }
 
 
-@pytest.mark.parametrize("kind", ADDED)
-def test_torch_trains_what_is_added_to_a_registry(
-    small_folder, images: Images, monkeypatch, kind: str
+def add_option(monkeypatch) -> tuple[dict, str]:
+    """Give Adam an option that the native engine does not know."""
+    foreach = Option(default=False, help="use the foreach implementation")
+    options = {**OPTIMIZERS["adam"].options, "foreach": foreach}
+    monkeypatch.setitem(OPTIMIZERS, "adam", replace(OPTIMIZERS["adam"], options=options))
+    return {"optimizer": {"name": "adam"}}, "optimizer.foreach=false"
+
+
+@pytest.mark.parametrize("kind", [*ADDED, "optimizer option"])
+def test_torch_trains_what_is_added(
+    small_folder, images: Images, monkeypatch, tmp_path, own_registry, kind: str
 ) -> None:
-    """A new optimizer, option, loss or activation trains as torch defines it; one note says so."""
-    registry, entries, settings, key = ADDED[kind]
-    for name, entry in entries.items():
-        monkeypatch.setitem(registry, name, entry)
+    """A new optimizer, option, loss, or activation trains as torch defines it, with one note."""
+    if kind == "optimizer option":
+        settings, key = add_option(monkeypatch)
+    else:
+        content, settings, key = ADDED[kind]
+        path = tmp_path / kind / f"{settings[kind]['name']}.yaml"
+        path.parent.mkdir()
+        path.write_text(content)
+        registry.add_folder(tmp_path)
     folder = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     raws = grid(folder | {"batch": 52, "seed": [0, 1]})
     (cell, _), options = validate_cells((raw | settings for raw in raws), NATIVE)

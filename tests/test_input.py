@@ -20,10 +20,10 @@ from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     grid_jobs,
     raw_settings,
-    register_groups,
+    register_help,
     register_plugins,
 )
-from lenet_sweep.config import keys
+from lenet_sweep.config import keys, registry
 from lenet_sweep.core.errors import DataError, UsageError
 
 
@@ -220,8 +220,8 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> GuardedLoader:
         content = f"# @package _global_\nperson: {text}\ndataset: {{root: {text}}}\n"
         (folder / "who" / f"w{place}.yaml").write_text(content)
     register_plugins()
-    register_groups()
-    path = create_config_search_path(str(keys.config_folder()))
+    register_help()
+    path = create_config_search_path(str(registry.config_folder()))
     path.prepend("command-line", str(folder), anchor="schema")
     return GuardedLoader(path)
 

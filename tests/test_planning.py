@@ -25,10 +25,10 @@ from lenet_sweep import sweep
 from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     raw_settings,
-    register_groups,
+    register_help,
     register_plugins,
 )
-from lenet_sweep.config import keys, validation
+from lenet_sweep.config import keys, registry, validation
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
@@ -116,8 +116,8 @@ def test_cells_of_a_grid_are_what_each_would_be_by_itself(axes: dict[str, list[A
 def composer() -> Iterator[Composer]:
     """Hydra's loader, and what it makes of the command line batch=32."""
     register_plugins()
-    register_groups()
-    with initialize_config_dir(str(keys.config_folder()), version_base="1.3"):
+    register_help()
+    with initialize_config_dir(str(registry.config_folder()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", ["batch=32"], RunMode.MULTIRUN)
 

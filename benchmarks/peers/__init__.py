@@ -1,1 +1,1 @@
-"""What a user would pick instead: the same sweep, the way each documentation recommends."""
+"""Alternatives to lenet-sweep: the same sweep, written as the documentation of each recommends."""

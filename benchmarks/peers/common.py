@@ -1,4 +1,4 @@
-"""What all peers share: one command line, one data set, one set of weights, one form of results."""
+"""Shared by all peers: command line, dataset, initial weights and output format."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-OWN_LR = {"sgd": 0.1, "adam": 0.001}
+DEFAULT_LR = {"sgd": 0.1, "adam": 0.001}
 FILES = (
-    ("train-images-idx3-ubyte", 16),  # name, bytes of its header
+    ("train-images-idx3-ubyte", 16),  # file name, bytes of its header
     ("train-labels-idx1-ubyte", 8),
     ("t10k-images-idx3-ubyte", 16),
     ("t10k-labels-idx1-ubyte", 8),
@@ -23,7 +23,7 @@ FILES = (
 
 @dataclass(frozen=True)
 class Setting:
-    """One training: a row of the table."""
+    """One training, which is one row of the table."""
 
     lr: float
     batch: int
@@ -34,20 +34,20 @@ class Setting:
 
 @dataclass(frozen=True)
 class Task:
-    """What was asked for on the command line."""
+    """The sweep to run, from the command line."""
 
     settings: tuple[Setting, ...]
     limit: int
     data: Path
     weights: Path
-    store: Path | None  # where a finished sweep is kept, for peers that can keep one
+    store: Path | None  # keeps a finished sweep, if the peer supports it
     out: Path
     seed: int
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pixels in 0..255 as (N, 28, 28) bytes, labels as bytes."""
+    """Images as (N, 28, 28) bytes, labels as bytes."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.uint8]
@@ -55,32 +55,40 @@ class Data:
     test_labels: NDArray[np.uint8]
 
 
-def asked(arguments: list[str] | None = None) -> Task:
-    """The command line of every peer."""
+def parse_task(arguments: list[str] | None = None) -> Task:
+    """Parse the command line of a peer."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--lr", default="", help="comma list; empty: the optimizer's own")
+    parser.add_argument(
+        "--lr", default="", help="comma-separated; empty: the default of the optimizer"
+    )
     parser.add_argument("--batch", default="64")
     parser.add_argument("--epochs", default="1")
     parser.add_argument("--loss", default="cross_entropy")
     parser.add_argument("--optimizer", default="sgd")
-    parser.add_argument("--limit", type=int, default=60_000, help="train on the first N images")
+    parser.add_argument("--limit", type=int, default=60_000, help="number of training images")
     parser.add_argument("--data", type=Path, required=True, help="folder of the IDX files")
-    parser.add_argument("--weights", type=Path, required=True, help=".npz of initial weights")
+    parser.add_argument("--weights", type=Path, required=True, help="initial weights (.npz)")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    got = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    axes = (options.loss, options.optimizer, options.lr, options.batch, options.epochs)
     settings = tuple(
-        Setting(float(lr) if lr else OWN_LR[optimizer], int(batch), int(epochs), loss, optimizer)
+        Setting(
+            float(lr) if lr else DEFAULT_LR[optimizer], int(batch), int(epochs), loss, optimizer
+        )
         for loss, optimizer, lr, batch, epochs in itertools.product(
-            *(text.split(",") for text in (got.loss, got.optimizer, got.lr, got.batch, got.epochs))
+            *(text.split(",") for text in axes)
         )
     )
-    return Task(settings, got.limit, got.data, got.weights, got.store, got.out, got.seed)
+    return Task(
+        settings, options.limit, options.data, options.weights, options.store, options.out,
+        options.seed,
+    )  # fmt: skip
 
 
 def load(folder: Path, limit: int) -> Data:
-    """Read the IDX files; training images from the first on."""
+    """Read the IDX files, with the first `limit` training images."""
     train_images, train_labels, test_images, test_labels = (
         np.fromfile(folder / name, np.uint8, offset=header) for name, header in FILES
     )
@@ -92,14 +100,14 @@ def load(folder: Path, limit: int) -> Data:
     )
 
 
-def initial(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The weights that every peer begins with, by torch's names."""
+def initial_weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The initial weights of every peer, by their names in torch."""
     with np.load(path) as arrays:
         return dict(arrays)
 
 
-def write(task: Task, accuracies: list[float]) -> None:
-    """Write the accuracies (%) of the settings, in their order."""
+def write_accuracies(task: Task, accuracies: list[float]) -> None:
+    """Write the accuracies (%) in the order of the settings."""
     rows = [
         asdict(setting) | {"accuracy": round(accuracy, 4)}
         for setting, accuracy in zip(task.settings, accuracies, strict=True)
@@ -108,5 +116,5 @@ def write(task: Task, accuracies: list[float]) -> None:
 
 
 def cores() -> int:
-    """How many cores there are for this process."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

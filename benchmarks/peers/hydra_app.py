@@ -1,4 +1,4 @@
-"""A Hydra app over the resident loop, and what its multirun launchers are told."""
+"""A Hydra app around the in-memory training loop, and the overrides of its multirun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from benchmarks.peers.common import Setting, Task, asked, write
+from benchmarks.peers.common import Setting, Task, parse_task, write_accuracies
 from benchmarks.peers.resident_loop import tensors, train
 
 DEFAULTS = {
@@ -33,19 +33,21 @@ def app(config: DictConfig) -> None:
         torch.set_num_threads(config.threads)
     setting = Setting(**config.setting)
     data = tensors(Path(config.data), config.limit)
-    reached = train(setting, data, Path(config.weights))
+    accuracy = train(setting, data, Path(config.weights))
     name = "-".join(str(value) for value in config.setting.values())
-    (Path(config.out) / f"{name}.json").write_text(json.dumps(reached))
+    (Path(config.out) / f"{name}.json").write_text(json.dumps(accuracy))
 
 
 def sweep(*launcher: str) -> None:
-    """Run the app over the settings asked for, as `-m key=a,b key=c,d` does."""
-    task = asked()
+    """Run the app over all settings, as `-m key=a,b key=c,d` does."""
+    task = parse_task()
     with tempfile.TemporaryDirectory() as folder:
         sys.argv[1:] = ["-m", *launcher, *overrides(task), f"out={folder}"]
         sys.argv.append(f"hydra.sweep.dir={folder}/jobs")
         app()
-        write(task, [json.loads((Path(folder) / name).read_text()) for name in names(task)])
+        write_accuracies(
+            task, [json.loads((Path(folder) / name).read_text()) for name in names(task)]
+        )
 
 
 def names(task: Task) -> list[str]:
@@ -53,7 +55,7 @@ def names(task: Task) -> list[str]:
 
 
 def overrides(task: Task) -> list[str]:
-    """The grid as Hydra takes it; settings that are no full grid go in groups of whole settings."""
+    """The grid as Hydra overrides; a partial grid becomes a list of whole settings."""
     axes = {
         key: list(dict.fromkeys(getattr(s, key) for s in task.settings))
         for key in ("lr", "batch", "epochs", "loss", "optimizer")
@@ -63,10 +65,10 @@ def overrides(task: Task) -> list[str]:
         count *= len(values)
     if count == len(task.settings):
         words = [f"setting.{k}={','.join(map(str, values))}" for k, values in axes.items()]
-    else:  # learning rates that go with their optimizers
-        wholes = [
+    else:  # each optimizer has its own learning rate
+        whole_settings = [
             f"{{lr:{s.lr},batch:{s.batch},epochs:{s.epochs},loss:{s.loss},optimizer:{s.optimizer}}}"
             for s in task.settings
         ]
-        words = [f"setting={','.join(wholes)}"]
+        words = [f"setting={','.join(whole_settings)}"]
     return [*words, f"limit={task.limit}", f"data={task.data}", f"weights={task.weights}"]

@@ -1,4 +1,4 @@
-"""Hydra's basic launcher: jobs one after the other, torch's own choice of threads."""
+"""The basic launcher of Hydra: one job at a time, default number of torch threads."""
 
 from __future__ import annotations
 

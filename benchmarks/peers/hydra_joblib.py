@@ -1,4 +1,4 @@
-"""Hydra's joblib launcher: a process of one thread for each core."""
+"""The joblib launcher of Hydra: one single-threaded process per core."""
 
 from __future__ import annotations
 

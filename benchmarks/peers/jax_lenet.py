@@ -1,6 +1,6 @@
-"""LeNet5 in JAX: jit around a lax.scan over the batches of an epoch, optax for the update.
+"""LeNet5 in JAX: jit and lax.scan over the batches of an epoch, with updates by optax.
 
-Each choice in here was the fastest of those tried on a CPU.
+Every choice here was the fastest of those tried on a CPU.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import numpy as np
 import optax
 from jax import lax
 
-from benchmarks.peers.common import Data, Setting, initial
+from benchmarks.peers.common import Data, Setting, initial_weights
 
 Weights = dict[str, jax.Array]
 
 
 def weights_of(path: Path) -> Weights:
-    """Torch's weights: kernels as HWIO, dense ones as (in, out)."""
-    arrays = initial(path)
+    """The initial weights: kernels as HWIO, dense weights as (in, out)."""
+    arrays = initial_weights(path)
     axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
     return {name: jnp.asarray(a.transpose(axes[a.ndim])) for name, a in arrays.items()}
 
 
 def pooled(x: jax.Array) -> jax.Array:
-    # The gradient of reduce_window is slow on a CPU; that of a maximum over an axis is not.
+    # On a CPU, the gradient of reduce_window is slower than that of a maximum over axes.
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
 
 def convolved(x: jax.Array, weights: Weights, layer: str) -> jax.Array:
-    """A convolution as one matrix product with all shifted views side by side.
+    """A convolution as one matrix product over stacked shifted views.
 
-    XLA for the CPU runs lax.conv inside a scan at a fifth of this speed.
+    On a CPU, XLA runs lax.conv inside a scan at a fifth of this speed.
     """
     kernel = weights[f"{layer}.weight"]  # (height, width, in, out)
     size, batch, height, width = kernel.shape[0], x.shape[0], x.shape[1], x.shape[2]
@@ -49,7 +49,7 @@ def logits(weights: Weights, images: jax.Array) -> jax.Array:
     x = jnp.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
     x = pooled(convolved(x, weights, "conv1"))
     x = pooled(convolved(x, weights, "conv2"))
-    # The third convolution has one place to go: it is a dense layer.
+    # The third convolution has a single output position, so it is a dense layer.
     kernel = weights["conv3.weight"].reshape(-1, 120)
     x = jax.nn.relu(x.reshape(len(x), -1) @ kernel + weights["conv3.bias"])
     x = jax.nn.relu(x @ weights["linear1.weight"] + weights["linear1.bias"])
@@ -61,12 +61,12 @@ def optimizer_of(setting: Setting, rate: jax.Array | float) -> optax.GradientTra
 
 
 def cost(weights: Weights, images: jax.Array, labels: jax.Array) -> jax.Array:
-    # Cross entropy and NLL of log-softmax are one function.
+    # Cross entropy and NLL of log-softmax are the same function.
     return optax.softmax_cross_entropy_with_integer_labels(logits(weights, images), labels).mean()
 
 
 def batches(data: Data, size: int) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-    """Whole batches, stacked for a scan, and the rest."""
+    """Full batches, stacked for lax.scan, and the smaller last batch."""
     images = (data.train_images.astype(np.float32) / 255)[..., None]
     labels = data.train_labels.astype(np.int32)
     whole = len(labels) // size * size
@@ -83,9 +83,11 @@ def test_batches(data: Data, size: int) -> tuple[jax.Array, jax.Array]:
 
 
 def epoch_of(setting: Setting) -> Callable:
-    """(weights, optimizer's state, rate, whole batches, the rest, test batches) through one epoch.
+    """A function that trains and tests one epoch.
 
-    The learning rate is an argument, so that one compilation serves every learning rate.
+    Its arguments are the weights, the optimizer state, the learning rate, the full batches, the
+    last batch and the test batches; it returns new weights and state, and the accuracy. As the
+    learning rate is an argument, one compilation serves all learning rates.
     """
 
     def epoch(weights, state, rate, whole, rest, test):

@@ -1,4 +1,4 @@
-"""JAX, one setting after the other: each epoch is one jitted scan over its batches."""
+"""JAX, one setting at a time: each epoch is one jitted scan over its batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 
 import jax
 
-from benchmarks.peers.common import Setting, asked, load, write
+from benchmarks.peers.common import Setting, load, parse_task, write_accuracies
 from benchmarks.peers.jax_lenet import batches, epoch_of, optimizer_of, test_batches, weights_of
 
 
@@ -16,7 +16,7 @@ def compiled(loss: str, optimizer: str):
 
 
 if __name__ == "__main__":
-    task = asked()
+    task = parse_task()
     data = load(task.data, task.limit)
     test = test_batches(data, 1000)
     stacked = functools.cache(functools.partial(batches, data))
@@ -25,10 +25,10 @@ if __name__ == "__main__":
         weights = weights_of(task.weights)
         state = optimizer_of(setting, setting.lr).init(weights)
         whole, rest = stacked(setting.batch)
-        reached = 0.0
+        accuracy = 0.0
         for epoch in range(setting.epochs):
             run = compiled(setting.loss, setting.optimizer)
-            weights, state, reached = run(weights, state, setting.lr, whole, rest, test)
-            print(f"{setting} epoch {epoch + 1} accuracy {float(reached):.2f}")
-        accuracies.append(float(reached))
-    write(task, accuracies)
+            weights, state, accuracy = run(weights, state, setting.lr, whole, rest, test)
+            print(f"{setting} epoch {epoch + 1} accuracy {float(accuracy):.2f}")
+        accuracies.append(float(accuracy))
+    write_accuracies(task, accuracies)

@@ -1,4 +1,4 @@
-"""LeNet5 in torch, as the others build it."""
+"""LeNet5, its loss and its optimizer in torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.common import Setting, initial
+from benchmarks.peers.common import Setting, initial_weights
 
 
 class LeNet5(nn.Module):
@@ -30,7 +30,7 @@ class LeNet5(nn.Module):
 
 def network(weights: Path) -> LeNet5:
     model = LeNet5()
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in initial(weights).items()})
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in initial_weights(weights).items()})
     return model
 
 

@@ -1,8 +1,8 @@
-"""Optuna: a GridSampler, a process of one thread for each core, a journal between them.
+"""Optuna: GridSampler with one single-threaded process per core, which share a journal.
 
-The grid is queued as trials, which the processes take from the journal one by one: what two of them
-sample at the same moment may be the same, as the documentation of GridSampler says. `--store` keeps
-the journal, in which a finished study has nothing left to try.
+The grid is enqueued as trials, which the processes take from the journal one by one. Without the
+queue, two processes that sample at the same time may try the same cell, as the documentation of
+GridSampler explains. `--store` keeps the journal, in which a finished study has no trials left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-from benchmarks.peers.common import Task, asked, cores, write
+from benchmarks.peers.common import Task, cores, parse_task, write_accuracies
 from benchmarks.peers.resident_loop import tensors, train
 
 
@@ -41,8 +41,8 @@ def work(task: Task, store: Path) -> None:
         number = trial.suggest_int("setting", 0, len(task.settings) - 1)
         return train(task.settings[number], data, task.weights)
 
-    begun = (TrialState.RUNNING, TrialState.COMPLETE)
-    enough = MaxTrialsCallback(len(task.settings), states=begun)
+    started = (TrialState.RUNNING, TrialState.COMPLETE)
+    enough = MaxTrialsCallback(len(task.settings), states=started)
     study_of(task, store).optimize(objective, callbacks=[enough])
 
 
@@ -51,20 +51,20 @@ def sweep(task: Task, store: Path) -> list[float]:
     if len(study.get_trials(states=[TrialState.COMPLETE])) < len(task.settings):
         for number in range(len(task.settings)):
             study.enqueue_trial({"setting": number}, skip_if_exists=True)
-        tensors(task.data, task.limit)  # the workers inherit the pages
+        tensors(task.data, task.limit)  # loaded here, so that the workers share it
         fork = multiprocessing.get_context("fork")
         workers = [fork.Process(target=work, args=(task, store)) for _ in range(cores())]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-    done = study.get_trials(states=[TrialState.COMPLETE])
-    reached = {trial.params["setting"]: trial.value for trial in done}
-    return [reached[number] for number in range(len(task.settings))]
+    completed = study.get_trials(states=[TrialState.COMPLETE])
+    accuracies = {trial.params["setting"]: trial.value for trial in completed}
+    return [accuracies[number] for number in range(len(task.settings))]
 
 
 if __name__ == "__main__":
-    asked_for = asked()
+    task = parse_task()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        write(asked_for, sweep(asked_for, asked_for.store or Path(folder)))
+        write_accuracies(task, sweep(task, task.store or Path(folder)))

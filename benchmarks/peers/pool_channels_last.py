@@ -1,4 +1,4 @@
-"""A process pool: a worker of one thread for each core, images and weights in channels_last."""
+"""A process pool: one single-threaded worker per core, images and weights in channels_last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks.peers.common import Setting, Task, asked, cores, write
+from benchmarks.peers.common import Setting, Task, cores, parse_task, write_accuracies
 from benchmarks.peers.network import network
 from benchmarks.peers.resident_loop import tensors, train
 
@@ -20,9 +20,9 @@ def job(task: Task, setting: Setting) -> float:
 
 
 if __name__ == "__main__":
-    asked_for = asked()
+    task = parse_task()
     torch.set_num_threads(1)
-    tensors(asked_for.data, asked_for.limit, torch.channels_last)  # the workers inherit the pages
+    tensors(task.data, task.limit, torch.channels_last)  # loaded here, so that workers share it
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(cores(), fork, torch.set_num_threads, (1,)) as pool:
-        write(asked_for, list(pool.map(functools.partial(job, asked_for), asked_for.settings)))
+        write_accuracies(task, list(pool.map(functools.partial(job, task), task.settings)))

@@ -1,7 +1,8 @@
-"""Ray Tune: a class Trainable whose actors are used again, a trial of one thread for each core.
+"""Ray Tune: a class Trainable with reused actors, one single-threaded trial per core.
 
-An epoch is a training iteration, so that epochs are not an axis of the grid: a trial of 10 has
-reported what one of 5 reaches. `--store` keeps the experiment, and a finished one is restored.
+An epoch is a training iteration, so the number of epochs is not an axis of the grid: a trial of 10
+epochs also reports the accuracy after 5. `--store` keeps the experiment, and a finished one is
+restored.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import ray
 import torch
 from ray import tune
 
-from benchmarks.peers.common import Setting, Task, asked, cores, write
+from benchmarks.peers.common import Setting, Task, cores, parse_task, write_accuracies
 from benchmarks.peers.network import network, optimizer_of
 from benchmarks.peers.resident_loop import Tensors, accuracy, tensors, train_epoch
 
 
 class Training(tune.Trainable):
-    """One setting; a step is an epoch."""
+    """The training of one setting; a step is an epoch."""
 
     def setup(self, config: dict, data: Tensors, weights: Path) -> None:
         torch.set_num_threads(1)
@@ -72,18 +73,18 @@ def sweep(task: Task, store: Path) -> list[float]:
                 stop={"training_iteration": max(s.epochs for s in task.settings)},
             ),
         )
-    reached = {}
+    accuracies = {}
     for result in tuner.fit():
         setting = tuple(result.config["setting"][key] for key in KEYS)
         for _, row in result.metrics_dataframe.iterrows():
-            reached[setting, int(row["training_iteration"])] = float(row["accuracy"])
-    return [reached[tuple(getattr(s, key) for key in KEYS), s.epochs] for s in task.settings]
+            accuracies[setting, int(row["training_iteration"])] = float(row["accuracy"])
+    return [accuracies[tuple(getattr(s, key) for key in KEYS), s.epochs] for s in task.settings]
 
 
 if __name__ == "__main__":
-    asked_for = asked()
+    task = parse_task()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # A cluster of its own, which leaves nothing behind.
+        # A private cluster, removed at the end.
         ray.init("local", num_cpus=cores(), include_dashboard=False, _temp_dir=f"{folder}/ray")
-        write(asked_for, sweep(asked_for, (asked_for.store or Path(folder)).resolve()))
+        write_accuracies(task, sweep(task, (task.store or Path(folder)).resolve()))
         ray.shutdown()

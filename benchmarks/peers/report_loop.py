@@ -1,4 +1,4 @@
-"""The report's loop: a DataLoader over torchvision's MNIST, one setting after the other."""
+"""The loop of the report: a DataLoader over MNIST from torchvision, one setting at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from benchmarks.peers.common import Setting, Task, asked, write
+from benchmarks.peers.common import Setting, Task, parse_task, write_accuracies
 from benchmarks.peers.network import network, optimizer_of
 
 
 def train(task: Task, setting: Setting) -> float:
-    root = task.data.parents[1]  # torchvision adds MNIST/raw itself
+    root = task.data.parents[1]  # torchvision appends MNIST/raw
     data = Subset(MNIST(root, train=True, transform=ToTensor()), range(task.limit))
     test = MNIST(root, train=False, transform=ToTensor())
     loader = DataLoader(data, batch_size=setting.batch)
@@ -41,5 +41,5 @@ def train(task: Task, setting: Setting) -> float:
 
 
 if __name__ == "__main__":
-    asked_for = asked()
-    write(asked_for, [train(asked_for, setting) for setting in asked_for.settings])
+    task = parse_task()
+    write_accuracies(task, [train(task, setting) for setting in task.settings])

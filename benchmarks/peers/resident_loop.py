@@ -1,4 +1,4 @@
-"""The loop of most of the peers: all images lie in memory as tensors, and batches are slices."""
+"""The training loop of most peers: all images are in memory, and batches are slices of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.peers.network import LeNet5, loss_of, network, optimizer_of
 
 @dataclass(frozen=True)
 class Tensors:
-    """Images (N, 1, 28, 28) with pixels in [0, 1]; labels as torch wants them."""
+    """Images as (N, 1, 28, 28) with values in [0, 1]; labels as int64."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -23,7 +23,7 @@ class Tensors:
     test_labels: Tensor
 
 
-@functools.cache  # a process that trains several settings reads the files once
+@functools.cache  # reads the files once for all settings of a process
 def tensors(
     folder: Path, limit: int, memory_format: torch.memory_format = torch.contiguous_format
 ) -> Tensors:
@@ -67,12 +67,12 @@ def accuracy(model: LeNet5, data: Tensors) -> float:
 
 
 def train(setting: Setting, data: Tensors, weights: Path, model: LeNet5 | None = None) -> float:
-    """Train one setting and evaluate it after each epoch; the last accuracy (%)."""
+    """Train one setting, test it after every epoch, and return the last accuracy (%)."""
     model = model or network(weights)
     optimizer = optimizer_of(setting, model)
-    reached = 0.0
+    last = 0.0
     for epoch in range(setting.epochs):
         train_epoch(model, optimizer, setting, data)
-        reached = accuracy(model, data)
-        print(f"{setting} epoch {epoch + 1} accuracy {reached:.2f}")
-    return reached
+        last = accuracy(model, data)
+        print(f"{setting} epoch {epoch + 1} accuracy {last:.2f}")
+    return last

@@ -1,7 +1,7 @@
-"""skorch under scikit-learn's GridSearchCV: a process of one thread for each core.
+"""skorch with GridSearchCV of scikit-learn: one single-threaded process per core.
 
-The test images are the one validation fold, and the score is what the network's own history has
-of them after its last epoch, so that nothing is evaluated twice.
+The test images are the only validation fold. The score is the validation accuracy of the last epoch
+in the history of the network, so that nothing is evaluated twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
-from benchmarks.peers.common import Task, asked, cores, write
+from benchmarks.peers.common import Task, cores, parse_task, write_accuracies
 from benchmarks.peers.network import LeNet5
 from benchmarks.peers.resident_loop import tensors
 
@@ -22,7 +22,7 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
 class LogNLL(nn.Module):
-    """NLL of the log-softmax of logits. Of an nn.NLLLoss skorch would take the logarithm itself."""
+    """NLL of log-softmax. With nn.NLLLoss, skorch would apply the logarithm itself."""
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.nll_loss(torch.log_softmax(logits, 1), labels)
@@ -32,7 +32,7 @@ LOSSES = {"cross_entropy": nn.CrossEntropyLoss, "nll": LogNLL}
 
 
 class Net(NeuralNetClassifier):
-    """A classifier that begins with given weights."""
+    """A classifier with given initial weights."""
 
     def __init__(self, *arguments, weights=None, **more) -> None:
         self.weights = weights
@@ -85,5 +85,5 @@ def sweep(task: Task) -> list[float]:
 
 
 if __name__ == "__main__":
-    asked_for = asked()
-    write(asked_for, sweep(asked_for))
+    task = parse_task()
+    write_accuracies(task, sweep(task))

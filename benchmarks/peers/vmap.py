@@ -1,6 +1,6 @@
-"""torch.func: the settings of one batch size, loss and optimizer as one ensemble under vmap.
+"""torch.func: all learning rates of one batch size, loss and optimizer as an ensemble with vmap.
 
-As in torch's tutorial on model ensembling: stacked weights, functional_call, grad, vmap.
+This follows the PyTorch tutorial on model ensembling: stacked weights, functional_call, grad, vmap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from benchmarks.peers.common import Setting, Task, asked, write
+from benchmarks.peers.common import Setting, Task, parse_task, write_accuracies
 from benchmarks.peers.network import loss_of, network
 from benchmarks.peers.resident_loop import Tensors, tensors
 
@@ -47,7 +47,7 @@ def adam(weights: Weights, rates: Tensor) -> Callable[[Weights], None]:
 
 
 def train(group: list[Setting], data: Tensors, task: Task) -> list[float]:
-    """Train settings that differ in their learning rates alone; their accuracies (%)."""
+    """Train settings that differ only in their learning rate; returns their accuracies (%)."""
     first = group[0]
     model = network(task.weights)
     weights, _ = stack_module_state([network(task.weights) for _ in group])
@@ -60,8 +60,8 @@ def train(group: list[Setting], data: Tensors, task: Task) -> list[float]:
 
     gradients = vmap(grad(cost), in_dims=(0, None, None))
     outputs = vmap(lambda w, images: functional_call(model, w, (images,)), in_dims=(0, None))
-    reached = [0.0] * len(group)
-    tested = max(1000 // len(group), 50)  # images at once: more leave the processor's caches
+    accuracies = [0.0] * len(group)
+    test_batch = max(1000 // len(group), 50)  # larger batches do not fit into the CPU caches
     for _ in range(first.epochs):
         with torch.no_grad():
             for images, labels in zip(
@@ -74,28 +74,30 @@ def train(group: list[Setting], data: Tensors, task: Task) -> list[float]:
             correct = sum(
                 (outputs(weights, images).argmax(2) == labels).sum(1)
                 for images, labels in zip(
-                    data.test_images.split(tested), data.test_labels.split(tested), strict=True
+                    data.test_images.split(test_batch),
+                    data.test_labels.split(test_batch),
+                    strict=True,
                 )
             )
-        reached = (100 * correct / len(data.test_labels)).tolist()
-        print(first, reached)
-    return reached
+        accuracies = (100 * correct / len(data.test_labels)).tolist()
+        print(first, accuracies)
+    return accuracies
 
 
 def groups(settings: tuple[Setting, ...]) -> list[list[int]]:
-    """Places of the settings that can be one ensemble."""
-    found: dict[tuple, list[int]] = {}
+    """Indices of the settings that form one ensemble each."""
+    ensembles: dict[tuple, list[int]] = {}
     for place, s in enumerate(settings):
-        found.setdefault((s.batch, s.epochs, s.loss, s.optimizer), []).append(place)
-    return list(found.values())
+        ensembles.setdefault((s.batch, s.epochs, s.loss, s.optimizer), []).append(place)
+    return list(ensembles.values())
 
 
 if __name__ == "__main__":
-    asked_for = asked()
-    loaded = tensors(asked_for.data, asked_for.limit)
-    accuracies = [0.0] * len(asked_for.settings)
-    for places in groups(asked_for.settings):
-        trained = train([asked_for.settings[place] for place in places], loaded, asked_for)
+    task = parse_task()
+    loaded = tensors(task.data, task.limit)
+    accuracies = [0.0] * len(task.settings)
+    for places in groups(task.settings):
+        trained = train([task.settings[place] for place in places], loaded, task)
         for place, value in zip(places, trained, strict=True):
             accuracies[place] = value
-    write(asked_for, accuracies)
+    write_accuracies(task, accuracies)

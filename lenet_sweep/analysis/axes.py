@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import OPTIMIZERS, RECIPES
+from lenet_sweep.config.registry import RECIPES, default_lr
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_setting
 
@@ -27,7 +27,7 @@ def axes(cell: Cell) -> dict[str, Value]:
         elif field.name == "dataset":
             found |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             found["holdout"] = cell.dataset.holdout
-        else:
+        elif field.name != "classes":  # the names tell them apart
             found[field.name] = value
     return found
 
@@ -98,6 +98,8 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
         words.insert(0, "recipe=" + ",".join(names_of))
     if any(cell.dataset.name == "folder" for cell in cells):
         words.append("dataset.root=FOLDER")
+    if any(cell.classes for cell in cells):
+        words.insert(0, "--config-dir=FOLDER")
     many = ["-m"] if any(len(typed) > 1 for typed in values.values()) else []
     return shlex.join(["python", "-m", "lenet_sweep", *many, *words])
 
@@ -106,15 +108,15 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
     if name in ("device", "engine"):
         return True  # chosen by the machine and the settings, unless they are swept
     if name == "lr":
-        return all(cell.lr == OPTIMIZERS[cell.optimizer.name].default_lr for cell in cells)
+        return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
     return list(values) == [_default(name, cells)]
 
 
 def _default(name: str, cells: Sequence[Cell]) -> Value:
     group, _, option = name.partition(".")
     if group == "optimizer" and option:
-        every = [OPTIMIZERS[cell.optimizer.name].options for cell in cells]
-        return next(options[option].default for options in every if option in options)
+        every = [dict(cell.optimizer.defaults) for cell in cells]
+        return next(options[option] for options in every if option in options)
     node = keys.defaults().get(group)
     value: Value = node[option or "name"] if isinstance(node, dict) else node
     return value

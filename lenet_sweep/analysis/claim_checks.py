@@ -22,7 +22,7 @@ from lenet_sweep.analysis.statistics import (
     accuracies,
     group_by_setting,
 )
-from lenet_sweep.config.registry import OPTIMIZERS, RECIPES, make_optimizer
+from lenet_sweep.config.registry import RECIPES, default_lr, make_optimizer
 from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
@@ -211,8 +211,7 @@ def _learns_faster(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
     usual = [
         s
         for s in found
-        if s.cell.lr == OPTIMIZERS[s.cell.optimizer.name].default_lr
-        and not s.cell.optimizer.changed
+        if s.cell.lr == default_lr(s.cell.optimizer) and not s.cell.optimizer.changed
     ]
     own = _of(claim.recipe, usual)
     mine, others = _until(own), _until([s for s in usual if s not in own])

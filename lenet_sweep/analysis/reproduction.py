@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis import t_tests
 from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, accuracies, group_by_setting
-from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.registry import default_lr
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import pluralize
@@ -190,7 +190,7 @@ def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
         peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
         before = f"after epoch {peak.epoch} one had {peak.accuracy:.2f} %, and lost it again"
         return replace(verdict, note=f"{note}; {before}")
-    usual = OPTIMIZERS[row.cell.optimizer.name].default_lr
+    usual = default_lr(row.cell.optimizer)
     fitting = []
     for setting in found:
         width = spread(setting)

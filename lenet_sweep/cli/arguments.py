@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from lenet_sweep.config import keys
+from lenet_sweep.config import keys, registry
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -32,6 +33,8 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
         if "query" in " ".join(args.overrides) and "COMP_LINE" not in os.environ:
             _reject_flags("--shell-completion query=SHELL is for the shell, which sets COMP_LINE")
         return []
+    if args.config_dir:
+        registry.add_folder(Path(args.config_dir))  # before --help lists what there is
     overrides = [parsed(text) for text in args.overrides]
     given = {override.key_or_group for override in overrides}
     if "recipe" in given and (both := {"loss", "optimizer"} & given):

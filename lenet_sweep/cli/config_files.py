@@ -15,6 +15,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from lenet_sweep.cli.arguments import parsed
+from lenet_sweep.config import registry
 from lenet_sweep.config.keys import takes_text
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
@@ -73,6 +74,8 @@ class CheckedRepository(ConfigRepository):
         _keep_text(yaml.compose(text, Loader=yaml.SafeLoader), result.config, package)
         if groups[:1] == ["grid"]:
             _check_grid(result, path)
+        elif groups and groups[0] in registry.ADDABLE:
+            registry.add_file(groups[0], path)
         return result
 
 

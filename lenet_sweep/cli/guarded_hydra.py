@@ -23,8 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from lenet_sweep.cli.config_files import CheckedRepository
 from lenet_sweep.cli.hydra_config import keep_text, override_texts
 from lenet_sweep.config import keys
-from lenet_sweep.config.keys import Raw
-from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.registry import FILE_KEYS, OPTIMIZERS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -113,8 +112,9 @@ def _any_option(text: str) -> str:
 def _check_options(config: DictConfig) -> None:
     node = config.get("optimizer")
     optimizer = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else {}
-    options = {f"optimizer.{name}": value for name, value in cast("Raw", optimizer).items()}
-    name = str(options.pop("optimizer.name", ""))
+    settings = cast("Raw", optimizer)
+    name = str(settings.get("name", ""))
+    options = {f"optimizer.{k}": v for k, v in settings.items() if k not in FILE_KEYS}
     for key in keys.missing_options(options, name):
         keys.unknown_option(key.removeprefix("optimizer."), options[key])
 

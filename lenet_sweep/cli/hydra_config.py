@@ -25,18 +25,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lenet_sweep.config import studies
-from lenet_sweep.config.keys import (
-    GROUPS,
-    Raw,
-    check_count,
-    config_folder,
-    group_node,
-    is_option,
-    missing_options,
-    set_key,
-    takes_text,
-)
-from lenet_sweep.config.registry import OPTIMIZERS, RECIPES
+from lenet_sweep.config.keys import check_count, is_option, missing_options, set_key, takes_text
+from lenet_sweep.config.registry import GROUPS, OPTIMIZERS, RECIPES, Raw, config_folder
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -52,6 +42,7 @@ lenet-sweep: type a grid, get an honest ranked table of LeNet5 trainings.
 Groups, chosen by name:
   loss      {losses}
   optimizer {optimizers}
+  activation {activations}
   recipe    {recipes}: loss and optimizer together
   dataset   {datasets}; dataset.root=FOLDER says where the files are or go
             (default: a cache folder), dataset.limit=N trains on the first N images
@@ -75,16 +66,9 @@ output exited, as `| head` does (the files are still written). Hydra's own flags
 """
 
 
-def register_groups() -> None:
-    """Offer the registries as Hydra config groups, so that each name is written in one place."""
-    store = ConfigStore.instance()
-    for group, names in GROUPS.items():
-        for name in names:
-            store.store(group=group, name=name, node=group_node(group, name))
-    for name, (loss, optimizer) in RECIPES.items():
-        defaults: list[Any] = [{"override /loss": loss}, {"override /optimizer": optimizer}]
-        store.store(group="recipe", name=name, package="_global_", node={"defaults": defaults})
-    store.store(
+def register_help() -> None:
+    """Register what --help prints; all other groups are files in conf/."""
+    ConfigStore.instance().store(
         group="hydra/help",
         name="lenet_sweep",
         node={"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()},
@@ -122,10 +106,11 @@ def help_text() -> str:
         options.append(f"  optimizer={optimizer}")
         for name, option in spec.options.items():
             setting = f"optimizer.{name}={_yaml(option.default)}"
-            options.append(f"    {setting:<40} {option.meaning}; {option.allowed}")
+            options.append(f"    {setting:<40} {option.help}; {option.allowed}")
     return HELP.format(
         losses=", ".join(GROUPS["loss"]),
         optimizers=", ".join(GROUPS["optimizer"]),
+        activations=", ".join(GROUPS["activation"]),
         datasets=", ".join(GROUPS["dataset"]),
         recipes=", ".join(RECIPES),
         options="\n".join(options),

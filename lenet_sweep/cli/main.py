@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep.cli import arguments, guarded_hydra
-from lenet_sweep.cli.hydra_config import register_groups, register_plugins
-from lenet_sweep.config import keys
+from lenet_sweep.cli.hydra_config import register_help, register_plugins
+from lenet_sweep.config import keys, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
@@ -81,8 +81,8 @@ def main() -> None:
         sys.argv += _logging(arguments.check_arguments(sys.argv[1:]))
         guarded_hydra.install(_prepare_search, _check_single)
         register_plugins()
-        register_groups()
-        decorate = hydra.main(str(keys.config_folder()), "config", version_base="1.3")
+        register_help()
+        decorate = hydra.main(str(registry.config_folder()), "config", version_base="1.3")
         decorate(task)()
     except Exception as error:
         if full_error == "1" or not (isinstance(error, EXPECTED) or _is_hydras(error)):

@@ -11,26 +11,23 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
 from lenet_sweep.config import suggestions
-from lenet_sweep.config.registry import LOSSES, OPTIMIZERS, RECIPES
+from lenet_sweep.config.registry import (
+    GROUPS,
+    OPTIMIZERS,
+    RECIPES,
+    Raw,
+    config_folder,
+    group_node,
+)
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, to_str
-from lenet_sweep.data.catalog import DATASETS
 
-Raw = dict[str, Any]
 MOST_CELLS = 10**9  # what max_cells may be set to
-
-GROUPS: Mapping[str, Sequence[str]] = {
-    "loss": tuple(LOSSES),
-    "optimizer": tuple(OPTIMIZERS),
-    "dataset": (*DATASETS, "folder"),  # "folder": IDX files of the user's own
-}
-
 
 # Keys that take text or a path: what looks like a number or a boolean is text there too.
 TEXT_KEYS = frozenset({
@@ -52,22 +49,6 @@ def takes_text(key: str, *, flag: bool = False) -> bool:
     """
     tail = key.removeprefix("hydra.sweeper.params.")
     return tail in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
-
-
-def config_folder() -> Path:
-    """conf/: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
-
-
-def group_node(group: str, name: str) -> Raw:
-    """The content of one option of a config group, with every default filled in."""
-    if group == "optimizer":
-        return {"name": name} | {k: _plain(o.default) for k, o in OPTIMIZERS[name].options.items()}
-    if group == "dataset":
-        return {"name": name, "root": None, "limit": None}
-    return {"name": name}
 
 
 def defaults() -> Raw:
@@ -325,7 +306,3 @@ def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
 def reject(key: str, value: Any, allowed: str) -> NoReturn:
     """Raise the UsageError for a value that is not allowed."""
     raise UsageError(f"{key}={format_value(value)}: must be {allowed}")
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

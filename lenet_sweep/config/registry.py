@@ -1,128 +1,360 @@
-"""The fixed registry of losses, optimizers, activations and recipes: names to torch classes.
+"""The optimizers, losses, activations, and recipes to choose from, read from conf/.
 
-To add an optimizer, add one entry to OPTIMIZERS: the config group, `--help`, the validation and
-the torch engine all read it. Classes stand here as names, so that this module never imports torch.
+A file of conf/optimizer, conf/loss, or conf/activation is the only place that names a class of
+torch, its options, their defaults, and what they allow: the comment behind an option explains it
+and states its limits. Torch is not imported here: classes are names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+import inspect
+import operator
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lenet_sweep.core.cells import Cell, Dataset, Optimizer, OptionValue
 from lenet_sweep.core.errors import UsageError
 
+Raw = dict[str, Any]
+ADDABLE = ("loss", "optimizer", "activation")  # groups that a --config-dir may add to
+FILE_KEYS = ("name", "class", "input", "default_lr")  # keys that only a file sets
+_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {">": operator.gt, "=": operator.eq}
+_COMMENT = re.compile(r"(\w+):[ ]*(?:[^#]*?)[ ]+#[ ]*(.+)")
+_LIMIT = re.compile(r"(min|below) (\S+)")
+_REQUIREMENT = re.compile(r"(\w+) ([>=]) (\S+)")
+
+
+def config_folder() -> Path:
+    """conf/: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Another option that an option needs, as in 'momentum > 0'."""
+
+    option: str
+    comparison: str  # > or =
+    value: float
+
+    def is_met(self, options: Mapping[str, Any]) -> bool:
+        """Whether these values of the optimizer's options meet it."""
+        return _OPERATORS[self.comparison](options[self.option], self.value)
+
+    def __str__(self) -> str:
+        return f"optimizer.{self.option} {self.comparison} {self.value:g}"
+
 
 @dataclass(frozen=True)
 class Option:
-    """One argument of an optimizer: its default, and what values it takes.
+    """An argument of an optimizer.
 
     The default's type is the option's type: bool, float, or a tuple of that many floats.
     """
 
     default: OptionValue
-    meaning: str
-    allowed: str = "true or false"
-    accepts: Callable[[float], bool] = lambda _: True
+    help: str
+    min: float | None = None
+    below: float | None = None
+    requires: tuple[Requirement, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The values that it takes, for messages: 'a number, at least 0'."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        limits = [f"at least {self.min:g}"] if self.min is not None else []
+        limits += [f"less than {self.below:g}"] if self.below is not None else []
+        several = isinstance(self.default, tuple)
+        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
+        if not limits:
+            return kind
+        return f"{kind}, {'each ' if several else ''}{' and '.join(limits)}"
+
+    def accepts(self, number: float) -> bool:
+        """Whether a number is within its limits."""
+        return (self.min is None or number >= self.min) and (
+            self.below is None or number < self.below
+        )
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimizer of `torch.optim`, its own learning rate and the options it takes."""
+    """An optimizer of torch.optim: its usual learning rate and its options."""
 
     torch_class: str
+    help: str
     default_lr: float
     options: Mapping[str, Option]
-    conflict: Callable[[Mapping[str, Any]], str | None] = field(default=lambda _: None)
+
+    def conflict(self, options: Mapping[str, Any]) -> str | None:
+        """Why these values of its options do not go together; None if they do."""
+        for name, option in self.options.items():
+            missing = [need for need in option.requires if not need.is_met(options)]
+            if missing and options[name] != option.default:
+                value = str(options[name]).lower()
+                needs = " and ".join(map(str, option.requires))
+                return f"optimizer.{name}={value}: requires {needs}"
+        return None
 
 
-def _at_least_zero(default: float, meaning: str) -> Option:
-    return Option(default, meaning, "a number, 0 or more", lambda x: x >= 0)
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss of torch.nn, and whether it takes logits or log-probabilities."""
+
+    torch_class: str
+    help: str
+    takes_logits: bool
 
 
-def _nesterov_conflict(options: Mapping[str, Any]) -> str | None:
-    if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
-        return "optimizer.nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0"
-    return None
+@dataclass(frozen=True)
+class ActivationSpec:
+    """An activation of torch.nn."""
+
+    torch_class: str
+    help: str
 
 
-_MAXIMIZE = Option(default=False, meaning="climb the cost instead of descending it")
+@dataclass(frozen=True)
+class _File:
+    """A file of a config group. comments: behind each key; help: its first comment."""
 
-# Options that only choose torch's implementation (foreach, fused, capturable, differentiable)
-# are left out: they are not part of what is compared.
-OPTIMIZERS: Mapping[str, OptimizerSpec] = {
-    "sgd": OptimizerSpec(
-        torch_class="SGD",
-        default_lr=0.1,
-        options={
-            "momentum": _at_least_zero(0.0, "share of the last step that is kept"),
-            "dampening": Option(0.0, "share of the gradient kept out of momentum", "a number"),
-            "weight_decay": _at_least_zero(0.0, "L2 penalty"),
-            "nesterov": Option(default=False, meaning="look ahead along the momentum"),
-            "maximize": _MAXIMIZE,
-        },
-        conflict=_nesterov_conflict,
-    ),
-    "adam": OptimizerSpec(
-        torch_class="Adam",
-        default_lr=0.001,
-        options={
-            "betas": Option(
-                (0.9, 0.999),
-                "decay of both running means",
-                "two numbers from 0 up to but not 1",
-                lambda x: 0 <= x < 1,
-            ),
-            "eps": _at_least_zero(1e-8, "added to the denominator"),
-            "weight_decay": _at_least_zero(0.0, "L2 penalty"),
-            "amsgrad": Option(default=False, meaning="keep the largest squared gradient"),
-            "decoupled_weight_decay": Option(default=False, meaning="decay weights as AdamW does"),
-            "maximize": _MAXIMIZE,
-        },
-    ),
+    path: Path
+    values: Raw
+    comments: Mapping[str, str]
+    help: str
+
+    def get(self, key: str) -> str:
+        """The value of a key that must be text. Raises UsageError."""
+        value = self.values.get(key)
+        if not isinstance(value, str):
+            raise UsageError(f"{self.path}: {key}: must be given as text, as in {EXAMPLES[key]}")
+        return value
+
+
+EXAMPLES = {"name": "name: rmsprop", "class": "class: RMSprop", "input": "input: logits"}
+
+
+def _read(path: Path) -> _File:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    comments = {found[1]: found[2] for line in lines if (found := _COMMENT.fullmatch(line))}
+    first = (line for line in lines if line.startswith("# ") and "@package" not in line)
+    values = yaml.load(  # noqa: S506 - both loaders are safe
+        text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+    return _File(path, values, comments, next(first, "").removeprefix("# "))
+
+
+def _option(path: Path, name: str, value: Any, comment: str) -> Option:
+    """An option from its default and its comment, 'L2 penalty; min 0'."""
+    numbers = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise UsageError(
+            f"{path}: {name}={value}: the default of an option must be a number, a list of "
+            "numbers, true, or false"
+        )
+    text, *rules = comment.split("; ")
+    limits: dict[str, float] = {}
+    requires: tuple[Requirement, ...] = ()
+    for rule in rules:
+        if found := _LIMIT.fullmatch(rule):
+            limits[found[1]] = float(found[2])
+        elif rule.startswith("requires "):
+            parts = rule.removeprefix("requires ").split(", ")
+            needs = [_REQUIREMENT.fullmatch(part) for part in parts]
+            requires = tuple(Requirement(n[1], n[2], float(n[3])) for n in needs if n)
+            if len(requires) < len(parts):
+                raise UsageError(f"{path}: {name}: cannot read {rule!r}")
+        else:
+            raise UsageError(
+                f"{path}: {name}: cannot read {rule!r}; after a ';' a comment has 'min NUMBER', "
+                "'below NUMBER', or 'requires OPTION > NUMBER'"
+            )
+    default = tuple(map(float, value)) if isinstance(value, list) else value
+    if isinstance(default, int) and not isinstance(default, bool):
+        default = float(default)
+    return Option(default, text, limits.get("min"), limits.get("below"), requires)
+
+
+def _optimizer(file: _File) -> OptimizerSpec:
+    options = {
+        name: _option(file.path, name, value, file.comments.get(name, ""))
+        for name, value in file.values.items()
+        if name not in FILE_KEYS
+    }
+    lr = file.values.get("default_lr")
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or lr <= 0:
+        raise UsageError(f"{file.path}: default_lr={lr}: must be a number above 0")
+    return OptimizerSpec(file.get("class"), file.help, float(lr), options)
+
+
+def _loss(file: _File) -> LossSpec:
+    if file.get("input") not in ("logits", "log_probabilities"):
+        raise UsageError(
+            f"{file.path}: input={file.get('input')}: must be one of logits, log_probabilities"
+        )
+    return LossSpec(file.get("class"), file.help, file.get("input") == "logits")
+
+
+def _activation(file: _File) -> ActivationSpec:
+    return ActivationSpec(file.get("class"), file.help)
+
+
+# The order in which names are listed: the report's choice first.
+_ORDER = ("cross_entropy", "nll", "sgd", "adam", "relu", "tanh", "sigmoid", "leaky_relu", "elu",
+          "gelu", "silu", "mnist", "fashion_mnist", "kmnist", "folder")  # fmt: skip
+
+
+def _files(group: str) -> dict[str, Path]:
+    """The files of a config group by name."""
+    paths = {path.stem: path for path in (config_folder() / group).glob("*.yaml")}
+    return dict(sorted(paths.items(), key=lambda item: _rank(item[0])))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER)), name
+
+
+_FILES: dict[str, dict[str, _File]] = {
+    group: {name: _read(path) for name, path in _files(group).items()}
+    for group in ("loss", "optimizer", "activation", "dataset")
+}
+SHIPPED: Mapping[str, frozenset[str]] = {g: frozenset(files) for g, files in _FILES.items()}
+OPTIMIZERS: dict[str, OptimizerSpec] = {
+    name: _optimizer(file) for name, file in _FILES["optimizer"].items()
+}
+# The report gives log-probabilities to CrossEntropyLoss, too, which then takes their log-softmax:
+# the identity, except for rounding and two more passes. Here that loss gets the logits, so that
+# both losses are the same function to the last bit.
+LOSSES: dict[str, LossSpec] = {name: _loss(file) for name, file in _FILES["loss"].items()}
+ACTIVATIONS: dict[str, ActivationSpec] = {
+    name: _activation(file) for name, file in _FILES["activation"].items()
 }
 
 
+def _recipe(path: Path) -> tuple[str, str]:
+    chosen: dict[str, str] = {}
+    for entry in _read(path).values["defaults"]:
+        chosen |= {key.removeprefix("override /"): name for key, name in entry.items()}
+    return chosen["loss"], chosen["optimizer"]
+
+
+# The pairs of loss and optimizer that the report compares.
+RECIPES: Mapping[str, tuple[str, str]] = {n: _recipe(path) for n, path in _files("recipe").items()}
+
 # Every option of any optimizer by its key, 'optimizer.momentum', with its default.
-OPTION_DEFAULTS: Mapping[str, OptionValue] = {
+OPTION_DEFAULTS: dict[str, OptionValue] = {
     f"optimizer.{name}": option.default
     for spec in OPTIMIZERS.values()
     for name, option in spec.options.items()
 }
 
-
-@dataclass(frozen=True)
-class LossSpec:
-    """A loss of `torch.nn`, and whether it takes logits or log-probabilities."""
-
-    torch_class: str
-    takes_logits: bool
+GROUPS: Mapping[str, Collection[str]] = _FILES  # the names in each group
 
 
-# The report hands log-probabilities to CrossEntropyLoss too, which then takes their log-softmax:
-# the identity, but for two more passes and their rounding. Here it gets the logits, so that both
-# losses are one function to the last bit.
-LOSSES: Mapping[str, LossSpec] = {
-    "cross_entropy": LossSpec("CrossEntropyLoss", takes_logits=True),
-    "nll": LossSpec("NLLLoss", takes_logits=False),
-}
+def group_node(group: str, name: str) -> Raw:
+    """The content of one file of a config group, a copy."""
+    values = _FILES[group][name].values
+    return {key: list(v) if isinstance(v, list) else v for key, v in values.items()}
 
-ACTIVATIONS: Mapping[str, str] = {
-    "relu": "ReLU",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "leaky_relu": "LeakyReLU",
-    "elu": "ELU",
-    "gelu": "GELU",
-    "silu": "SiLU",
-}
 
-# The two pairs that the report compares.
-RECIPES: Mapping[str, tuple[str, str]] = {
-    "ce_sgd": ("cross_entropy", "sgd"),
-    "nll_adam": ("nll", "adam"),
-}
+def add_folder(folder: Path) -> None:
+    """Add the losses, optimizers, and activations of a user's folder (--config-dir).
+
+    Raises UsageError for a file that is not in the form of those in conf/ or has the name of one
+    of these. Whether torch has its class is checked when a cell uses it, since torch takes seconds
+    to import.
+    """
+    for group in ADDABLE:
+        for path in sorted((folder / group).glob("*.yaml")):
+            add_file(group, path)
+
+
+def add_file(group: str, path: Path) -> None:
+    """Add one file of a user's; see `add_folder`."""
+    if path.stem in SHIPPED[group]:
+        raise UsageError(f"{path}: {group}={path.stem} comes with lenet-sweep; rename the file")
+    file = _read(path)
+    if not isinstance(file.values, dict) or file.get("name") != path.stem:
+        raise UsageError(f"{path}: must hold key: value, with name: {path.stem}")
+    if group == "optimizer":
+        optimizer = _optimizer(file)
+        OPTIMIZERS[path.stem] = optimizer
+        for name, option in optimizer.options.items():
+            OPTION_DEFAULTS.setdefault(f"optimizer.{name}", option.default)
+    else:
+        if unknown := set(file.values) - set(FILE_KEYS):
+            raise UsageError(f"{path}: {min(unknown)}: a {group} has no options")
+        if group == "loss":
+            LOSSES[path.stem] = _loss(file)
+        else:
+            ACTIVATIONS[path.stem] = _activation(file)
+    _FILES[group][path.stem] = file
+
+
+def _check_class(group: str, file: _File) -> None:
+    """Check that the class of a file is in torch.optim or torch.nn and takes its options."""
+    import torch  # noqa: PLC0415 - takes seconds, and most sweeps need no class of the user's
+
+    name, module = file.get("class"), "optim" if group == "optimizer" else "nn"
+    options = [option for option in file.values if option not in FILE_KEYS]
+    base = torch.optim.Optimizer if module == "optim" else torch.nn.Module
+    found = getattr(getattr(torch, module), name, None)
+    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+        raise UsageError(
+            f"{file.path}: class={name}: must be a subclass of torch.{module}.{base.__name__} "
+            f"in torch.{module}"
+        )
+    takes = [p for p in inspect.signature(found).parameters if p not in ("params", "lr")]
+    for option in options:
+        if option not in takes:
+            raise UsageError(f"{file.path}: {option}: {name} takes {', '.join(takes)}")
+
+
+def classes_of(loss: str, optimizer: str, activation: str) -> tuple[tuple[str, str], ...]:
+    """The torch classes of those parts that do not come with this package, for `Cell.classes`.
+
+    Raises UsageError for a class that torch does not have, or that does not take the options.
+    """
+    parts = {"loss": loss, "optimizer": optimizer, "activation": activation}
+    found = []
+    for group, name in parts.items():
+        if name not in SHIPPED[group]:
+            _check_class(group, _FILES[group][name])
+            values = _FILES[group][name].values
+            found.append((group, values["class"]))
+            if group == "loss":
+                found.append(("loss.input", values["input"]))
+    return tuple(found)
+
+
+def torch_class(cell: Cell, group: str) -> str:
+    """The name of the class in torch.optim or torch.nn of a cell's loss, optimizer, activation."""
+    specs: Mapping[str, Mapping[str, OptimizerSpec | LossSpec | ActivationSpec]] = {
+        "loss": LOSSES, "optimizer": OPTIMIZERS, "activation": ACTIVATIONS,
+    }  # fmt: skip
+    names = {"loss": cell.loss, "optimizer": cell.optimizer.name, "activation": cell.activation}
+    return dict(cell.classes).get(group) or specs[group][names[group]].torch_class
+
+
+def takes_logits(cell: Cell) -> bool:
+    """Whether a cell's loss takes logits; else it takes log-probabilities."""
+    given = dict(cell.classes).get("loss.input")
+    return LOSSES[cell.loss].takes_logits if given is None else given == "logits"
+
+
+def default_lr(optimizer: Optimizer) -> float | None:
+    """The usual learning rate of an optimizer; None for one whose file is not available here."""
+    spec = OPTIMIZERS.get(optimizer.name)
+    return spec.default_lr if spec else None
 
 
 def make_optimizer(
@@ -149,13 +381,21 @@ def make_optimizer(
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises KeyError, TypeError or UsageError otherwise."""
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values["optimizer"]["options"]
-    }
-    nested = ("optimizer", "dataset")
+    nested = ("optimizer", "dataset", "classes")
+    classes = tuple((group, name) for group, name in values.get("classes", ()))
+    written = values["optimizer"]
+    options = _option_values(written["options"])
+    if "optimizer" in dict(classes):  # its file may be on another machine
+        optimizer = Optimizer(written["name"], options, _option_values(written["defaults"]))
+    else:
+        optimizer = make_optimizer(written["name"], options)
     return Cell(
         **{f.name: values[f.name] for f in fields(Cell) if f.name not in nested},
-        optimizer=make_optimizer(values["optimizer"]["name"], options),
+        optimizer=optimizer,
         dataset=Dataset(**values["dataset"]),
+        classes=classes,
     )
+
+
+def _option_values(pairs: Iterable[tuple[str, Any]]) -> tuple[tuple[str, OptionValue], ...]:
+    return tuple((k, tuple(value) if isinstance(value, list) else value) for k, value in pairs)

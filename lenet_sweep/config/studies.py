@@ -16,10 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lenet_sweep.config.keys import (
-    GROUPS,
-    Raw,
     choice,
-    config_folder,
     finite,
     is_option,
     known_keys,
@@ -30,7 +27,7 @@ from lenet_sweep.config.keys import (
     unknown_key,
     unknown_option,
 )
-from lenet_sweep.config.registry import RECIPES, cell_from_json
+from lenet_sweep.config.registry import GROUPS, RECIPES, Raw, cell_from_json, config_folder
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, one_line, to_str

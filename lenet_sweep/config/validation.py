@@ -17,9 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from lenet_sweep.config import studies
 from lenet_sweep.config.keys import (
-    GROUPS,
     MOST_CELLS,
-    Raw,
     check_length,
     choice,
     defaults,
@@ -30,11 +28,22 @@ from lenet_sweep.config.keys import (
     unknown_key,
     unknown_option,
 )
-from lenet_sweep.config.registry import ACTIVATIONS, LOSSES, OPTIMIZERS, Option, make_optimizer
+from lenet_sweep.config.registry import (
+    ACTIVATIONS,
+    FILE_KEYS,
+    GROUPS,
+    LOSSES,
+    OPTIMIZERS,
+    Option,
+    Raw,
+    classes_of,
+    group_node,
+    make_optimizer,
+)
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import to_str
+from lenet_sweep.core.text import format_value, to_str
 from lenet_sweep.data.datasets import find_dataset
 from lenet_sweep.machine import devices
 
@@ -143,7 +152,7 @@ def validate_cell(
     values: dict[str, Any] = {
         "loss": once(_loss, raw["loss"]),
         "optimizer": optimizer,
-        "activation": choice("activation", raw["activation"], ACTIVATIONS),
+        "activation": once(_activation, raw["activation"]),
         "lr": _lr(raw["lr"], optimizer),
         "batch": integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
         "epochs": integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
@@ -152,6 +161,7 @@ def validate_cell(
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
         "device": once(_device, raw["device"], remote_devices),
     }
+    values["classes"] = once(classes_of, values["loss"], optimizer.name, values["activation"])
     cell = Cell(**values, engine="torch")  # which trains everything
     refusal = once.for_equal(native.decisive(cell), native.refusal, cell)
     engine = _engine(raw["engine"], refusal)
@@ -279,7 +289,7 @@ def _template() -> Raw:
 def _optimizer(node: Any, missing: Missing | None) -> Optimizer:
     name = choice("optimizer", _member(node, "optimizer", "name"), OPTIMIZERS)
     spec = OPTIMIZERS[name]
-    given = {k: v for k, v in node.items() if k != "name"}
+    given = _without_file_keys("optimizer", node)
     for key, value in given.items():
         if key not in spec.options:
             if missing is None or not any(key in other.options for other in OPTIMIZERS.values()):
@@ -312,7 +322,36 @@ def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float,
 
 
 def _loss(node: Any) -> str:
-    return choice("loss", _member(node, "loss", "name"), LOSSES)
+    return _named("loss", node, LOSSES)
+
+
+def _activation(node: Any) -> str:
+    return _named("activation", node, ACTIVATIONS)
+
+
+def _named(group: str, node: Any, names: Iterable[str]) -> str:
+    """The name of a group that has no options."""
+    name = choice(group, _member(node, group, "name"), names)
+    for key, value in _without_file_keys(group, node).items():
+        unknown_key(f"{group}.{key}", value, [group])
+    return name
+
+
+def _without_file_keys(group: str, node: Mapping[str, Any]) -> Raw:
+    """The settings of a group without what only its file in conf/ may set, such as the class.
+
+    Raises UsageError if one of these was changed.
+    """
+    file = group_node(group, node["name"])
+    settings = dict(node)
+    for key in FILE_KEYS:
+        value = settings.pop(key, file.get(key))
+        if value != file.get(key):
+            raise UsageError(
+                f"{group}.{key}={format_value(value)}: only a file in conf/{group} sets {key}"
+                + ("; the learning rate is the key lr" if key == "default_lr" else "")
+            )
+    return settings
 
 
 def _dataset(node: Any, holdout: Any) -> Dataset:

@@ -73,6 +73,8 @@ class Cell:
     dataset: Dataset
     device: str
     engine: str
+    # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
+    classes: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def run_id(self) -> str:
@@ -82,7 +84,10 @@ class Cell:
         # Without options at their defaults, an option that torch adds later orphans no result.
         if self.dataset.holdout is None:  # likewise what this package added later
             del settings["dataset"]["holdout"]
-        settings["optimizer"] = [self.optimizer.name, self.optimizer.changed]
+        options = self.optimizer.changed
+        if "optimizer" in dict(self.classes):  # its file may change, so all options count
+            options = dict(self.optimizer.options)
+        settings["optimizer"] = [self.optimizer.name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
@@ -130,8 +135,16 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain JSON values; `config.registry.cell_from_json` reads it back."""
-        optimizer = {"name": self.optimizer.name, "options": self.optimizer.options}
-        return _values(self) | {"optimizer": optimizer, "dataset": _values(self.dataset)}
+        optimizer: dict[str, Any] = {
+            "name": self.optimizer.name,
+            "options": self.optimizer.options,
+        }
+        values = _values(self) | {"optimizer": optimizer, "dataset": _values(self.dataset)}
+        if not self.classes:  # everything else comes with this package
+            del values["classes"]
+        else:
+            optimizer["defaults"] = self.optimizer.defaults
+        return values
 
 
 def _values(item: Cell | Dataset) -> dict[str, Any]:

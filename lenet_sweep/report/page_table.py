@@ -11,7 +11,7 @@ import pandas as pd
 
 from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interval, Setting
-from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
@@ -169,7 +169,7 @@ def _entry(name: str, value: object) -> TableCell:
         format_cost(value)
         if name == "train_loss"
         else f"{value:g}"
-        if name == "lr" or name in OPTION_DEFAULTS
+        if name == "lr" or is_option(name)
         else str(value)
     )
     return TableCell(text, repr(float(value)), number=True)
@@ -240,7 +240,7 @@ def _mean_line(
 ) -> TableRow:
     def mean(name: str) -> TableCell:
         values = [row.record[name] for row in rows]
-        if name in OPTION_DEFAULTS:
+        if is_option(name):
             return _entry(name, values[0])
         if name in TEXTS or name in ("batch", "lr", "epochs"):
             return _entry(name, values[0]) if len(set(values)) == 1 else TableCell("several")

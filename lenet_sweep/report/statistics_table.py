@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from lenet_sweep.analysis.statistics import Comparison, Interval
-from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import TextTable
-from lenet_sweep.results.columns import rank_text
+from lenet_sweep.results.columns import in_option_order, rank_text
 
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
@@ -113,25 +112,24 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
 
 
 def _options(cell: Cell) -> dict[str, str]:
-    """Every option of any optimizer as text; '' where the cell's optimizer does not have it."""
-    has = {f"optimizer.{name}": format_option(value) for name, value in cell.optimizer.options}
-    return {name: has.get(name, "") for name in OPTION_DEFAULTS}
+    return {f"optimizer.{name}": format_option(value) for name, value in cell.optimizer.options}
 
 
 def _ordered(rows: list[dict[str, str]]) -> pd.DataFrame:
     """Settings that do not vary left out, and what compares moved to the end."""
     if not rows:
         return pd.DataFrame()
-    frame = pd.DataFrame(rows)
-    frame = frame.drop(
-        columns=[
-            name
-            for name in ("loss", "optimizer", *OPTION_DEFAULTS, "activation", "dataset")
-            if len({row[name] for row in rows} - {""}) <= 1
-        ]
-    )
+    frame = pd.DataFrame(rows).fillna("")  # options that an optimizer does not have
+    options = in_option_order(frame.columns)
+    hidden = [
+        name
+        for name in ("loss", "optimizer", *options, "activation", "dataset")
+        if len({*frame[name]} - {""}) <= 1
+    ]
+    first = ["rank", "loss", "optimizer", *options]
     last = ["diff.", "p", "outcome"]
-    return frame[[*(name for name in frame.columns if name not in last), *last]]
+    between = [name for name in frame.columns if name not in (*first, *last)]
+    return frame[[name for name in (*first, *between, *last) if name not in hidden]]
 
 
 def _percent(value: float | None) -> str:

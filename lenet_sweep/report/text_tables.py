@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lenet_sweep.config.keys import is_option
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -14,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
@@ -104,7 +105,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(format_cost),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
-            **{name: rows[name].map(setting_text) for name in varied if name in OPTION_DEFAULTS},
+            **{name: rows[name].map(setting_text) for name in varied if is_option(name)},
         )
         if HOLDOUT in rows:
             shown[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
@@ -201,7 +202,8 @@ def _number(value: float, form: str) -> str:
 
 def _is_number(column: pd.Series[Any]) -> bool:
     numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
-    return column.name in (numbers | {*OPTION_DEFAULTS}) - {"person", "device", *OPTION_TEXTS}
+    name = str(column.name)
+    return (name in numbers or is_option(name)) and name not in {"person", "device", *OPTION_TEXTS}
 
 
 def _markdown(value: object) -> str:

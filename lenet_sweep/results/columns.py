@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lenet_sweep.config.keys import is_option
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -62,13 +64,19 @@ NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", I
 MEASURED = ("accuracy", "train_loss", "seconds_per_epoch", "seconds")
 
 
+def in_option_order(columns: Iterable[str]) -> list[str]:
+    """The options among these columns: those of the registry in its order, then others."""
+    options = set(filter(is_option, columns))
+    known = [name for name in OPTION_DEFAULTS if name in options]
+    return [*known, *sorted(options - {*known})]
+
+
 def settings_of(columns: Iterable[str]) -> list[str]:
     """The settings among a table's columns, which are shown where they vary.
 
     Options of the optimizers follow the optimizer.
     """
-    columns = set(columns)
-    options = [name for name in OPTION_DEFAULTS if name in columns]
+    options = in_option_order(columns)
     at = SETTINGS.index("optimizer") + 1
     return [*SETTINGS[:at], *options, *SETTINGS[at:]]
 
@@ -104,7 +112,10 @@ def shared_options(frame: pd.DataFrame) -> list[str]:
     """The options that have one value in all rows, which is not the default: 'momentum=0.9'."""
     found = []
     for name in settings_of(frame.columns):
-        values = list(frame[name].dropna().unique()) if name in OPTION_DEFAULTS else []
-        if len(values) == 1 and setting_text(values[0]) != format_option(OPTION_DEFAULTS[name]):
-            found.append(f"{HEADINGS[name]}={setting_text(values[0])}")
+        values = list(frame[name].dropna().unique()) if is_option(name) else []
+        default = OPTION_DEFAULTS.get(name)
+        if len(values) == 1 and (
+            default is None or setting_text(values[0]) != format_option(default)
+        ):
+            found.append(f"{name.removeprefix('optimizer.')}={setting_text(values[0])}")
     return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lenet_sweep.results.columns import COLUMNS
+from lenet_sweep.config.keys import is_option
+from lenet_sweep.results.columns import COLUMNS, in_option_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lenet_sweep.config.registry import OPTIMIZERS, OPTION_DEFAULTS
 from lenet_sweep.results.columns import HOLDOUT, ranked_by
 from lenet_sweep.results.records import Record
 
@@ -73,15 +73,14 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     import pandas as pd  # noqa: PLC0415 - see above
 
     records = list(records)
-    used = [OPTIMIZERS[name] for name in {row["optimizer"] for row in records}]
-    has = {f"optimizer.{option}" for spec in used for option in spec.options}
-    options = [name for name in OPTION_DEFAULTS if name in has]
+    of_each = {row["optimizer"]: row for row in records}.values()
+    values = {name: value for row in of_each for name, value in row.items() if is_option(name)}
+    options = in_option_order(values)
     frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *options])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
-    types = {bool: "boolean", float: "float64", tuple: "object"}
+    types = {bool: "boolean", float: "float64", str: "object"}
     frame = frame.astype(
-        dict.fromkeys(numbers, "float64")
-        | {name: types[type(OPTION_DEFAULTS[name])] for name in options}
+        dict.fromkeys(numbers, "float64") | {name: types[type(values[name])] for name in options}
     )
     if frame[HOLDOUT].isna().all():
         frame = frame.drop(columns=HOLDOUT)

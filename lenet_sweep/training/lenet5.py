@@ -24,7 +24,8 @@ class LeNet5(nn.Module):
         self.conv3 = nn.Conv2d(16, 120, kernel_size=5)
         self.linear1 = nn.Linear(120, 84)
         self.linear2 = nn.Linear(84, 10)
-        self.activation = getattr(nn, ACTIVATIONS[activation])()
+        spec = ACTIVATIONS.get(activation)
+        self.activation = getattr(nn, spec.torch_class if spec else activation)()
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, images: Tensor) -> Tensor:

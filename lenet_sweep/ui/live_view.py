@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
@@ -258,7 +258,7 @@ def _leaders(frame: pd.DataFrame) -> list[dict[str, str]]:
     forms = {"accuracy": "{:.2f}", "lr": "{:g}"}
 
     def text(name: str, value: object) -> str:
-        if name in OPTION_DEFAULTS:
+        if is_option(name):
             return setting_text(value)
         return one_line(forms.get(name, "{}").format(value))
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import escape_unencodable, one_line, pluralize
 from lenet_sweep.report.text_tables import text_tables
 from lenet_sweep.results.columns import HEADINGS, INTERVAL, NUMERIC, REPORT_COLUMNS, settings_of
@@ -198,7 +198,7 @@ def _table(
 def _words(row: Mapping[str, str], names: Sequence[str]) -> str:
     """Settings in one text: 'momentum 0.9 tanh seed 1'."""
     return " ".join(
-        row[n] if n in TEXTS and n not in OPTION_DEFAULTS
+        row[n] if n in TEXTS and not is_option(n)
         else f"{n.removeprefix('optimizer.')} {row[n]}"
         for n in names
     )  # fmt: skip

@@ -123,6 +123,7 @@ NATIVE = EngineSupport(
         "dataset.holdout": ANY,
         "device": ("cpu",),
         "engine": ANY,
+        "classes": ((),),
     },
     optimizers={
         "sgd": {

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
+from lenet_sweep.config.registry import takes_logits, torch_class
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import Evaluation
@@ -53,11 +53,10 @@ class TorchEngine:
         )
         self.batch = cell.batch
         self.device = torch.device(cell.device)
-        self.model = seeded_lenet5(cell.activation, cell.seed).to(self.device)
-        loss = LOSSES[cell.loss]
-        self.loss: nn.Module = getattr(nn, loss.torch_class)()
-        self.outputs = self.model.logits if loss.takes_logits else self.model
-        optimizer_class = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)
+        self.model = seeded_lenet5(torch_class(cell, "activation"), cell.seed).to(self.device)
+        self.loss: nn.Module = getattr(nn, torch_class(cell, "loss"))()
+        self.outputs = self.model.logits if takes_logits(cell) else self.model
+        optimizer_class = getattr(torch.optim, torch_class(cell, "optimizer"))
         self.optimizer: torch.optim.Optimizer = optimizer_class(
             self.model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
         )
