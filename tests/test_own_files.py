@@ -103,7 +103,7 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
     ("group", "name", "content", "message"),
     [
         ("optimizer", "sgd", RMSPROP, "optimizer=sgd comes with lenet-sweep; rename the file"),
-        ("optimizer", "mine", RMSPROP, "with name: mine"),
+        ("optimizer", "mine", RMSPROP, "name=rmsprop: must be mine, as the file"),
         ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: Module"),
          "class=Module: must be a subclass of torch.optim.Optimizer"),
         ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: os.system"),

@@ -279,12 +279,19 @@ def add_folder(folder: Path) -> None:
 
 
 def add_file(group: str, path: Path) -> None:
-    """Add one file of a user's; see `add_folder`."""
+    """Add one file of a user's; see `add_folder`.
+
+    A file without a class only sets options of an optimizer that exists: it adds nothing.
+    """
+    file = _read(path)
+    if not isinstance(file.values, dict):
+        raise UsageError(f"{path}: must hold key: value")
+    if "class" not in file.values:
+        return
     if path.stem in SHIPPED[group]:
         raise UsageError(f"{path}: {group}={path.stem} comes with lenet-sweep; rename the file")
-    file = _read(path)
-    if not isinstance(file.values, dict) or file.get("name") != path.stem:
-        raise UsageError(f"{path}: must hold key: value, with name: {path.stem}")
+    if file.get("name") != path.stem:
+        raise UsageError(f"{path}: name={file.get('name')}: must be {path.stem}, as the file")
     if group == "optimizer":
         optimizer = _optimizer(file)
         OPTIMIZERS[path.stem] = optimizer
