@@ -12,7 +12,7 @@ import pytest
 from slurm_here import NotHereError, slurm
 
 from lenet_sweep.config.keys import grid
-from lenet_sweep.config.launchers import for_ray, for_slurm
+from lenet_sweep.config.launchers import RayOptions, SlurmOptions, parse
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import make_plan
 from lenet_sweep.executors import Executor, RunContext
@@ -43,19 +43,12 @@ class Place:
     cluster: object = None  # of Ray
 
 
-def slurm_resources(**changed):
-    usual = {
-        "partition": None, "time": 10, "cpus": 1, "memory": 1, "gpus": 0, "runs_per_job": 1,
-        "account": None, "qos": None, "constraint": None, "sbatch": {},
-    }  # fmt: skip
-    return for_slurm(usual | changed)
+def slurm_options(**changed):
+    return parse(SlurmOptions, {"time": 10, "memory": 1} | changed)
 
 
-def ray_resources(**changed):
-    usual = {
-        "address": None, "cpus": 1, "memory": 0, "gpus": 0, "runs_per_job": 1, "resources": {},
-    }  # fmt: skip
-    return for_ray(usual | changed)
+def ray_options(**changed):
+    return parse(RayOptions, changed)
 
 
 @contextmanager
@@ -91,7 +84,7 @@ def _slurm_place(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Plac
             environment.setenv(key, value)
         environment.setattr(slurm_jobs.Slurm, "poll_interval", 0.5)
         words = ("hydra/launcher=lenet_slurm", "hydra.launcher.memory=1")
-        yield Place("slurm", slurm_jobs.executor(slurm_resources()), words)
+        yield Place("slurm", slurm_jobs.executor(slurm_options()), words)
     finally:
         running.__exit__(None, None, None)
 
@@ -115,7 +108,7 @@ def _ray_place(environment: pytest.MonkeyPatch) -> Iterator[Place]:
         pytest.skip(f"no Ray: {error}")
     try:
         words = ("hydra/launcher=lenet_ray", f"hydra.launcher.address={cluster.address}")
-        resources = ray_resources(address=cluster.address)
+        resources = ray_options(address=cluster.address)
         yield Place("ray", ray.executor(resources), words, cluster)
     finally:
         cluster.shutdown()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clusters import Place, interrupt, place, ray_resources
+from clusters import Place, interrupt, place, ray_options
 from processes import linux
 
 from lenet_sweep.core.errors import UsageError
@@ -61,7 +61,7 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
 def test_a_lost_node(cluster, runs_of) -> None:
     """Runs on a node that is taken away are trained elsewhere, from their checkpoints."""
     node = cluster.cluster.add_node(num_cpus=2, resources={"extra": 2})
-    executor = ray.executor(ray_resources(address=cluster.cluster.address))
+    executor = ray.executor(ray_options(address=cluster.cluster.address))
     runs, setup = runs_of(seed=[0, 1, 2, 3], epochs=[2, 400], retries=1, workers=4)
     seen = []
     removed = False
@@ -95,7 +95,7 @@ def test_journals_of_dead_launches_alone_are_cleared(cluster, runs_of) -> None:
 def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch) -> None:
     """Who asks for more than any node has is told so, where Ray alone would wait in silence."""
     monkeypatch.setattr(cluster_module, "WAITS_SAID_AFTER", 0.5)
-    resources = ray_resources(address=cluster.cluster.address, gpus=1)
+    resources = ray_options(address=cluster.cluster.address, gpus=1)
     runs, setup = runs_of()
     said = []
 
@@ -110,7 +110,7 @@ def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch
 
 def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
     """An address where no Ray answers is named."""
-    executor = ray.executor(ray_resources(address="127.0.0.1:1"))
+    executor = ray.executor(ray_options(address="127.0.0.1:1"))
     runs, setup = runs_of()
     with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: Ray does not answer"):
         list(executor.execute(runs, setup))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clusters import Place, interrupt, place, slurm_resources, small_runs
+from clusters import Place, interrupt, place, slurm_options, small_runs
 from processes import Sweep, linux, results
 from slurm_here import find_node, lose_node
 
@@ -148,7 +148,7 @@ def test_a_lost_node_costs_no_run(cluster, runs_of, tmp_path) -> None:
 def test_a_job_whose_time_is_up_is_queued_again(cluster, runs_of) -> None:
     """A run that needs more than the time of a job is trained in several, and loses no epoch."""
     runs, setup = runs_of(epochs=LONG)
-    executor = slurm.executor(slurm_resources(time=1))
+    executor = slurm.executor(slurm_options(time=1))
     seen = []
     for event in executor.execute(runs, setup):
         seen.append(event)
@@ -163,7 +163,7 @@ def test_many_runs_in_one_job(cluster, runs_of) -> None:
     runs, setup = runs_of(lr=[0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     said = []
     object.__setattr__(setup, "say", said.append)
-    executor = slurm.executor(slurm_resources(runs_per_job=3))
+    executor = slurm.executor(slurm_options(runs_per_job=3))
     seen = list(executor.execute(runs, setup))
     assert len([event for event in seen if isinstance(event, Finished)]) == 6
     (failed,) = (event for event in seen if isinstance(event, Failed))
@@ -291,7 +291,7 @@ def test_jobs_that_do_not_begin_are_explained(cluster, runs_of, monkeypatch) -> 
             interrupt(setup)
 
     object.__setattr__(setup, "say", say)
-    executor = slurm.executor(slurm_resources(sbatch={"hold": True}))
+    executor = slurm.executor(slurm_options(sbatch={"hold": True}))
     assert not [e for e in executor.execute(runs, setup) if isinstance(e, Started)]
     assert said[-1] == "2 jobs of Slurm wait in the queue: JobHeldUser"
     assert not (setup.out / "jobs" / f"{runs[0].id}.json").exists()

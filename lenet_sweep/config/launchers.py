@@ -1,23 +1,25 @@
-"""What a job on a cluster may use: a launcher's settings, validated."""
+"""The options of the launchers for clusters: one dataclass each.
+
+A dataclass is the only place that names an option, its default, its help, and the values that it
+takes. conf/hydra/launcher has each as a file for Hydra, which `to_yaml` generates:
+
+    python -m lenet_sweep.config.launchers
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from lenet_sweep.config.keys import finite, integer, reject, unknown_key
+from lenet_sweep.config.registry import config_folder
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
 PREFIX = "hydra.launcher"
-SLURM_KEYS = (
-    "partition", "time", "cpus", "memory", "gpus", "runs_per_job", "account", "qos", "constraint",
-    "sbatch",
-)  # fmt: skip
-RAY_KEYS = ("address", "cpus", "memory", "gpus", "runs_per_job", "resources")
-GIVEN_ELSEWHERE = {  # options of sbatch that have a key of their own, or are the launcher's to set
+SBATCH_KEYS = {  # options of sbatch that have a key of their own, or that the launcher sets
     "array": "workers=N",
     "cpus-per-task": f"{PREFIX}.cpus=N",
     "mem": f"{PREFIX}.memory=GB",
@@ -37,154 +39,214 @@ GIVEN_ELSEWHERE = {  # options of sbatch that have a key of their own, or are th
         "",
     ),
 }  # fmt: skip
-RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")  # resources with a key of their own
-MOST_GIGABYTES = 1e6
+RAY_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")  # these have keys of their own
+MAX_GIGABYTES = 1e6
+Check = Callable[[str, Any], Any]  # (key, typed value) -> value; raises UsageError
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class SlurmResources:
-    """Of one Slurm job. `sbatch`: further options by name, without their dashes."""
-
-    partition: str | None
-    minutes: int
-    cpus: int
-    gigabytes: float
-    gpus: int
-    runs_per_job: int
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    sbatch: Mapping[str, str | bool]
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The kinds that a job may train on, best first."""
-        return _devices(self.gpus)
+def _option(default: Any, text: str, check: Check) -> Any:
+    return field(default=default, metadata={"help": text, "check": check})
 
 
-@dataclass(frozen=True)
-class RayResources:
-    """Of one Ray task. `gpus` may be a fraction; `resources`: further ones by name."""
-
-    address: str | None
-    cpus: float
-    gigabytes: float
-    gpus: float
-    runs_per_job: int
-    resources: Mapping[str, float]
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The kinds that a task may train on, best first."""
-        return _devices(self.gpus)
-
-
-def for_slurm(raw: Mapping[str, Any]) -> SlurmResources:
-    """Validate conf/hydra/launcher/lenet_slurm.yaml. Raises UsageError, one line."""
-    _check_keys(raw, SLURM_KEYS)
-    gpus = raw["gpus"]
-    if (number := finite(gpus)) is not None and not number.is_integer():
-        reject(f"{PREFIX}.gpus", gpus, "whole GPUs, which is what Slurm gives; Ray takes fractions")
-    return SlurmResources(
-        partition=_name(raw, "partition"),
-        minutes=_whole(raw, "time", 1, 525_600, "minutes that a job may take"),
-        cpus=_whole(raw, "cpus", 1, 1024, "cores of a job"),
-        gigabytes=_amount(raw, "memory", "GB of a job, above 0", least=0.001),
-        gpus=_whole(raw, "gpus", 0, 64, "GPUs of a job"),
-        runs_per_job=_whole(raw, "runs_per_job", 1, 100_000, "runs that a job trains"),
-        account=_name(raw, "account"),
-        qos=_name(raw, "qos"),
-        constraint=_name(raw, "constraint"),
-        sbatch=_sbatch(_mapping(raw, "sbatch", "options by name, as {nice: 100}")),
-    )
-
-
-def for_ray(raw: Mapping[str, Any]) -> RayResources:
-    """Validate conf/hydra/launcher/lenet_ray.yaml. Raises UsageError, one line."""
-    _check_keys(raw, RAY_KEYS)
-    named = _mapping(raw, "resources", "numbers by name, as {big: 1}")
-    for name in named:
-        if name in RAYS_OWN or not isinstance(name, str) or not name.isidentifier():
-            reject(
-                f"{PREFIX}.resources",
-                format_value(dict(named)),
-                "names other than CPU, GPU and memory",
-            )
-    return RayResources(
-        address=_name(raw, "address"),
-        cpus=_amount(raw, "cpus", "cores of a task, 0 or more"),
-        gigabytes=_amount(raw, "memory", "GB that a task reserves, 0 or more"),
-        gpus=_amount(raw, "gpus", "GPUs of a task, 0 or more, or a fraction as 0.25"),
-        runs_per_job=_whole(raw, "runs_per_job", 1, 100_000, "runs that a task trains"),
-        resources={
-            str(name): _amount(named, name, "a number, 0 or more", under="resources")
-            for name in named
-        },
-    )
-
-
-def _check_keys(raw: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse what +hydra.launcher.KEY=VALUE has added."""
-    for key in raw:
-        if key not in known:
-            unknown_key(f"{PREFIX}.{key}", raw[key], [f"{PREFIX}.{name}" for name in known])
-
-
-def _devices(gpus: float) -> tuple[str, ...]:
-    return ("cuda", "cpu") if gpus else ("cpu",)
-
-
-def _whole(raw: Mapping[str, Any], key: str, low: int, high: int, meaning: str) -> int:
-    return integer(f"{PREFIX}.{key}", raw[key], low, high, meaning)
-
-
-def _amount(
-    raw: Mapping[str, Any], key: str, allowed: str, least: float = 0.0, under: str = ""
-) -> float:
-    number = finite(raw[key])
-    name = ".".join(filter(None, (PREFIX, under, key)))
-    if number is None or not least <= number <= MOST_GIGABYTES:
-        reject(name, raw[key], allowed)
-    if number > 1 and not number.is_integer() and key != "memory":  # as Ray has it
-        reject(name, raw[key], "a fraction of one, or a whole number")
-    return number
-
-
-def _name(raw: Mapping[str, Any], key: str) -> str | None:
-    value = raw[key]
-    if value is None:
-        return None
-    return _text(f"{PREFIX}.{key}", value)
+# ---------------------------------------------------------------- checks
 
 
 def _text(key: str, value: Any) -> str:
     """Printable text in one line: it becomes a line of a script that a shell reads."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         reject(key, value, "text or a number")
-    if isinstance(value, float):  # in {...}: what was typed is lost
-        reject(key, value, f"text; where it looks like a number, in quotes: '{value}'")
+    if isinstance(value, float):  # in {...} Hydra has read it already: what was typed is lost
+        reject(key, value, f"text; if it looks like a number, in quotes: '{value}'")
     if not str(value).isprintable() or not str(value) or len(str(value)) > 200:
         reject(key, value, "one line of up to 200 printable characters")
     return str(value)
 
 
-def _mapping(raw: Mapping[str, Any], key: str, allowed: str) -> Mapping[str, Any]:
-    value = {} if raw[key] is None else raw[key]
+def _optional_text(key: str, value: Any) -> str | None:
+    return None if value is None else _text(key, value)
+
+
+def _whole(low: int, high: int, meaning: str) -> Check:
+    return lambda key, value: integer(key, value, low, high, meaning)
+
+
+def _whole_gpus(key: str, value: Any) -> int:
+    if (number := finite(value)) is not None and not number.is_integer():
+        reject(key, value, "whole GPUs: Slurm does not give fractions, Ray does")
+    return integer(key, value, 0, 64, "GPUs of a job")
+
+
+def _gigabytes(allowed: str, least: float = 0.0) -> Check:
+    def check(key: str, value: Any) -> float:
+        number = finite(value)
+        if number is None or not least <= number <= MAX_GIGABYTES:
+            reject(key, value, allowed)
+        return number
+
+    return check
+
+
+def _amount(allowed: str) -> Check:
+    """A number of CPUs, GPUs, or other resources, as Ray counts them."""
+
+    def check(key: str, value: Any) -> float:
+        number = finite(value)
+        if number is None or not 0 <= number <= MAX_GIGABYTES:
+            reject(key, value, allowed)
+        if number > 1 and not number.is_integer():
+            reject(key, value, "a fraction of one, or a whole number")
+        return number
+
+    return check
+
+
+def _mapping(key: str, value: Any, allowed: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
-        reject(f"{PREFIX}.{key}", value, allowed)
+        reject(key, value, allowed)
     return value
 
 
-def _sbatch(options: Mapping[str, Any]) -> dict[str, str | bool]:
-    found: dict[str, str | bool] = {}
-    for name, value in options.items():
-        key = f"{PREFIX}.sbatch.{format_value(name)}"
+def _sbatch(key: str, value: Any) -> dict[str, str | bool]:
+    """Further options of sbatch by name, without their dashes."""
+    options: dict[str, str | bool] = {}
+    for name, given in _mapping(key, value, "options by name, as {nice: 100}").items():
+        own = f"{key}.{format_value(name)}"
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z-]*", name):
-            raise UsageError(f"{key}: must be the name of an option of sbatch, as in nice")
-        if name in GIVEN_ELSEWHERE:
-            instead = GIVEN_ELSEWHERE[name]
-            raise UsageError(
-                f"{key}: " + (f"is given as {instead}" if instead else "is fixed here")
-            )
-        found[name] = True if value is True else _text(key, value)  # a flag, as {hold: true}
-    return found
+            raise UsageError(f"{own}: must be the name of an option of sbatch, as in nice")
+        if name in SBATCH_KEYS:
+            instead = SBATCH_KEYS[name]
+            why = f"is given as {instead}" if instead else "is set by the launcher"
+            raise UsageError(f"{own}: {why}")
+        options[name] = True if given is True else _text(own, given)  # a flag, as {hold: true}
+    return options
+
+
+def _resources(key: str, value: Any) -> dict[str, float]:
+    """Further resources of Ray by name."""
+    named = _mapping(key, value, "numbers by name, as {big: 1}")
+    for name in named:
+        if name in RAY_RESOURCES or not isinstance(name, str) or not name.isidentifier():
+            reject(key, format_value(dict(named)), "names other than CPU, GPU and memory")
+    check = _amount("a number, 0 or more")
+    return {str(name): check(f"{key}.{name}", number) for name, number in named.items()}
+
+
+# ---------------------------------------------------------------- options
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """Each run is a Slurm job of its own; `out` is a folder on the shared disk.
+
+    `workers` is the number of jobs at the same time (auto: as many as Slurm allows).
+    """
+
+    partition: str | None = _option(
+        None, "where the jobs are queued; null: the cluster's default", _optional_text
+    )
+    time: int = _option(
+        60, "minutes of a job; a run that needs more is queued again and resumes",
+        _whole(1, 525_600, "minutes that a job may take"),
+    )  # fmt: skip
+    cpus: int = _option(
+        1, "cores of a job; a run on cpu trains with one", _whole(1, 1024, "cores of a job")
+    )
+    memory: float = _option(2, "GB of a job", _gigabytes("GB of a job, above 0", least=0.001))
+    gpus: int = _option(
+        0, "whole GPUs of a job; with one or more, device=auto is cuda", _whole_gpus
+    )
+    runs_per_job: int = _option(
+        1, "runs that a job trains one after the other; more than 1 for short runs",
+        _whole(1, 100_000, "runs that a job trains"),
+    )  # fmt: skip
+    account: str | None = _option(
+        None, "the account to charge, if the cluster requires one", _optional_text
+    )
+    qos: str | None = _option(None, "quality of service", _optional_text)
+    constraint: str | None = _option(None, "features that the nodes must have", _optional_text)
+    sbatch: Mapping[str, str | bool] | None = _option(
+        None, "further options of sbatch by name, as {nice: 100}", _sbatch
+    )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of devices that a job may train on, best first."""
+        return ("cuda", "cpu") if self.gpus else ("cpu",)
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Each run is a Ray task; `out` is a folder on a disk that all nodes share.
+
+    `workers` is the number of tasks at the same time (auto: as many as Ray has room for).
+    """
+
+    address: str | None = _option(
+        None, "of the cluster, auto or host:port; null: RAY_ADDRESS if it is set, else local Ray",
+        _optional_text,
+    )  # fmt: skip
+    cpus: float = _option(
+        1, "cores of a task, or a fraction; a run on cpu trains with one",
+        _amount("cores of a task, 0 or more"),
+    )  # fmt: skip
+    memory: float = _option(
+        0, "GB that a task reserves; 0: none", _gigabytes("GB that a task reserves, 0 or more")
+    )
+    gpus: float = _option(
+        0, "GPUs of a task, or a fraction, as 0.25; with more than 0, device=auto is cuda",
+        _amount("GPUs of a task, 0 or more, or a fraction as 0.25"),
+    )  # fmt: skip
+    runs_per_job: int = _option(
+        1, "runs that a task trains one after the other; more than 1 for short runs",
+        _whole(1, 100_000, "runs that a task trains"),
+    )  # fmt: skip
+    resources: Mapping[str, float] | None = _option(
+        None, "further resources of a task by name, as {big: 1}", _resources
+    )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of devices that a task may train on, best first."""
+        return ("cuda", "cpu") if self.gpus else ("cpu",)
+
+
+OPTIONS: Mapping[str, type[SlurmOptions | RayOptions]] = {"slurm": SlurmOptions, "ray": RayOptions}
+
+
+def parse(options: type[T], raw: Mapping[str, Any]) -> T:
+    """The options that were typed as hydra.launcher.KEY=VALUE.
+
+    Raises UsageError, one line, for the first key that does not exist or value that is not allowed.
+    """
+    known = {f.name: f for f in fields(options)}  # type: ignore[arg-type] # of a dataclass
+    for key, value in raw.items():
+        if key not in known:
+            unknown_key(f"{PREFIX}.{key}", value, [f"{PREFIX}.{name}" for name in known])
+    return options(
+        **{
+            name: option.metadata["check"](f"{PREFIX}.{name}", raw.get(name, option.default))
+            for name, option in known.items()
+        }
+    )
+
+
+def to_yaml(name: str) -> str:
+    """The file of a launcher in conf/hydra/launcher."""
+    options = OPTIONS[name]
+    first, _, second, *_ = (line.strip() for line in (options.__doc__ or "").splitlines())
+    lines = [f"# hydra/launcher=lenet_{name}: {first[0].lower()}{first[1:]}", f"# {second}"]
+    lines.append(f"_target_: hydra_plugins._lenet_sweep.Lenet{name.capitalize()}Launcher")
+    for option in fields(options):
+        setting = f"{option.name}: {'null' if option.default is None else option.default}"
+        lines.append(f"{setting:<19} # {option.metadata['help']}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for launcher in OPTIONS:
+        (config_folder() / "hydra" / "launcher" / f"lenet_{launcher}.yaml").write_text(
+            to_yaml(launcher)
+        )

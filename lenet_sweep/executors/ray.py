@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lenet_sweep.config.launchers import RayResources
+from lenet_sweep.config.launchers import RayOptions
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RefusedError
@@ -23,7 +23,7 @@ AT_ONCE = 1000
 KNOCK_WITHIN = 10.0  # seconds
 
 
-def executor(resources: RayResources) -> Executor:
+def executor(resources: RayOptions) -> Executor:
     """Runs as Ray tasks with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),
@@ -52,7 +52,7 @@ class Ray:
     poll_interval = 0.5
     survives_launch = False  # tasks end with the process that submitted them
 
-    def __init__(self, resources: RayResources) -> None:
+    def __init__(self, resources: RayOptions) -> None:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
         self._tasks: dict[str, Any] = {}  # their references, by id
@@ -85,8 +85,8 @@ class Ray:
             name="lenet-sweep",
             num_cpus=wanted.cpus,
             num_gpus=wanted.gpus,
-            memory=round(wanted.gigabytes * 1e9) or None,
-            resources=dict(wanted.resources) or None,
+            memory=round(wanted.memory * 1e9) or None,
+            resources=dict(wanted.resources or {}) or None,
             max_retries=0,  # here it is counted and said
             runtime_env={"env_vars": dict(ONE_THREAD)},
         )
@@ -114,8 +114,8 @@ class Ray:
         import ray  # noqa: PLC0415 - an extra
 
         wanted = self.resources
-        asked = {"CPU": wanted.cpus, "GPU": wanted.gpus, "memory": wanted.gigabytes * 1e9}
-        asked |= wanted.resources
+        asked = {"CPU": wanted.cpus, "GPU": wanted.gpus, "memory": wanted.memory * 1e9}
+        asked |= wanted.resources or {}
         known: Any = ray.nodes()  # type: ignore[no-untyped-call]
         nodes = [node["Resources"] for node in known if node["Alive"]]
         if any(all(node.get(k, 0) >= v for k, v in asked.items()) for node in nodes):

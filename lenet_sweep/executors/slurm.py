@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lenet_sweep.config.launchers import SlurmResources
+from lenet_sweep.config.launchers import SlurmOptions
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RefusedError
@@ -44,7 +44,7 @@ FILE = re.compile(r"(\d+(?:_\d+)?)_(?:\d+_(?:log|result)|submitted|submission)\.
 UNOPENED = "53"
 
 
-def executor(resources: SlurmResources) -> Executor:
+def executor(resources: SlurmOptions) -> Executor:
     """Runs as Slurm jobs with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
@@ -77,7 +77,7 @@ class Slurm:
     poll_interval = 5.0
     survives_launch = True
 
-    def __init__(self, resources: SlurmResources) -> None:
+    def __init__(self, resources: SlurmOptions) -> None:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
         self._silent = False  # whether squeue has not answered
@@ -103,9 +103,9 @@ class Slurm:
         slurm.update_parameters(
             **{key: value for key, value in _options(wanted).items() if value is not None},
             array_parallelism=self.context.workers or len(orders),
-            signal_delay_s=min(SIGNAL_BEFORE, wanted.minutes * 60 // 4),
+            signal_delay_s=min(SIGNAL_BEFORE, wanted.time * 60 // 4),
             setup=[f"export {name}={value}" for name, value in ONE_THREAD.items()],
-            additional_parameters={"requeue": True, **wanted.sbatch},
+            additional_parameters={"requeue": True, **(wanted.sbatch or {})},
             # A step of Slurm's does not take over the cores of its job.
             srun_args=[f"--cpus-per-task={wanted.cpus}"],
         )
@@ -220,13 +220,13 @@ class Slurm:
         return ""
 
 
-def _options(wanted: SlurmResources) -> dict[str, Any]:
+def _options(wanted: SlurmOptions) -> dict[str, Any]:
     return {
         "job_name": JOB_NAME,
         "partition": wanted.partition,
-        "time": wanted.minutes,
+        "time": wanted.time,
         "cpus_per_task": wanted.cpus,
-        "mem": f"{round(wanted.gigabytes * 1024)}M",
+        "mem": f"{round(wanted.memory * 1024)}M",
         "gpus_per_node": wanted.gpus or None,
         "account": wanted.account,
         "qos": wanted.qos,

@@ -142,7 +142,7 @@ class LenetSlurmLauncher(LenetLauncher):
         from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import slurm  # noqa: PLC0415 - as in `sweep`
 
-        wanted = launchers.for_slurm(self.settings)
+        wanted = launchers.parse(launchers.SlurmOptions, self.settings)
         return slurm.executor(wanted), wanted.devices
 
 
@@ -153,7 +153,7 @@ class LenetRayLauncher(LenetLauncher):
         from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
         from lenet_sweep.executors import ray  # noqa: PLC0415 - as in `sweep`
 
-        wanted = launchers.for_ray(self.settings)
+        wanted = launchers.parse(launchers.RayOptions, self.settings)
         return ray.executor(wanted), wanted.devices
 
 

@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from clusters import ray_resources, slurm_resources
+from clusters import ray_options, slurm_options
 
+from lenet_sweep.config import launchers
 from lenet_sweep.config.keys import grid
+from lenet_sweep.config.registry import config_folder
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import Finished, Progress, Started
@@ -20,13 +22,13 @@ from lenet_sweep.training.engines.support import NATIVE
         ({"time": 0}, "hydra.launcher.time=0: must be a whole number from 1 to"),
         ({"time": "1:00:00"}, "hydra.launcher.time=1:00:00: must be a whole number"),
         ({"memory": -1}, "hydra.launcher.memory=-1: must be GB of a job, above 0"),
-        ({"gpus": 0.5}, "hydra.launcher.gpus=0.5: must be whole GPUs, which is what Slurm gives"),
+        ({"gpus": 0.5}, "hydra.launcher.gpus=0.5: must be whole GPUs: Slurm does not give fra"),
         ({"partition": "a\n#SBATCH --wrap=x"}, "must be one line of up to 200 printable"),
         ({"account": True}, "hydra.launcher.account=true: must be text or a number"),
         ({"sbatch": [1]}, "hydra.launcher.sbatch=[1]: must be options by name"),
         ({"sbatch": {"array": "1-9"}}, "hydra.launcher.sbatch.array: is given as workers=N"),
-        ({"sbatch": {"signal": "USR1"}}, "hydra.launcher.sbatch.signal: is fixed here"),
-        ({"sbatch": {"ntasks": 2}}, "hydra.launcher.sbatch.ntasks: is fixed here"),
+        ({"sbatch": {"signal": "USR1"}}, "hydra.launcher.sbatch.signal: is set by the launcher"),
+        ({"sbatch": {"ntasks": 2}}, "hydra.launcher.sbatch.ntasks: is set by the launcher"),
         ({"partion": "x"}, "there is no key hydra.launcher.partion; did you mean hydra.launcher.p"),
         ({"sbatch": {"a b": 1}}, "hydra.launcher.sbatch.a b: must be the name of an option"),
         ({"sbatch": {"nice": "1\nrm"}}, "must be one line"),
@@ -36,7 +38,7 @@ from lenet_sweep.training.engines.support import NATIVE
 def test_what_slurm_would_not_understand_is_refused(changed, message) -> None:
     """Each value that makes no sense is one line with the key, and nothing is submitted."""
     with pytest.raises(UsageError) as error:
-        slurm_resources(**changed)
+        slurm_options(**changed)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -58,7 +60,7 @@ def test_what_slurm_would_not_understand_is_refused(changed, message) -> None:
 def test_what_ray_would_not_understand_is_refused(changed, message) -> None:
     """As for Slurm."""
     with pytest.raises(UsageError) as error:
-        ray_resources(**changed)
+        ray_options(**changed)
     assert message in str(error.value)
 
 
@@ -89,8 +91,8 @@ def test_the_keys_as_they_are_typed(words, status, said) -> None:
 
 def test_gpus_of_jobs_decide_the_device() -> None:
     """device=auto is cuda where the jobs have GPUs, whatever the machine here has."""
-    assert ray_resources(gpus=0.25).devices == ("cuda", "cpu")
-    assert slurm_resources().devices == ("cpu",)
+    assert ray_options(gpus=0.25).devices == ("cuda", "cpu")
+    assert slurm_options().devices == ("cpu",)
     (cell,), _ = validate_cells(grid({}), NATIVE, remote_devices=("cuda", "cpu"))
     assert cell.device == "cuda"
     with pytest.raises(UsageError, match="device=cuda: the jobs have cpu; hydra.launcher.gpus=1"):
@@ -121,3 +123,10 @@ def test_a_journal_tells_of_progress_once_a_second(tmp_path) -> None:
     for seen in range(100, 100_000, 100):
         journal.append(Progress("run", 1, seen, 100_000, 1.0))
     assert 1 <= len(Journal(journal.path).poll()) < 100
+
+
+@pytest.mark.parametrize("name", launchers.OPTIONS)
+def test_the_files_in_conf_have_the_options_of_the_launchers(name: str) -> None:
+    """What Hydra composes and --help prints are the options that are checked."""
+    path = config_folder() / "hydra" / "launcher" / f"lenet_{name}.yaml"
+    assert path.read_text() == launchers.to_yaml(name)
