@@ -139,11 +139,11 @@ def finished(cells: int, turns: int) -> list[dict[str, float]]:
 
 
 def copy(run: RunFolder, other: RunFolder) -> None:
-    snapshot, described = run.read(run.readout(1)), run.description()
+    snapshot, described = run.read(run.snapshot_path(1)), run.description()
     assert snapshot
     assert described
     other.path.mkdir(parents=True)
-    other.write_readout(snapshot)
+    other.write_snapshot(snapshot)
     write_json(other.path / "run.json", described)
 
 

@@ -62,7 +62,7 @@ def trained(tmp_path, small_folder):
             pass
 
     train()
-    folder.write_checkpoint(folder.read(folder.readout(2)))
+    folder.write_checkpoint(folder.read(folder.snapshot_path(2)))
     folder.write_failure(Failure("failed", 3, "RuntimeError: why", "trace", "Ada"))
     (folder.path / "lock").touch()
     return store, folder, cells, train
@@ -116,8 +116,8 @@ def test_what_was_damaged_is_trained_again_to_the_same_weights(trained) -> None:
     expected, sound = rows(store, cells), files(folder)
     rng = random.Random(0)
     for _ in range(30):
-        for path in (folder.readout(1), folder.readout(2), folder.checkpoint):
-            content = sound[folder.readout(1)]
+        for path in (folder.snapshot_path(1), folder.snapshot_path(2), folder.checkpoint):
+            content = sound[folder.snapshot_path(1)]
             damaged = bytearray(content[: rng.randrange(len(content))])
             if rng.random() < 0.5 or not damaged:
                 damaged = bytearray(content)
@@ -129,9 +129,9 @@ def test_what_was_damaged_is_trained_again_to_the_same_weights(trained) -> None:
             assert row["accuracy"] == true["accuracy"]
             assert row["train_loss"] == true["train_loss"]
         for epoch in (1, 2):
-            again = folder.read(folder.readout(epoch)).state
-            folder.readout(epoch).write_bytes(sound[folder.readout(epoch)])
-            for name, value in folder.read(folder.readout(epoch)).state.items():
+            again = folder.read(folder.snapshot_path(epoch)).state
+            folder.snapshot_path(epoch).write_bytes(sound[folder.snapshot_path(epoch)])
+            for name, value in folder.read(folder.snapshot_path(epoch)).state.items():
                 assert again[name].tobytes() == value.tobytes()
 
 

@@ -469,7 +469,7 @@ def test_a_real_sweep_is_analysed(tmp_path) -> None:
     rows = []
     for cell in (by_id[name] for name in table["cell"]):
         folder = store.run(cell.run_id)
-        rows.append(Result.of(cell, folder.read(folder.readout(cell.epochs)), labels))
+        rows.append(Result.of(cell, folder.read(folder.snapshot_path(cell.epochs)), labels))
     assert [r.accuracy for r in rows] == pytest.approx(list(table["accuracy"]))
     found = analyse(rows)
     assert found.conclusions[0].startswith(f"Best: lr {rows[0].cell.lr:g}, batch")

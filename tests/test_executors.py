@@ -57,9 +57,11 @@ def test_numbers_are_those_of_this_machine(here, runs_of, tmp_path) -> None:
     alone, other = small_runs(tmp_path / "alone", setup.data_root, **axes)
     list(LOCAL.execute(alone, other))
     for run in runs:
-        for epochs in run.readouts:
+        for epochs in run.snapshot_epochs:
             found, expected = (
-                Store(where.out).run(run.id).read(Store(where.out).run(run.id).readout(epochs))
+                Store(where.out)
+                .run(run.id)
+                .read(Store(where.out).run(run.id).snapshot_path(epochs))
                 for where in (setup, other)
             )
             assert {k: v.tobytes() for k, v in found.state.items()} == {

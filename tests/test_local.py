@@ -32,7 +32,7 @@ def ends(events) -> dict[str, object]:
 
 def costs(runs: tuple[Run, ...], out: Path) -> list[float]:
     folders = [(Store(out).run(run.id), run.cell.epochs) for run in runs]
-    return [f.read(f.readout(epochs)).history[-1].cost for f, epochs in folders]
+    return [f.read(f.snapshot_path(epochs)).history[-1].cost for f, epochs in folders]
 
 
 def test_every_run_ends_once(runs_of) -> None:

@@ -140,8 +140,8 @@ def test_a_lost_node_costs_no_run(cluster, runs_of, tmp_path) -> None:
     list(LOCAL.execute(alone, other))
     for epochs in (20, 800):
         found, expected = (Store(where.out).run(runs[0].id) for where in (setup, other))
-        weights = found.read(found.readout(epochs)).state
-        for name, array in expected.read(expected.readout(epochs)).state.items():
+        weights = found.read(found.snapshot_path(epochs)).state
+        for name, array in expected.read(expected.snapshot_path(epochs)).state.items():
             assert weights[name].tobytes() == array.tobytes()
 
 

@@ -48,8 +48,8 @@ def folder(tmp_path):
 
 def test_a_snapshot_is_read_as_it_was_written(folder) -> None:
     """Weights, predictions and history come back unchanged."""
-    folder.write_readout(snapshot())
-    read = folder.read(folder.readout(2))
+    folder.write_snapshot(snapshot())
+    read = folder.read(folder.snapshot_path(2))
     assert read.history == snapshot().history
     np.testing.assert_array_equal(read.predictions, snapshot().predictions)
     np.testing.assert_array_equal(read.trace, snapshot().trace)
@@ -61,8 +61,8 @@ def test_a_snapshot_is_read_as_it_was_written(folder) -> None:
 
 def test_a_damaged_snapshot_is_never_used(folder) -> None:
     """After any flipped byte or truncation a read-out gives its true content or is missing."""
-    folder.write_readout(snapshot())
-    path = folder.readout(2)
+    folder.write_snapshot(snapshot())
+    path = folder.snapshot_path(2)
     sound = path.read_bytes()
     rng = random.Random(0)
     damages = [sound[:n] for n in range(0, len(sound), 64)]
@@ -87,12 +87,12 @@ def test_a_damaged_snapshot_is_never_used(folder) -> None:
 def test_training_goes_on_from_the_newest_snapshot_that_is_not_too_new(folder) -> None:
     """A read-out at epoch 4 begins from epoch 3 if that is there, and never from epoch 5."""
     for epochs in (1, 3, 5):
-        folder.write_readout(snapshot(epochs))
+        folder.write_snapshot(snapshot(epochs))
     folder.write_checkpoint(snapshot(6))
     assert [folder.latest(until=e) and folder.latest(until=e).epoch for e in (1, 2, 4, 5, 9)] == [
         1, 1, 3, 5, 6,
     ]  # fmt: skip
-    folder.readout(3).write_bytes(b"damaged")
+    folder.snapshot_path(3).write_bytes(b"damaged")
     assert folder.latest(until=4).epoch == 1
 
 
@@ -205,19 +205,19 @@ def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
 
 def test_a_read_out_in_a_wrong_place_is_no_result(tmp_path, folder) -> None:
     """A whole file of another epoch or another run, copied here, is known not to belong here."""
-    folder.write_readout(snapshot(2))
-    folder.readout(3).write_bytes(folder.readout(2).read_bytes())
-    assert folder.read(folder.readout(3)) is None
+    folder.write_snapshot(snapshot(2))
+    folder.snapshot_path(3).write_bytes(folder.snapshot_path(2).read_bytes())
+    assert folder.read(folder.snapshot_path(3)) is None
     other = Store(tmp_path).run("fedcba9876543210")
     make_folder(other.path)
-    for path in (other.readout(2), other.checkpoint):
-        path.write_bytes(folder.readout(2).read_bytes())
+    for path in (other.snapshot_path(2), other.checkpoint):
+        path.write_bytes(folder.snapshot_path(2).read_bytes())
         assert other.read(path) is None
     assert other.latest(until=9) is None
 
 
 def test_names_that_are_not_read_outs_are_ignored(folder) -> None:
     """A copy that somebody made with a file manager is nobody's read-out."""
-    folder.write_readout(snapshot(2))
+    folder.write_snapshot(snapshot(2))
     (folder.path / "epoch-00001 (copy).safetensors").write_bytes(b"")
     assert folder.latest(until=9).epoch == 2

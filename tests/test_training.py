@@ -76,7 +76,7 @@ def stop_after(epochs: int, events: Iterator[Event], asked: list[bool]) -> list[
 
 
 def same_state(one: RunFolder, other: RunFolder, epoch: int) -> None:
-    a, b = one.read(one.readout(epoch)), other.read(other.readout(epoch))
+    a, b = one.read(one.snapshot_path(epoch)), other.read(other.snapshot_path(epoch))
     assert a.state.keys() == b.state.keys()
     for name, value in a.state.items():
         np.testing.assert_array_equal(value, b.state[name])
@@ -94,8 +94,8 @@ def test_read_outs_at_several_epochs_are_one_training(start) -> None:
     assert [e.epoch for e in seen if isinstance(e, CellFinished)] == [1, 3]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1, 2, 3]
     assert isinstance(seen[-1], Finished)
-    assert folder.read(folder.readout(1)).epoch == 1
-    assert len(folder.read(folder.readout(3)).history) == 3
+    assert folder.read(folder.snapshot_path(1)).epoch == 1
+    assert len(folder.read(folder.snapshot_path(3)).history) == 3
     assert not folder.checkpoint.exists()
 
 
@@ -109,7 +109,7 @@ def test_cost_is_the_mean_over_images(start) -> None:
     """A ragged last batch counts by its images, not as a whole batch."""
     events, folder = start(1, batch=399, lr=1e-9)
     *_, result = (e.result for e in events if isinstance(e, EpochEnded))
-    trace = folder.read(folder.readout(1)).trace
+    trace = folder.read(folder.snapshot_path(1)).trace
     assert trace.shape == (1, 2)
     # With weights that all but stand still, the mean cost of 600 images is that of one batch.
     whole, _ = start(1, batch=600, lr=1e-9)
@@ -174,13 +174,13 @@ def test_training_anew_replaces_only_what_it_trains(start) -> None:
     """reuse=false trains from the first epoch on, and keeps other read-outs of the run."""
     list(start(1, 2)[0])
     _, folder = start(1)
-    before = folder.readout(1).stat().st_mtime_ns, folder.readout(2).stat().st_mtime_ns
+    before = folder.snapshot_path(1).stat().st_mtime_ns, folder.snapshot_path(2).stat().st_mtime_ns
     events, _ = start(1, retrain=True)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [0]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1]
-    assert folder.readout(1).stat().st_mtime_ns > before[0]
-    assert folder.readout(2).stat().st_mtime_ns == before[1]
+    assert folder.snapshot_path(1).stat().st_mtime_ns > before[0]
+    assert folder.snapshot_path(2).stat().st_mtime_ns == before[1]
 
 
 def test_a_shorter_cell_does_not_cost_a_longer_ones_checkpoint(start) -> None:
@@ -372,11 +372,11 @@ def test_held_out_images_rank_and_are_not_trained_on(start) -> None:
     events, folder = start(2, holdout=100, batch=50)
     seen = list(events)
     assert max(e.total for e in seen if isinstance(e, Progress)) == 500
-    snapshot = folder.read(folder.readout(2))
+    snapshot = folder.read(folder.snapshot_path(2))
     assert len(snapshot.predictions) == 200 + 100
     events, other = start(2, **{"dataset.limit": 500}, batch=50, out="other")
     list(events)
-    limited = other.read(other.readout(2))
+    limited = other.read(other.snapshot_path(2))
     for name, value in limited.state.items():  # the same 500 images, the same weights
         np.testing.assert_array_equal(value, snapshot.state[name])
     np.testing.assert_array_equal(limited.predictions, snapshot.predictions[:200])

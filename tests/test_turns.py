@@ -86,7 +86,7 @@ def simulated(runs: Sequence[Run], paces: Sequence[float], workers: int) -> tupl
         result = Epoch(trained[run.id], 0.1, 99.0, 0.1, pace[run.id], 0.0)
         queue.update(run, EpochEnded(run.id, result))
         should_pause = trained[run.id] < run.cell.epochs and queue.should_pause(run)
-        if trained[run.id] in run.readouts:
+        if trained[run.id] in run.snapshot_epochs:
             queue.update(run, CellFinished(run.id, trained[run.id]))
         if trained[run.id] == run.cell.epochs:
             queue.update(run, Finished(run.id))
@@ -208,7 +208,7 @@ def said_by_a_worker(
 ) -> list[Event]:
     """The events of a worker that is to ask, is never answered, and loses its parent at last."""
     common = {"out": str(setup.out), "data_root": str(setup.data_root), "retrain": False}
-    begin = {"cell": run.cell.to_json(), "readouts": run.readouts, "wait": False}
+    begin = {"cell": run.cell.to_json(), "snapshot_epochs": run.snapshot_epochs, "wait": False}
     code = f"from lenet_sweep.executors import worker; worker.PATIENCE = {patience}; worker.main()"
     with (
         subprocess.Popen(
@@ -244,7 +244,7 @@ def test_runs_in_turns_have_the_numbers_of_runs_in_one_go(tmp_path, small_folder
             folder = Store(setup.out).run(run.id)
             assert not folder.checkpoint.exists()
             for epoch in (4, 8):
-                snapshot = folder.read(folder.readout(epoch))
+                snapshot = folder.read(folder.snapshot_path(epoch))
                 costs = [result.cost for result in snapshot.history]
                 weights = [snapshot.state[name].tobytes() for name in sorted(snapshot.state)]
                 found.append((out, epoch, costs, weights))

@@ -143,11 +143,11 @@ def _values(item: Cell | Dataset) -> dict[str, Any]:
 class Run:
     """One training trajectory still to be trained, and the epochs to read it out at.
 
-    `cell` is the run's longest cell; `readouts` ascend and end with `cell.epochs`.
+    `cell` is the run's longest cell; `snapshot_epochs` ascend and end with `cell.epochs`.
     """
 
     cell: Cell
-    readouts: tuple[int, ...]
+    snapshot_epochs: tuple[int, ...]
 
     @property
     def id(self) -> str:
@@ -155,7 +155,7 @@ class Run:
 
     def cells(self) -> list[Cell]:
         """The cells that this run yields, shortest first."""
-        return [replace(self.cell, epochs=epochs) for epochs in self.readouts]
+        return [replace(self.cell, epochs=epochs) for epochs in self.snapshot_epochs]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Pla
     ]
     # A small rate leaves more units active, which cost the native engine up to a sixth: as above.
     runs.sort(key=lambda run: (-run.cell.epochs * relative_epoch(run.cell), run.cell.lr))
-    finished = len(distinct) - sum(len(run.readouts) for run in runs)
+    finished = len(distinct) - sum(len(run.snapshot_epochs) for run in runs)
     return Plan(tuple(distinct), len(given) - len(distinct), finished, tuple(runs))
 
 

@@ -342,8 +342,8 @@ class _Jobs:
 
     def _lost(self, tracked: _TrackedRun, ending: JobExit, now: float) -> Iterator[Event]:
         run, folder = tracked.run, self.store.run(tracked.run.id)
-        if not self.context.retrain and all(folder.has(epoch) for epoch in run.readouts):
-            for epoch in run.readouts:
+        if not self.context.retrain and all(folder.has(epoch) for epoch in run.snapshot_epochs):
+            for epoch in run.snapshot_epochs:
                 yield from self._told(CellFinished(run.id, epoch), tracked)
             yield from self._told(Finished(run.id), tracked)
             return

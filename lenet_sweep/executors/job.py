@@ -60,7 +60,7 @@ def job_payload(tasks: Sequence[Task], context: RunContext) -> dict[str, Any]:
         "tasks": [
             {
                 "cell": task.run.cell.to_json(),
-                "readouts": list(task.run.readouts),
+                "snapshot_epochs": list(task.run.snapshot_epochs),
                 "journal": str(task.journal.absolute()),
             }
             for task in tasks
@@ -110,7 +110,10 @@ class _InterruptedRun:
 
 def _train(ordered: Mapping[str, Any], stop: threading.Event) -> list[_InterruptedRun]:
     tasks = [
-        (Run(cell_from_json(task["cell"]), tuple(task["readouts"])), Journal(Path(task["journal"])))
+        (
+            Run(cell_from_json(task["cell"]), tuple(task["snapshot_epochs"])),
+            Journal(Path(task["journal"])),
+        )
         for task in ordered["tasks"]
     ]
     context = RunContext(

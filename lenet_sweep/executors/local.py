@@ -100,7 +100,9 @@ class _Worker:
     def begin_next(self, scheduler: Scheduler) -> None:
         run, wait = scheduler.next_run()
         self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
-        self.send({"cell": run.cell.to_json(), "readouts": run.readouts, "wait": wait})
+        self.send(
+            {"cell": run.cell.to_json(), "snapshot_epochs": run.snapshot_epochs, "wait": wait}
+        )
 
     def answer(self, should_pause: bool) -> None:
         self.seen_at = time.monotonic()  # while it waited it could say nothing

@@ -87,8 +87,8 @@ class Scheduler:
         elif isinstance(event, LockedElsewhere):
             self._busy.append(run)
         elif isinstance(event, Paused):
-            ahead = tuple(epoch for epoch in run.readouts if epoch > self._trained[run.id])
-            self._waiting.append(replace(run, readouts=ahead))
+            ahead = tuple(epoch for epoch in run.snapshot_epochs if epoch > self._trained[run.id])
+            self._waiting.append(replace(run, snapshot_epochs=ahead))
         if isinstance(event, (*ENDS, Paused)):
             self._leaving.discard(run.id)
 

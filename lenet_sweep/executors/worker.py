@@ -48,7 +48,7 @@ def main() -> None:
     store = Store(Path(context["out"]))
     data_root = context["data_root"] and Path(context["data_root"])
     while (message := runs.get()) is not None:
-        run = Run(cell_from_json(message["cell"]), tuple(message["readouts"]))
+        run = Run(cell_from_json(message["cell"]), tuple(message["snapshot_epochs"]))
         for event in train(
             run,
             store.run(run.id),

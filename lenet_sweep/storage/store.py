@@ -52,7 +52,7 @@ class RunFolder:
         self.path = path
         self.damaged: list[Path] = [] if damaged is None else damaged
 
-    def readout(self, epoch: int) -> Path:
+    def snapshot_path(self, epoch: int) -> Path:
         return self.path / f"epoch-{epoch:05d}.safetensors"
 
     @property
@@ -61,7 +61,7 @@ class RunFolder:
 
     def has(self, epoch: int) -> bool:
         """Whether there is a sound read-out at this epoch."""
-        return self.read(self.readout(epoch)) is not None
+        return self.read(self.snapshot_path(epoch)) is not None
 
     def read(self, path: Path) -> Snapshot | None:
         """The snapshot in a file of this folder, None where it is missing or damaged."""
@@ -77,12 +77,14 @@ class RunFolder:
         if checkpoint and checkpoint.epoch > until:
             checkpoint = None
         newest = checkpoint.epoch if checkpoint else 0
-        for epoch in sorted((e for e in self._readouts() if newest < e <= until), reverse=True):
-            if snapshot := self.read(self.readout(epoch)):
+        for epoch in sorted(
+            (e for e in self._snapshot_epochs() if newest < e <= until), reverse=True
+        ):
+            if snapshot := self.read(self.snapshot_path(epoch)):
                 return snapshot
         return checkpoint
 
-    def _readouts(self) -> list[int]:
+    def _snapshot_epochs(self) -> list[int]:
         found = (re.fullmatch(r"epoch-(\d{5,6})", p.stem) for p in self.path.glob("epoch-*"))
         return [int(name[1]) for name in found if name]
 
@@ -91,9 +93,9 @@ class RunFolder:
 
         Read from the header of its file alone, so that it is not verified; () where there is none.
         """
-        newest = max((epoch for epoch in self._readouts() if epoch <= until), default=0)
+        newest = max((epoch for epoch in self._snapshot_epochs() if epoch <= until), default=0)
         found: tuple[Epoch, ...] = ()
-        for path in (self.readout(newest), self.checkpoint):
+        for path in (self.snapshot_path(newest), self.checkpoint):
             try:
                 with path.open("rb") as file:
                     length = int.from_bytes(file.read(8), "little")
@@ -104,8 +106,8 @@ class RunFolder:
                 found = history
         return found
 
-    def write_readout(self, snapshot: Snapshot) -> None:
-        write_atomic(self.readout(snapshot.epoch), _to_bytes(snapshot, self.path.name))
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        write_atomic(self.snapshot_path(snapshot.epoch), _to_bytes(snapshot, self.path.name))
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
         write_atomic(self.checkpoint, _to_bytes(snapshot, self.path.name))

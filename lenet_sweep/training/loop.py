@@ -127,8 +127,8 @@ def _train(
     may_pause: Callable[[], bool],
     should_pause: Callable[[], bool],
 ) -> Iterator[Event]:
-    missing = [epoch for epoch in run.readouts if retrain or not folder.has(epoch)]
-    for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
+    missing = [epoch for epoch in run.snapshot_epochs if retrain or not folder.has(epoch)]
+    for epoch in sorted(set(run.snapshot_epochs) - set(missing)):  # finished by whom we waited for
         yield CellFinished(run.id, epoch)
     if not missing:
         yield Finished(run.id)
@@ -168,7 +168,7 @@ def _train(
         )
         due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not retrain
         if epoch in missing:
-            folder.write_readout(snapshot)
+            folder.write_snapshot(snapshot)
             if epoch >= newest:
                 folder.clear_checkpoint()
         elif due:
