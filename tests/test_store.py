@@ -159,7 +159,7 @@ def test_a_damaged_failure_record_is_no_failure(folder, content: bytes) -> None:
     assert folder.failure() is None
     assert folder.damaged == [path]
     assert path.exists()  # who only reads moves nothing
-    assert folder.set_damaged_aside() == [path]
+    assert folder.move_damaged_files() == [path]
     assert (folder.path / "failure.json.damaged").read_bytes() == content
     assert folder.failure() is None  # and nothing is left of it
 

@@ -80,7 +80,7 @@ def train(
                 return
         for read in (folder.failure, folder.description):  # so that damage to them is known
             read()
-        for path in folder.set_damaged_aside():
+        for path in folder.move_damaged_files():
             yield Damaged(run.id, str(path))
         folder.clear_failure()
         for event in _train(
@@ -139,7 +139,7 @@ def _train(
     checkpoint = folder.read(folder.checkpoint)
     newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
     snapshot = None if retrain else folder.latest(until=missing[0])
-    for path in folder.set_damaged_aside():
+    for path in folder.move_damaged_files():
         yield Damaged(run.id, str(path))
     saved_epoch = 0
     if snapshot:
