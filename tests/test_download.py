@@ -17,7 +17,7 @@ from small_mnist import ARCHIVES, SMALL, Mirror, Said, assert_small, files_under
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
-from lenet_sweep.data import download, idx
+from lenet_sweep.data import download, files
 from lenet_sweep.data.datasets import Images, ensure_dataset, load_dataset
 
 
@@ -145,9 +145,9 @@ def test_two_at_once(mirror: Mirror, tmp_path: Path, known: Callable[..., Datase
 def test_content_that_is_there_already(tmp_path: Path) -> None:
     """Of two sweeps that download at once, neither calls the other's file damaged."""
     path = tmp_path / "file"
-    assert not idx.write(path, b"new")
-    assert not idx.write(path, b"new")
-    assert idx.write(path, b"newer")
+    assert not files.write(path, b"new")
+    assert not files.write(path, b"new")
+    assert files.write(path, b"newer")
     assert path.read_bytes() == b"newer"
 
 
@@ -243,5 +243,5 @@ def test_interrupt_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     put(tmp_path, SMALL)
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        idx.write(tmp_path / FILE_NAMES[0], b"new")
+        files.write(tmp_path / FILE_NAMES[0], b"new")
     assert files_under(tmp_path) == SMALL
