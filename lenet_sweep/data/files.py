@@ -77,7 +77,7 @@ def load_own_files(root: Path) -> tuple[dict[str, Content], str]:
     if not root.is_dir():
         why = "is not a folder" if root.exists() else "there is no such folder"
         raise DataFolderError(
-            f"dataset.root={root}: {why}; name the one with {', '.join(FILE_NAMES)}, "
+            f"dataset.root={root}: {why}; set it to the folder with {', '.join(FILE_NAMES)}, "
             "uncompressed or as .gz"
         )
     contents: dict[str, Content] = {}
@@ -94,7 +94,7 @@ def load_own_files(root: Path) -> tuple[dict[str, Content], str]:
     if absent:
         raise DataFolderError(
             f"dataset.root={root}: no {', '.join(absent)} in it, uncompressed or as .gz; "
-            "put the files there or name another folder"
+            "put the files there or choose another folder"
         )
     digest = hashlib.sha256()
     for content in contents.values():
@@ -133,7 +133,7 @@ def write(path: Path, data: bytes | memoryview) -> bool:
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written: {error.strerror or error}; "
-            "make room or name another folder with dataset.root=FOLDER"
+            "free some space or choose another folder with dataset.root=FOLDER"
         ) from error
     return old is not None
 
@@ -150,7 +150,7 @@ def unavailable_error(spec: DatasetSpec, root: Path, attempts: Iterable[str]) ->
         f"{spec.folder} is not available.\nTried, in this order:{lines}\n"
         f"Fix: put these files, uncompressed or as .gz, into {download_folder(spec, root)}\n"
         f"  {', '.join(FILE_NAMES)}\n"
-        "or name the folder that has them: dataset.root=FOLDER"
+        "or set the folder that contains them with dataset.root=FOLDER"
     )
 
 
@@ -179,7 +179,10 @@ def _read_verified(file: File, path: Path) -> NDArray[np.uint8] | None:
     if path.suffix == ".gz":
         return unpack(file, path, data.data)
     if file.sha256 is None:
-        raise DataError(f"{path}: no digest of it is known; {file.name}.gz is needed")
+        raise DataError(
+            f"{path}: cannot be verified, because only the digest of {file.name}.gz is known; "
+            "add that file"
+        )
     _check_digest(path, _sha256(data), file.sha256)
     return data
 
@@ -197,4 +200,6 @@ def _sha256(data: NDArray[np.uint8]) -> str:
 
 def _check_digest(path: Path, digest: str, expected: str) -> None:
     if digest != expected:
-        raise DataError(f"{path}: damaged or another dataset's (digest {digest}, not {expected})")
+        raise DataError(
+            f"{path}: damaged, or a file of another dataset (digest {digest}, expected {expected})"
+        )
