@@ -82,10 +82,10 @@ def test_every_kind_of_death_is_a_row_with_its_reason(here, runs_of) -> None:
     assert told.pop(1e30)[0] == "diverged"
     assert told == {
         0.03: ("failed", "RuntimeError: made to raise"),
-        0.04: ("killed", "the process was ended by SIGKILL (out of memory?)"),
-        0.05: ("killed", "the process was ended by SIGABRT"),
+        0.04: ("killed", "the worker process was terminated by SIGKILL (out of memory?)"),
+        0.05: ("killed", "the worker process was terminated by SIGABRT"),
         0.06: ("failed", "SystemExit: 3"),
-        0.07: ("failed", "the process ended with status 7"),
+        0.07: ("failed", "the worker process exited with status 7"),
         0.08: ("failed", "MemoryError: Unable to allocate 2.00 GiB for an array"),
     }
     assert len(ended) == len(runs)
@@ -110,7 +110,7 @@ def test_a_run_that_hangs_is_given_up(here, runs_of) -> None:
     ended = ends(here.executor.execute(runs, setup))
     (hung,) = (end for end in ended.values() if isinstance(end, Failed))
     assert hung.failure.status == "timed-out"
-    assert hung.failure.reason == "no sign of life for 3 s, and so ended"
+    assert hung.failure.reason == "no progress for 3 s, so the worker process was killed"
     assert len(ended) == 2
 
 

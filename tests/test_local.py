@@ -66,10 +66,10 @@ def test_runs_begin_in_the_order_given(runs_of) -> None:
     ("lr", "status", "reason"),
     [
         (0.03, "failed", "RuntimeError: made to raise"),
-        (0.04, "killed", "the process was ended by SIGKILL (out of memory?)"),
-        (0.05, "killed", "the process was ended by SIGABRT"),
+        (0.04, "killed", "the worker process was terminated by SIGKILL (out of memory?)"),
+        (0.05, "killed", "the worker process was terminated by SIGABRT"),
         (0.06, "failed", "SystemExit: 3"),
-        (0.07, "failed", "the process ended with status 7"),
+        (0.07, "failed", "the worker process exited with status 7"),
         (0.08, "failed", "MemoryError: Unable to allocate 2.00 GiB"),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_run_that_hangs_is_given_up(runs_of) -> None:
     first = ended[runs[0].id]
     assert isinstance(first, Failed)
     assert (first.failure.status, first.failure.epoch) == ("timed-out", 2)
-    assert first.failure.reason == "no sign of life for 4 s, and so ended"
+    assert first.failure.reason == "no progress for 4 s, so the worker process was killed"
     assert isinstance(ended[runs[1].id], Stopped)
 
 
@@ -176,7 +176,7 @@ def test_a_worker_that_dies_at_its_start_is_a_failed_run(runs_of, tmp_path, monk
     assert len(ended) == 2
     for run in runs:
         assert isinstance(ended[run.id], Failed)
-        assert ended[run.id].failure.reason == "the process ended with status 9"
+        assert ended[run.id].failure.reason == "the worker process exited with status 9"
         assert Store(setup.out).run(run.id).failure() == ended[run.id].failure
 
 

@@ -49,7 +49,7 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
                 os.kill(pid, signal.SIGKILL)
     (lost,) = (event for event in seen if isinstance(event, (Failed, Retrying)))
     assert lost.failure.status == "killed"
-    assert lost.failure.reason == "the process of its Ray task was ended, or its node lost"
+    assert lost.failure.reason == "the process of its Ray task died, or its node was lost"
     assert Store(setup.out).run(runs[0].id).has(2)
     if retries:
         assert isinstance(seen[-1], Finished)
@@ -94,7 +94,7 @@ def test_journals_of_dead_launches_alone_are_cleared(cluster, runs_of) -> None:
 
 def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch) -> None:
     """Who asks for more than any node has is told so, where Ray alone would wait in silence."""
-    monkeypatch.setattr(cluster_module, "WAITS_SAID_AFTER", 0.5)
+    monkeypatch.setattr(cluster_module, "REPORT_PENDING_AFTER", 0.5)
     resources = ray_resources(address=cluster.cluster.address, gpus=1)
     runs, setup = runs_of()
     said = []
@@ -105,14 +105,14 @@ def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch
 
     object.__setattr__(setup, "say", say)
     assert list(ray.executor(resources).execute(runs, setup)) == []
-    assert said == ["1 jobs of Ray wait for a node with CPU 1, GPU 1, which Ray has none of"]
+    assert said == ["1 Ray job pending: no node of the cluster has CPU 1, GPU 1"]
 
 
 def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
     """An address where no Ray answers is named."""
     executor = ray.executor(ray_resources(address="127.0.0.1:1"))
     runs, setup = runs_of()
-    with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: Ray does not answer"):
+    with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: cannot connect to Ray"):
         list(executor.execute(runs, setup))
 
 

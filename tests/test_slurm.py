@@ -73,7 +73,7 @@ def test_a_cancelled_job_is_a_row_with_its_reason(cluster, runs_of) -> None:
     for run in runs:
         assert failed[run.id].status == "killed"
         assert failed[run.id].reason.startswith("Slurm job ")
-        assert failed[run.id].reason.endswith(" was cancelled")
+        assert failed[run.id].reason.endswith(" was canceled")
         folder = Store(setup.out).run(run.id)
         assert folder.failure() == failed[run.id]
         assert folder.has(1)
@@ -167,7 +167,7 @@ def test_many_runs_in_one_job(cluster, runs_of) -> None:
     seen = list(executor.execute(runs, setup))
     assert len([event for event in seen if isinstance(event, Finished)]) == 6
     (failed,) = (event for event in seen if isinstance(event, Failed))
-    assert failed.failure.reason == "the process was ended by SIGKILL (out of memory?)"
+    assert failed.failure.reason == "the worker process was terminated by SIGKILL (out of memory?)"
     (line,) = said
     assert "_[0-2];" in line
 
@@ -196,7 +196,7 @@ def test_another_launch_follows_the_jobs_of_the_first(cluster, tmp_path, small_f
         first.until("[1/4]")
         with Sweep(tmp_path, *words) as second:
             line = second.until("an earlier launch")
-            assert "has 2 of these runs" in line
+            assert "following 2 runs" in line
             for sweep in (first, second):
                 status, output = sweep.ends()
                 assert status == 0, output
@@ -221,7 +221,7 @@ def test_of_two_launches_both_know_why_a_run_failed(cluster, tmp_path, small_fol
                 assert status == 1, output
     for name in ("first", "second"):
         frame = results(tmp_path, name).set_index("lr")
-        assert frame.loc[0.04, "error"] == "the process was ended by SIGKILL (out of memory?)"
+        assert frame.loc[0.04, "error"] == "the worker process was terminated by SIGKILL (out of memory?)"
         assert list(frame.loc[[0.1, 0.2], "status"]) == ["ok", "ok"]
 
 
@@ -281,19 +281,19 @@ def test_nothing_of_a_job_is_left_for_good(cluster, runs_of) -> None:
 
 def test_jobs_that_do_not_begin_are_explained(cluster, runs_of, monkeypatch) -> None:
     """Who asked for what Slurm never gives is told what the jobs wait for."""
-    monkeypatch.setattr(cluster_module, "WAITS_SAID_AFTER", 0.5)
+    monkeypatch.setattr(cluster_module, "REPORT_PENDING_AFTER", 0.5)
     runs, setup = runs_of(seed=[0, 1])
     said = []
 
     def say(line: str) -> None:
         said.append(line)
-        if "wait" in line:
+        if "pending" in line:
             interrupt(setup)
 
     object.__setattr__(setup, "say", say)
     executor = slurm.executor(slurm_resources(sbatch={"hold": True}))
     assert not [e for e in executor.execute(runs, setup) if isinstance(e, Started)]
-    assert said[-1] == "2 jobs of Slurm wait in the queue: JobHeldUser"
+    assert said[-1] == "2 Slurm jobs pending: JobHeldUser"
     assert not (setup.out / "jobs" / f"{runs[0].id}.json").exists()
 
 
@@ -320,7 +320,7 @@ def test_what_slurm_does_not_take_is_one_line(cluster, tmp_path, small_folder) -
         status, output = sweep.ends()
     assert status == 2
     assert "Traceback" not in output
-    assert "error: Slurm does not take the jobs: " in output
+    assert "error: Slurm rejected the jobs: " in output
     assert output.lower().count("invalid partition") == 1
 
 
@@ -328,7 +328,7 @@ def test_without_slurm_here_is_said(monkeypatch) -> None:
     """Where there is no sbatch, one line says where to start it."""
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UsageError, match="there is no sbatch here; start it on a machine of"):
+    with pytest.raises(UsageError, match="sbatch is not installed; start the sweep on a machine of"):
         slurm.check()
 
 

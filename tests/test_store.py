@@ -141,7 +141,7 @@ def test_a_claim_clears_what_a_killed_process_left(folder) -> None:
 
 def test_a_failure_is_remembered_and_can_be_cleared(folder) -> None:
     """Why a run failed lasts in its folder until it is tried again."""
-    failure = Failure("killed", 3, "the process was ended by SIGKILL", "trace")
+    failure = Failure("killed", 3, "the worker process was terminated by SIGKILL", "trace")
     folder.write_failure(failure)
     assert folder.failure() == failure
     assert json.loads((folder.path / "failure.json").read_text())["epoch"] == 3

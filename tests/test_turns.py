@@ -144,7 +144,7 @@ def test_turns_of_equal_runs_are_never_later_than_runs_in_one_go(epochs, pace, n
     runs = runs_of_lengths([epochs] * number)
     seconds, pauses, _ = simulated(runs, [pace] * number, workers)
     assert seconds <= -(-number // workers) * epochs * pace + pauses * PAUSE + 1e-6
-    assert pauses * scheduler.SECONDS <= epochs * pace * number + 1e-6
+    assert pauses * scheduler.MIN_GAIN_SECONDS <= epochs * pace * number + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_enough_runs_are_each_trained_in_one_go() -> None:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs take turns of an epoch or two, however short."""
-    monkeypatch.setattr(scheduler, "SECONDS", 0.0)
-    monkeypatch.setattr(scheduler, "SHARE", 0.0)
+    monkeypatch.setattr(scheduler, "MIN_GAIN_SECONDS", 0.0)
+    monkeypatch.setattr(scheduler, "MIN_GAIN_SHARE", 0.0)
 
 
 @contextlib.contextmanager
@@ -209,7 +209,7 @@ def said_by_a_worker(
     """The events of a worker that is to ask, is never answered, and loses its parent at last."""
     common = {"out": str(setup.out), "data_root": str(setup.data_root), "retrain": False}
     begin = {"cell": run.cell.to_json(), "snapshot_epochs": run.snapshot_epochs, "wait": False}
-    code = f"from lenet_sweep.executors import worker; worker.PATIENCE = {patience}; worker.main()"
+    code = f"from lenet_sweep.executors import worker; worker.ANSWER_TIMEOUT = {patience}; worker.main()"
     with (
         subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
