@@ -112,7 +112,9 @@ def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
     """An address where no Ray answers is named."""
     executor = ray.executor(ray_resources(address="127.0.0.1:1"))
     runs, setup = runs_of()
-    with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: cannot connect to Ray"):
+    with pytest.raises(
+        UsageError, match="hydra.launcher.address=127.0.0.1:1: cannot connect to Ray"
+    ):
         list(executor.execute(runs, setup))
 
 

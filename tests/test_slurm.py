@@ -221,7 +221,10 @@ def test_of_two_launches_both_know_why_a_run_failed(cluster, tmp_path, small_fol
                 assert status == 1, output
     for name in ("first", "second"):
         frame = results(tmp_path, name).set_index("lr")
-        assert frame.loc[0.04, "error"] == "the worker process was terminated by SIGKILL (out of memory?)"
+        assert (
+            frame.loc[0.04, "error"]
+            == "the worker process was terminated by SIGKILL (out of memory?)"
+        )
         assert list(frame.loc[[0.1, 0.2], "status"]) == ["ok", "ok"]
 
 
@@ -328,7 +331,9 @@ def test_without_slurm_here_is_said(monkeypatch) -> None:
     """Where there is no sbatch, one line says where to start it."""
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UsageError, match="sbatch is not installed; start the sweep on a machine of"):
+    with pytest.raises(
+        UsageError, match="sbatch is not installed; start the sweep on a machine of"
+    ):
         slurm.check()
 
 

@@ -114,9 +114,8 @@ class Scheduler:
         # Each run that is about to pause has already reserved one of the longest waiting runs.
         waiting = sorted(map(self._remaining, self._waiting), reverse=True)[len(self._pausing)]
         own = self._remaining(run)
-        if waiting - own < max(
-            MIN_GAIN_SECONDS, self._seconds_per_epoch(run), MIN_GAIN_SHARE * own
-        ):
+        min_gain = max(MIN_GAIN_SECONDS, self._seconds_per_epoch(run), MIN_GAIN_SHARE * own)
+        if waiting - own < min_gain:
             return False
         self._pausing.add(run.id)
         return True

@@ -116,7 +116,7 @@ class RunFolder:
         write_atomic(self.checkpoint, encode_snapshot(snapshot, self.path.name))
 
     def describe(self, cell: Cell, environment: Mapping[str, Any]) -> None:
-        """Write run.json, from which a table can be rebuilt without its sweep. Raises StoreError."""
+        """Write run.json, which allows rebuilding a table without its sweep. Raises StoreError."""
         settings = cell.to_json()
         del settings["epochs"]
         write_json(self.path / "run.json", {"settings": settings, "environment": environment})
