@@ -153,6 +153,7 @@ class Run:
 
     @property
     def id(self) -> str:
+        """The run id, which all cells of the run share."""
         return self.cell.run_id
 
     def cells(self) -> list[Cell]:

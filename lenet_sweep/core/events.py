@@ -133,7 +133,7 @@ class Paused:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The run was asked to stop; its progress is in the store."""
+    """The run stopped on request; its progress is in the store."""
 
     run_id: str
 

@@ -38,7 +38,7 @@ class NativeEngine:
         self.optimizer = cell.optimizer.name
         options = dict(cell.optimizer.options)
         if self.optimizer == "adam":
-            beta1, beta2 = options["betas"]  # type: ignore[misc]
+            beta1, beta2 = options["betas"]  # type: ignore[misc]  # always a pair
             optimizer = _native.Optimizer(
                 adam=True,
                 lr=cell.lr,

@@ -74,7 +74,7 @@ class EngineSupport:
 def missing() -> str | None:
     """Why the native engine is not available and how to fix it; None if it is available."""
     try:
-        from lenet_sweep.training.engines import _native  # noqa: F401, PLC0415
+        from lenet_sweep.training.engines import _native  # noqa: F401, PLC0415 - only to see if it exists
     except ImportError as error:
         package = Path(__file__).absolute().parents[2]
         if hidden := _hidden_installation(package):
