@@ -142,12 +142,12 @@ def finished(cells: int, repeats: int) -> list[dict[str, float]]:
 
 
 def copy(run: RunFolder, other: RunFolder) -> None:
-    snapshot, description = run.read(run.readout(1)), run.description()
+    snapshot, described = run.read(run.snapshot_path(1)), run.description()
     assert snapshot
     assert description
     other.path.mkdir(parents=True)
-    other.write_readout(snapshot)
-    write_json(other.path / "run.json", description)
+    other.write_snapshot(snapshot)
+    write_json(other.path / "run.json", described)
 
 
 def launching(cells: int) -> float:

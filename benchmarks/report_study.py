@@ -28,8 +28,8 @@ def seeds(manifest: Manifest) -> list[dict]:
     for seed in sorted({cell.seed for cell in manifest.cells}):
         cells = [cell for cell in manifest.cells if cell.seed == seed]
         runs = {cell.run_id: manifest.store.run(cell.run_id) for cell in cells}
-        snapshots = [runs[cell.run_id].readout(cell.epochs) for cell in cells]
-        start = min(
+        snapshots = [runs[cell.run_id].snapshot_path(cell.epochs) for cell in cells]
+        began = min(
             datetime.fromisoformat(run.description()["environment"]["time"]).timestamp()
             for run in runs.values()
         )
@@ -43,7 +43,7 @@ def seeds(manifest: Manifest) -> list[dict]:
                 "seed": seed,
                 "cells": len(cells),
                 "runs": len(runs),
-                "wall_seconds": max(path.stat().st_mtime for path in snapshots) - start,
+                "wall_seconds": max(path.stat().st_mtime for path in snapshots) - began,
                 "worker_seconds": sum(longest.values()),
             }
         )

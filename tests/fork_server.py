@@ -1,7 +1,7 @@
-"""Runs command lines that it reads: everything is imported once, and each of them is a fork.
+"""Runs command lines in forked processes, so that everything is imported only once.
 
-Started by tests/processes.py. A line of JSON with arguments, folder and the file for the output
-becomes a process; its status is answered, or null where it did not end in time.
+Started by tests/processes.py. Each input line is a JSON object with the arguments, the folder and
+the output file of a process. The answer is its exit status, or null if it did not end in time.
 """
 
 import json
@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-# What a sweep imports, here once for all of them.
+# The imports of a sweep, done once for all of them.
 import matplotlib.figure  # noqa: F401
 import pandas.io.formats.style  # noqa: F401
 import safetensors.numpy  # noqa: F401
@@ -21,19 +21,19 @@ import scipy.special  # noqa: F401
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
-from lenet_sweep import __main__  # noqa: F401
+from lenet_sweep import __main__
 from lenet_sweep.cli import commands, main  # noqa: F401
 from lenet_sweep.report import figure_set, page, page_files  # noqa: F401
 
 
 def serve() -> None:
-    Plugins.instance()  # Hydra searches for them and builds its grammar once a process
+    Plugins.instance()  # Hydra finds plugins and builds its grammar once per process
     OverridesParser.create().parse_overrides(["a=1,2", "b.c=[1]"])
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            become(job)
+            run_job(job)
         ending = os.pidfd_open(pid)
         poll = select.poll()
         poll.register(ending, select.POLLIN)
@@ -46,8 +46,8 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def become(job: dict) -> NoReturn:
-    """Go on as the sweep."""
+def run_job(job: dict) -> NoReturn:
+    """Run the sweep in this process."""
     os.chdir(job["folder"])
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -55,7 +55,7 @@ def become(job: dict) -> NoReturn:
     os.dup2(output, 2)
     sys.argv[1:] = job["arguments"]
     sys.orig_argv[:] = [sys.executable, "-m", "lenet_sweep", *job["arguments"]]
-    if job["target"]:  # a signal is meant for this process
+    if job["target"]:  # the fault signals this process
         with Path(job["target"]).open("r+b") as plan:
             plan.seek(job["target_at"])
             plan.write(os.getpid().to_bytes(8, sys.byteorder))
@@ -65,11 +65,11 @@ def become(job: dict) -> NoReturn:
         status = 0
     except SystemExit as ended:
         status = ended.code
-    except BaseException:  # noqa: BLE001 - as the interpreter does
+    except BaseException:  # noqa: BLE001 - like the interpreter
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # taking everything down again would take as long as the imports
+    os._exit(status)  # skip the teardown, which is slow
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def store_all(cells, out, root, wrong, **more):
     for n, cell in enumerate(cells):
         folder = Store(out).run(cell.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write_readout(trained(cell, labels, np.array(wrong(n), int), **more))
+        folder.write_snapshot(trained(cell, labels, np.array(wrong(n), int), **more))
         folder.describe(cell, {"host": "here", "cores": 2, "versions": {"numpy": "1"}})
 
 

@@ -1,4 +1,4 @@
-"""What the tests of faults share: sweeps as real processes, all their descendants, their files."""
+"""Helpers for fault tests: sweeps as real processes, their descendants, files, and faulty disks."""
 
 import errno
 import itertools
@@ -22,15 +22,15 @@ from matplotlib import image
 from lenet_sweep.storage.store import RunFolder
 
 DETERMINISTIC = ["rank", "accuracy", "batch", "lr", "epochs", "status", "train_loss", "cell"]
-PATIENCE = 120  # seconds until what has not ended counts as hanging; nothing here takes ten
-MARK = "LENET_SWEEP_TEST_TREE"  # in the environment of a sweep and of all it starts
+PATIENCE = 120  # seconds until a process counts as hanging; none should take 10
+MARK = "LENET_SWEEP_TEST_TREE"  # in the environment of a sweep and its descendants
 _number = itertools.count()
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found through /proc")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 
 class Sweep(subprocess.Popen):
-    """A sweep in a process, with everything that descends from it."""
+    """A sweep as a process, with all its descendants."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Sweep(subprocess.Popen):
         python: tuple[str, ...] = (),
     ) -> None:
         self.mark = f"{os.getpid()}-{next(_number)}"
-        self.before = ""  # what was read by `until`
+        self.before = ""  # the output read by `until`
         super().__init__(
             [sys.executable, *python, "-m", "lenet_sweep", *arguments],
             cwd=folder, env=os.environ | {"COLUMNS": "160", MARK: self.mark} | (env or {}),
@@ -48,11 +48,11 @@ class Sweep(subprocess.Popen):
         )  # fmt: skip
 
     def __exit__(self, *raised: object) -> None:
-        self.kill_all()  # nothing outlives a test that failed
+        self.kill_all()  # also after a failed test
         super().__exit__(*raised)
 
     def members(self) -> list[int]:
-        """The living processes of this sweep, the launcher first."""
+        """The process ids of this sweep that are alive, the launcher first."""
         return sorted(marked(self.mark), key=lambda pid: (pid != self.pid, pid))
 
     def workers(self) -> list[int]:
@@ -64,7 +64,7 @@ class Sweep(subprocess.Popen):
                 os.kill(pid, number)
 
     def kill_all(self) -> None:
-        """SIGKILL to all at once, and to whatever was born meanwhile."""
+        """Send SIGKILL to all processes, including those started meanwhile."""
         while members := self.members():
             for pid in members:
                 with suppress(ProcessLookupError):
@@ -73,15 +73,15 @@ class Sweep(subprocess.Popen):
             all_ended(members)
 
     def until(self, text: str) -> str:
-        """Read the output up to the line with this text; that line."""
+        """Read the output up to a line that contains this text, and return the line."""
         for line in self.stdout:
             self.before += line
             if text in line:
                 return line
-        raise AssertionError(f"it ended without saying {text!r}:\n{self.before}")
+        raise AssertionError(f"it ended without printing {text!r}:\n{self.before}")
 
     def ends(self) -> tuple[int, str]:
-        """Its status and output, once it has ended."""
+        """Wait for the end; return the status and the output."""
         try:
             rest, _ = self.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -90,14 +90,14 @@ class Sweep(subprocess.Popen):
 
 
 def marked(mark: str) -> list[int]:
-    """The living processes with this mark in their environment."""
+    """The ids of living processes with this mark in their environment."""
     sign = f"{MARK}={mark}".encode()
-    found = []
+    pids = []
     for folder in Path("/proc").iterdir():
-        with suppress(OSError):  # it ended meanwhile, or is somebody else's
+        with suppress(OSError):  # it has ended, or belongs to another user
             if folder.name.isdigit() and sign in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return found
+                pids.append(int(folder.name))
+    return pids
 
 
 def _is_worker(pid: int) -> bool:
@@ -107,7 +107,7 @@ def _is_worker(pid: int) -> bool:
 
 
 def all_ended(pids: Iterable[int]) -> bool:
-    """Whether all of these processes end, waiting for it; a zombie has ended."""
+    """Wait for these processes to end. Returns False if one does not; a zombie has ended."""
     for pid in pids:
         with suppress(ProcessLookupError):
             ending = os.pidfd_open(pid)
@@ -124,18 +124,18 @@ def all_ended(pids: Iterable[int]) -> bool:
 
 
 def results(folder: Path, name: str | None = None) -> pd.DataFrame:
-    """results.csv of the sweep with this name, or of the only one, below `folder`/outputs."""
+    """results.csv of the sweep with this name, or of the only one, in `folder`/outputs."""
     sweeps = folder / "outputs" / "sweeps"
-    (found,) = [sweeps / name] if name else sorted(sweeps.iterdir())
-    return pd.read_csv(found / "results.csv")
+    (folder,) = [sweeps / name] if name else sorted(sweeps.iterdir())
+    return pd.read_csv(folder / "results.csv")
 
 
-def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(found[DETERMINISTIC], expected[DETERMINISTIC])
+def assert_same(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(actual[DETERMINISTIC], expected[DETERMINISTIC])
 
 
 def assert_whole(out: Path, expected: pd.DataFrame) -> None:
-    """Every file but temporary ones is whole, and no row differs from the undisturbed table's."""
+    """All files except temporary ones are intact, and no row differs from the expected table."""
     facts = DETERMINISTIC[1:]
     right = {row[-1]: row for row in expected[facts].itertuples(index=False, name=None)}
     for path in out.rglob("*"):
@@ -154,29 +154,31 @@ def assert_whole(out: Path, expected: pd.DataFrame) -> None:
             for row in frame.loc[frame["status"] == "ok", facts].itertuples(index=False, name=None):
                 assert row == right[row[-1]], path
         elif path.suffix in {".md", ".tex"}:
-            text = path.read_text()  # empty where nothing was done yet
+            text = path.read_text()  # empty if no cell was finished
             assert text == "" or text.endswith("\n"), path
         else:
             assert path.suffix != ".damaged", path
 
 
 def finished(out: Path) -> dict[Path, tuple[int, int, bytes]]:
-    """Each read-out by inode, time of change and content: equal only if it was not written anew."""
-    found = {}
+    """The inode, modification time and content of each snapshot, which change if it is
+    rewritten.
+    """
+    snapshots = {}
     for path in out.glob("runs/*/epoch-*.safetensors"):
         status = path.stat()
-        found[path] = (status.st_ino, status.st_mtime_ns, path.read_bytes())
-    return found
+        snapshots[path] = (status.st_ino, status.st_mtime_ns, path.read_bytes())
+    return snapshots
 
 
 def assert_kept(before: dict[Path, tuple[int, int, bytes]], out: Path) -> None:
     now = finished(out)
     for path, state in before.items():
-        assert now.get(path) == state, f"{path} was finished, and is lost or was trained again"
+        assert now.get(path) == state, f"{path} was finished, and is lost or was rewritten"
 
 
-def an_hour_passes(out: Path) -> None:
-    """Afterwards, what killed processes left behind is old enough to be cleared."""
+def age_temporary_files(out: Path) -> None:
+    """Make temporary files of killed processes old enough to be removed."""
     for path in out.rglob(".*.tmp"):
         os.utime(path, (0, 0))
 
@@ -185,7 +187,7 @@ def leftovers(out: Path) -> list[Path]:
     return [path for path in out.rglob("*") if path.suffix in {".tmp", ".damaged"}]
 
 
-# ---------------------------------------------------------------- a disk that fails
+# ---------------------------------------------------------------- faulty disk
 
 PLAN = "qqqqqqq512s1024s"  # struct plan in tests/shim/faults.c
 TARGET_AT = struct.calcsize("6q")
@@ -193,10 +195,10 @@ EVERY, OLD_FILES = 1, 2
 
 
 def shim(folder: Path) -> Path:
-    """tests/shim/faults.c, compiled into this folder; the test is skipped without a compiler."""
+    """Compile tests/shim/faults.c into this folder; skip the test if there is no compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler (cc) here to make the disk that fails")
+        pytest.skip("no C compiler (cc) to build the fault injection")
     built = folder / "faults.so"
     source = Path(__file__).parent / "shim" / "faults.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", built, source], check=True)
@@ -205,12 +207,12 @@ def shim(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at call number `first` on a file below the folder, and maybe at all later."""
+    """What happens at file call number `first` in the folder, and possibly at all later calls."""
 
-    first: int = 0  # 0: nothing, the calls are only counted
+    first: int = 0  # 0: no fault, only count the calls
     error: int = 0
     signal: int = 0
-    launcher: bool = False  # the signal is the launcher's, not the process's that calls
+    launcher: bool = False  # send the signal to the launcher, not to the calling process
     every: bool = False
 
     @property
@@ -228,11 +230,11 @@ class Done:
     output: str
     calls: int
     hits: int
-    what: str  # the first call that was hit, and its path
+    what: str  # the first call that was hit, with its path
 
 
-class Faulty:
-    """Sweeps below one folder on a disk that fails as told. One at a time."""
+class FaultyDisk:
+    """Runs sweeps in a folder on a disk that fails as requested, one at a time."""
 
     def __init__(self, folder: Path, shim: Path) -> None:
         self.folder = folder
@@ -269,13 +271,15 @@ class Faulty:
         }  # fmt: skip
         print(json.dumps(job), file=self.server.stdin, flush=True)
         status = json.loads(self.server.stdout.readline())
-        assert all_ended(pid for pid in marked(self.mark) if pid != self.server.pid), "an orphan"
+        assert all_ended(pid for pid in marked(self.mark) if pid != self.server.pid), (
+            "a process outlived its sweep"
+        )
         calls, hits, *_, what, _ = struct.unpack(PLAN, self.plan.read_bytes())
         text = output.read_text(errors="replace")
         return Done(status, text, calls, hits, what.rstrip(b"\0").decode())
 
     def _write_plan(self, *values: object) -> None:
-        with self.plan.open("r+b") as file:  # in place: it is mapped
+        with self.plan.open("r+b") as file:  # in place, because it is memory-mapped
             file.write(struct.pack(PLAN, *values))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A Slurm cluster on this machine: real daemons, started for the tests and stopped again."""
+"""A Slurm cluster on this machine: real daemons, started and stopped by the tests."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 PATIENCE = 60.0
 DAEMONS = ("slurmctld", "slurmd", "munged")
 
-# Two cores whatever the machine has. Requeued jobs wait as long as credentials last, and no longer.
+# Two cores on any machine. Requeued jobs wait until their credentials expire.
 CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -50,21 +50,22 @@ PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=9 Preem
 """
 
 
-class NotHereError(Exception):
-    """Slurm cannot be started here; says why."""
+class UnavailableError(Exception):
+    """Slurm cannot be started; the message says why."""
 
 
 @contextmanager
 def slurm(state: Path) -> Iterator[dict[str, str]]:
-    """A cluster with its files in this folder; the environment variables that its commands need.
+    """Start a cluster with its files in this folder; yields the environment that its commands
+    need.
 
-    Raises NotHereError.
+    Raises UnavailableError.
     """
     missing = [name for name in (*DAEMONS, "sbatch") if shutil.which(name) is None]
     if missing:
-        raise NotHereError(f"there is no {missing[0]} here (Debian: slurmctld slurmd munge)")
+        raise UnavailableError(f"{missing[0]} is not installed (Debian: slurmctld slurmd munge)")
     if os.getuid() != 0:
-        raise NotHereError("Slurm's daemons are started by root alone")
+        raise UnavailableError("only root can start Slurm's daemons")
     for name in ("state", "spool", "munge"):
         (state / name).mkdir()
     port = _free_port()
@@ -99,20 +100,20 @@ def slurm(state: Path) -> Iterator[dict[str, str]]:
             f"--pid-file={state}/munge/pid", f"--log-file={state}/munge/log",
             f"--seed-file={state}/munge/seed",
         )  # fmt: skip
-        _until(socket_path.exists, "munged", state)
+        _wait_until(socket_path.exists, "munged", state)
         start("slurmctld", "-D")
         start("slurmd", "-D")
-        _until(
-            lambda: _answer(["sinfo", "-h", "-o", "%t"], environment) == "idle",
+        _wait_until(
+            lambda: _output(["sinfo", "-h", "-o", "%t"], environment) == "idle",
             "sinfo",
             state,
         )
         yield environment
     finally:
-        _answer(["scancel", f"--user={os.getuid()}"], environment)
-        with suppress(NotHereError):
-            _until(lambda: not _answer(["squeue", "-h"], environment), "squeue", state)
-        with suppress(OSError, ValueError):  # a node that was lost and is back is no child
+        _output(["scancel", f"--user={os.getuid()}"], environment)
+        with suppress(UnavailableError):
+            _wait_until(lambda: not _output(["squeue", "-h"], environment), "squeue", state)
+        with suppress(OSError, ValueError):  # a restored slurmd is not a child process
             os.kill(int((state / "slurmd.pid").read_text()), signal.SIGKILL)
         for process in reversed(processes):
             process.terminate()
@@ -125,16 +126,16 @@ def slurm(state: Path) -> Iterator[dict[str, str]]:
 
 
 def lose_node() -> None:
-    """The node's daemon dies, and the controller gives the node up; its jobs live on."""
+    """Kill the node's daemon and let the controller give the node up; its jobs continue."""
     os.kill(int((_state() / "slurmd.pid").read_text()), signal.SIGKILL)
-    _until(lambda: _set_node("state=down", "reason=lost"), "scontrol", _state())
+    _wait_until(lambda: _set_node("state=down", "reason=lost"), "scontrol", _state())
 
 
-def find_node() -> None:
-    """The node is back; it may have been taken in before that is asked for."""
-    _until(lambda: _status("slurmd") == 0, "slurmd", _state())
-    _until(
-        lambda: _set_node("state=resume") or "down" not in _answer(["sinfo", "-h", "-o", "%t"], {}),
+def restore_node() -> None:
+    """Bring the node back, which may happen before it is requested."""
+    _wait_until(lambda: _status("slurmd") == 0, "slurmd", _state())
+    _wait_until(
+        lambda: _set_node("state=resume") or "down" not in _output(["sinfo", "-h", "-o", "%t"], {}),
         "scontrol",
         _state(),
     )
@@ -159,17 +160,17 @@ def _free_port() -> int:
         return min(free.getsockname()[1], 60_000)
 
 
-def _answer(command: list[str], environment: dict[str, str]) -> str:
-    asked = subprocess.run(
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    result = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip()
+    return result.stdout.strip()
 
 
-def _until(is_so, what: str, state: Path) -> None:
+def _wait_until(condition, what: str, state: Path) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
             logs = [p.read_text(errors="replace")[-500:] for p in state.glob("*.out")]
-            raise NotHereError(f"{what} does not answer within {PATIENCE:g} s: {logs}")
+            raise UnavailableError(f"{what} is not ready after {PATIENCE:g} s: {logs}")
         time.sleep(0.1)

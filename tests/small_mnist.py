@@ -1,4 +1,4 @@
-"""A small dataset in the place of MNIST, a mirror that has it, and what tests ask of both."""
+"""A small dataset in place of MNIST, a mirror that serves it, and helpers for tests."""
 
 import contextlib
 import gzip
@@ -25,10 +25,10 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def small_known(
+def small_spec(
     *mirrors: str, wheel: Wheel | None = None, with_sha256: bool = True, folder: str = "MNIST"
 ) -> DatasetSpec:
-    """The facts of SMALL, as if it were a known dataset."""
+    """The catalog entry of SMALL."""
     return DatasetSpec(
         folder=folder,
         mirrors=mirrors,
@@ -62,8 +62,8 @@ def assert_small(images: Images) -> None:
 
 
 @dataclass
-class Said:
-    """Progress that remembers."""
+class RecordedProgress:
+    """Records the displayed lines and transfers."""
 
     lines: list[str] = field(default_factory=list)
     transfers: list[tuple[str, int | None, list[int]]] = field(default_factory=list)
@@ -79,18 +79,18 @@ class Said:
 
 
 class Mirror:
-    """An HTTP server on loopback: path -> the answers to give in turn, the last one for ever."""
+    """A local HTTP server. Each path has a list of answers; the last one is repeated."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[bytes]] = {}
-        self.asked: list[str] = []
-        self.held_back = 0  # bytes that are announced and never sent
+        self.requested: list[str] = []
+        self.withheld = 0  # bytes that are announced but never sent
         self.speaks_http = True
         mirror = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                mirror.asked.append(self.path)
+                mirror.requested.append(self.path)
                 if not mirror.speaks_http:
                     self.wfile.write(b"220 ready\r\n")
                     return
@@ -102,7 +102,7 @@ class Mirror:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: len(content) - mirror.held_back])
+                self.wfile.write(content[: len(content) - mirror.withheld])
 
             def log_message(self, *_: object) -> None:
                 """Keep the test's output clean."""
@@ -111,6 +111,6 @@ class Mirror:
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
 
     def serve(self, prefix: str = "") -> str:
-        """Serve the archives of SMALL below `prefix`."""
+        """Serve the archives of SMALL under `prefix`."""
         self.answers |= {f"/{prefix}{name}.gz": [ARCHIVES[name]] for name in FILE_NAMES}
         return f"{self.url}{prefix}"

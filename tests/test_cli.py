@@ -222,12 +222,12 @@ def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher
     """
     fails = {
         0.03: ("failed", "RuntimeError: made to raise"),
-        0.04: ("killed", "the process was ended by SIGKILL (out of memory?)"),
-        0.05: ("killed", "the process was ended by SIGABRT"),
+        0.04: ("killed", "the worker process was terminated by SIGKILL (out of memory?)"),
+        0.05: ("killed", "the worker process was terminated by SIGABRT"),
         0.06: ("failed", "SystemExit: 3"),
-        0.07: ("failed", "the process ended with status 7"),
+        0.07: ("failed", "the worker process exited with status 7"),
         0.08: ("failed", "MemoryError: Unable to allocate"),
-        0.09: ("timed-out", "no sign of life for 5 s"),
+        0.09: ("timed-out", "no progress for 5 s"),
         1e30: ("diverged", "the loss "),
     }
     arguments = ["-m", "lr=0.1,0.03,0.04,0.05,0.06,0.07,0.08,0.09,1e30,0.01", *small]
@@ -622,7 +622,7 @@ def test_without_a_compiler_torch_serves(tmp_path, small) -> None:
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.count("torch trains: the native engine is not in this installation") == 1
+    assert done.stdout.count("torch trains: this installation has no native engine") == 1
     assert set(table(tmp_path)["engine"]) == {"torch"}
 
 
@@ -632,7 +632,7 @@ def test_a_checkout_that_hides_the_installed_package_is_named(tmp_path, small) -
     project = Path(__file__).parent.parent
     for name in ("lenet_sweep", "conf"):
         shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("_native.*.*"))
-    installed = site / "lenet_sweep" / "engines"
+    installed = site / "lenet_sweep" / "training" / "engines"
     installed.mkdir(parents=True)
     (installed / f"_native{EXTENSION_SUFFIXES[0]}").touch()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Damage to what a sweep left: never a wrong row, never a crash; said, and trained again."""
+"""Damaged files of a sweep never give a wrong row or a crash; they are reported and rebuilt."""
 
 import os
 import random
@@ -22,33 +22,34 @@ from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training import loop
 from lenet_sweep.training.engines.support import NATIVE
 
-SAME = ["rank", "accuracy", "batch", "lr", "epochs", "person", "status", "train_loss", "cell"]
+COMPARED = ["rank", "accuracy", "batch", "lr", "epochs", "person", "status", "train_loss", "cell"]
 
 
 def damages(path: Path, seed: int) -> Iterator[None]:
-    """Have the file with a bit flipped in a byte of every 64, and then cut at every 64th byte.
+    """Apply many damages to a file, one at a time, and restore it at the end.
 
-    In place, and from its end on: writing all of it each time would take minutes.
+    Flips a bit in every 64 bytes, then truncates at every 64th byte. The file is changed in place
+    from its end, because rewriting it each time would take minutes.
     """
-    sound = path.read_bytes()
+    original = path.read_bytes()
     rng = random.Random(seed)
-    for start in range(0, len(sound), 64):
-        position = rng.randrange(start, min(start + 64, len(sound)))
-        for byte in (sound[position] ^ (1 << rng.randrange(8)), sound[position]):
+    for start in range(0, len(original), 64):
+        position = rng.randrange(start, min(start + 64, len(original)))
+        for byte in (original[position] ^ (1 << rng.randrange(8)), original[position]):
             with path.open("r+b") as file:
                 file.seek(position)
                 file.write(bytes([byte]))
-            if byte != sound[position]:
+            if byte != original[position]:
                 yield
-    for start in reversed(range(0, len(sound), 64)):
+    for start in reversed(range(0, len(original), 64)):
         os.truncate(path, start)
         yield
-    path.write_bytes(sound)
+    path.write_bytes(original)
 
 
 @pytest.fixture
 def trained(tmp_path, small_folder):
-    """A finished run of 1 and 2 epochs with every kind of file that a run folder may hold."""
+    """A finished run of 1 and 2 epochs, with every kind of file that a run folder may contain."""
     settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     cells, options = validate_cells(grid(settings | {"epochs": [1, 2]}), NATIVE)
     store = Store(tmp_path)
@@ -62,7 +63,7 @@ def trained(tmp_path, small_folder):
             pass
 
     train()
-    folder.write_checkpoint(folder.read(folder.readout(2)))
+    folder.write_checkpoint(folder.read(folder.snapshot_path(2)))
     folder.write_failure(Failure("failed", 3, "RuntimeError: why", "trace", "Ada"))
     (folder.path / "lock").touch()
     return store, folder, cells, train
@@ -76,48 +77,48 @@ def files(folder: RunFolder) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.path.iterdir()) if path.is_file()}
 
 
-def test_no_damage_to_a_run_folder_makes_a_wrong_row(trained) -> None:
-    """Each file, cut at every 64th byte and with flipped bits: the true row, or none."""
+def test_damage_to_a_run_folder_never_gives_a_wrong_row(trained) -> None:
+    """With any file truncated or a bit flipped, each row is correct or missing."""
     store, folder, cells, _ = trained
-    sound = files(folder)
-    look = {  # what a sweep makes of each file
+    original = files(folder)
+    read = {  # what is read from each file
         "run.json": folder.description,
         "failure.json": folder.failure,
         "checkpoint.safetensors": lambda: (
-            (found := folder.read(folder.checkpoint)) and found.history
+            (snapshot := folder.read(folder.checkpoint)) and snapshot.history
         ),
         "epoch-00001.safetensors": lambda: records.record(cells[0], store),
         "epoch-00002.safetensors": lambda: records.record(cells[1], store),
         "lock": lambda: rows(store, cells),
     }
-    assert {path.name for path in sound} == set(look)
-    tried = refused = 0
-    for path, content in sound.items():
-        expected = look[path.name]()
+    assert {path.name for path in original} == set(read)
+    tried = detected = 0
+    for path, content in original.items():
+        expected = read[path.name]()
         for _ in damages(path, seed=len(content)):
             store.damaged.clear()
-            found = look[path.name]()
+            result = read[path.name]()
             tried += 1
             if store.damaged:
-                assert found is None
+                assert result is None
                 assert store.damaged == [path]
-                refused += 1
-            else:  # what carries nothing, as a space in a header, is not noticed
-                assert found == expected
+                detected += 1
+            else:  # irrelevant bytes, such as spaces in a header, are not checked
+                assert result == expected
     assert tried > 20_000
-    assert refused > 0.99 * tried
+    assert detected > 0.99 * tried
 
 
-def test_what_was_damaged_is_trained_again_to_the_same_weights(trained) -> None:
-    """After any damage to a read-out or a checkpoint, training ends in the undisturbed files."""
+def test_damaged_snapshots_are_retrained_to_the_same_weights(trained) -> None:
+    """After any damage to snapshots and checkpoints, training restores the original weights."""
     store, folder, cells, train = trained
     folder.checkpoint.unlink()
     folder.clear_failure()
-    expected, sound = rows(store, cells), files(folder)
+    expected, original = rows(store, cells), files(folder)
     rng = random.Random(0)
     for _ in range(30):
-        for path in (folder.readout(1), folder.readout(2), folder.checkpoint):
-            content = sound[folder.readout(1)]
+        for path in (folder.snapshot_path(1), folder.snapshot_path(2), folder.checkpoint):
+            content = original[folder.snapshot_path(1)]
             damaged = bytearray(content[: rng.randrange(len(content))])
             if rng.random() < 0.5 or not damaged:
                 damaged = bytearray(content)
@@ -129,15 +130,15 @@ def test_what_was_damaged_is_trained_again_to_the_same_weights(trained) -> None:
             assert row["accuracy"] == true["accuracy"]
             assert row["train_loss"] == true["train_loss"]
         for epoch in (1, 2):
-            again = folder.read(folder.readout(epoch)).state
-            folder.readout(epoch).write_bytes(sound[folder.readout(epoch)])
-            for name, value in folder.read(folder.readout(epoch)).state.items():
-                assert again[name].tobytes() == value.tobytes()
+            retrained = folder.read(folder.snapshot_path(epoch)).state
+            folder.snapshot_path(epoch).write_bytes(original[folder.snapshot_path(epoch)])
+            for name, value in folder.read(folder.snapshot_path(epoch)).state.items():
+                assert retrained[name].tobytes() == value.tobytes()
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, small_folder) -> tuple[Path, list[str], pd.DataFrame]:
-    """A named sweep of two launches, in a folder to be copied."""
+    """A named sweep of two launches, to be copied."""
     place = tmp_path_factory.mktemp("swept")
     settings = [
         "-m", "batch=32", "name=mine", "figures=none", "person=Ada",
@@ -166,10 +167,10 @@ def swept(tmp_path_factory, small_folder) -> tuple[Path, list[str], pd.DataFrame
     ],
 )
 @pytest.mark.parametrize("how", ["empty", "half", "flipped", "noise"])
-def test_the_same_command_mends_what_was_damaged(swept, tmp_path, name, how) -> None:
-    """Whichever file is damaged, the command typed again gives the table that it had, and says so.
+def test_the_same_command_repairs_damaged_files(swept, tmp_path, name, how) -> None:
+    """After damage to any file, the same command reports it and restores the table.
 
-    The damaged sweep.json also held the cells of an earlier launch, which are not lost.
+    A damaged sweep.json also listed the cells of an earlier launch, which are not lost.
     """
     place, arguments, expected = swept
     shutil.copytree(place / "outputs", tmp_path / "outputs")
@@ -191,10 +192,10 @@ def test_the_same_command_mends_what_was_damaged(swept, tmp_path, name, how) -> 
         [sys.executable, "-m", "lenet_sweep", *arguments],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1, done.stderr  # one of its cells diverges
+    assert done.returncode == 1, done.stderr  # one of the cells diverges
     assert "Traceback" not in done.stdout + done.stderr
     frame = pd.read_csv(tmp_path / "outputs/sweeps/mine/results.csv")
-    pd.testing.assert_frame_equal(frame[SAME], expected[SAME])
+    pd.testing.assert_frame_equal(frame[COMPARED], expected[COMPARED])
     if name.endswith(("safetensors", "failure.json", "sweep.json")):
         assert "was damaged: it is set aside" in done.stdout
         assert list((tmp_path / "outputs").glob(name + ".damaged"))

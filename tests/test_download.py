@@ -1,4 +1,4 @@
-"""Datasets from mirrors: whole or not at all, and what is said meanwhile."""
+"""Downloads from mirrors: complete or not at all, and what is displayed meanwhile."""
 
 import errno
 import io
@@ -13,106 +13,111 @@ from pathlib import Path
 
 import pytest
 from made_data import FILE_NAMES
-from small_mnist import ARCHIVES, SMALL, Mirror, Said, assert_small, files_under, put
+from small_mnist import ARCHIVES, SMALL, Mirror, RecordedProgress, assert_small, files_under, put
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
-from lenet_sweep.data import download, idx
+from lenet_sweep.data import download, files
 from lenet_sweep.data.datasets import Images, ensure_dataset, load_dataset
 
 
 def test_download_from_a_mirror(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """What is downloaded is laid out as torchvision does it, and shown as it arrives."""
-    dataset = known(mirror.serve())
-    said = Said()
-    ensure_dataset(dataset, tmp_path, said)
+    """Downloads have torchvision's folder layout and are displayed as they arrive."""
+    dataset = small_dataset(mirror.serve())
+    recorded = RecordedProgress()
+    ensure_dataset(dataset, tmp_path, recorded)
     expected = {f"MNIST/raw/{name}": content for name, content in SMALL.items()}
     expected |= {f"MNIST/raw/{name}.gz": content for name, content in ARCHIVES.items()}
     assert files_under(tmp_path) == expected
     assert_small(load_dataset(dataset, tmp_path))
-    assert [(what, total) for what, total, _ in said.transfers] == [
+    assert [(what, total) for what, total, _ in recorded.transfers] == [
         (f"{mirror.url}{name}.gz", len(ARCHIVES[name])) for name in FILE_NAMES
     ]
-    assert all(sum(counts) == total for _, total, counts in said.transfers)
+    assert all(sum(counts) == total for _, total, counts in recorded.transfers)
     ensure_dataset(dataset, tmp_path)
-    assert len(mirror.asked) == 4  # the second time nothing is missing
+    assert len(mirror.requested) == 4  # the second call downloads nothing
 
 
 def test_only_what_is_missing_is_downloaded(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """One damaged file costs one download, and the replacement is said."""
+    """One damaged file causes one download, and its replacement is reported."""
     path = put(tmp_path / "MNIST/raw", SMALL) / FILE_NAMES[2]
     path.write_bytes(SMALL[path.name][:-1])
-    said = Said()
-    ensure_dataset(known(mirror.serve()), tmp_path, said)
-    assert mirror.asked == [f"/{FILE_NAMES[2]}.gz"]
+    recorded = RecordedProgress()
+    ensure_dataset(small_dataset(mirror.serve()), tmp_path, recorded)
+    assert mirror.requested == [f"/{FILE_NAMES[2]}.gz"]
     assert path.read_bytes() == SMALL[path.name]
-    assert f"{path} was damaged: replaced by verified content" in said.lines
+    assert f"{path} was damaged: replaced by verified content" in recorded.lines
 
 
 @pytest.mark.parametrize("bad", [b"", b"<html>sign in first</html>", ARCHIVES[FILE_NAMES[0]][:-1]])
-def test_mirror_that_is_damaged_once(
-    bad: bytes, mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+def test_a_damaged_transfer_is_repeated(
+    bad: bytes, mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A transfer damaged by chance is made again; its content is never used."""
-    dataset = known(mirror.serve())
+    """A transfer that was damaged by chance is repeated, and its content is never used."""
+    dataset = small_dataset(mirror.serve())
     mirror.answers[f"/{FILE_NAMES[0]}.gz"].insert(0, bad)
     ensure_dataset(dataset, tmp_path)
     assert_small(load_dataset(dataset, tmp_path))
-    assert len(mirror.asked) == 5
+    assert len(mirror.requested) == 5
 
 
-def test_mirror_that_stays_damaged(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+def test_a_mirror_with_wrong_content_is_skipped(
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A mirror with wrong content is left for the next one."""
-    dataset = known(mirror.serve("bad/"), mirror.serve("good/"))
+    """After two damaged transfers, the next mirror is used."""
+    dataset = small_dataset(mirror.serve("bad/"), mirror.serve("good/"))
     mirror.answers[f"/bad/{FILE_NAMES[1]}.gz"] = [b"wrong"]
     ensure_dataset(dataset, tmp_path)
     assert_small(load_dataset(dataset, tmp_path))
-    assert mirror.asked == [f"/bad/{FILE_NAMES[0]}.gz"] + [f"/bad/{FILE_NAMES[1]}.gz"] * 2 + [
+    assert mirror.requested == [f"/bad/{FILE_NAMES[0]}.gz"] + [f"/bad/{FILE_NAMES[1]}.gz"] * 2 + [
         f"/good/{name}.gz" for name in FILE_NAMES[1:]
     ]
 
 
-def test_transfer_that_breaks_off(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+def test_an_incomplete_transfer_leaves_no_file(
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A download that ends early is no download: nothing of it stays."""
-    mirror.held_back = 5
+    """A download that ends early is an error, and nothing of it is kept."""
+    mirror.withheld = 5
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: "):
-        ensure_dataset(known(mirror.serve()), tmp_path / "new")
+        ensure_dataset(small_dataset(mirror.serve()), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_server_that_is_none(mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """Something else that answers at a mirror's address is one of the things tried."""
+def test_a_server_that_is_not_http(
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
+) -> None:
+    """A server with another protocol at a mirror's address is listed as an attempt."""
     mirror.speaks_http = False
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: 220 ready"):
-        ensure_dataset(known(mirror.url), tmp_path)
+        ensure_dataset(small_dataset(mirror.url), tmp_path)
 
 
-def test_answer_without_end(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+def test_an_endless_answer(
+    mirror: Mirror,
+    tmp_path: Path,
+    small_dataset: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that sends and sends does not fill the memory."""
+    """A server that never stops sending does not fill the memory."""
     monkeypatch.setattr(download, "MAX_BYTES", 1000)
     with pytest.raises(DataError, match="more than 1000 bytes"):
-        ensure_dataset(known(mirror.serve()), tmp_path)
+        ensure_dataset(small_dataset(mirror.serve()), tmp_path)
 
 
-def test_mirror_that_never_answers(
-    tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+def test_a_mirror_that_never_answers(
+    tmp_path: Path, small_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a firewall that swallows everything, a mirror costs seconds, once, not minutes."""
+    """Behind a firewall that drops packets, a mirror costs seconds, once."""
     hung_up = threading.Event()
-    asked = []
+    requested = []
 
     def swallow(request: urllib.request.Request, timeout: float) -> None:
-        asked.append(request.full_url)
+        requested.append(request.full_url)
         hung_up.wait()
         raise OSError
 
@@ -120,15 +125,17 @@ def test_mirror_that_never_answers(
     monkeypatch.setattr(urllib.request, "urlopen", swallow)
     began = time.monotonic()
     with pytest.raises(DataError, match=r"http://nowhere/.*: no answer within 0\.05 s"):
-        ensure_dataset(known("http://nowhere/"), tmp_path)
+        ensure_dataset(small_dataset("http://nowhere/"), tmp_path)
     hung_up.set()
     assert time.monotonic() - began < 5
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
-def test_two_at_once(mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """Two sweeps that start together on an empty folder both get whole files."""
-    dataset = known(mirror.serve())
+def test_concurrent_downloads(
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
+) -> None:
+    """Sweeps that start together with an empty data folder all get complete files."""
+    dataset = small_dataset(mirror.serve())
     start = threading.Barrier(4)
 
     def sweep(_: int) -> Images:
@@ -142,27 +149,27 @@ def test_two_at_once(mirror: Mirror, tmp_path: Path, known: Callable[..., Datase
     assert len(files_under(tmp_path)) == 8
 
 
-def test_content_that_is_there_already(tmp_path: Path) -> None:
-    """Of two sweeps that download at once, neither calls the other's file damaged."""
+def test_identical_content_is_not_called_damaged(tmp_path: Path) -> None:
+    """Of two sweeps that download at once, neither reports the other's file as damaged."""
     path = tmp_path / "file"
-    assert not idx.write(path, b"new")
-    assert not idx.write(path, b"new")
-    assert idx.write(path, b"newer")
+    assert not files.write(path, b"new")
+    assert not files.write(path, b"new")
+    assert files.write(path, b"newer")
     assert path.read_bytes() == b"newer"
 
 
 # Disks --------------------------------------------------------------------------------------------
 
 
-def test_file_where_a_folder_should_be(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+def test_a_file_in_place_of_the_data_folder(
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A file in the way of the data folder is named; what was downloaded is not half kept."""
+    """The error names it, and no part of the download is kept."""
     (tmp_path / "MNIST").write_text("in the way")
     with pytest.raises(
         DataError, match=r"MNIST/raw/train.*cannot be written.*dataset\.root=FOLDER"
     ):
-        ensure_dataset(known(mirror.serve()), tmp_path)
+        ensure_dataset(small_dataset(mirror.serve()), tmp_path)
     assert files_under(tmp_path) == {"MNIST": b"in the way"}
 
 
@@ -171,10 +178,10 @@ def test_full_disk(
     step: tuple[object, str],
     mirror: Mirror,
     tmp_path: Path,
-    known: Callable[..., Dataset],
+    small_dataset: Callable[..., Dataset],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A full disk is said, with the path; the damaged file stays and no part of a new one."""
+    """The error names the path; the old file stays, and no part of a new one is left."""
     path = put(tmp_path / "MNIST/raw", SMALL) / FILE_NAMES[0]
     path.write_bytes(b"damaged")
     before = files_under(tmp_path)
@@ -184,27 +191,27 @@ def test_full_disk(
 
     monkeypatch.setattr(*step, full)
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.*No space left on device"):
-        ensure_dataset(known(mirror.serve()), tmp_path)
+        ensure_dataset(small_dataset(mirror.serve()), tmp_path)
     assert files_under(tmp_path) == before
 
 
 def test_folder_in_place_of_a_file(
-    mirror: Mirror, tmp_path: Path, known: Callable[..., Dataset]
+    mirror: Mirror, tmp_path: Path, small_dataset: Callable[..., Dataset]
 ) -> None:
-    """A folder that bears a file's name is said, not stumbled over."""
+    """A folder with the name of a file is reported."""
     path = tmp_path / "MNIST/raw" / FILE_NAMES[0]
     path.mkdir(parents=True)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: not a file"):
-        load_dataset(known(), tmp_path)
+        load_dataset(small_dataset(), tmp_path)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be written"):
-        ensure_dataset(known(mirror.serve()), tmp_path)
+        ensure_dataset(small_dataset(mirror.serve()), tmp_path)
 
 
-# What is shown ------------------------------------------------------------------------------------
+# Display ----------------------------------------------------------------------------------------
 
 
 def test_progress_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal each download is one plain line, and stdout stays clean."""
+    """If stderr is not a terminal, each download is one line, and stdout stays empty."""
     progress = download.StderrProgress()
     with progress.transfer("http://mirror/a.gz", 2_500_000) as advance:
         advance(1_000_000)
@@ -218,7 +225,7 @@ def test_progress_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal a bar shows how much of a download has arrived."""
+    """On a terminal, a bar shows how much of a download has arrived."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -235,7 +242,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interrupt_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the middle of a write leaves the old file and nothing beside it."""
+    """Ctrl-C during a write keeps the old file and leaves no temporary file."""
 
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
@@ -243,5 +250,5 @@ def test_interrupt_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     put(tmp_path, SMALL)
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        idx.write(tmp_path / FILE_NAMES[0], b"new")
+        files.write(tmp_path / FILE_NAMES[0], b"new")
     assert files_under(tmp_path) == SMALL

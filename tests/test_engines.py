@@ -1,4 +1,4 @@
-"""The contract of every engine: one suite, run for each engine and kind of cell."""
+"""The contract of every engine: one test suite for each engine and kind of cell."""
 
 import re
 from dataclasses import dataclass, replace
@@ -57,13 +57,13 @@ def make_cell(engine: str, small_folder, **axes: object) -> Cell:
     try:
         (cell,), _ = validate_cells(grid(settings | axes), NATIVE)
     except UsageError as error:
-        assert engine == "native"  # what it refuses is trained, and tested, with torch
+        assert engine == "native"  # unsupported cells are tested with torch
         pytest.skip(str(error))
     return cell
 
 
 def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list[float]]:
-    """The loop of a PyTorch tutorial, written without any of the package's engines."""
+    """A training loop as in a PyTorch tutorial, independent of the package's engines."""
     torch.manual_seed(cell.seed)
     model = LeNet5(cell.activation)
     loss_function = getattr(nn, LOSSES[cell.loss].torch_class)()
@@ -91,7 +91,7 @@ def weights(state) -> dict[str, np.ndarray]:
 def test_training_agrees_with_a_plain_loop(
     engine_name: str, small_folder, images: Images, loss: str, variant: str
 ) -> None:
-    """Weights after 12 steps, the last one ragged, are those of a hand-written loop."""
+    """Weights after 12 steps, the last one smaller, are those of a hand-written loop."""
     cell = make_cell(engine_name, small_folder, batch=52, loss=loss, **VARIANTS[variant])
     engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(len(images.train_labels)))
@@ -108,7 +108,7 @@ def test_training_agrees_with_a_plain_loop(
 def test_every_activation_trains_as_in_torch(
     engine_name: str, small_folder, images: Images, activation: str
 ) -> None:
-    """Each activation that can be named is the one that torch has under this name."""
+    """Each activation is the one with this name in torch."""
     cell = make_cell(engine_name, small_folder, activation=activation)
     engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(128))
@@ -121,8 +121,10 @@ def test_every_activation_trains_as_in_torch(
     )  # fmt: skip
 
 
-def test_a_seed_gives_the_same_start_everywhere(engine_name, small_folder, images) -> None:
-    """Initial weights are torch's own for the seed, and other seeds give others."""
+def test_a_seed_gives_the_same_initial_weights_in_each_engine(
+    engine_name, small_folder, images
+) -> None:
+    """Initial weights are torch's own for the seed, and differ between seeds."""
     cell = make_cell(engine_name, small_folder, seed=7)
     state = engines.build_engine(cell, images).state()
     torch.manual_seed(7)
@@ -132,10 +134,8 @@ def test_a_seed_gives_the_same_start_everywhere(engine_name, small_folder, image
     assert not np.array_equal(state["weight.conv1.weight"], other["weight.conv1.weight"])
 
 
-def test_building_an_engine_leaves_torchs_random_state_alone(
-    engine_name, small_folder, images
-) -> None:
-    """A notebook that sweeps keeps its own random numbers."""
+def test_building_an_engine_keeps_torchs_random_state(engine_name, small_folder, images) -> None:
+    """Training does not change the random numbers of a notebook."""
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -143,44 +143,44 @@ def test_building_an_engine_leaves_torchs_random_state_alone(
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_pieces_of_an_epoch_add_up_to_it(engine_name, small_folder, images) -> None:
-    """Training in pieces of whole batches changes no bit of the weights."""
+def test_an_epoch_can_be_trained_in_pieces(engine_name, small_folder, images) -> None:
+    """Training in pieces of whole batches gives the same weights, bit for bit."""
     cell = make_cell(engine_name, small_folder, batch=32)
-    whole, pieces = engines.build_engine(cell, images), engines.build_engine(cell, images)
+    at_once, pieces = engines.build_engine(cell, images), engines.build_engine(cell, images)
     order = np.random.default_rng(0).permutation(600)
-    losses = whole.train(order)
+    losses = at_once.train(order)
     parts = [pieces.train(order[a:b]) for a, b in ((0, 32), (32, 320), (320, 600))]
     np.testing.assert_array_equal(losses, np.concatenate(parts))
-    for name, value in whole.state().items():
+    for name, value in at_once.state().items():
         np.testing.assert_array_equal(value, pieces.state()[name])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_restored_engine_goes_on_bit_for_bit(
+def test_a_restored_engine_resumes_bit_for_bit(
     engine_name, small_folder, images, variant: str
 ) -> None:
-    """Weights after a stop and a restart are exactly those without one."""
+    """Weights after a restart are exactly those without one."""
     cell = make_cell(engine_name, small_folder, **VARIANTS[variant])
     order = np.arange(600)
-    whole = engines.build_engine(cell, images)
-    whole.train(order)
-    saved = whole.state()
-    expected_losses = whole.train(order)
+    uninterrupted = engines.build_engine(cell, images)
+    uninterrupted.train(order)
+    saved = uninterrupted.state()
+    expected_losses = uninterrupted.train(order)
     resumed = engines.build_engine(cell, images)
     resumed.restore(saved)
     np.testing.assert_array_equal(resumed.train(order), expected_losses)
-    for name, value in whole.state().items():
+    for name, value in uninterrupted.state().items():
         np.testing.assert_array_equal(value, resumed.state()[name])
 
 
-def test_an_engine_says_how_it_computes(engine_name, small_folder, images) -> None:
-    """The metadata of a run tells which code path its numbers came from."""
+def test_an_engine_describes_how_it_computes(engine_name, small_folder, images) -> None:
+    """The metadata of a run names the instruction set that was used."""
     detail = engines.build_engine(make_cell(engine_name, small_folder), images).detail
     assert re.search(r"avx512|avx2|baseline|AVX|DEFAULT|NO AVX", detail), detail
 
 
 def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
-    """A checkpoint taken before further training holds the weights of its moment."""
+    """Further training does not change a state that was saved before."""
     engine = engines.build_engine(make_cell(engine_name, small_folder), images)
     before = engine.state()
     kept = before["weight.conv1.weight"].copy()
@@ -188,8 +188,8 @@ def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
     np.testing.assert_array_equal(before["weight.conv1.weight"], kept)
 
 
-def test_evaluation_is_of_the_test_images(engine_name, small_folder, images) -> None:
-    """Predictions and losses are those of the plain network, image by image."""
+def test_evaluation_agrees_with_the_plain_network(engine_name, small_folder, images) -> None:
+    """Predictions and losses on the test images are those of the plain network."""
     cell = make_cell(engine_name, small_folder)
     engine = engines.build_engine(cell, images)
     engine.train(np.arange(600))
@@ -208,8 +208,8 @@ def test_evaluation_is_of_the_test_images(engine_name, small_folder, images) -> 
     )
 
 
-def test_evaluation_changes_nothing(engine_name, small_folder, images) -> None:
-    """Testing after each epoch does not change what is trained."""
+def test_evaluation_does_not_change_training(engine_name, small_folder, images) -> None:
+    """Evaluating after each epoch does not change the weights."""
     cell = make_cell(engine_name, small_folder, **VARIANTS["adam"])
     tested, plain = engines.build_engine(cell, images), engines.build_engine(cell, images)
     for engine in (tested, plain):
@@ -222,21 +222,21 @@ def test_evaluation_changes_nothing(engine_name, small_folder, images) -> None:
 
 
 def test_a_batch_of_one_and_one_larger_than_the_data(engine_name, small_folder, images) -> None:
-    """Any batch size trains: single images, and one step for all of them."""
+    """Any batch size works, from single images to more than all of them."""
     single = engines.build_engine(make_cell(engine_name, small_folder, batch=1), images)
     assert len(single.train(np.arange(5))) == 5
     large = engines.build_engine(make_cell(engine_name, small_folder, batch=1000), images)
     assert len(large.train(np.arange(600))) == 1
 
 
-def test_a_loss_that_is_not_finite_is_reported(engine_name, small_folder, images) -> None:
-    """A diverging run shows it in its losses instead of hiding or raising it."""
+def test_a_non_finite_loss_is_returned(engine_name, small_folder, images) -> None:
+    """A diverging run returns its losses and does not raise."""
     engine = engines.build_engine(make_cell(engine_name, small_folder, lr=1e30), images)
     assert not np.isfinite(engine.train(np.arange(600))).all()
 
 
 def test_both_losses_train_the_same_network(engine_name, small_folder, images) -> None:
-    """Cross entropy and negative log-likelihood give the same weights, to the last bit."""
+    """Cross entropy and negative log-likelihood give the same weights, bit for bit."""
     states = []
     for loss in LOSSES:
         engine = engines.build_engine(make_cell(engine_name, small_folder, loss=loss), images)
@@ -246,7 +246,7 @@ def test_both_losses_train_the_same_network(engine_name, small_folder, images) -
         np.testing.assert_array_equal(value, states[1][name])
 
 
-TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float; those below are subnormal
+TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -254,9 +254,11 @@ TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float; those belo
 def test_training_leaves_no_subnormal_numbers(
     engine_name, small_folder, images, variant: str, activation: str
 ) -> None:
-    """Weights and moments that shrink become zero: subnormal ones take six times as long.
+    """Weights and moments that shrink become zero, because subnormal floats are six times as
+    slow.
 
-    Dead units and weight decay lead there in many epochs; here every number starts at the limit.
+    Dead units and weight decay get there only after many epochs, so here all values start at the
+    smallest normal float.
     """
     cell = make_cell(engine_name, small_folder, activation=activation, **VARIANTS[variant])
     engine = engines.build_engine(cell, images)
@@ -272,15 +274,15 @@ def test_training_leaves_no_subnormal_numbers(
 
 
 def flushes_subnormals() -> bool:
-    """Whether this thread takes subnormal numbers for zero."""
+    """Whether this thread flushes subnormal numbers to zero."""
     return float(np.finfo(np.float64).tiny) * 0.5 == 0
 
 
 @pytest.mark.parametrize("flush", [False, True])
-def test_the_callers_arithmetic_is_left_as_it_was(
+def test_the_callers_flush_setting_is_restored(
     engine_name, small_folder, images, flush: bool
 ) -> None:
-    """Whether a notebook flushes subnormals is its own choice, also after a call that raises."""
+    """Whether the caller flushes subnormals is unchanged, even after a call that raises."""
     engine = engines.build_engine(make_cell(engine_name, small_folder), images)
     if not torch.set_flush_denormal(flush):
         pytest.skip("this processor cannot flush subnormals")
@@ -296,8 +298,8 @@ def test_the_callers_arithmetic_is_left_as_it_was(
         torch.set_flush_denormal(False)
 
 
-def test_model_is_the_reports() -> None:
-    """LeNet5 has the 61,706 parameters and the output of the report."""
+def test_lenet5_has_the_reports_size() -> None:
+    """LeNet5 has 61,706 parameters and returns log-probabilities of 10 classes."""
     model = LeNet5()
     assert sum(p.numel() for p in model.parameters()) == 61_706
     out = model(torch.rand(3, 1, 28, 28))
@@ -305,8 +307,8 @@ def test_model_is_the_reports() -> None:
     torch.testing.assert_close(out.exp().sum(1), torch.ones(3))
 
 
-def test_shuffling_depends_on_seed_and_epoch_alone(small_folder) -> None:
-    """A resumed run takes the images in the order that an uncut one does."""
+def test_shuffling_depends_only_on_seed_and_epoch(small_folder) -> None:
+    """A resumed run uses the same order of images as an uninterrupted one."""
     cell = make_cell("torch", small_folder, shuffle=True, seed=3)
     assert np.array_equal(epoch_order(cell, 5, 100), epoch_order(cell, 5, 100))
     assert sorted(epoch_order(cell, 5, 100)) == list(range(100))
@@ -318,7 +320,7 @@ def test_shuffling_depends_on_seed_and_epoch_alone(small_folder) -> None:
 
 @dataclass(frozen=True)
 class CellWithDropout(Cell):
-    """What a cell becomes when someone adds a field to it."""
+    """A cell with a field that the package does not have yet."""
 
     dropout: float = 0.0
 
@@ -384,7 +386,9 @@ def test_torch_trains_what_is_added(
 def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
     small_folder, monkeypatch
 ) -> None:
-    """A field added to Cell goes to torch, whatever its value, until the native engine has it."""
+    """A field added to Cell goes to torch, whatever its value, until the native engine supports
+    it.
+    """
     monkeypatch.setattr(validation, "Cell", CellWithDropout)
     assert make_cell("auto", small_folder).engine == "torch"
     with pytest.raises(UsageError, match="dropout=0" if not support.missing() else "native"):
@@ -394,7 +398,7 @@ def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
 def test_an_engine_is_not_built_for_a_cell_that_it_does_not_support(
     small_folder, images: Images
 ) -> None:
-    """A cell that names the wrong engine, as a file may, fails instead of training wrongly."""
+    """A cell that selects the wrong engine fails instead of being trained wrongly."""
     cell = replace(make_cell("torch", small_folder, activation="gelu"), engine="native")
     with pytest.raises(ValueError, match="native engine"):
         engines.build_engine(cell, images)

@@ -25,7 +25,7 @@ HERE = {"processor": provenance.processor()}
 ELSEWHERE = {"processor": "a slow one"}
 
 
-def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HERE, end="readout"):
+def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HERE, end="snapshot"):
     """Write a run of which each epoch took these seconds, and was tested for these seconds."""
     run = store.run(cell.run_id)
     run.path.mkdir(parents=True)
@@ -34,7 +34,7 @@ def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HE
     state = {"weights": np.zeros(8, np.float32)}
     trace = np.zeros((1, 2), np.float32)
     snapshot = Snapshot(state, np.zeros(10, np.uint8), trace, tuple(epochs))
-    (run.write_readout if end == "readout" else run.write_checkpoint)(snapshot)
+    (run.write_snapshot if end == "snapshot" else run.write_checkpoint)(snapshot)
 
 
 def expected(

@@ -1,4 +1,4 @@
-"""Killed at any moment: nothing finished is lost, nothing is half, and the same command goes on."""
+"""Sweeps killed at any moment: no finished result is lost, and the same command completes them."""
 
 import os
 import random
@@ -14,8 +14,8 @@ import pytest
 from processes import (
     PATIENCE,
     Sweep,
+    age_temporary_files,
     all_ended,
-    an_hour_passes,
     assert_kept,
     assert_same,
     assert_whole,
@@ -29,7 +29,7 @@ from lenet_sweep.storage.store import RunFolder
 
 pytestmark = [linux, pytest.mark.slow]
 RECORDER = Path(__file__).parent / "faults_recorder"
-IMPORTS = 0.4  # seconds at least until a launcher touches its first file
+IMPORTS = 0.4  # minimum seconds until a launcher uses its first file
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def small(small_folder) -> tuple[str, ...]:
 
 
 class Undisturbed:
-    """A sweep that nothing happens to: its table, and the seconds it takes."""
+    """A sweep without faults: its table and its duration in seconds."""
 
     def __init__(self, folder: Path, arguments: tuple[str, ...]) -> None:
         began = time.monotonic()
@@ -52,82 +52,82 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, small) -> Undisturbed:
-    """Some runs with two read-outs each, with tables and figures."""
+    """Three runs with two snapshots each, with tables and figures."""
     folder = tmp_path_factory.mktemp("undisturbed")
     return Undisturbed(folder, (*small, "seed=0,1,2", "epochs=3,10", "name=it"))
 
 
-def killings(folder: Path, undisturbed: Undisturbed, kills: int) -> None:
-    """Kill all processes of a sweep at moments over its whole life, each time starting it again.
+def kill_repeatedly(folder: Path, undisturbed: Undisturbed, kills: int) -> None:
+    """Kill all processes of a sweep at random moments, restarting it each time.
 
-    Once it comes to its end its table is judged, and the next begins in an empty folder.
+    When it ends, its table is checked, and the next sweep starts in an empty folder.
     """
     rng = random.Random(0)
     out = folder / "outputs"
-    done = rounds = 0
-    left: list[Path] = []
-    while done < kills or out.exists():
+    killed = rounds = 0
+    temporary: list[Path] = []
+    while killed < kills or out.exists():
         before = finished(out)
-        an_hour_passes(out)
+        age_temporary_files(out)
         with Sweep(folder, *undisturbed.arguments) as sweep:
-            moment = rng.uniform(IMPORTS, undisturbed.seconds) if done < kills else PATIENCE
+            seconds = rng.uniform(IMPORTS, undisturbed.seconds) if killed < kills else PATIENCE
             try:
-                output, _ = sweep.communicate(timeout=moment)
+                output, _ = sweep.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
-                assert done < kills, "it does not end"
+                assert killed < kills, "it does not end"
                 sweep.kill_all()
                 output, _ = sweep.communicate()
-                done += 1
+                killed += 1
         assert_kept(before, out)
         assert_whole(out, undisturbed.table)
         if sweep.returncode != -signal.SIGKILL:
             rounds += 1
             assert sweep.returncode == 0, output
             assert_same(results(folder), undisturbed.table)
-            left += leftovers(out)
+            temporary += leftovers(out)
             shutil.rmtree(out)
     assert rounds >= 1
-    assert left == []
+    assert temporary == []
 
 
 def test_all_processes_killed_at_any_moment(tmp_path, undisturbed) -> None:
-    """Twenty kills of all processes at once, anywhere from planning to figures, cost nothing."""
-    killings(tmp_path, undisturbed, kills=20)
+    """Twenty kills of all processes, anywhere from planning to figures, lose nothing."""
+    kill_repeatedly(tmp_path, undisturbed, kills=20)
 
 
 @pytest.mark.long
 def test_all_processes_killed_very_often(tmp_path, undisturbed) -> None:
-    """The same with five hundred."""
-    killings(tmp_path, undisturbed, kills=500)
+    """The same with five hundred kills."""
+    kill_repeatedly(tmp_path, undisturbed, kills=500)
 
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory, small) -> Undisturbed:
-    """Two runs that are in training for seconds, both at the same time."""
+    """Two concurrent runs that train for several seconds."""
     folder = tmp_path_factory.mktemp("longer")
     return Undisturbed(folder, (*small, "seed=0,1", "epochs=1,150", "name=it", "figures=none"))
 
 
-def both_in_training(sweep: Sweep) -> None:
-    """Wait until both runs have read out their first epoch."""
+def wait_for_both_runs(sweep: Sweep) -> None:
+    """Wait until both runs have saved the snapshot of their first epoch."""
     for count in (1, 2):
         sweep.until(f"[{count}/4]")
 
 
-def test_workers_leave_when_their_launcher_is_killed(tmp_path, longer) -> None:
-    """Without their launcher the workers keep what they have trained, and none stays behind."""
+def test_workers_exit_when_their_launcher_is_killed(tmp_path, longer) -> None:
+    """Workers without a launcher save their progress and exit."""
     fifo = tmp_path / "record"
     os.mkfifo(fifo)
     env = {"PYTHONPATH": str(RECORDER), "RECORD": str(fifo)}
-    # Open for both, so that neither side waits for the other.
+    # Opened for reading and writing, so that neither side blocks.
     with (
         Sweep(tmp_path, *longer.arguments, env=env) as sweep,
-        os.fdopen(os.open(fifo, os.O_RDWR)) as noted,
+        os.fdopen(os.open(fifo, os.O_RDWR)) as record,
     ):
-        begun: Counter[str] = Counter()  # epochs of which the training has ended
-        while len(begun) < 2 or min(begun.values()) < 4:
-            kind, run, _ = noted.readline().split()
-            begun[run] += kind == "epoch"
+        epochs: Counter[str] = Counter()  # trained epochs
+        while len(epochs) < 2 or min(epochs.values()) < 4:
+            kind, run, _ = record.readline().split()
+            epochs[run] += kind == "epoch"
         workers = sweep.workers()
         assert len(workers) == 2
         os.kill(sweep.pid, signal.SIGKILL)
@@ -139,9 +139,9 @@ def test_workers_leave_when_their_launcher_is_killed(tmp_path, longer) -> None:
     runs = [RunFolder(path) for path in (out / "runs").iterdir()]
     reached = [run.latest(until=150).epoch for run in runs]
     assert len(reached) == 2
-    assert min(reached) > 1, "more than the read-out at epoch 1 had been trained"
+    assert min(reached) > 1, "epochs after the first snapshot were trained"
     before = finished(out)
-    an_hour_passes(out)
+    age_temporary_files(out)
     with Sweep(tmp_path, *longer.arguments) as sweep:
         status, output = sweep.ends()
     assert status == 0, output
@@ -153,10 +153,12 @@ def test_workers_leave_when_their_launcher_is_killed(tmp_path, longer) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_killed_workers_are_rows_and_the_same_command_goes_on(tmp_path, longer, number) -> None:
-    """One or all workers killed cost their runs alone; what they had read out is in the table."""
+def test_killed_workers_are_rows_and_the_same_command_completes_them(
+    tmp_path, longer, number
+) -> None:
+    """One or both workers killed affect only their runs, whose snapshots stay in the table."""
     with Sweep(tmp_path, *longer.arguments) as sweep:
-        both_in_training(sweep)
+        wait_for_both_runs(sweep)
         for pid in sweep.workers()[:number]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -171,7 +173,7 @@ def test_killed_workers_are_rows_and_the_same_command_goes_on(tmp_path, longer, 
     out = tmp_path / "outputs"
     assert_whole(out, longer.table)
     before = finished(out)
-    an_hour_passes(out)
+    age_temporary_files(out)
     with Sweep(tmp_path, *longer.arguments) as sweep:
         status, output = sweep.ends()
     assert status == 0, output

@@ -77,7 +77,7 @@ def finished(tmp_path_factory, small_folder) -> tuple[subprocess.CompletedProces
     for place, cell in enumerate(cells):
         run = Store(folder / "outputs").run(cell.run_id)
         run.path.mkdir(parents=True)
-        run.write_readout(snapshot(90.0 + place % 5))
+        run.write_snapshot(snapshot(90.0 + place % 5))
     (folder / "blocked").mkdir()
     (folder / "blocked" / "torch.py").write_text("raise ImportError('not for a finished sweep')")
     done = subprocess.run(
@@ -142,7 +142,7 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
     def two_end_and_one_trains_on(runs: Sequence[Run], setup: RunContext) -> Iterator[Event]:
         for run in runs[:2]:
             Store(setup.out).run(run.id).path.mkdir(parents=True)
-            Store(setup.out).run(run.id).write_readout(snapshot(99.0))
+            Store(setup.out).run(run.id).write_snapshot(snapshot(99.0))
         last = runs[2].id
         yield Started(last, 0)
         for run in runs[:2]:  # the second one ends at once after the first
@@ -171,7 +171,7 @@ def drawn(
         run = store.run(cell.run_id)
         run.path.mkdir(parents=True, exist_ok=True)
         if not run.has(1):
-            run.write_readout(snapshot(9.0, wrong=200))
+            run.write_snapshot(snapshot(9.0, wrong=200))
     said: list[str] = []
     sweep = sweep_of(cells, store, tmp_path, options)
     paths = figure_set.draw(sweep, which, said.append, clock=clock)

@@ -1,4 +1,4 @@
-"""What jobs on a cluster may use: every value is checked before anything is submitted."""
+"""Resources of cluster jobs are validated before anything is submitted; journals are robust."""
 
 import subprocess
 import sys
@@ -35,8 +35,8 @@ from lenet_sweep.training.engines.support import NATIVE
     ],
     ids=str,
 )
-def test_what_slurm_would_not_understand_is_refused(changed, message) -> None:
-    """Each value that makes no sense is one line with the key, and nothing is submitted."""
+def test_invalid_slurm_options_are_rejected(changed, message) -> None:
+    """Each invalid value gives one line that names the key."""
     with pytest.raises(UsageError) as error:
         slurm_options(**changed)
     assert message in str(error.value)
@@ -57,20 +57,20 @@ def test_what_slurm_would_not_understand_is_refused(changed, message) -> None:
     ],
     ids=str,
 )
-def test_what_ray_would_not_understand_is_refused(changed, message) -> None:
-    """As for Slurm."""
+def test_invalid_ray_options_are_rejected(changed, message) -> None:
+    """Each invalid value gives one line that names the key."""
     with pytest.raises(UsageError) as error:
         ray_options(**changed)
     assert message in str(error.value)
 
 
-def planned(*words: str) -> subprocess.CompletedProcess[str]:
+def dry_run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lenet_sweep", "-m", "dry_run=true", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "message"),
     [
         (("hydra/launcher=lenet_slurm", "hydra.launcher.sbatch={nice: 100, hold: true}"), 0, ""),
         (("hydra/launcher=lenet_ray", "hydra.launcher.resources={big: 1}"), 0, ""),
@@ -81,16 +81,16 @@ def planned(*words: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=str,
 )
-def test_the_keys_as_they_are_typed(words, status, said) -> None:
-    """What docs and help say of the keys can be typed; a slip in one is a line with status 2."""
-    done = planned(*words)
+def test_launcher_keys_on_the_command_line(words, status, message) -> None:
+    """The documented keys can be typed, and a typo gives one line with status 2."""
+    done = dry_run(*words)
     assert done.returncode == status, done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_gpus_of_jobs_decide_the_device() -> None:
-    """device=auto is cuda where the jobs have GPUs, whatever the machine here has."""
+    """device=auto is cuda if the jobs have GPUs, whatever this machine has."""
     assert ray_options(gpus=0.25).devices == ("cuda", "cpu")
     assert slurm_options().devices == ("cpu",)
     (cell,), _ = validate_cells(grid({}), NATIVE, remote_devices=("cuda", "cpu"))
@@ -99,8 +99,8 @@ def test_gpus_of_jobs_decide_the_device() -> None:
         validate_cells(grid({"device": "cuda"}), NATIVE, remote_devices=("cpu",))
 
 
-def test_a_journal_survives_a_cut_line(tmp_path) -> None:
-    """A job killed in the middle of a line, and queued again, loses that line alone."""
+def test_a_journal_survives_an_incomplete_line(tmp_path) -> None:
+    """A job that is killed in the middle of a line and requeued loses only that line."""
     path = tmp_path / "run.journal"
     first = Journal(path)
     first.append(Started("run", 0))
@@ -109,16 +109,16 @@ def test_a_journal_survives_a_cut_line(tmp_path) -> None:
     reader = Journal(path)
     assert reader.poll() == [Started("run", 0)]
     assert not Journal(path).has_ended()
-    again = Journal(path)
-    again.append(Started("run", 3))
-    again.append(Finished("run"))
+    restarted = Journal(path)
+    restarted.append(Started("run", 3))
+    restarted.append(Finished("run"))
     assert reader.poll() == [Started("run", 3), Finished("run")]
     assert reader.poll() == []
     assert Journal(path).has_ended()
 
 
-def test_a_journal_tells_of_progress_once_a_second(tmp_path) -> None:
-    """A shared disk is not written to at every hundredth batch."""
+def test_a_journal_records_progress_once_a_second(tmp_path) -> None:
+    """The shared disk is not written to for every reported batch."""
     journal = Journal(tmp_path / "run.journal")
     for seen in range(100, 100_000, 100):
         journal.append(Progress("run", 1, seen, 100_000, 1.0))

@@ -1,4 +1,4 @@
-"""The native engine against torch: gradients, weights and status, on whatever it may meet."""
+"""The native engine compared with PyTorch: gradients, weights, evaluation and divergence."""
 
 import re
 from dataclasses import replace
@@ -25,7 +25,7 @@ if support.missing():
 from lenet_sweep.training.engines import _native
 from lenet_sweep.training.engines.native_engine import NativeEngine
 
-# Learning rates at which 50 steps do not yet multiply the last bit's rounding.
+# Learning rates at which 50 steps do not amplify rounding.
 OPTIMIZERS = {
     "sgd": {"lr": 0.05},
     "sgd momentum": {"lr": 0.005, "optimizer.momentum": 0.9},
@@ -40,7 +40,7 @@ OPTIMIZERS = {
 
 @pytest.fixture(params=_native.instruction_sets())
 def instructions(request: pytest.FixtureRequest) -> str:
-    """Every instruction set of this machine, not only the one that is chosen."""
+    """Every instruction set of this machine, not only the best one."""
     return request.param
 
 
@@ -50,7 +50,7 @@ def cell_of(**axes: object) -> Cell:
 
 
 def digits(count: int, seed: int = 0) -> Images:
-    """Strokes on black, with a class that can be learned; 50 of them to test on."""
+    """Noisy patterns on black, one for each class, with 50 more images for testing."""
     rng = np.random.default_rng(seed)
     patterns = rng.integers(0, 256, (10, 28, 28)) * (rng.random((10, 28, 28)) < 0.3)
     labels = rng.integers(0, 10, count + 50).astype(np.uint8)
@@ -66,8 +66,8 @@ def constant(value: int, count: int = 64) -> Images:
     return Images(images, labels, images, labels)
 
 
-def far(one: np.ndarray, other: np.ndarray) -> float:
-    """How far two arrays are apart, relative to the second one's length."""
+def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The distance of two arrays relative to the norm of the second."""
     scale = float(np.linalg.norm(other.astype(np.float64)))
     return float(np.linalg.norm(one.astype(np.float64) - other)) / max(scale, 1e-12)
 
@@ -84,7 +84,7 @@ def torch_gradients(cell: Cell, images: Images, double: bool = False) -> dict[st
 
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**31, 2**32 - 1])
 def test_initial_weights_are_torchs(seed: int) -> None:
-    """A seed starts both engines, and torch itself, with the same weights to the last bit."""
+    """Both engines and torch start with the same weights for a seed, bit for bit."""
     model = seeded_lenet5("relu", seed)
     weights = initial_weights(seed)
     assert weights.keys() == model.state_dict().keys()
@@ -95,21 +95,21 @@ def test_initial_weights_are_torchs(seed: int) -> None:
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("batch", [1, 5, 64, 200])
 def test_gradients_of_a_step(instructions: str, activation: str, batch: int) -> None:
-    """One step's gradients agree with exact ones at least to 1e-5."""
+    """Gradients of one step agree with double-precision gradients to within 1e-5."""
     cell = cell_of(activation=activation, batch=batch, lr=1e-9)
     images = digits(batch)
     engine = NativeEngine(cell, images, instructions)
     engine.train(np.arange(batch))
     expected = torch_gradients(cell, images, double=True)
     for name, gradient in engine._get("gradients").items():
-        assert far(gradient, expected[name]) < 1e-5, name
+        assert relative_distance(gradient, expected[name]) < 1e-5, name
 
 
 CORNERS = [(0, 0, 0, 0), (27, 27, 27, 27), (0, 27, 0, 27), (27, 0, 27, 0)]
 EDGES = [(0, 0, 27, 0), (0, 27, 27, 27), (0, 0, 0, 27), (27, 0, 27, 27)]
 
 
-# Always the same examples: once in ten thousand a unit is so near zero that rounding decides.
+# Derandomized, because in one of 10,000 examples rounding decides whether a unit is active.
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     boxes=st.lists(st.tuples(*[st.integers(0, 27)] * 4), min_size=1, max_size=4),
@@ -119,8 +119,8 @@ EDGES = [(0, 0, 27, 0), (0, 27, 27, 27), (0, 0, 0, 27), (27, 0, 27, 27)]
 )
 @example(boxes=CORNERS, seed=0, activation="tanh", isa="")
 @example(boxes=EDGES, seed=0, activation="tanh", isa="")
-def test_gradients_wherever_the_ink_is(boxes, seed, activation, isa) -> None:
-    """What is blank is skipped, and gradients stay exact: ink in any box, down to one pixel."""
+def test_gradients_with_ink_anywhere(boxes, seed, activation, isa) -> None:
+    """Blank areas are skipped, and gradients stay exact: ink in any box, down to one pixel."""
     pixels = np.zeros((len(boxes), 28, 28), np.uint8)
     rng = np.random.default_rng(seed)
     for image, (y, x, other_y, other_x) in zip(pixels, boxes, strict=True):
@@ -134,7 +134,7 @@ def test_gradients_wherever_the_ink_is(boxes, seed, activation, isa) -> None:
     engine.train(np.arange(len(boxes)))
     expected = torch_gradients(cell, images, double=True)
     for name, gradient in engine._get("gradients").items():
-        assert far(gradient, expected[name]) < 2e-5, name
+        assert relative_distance(gradient, expected[name]) < 2e-5, name
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -143,7 +143,7 @@ def test_gradients_wherever_the_ink_is(boxes, seed, activation, isa) -> None:
 def test_weights_after_fifty_steps(
     instructions: str, optimizer: str, loss: str, activation: str
 ) -> None:
-    """After 50 steps each layer's weights agree with torch's to 1e-4."""
+    """After 50 steps, the weights of each layer agree with torch's to within 1e-4."""
     cell = cell_of(loss=loss, activation=activation, batch=32, **OPTIMIZERS[optimizer])
     images = digits(50 * 32 - 7)  # the last batch is smaller
     order = np.arange(len(images.train_labels))
@@ -156,13 +156,13 @@ def test_weights_after_fifty_steps(
     assert states[0].keys() == states[1].keys()
     for name in states[0]:
         if name.startswith("weight."):
-            assert far(states[0][name], states[1][name]) < 1e-4, name
+            assert relative_distance(states[0][name], states[1][name]) < 1e-4, name
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
 @pytest.mark.parametrize("scale", [1e-20, 1e-39])
 def test_gradients_with_subnormal_numbers(instructions: str, layer: str, scale: float) -> None:
-    """Where a layer's weights or products underflow, gradients still agree with torch's to 1e-5."""
+    """If weights or products of a layer underflow, gradients still agree to within 1e-5."""
     cell = cell_of(batch=40, lr=1e-9, activation="tanh")
     images = digits(40)
     native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
@@ -173,12 +173,16 @@ def test_gradients_with_subnormal_numbers(instructions: str, layer: str, scale: 
         engine.restore(state)
         engine.train(np.arange(40))
     for name, parameter in plain.model.named_parameters():
-        assert far(native._get("gradients")[name], parameter.grad.numpy()) < 1e-5, name
+        assert relative_distance(native._get("gradients")[name], parameter.grad.numpy()) < 1e-5, (
+            name
+        )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weights_after_fifty_steps_from_subnormal_ones(instructions: str, optimizer: str) -> None:
-    """A layer that starts subnormal learns as in torch: after 50 steps weights agree to 1e-4."""
+def test_weights_after_fifty_steps_from_subnormal_weights(
+    instructions: str, optimizer: str
+) -> None:
+    """A layer with subnormal initial weights learns as in torch, to within 1e-4 after 50 steps."""
     cell = cell_of(batch=32, activation="tanh", **OPTIMIZERS[optimizer])
     images = digits(50 * 32)
     order = np.arange(50 * 32)
@@ -192,7 +196,7 @@ def test_weights_after_fifty_steps_from_subnormal_ones(instructions: str, optimi
     plain.train(order)
     for name, value in plain.state().items():
         if name.startswith("weight."):
-            assert far(native.state()[name], value) < 1e-4, name
+            assert relative_distance(native.state()[name], value) < 1e-4, name
 
 
 @settings(max_examples=40, deadline=None)
@@ -209,7 +213,7 @@ def test_weights_after_fifty_steps_from_subnormal_ones(instructions: str, optimi
 def test_any_settings_agree(
     batch, steps, ragged, seed, optimizer, activation, shuffled, isa
 ) -> None:
-    """Whatever the batch, the number of images, the seed and the order: losses are torch's."""
+    """For any batch size, number of images, seed and order, losses agree with torch's."""
     cell = cell_of(batch=batch, seed=seed, activation=activation, **OPTIMIZERS[optimizer])
     count = batch * steps - ragged % batch
     images = digits(count, seed % 1000)
@@ -220,19 +224,19 @@ def test_any_settings_agree(
 
 @pytest.mark.parametrize("value", [0, 1, 128, 255])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_images_of_one_colour(instructions: str, value: int, activation: str) -> None:
-    """Where all four values under a pooling window are equal, the first one wins, as in torch."""
+def test_images_of_one_color(instructions: str, value: int, activation: str) -> None:
+    """If all four values of a pooling window are equal, the first one wins, as in torch."""
     cell = cell_of(activation=activation, batch=64, lr=1e-9)
     images = constant(value)
     engine = NativeEngine(cell, images, instructions)
     engine.train(np.arange(64))
     expected = torch_gradients(cell, images)
     for name, gradient in engine._get("gradients").items():
-        assert far(gradient, expected[name]) < 1e-4, name
+        assert relative_distance(gradient, expected[name]) < 1e-4, name
 
 
 def test_a_dead_network_stays_dead(instructions: str) -> None:
-    """When no unit is active, nothing but the last bias learns, as in torch."""
+    """If no unit is active, only the last bias learns, as in torch."""
     cell = cell_of(batch=16)
     images = digits(64)
     native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
@@ -250,8 +254,10 @@ def test_a_dead_network_stays_dead(instructions: str) -> None:
 @pytest.mark.parametrize("lr", [1e3, 1e10, 1e30])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_divergence_is_seen_by_both(instructions, lr, optimizer, activation) -> None:
-    """A learning rate that is far too large ends as finite or as nan in both engines alike."""
+def test_both_engines_diverge_alike(instructions, lr, optimizer, activation) -> None:
+    """With a learning rate that is too large, losses are non-finite in both engines or in
+    neither.
+    """
     cell = cell_of(lr=lr, optimizer=optimizer, activation=activation, batch=16)
     images = digits(320)
     order = np.arange(320)
@@ -264,8 +270,8 @@ def test_divergence_is_seen_by_both(instructions, lr, optimizer, activation) -> 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_weight_that_is_no_number_shows_in_the_loss(instructions, layer, value) -> None:
-    """A nan anywhere in the network reaches the loss instead of being pooled away."""
+def test_a_non_finite_weight_gives_a_non_finite_loss(instructions, layer, value) -> None:
+    """A NaN or infinite weight anywhere in the network is not hidden by pooling."""
     cell = cell_of(batch=16)
     engine = NativeEngine(cell, digits(64), instructions)
     state = engine.state()
@@ -275,7 +281,7 @@ def test_a_weight_that_is_no_number_shows_in_the_loss(instructions, layer, value
 
 
 def test_a_blank_image_does_not_hide_an_infinite_weight(instructions) -> None:
-    """Zero times infinity is nan, also where the engine skips what is blank."""
+    """Zero times infinity is NaN, even though the engine skips blank areas."""
     cell = cell_of(batch=16)
     engine = NativeEngine(cell, constant(0), instructions)
     state = engine.state()
@@ -285,7 +291,7 @@ def test_a_blank_image_does_not_hide_an_infinite_weight(instructions) -> None:
 
 
 def test_evaluation_agrees(instructions: str) -> None:
-    """Predictions are torch's, image by image, and losses agree."""
+    """Predictions are equal to torch's for each image, and losses agree."""
     cell = cell_of(batch=32)
     images = digits(640)
     native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
@@ -298,7 +304,7 @@ def test_evaluation_agrees(instructions: str) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_may_change_engines(optimizer: str) -> None:
-    """A state of one engine is a state of the other: a checkpoint is not bound to its machine."""
+    """A state saved by one engine can be resumed by the other."""
     cell = cell_of(batch=32, **OPTIMIZERS[optimizer])
     images = digits(320)
     order = np.arange(320)
@@ -311,7 +317,7 @@ def test_a_run_may_change_engines(optimizer: str) -> None:
     plain.train(order)
     assert plain.state().keys() == native.state().keys()
     for name, value in plain.state().items():
-        assert far(native.state()[name], value) < 1e-3, name
+        assert relative_distance(native.state()[name], value) < 1e-3, name
 
 
 @pytest.mark.parametrize(
@@ -324,8 +330,8 @@ def test_a_run_may_change_engines(optimizer: str) -> None:
         ({"optimizer": "adam", "optimizer.eps": 1e-39}, "optimizer.eps=1e-39"),
     ],
 )
-def test_what_it_does_not_take_goes_to_torch(axes: dict[str, object], reason: str) -> None:
-    """engine=auto falls back to torch with the reason, and engine=native refuses with it."""
+def test_unsupported_cells_go_to_torch(axes: dict[str, object], reason: str) -> None:
+    """engine=auto falls back to torch with the reason; engine=native is rejected with it."""
     (cell,), options = validate_cells(grid({"device": "cpu", "engine": "auto"} | axes), NATIVE)
     assert cell.engine == "torch"
     assert re.search(reason, options.notes[0])
@@ -333,15 +339,15 @@ def test_what_it_does_not_take_goes_to_torch(axes: dict[str, object], reason: st
         cell_of(**axes)
 
 
-def test_auto_takes_it_on_the_cpu() -> None:
-    """Who says nothing of engines gets the fast one, without a note."""
+def test_auto_selects_the_native_engine_on_the_cpu() -> None:
+    """By default, the fast engine is used, without a note."""
     (cell,), options = validate_cells(grid({"device": "cpu"}), NATIVE)
     assert cell.engine == "native"
     assert options.notes == ()
 
 
-def test_wrong_arrays_are_refused_and_not_read(instructions: str) -> None:
-    """The extension checks what it is given instead of reading beyond it."""
+def test_invalid_arrays_are_rejected(instructions: str) -> None:
+    """The extension checks its arguments, so that it never reads out of bounds."""
     images = digits(8)
     engine = NativeEngine(cell_of(batch=4), images, instructions)
     with pytest.raises(ValueError, match="order names an image that is not there"):

@@ -97,7 +97,9 @@ def test_own_folder_with_files_missing(tmp_path: Path) -> None:
     put(tmp_path, {name: SMALL[name] for name in FILE_NAMES[:2]})
     with pytest.raises(DataError, match=f"no {FILE_NAMES[2]}, {FILE_NAMES[3]} in it"):
         find_dataset("folder", tmp_path, None)
-    with pytest.raises(DataError, match=f"no such folder; name the one with {FILE_NAMES[0]}, "):
+    with pytest.raises(
+        DataError, match=f"no such folder; set it to the folder with {FILE_NAMES[0]}, "
+    ):
         find_dataset("folder", tmp_path / "absent", None)
 
 

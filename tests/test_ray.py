@@ -1,4 +1,4 @@
-"""What Ray alone does to runs: nodes and workers are lost. A real cluster of two nodes."""
+"""Failures specific to Ray, such as lost nodes and workers, on a real cluster of two nodes."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clusters import Place, interrupt, place, ray_options
+from clusters import TargetExecutor, interrupt, ray_options, start_executor
 from processes import linux
 
 from lenet_sweep.core.errors import UsageError
@@ -20,37 +20,39 @@ pytestmark = [linux, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory) -> Place:
-    with place("ray", tmp_path_factory.mktemp("ray")) as found:
-        yield found
+def cluster(tmp_path_factory) -> TargetExecutor:
+    with start_executor("ray", tmp_path_factory.mktemp("ray")) as target:
+        yield target
 
 
 def task_processes() -> list[int]:
-    """The processes of Ray that are busy with a task of ours."""
-    found = []
+    """The process ids of Ray workers that execute our tasks."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if b"ray::lenet-sweep" in path.read_bytes():
-                found.append(int(path.parent.name))
+                pids.append(int(path.parent.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_lost_worker(cluster, runs_of, retries) -> None:
-    """A run whose Ray process is killed goes on from its checkpoint with retries, else is a row."""
-    runs, setup = runs_of(epochs=[2, 400], retries=retries)
+    """A run whose Ray process is killed is retried from its checkpoint, or fails without
+    retries.
+    """
+    runs, context = runs_of(epochs=[2, 400], retries=retries)
     seen = []
-    for event in cluster.executor.execute(runs, setup):
+    for event in cluster.executor.execute(runs, context):
         seen.append(event)
         if isinstance(event, EpochEnded) and event.result.epoch == 5 and len(seen) < 20:
             for pid in task_processes():
                 os.kill(pid, signal.SIGKILL)
     (lost,) = (event for event in seen if isinstance(event, (Failed, Retrying)))
     assert lost.failure.status == "killed"
-    assert lost.failure.reason == "the process of its Ray task was ended, or its node lost"
-    assert Store(setup.out).run(runs[0].id).has(2)
+    assert lost.failure.reason == "the process of its Ray task died, or its node was lost"
+    assert Store(context.out).run(runs[0].id).has(2)
     if retries:
         assert isinstance(seen[-1], Finished)
         assert [event.epoch for event in seen if isinstance(event, Started)][1] >= 2
@@ -59,16 +61,16 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
 
 
 def test_a_lost_node(cluster, runs_of) -> None:
-    """Runs on a node that is taken away are trained elsewhere, from their checkpoints."""
+    """Runs on a node that is removed resume from their checkpoints on another one."""
     node = cluster.cluster.add_node(num_cpus=2, resources={"extra": 2})
     executor = ray.executor(ray_options(address=cluster.cluster.address))
-    runs, setup = runs_of(seed=[0, 1, 2, 3], epochs=[2, 400], retries=1, workers=4)
+    runs, context = runs_of(seed=[0, 1, 2, 3], epochs=[2, 400], retries=1, workers=4)
     seen = []
     removed = False
-    for event in executor.execute(runs, setup):
+    for event in executor.execute(runs, context):
         seen.append(event)
-        begun = {e.run_id for e in seen if isinstance(e, EpochEnded) and e.result.epoch > 4}
-        if len(begun) == 4 and not removed:
+        trained = {e.run_id for e in seen if isinstance(e, EpochEnded) and e.result.epoch > 4}
+        if len(trained) == 4 and not removed:
             removed = True
             cluster.cluster.remove_node(node)
     ended = {event.run_id: event for event in seen if isinstance(event, ENDS)}
@@ -78,46 +80,48 @@ def test_a_lost_node(cluster, runs_of) -> None:
     assert all(event.epoch == 0 or event.epoch >= 2 for event in seen if isinstance(event, Started))
 
 
-def test_journals_of_dead_launches_alone_are_cleared(cluster, runs_of) -> None:
-    """Of two launches in one folder none takes away what the other still reads."""
-    runs, setup = runs_of(epochs=300)
-    jobs = setup.out / "jobs"
+def test_only_journals_of_ended_launches_are_removed(cluster, runs_of) -> None:
+    """A launch does not remove journals that another launch is reading."""
+    runs, context = runs_of(epochs=300)
+    jobs = context.out / "jobs"
     jobs.mkdir(parents=True)
     (jobs / "abc-0000-1.journal").touch()
     (jobs / "0000.launch").touch()
     (jobs / "abc-1111-1.journal").touch()
     living = lock_file(jobs / "1111.launch", timeout=0)
-    assert isinstance(list(cluster.executor.execute(runs, setup))[-1], Finished)
+    assert isinstance(list(cluster.executor.execute(runs, context))[-1], Finished)
     living.release()
     assert sorted(path.name for path in jobs.iterdir()) == ["1111.launch", "abc-1111-1.journal"]
 
 
-def test_tasks_that_no_node_can_take_are_explained(cluster, runs_of, monkeypatch) -> None:
-    """Who asks for more than any node has is told so, where Ray alone would wait in silence."""
-    monkeypatch.setattr(cluster_module, "WAITS_SAID_AFTER", 0.5)
+def test_tasks_that_no_node_can_run_are_explained(cluster, runs_of, monkeypatch) -> None:
+    """If no node has the requested resources, a line says so; Ray alone would wait silently."""
+    monkeypatch.setattr(cluster_module, "REPORT_PENDING_AFTER", 0.5)
     resources = ray_options(address=cluster.cluster.address, gpus=1)
-    runs, setup = runs_of()
-    said = []
+    runs, context = runs_of()
+    lines = []
 
     def say(line: str) -> None:
-        said.append(line)
-        interrupt(setup)
+        lines.append(line)
+        interrupt(context)
 
-    object.__setattr__(setup, "say", say)
-    assert list(ray.executor(resources).execute(runs, setup)) == []
-    assert said == ["1 jobs of Ray wait for a node with CPU 1, GPU 1, which Ray has none of"]
+    object.__setattr__(context, "say", say)
+    assert list(ray.executor(resources).execute(runs, context)) == []
+    assert lines == ["1 Ray job pending: no node of the cluster has CPU 1, GPU 1"]
 
 
-def test_no_ray_at_that_address_is_one_line(runs_of) -> None:
-    """An address where no Ray answers is named."""
+def test_an_address_without_ray_is_an_error(runs_of) -> None:
+    """The error names the address."""
     executor = ray.executor(ray_options(address="127.0.0.1:1"))
-    runs, setup = runs_of()
-    with pytest.raises(UsageError, match="hydra.launcher.address=127.0.0.1:1: Ray does not answer"):
-        list(executor.execute(runs, setup))
+    runs, context = runs_of()
+    with pytest.raises(
+        UsageError, match="hydra.launcher.address=127.0.0.1:1: cannot connect to Ray"
+    ):
+        list(executor.execute(runs, context))
 
 
-def test_without_ray_the_command_is_said(monkeypatch) -> None:
-    """Where the extra is not installed, the line says how to install it."""
+def test_a_missing_ray_names_the_command_to_install_it(monkeypatch) -> None:
+    """If the extra is not installed, the error says how to install it."""
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'lenet-sweep\[ray\]'"):
         ray.check()

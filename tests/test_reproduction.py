@@ -13,7 +13,7 @@ from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, UNMEASURED,
 from lenet_sweep.analysis.statistics import group_by_setting
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 
-pytestmark = pytest.mark.usefixtures("little_garbage")
+pytestmark = pytest.mark.usefixtures("freeze_garbage")
 SEEDS = product(seed=[0, 1, 2])
 
 

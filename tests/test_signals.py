@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from processes import (
     Fault,
-    Faulty,
+    FaultyDisk,
     Sweep,
     all_ended,
     assert_kept,
@@ -231,9 +231,9 @@ def test_ctrl_c_while_it_starts(tmp_path, training, module) -> None:
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory) -> Faulty:
+def disk(tmp_path_factory) -> FaultyDisk:
     folder = tmp_path_factory.mktemp("signals")
-    disk = Faulty(folder / "disk", shim(folder))
+    disk = FaultyDisk(folder / "disk", shim(folder))
     yield disk
     disk.close()
 

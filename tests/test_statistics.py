@@ -38,7 +38,7 @@ from lenet_sweep.analysis.statistics import (
 )
 from lenet_sweep.storage.snapshots import Snapshot
 
-pytestmark = pytest.mark.usefixtures("little_garbage")
+pytestmark = pytest.mark.usefixtures("freeze_garbage")
 
 
 def numbers(cells, accuracies):

@@ -1,4 +1,4 @@
-"""The store: what is written lasts whole, and what is damaged is never taken for a result."""
+"""The store: files are written atomically, and damaged files are never used as results."""
 
 import json
 import os
@@ -46,10 +46,10 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_snapshot_is_read_as_it_was_written(folder) -> None:
-    """Weights, predictions and history come back unchanged."""
-    folder.write_readout(snapshot())
-    read = folder.read(folder.readout(2))
+def test_a_snapshot_round_trips(folder) -> None:
+    """Weights, predictions, trace and history are read back unchanged."""
+    folder.write_snapshot(snapshot())
+    read = folder.read(folder.snapshot_path(2))
     assert read.history == snapshot().history
     np.testing.assert_array_equal(read.predictions, snapshot().predictions)
     np.testing.assert_array_equal(read.trace, snapshot().trace)
@@ -60,44 +60,44 @@ def test_a_snapshot_is_read_as_it_was_written(folder) -> None:
 
 
 def test_a_damaged_snapshot_is_never_used(folder) -> None:
-    """After any flipped byte or truncation a read-out gives its true content or is missing."""
-    folder.write_readout(snapshot())
-    path = folder.readout(2)
-    sound = path.read_bytes()
+    """After any flipped bit or truncation, a snapshot gives its original content or none."""
+    folder.write_snapshot(snapshot())
+    path = folder.snapshot_path(2)
+    intact = path.read_bytes()
     rng = random.Random(0)
-    damages = [sound[:n] for n in range(0, len(sound), 64)]
+    damages = [intact[:n] for n in range(0, len(intact), 64)]
     for _ in range(300):
-        position = rng.randrange(len(sound))
-        flipped = sound[position] ^ (1 << rng.randrange(8))
-        damages.append(sound[:position] + bytes([flipped]) + sound[position + 1 :])
-    refused = 0
+        position = rng.randrange(len(intact))
+        flipped = intact[position] ^ (1 << rng.randrange(8))
+        damages.append(intact[:position] + bytes([flipped]) + intact[position + 1 :])
+    detected = 0
     for damaged in damages:
         path.write_bytes(damaged)
         read = folder.read(path)
         if read is None:
-            refused += 1
-            assert path.read_bytes() == damaged  # who only reads moves nothing
-        else:  # a byte that carries nothing, such as a space in the header
+            detected += 1
+            assert path.read_bytes() == damaged  # reading does not move files
+        else:  # an irrelevant byte, such as a space in the header
             assert read.history == snapshot().history
             np.testing.assert_array_equal(read.state["weight.a"], snapshot().state["weight.a"])
             np.testing.assert_array_equal(read.predictions, snapshot().predictions)
-    assert refused > 0.9 * len(damages)
+    assert detected > 0.9 * len(damages)
 
 
-def test_training_goes_on_from_the_newest_snapshot_that_is_not_too_new(folder) -> None:
-    """A read-out at epoch 4 begins from epoch 3 if that is there, and never from epoch 5."""
+def test_training_resumes_from_the_newest_usable_snapshot(folder) -> None:
+    """A run to epoch 4 resumes from epoch 3, and never from epoch 5."""
     for epochs in (1, 3, 5):
-        folder.write_readout(snapshot(epochs))
+        folder.write_snapshot(snapshot(epochs))
     folder.write_checkpoint(snapshot(6))
     assert [folder.latest(until=e) and folder.latest(until=e).epoch for e in (1, 2, 4, 5, 9)] == [
         1, 1, 3, 5, 6,
     ]  # fmt: skip
-    folder.readout(3).write_bytes(b"damaged")
+    folder.snapshot_path(3).write_bytes(b"damaged")
     assert folder.latest(until=4).epoch == 1
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
-    """A disk that is full in the middle of a write keeps what was there, and says so."""
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch) -> None:
+    """If the disk is full, the old content stays and the error names the file."""
     path = tmp_path / "results.csv"
     write_atomic(path, b"old")
 
@@ -112,7 +112,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch) -> None
 
 
 def test_only_one_process_holds_a_run(folder) -> None:
-    """A run claimed by another process is not trained a second time; its death frees the run."""
+    """A run that another process has locked is not trained; the lock ends with that process."""
     holder = subprocess.Popen(
         [
             sys.executable, "-c",
@@ -131,17 +131,17 @@ def test_only_one_process_holds_a_run(folder) -> None:
     lock.release()
 
 
-def test_a_claim_clears_what_a_killed_process_left(folder) -> None:
-    """Half-written temporary files do not pile up."""
-    left = folder.path / ".epoch-00001.safetensors.1a2b3c4d.tmp"
-    left.write_bytes(b"half")
+def test_a_claim_removes_temporary_files(folder) -> None:
+    """Temporary files of killed processes do not accumulate."""
+    temporary = folder.path / ".epoch-00001.safetensors.1a2b3c4d.tmp"
+    temporary.write_bytes(b"half")
     folder.claim(timeout=0).release()
-    assert not left.exists()
+    assert not temporary.exists()
 
 
-def test_a_failure_is_remembered_and_can_be_cleared(folder) -> None:
-    """Why a run failed lasts in its folder until it is tried again."""
-    failure = Failure("killed", 3, "the process was ended by SIGKILL", "trace")
+def test_a_failure_is_recorded_until_it_is_cleared(folder) -> None:
+    """The reason of a failure stays in the run's folder until the run is retried."""
+    failure = Failure("killed", 3, "the worker process was terminated by SIGKILL", "trace")
     folder.write_failure(failure)
     assert folder.failure() == failure
     assert json.loads((folder.path / "failure.json").read_text())["epoch"] == 3
@@ -152,48 +152,48 @@ def test_a_failure_is_remembered_and_can_be_cleared(folder) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"status": "x"}', b"\xff\xfe", b"[" * 9999]
 )
-def test_a_damaged_failure_record_is_no_failure(folder, content: bytes) -> None:
-    """A broken note about a failure is known to be so, and set aside by whoever trains the run."""
+def test_a_damaged_failure_record_is_ignored(folder, content: bytes) -> None:
+    """A damaged record is detected, and moved aside by the process that trains the run."""
     path = folder.path / "failure.json"
     path.write_bytes(content)
     assert folder.failure() is None
     assert folder.damaged == [path]
-    assert path.exists()  # who only reads moves nothing
-    assert folder.set_damaged_aside() == [path]
+    assert path.exists()  # reading does not move files
+    assert folder.move_damaged_files() == [path]
     assert (folder.path / "failure.json.damaged").read_bytes() == content
-    assert folder.failure() is None  # and nothing is left of it
+    assert folder.failure() is None
 
 
-def test_a_file_in_the_place_of_the_folder_is_a_clear_error(tmp_path) -> None:
-    """out= naming a file is said to be that, with the fix."""
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path) -> None:
+    """If out= is a file, the error says so and names the fix."""
     (tmp_path / "runs").write_text("")
     with pytest.raises(StoreError, match="cannot create the folder .*out=FOLDER"):
         Store(tmp_path).run("x").claim(timeout=0)
 
 
-def test_a_record_is_read_as_it_was_written_or_known_to_be_damaged(tmp_path) -> None:
-    """Any truncation or flipped bit of a JSON file is noticed, unless it changes nothing in it."""
+def test_damage_to_a_json_record_is_detected(tmp_path) -> None:
+    """Every truncation and flipped bit is detected, unless it does not change the values."""
     path = tmp_path / "record.json"
     values = {"lr": 0.1, "cells": [1, 2], "person": "Zoë", "none": None}
     write_json(path, values)
-    sound = path.read_bytes()
-    damages = [sound[:n] for n in range(len(sound) - 1)]  # the last byte is the line's end
-    for position in range(len(sound)):
+    intact = path.read_bytes()
+    damages = [intact[:n] for n in range(len(intact) - 1)]  # the last byte is a newline
+    for position in range(len(intact)):
         for bit in range(8):
-            flipped = bytes([sound[position] ^ (1 << bit)])
-            damages.append(sound[:position] + flipped + sound[position + 1 :])
-    refused = 0
+            flipped = bytes([intact[position] ^ (1 << bit)])
+            damages.append(intact[:position] + flipped + intact[position + 1 :])
+    detected = 0
     for damaged in damages:
         path.write_bytes(damaged)
         try:
-            assert read_json(path) == values  # such as another kind of white space
+            assert read_json(path) == values  # for example, a changed whitespace character
         except DamagedError:
-            refused += 1
-    assert refused > 0.95 * len(damages)
+            detected += 1
+    assert detected > 0.95 * len(damages)
 
 
-def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
-    """A killed launcher's half-written table goes in time; one in the making is left alone."""
+def test_only_old_temporary_files_are_removed(tmp_path) -> None:
+    """The temporary file of a killed process is removed later; one in use stays."""
     old, new = tmp_path / ".results.csv.1a2b3c4d.tmp", tmp_path / ".results.csv.5e6f7a8b.tmp"
     old.touch()
     new.touch()
@@ -203,21 +203,21 @@ def test_only_old_temporary_files_are_cleared(tmp_path) -> None:
     assert new.exists()
 
 
-def test_a_read_out_in_a_wrong_place_is_no_result(tmp_path, folder) -> None:
-    """A whole file of another epoch or another run, copied here, is known not to belong here."""
-    folder.write_readout(snapshot(2))
-    folder.readout(3).write_bytes(folder.readout(2).read_bytes())
-    assert folder.read(folder.readout(3)) is None
+def test_a_snapshot_of_another_run_or_epoch_is_not_used(tmp_path, folder) -> None:
+    """An intact file that was copied from another epoch or run is rejected."""
+    folder.write_snapshot(snapshot(2))
+    folder.snapshot_path(3).write_bytes(folder.snapshot_path(2).read_bytes())
+    assert folder.read(folder.snapshot_path(3)) is None
     other = Store(tmp_path).run("fedcba9876543210")
     make_folder(other.path)
-    for path in (other.readout(2), other.checkpoint):
-        path.write_bytes(folder.readout(2).read_bytes())
+    for path in (other.snapshot_path(2), other.checkpoint):
+        path.write_bytes(folder.snapshot_path(2).read_bytes())
         assert other.read(path) is None
     assert other.latest(until=9) is None
 
 
-def test_names_that_are_not_read_outs_are_ignored(folder) -> None:
-    """A copy that somebody made with a file manager is nobody's read-out."""
-    folder.write_readout(snapshot(2))
+def test_files_with_other_names_are_ignored(folder) -> None:
+    """A copy made with a file manager is not a snapshot."""
+    folder.write_snapshot(snapshot(2))
     (folder.path / "epoch-00001 (copy).safetensors").write_bytes(b"")
     assert folder.latest(until=9).epoch == 2

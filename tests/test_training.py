@@ -1,4 +1,4 @@
-"""One run against the store: read-outs, checkpoints, resume, and every way to fail."""
+"""Training of one run: snapshots, checkpoints, resuming, and failures."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ from lenet_sweep.ui.progress import describe_failure
 
 @pytest.fixture
 def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], RunFolder]]:
-    """Begin a run on small data in the test's own store: its events, and its folder."""
+    """Create a run on small data in the test's own store: its events and its folder."""
 
     def begin(
         *epochs: int,
@@ -65,18 +65,18 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
     return begin
 
 
-def stop_after(epochs: int, events: Iterator[Event], asked: list[bool]) -> list[Event]:
-    """Take events until so many epochs have ended, then ask to stop."""
+def stop_after(epochs: int, events: Iterator[Event], stopped: list[bool]) -> list[Event]:
+    """Collect events until this many epochs have ended, then request a stop."""
     seen = []
     for event in events:
         seen.append(event)
         if sum(isinstance(e, EpochEnded) for e in seen) == epochs:
-            asked.append(True)
+            stopped.append(True)
     return seen
 
 
 def same_state(one: RunFolder, other: RunFolder, epoch: int) -> None:
-    a, b = one.read(one.readout(epoch)), other.read(other.readout(epoch))
+    a, b = one.read(one.snapshot_path(epoch)), other.read(other.snapshot_path(epoch))
     assert a.state.keys() == b.state.keys()
     for name, value in a.state.items():
         np.testing.assert_array_equal(value, b.state[name])
@@ -87,81 +87,81 @@ def same_state(one: RunFolder, other: RunFolder, epoch: int) -> None:
     ]
 
 
-def test_read_outs_at_several_epochs_are_one_training(start) -> None:
-    """Cells that differ only in epochs cost one run, each with its own read-out."""
+def test_cells_that_differ_in_epochs_share_a_run(start) -> None:
+    """They are trained once, and each has its own snapshot."""
     events, folder = start(1, 3)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, CellFinished)] == [1, 3]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1, 2, 3]
     assert isinstance(seen[-1], Finished)
-    assert folder.read(folder.readout(1)).epoch == 1
-    assert len(folder.read(folder.readout(3)).history) == 3
+    assert folder.read(folder.snapshot_path(1)).epoch == 1
+    assert len(folder.read(folder.snapshot_path(3)).history) == 3
     assert not folder.checkpoint.exists()
 
 
-def test_losses_are_reported_as_in_the_report(start) -> None:
-    """A loss after the first batch and after every hundredth one that follows."""
+def test_losses_are_reported_every_100_batches(start) -> None:
+    """A loss is reported after the first batch and after every 100th batch that follows."""
     events, _ = start(1, batch=2)
     assert [e.seen for e in events if isinstance(e, Progress)] == [2, 202, 402]
 
 
 def test_cost_is_the_mean_over_images(start) -> None:
-    """A ragged last batch counts by its images, not as a whole batch."""
+    """A smaller last batch counts by its number of images."""
     events, folder = start(1, batch=399, lr=1e-9)
     *_, result = (e.result for e in events if isinstance(e, EpochEnded))
-    trace = folder.read(folder.readout(1)).trace
+    trace = folder.read(folder.snapshot_path(1)).trace
     assert trace.shape == (1, 2)
-    # With weights that all but stand still, the mean cost of 600 images is that of one batch.
-    whole, _ = start(1, batch=600, lr=1e-9)
-    *_, expected = (e.result for e in whole if isinstance(e, EpochEnded))
+    # At a tiny learning rate, the mean cost of 600 images is that of a single batch.
+    single, _ = start(1, batch=600, lr=1e-9)
+    *_, expected = (e.result for e in single if isinstance(e, EpochEnded))
     assert result.cost == pytest.approx(expected.cost, rel=1e-6)
 
 
-def test_longer_training_goes_on_from_the_read_out(start) -> None:
-    """100 epochs extended to 200 trains 100, and ends as 200 in one go do."""
+def test_longer_training_resumes_from_the_snapshot(start) -> None:
+    """Extending 100 epochs to 200 trains 100, and ends with the same state as 200 at once."""
     list(start(1)[0])
     events, folder = start(1, 3)
     seen = list(events)
     assert seen[0] == CellFinished(seen[0].run_id, 1)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [1]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [2, 3]
-    uncut, other = start(3, out="other")
-    list(uncut)
+    uninterrupted, other = start(3, out="other")
+    list(uninterrupted)
     same_state(folder, other, 3)
 
 
 @pytest.mark.parametrize("engine", ENGINE_VERSIONS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_stopped_run_goes_on_bit_for_bit(start, engine, optimizer, shuffle, cut) -> None:
-    """A run that was stopped after any epoch ends with the weights of one that was not."""
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, epochs) -> None:
+    """A run that was stopped after any epoch ends with the weights of an uninterrupted run."""
     if engine == "native" and support.missing():
         pytest.skip(support.missing())
     axes = {"engine": engine, "optimizer": optimizer, "shuffle": shuffle, "batch": 100}
-    asked: list[bool] = []
-    events, folder = start(4, stop=lambda: bool(asked), **axes)
-    seen = stop_after(cut, events, asked)
+    stopped: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(stopped), **axes)
+    seen = stop_after(epochs, events, stopped)
     assert isinstance(seen[-1], Stopped)
-    assert folder.read(folder.checkpoint).epoch == cut
+    assert folder.read(folder.checkpoint).epoch == epochs
     events, _ = start(4, **axes)
     seen = list(events)
-    assert [e.epoch for e in seen if isinstance(e, Started)] == [cut]
-    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == list(range(cut + 1, 5))
-    uncut, other = start(4, out="other", **axes)
-    list(uncut)
+    assert [e.epoch for e in seen if isinstance(e, Started)] == [epochs]
+    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == list(range(epochs + 1, 5))
+    uninterrupted, other = start(4, out="other", **axes)
+    list(uninterrupted)
     same_state(folder, other, 4)
 
 
-def test_stopping_in_the_first_epoch_leaves_nothing_to_mistake(start) -> None:
-    """A run stopped before its first epoch ended starts anew."""
+def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:
+    """A run that is stopped before its first epoch ends starts from scratch."""
     events, folder = start(1, stop=lambda: True)
     assert isinstance(list(events)[-1], Stopped)
     assert folder.latest(until=9) is None
 
 
 def test_checkpoints_are_written_in_long_runs(start, monkeypatch) -> None:
-    """Between read-outs a power cut costs at most the time between checkpoints."""
+    """Between snapshots, a power cut loses at most the time between checkpoints."""
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY", -1.0)
     events, folder = start(3)
     for event in events:
@@ -170,48 +170,48 @@ def test_checkpoints_are_written_in_long_runs(start, monkeypatch) -> None:
     assert not folder.checkpoint.exists()
 
 
-def test_training_anew_replaces_only_what_it_trains(start) -> None:
-    """reuse=false trains from the first epoch on, and keeps other read-outs of the run."""
+def test_retraining_replaces_only_its_own_snapshots(start) -> None:
+    """reuse=false trains from the first epoch, and keeps other snapshots of the run."""
     list(start(1, 2)[0])
     _, folder = start(1)
-    before = folder.readout(1).stat().st_mtime_ns, folder.readout(2).stat().st_mtime_ns
+    before = folder.snapshot_path(1).stat().st_mtime_ns, folder.snapshot_path(2).stat().st_mtime_ns
     events, _ = start(1, retrain=True)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [0]
     assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [1]
-    assert folder.readout(1).stat().st_mtime_ns > before[0]
-    assert folder.readout(2).stat().st_mtime_ns == before[1]
+    assert folder.snapshot_path(1).stat().st_mtime_ns > before[0]
+    assert folder.snapshot_path(2).stat().st_mtime_ns == before[1]
 
 
-def test_a_shorter_cell_does_not_cost_a_longer_ones_checkpoint(start) -> None:
-    """A run of 4 epochs that was cut after 3 still goes on from there after one of 2 was asked."""
-    asked: list[bool] = []
-    events, folder = start(4, stop=lambda: bool(asked))
-    stop_after(3, events, asked)
+def test_a_shorter_cell_keeps_the_checkpoint_of_a_longer_one(start) -> None:
+    """A run of 4 epochs that was interrupted after 3 resumes there, even after a run of 2."""
+    stopped: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(stopped))
+    stop_after(3, events, stopped)
     list(start(2)[0])
     assert folder.read(folder.checkpoint).epoch == 3
     events, _ = start(4)
     assert [e.epoch for e in events if isinstance(e, Started)] == [3]
 
 
-def test_a_paused_run_goes_on_bit_for_bit(start) -> None:
-    """A run that gives way after each epoch, read-outs or not, ends as one that never did."""
+def test_a_paused_run_resumes_bit_for_bit(start) -> None:
+    """A run that pauses after each epoch ends with the state of one that never paused."""
     ended = []
-    for turn in range(1, 5):
+    for attempt in range(1, 5):
         events, folder = start(2, 4, should_pause=lambda: True)
         seen = list(events)
-        assert [e.epoch for e in seen if isinstance(e, Started)] == [turn - 1]
+        assert [e.epoch for e in seen if isinstance(e, Started)] == [attempt - 1]
         ended += [(e.result.epoch, e.waits_for_answer) for e in seen if isinstance(e, EpochEnded)]
-        assert isinstance(seen[-1], Paused if turn < 4 else Finished)
+        assert isinstance(seen[-1], Paused if attempt < 4 else Finished)
     assert ended == [(1, True), (2, True), (3, True), (4, False)]
     assert not folder.checkpoint.exists()
-    uncut, other = start(2, 4, out="other")
-    list(uncut)
+    uninterrupted, other = start(2, 4, out="other")
+    list(uninterrupted)
     same_state(folder, other, 4)
 
 
-def test_a_paused_run_may_be_taken_at_once(start) -> None:
-    """Whoever hears that a run is paused finds it free."""
+def test_a_paused_run_is_unlocked(start) -> None:
+    """The lock of a paused run is released before its Paused event."""
     events, folder = start(2, should_pause=lambda: True)
     for event in events:
         lock = folder.claim(timeout=0)
@@ -220,24 +220,24 @@ def test_a_paused_run_may_be_taken_at_once(start) -> None:
     lock.release()
 
 
-def test_a_run_that_would_lose_a_longer_ones_checkpoint_does_not_pause(start) -> None:
-    """A run cut after 3 epochs of 4 keeps that checkpoint while one of 2 epochs is asked to go."""
-    asked: list[bool] = []
-    events, folder = start(4, stop=lambda: bool(asked))
-    stop_after(3, events, asked)
+def test_a_run_does_not_pause_if_that_would_overwrite_a_longer_checkpoint(start) -> None:
+    """A checkpoint after 3 of 4 epochs survives a run of 2 epochs that is asked to pause."""
+    stopped: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(stopped))
+    stop_after(3, events, stopped)
     *_, last = start(2, should_pause=lambda: True)[0]
     assert isinstance(last, Finished)
     assert folder.read(folder.checkpoint).epoch == 3
 
 
-def test_training_anew_does_not_pause(start) -> None:
-    """reuse=false makes no checkpoint that it could go on from, and so is trained in one go."""
+def test_retraining_does_not_pause(start) -> None:
+    """With reuse=false there is no checkpoint to resume from, so the run does not pause."""
     *_, last = start(3, retrain=True, should_pause=lambda: True)[0]
     assert isinstance(last, Finished)
 
 
-def test_a_diverging_run_says_where(start) -> None:
-    """A loss that is no number ends the run as diverged, with the batch and the epoch."""
+def test_a_diverging_run_reports_batch_and_epoch(start) -> None:
+    """A non-finite loss ends the run as diverged, with the batch and the epoch."""
     events, folder = start(2, lr=1e30)
     *_, last = events
     assert isinstance(last, Failed)
@@ -247,8 +247,8 @@ def test_a_diverging_run_says_where(start) -> None:
     assert folder.failure() == last.failure
 
 
-def test_what_was_read_out_before_a_failure_is_kept(start, monkeypatch) -> None:
-    """A run that fails in its third epoch still has its read-out of the first one."""
+def test_snapshots_before_a_failure_are_kept(start, monkeypatch) -> None:
+    """A run that fails in its third epoch keeps its snapshot of the first one."""
     build = engines.build_engine
 
     def breaking(cell, images):
@@ -281,8 +281,8 @@ def test_what_was_read_out_before_a_failure_is_kept(start, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), ValueError("\x1b[31m")])
-def test_whatever_is_raised_is_a_failure(start, monkeypatch, error) -> None:
-    """A run cannot end without saying so, whichever way it ends."""
+def test_every_exception_is_a_failure(start, monkeypatch, error) -> None:
+    """A run never ends without a final event, even on SystemExit or MemoryError."""
 
     def broken(*_: object) -> None:
         raise error
@@ -293,8 +293,8 @@ def test_whatever_is_raised_is_a_failure(start, monkeypatch, error) -> None:
     assert last.failure.reason.startswith(type(error).__name__)
 
 
-def test_images_that_were_damaged_are_not_trained_on(start, small_folder, tmp_path) -> None:
-    """A flipped bit in the data is a failure of the run and not a slightly wrong accuracy."""
+def test_damaged_images_are_not_trained_on(start, small_folder, tmp_path) -> None:
+    """A flipped bit in the data is a failure of the run, not a wrong accuracy."""
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in small_folder().iterdir():
@@ -310,9 +310,9 @@ def test_images_that_were_damaged_are_not_trained_on(start, small_folder, tmp_pa
 
 
 def test_a_run_waits_for_the_process_that_trains_it(start) -> None:
-    """Two sweeps that need the same run train it once: the second takes the first's result."""
+    """Two sweeps that need the same run train it once; the second uses the first one's result."""
     first, folder = start(1)
-    next(first)  # holds the run from here on
+    next(first)  # the run is locked from here on
     second, _ = start(1)
     assert isinstance(next(second), Waiting)
     list(first)
@@ -322,7 +322,7 @@ def test_a_run_waits_for_the_process_that_trains_it(start) -> None:
 
 
 def test_waiting_ends_when_asked_to_stop(start) -> None:
-    """Ctrl-C also ends a sweep that waits for another one."""
+    """Ctrl-C also ends a sweep that is waiting for another one."""
     first, _ = start(1)
     next(first)
     second, _ = start(1, stop=lambda: True)
@@ -345,14 +345,14 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         Stopped("a"),
     ],
 )
-def test_events_pass_through_a_pipe_unchanged(event: Event) -> None:
-    """What a worker says arrives as it was said, one line each."""
+def test_events_round_trip_through_json(event: Event) -> None:
+    """An event of a worker arrives unchanged and takes one line."""
     assert decode(encode(event)) == event
     assert "\n" not in encode(event)
 
 
-def test_a_run_describes_itself(start) -> None:
-    """The folder of a run tells its settings and who trained it with what."""
+def test_run_json_records_settings_and_person(start) -> None:
+    """run.json contains the settings and who trained the run."""
     events, folder = start(1, seed=3)
     list(events)
     text = (folder.path / "run.json").read_text()
@@ -360,23 +360,25 @@ def test_a_run_describes_itself(start) -> None:
     assert '"person": "Ada"' in text
 
 
-def test_other_settings_are_another_run(start) -> None:
-    """A store never mixes the runs of two seeds."""
+def test_different_settings_are_different_runs(start) -> None:
+    """Runs with two seeds have separate folders."""
     _, one = start(1, seed=0)
     _, other = start(1, seed=1)
     assert one.path != other.path
 
 
-def test_held_out_images_rank_and_are_not_trained_on(start) -> None:
-    """holdout=100 trains on the other 500, and measures on both the test and the held-out ones."""
+def test_held_out_images_are_evaluated_and_not_trained_on(start) -> None:
+    """holdout=100 trains on the other 500 images and evaluates both the test and the held-out
+    images.
+    """
     events, folder = start(2, holdout=100, batch=50)
     seen = list(events)
     assert max(e.total for e in seen if isinstance(e, Progress)) == 500
-    snapshot = folder.read(folder.readout(2))
+    snapshot = folder.read(folder.snapshot_path(2))
     assert len(snapshot.predictions) == 200 + 100
     events, other = start(2, **{"dataset.limit": 500}, batch=50, out="other")
     list(events)
-    limited = other.read(other.readout(2))
+    limited = other.read(other.snapshot_path(2))
     for name, value in limited.state.items():  # the same 500 images, the same weights
         np.testing.assert_array_equal(value, snapshot.state[name])
     np.testing.assert_array_equal(limited.predictions, snapshot.predictions[:200])
@@ -385,16 +387,16 @@ def test_held_out_images_rank_and_are_not_trained_on(start) -> None:
     assert snapshot.history[-1].holdout_accuracy is not None
 
 
-def test_a_folder_that_cannot_be_locked_is_no_epoch(runs_of, monkeypatch) -> None:
-    """A run that reached no epoch failed in none."""
+def test_a_lock_error_is_a_failure_without_an_epoch(runs_of, monkeypatch) -> None:
+    """A run that fails before its first epoch reports no epoch."""
 
     def refuse(self: RunFolder, timeout: float) -> None:
         raise StoreError(f"cannot lock {self.path}")
 
     monkeypatch.setattr(RunFolder, "claim", refuse)
-    (run,), setup = runs_of(lr=0.1)
+    (run,), context = runs_of(lr=0.1)
     (event,) = loop.train(
-        run, Store(setup.out).run(run.id), None, retrain=False, wait=True, stop=lambda: False,
+        run, Store(context.out).run(run.id), None, retrain=False, wait=True, stop=lambda: False,
         environment={},
     )  # fmt: skip
     assert isinstance(event, Failed)

@@ -52,7 +52,7 @@ def _result(
         return Result(cell, status)
     folder = source.store.run(cell.run_id)
     try:
-        snapshot = folder.read(folder.readout(cell.epochs))
+        snapshot = folder.read(folder.snapshot_path(cell.epochs))
     except StoreError:  # it cannot be read
         snapshot = None
     if snapshot is None:  # only results.csv has it

@@ -228,7 +228,7 @@ def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResul
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, view, LOCAL, folder)
     run_folder = Store(options.out).run(cell.run_id)
-    if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
+    if not view.complete and (snapshot := run_folder.read(run_folder.snapshot_path(cell.epochs))):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
         replay(console, snapshot, cell, images)  # it was trained before
     _report(result, options, console, tables=False)

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Plain values that every part of the package shares: cells, runs, events, errors and their text.
+
+Imports no other room and does no I/O.
+"""

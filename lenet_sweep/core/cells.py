@@ -1,4 +1,4 @@
-"""Cells, the runs that yield them, and the plan: what is still to be trained, in which order."""
+"""Cells, the runs that train them, and the plan of a sweep."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from lenet_sweep.core.text import format_option
 
-# An engine's number is raised whenever its results for the same settings change: runs of an
-# older number are then trained again instead of being mixed with new ones.
+# Increase an engine's version whenever its results for the same settings change. Runs of older
+# versions are then retrained instead of being mixed with new ones.
 ENGINE_VERSIONS: Mapping[str, int] = {"native": 2, "torch": 1}
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -25,7 +25,7 @@ OptionValue = float | bool | tuple[float, ...]
 class Optimizer:
     """An optimizer with a value for each of its options, in the order of the registry.
 
-    defaults: the default of each option. Create one with `config.registry.make_optimizer`.
+    `defaults` holds the default of each option. Use `config.registry.make_optimizer` to create one.
     """
 
     name: str
@@ -39,27 +39,27 @@ class Optimizer:
         return {name: value for name, value in self.options if value != defaults[name]}
 
     def __str__(self) -> str:
-        """Name and changed options: 'sgd momentum=0.9'."""
+        """The name and the changed options, such as 'sgd momentum=0.9'."""
         changed = (f"{k}={format_option(value)}" for k, value in self.changed.items())
         return " ".join([self.name, *changed])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Which images a cell is trained and tested on."""
+    """The images that a cell is trained and tested on."""
 
     name: str  # a dataset of the catalog, or "folder"
-    digest: str  # hex; a constant for datasets of the catalog, computed from the files of "folder"
-    limit: int | None = None  # train on the first `limit` training images only; None: all
-    holdout: int | None = None  # of those, the number of last images to hold out of training
+    digest: str  # hex; constant for datasets of the catalog, computed from the files for "folder"
+    limit: int | None = None  # use only the first `limit` training images; None: all
+    holdout: int | None = None  # hold out the last `holdout` of those from training
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid and one row of the table.
+    """One point of the grid, which is one row of the table.
 
-    Two cells are equal exactly when they must give the same numbers; `lr=0.1`, `1e-1` and `.1`
-    are one cell. Build them through `lenet_sweep.sweep` or the command line, which validate.
+    Two cells are equal if and only if they must give the same results; `lr=0.1`, `1e-1` and `.1`
+    are the same cell. Cells are not validated here: `lenet_sweep.sweep` and the command line do it.
     """
 
     loss: str
@@ -78,11 +78,12 @@ class Cell:
 
     @cached_property
     def run_id(self) -> str:
-        """16 hex digits over everything but `epochs`, with the engine's version."""
+        """16 hex digits that identify all settings except `epochs`, and the engine's version."""
         settings = self.to_json()
         del settings["epochs"]
-        # Without options at their defaults, an option that torch adds later orphans no result.
-        if self.dataset.holdout is None:  # likewise what this package added later
+        # Options at their defaults are left out, so that an option added later, by torch or by
+        # this package, does not change the ids of existing runs.
+        if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         options = self.optimizer.changed
         if "optimizer" in dict(self.classes):  # its file may change, so all options count
@@ -93,8 +94,9 @@ class Cell:
 
     @property
     def _engine_version(self) -> int:
-        # Subnormal floats now count as zero on the CPU. That changes results only if weights decay
-        # to such values, or if eps, the smallest number that Adam divides by, is close to them.
+        # Both engines now flush subnormal floats to zero on the CPU. This changes results only if
+        # weights decay to such values, or if eps, which bounds Adam's divisor from below, is close
+        # to them.
         changed = self.device == "cpu" and not {"weight_decay", "eps"}.isdisjoint(
             self.optimizer.changed
         )
@@ -102,31 +104,31 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Run id and epoch: what the table's last column and the file names show."""
+        """The run id and the epochs, as in the last column of the table and in file names."""
         return f"{self.run_id}-e{self.epochs}"
 
     @property
     def setting(self) -> Cell:
-        """The cell that stands for all that differ from it in nothing but their seed."""
+        """The representative of all cells that differ only in the seed."""
         return replace(self, seed=0)
 
     @property
     def data(self) -> str:
-        """How the dataset is fed, in words: 'mnist', 'mnist first 6000, shuffled'."""
+        """The dataset and how it is used, such as 'mnist' or 'mnist first 6000, shuffled'."""
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
         holdout = "" if self.dataset.holdout is None else f" less {self.dataset.holdout}"
         return self.dataset.name + limit + holdout + (", shuffled" if self.shuffle else "")
 
     @property
     def description(self) -> str:
-        """What a figure's reader needs to know: 'nll + adam, lr 0.001, batch 64, epochs 10'."""
+        """The settings for a figure's caption, such as 'nll + adam, lr 0.001, batch 64, ...'."""
         activation = "" if self.activation == "relu" else f", {self.activation}"
         settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
         return f"{self.loss} + {self.optimizer}{activation}, {settings}, {self.data}"
 
     @property
     def file_name(self) -> str:
-        """Readable and unique: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
+        """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         return (
             f"{self.loss}-{self.optimizer.name}{activation}_lr{self.lr:g}_batch{self.batch}"
@@ -134,7 +136,7 @@ class Cell:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The cell as plain JSON values; `config.registry.cell_from_json` reads it back."""
+        """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
         optimizer: dict[str, Any] = {
             "name": self.optimizer.name,
             "options": self.optimizer.options,
@@ -148,32 +150,36 @@ class Cell:
 
 
 def _values(item: Cell | Dataset) -> dict[str, Any]:
-    # asdict copies what it finds, down to each number: a dozen times as long.
+    # dataclasses.asdict copies every value recursively, which takes 12 times as long.
     return {name: getattr(item, name) for name in item.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training trajectory still to be trained, and the epochs to read it out at.
+    """One training trajectory to train, and the epochs at which to save a snapshot.
 
-    `cell` is the run's longest cell; `readouts` ascend and end with `cell.epochs`.
+    `cell` is the run's longest cell. `snapshot_epochs` is ascending and ends with `cell.epochs`.
     """
 
     cell: Cell
-    readouts: tuple[int, ...]
+    snapshot_epochs: tuple[int, ...]
 
     @property
     def id(self) -> str:
+        """The run id, which all cells of the run share."""
         return self.cell.run_id
 
     def cells(self) -> list[Cell]:
-        """The cells that this run yields, shortest first."""
-        return [replace(self.cell, epochs=epochs) for epochs in self.readouts]
+        """The cells that this run trains, shortest first."""
+        return [replace(self.cell, epochs=epochs) for epochs in self.snapshot_epochs]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep consists of: its distinct cells, and the runs that are missing for them."""
+    """The distinct cells of a sweep, and the runs that are needed for the unfinished ones.
+
+    `duplicates` counts the cells that equal another cell, `finished` those already in the store.
+    """
 
     cells: tuple[Cell, ...]
     duplicates: int
@@ -182,22 +188,22 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Epochs to train, at most: a run that was cut needs fewer."""
+        """The number of epochs to train, at most: an interrupted run needs fewer."""
         return sum(run.cell.epochs for run in self.runs)
 
     @cached_property
     def by_id(self) -> dict[str, Run]:
-        """The runs by their ids."""
+        """The runs by id."""
         return {run.id: run for run in self.runs}
 
 
 def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
-    """Merge equal cells, drop finished ones, gather the rest into runs, longest run first.
+    """Merge equal cells, drop finished ones, and group the rest into runs, longest run first.
 
-    Longest first keeps all workers busy to the end (Graham 1969, LPT scheduling).
+    Longest first keeps all workers busy until the end (LPT scheduling, Graham 1969).
     """
-    given = list(cells)
-    distinct = list(dict.fromkeys(given))
+    all_cells = list(cells)
+    distinct = list(dict.fromkeys(all_cells))
     missing: dict[str, list[Cell]] = {}
     for cell in distinct:
         if not is_finished(cell):
@@ -206,22 +212,24 @@ def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Pla
         Run(max(group, key=lambda c: c.epochs), tuple(sorted(c.epochs for c in group)))
         for group in missing.values()
     ]
-    # A small rate leaves more units active, which cost the native engine up to a sixth: as above.
+    # At a small learning rate more units stay active, which makes the native engine up to a sixth
+    # slower, so among equally long runs the smallest rate comes first.
     runs.sort(key=lambda run: (-run.cell.epochs * relative_epoch(run.cell), run.cell.lr))
-    finished = len(distinct) - sum(len(run.readouts) for run in runs)
-    return Plan(tuple(distinct), len(given) - len(distinct), finished, tuple(runs))
+    finished = len(distinct) - sum(len(run.snapshot_epochs) for run in runs)
+    return Plan(tuple(distinct), len(all_cells) - len(distinct), finished, tuple(runs))
 
 
 def relative_epoch(cell: Cell) -> float:
-    """How long an epoch takes, of cells that differ in their settings alone; in no unit.
+    """The duration of an epoch relative to that of other cells, in arbitrary units.
 
-    Measured on one core: an epoch costs its images plus about 16 images' worth per step.
+    Measured on one core: a step costs as much as about 16 images in addition to its own images.
     """
     images = (cell.dataset.limit or 60_000) - (cell.dataset.holdout or 0)
     return images * (1 + 16 / cell.batch)
 
 
-# How settings are said in a line of text; what is cut first, where space is short, stands last.
+# The format of each setting in a line of text, most important first: where space is short, the
+# last ones are cut.
 SETTING_FORMATS: Mapping[str, str] = {
     "lr": "lr {:g}",
     "batch": "batch {}",
@@ -239,9 +247,9 @@ SETTING_FORMATS: Mapping[str, str] = {
 def short_names(
     cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
 ) -> dict[Cell, str]:
-    """A short name for each cell: the settings that tell them apart, 'lr 0.1, batch 64'.
+    """A short name for each cell: the settings that differ, such as 'lr 0.1, batch 64'.
 
-    epochs: False names their runs, which have no epochs of their own.
+    `epochs=False` names the runs of the cells, leaving out the epochs.
     """
     cells = list(cells)
     values = {name: {getattr(cell, name) for cell in cells} for name in SETTING_FORMATS}
@@ -250,7 +258,7 @@ def short_names(
     ]
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
-        names = [name for name in names if name != "loss"]  # recipes: the optimizer says it all
+        names = [name for name in names if name != "loss"]  # the optimizer implies the loss
     names = names or ["lr", "batch"]
     texts = {
         name: {value: SETTING_FORMATS[name].format(value) for value in values[name]}

@@ -1,9 +1,9 @@
-"""The errors a user is meant to read: one line, naming what was wrong and what would be right."""
+"""Errors with messages for the user, and the exit status that each of them gives."""
 
 import errno
 
-# The place that was chosen cannot be used, so another command would help. Any other error of the
-# operating system (disk full, I/O error, out of memory) is the machine's.
+# Errors that mean the chosen path cannot be used, so that a different command would help. All other
+# errors of the operating system (disk full, I/O error, out of memory) are the machine's.
 WRONG_PLACE = frozenset({
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM,
     errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
@@ -11,23 +11,23 @@ WRONG_PLACE = frozenset({
 
 
 class UsageError(ValueError):
-    """What was typed is wrong. Printed as one line; the process ends with status 2."""
+    """The command or an argument is wrong. Printed as one line; the exit status is 2."""
 
 
 class DataError(RuntimeError):
-    """A dataset is missing or damaged. Printed as it is; the process ends with status 1."""
+    """A dataset is missing or damaged. Printed unchanged; the exit status is 1."""
 
 
 class DataFolderError(DataError, UsageError):
-    """The folder that was named for a dataset does not hold one. Ends with status 2."""
+    """The folder given for a dataset does not contain one. The exit status is 2."""
 
 
 class StoreError(RuntimeError):
-    """The output folder cannot be used. Printed as it is; `exit_status` has the status."""
+    """The output folder cannot be used. Printed unchanged; see `exit_status` for the status."""
 
 
 class InterruptedBySignal(KeyboardInterrupt):
-    """A signal to end was received. `signal` is its number, `message` says what was kept."""
+    """A signal ended the sweep. `signal` is its number; the message says what was saved."""
 
     def __init__(self, number: int, message: str = "") -> None:
         super().__init__(message or number)
@@ -35,7 +35,7 @@ class InterruptedBySignal(KeyboardInterrupt):
 
 
 def exit_status(error: BaseException) -> int:
-    """2 where the command is wrong, 1 where it is right but this machine could not carry it out."""
+    """2 if the command is wrong, 1 if it is right but this machine could not carry it out."""
     if isinstance(error, UsageError):
         return 2
     cause: BaseException | None = error

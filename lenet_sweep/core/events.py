@@ -1,4 +1,4 @@
-"""What happens to a run, as values: training yields them, executors pass them on, views show."""
+"""The events of a run: training yields them, executors pass them on and views display them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import get_args
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of a run left. Costs are means per image; times are in seconds."""
+    """The results of one epoch of a run. Costs are means per image; times are in seconds."""
 
     epoch: int
     cost: float
     accuracy: float  # on the test set, percent
     test_cost: float
-    seconds: float  # training alone
+    seconds: float  # training only
     test_seconds: float
-    holdout_accuracy: float | None = None  # percent; None where no images are held out
+    holdout_accuracy: float | None = None  # percent; None if no images are held out
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run did not finish. `epoch` is the epoch it failed in, counted from 1."""
+    """Why a run did not finish. `epoch` is the epoch in which it failed, counted from 1."""
 
     status: str  # diverged, failed, killed, timed-out
     epoch: int
@@ -33,21 +33,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Another process is training this run; its result will be taken."""
+    """Another process is training this run; its result will be used."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
 class LockedElsewhere:
-    """Another process is training this run; the executor puts it back. Never shown."""
+    """Another process is training this run; the executor tries it again later. Never displayed."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file of this run was not what had been written. It is moved aside and made anew."""
+    """A file of this run is damaged. It is moved to `<name>.damaged` and rebuilt."""
 
     run_id: str
     path: str
@@ -55,7 +55,7 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins after `epoch` epochs that are already in the store."""
+    """Training starts after the first `epoch` epochs, which are already in the store."""
 
     run_id: str
     epoch: int
@@ -63,7 +63,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """The loss of the batch that ended with image `seen` of `total` in this epoch."""
+    """The loss of a batch, after `seen` of the epoch's `total` training images."""
 
     run_id: str
     epoch: int
@@ -74,7 +74,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch was trained and tested. `asks`: the run waits to be told whether it goes on."""
+    """An epoch was trained and tested.
+
+    waits_for_answer: the run waits until the executor answers whether it should pause.
+    """
 
     run_id: str
     result: Epoch
@@ -83,7 +86,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class CellFinished:
-    """The cell of this run with these epochs is in the store."""
+    """The cell of this run that ends at `epoch` is in the store."""
 
     run_id: str
     epoch: int
@@ -91,14 +94,14 @@ class CellFinished:
 
 @dataclass(frozen=True)
 class Finished:
-    """Every read-out of the run is in the store."""
+    """All snapshots of the run are in the store."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The run ended without some of its read-outs."""
+    """The run ended before all of its snapshots were saved."""
 
     run_id: str
     failure: Failure
@@ -106,7 +109,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Retrying:
-    """The run failed and will be tried again, for the `attempt`-th time after the first."""
+    """The run failed and will be retried. `attempt` counts the retries, starting at 1."""
 
     run_id: str
     failure: Failure
@@ -115,7 +118,7 @@ class Retrying:
 
 @dataclass(frozen=True)
 class Requeued:
-    """The run was cut by whoever schedules it, which is no fault of it, and will go on."""
+    """The scheduler of the cluster interrupted the run, which will resume later."""
 
     run_id: str
     reason: str
@@ -123,14 +126,14 @@ class Requeued:
 
 @dataclass(frozen=True)
 class Paused:
-    """The run made room for one that has further to go; it will go on from its checkpoint."""
+    """The run gave its worker to a longer one; it will resume from its checkpoint."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The run was asked to stop; what it had trained is in the store."""
+    """The run stopped on request; its progress is in the store."""
 
     run_id: str
 
@@ -139,11 +142,11 @@ Event = (
     Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | CellFinished
     | Finished | Failed | Retrying | Requeued | Paused | Stopped
 )  # fmt: skip
-ENDS = (Finished, Failed, Stopped)  # each run yields exactly one of these, as its last event
+ENDS = (Finished, Failed, Stopped)  # the last event of each run is one of these
 
 
 def epoch_begun(event: Event) -> int | None:
-    """The epoch that a run is in from this event on; None where the event does not change it."""
+    """The epoch that starts with this event, or None if the event does not start one."""
     if isinstance(event, Started):
         return event.epoch + 1
     return event.result.epoch + 1 if isinstance(event, EpochEnded) else None
@@ -158,7 +161,7 @@ def encode(event: Event) -> str:
 
 
 def decode(line: str) -> Event:
-    """The event that `encode` wrote. Raises ValueError, KeyError or TypeError on anything else."""
+    """Decode a line of `encode`. Raises ValueError, KeyError or TypeError for any other text."""
     values = json.loads(line)
     kind = _KINDS[values.pop("kind")]
     if kind is EpochEnded:

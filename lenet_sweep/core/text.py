@@ -1,4 +1,4 @@
-"""Values as text: one line each, safe to print, in the same words everywhere."""
+"""Formatting of values, durations and lists as text that is safe to print."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-UNKNOWN = "\N{EN DASH}"  # stands for a value that is not known
+UNKNOWN = "\N{EN DASH}"  # shown in place of an unknown value
 
 
 def format_value(value: Any) -> str:
-    """A value as it may stand in a message: one line, inert, not too long."""
+    """A value for use in a message: one printable line of at most 80 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = to_str(value)
@@ -18,37 +18,37 @@ def format_value(value: Any) -> str:
 
 
 def to_str(value: Any) -> str:
-    """`str(value)`, or the name of its type where that is all that can be had."""
+    """`str(value)`, or the name of its type if that raises."""
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - a number of 5000 digits, an object that does not want to
+    except Exception:  # noqa: BLE001 - an integer of 5000 digits, or any error of a user's __str__
         return f"<{type(value).__name__}>"
 
 
 def one_line(text: str) -> str:
-    """Text from outside as one line that can only be read: control characters are spelled out."""
+    """Untrusted text as one line, with control characters escaped."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def describe_os_error(error: OSError) -> str:
-    """What failed, and where: '/mnt/x: No space left on device'."""
+    """The path and the reason, such as '/mnt/x: No space left on device'."""
     place = f"{format_value(error.filename)}: " if error.filename else ""
     return f"{place}{error.strerror or error}"
 
 
 def replace_unprintable(text: str) -> str:
-    """The text with what a terminal would act on replaced: control characters, lost surrogates."""
+    """The text with control characters and lone surrogates replaced by U+FFFD."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def escape_unencodable(text: str, encoding: str) -> str:
-    """The text with what an encoding lacks spelled out: a log may lack a letter of a name."""
+    """The text with characters that the encoding lacks escaped, for logs that are not UTF-8."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def format_duration(seconds: float | None) -> str:
-    """Hours, minutes and seconds: '0:09', '1:02:03', '120 h'."""
+    """Hours, minutes and seconds, such as '0:09', '1:02:03' or '120 h'; a dash for None."""
     if seconds is None:
         return UNKNOWN
     minutes, second = divmod(round(seconds), 60)
@@ -59,12 +59,12 @@ def format_duration(seconds: float | None) -> str:
 
 
 def pluralize(number: int, thing: str) -> str:
-    """'1 cell', '2 cells'."""
+    """A number and its noun, such as '1 cell' or '2 cells'."""
     return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def format_option(value: float | bool | tuple[float, ...]) -> str:
-    """An option's value as it is typed, numbers shortened: '0.9', 'true', '[0.9,0.999]'."""
+    """An option's value as typed, rounded to 6 digits: '0.9', 'true', '[0.9,0.999]'."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -73,7 +73,7 @@ def format_option(value: float | bool | tuple[float, ...]) -> str:
 
 
 def format_setting(value: str | float | bool | tuple[float, ...] | None) -> str:
-    """A value as it is typed: '0.1', 'true', '[0.9,0.999]'; a dash for a missing one."""
+    """A value as typed, at full precision: '0.1', 'true', '[0.9,0.999]'; a dash for None."""
     if value is None:
         return UNKNOWN
     if isinstance(value, bool):
@@ -86,9 +86,9 @@ def format_setting(value: str | float | bool | tuple[float, ...] | None) -> str:
 
 
 def join_words(texts: Sequence[str], limit: int = 4) -> str:
-    """'a', 'a and b', 'a, b and c', of more than `limit` the first ones 'and 3 more'.
+    """Join texts: 'a', 'a and b', 'a, b and c'; beyond `limit` texts, 'a, b, c and 3 more'.
 
-    Semicolons where a text has commas of its own: 'lr 0.1, batch 32; and lr 0.1, batch 64'.
+    Texts that contain commas are separated by semicolons.
     """
     comma, last = ("; ", "; and ") if any(", " in text for text in texts) else (", ", " and ")
     if len(texts) > limit:
@@ -97,7 +97,7 @@ def join_words(texts: Sequence[str], limit: int = 4) -> str:
 
 
 def format_cost(cost: float) -> str:
-    """A cost in at most 9 characters: '0.0123', '1.2e-05', '6.1e+30'; '' for none."""
+    """A cost in at most 9 characters, such as '0.0123' or '1.2e-05'; '' for NaN."""
     if math.isnan(cost):
         return ""
     return f"{cost:.4f}" if cost == 0 or 1e-3 <= abs(cost) < 1e4 else f"{cost:.2g}"

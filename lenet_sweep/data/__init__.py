@@ -1,1 +1,4 @@
-"""TODO."""
+"""Datasets: the catalog, download, verification and decoding of images and labels.
+
+May import core, storage and machine.
+"""

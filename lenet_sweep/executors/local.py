@@ -1,8 +1,7 @@
-"""Supervised worker processes on this machine: one thread, one run at a time, one pipe pair each.
+"""The local executor: supervised worker processes, each with one thread and one run at a time.
 
-A worker that dies takes only its own run with it, since workers share no lock, queue or pool.
-They are plain subprocesses rather than multiprocessing's, which would import the user's script
-again in every one of them.
+Workers share no lock, queue or pool, so a worker that dies affects only its own run. They are plain
+subprocesses, because multiprocessing would import the user's script again in each of them.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ from lenet_sweep.executors.scheduler import Scheduler
 from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
 
-STOP_WITHIN = 3.0  # seconds that workers get to checkpoint; then they are killed
-CLOSE_WITHIN = 1.0  # and to leave, all of them together
+STOP_WITHIN = 3.0  # seconds for workers to save checkpoints before they are killed
+CLOSE_WITHIN = 1.0  # seconds for all workers to exit
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from lenet_sweep.executors.worker import main; main()"
@@ -50,12 +49,12 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 
-# What a worker's reader thread puts in the queue; None means that its output has ended.
+# Sent by the reader thread of a worker; None means that the worker's output has ended.
 Message = tuple["_Worker", Event | None]
 
 
 class _Worker:
-    """One worker process, the run it has, and the thread that reads its events."""
+    """A worker process, its current run, and the thread that reads its events."""
 
     def __init__(
         self,
@@ -66,8 +65,8 @@ class _Worker:
     ) -> None:
         self.number = number
         self.run: Run | None = None
-        self.epoch = 1  # in training, for the failure's record
-        self.seen_at = time.monotonic()  # when it last gave a sign of life
+        self.epoch = 1  # in training; recorded if the run fails
+        self.last_progress = time.monotonic()
         self.hung = False
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         one_gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
@@ -79,7 +78,7 @@ class _Worker:
             text=True,
             encoding="utf-8",
             env=os.environ | ONE_THREAD | {"PYTHONFAULTHANDLER": "1"} | one_gpu,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which asks to checkpoint
+            start_new_session=True,  # Ctrl-C reaches only the parent, which sends "stop"
         )
         self.send(
             {
@@ -93,17 +92,19 @@ class _Worker:
 
     def send(self, message: object) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: its reader thread says so
+        with contextlib.suppress(BrokenPipeError):  # it died, which its reader thread reports
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
     def begin_next(self, scheduler: Scheduler) -> None:
         run, wait = scheduler.next_run()
-        self.run, self.epoch, self.seen_at = run, 1, time.monotonic()
-        self.send({"cell": run.cell.to_json(), "readouts": run.readouts, "wait": wait})
+        self.run, self.epoch, self.last_progress = run, 1, time.monotonic()
+        self.send(
+            {"cell": run.cell.to_json(), "snapshot_epochs": run.snapshot_epochs, "wait": wait}
+        )
 
     def answer(self, should_pause: bool) -> None:
-        self.seen_at = time.monotonic()  # while it waited it could say nothing
+        self.last_progress = time.monotonic()  # it could not send events while it waited
         self.send({"pause": should_pause})
 
     def kill_unresponsive(self) -> None:
@@ -111,15 +112,15 @@ class _Worker:
         self.process.kill()
 
     def reap(self, context: RunContext) -> Failed | None:
-        """Its output has ended, so that nothing more can come of it: what became of its run."""
-        try:  # it closes its output before it is gone, and how it went is to be known
+        """Clean up after a worker whose output has ended. Returns the failure of its run."""
+        try:  # a worker closes its output before it exits, and the exit status is needed
             code = self.process.wait(timeout=CLOSE_WITHIN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
         failed = Failed(self.run.id, self._cause_of_death(code, context)) if self.run else None
         if failed:
-            with contextlib.suppress(StoreError):  # the others go on, where they can
+            with contextlib.suppress(StoreError):  # the event reports the failure anyway
                 Store(context.out).run(failed.run_id).write_failure(failed.failure)
         self.dismiss()
         self.close(time.monotonic())
@@ -127,20 +128,22 @@ class _Worker:
 
     def _cause_of_death(self, code: int, context: RunContext) -> Failure:
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 8000))
-        said = self.errors.read().decode(errors="replace")
+        stderr = self.errors.read().decode(errors="replace")
+        person = str(context.environment.get("person", ""))
         status = "failed"
         if self.hung:
-            status, reason = "timed-out", f"no sign of life for {context.timeout:g} s, and so ended"
+            status = "timed-out"
+            reason = f"no progress for {context.timeout:g} s, so the worker process was killed"
         elif code < 0:
             name = _signal_name(-code)
             hint = " (out of memory?)" if name == "SIGKILL" else ""
-            status, reason = "killed", f"the process was ended by {name}{hint}"
+            status, reason = "killed", f"the worker process was terminated by {name}{hint}"
         else:
-            reason = f"the process ended with status {code}"
-        return Failure(status, self.epoch, reason, said, str(context.environment.get("person", "")))
+            reason = f"the worker process exited with status {code}"
+        return Failure(status, self.epoch, reason, stderr, person)
 
     def dismiss(self) -> None:
-        """Tell it to leave: a worker ends when its input does. One in training is ended at once."""
+        """End the worker by closing its input. A worker that is training is killed."""
         if self.run:
             self.process.kill()
         if self.process.stdin:
@@ -159,35 +162,36 @@ class _Worker:
 
     def _read(self, messages: queue.SimpleQueue[Message]) -> None:
         assert self.process.stdout is not None
-        # A line that is no event was cut off by its death; closed: the sweep is over.
+        # These errors mean an incomplete line of a worker that died, or a closed file at the end of
+        # the sweep.
         with contextlib.suppress(ValueError, KeyError, TypeError):
             for line in self.process.stdout:
-                self.seen_at = time.monotonic()
+                self.last_progress = time.monotonic()
                 messages.put((self, decode(line)))
         messages.put((self, None))
 
 
 def room(kinds: Iterable[str]) -> int:
-    """How many runs at the same time fill this machine."""
+    """The number of concurrent runs that fill this machine."""
     return max(map(devices.default_workers, kinds))
 
 
 def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
-    """Train the runs in `setup.workers` processes of this machine, begun in the order given.
+    """Train the runs in `context.workers` processes, starting them in the order given.
 
-    Where fewer wait than there are workers they take turns (lenet_sweep.executors.scheduler). A run
-    whose process dies yields Failed and is recorded in the store; a new process takes its place.
-    Runs that other processes are training come last, since their results may be there by then: the
-    same command on several machines shares the work. When `setup.stop` is set, workers get
-    STOP_WITHIN seconds to checkpoint.
+    When fewer runs wait than there are workers, CPU runs take turns (see the scheduler). A run
+    whose worker dies yields Failed, which is recorded in the store, and a new worker is started.
+    Runs that other processes are training are tried last, when their results may be available;
+    this way, the same command on several machines shares the work. When `context.stop` is set,
+    workers get STOP_WITHIN seconds to save checkpoints.
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     number = min(context.workers or room({run.cell.device for run in runs}), len(runs))
-    # To go on from a checkpoint changes no result on the CPU; who trains anew makes none.
+    # Resuming is bit-identical only on the CPU, and a run with `retrain` has no checkpoints.
     takes_turns = not context.retrain and all(run.cell.device == "cpu" for run in runs)
     scheduler = Scheduler(runs, context.retries, number if takes_turns else 0)
-    may_pause = False  # whether the workers ask, after each epoch, if their run goes on
-    # One worker alone takes what it sees, which others have chosen where this is a cluster's job.
+    may_pause = False  # whether workers ask after each epoch if their run should pause
+    # A single worker keeps the GPUs it sees, which the cluster has selected if this is a job.
     on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
     gpus = devices.visible_gpus() if on_gpus else ()
     workers = [_Worker(n, context, gpus, messages) for n in range(number)]
@@ -202,11 +206,10 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
                     worker.send("stop")
             if deadline and time.monotonic() > deadline:
                 break
-            if (
-                context.timeout and messages.empty()
-            ):  # else who seems silent may have said something
+            # Unread messages may hold progress that a worker seems to lack.
+            if context.timeout and messages.empty():
                 for worker in workers:
-                    if worker.run and time.monotonic() - worker.seen_at > context.timeout:
+                    if worker.run and time.monotonic() - worker.last_progress > context.timeout:
                         worker.kill_unresponsive()
             if may_pause != scheduler.needs_turns:
                 may_pause = scheduler.needs_turns
@@ -243,7 +246,7 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
                 yield event
         for run in scheduler.paused:
             yield Stopped(run.id)
-    except BaseException:  # interrupted or abandoned: none is waited for, not even an idle one
+    except BaseException:  # interrupted or abandoned: do not wait even for idle workers
         for worker in workers:
             worker.process.kill()
         raise
@@ -261,5 +264,5 @@ LOCAL = Executor(execute, room, check=lambda: None)
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # a real-time signal has a number only
+    except ValueError:  # real-time signals have no name
         return f"signal {number}"

@@ -1,7 +1,7 @@
-"""Runs as Slurm jobs: submitit writes and submits them, squeue tells what became of them.
+"""The Slurm executor: submitit submits runs as jobs, and squeue reports their states.
 
-submitit's own watching is not used: it needs Slurm's accounting, without which it waits for ever
-for a job that died, and with it some 20 seconds.
+submitit's own monitoring is not used. It needs Slurm's accounting: with it, noticing a dead job
+takes about 20 s, and without it, submitit waits forever.
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ from typing import Any
 
 from lenet_sweep.config.launchers import SlurmOptions
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.text import pluralize
 from lenet_sweep.executors import Executor, RunContext, cluster
-from lenet_sweep.executors.cluster import JobExit, RefusedError
+from lenet_sweep.executors.cluster import JobExit, RejectedError
 from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
 
-SIGNAL_BEFORE = 60  # seconds before its time is up that a job is told, or a minute more
-ARRAY_MOST = 1000  # jobs of one array, where Slurm does not say (its own default is 1001)
+SIGNAL_BEFORE = 60  # seconds before its time limit when a job is signaled; up to 60 s more
+DEFAULT_ARRAY_SIZE = 1000  # jobs in an array if Slurm does not report it (its own default is 1001)
 JOB_NAME = "lenet-sweep"
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
-OLD = 3600.0  # seconds after which what submitit has left behind is nobody's
+STALE_AFTER = 3600.0  # seconds until submitit's temporary files are abandoned
 ENDED = frozenset(
     (
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
         "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
     )
 )  # fmt: skip
-TAIL = 8000  # bytes of what a job said that are kept with its failure
-# Names of submitit's files of a job, behind its number; an array's jobs share a submission.
+OUTPUT_TAIL = 8000  # bytes of a job's error output that are kept with its failure
+# submitit's files of a job, which start with its id; the jobs of an array share a submission.
 FILE = re.compile(r"(\d+(?:_\d+)?)_(?:\d+_(?:log|result)|submitted|submission)\..*")
-# What Slurm gives as a job's signal where its output could not be opened: 4021, its own error, of
-# which seven bits are left.
-UNOPENED = "53"
+# The signal that Slurm reports for a job whose output files cannot be opened: the last seven bits
+# of its own error number 4021.
+OUTPUT_NOT_OPENED = "53"
 
 
 def executor(resources: SlurmOptions) -> Executor:
-    """Runs as Slurm jobs with these resources."""
+    """An executor that trains runs as Slurm jobs with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
         room=lambda _: None,
@@ -54,9 +55,9 @@ def executor(resources: SlurmOptions) -> Executor:
 
 
 def check() -> None:
-    """Raise UsageError where submitit or Slurm's commands are missing."""
+    """Raise UsageError if submitit or Slurm's commands are missing."""
     try:
-        import submitit  # noqa: F401, PLC0415 - an extra
+        import submitit  # noqa: F401, PLC0415 - an optional extra
     except ImportError as error:
         raise UsageError(
             "hydra/launcher=lenet_slurm: needs the package submitit, which is not installed; "
@@ -65,13 +66,13 @@ def check() -> None:
     missing = [name for name in COMMANDS if not shutil.which(name)]
     if missing:
         raise UsageError(
-            f"hydra/launcher=lenet_slurm: there is no {missing[0]} here; start it on a machine of "
-            "the cluster that has Slurm's commands, as its login node"
+            f"hydra/launcher=lenet_slurm: {missing[0]} is not installed; start the sweep on a "
+            "machine of the cluster that has Slurm's commands, such as its login node"
         )
 
 
 class Slurm:
-    """A Slurm cluster, as a service that runs jobs."""
+    """A Slurm cluster as a ClusterBackend."""
 
     name = "Slurm"
     poll_interval = 5.0
@@ -80,45 +81,46 @@ class Slurm:
     def __init__(self, resources: SlurmOptions) -> None:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
-        self._silent = False  # whether squeue has not answered
-        self._waiting: dict[str, str] = {}  # reasons of the jobs in the queue, as last heard
+        self._squeue_failed = False
+        self._pending: dict[str, str] = {}  # reasons of the pending jobs, from the last query
 
     def begin(self, context: RunContext) -> None:
         self.context = context
         self.folder = context.out.absolute() / "jobs" / "slurm"
-        self._clear()
+        self._remove_stale_files()
 
     def room(self, jobs: int) -> int:
-        # The first array holds to `workers` by itself; what comes later adds to it.
-        most = _array_size() - 1
-        return min(most, self.context.workers - jobs) if self.context.workers and jobs else most
+        # Slurm limits the first array to `workers` itself; jobs submitted later would add to it.
+        limit = _array_size() - 1
+        return min(limit, self.context.workers - jobs) if self.context.workers and jobs else limit
 
-    def submit(self, orders: Sequence[Mapping[str, Any]]) -> list[str]:
-        import submitit  # noqa: PLC0415 - an extra
+    def submit(self, payloads: Sequence[Mapping[str, Any]]) -> list[str]:
+        import submitit  # noqa: PLC0415 - an optional extra
 
-        wanted = self.resources
-        # Not a folder for each job, which submitit makes when sbatch has told the job's number: by
-        # then Slurm may have started the job, and failed it for want of a place for its output.
+        resources = self.resources
+        # Use one folder for all jobs. submitit can create a folder per job only after sbatch
+        # returns the job id; Slurm may have started the job by then, and the job fails if it cannot
+        # open its output files.
         slurm = submitit.SlurmExecutor(self.folder)
         slurm.update_parameters(
-            **{key: value for key, value in _options(wanted).items() if value is not None},
-            array_parallelism=self.context.workers or len(orders),
-            signal_delay_s=min(SIGNAL_BEFORE, wanted.time * 60 // 4),
+            **{key: value for key, value in _options(resources).items() if value is not None},
+            array_parallelism=self.context.workers or len(payloads),
+            signal_delay_s=min(SIGNAL_BEFORE, resources.time * 60 // 4),
             setup=[f"export {name}={value}" for name, value in ONE_THREAD.items()],
-            additional_parameters={"requeue": True, **(wanted.sbatch or {})},
-            # A step of Slurm's does not take over the cores of its job.
-            srun_args=[f"--cpus-per-task={wanted.cpus}"],
+            additional_parameters={"requeue": True, **(resources.sbatch or {})},
+            # A job step does not inherit the number of cores of its job.
+            srun_args=[f"--cpus-per-task={resources.cpus}"],
         )
         try:
-            # What sbatch has to say is in the error; submitit's warnings are about itself.
+            # The output of sbatch is part of the error, and submitit's warnings do not help users.
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")
-                jobs = slurm.map_array(run_job, orders)
+                jobs = slurm.map_array(run_job, payloads)
         except (submitit.core.utils.FailedJobError, OSError) as error:
-            raise RefusedError(f"Slurm does not take the jobs: {_complaint(error)}") from error
+            raise RejectedError(f"Slurm rejected the jobs: {_error_line(error)}") from error
         ids = [str(job.job_id) for job in jobs]
         span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
-        self.context.say(f"submitted as Slurm job {span}; what they print is in {self.folder}")
+        self.context.say(f"submitted as Slurm job {span}; its output is in {self.folder}")
         return ids
 
     def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
@@ -126,116 +128,118 @@ class Slurm:
         if states is None:
             return {}
         return {
-            job: self._ending(job, *states.get(job, ("", "")))
+            job: self._job_exit(job, *states.get(job, ("", "")))
             for job in jobs
             if job not in states or states[job][0] in ENDED
         }
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        asked = _ask(["scancel", "--quiet", *jobs])
-        if asked.returncode:
-            self.context.say(f"scancel does not answer: {asked.stderr.strip()}")
+        result = _run(["scancel", "--quiet", *jobs])
+        if result.returncode:
+            self.context.say(f"scancel failed: {result.stderr.strip()}")
 
     def describe_pending(self, jobs: Iterable[str]) -> str:
-        found = {self._waiting[job] for job in jobs if job in self._waiting}
-        return f"in the queue: {', '.join(sorted(found))}" if found else ""
+        return ", ".join(sorted({self._pending[job] for job in jobs if job in self._pending}))
 
     def end(self) -> None:
         pass
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:
         names = sorted({job.partition("_")[0] for job in jobs})
+        count = pluralize(len(jobs), "Slurm job")
         return (
-            f"{len(jobs)} Slurm jobs go on ({', '.join(names)}): the same command follows them "
-            f"again, scancel {' '.join(names)} ends them"
+            f"{count} left running ({', '.join(names)}); run the same command again to follow, "
+            f"or cancel with scancel {' '.join(names)}"
         )
 
     def _states(self) -> dict[str, tuple[str, str]] | None:
-        """State and reason of each job that Slurm's controller still knows; None: no answer."""
-        mine = [f"--user={os.getuid()}", f"--name={JOB_NAME}", "--states=all"]
-        asked = _ask(["squeue", *mine, "--noheader", "--array", "--format=%i|%T|%r"])
-        if asked.returncode:
-            if not self._silent:
-                self.context.say(
-                    f"squeue does not answer, and is asked again: {asked.stderr.strip()}"
-                )
-            self._silent = True
+        """State and reason of each job in squeue; None if squeue fails."""
+        own_jobs = [f"--user={os.getuid()}", f"--name={JOB_NAME}", "--states=all"]
+        result = _run(["squeue", *own_jobs, "--noheader", "--array", "--format=%i|%T|%r"])
+        if result.returncode:
+            if not self._squeue_failed:
+                self.context.say(f"squeue failed and will be retried: {result.stderr.strip()}")
+            self._squeue_failed = True
             return None
-        self._silent = False
-        fields = (line.split("|", 2) for line in asked.stdout.splitlines())
+        self._squeue_failed = False
+        fields = (line.split("|", 2) for line in result.stdout.splitlines())
         states = {job: (state, reason) for job, state, reason in fields}
-        self._waiting = {job: why for job, (state, why) in states.items() if state == "PENDING"}
+        self._pending = {job: why for job, (state, why) in states.items() if state == "PENDING"}
         return states
 
-    def _ending(self, job: str, state: str, reason: str) -> JobExit:
-        if not state:  # longer ago than the controller remembers
-            asked = _ask(["sacct", "-X", "-n", "-P", "-o", "State", "-j", job])
-            state = asked.stdout.split()[0] if asked.stdout.split() else "UNKNOWN"
-        said = self._said(job)
+    def _job_exit(self, job: str, state: str, reason: str) -> JobExit:
+        if not state:  # no longer in squeue
+            result = _run(["sacct", "-X", "-n", "-P", "-o", "State", "-j", job])
+            state = result.stdout.split()[0] if result.stdout.split() else "UNKNOWN"
+        output = self._error_output(job)
         name = f"Slurm job {job}"
         if state == "COMPLETED":
-            return JobExit("", "failed", said)
+            return JobExit("", "failed", output)
         if state == "PREEMPTED":
-            return JobExit(f"{name} was preempted", again=True)
+            return JobExit(f"{name} was preempted", interrupted=True)
         if state == "TIMEOUT":
-            return JobExit(
-                f"{name} was over its time; more: hydra.launcher.time", "timed-out", said
-            )
+            text = f"{name} reached its time limit; increase hydra.launcher.time"
+            return JobExit(text, "timed-out", output)
         if state == "OUT_OF_MEMORY":
-            return JobExit(f"{name} was out of memory; more: hydra.launcher.memory", "killed", said)
+            text = f"{name} ran out of memory; increase hydra.launcher.memory"
+            return JobExit(text, "killed", output)
         if state.startswith("CANCELLED"):
-            return JobExit(f"{name} was cancelled", "killed", said)
+            return JobExit(f"{name} was canceled", "killed", output)
         if state == "UNKNOWN":
-            return JobExit(f"Slurm knows nothing of job {job} any more", "killed", said)
+            return JobExit(f"Slurm has no record of job {job}", "killed", output)
         why = "" if reason in ("", "None") else f", {reason}"
-        return JobExit(f"{name} ended as {state}{why}{_exit_code(job)}", "killed", said)
+        text = f"{name} ended with state {state}{why}{_exit_code(job)}"
+        return JobExit(text, "killed", output)
 
-    def _clear(self) -> None:
-        """Remove what jobs that are gone have printed, and submitit's files of them."""
-        # Listed before it is asked which jobs are alive.
-        found = [
-            (path, named[1])
+    def _remove_stale_files(self) -> None:
+        """Remove the output of jobs that have ended, and submitit's files of these jobs."""
+        # List the files before querying the jobs, so that a new job's files are not removed.
+        job_files = [
+            (path, match[1])
             for path in self.folder.glob("[0-9]*")
-            if (named := FILE.fullmatch(path.name))
+            if (match := FILE.fullmatch(path.name))
         ]
-        states = self._states() if found else None
+        states = self._states() if job_files else None
         if states is None:
             return
-        living = {job for job, (state, _) in states.items() if state not in ENDED}
-        living |= {job.partition("_")[0] for job in living}
-        for path, job in found:
-            if job not in living:
+        active = {job for job, (state, _) in states.items() if state not in ENDED}
+        active |= {job.partition("_")[0] for job in active}
+        for path, job in job_files:
+            if job not in active:
                 with contextlib.suppress(OSError):
                     path.unlink()
-        # What was not named after a job yet, or links to what was; a link may lead nowhere by now.
+        # Files that are not yet named after a job, and links to files that are, possibly dangling.
         for path in (*self.folder.glob(".submission_file_*"), *self.folder.glob("*.pkl")):
             with contextlib.suppress(OSError):
-                if not FILE.fullmatch(path.name) and time.time() - path.lstat().st_mtime > OLD:
+                if (
+                    not FILE.fullmatch(path.name)
+                    and time.time() - path.lstat().st_mtime > STALE_AFTER
+                ):
                     path.unlink()
 
-    def _said(self, job: str) -> str:
+    def _error_output(self, job: str) -> str:
         with contextlib.suppress(OSError):
-            said = (self.folder / f"{job}_0_log.err").read_bytes()
-            return said[-TAIL:].decode(errors="replace")
+            output = (self.folder / f"{job}_0_log.err").read_bytes()
+            return output[-OUTPUT_TAIL:].decode(errors="replace")
         return ""
 
 
-def _options(wanted: SlurmOptions) -> dict[str, Any]:
+def _options(resources: SlurmOptions) -> dict[str, Any]:
     return {
         "job_name": JOB_NAME,
-        "partition": wanted.partition,
-        "time": wanted.time,
-        "cpus_per_task": wanted.cpus,
-        "mem": f"{round(wanted.memory * 1024)}M",
-        "gpus_per_node": wanted.gpus or None,
-        "account": wanted.account,
-        "qos": wanted.qos,
-        "constraint": wanted.constraint,
+        "partition": resources.partition,
+        "time": resources.time,
+        "cpus_per_task": resources.cpus,
+        "mem": f"{round(resources.memory * 1024)}M",
+        "gpus_per_node": resources.gpus or None,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
     }
 
 
-def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """What a command of Slurm's says; status 127 where it is not there."""
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command; the status is 127 if it cannot be started."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -244,29 +248,29 @@ def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 @functools.cache
 def _array_size() -> int:
-    """Jobs that one array may have, as Slurm says."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]).stdout)
-    return max(2, int(found[1])) if found else ARRAY_MOST
+    """Slurm's setting MaxArraySize."""
+    match = re.search(r"MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]).stdout)
+    return max(2, int(match[1])) if match else DEFAULT_ARRAY_SIZE
 
 
 def _exit_code(job: str) -> str:
-    """', exit status 137', ', signal 9', or nothing where it is not known."""
-    shown = _ask(["scontrol", "show", "job", "--oneliner", job]).stdout
-    found = re.search(r"\bExitCode=(\d+):(\d+)", shown)
-    if not found or found[0].endswith("=0:0"):
+    """How a job exited, such as ', exit status 137' or ', signal 9'; empty if unknown."""
+    details = _run(["scontrol", "show", "job", "--oneliner", job]).stdout
+    match = re.search(r"\bExitCode=(\d+):(\d+)", details)
+    if not match or match[0].endswith("=0:0"):
         return ""
-    if found[1] != "0":
-        return f", exit status {found[1]}"
-    if found[2] == UNOPENED:
+    if match[1] != "0":
+        return f", exit status {match[1]}"
+    if match[2] == OUTPUT_NOT_OPENED:
         return (
-            f", signal {found[2]}: its node cannot open the files for its output; out must be on a "
+            f", signal {match[2]}: its node cannot open the files for its output; out must be on a "
             "disk that all nodes share"
         )
-    return f", signal {found[2]}"
+    return f", signal {match[2]}"
 
 
-def _complaint(error: Exception) -> str:
-    """Of all that sbatch and submitit say, the line that tells what is wrong."""
+def _error_line(error: Exception) -> str:
+    """The line of sbatch's and submitit's messages that states the problem."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if "error" in line.lower()]
-    return said[-1] if said else (lines or [type(error).__name__])[0]
+    errors = [line for line in lines if "error" in line.lower()]
+    return errors[-1] if errors else (lines or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""A worker process: reads runs from standard input, trains them, writes events to standard output.
+"""A worker process, which reads runs from standard input and writes events to standard output.
 
-Both are lines of JSON. The worker ends when its input does, so that none outlives its parent; a
-run in training is then checkpointed first.
+Both are lines of JSON. At the end of its input, the worker checkpoints the run in training and
+exits, so that no worker outlives its parent.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import encode
 from lenet_sweep.storage.store import Store
 
-PATIENCE = 1.0  # seconds that a run waits to be told whether it goes on
+ANSWER_TIMEOUT = 1.0  # seconds to wait for the answer whether a run should pause
 
 
 def main() -> None:
-    """Serve runs until standard input ends. The first line it reads is its setup."""
-    # A stray print must not end up among the events.
+    """Train runs until standard input ends. The first line is the context of all runs."""
+    # Redirect standard output to standard error, so that a stray print does not mix with events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    # To end is the parent's to say: a cluster tells all processes of a job, and one that died of
-    # it would leave no checkpoint.
+    # Only the parent ends a worker. A cluster signals all processes of a job, and a worker that
+    # died of such a signal would leave no checkpoint.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"):
-        if hasattr(signal, name):  # not all of them on Windows
+        if hasattr(signal, name):  # Windows lacks some of them
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     context = json.loads(sys.stdin.readline() or "null")
     if context is None:
@@ -43,12 +43,12 @@ def main() -> None:
     runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(runs, stop, may_pause, answers), daemon=True).start()
 
-    from lenet_sweep.training.loop import train  # noqa: PLC0415 - the parent may send runs meanwhile
+    from lenet_sweep.training.loop import train  # noqa: PLC0415 - slow; input is read meanwhile
 
     store = Store(Path(context["out"]))
     data_root = context["data_root"] and Path(context["data_root"])
     while (message := runs.get()) is not None:
-        run = Run(cell_from_json(message["cell"]), tuple(message["readouts"]))
+        run = Run(cell_from_json(message["cell"]), tuple(message["snapshot_epochs"]))
         for event in train(
             run,
             store.run(run.id),
@@ -58,11 +58,11 @@ def main() -> None:
             stop=stop.is_set,
             environment=context["environment"],
             may_pause=may_pause.is_set,
-            should_pause=lambda: _answer(answers),
+            should_pause=lambda: _should_pause(answers),
         ):
             try:
                 events.write(encode(event) + "\n")
-            except BrokenPipeError:  # the parent is gone: checkpoint at the next occasion
+            except BrokenPipeError:  # the parent is gone
                 stop.set()
 
 
@@ -86,14 +86,14 @@ def _listen(
     runs.put(None)
 
 
-def _answer(answers: queue.SimpleQueue[bool]) -> bool:
-    # Where the parent is held up, by a terminal say, training goes on. An answer that comes too
-    # late is taken for the next: at worst a run makes room an epoch later, or in vain.
+def _should_pause(answers: queue.SimpleQueue[bool]) -> bool:
+    # If the parent is blocked, for example by a terminal, training continues. A late answer is used
+    # for the next question; at worst, a run pauses an epoch late or unnecessarily.
     with contextlib.suppress(queue.Empty):
-        return answers.get(timeout=PATIENCE)
+        return answers.get(timeout=ANSWER_TIMEOUT)
     return False
 
 
 def _stop(stop: threading.Event, answers: queue.SimpleQueue[bool]) -> None:
     stop.set()
-    answers.put(False)  # a run that waits to be told whether it goes on hears of it
+    answers.put(False)  # wake a run that waits for an answer

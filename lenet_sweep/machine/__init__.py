@@ -1,1 +1,4 @@
-"""TODO."""
+"""Facts about this machine and installation: devices, cores, versions, hardware.
+
+May import core and storage.
+"""

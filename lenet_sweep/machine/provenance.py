@@ -1,4 +1,4 @@
-"""Where and with what a result was made: versions, hardware, person, command, git revision."""
+"""The provenance of a result: versions, hardware, person, command, git revision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("lenet-sweep", "torch", "numpy", "hydra-core")
 
 
 def environment(person: str) -> dict[str, Any]:
-    """What is written beside every run and sweep, as plain JSON values. Imports no torch."""
+    """The provenance recorded with every run and sweep, as JSON values. Does not import torch."""
     return {
         "person": person,
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -32,18 +32,18 @@ def environment(person: str) -> dict[str, Any]:
 
 
 def command() -> list[str]:
-    """The command line that started this process, as it can be typed again."""
-    started = sys.orig_argv
-    return [Path(started[0]).name, *started[1:]] if started else []
+    """The command line that started this process, with the interpreter's folder left out."""
+    arguments = sys.orig_argv
+    return [Path(arguments[0]).name, *arguments[1:]] if arguments else []
 
 
 def git_revision() -> str | None:
-    """The commit of this package's checkout, '+' behind it if files differ; None if installed."""
+    """The commit of the package's checkout, with '+' if files differ; None if not a checkout."""
     folder = Path(__file__).parent
     try:
         _, revision, changes = (
             subprocess.run(
-                ["git", "-C", str(folder), *arguments],  # noqa: S607 - the git on the path is the user's git
+                ["git", "-C", str(folder), *arguments],  # noqa: S607 - use the user's git
                 capture_output=True,
                 text=True,
                 timeout=5,
@@ -51,7 +51,7 @@ def git_revision() -> str | None:
                 env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
             ).stdout.strip()
             for arguments in (
-                ["ls-files", "--error-unmatch", __file__],  # site-packages may lie in a repository
+                ["ls-files", "--error-unmatch", __file__],  # fails in another repository
                 ["rev-parse", "HEAD"],
                 ["status", "--porcelain", "-uno"],
             )
@@ -62,7 +62,7 @@ def git_revision() -> str | None:
 
 
 def processor() -> str:
-    """The processor's name, as in `environment`."""
+    """The name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -75,5 +75,5 @@ def processor() -> str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a checkout that was never installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return None

@@ -75,8 +75,8 @@ def draw(
         at = f"cell {place + 1} of {len(cells)}"
         progress(f"reading {at}")
         run = store.run(cell.run_id)
-        readout = run.readout(cell.epochs)
-        snapshot = run.read(readout)
+        snapshot_path = run.snapshot_path(cell.epochs)
+        snapshot = run.read(snapshot_path)
         if snapshot is None:  # only results.csv has it
             lost += 1
             continue
@@ -85,14 +85,14 @@ def draw(
             curves[cell.run_id] = cell, replace(curve, label=names[cell], trace=())
         if place == 0 or which == "all":
             cost = folder / f"{cell.file_name}_cost.png"
-            if not _is_newer(cost, readout):
+            if not _is_newer(cost, snapshot_path):
                 wanted.append(_Wanted(cost, partial(figures.cost_figure, curve), at))
             paths.append(cost)
             # Drawn when the pages are there, so that it stands for all of them.
             correct = folder / f"{cell.file_name}_correct.png"
             shown = pages.get(cell.file_name, [])
             cut_before = len(shown) == PAGES and which == "all"  # maybe: then they are drawn again
-            if cut_before or not _is_newer(correct, readout):
+            if cut_before or not _is_newer(correct, snapshot_path):
                 tests = sweep.test_images.get(cell.dataset, sweep.data_root)
                 if tests is None:  # what is there stays: it may have been touched, no more
                     missing.update(sweep.test_images.missing)
@@ -190,9 +190,9 @@ def _samples(
     }
 
 
-def _is_newer(figure: Path, readout: Path) -> bool:
+def _is_newer(figure: Path, snapshot_path: Path) -> bool:
     try:
-        newer = figure.stat().st_mtime_ns > readout.stat().st_mtime_ns
+        newer = figure.stat().st_mtime_ns > snapshot_path.stat().st_mtime_ns
         return newer and figure.read_bytes().endswith(PNG_END)
     except OSError:
         return False

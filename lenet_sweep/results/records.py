@@ -34,7 +34,7 @@ def record(
     folder = store.run(cell.run_id)
     if failure and failure.epoch > cell.epochs:
         failure = None  # in a later epoch: it says nothing of this cell
-    snapshot = None if failure else folder.read(folder.readout(cell.epochs))
+    snapshot = None if failure else folder.read(folder.snapshot_path(cell.epochs))
     if not snapshot and not failure:
         failure = folder.failure()
         if failure is None or failure.epoch > cell.epochs:
@@ -115,7 +115,7 @@ def known_record(
 def in_store(cell: Cell, row: Record, store: Store) -> bool:
     """Whether the store has the file that a row is from, and has not found it damaged."""
     run = store.run(cell.run_id)
-    path = run.readout(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
+    path = run.snapshot_path(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
     return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - False, not an error
 
 

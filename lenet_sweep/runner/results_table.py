@@ -75,7 +75,7 @@ class ResultsTable:
         if isinstance(event, (CellFinished, Failed)):
             run = planned.by_id[event.run_id]
             failure = event.failure if isinstance(event, Failed) else None
-            epochs = [event.epoch] if isinstance(event, CellFinished) else run.readouts
+            epochs = [event.epoch] if isinstance(event, CellFinished) else run.snapshot_epochs
             for cell in (replace(run.cell, epochs=number) for number in epochs):
                 if row := records.record(cell, self.store, self.person, failure):
                     self.rows[cell] = row

@@ -1,4 +1,4 @@
-"""The one way a file is written: all of it or nothing, also across a power cut."""
+"""Atomic, durable writes: a file has its old or its new content, even after a power cut."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import secrets
 import time
 from pathlib import Path
 
-LEFT_BEHIND = 3600.0  # seconds after which a temporary file is nobody's: writing takes a moment
+STALE_AFTER = 3600.0  # seconds until a temporary file is abandoned; a write takes a moment
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that a reader, and a restart after a power cut, sees old or new content.
+    """Replace the content of a file atomically, and flush it to disk.
 
-    Raises OSError where that cannot be done; what stood at `path` then still stands, and no
-    temporary file is left. A process killed meanwhile leaves one, `.<name>.<8 hex digits>.tmp`.
+    Raises OSError if that fails; the file then has its old content, and no temporary file is left.
+    A process that is killed while it writes leaves `.<name>.<8 hex digits>.tmp` behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -30,7 +30,7 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents, to last. Raises OSError."""
+    """Create a folder and its parents, and flush them to disk. Raises OSError."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -38,8 +38,8 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Have the names in a folder outlast a power cut. Raises OSError."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    """Flush the names of a folder's files to disk. Raises OSError."""
+    if os.name == "posix":  # other systems cannot open a folder
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -48,8 +48,8 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed; not one that is being written."""
+    """Remove the temporary files of killed processes, but none that may still be in use."""
     for path in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):  # another process has done it, or the store is read-only
-            if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+        with contextlib.suppress(OSError):  # removed by another process, or a read-only store
+            if time.time() - path.stat().st_mtime > STALE_AFTER:
                 path.unlink()

@@ -1,4 +1,7 @@
-"""TODO."""
+"""Files of the store: folders, locks, and JSON records with a checksum.
+
+Errors of the operating system become a StoreError that names the path.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from lenet_sweep.storage import atomic
 
 
 def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
-    """A held lock, to be released; None if another process still has it after `timeout` seconds."""
+    """Acquire a lock, which the caller must release.
+
+    Returns None if another process still holds it after `timeout` seconds. Raises StoreError.
+    """
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=timeout)
@@ -29,27 +35,28 @@ def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents. Raises StoreError where that cannot be done."""
+    """Create a folder and its parents. Raises StoreError."""
     try:
         atomic.make_folder(path)
     except OSError as error:
         raise StoreError(
-            f"out: cannot create the folder {path}: {error.strerror}. Choose another: out=FOLDER"
+            f"out: cannot create the folder {path}: {error.strerror}. "
+            "Choose another one with out=FOLDER"
         ) from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises StoreError where it cannot be written."""
+    """Replace a file atomically. Raises StoreError."""
     try:
         atomic.replace_file(path, content)
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error.strerror}. What was finished is kept"
+            f"cannot write {path}: {error.strerror}. Finished results are kept"
         ) from error
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there. Raises StoreError where that cannot be done."""
+    """Remove a file if it exists. Raises StoreError."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -57,16 +64,19 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, with a checksum that `read_json` looks at."""
+    """Write a JSON object atomically, with a checksum that `read_json` verifies.
+
+    Raises StoreError.
+    """
     signed = {**values, "sha256": _json_checksum(values)}
     parts = (f" {json.dumps(key)}: {_indented(value)}" for key, value in signed.items())
     write_atomic(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
 def _indented(value: Any) -> str:
-    """JSON in lines; of a list one for each element: a sweep has up to 100,000 cells.
+    """Indented JSON, with each element of a list on one line.
 
-    json.dumps takes ten times as long with an indent.
+    json.dumps with an indent takes ten times as long, and a sweep has up to 100,000 cells.
     """
     if isinstance(value, list) and value:
         return "[\n" + ",\n".join(f"  {json.dumps(element)}" for element in value) + "\n ]"
@@ -74,16 +84,19 @@ def _indented(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote, None where there is no file. Raises DamagedError."""
-    content = _read(path)
+    """Read an object that `write_json` wrote; None if there is no file.
+
+    Raises DamagedError if the content is not what was written, and StoreError.
+    """
+    content = read_file(path)
     if content is None:
         return None
     try:
         values = json.loads(content)
-        signed = values.pop("sha256")
-    except _UNREADABLE as error:
+        checksum = values.pop("sha256")
+    except UNREADABLE as error:
         raise DamagedError(path) from error
-    if signed != _json_checksum(values):
+    if checksum != _json_checksum(values):
         raise DamagedError(path)
     assert isinstance(values, dict)
     return values
@@ -95,24 +108,25 @@ def _json_checksum(values: Mapping[str, Any]) -> str:
 
 
 class DamagedError(Exception):
-    """The file is not what was written."""
+    """The content of a file is not what was written."""
 
 
-# What the readers of a file raise when it is not what they expect.
-_UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+# The exceptions that parsing raises for damaged content.
+UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def move_to_damaged(path: Path) -> Path:
-    """Move a damaged file to `<name>.damaged`; the path that it had."""
-    with contextlib.suppress(OSError):  # a read-only store: it is not used all the same
+    """Move a damaged file to `<name>.damaged`. Returns its original path."""
+    with contextlib.suppress(OSError):  # in a read-only store it stays, and is still not used
         path.replace(path.with_name(path.name + ".damaged"))
     return path
 
 
-def _read(path: Path) -> bytes | None:
+def read_file(path: Path) -> bytes | None:
+    """Read a file; None if it does not exist. Raises StoreError."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:  # not the content's fault, so nothing may be concluded from it
+    except OSError as error:  # says nothing about the content, so it must not count as damage
         raise StoreError(f"cannot read {path}: {error.strerror}") from error

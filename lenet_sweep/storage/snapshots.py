@@ -1,4 +1,4 @@
-"""TODO."""
+"""Snapshots: the state of a run at the end of an epoch, as a safetensors file with a checksum."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from lenet_sweep.core.events import Epoch
-from lenet_sweep.storage.files import _UNREADABLE, DamagedError, _read
+from lenet_sweep.storage.files import UNREADABLE, DamagedError, read_file
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a run at the end of an epoch: what was learned, and how it got there.
+    """The state and the history of a run at the end of an epoch.
 
-    state: weights and optimizer state by name, as the engine gave them.
-    predictions: (test images,) uint8, the predicted class of each test image; those of the
-        held-out training images follow, if there are any.
-    trace: (k, 2) float32, the loss of every 100th batch at its position in epochs.
-    history: one Epoch per epoch trained, the last one's number being this snapshot's.
-    person: who trained it.
+    state: weights and optimizer state by name, as returned by the engine.
+    predictions: (N,) uint8, the predicted class of each test image, followed by those of the
+        held-out training images if there are any.
+    trace: (k, 2) float32, the position (in epochs) and loss of every 100th batch.
+    history: one Epoch for each epoch trained; the last one is the epoch of this snapshot.
+    person: who trained the run.
     """
 
     state: Arrays
@@ -40,6 +40,7 @@ class Snapshot:
 
     @property
     def epoch(self) -> int:
+        """The number of epochs trained."""
         return self.history[-1].epoch
 
 
@@ -52,40 +53,46 @@ def _checksum(arrays: Arrays, *texts: str) -> str:
     return digest.hexdigest()
 
 
-def _to_bytes(snapshot: Snapshot, run_id: str) -> bytes:
+def encode_snapshot(snapshot: Snapshot, run_id: str) -> bytes:
+    """The content of the snapshot's file: safetensors, with texts and a checksum as metadata."""
     arrays: dict[str, NDArray[Any]] = {f"state.{k}": v for k, v in snapshot.state.items()}
     arrays |= {"predictions": snapshot.predictions, "trace": snapshot.trace}
     history = json.dumps([asdict(epoch) for epoch in snapshot.history])
-    # asarray, since ascontiguousarray would make a number an array of one.
-    # Keys carry no order in the format; one in a fixed order keeps equal snapshots equal bytes.
+    # Use asarray because ascontiguousarray turns a scalar into an array of one element. Sort the
+    # names so that equal snapshots have equal bytes.
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     texts = {"history": history, "person": snapshot.person, "run": run_id}
     return save(arrays, texts | {"sha256": _checksum(arrays, *texts.values())})
 
 
-def _header(content: bytes) -> tuple[dict[str, str], tuple[Epoch, ...]]:
-    """The texts in a safetensors header, a JSON object, and the history among them."""
+def parse_header(content: bytes) -> tuple[dict[str, str], tuple[Epoch, ...]]:
+    """The metadata of a safetensors header (a JSON object), and the decoded history in it."""
     metadata: dict[str, str] = json.loads(content)["__metadata__"]
     return metadata, tuple(Epoch(**values) for values in json.loads(metadata["history"]))
 
 
-def _read_snapshot(path: Path) -> Snapshot | None:
-    content = _read(path)
+def read_snapshot(path: Path) -> Snapshot | None:
+    """Read and verify a snapshot; None if there is no file.
+
+    Raises DamagedError if the content is damaged or belongs to another run or epoch, and StoreError
+    if the file cannot be read.
+    """
+    content = read_file(path)
     if content is None:
         return None
     try:
         length = int.from_bytes(content[:8], "little")
-        metadata, epochs = _header(content[8 : 8 + length])
+        metadata, epochs = parse_header(content[8 : 8 + length])
         history, person = metadata["history"], metadata.get("person", "")
         run_id = metadata.get("run", "")
         arrays = load(content)
-        sound = metadata["sha256"] == _checksum(arrays, history, person, run_id)
-    except _UNREADABLE as error:
+        intact = metadata["sha256"] == _checksum(arrays, history, person, run_id)
+    except UNREADABLE as error:
         raise DamagedError(path) from error
-    # A file of another run or epoch, copied here, is whole and all the same not what it should be.
-    named = re.fullmatch(r"epoch-(\d+)", path.stem)
-    of_another_epoch = named and int(named[1]) != epochs[-1].epoch
-    if not sound or of_another_epoch or run_id not in ("", path.parent.name):
+    # An intact file of another run or epoch may have been copied here.
+    file_epoch = re.fullmatch(r"epoch-(\d+)", path.stem)
+    is_other_epoch = file_epoch and int(file_epoch[1]) != epochs[-1].epoch
+    if not intact or is_other_epoch or run_id not in ("", path.parent.name):
         raise DamagedError(path)
     return Snapshot(
         state={k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")},

@@ -1,15 +1,14 @@
-"""The store: a folder in which every run and its read-outs last, whatever happens.
+"""The store: a folder with the results of every run, safe against crashes and damage.
 
     <out>/runs/<run id>/
         run.json                      the settings, versions and hardware of the run
-        epoch-00100.safetensors       a read-out: the run's state after 100 epochs
-        checkpoint.safetensors        the state to go on from, if newer than every read-out
+        epoch-00100.safetensors       a snapshot: the state of the run after 100 epochs
+        checkpoint.safetensors        the state to resume from, if newer than all snapshots
         failure.json                  why the run did not finish, with its traceback
-        lock                          held by the one process that trains the run
+        lock                          held by the process that trains the run
 
-A read-out and a checkpoint are the same thing, a Snapshot in one file. Of every file the old or the
-new state is seen, never half of one; each carries a checksum, and one that was damaged later is
-moved aside to `<name>.damaged`, where it can be looked at and is never taken for a result.
+A checkpoint is also a Snapshot. Every file is written atomically and carries a checksum. A damaged
+file is never used as a result; it is moved to `<name>.damaged`, where it can be inspected.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import filelock
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.storage.files import (
-    _UNREADABLE,
+    UNREADABLE,
     DamagedError,
     lock_file,
     make_folder,
@@ -36,94 +35,100 @@ from lenet_sweep.storage.files import (
     write_atomic,
     write_json,
 )
-from lenet_sweep.storage.snapshots import Snapshot, _header, _read_snapshot, _to_bytes
+from lenet_sweep.storage.snapshots import Snapshot, encode_snapshot, parse_header, read_snapshot
 
-HEADER_LIMIT = 10**8  # bytes, as in the safetensors library
+HEADER_LIMIT = 10**8  # bytes; the limit of the safetensors library
 
 
 class RunFolder:
-    """One run's folder. Reading needs no lock; writing is for the holder of `claim`.
+    """The folder of a run. Reading needs no lock; only the process that holds `claim` may write.
 
-    damaged: what reading found to be damaged. It is left in its place: only the holder of the
-    claim moves it aside, since another process may have made it anew meanwhile.
+    `damaged` lists the files that were found to be damaged. Reading leaves them in place, because
+    another process may have rebuilt them meanwhile; `move_damaged_files` moves them.
     """
 
     def __init__(self, path: Path, damaged: list[Path] | None = None) -> None:
         self.path = path
         self.damaged: list[Path] = [] if damaged is None else damaged
 
-    def readout(self, epoch: int) -> Path:
+    def snapshot_path(self, epoch: int) -> Path:
+        """The file of the snapshot at this epoch."""
         return self.path / f"epoch-{epoch:05d}.safetensors"
 
     @property
     def checkpoint(self) -> Path:
+        """The file of the checkpoint."""
         return self.path / "checkpoint.safetensors"
 
     def has(self, epoch: int) -> bool:
-        """Whether there is a sound read-out at this epoch."""
-        return self.read(self.readout(epoch)) is not None
+        """Whether there is an intact snapshot at this epoch."""
+        return self.read(self.snapshot_path(epoch)) is not None
 
     def read(self, path: Path) -> Snapshot | None:
-        """The snapshot in a file of this folder, None where it is missing or damaged."""
+        """The snapshot in a file of this folder; None if it is missing or damaged."""
         try:
-            return _read_snapshot(path)
+            return read_snapshot(path)
         except DamagedError:
             self.damaged.append(path)
             return None
 
     def latest(self, until: int) -> Snapshot | None:
-        """The newest sound snapshot that is not beyond epoch `until`: where to go on from."""
+        """The newest intact snapshot or checkpoint up to epoch `until`, to resume from."""
         checkpoint = self.read(self.checkpoint)
         if checkpoint and checkpoint.epoch > until:
             checkpoint = None
         newest = checkpoint.epoch if checkpoint else 0
-        for epoch in sorted((e for e in self._readouts() if newest < e <= until), reverse=True):
-            if snapshot := self.read(self.readout(epoch)):
+        for epoch in sorted(
+            (e for e in self._snapshot_epochs() if newest < e <= until), reverse=True
+        ):
+            if snapshot := self.read(self.snapshot_path(epoch)):
                 return snapshot
         return checkpoint
 
-    def _readouts(self) -> list[int]:
-        found = (re.fullmatch(r"epoch-(\d{5,6})", p.stem) for p in self.path.glob("epoch-*"))
-        return [int(name[1]) for name in found if name]
+    def _snapshot_epochs(self) -> list[int]:
+        names = (re.fullmatch(r"epoch-(\d{5,6})", p.stem) for p in self.path.glob("epoch-*"))
+        return [int(name[1]) for name in names if name]
 
     def history(self, until: int = sys.maxsize) -> tuple[Epoch, ...]:
-        """The epochs of the newest snapshot that is not beyond epoch `until`, for estimates.
+        """The history of the newest snapshot up to epoch `until`, for estimates; () if none.
 
-        Read from the header of its file alone, so that it is not verified; () where there is none.
+        Only the header of the file is read, so the history is not verified.
         """
-        newest = max((epoch for epoch in self._readouts() if epoch <= until), default=0)
-        found: tuple[Epoch, ...] = ()
-        for path in (self.readout(newest), self.checkpoint):
+        newest = max((epoch for epoch in self._snapshot_epochs() if epoch <= until), default=0)
+        longest: tuple[Epoch, ...] = ()
+        for path in (self.snapshot_path(newest), self.checkpoint):
             try:
                 with path.open("rb") as file:
                     length = int.from_bytes(file.read(8), "little")
-                    _, history = _header(file.read(min(length, HEADER_LIMIT)))
-            except (OSError, *_UNREADABLE):
+                    _, history = parse_header(file.read(min(length, HEADER_LIMIT)))
+            except (OSError, *UNREADABLE):
                 continue
-            if len(found) < len(history) <= until:
-                found = history
-        return found
+            if len(longest) < len(history) <= until:
+                longest = history
+        return longest
 
-    def write_readout(self, snapshot: Snapshot) -> None:
-        write_atomic(self.readout(snapshot.epoch), _to_bytes(snapshot, self.path.name))
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        """Save a snapshot. Raises StoreError."""
+        write_atomic(self.snapshot_path(snapshot.epoch), encode_snapshot(snapshot, self.path.name))
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
-        write_atomic(self.checkpoint, _to_bytes(snapshot, self.path.name))
+        """Save a snapshot as the checkpoint. Raises StoreError."""
+        write_atomic(self.checkpoint, encode_snapshot(snapshot, self.path.name))
 
     def describe(self, cell: Cell, environment: Mapping[str, Any]) -> None:
-        """Write run.json: for people, and for whoever rebuilds a table without the sweep."""
+        """Write run.json, which allows rebuilding a table without its sweep. Raises StoreError."""
         settings = cell.to_json()
         del settings["epochs"]
         write_json(self.path / "run.json", {"settings": settings, "environment": environment})
 
     def description(self) -> dict[str, Any] | None:
-        """What `describe` wrote, None where it is missing or damaged."""
+        """The content of run.json; None if it is missing or damaged."""
         return self._json(self.path / "run.json")
 
     def failure(self, since: float = 0.0) -> Failure | None:
-        """Why the run did not finish, None where nothing (or only a damaged note) says so.
+        """Why the run did not finish; None if there is no intact record of a failure.
 
-        since: seconds, by the clock of the disk; a failure from before it is none.
+        since: ignore failures recorded before this file time, in seconds since the epoch.
         """
         path = self.path / "failure.json"
         if since and not (path.exists() and path.stat().st_mtime >= since):
@@ -131,7 +136,7 @@ class RunFolder:
         values = self._json(path)
         try:
             return None if values is None else Failure(**values)
-        except TypeError:  # written by another version
+        except TypeError:  # a record of another version of the package
             return None
 
     def _json(self, path: Path) -> dict[str, Any] | None:
@@ -141,56 +146,58 @@ class RunFolder:
             self.damaged.append(path)
             return None
 
-    def set_damaged_aside(self) -> list[Path]:
-        """For the holder of the claim: what reading has found damaged, moved aside now."""
-        found = dict.fromkeys(self.damaged)
+    def move_damaged_files(self) -> list[Path]:
+        """Move the files in `damaged` to `<name>.damaged`; requires the claim.
+
+        Returns their original paths.
+        """
+        paths = dict.fromkeys(self.damaged)
         self.damaged.clear()
-        return [move_to_damaged(path) for path in found]
+        return [move_to_damaged(path) for path in paths]
 
     def write_failure(self, failure: Failure) -> None:
-        make_folder(self.path)  # a process may die before it has made it
+        """Record why the run did not finish. Raises StoreError."""
+        make_folder(self.path)  # a worker may die before it creates the folder
         write_json(self.path / "failure.json", asdict(failure))
 
     def clear_failure(self) -> None:
+        """Remove the record of a failure. Raises StoreError."""
         remove(self.path / "failure.json")
 
     def clear_checkpoint(self) -> None:
+        """Remove the checkpoint. Raises StoreError."""
         remove(self.checkpoint)
 
     def claim(self, timeout: float) -> filelock.BaseFileLock | None:
-        """The run's lock, to be released; None if another process still has it after `timeout` s.
+        """Lock the run for training; the caller must release the lock.
 
-        The lock is the operating system's: it ends with the process that holds it, so that a
-        killed process leaves nothing to clean up but half-written temporary files.
+        Returns None if another process still holds it after `timeout` seconds. The operating system
+        releases the lock when its process ends, so a killed process leaves only temporary files,
+        which the next claim removes. Raises StoreError.
         """
         make_folder(self.path)
         lock = lock_file(self.path / "lock", timeout)
         if lock is None:
             return None
-        for left in self.path.glob(".*.tmp"):
-            remove(left)
+        for temporary in self.path.glob(".*.tmp"):
+            remove(temporary)
         return lock
 
 
 class Store:
-    """All runs below one output folder. `damaged`: what was found so, in any of them."""
+    """All runs in an output folder. `damaged` lists the damaged files found in any of them."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.damaged: list[Path] = []
 
     def run(self, run_id: str) -> RunFolder:
+        """The folder of a run, which need not exist."""
         return RunFolder(self.out / "runs" / run_id, self.damaged)
 
     def run_ids(self) -> set[str]:
-        """The runs that have a folder. Raises OSError where they cannot be listed."""
+        """The ids of the runs that have a folder. Raises OSError if they cannot be listed."""
         try:
             return {path.name for path in (self.out / "runs").iterdir()}
         except (FileNotFoundError, NotADirectoryError):
             return set()
-
-
-# ---------------------------------------------------------------- files
-
-
-# ---------------------------------------------------------------- snapshots in files

@@ -1,4 +1,4 @@
-"""LeNet5 as the report built it."""
+"""LeNet5, with the architecture of the student report."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from lenet_sweep.config.registry import ACTIVATIONS
 
 
 class LeNet5(nn.Module):
-    """LeNet5 with log-softmax output, 61,706 parameters, PyTorch's default initialisation.
+    """LeNet5 (LeCun et al., 1998) with log-softmax output and 61,706 parameters.
 
-    The activation follows every layer but the last; the report uses ReLU. LeCun et al., 1998,
-    with a third convolution in place of the first dense layer, as there.
+    The activation (ReLU in the report) follows every layer except the last one. As in the original
+    paper, the first layer after the second pooling is a convolution. The initialization is
+    PyTorch's default.
     """
 
     def __init__(self, activation: str = "relu") -> None:
@@ -29,11 +30,11 @@ class LeNet5(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
+        """Map images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
         return torch.log_softmax(self.logits(images), dim=1)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Images (B, 1, 28, 28) with pixels in [0, 1] to unnormalised log-probabilities (B, 10)."""
+        """Map images (B, 1, 28, 28) with pixels in [0, 1] to logits (B, 10)."""
         x = self.pool(self.activation(self.conv1(images)))  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.conv2(x)))  # (B, 16, 5, 5)
         x = self.activation(self.conv3(x)).flatten(1)  # (B, 120)
@@ -42,7 +43,7 @@ class LeNet5(nn.Module):
 
 
 def seeded_lenet5(activation: str, seed: int) -> LeNet5:
-    """The network with the initial weights of a seed; torch's own random state is left alone."""
+    """The network with the initial weights of a seed. Does not change torch's random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LeNet5(activation)

@@ -1,4 +1,4 @@
-"""One run: an engine trained epoch by epoch, its read-outs and checkpoints kept in the store."""
+"""Training of one run, epoch by epoch, with snapshots and checkpoints in the store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from lenet_sweep.training import engines
 from lenet_sweep.training.engines import Engine
 
 REPORT_EVERY = 100  # batches, as in the report
-CHECKPOINT_EVERY = 10.0  # seconds: what a power cut may cost, against a write of 0.3 to 1 MB
+CHECKPOINT_EVERY = 10.0  # seconds; a power cut loses at most this, and a write takes 0.3 to 1 MB
 
 
 def train(
@@ -55,17 +55,24 @@ def train(
     may_pause: Callable[[], bool] = lambda: False,
     should_pause: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Train a run until all its read-outs are in the store, yielding what happens.
+    """Train a run until all of its snapshots are in the store, yielding its events.
 
-    Goes on from the newest snapshot. `retrain` trains from the start and replaces the read-outs one
-    by one; others of the run stay, and there are no checkpoints, since it would not use them.
-    A run that another process is training yields Busy; with `wait` its result is waited for.
-    Whatever is raised becomes a failure in the run's folder and a Failed event. `stop` is may_pause
-    every 100 batches; once it says yes, the last finished epoch is checkpointed and training ends.
-    While `may_pause` says yes, `should_pause` is may_pause after each epoch whether the run is to pause there.
+    Training resumes from the newest snapshot. If another process is training the run, this yields
+    LockedElsewhere and returns, or, with `wait`, waits for the result. Every exception becomes a
+    Failed event and a failure record in the run's folder.
+
+    retrain: train from the start, replacing the snapshots one by one. Other snapshots of the run
+        are kept, and no checkpoints are written because they would not be used.
+    wait: wait for another process that is training the run.
+    stop: called every 100 batches; once it returns True, the last finished epoch is checkpointed
+        and training ends with Stopped.
+    environment: the provenance recorded in run.json.
+    may_pause: whether the run may pause after the current epoch; if so, `should_pause` is called
+        after the epoch. If that returns True, the epoch is checkpointed and training ends with
+        Paused.
     """
     lock = None
-    epoch = 0  # none was reached
+    epoch = 0  # no epoch was started
     person = str(environment.get("person", ""))
     try:
         lock = folder.claim(timeout=0)
@@ -78,21 +85,21 @@ def train(
             if lock is None and stop():
                 yield Stopped(run.id)
                 return
-        for read in (folder.failure, folder.description):  # so that damage to them is known
+        for read in (folder.failure, folder.description):  # reading detects damage
             read()
-        for path in folder.set_damaged_aside():
+        for path in folder.move_damaged_files():
             yield Damaged(run.id, str(path))
         folder.clear_failure()
         for event in _train(
             run, folder, data_root, retrain, stop, environment, person, may_pause, should_pause
         ):
             epoch = epoch_begun(event) or epoch
-            if isinstance(event, Paused):  # whoever hears of it may go on with the run
+            if isinstance(event, Paused):  # the receiver may resume the run immediately
                 lock.release()
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
         failure = _failure(error, epoch, person)
-        with contextlib.suppress(StoreError):  # the disk may be why; the event tells it
+        with contextlib.suppress(StoreError):  # the event reports the failure anyway
             folder.write_failure(failure)
         yield Failed(run.id, failure)
     finally:
@@ -101,18 +108,18 @@ def train(
 
 
 class _DivergedError(Exception):
-    """A loss is not a finite number."""
+    """A loss is infinite or NaN."""
 
 
 def _failure(error: BaseException, epoch: int, person: str) -> Failure:
     if isinstance(error, _DivergedError):
         return Failure("diverged", epoch, str(error), person=person)
-    if isinstance(error, StoreError):  # the user's disk, not a fault in here
+    if isinstance(error, StoreError):  # a problem of the disk, so a traceback would not help
         return Failure("failed", epoch, str(error), person=person)
     trace = "".join(traceback.format_exception(error))
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, MemoryError):
-        reason += " (out of memory: fewer workers= need less of it)"
+        reason += " (out of memory; set a smaller workers=N)"
     return Failure("failed", epoch, reason, trace, person)
 
 
@@ -127,19 +134,19 @@ def _train(
     may_pause: Callable[[], bool],
     should_pause: Callable[[], bool],
 ) -> Iterator[Event]:
-    missing = [epoch for epoch in run.readouts if retrain or not folder.has(epoch)]
-    for epoch in sorted(set(run.readouts) - set(missing)):  # finished by whom we waited for
+    missing = [epoch for epoch in run.snapshot_epochs if retrain or not folder.has(epoch)]
+    for epoch in sorted(set(run.snapshot_epochs) - set(missing)):  # finished by another process
         yield CellFinished(run.id, epoch)
     if not missing:
         yield Finished(run.id)
         return
     images = _images(run.cell.dataset, data_root)
-    engine = engines.build_engine(run.cell, _tested_together(images))
+    engine = engines.build_engine(run.cell, _append_holdout_to_test(images))
     folder.describe(run.cell, {**environment, "engine": engine.detail})
     checkpoint = folder.read(folder.checkpoint)
-    newest = checkpoint.epoch if checkpoint else 0  # a longer run's, which must not be lost
+    newest = checkpoint.epoch if checkpoint else 0  # of a longer run; it must not be lost
     snapshot = None if retrain else folder.latest(until=missing[0])
-    for path in folder.set_damaged_aside():
+    for path in folder.move_damaged_files():
         yield Damaged(run.id, str(path))
     saved_epoch = 0
     if snapshot:
@@ -152,15 +159,15 @@ def _train(
         losses: list[NDArray[np.float32]] = []
         for batches in _train_epoch(engine, run.cell, epoch, len(images.train_labels)):
             losses.append(batches)
-            done = sum(map(len, losses))
-            _check_finite(batches, epoch, done - len(batches))
+            count = sum(map(len, losses))
+            _check_finite(batches, epoch, count - len(batches))
             if stop():
                 if snapshot and snapshot.epoch > max(saved_epoch, newest) and not retrain:
                     folder.write_checkpoint(snapshot)
                 yield Stopped(run.id)
                 return
-            if (done - 1) % REPORT_EVERY == 0:
-                seen = min(done * run.cell.batch, len(images.train_labels))
+            if (count - 1) % REPORT_EVERY == 0:
+                seen = min(count * run.cell.batch, len(images.train_labels))
                 yield Progress(run.id, epoch, seen, len(images.train_labels), float(batches[-1]))
         seconds = time.perf_counter() - began
         snapshot = _snapshot(
@@ -168,14 +175,14 @@ def _train(
         )
         due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not retrain
         if epoch in missing:
-            folder.write_readout(snapshot)
+            folder.write_snapshot(snapshot)
             if epoch >= newest:
                 folder.clear_checkpoint()
         elif due:
             folder.write_checkpoint(snapshot)
         if epoch in missing or due:
             saved_epoch, saved_at = epoch, time.monotonic()
-        # Not before it is written: where that fails, this is the epoch that failed.
+        # Yield only after the write: if that fails, the failure belongs to this epoch.
         waits_for_answer = may_pause() and not retrain and newest < epoch < missing[-1]
         yield EpochEnded(run.id, snapshot.history[-1], waits_for_answer)
         if epoch in missing:
@@ -188,12 +195,12 @@ def _train(
     yield Finished(run.id)
 
 
-# The runs of a worker mostly share their images: read and verified once, as long as they do.
+# Most runs of a worker share a dataset, which is then read and verified once.
 _images = lru_cache(maxsize=1)(load_dataset)
 
 
-def _tested_together(images: Images) -> Images:
-    """Test and held-out images as one, for an engine that knows of the former alone."""
+def _append_holdout_to_test(images: Images) -> Images:
+    """Append the held-out images to the test images, because engines evaluate only the latter."""
     if not len(images.holdout_labels):
         return images
     return replace(
@@ -210,51 +217,52 @@ def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> floa
 def _train_epoch(
     engine: Engine, cell: Cell, epoch: int, images: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Batch losses of one epoch in pieces, each but the last ending with a batch to report."""
+    """Train one epoch, yielding the batch losses up to each batch that is reported."""
     order = epoch_order(cell, epoch, images)
-    first = cell.batch  # the report prints after the first batch and then every 100
+    first = cell.batch  # the report prints the loss of the first batch and of every 100th after it
     step = REPORT_EVERY * cell.batch
     for start in (0, *range(first, images, step)):
         yield engine.train(order[start : first if start == 0 else start + step])
 
 
 def epoch_order(cell: Cell, epoch: int, images: int) -> NDArray[np.int64]:
-    """The order of the training images in an epoch: file order, or a permutation.
+    """The order of the training images in an epoch, (images,): file order, or a permutation.
 
-    The permutation depends on the seed and the epoch alone, so that a resumed run needs no random
-    state. RandomState is the one generator whose streams NumPy keeps fixed for ever (NEP 19).
+    The permutation depends only on the seed and the epoch, so that a resumed run needs no random
+    state. RandomState is used because NumPy guarantees that its streams never change (NEP 19).
     """
     if not cell.shuffle:
         return np.arange(images)
     return np.random.RandomState([cell.seed, epoch]).permutation(images)
 
 
-def _check_finite(losses: NDArray[np.float32], epoch: int, before: int) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
+def _check_finite(losses: NDArray[np.float32], epoch: int, earlier: int) -> None:
+    invalid = np.flatnonzero(~np.isfinite(losses))
+    if len(invalid):
+        batch = earlier + invalid[0] + 1
         raise _DivergedError(
-            f"the loss became {losses[bad[0]]} in batch {before + bad[0] + 1} of epoch {epoch}"
+            f"the loss became {losses[invalid[0]]} in batch {batch} of epoch {epoch}"
         )
 
 
 def _snapshot(
     engine: Engine,
     cell: Cell,
-    before: Snapshot | None,
+    previous: Snapshot | None,
     losses: NDArray[np.float32],
     images: Images,
     seconds: float,
     person: str,
 ) -> Snapshot:
-    """Test the engine and gather its state at the end of an epoch."""
+    """Evaluate the engine and collect its state at the end of an epoch."""
     began = time.perf_counter()
     evaluation = engine.evaluate()
     test_seconds = time.perf_counter() - began
-    history = before.history if before else ()
+    history = previous.history if previous else ()
     epoch = len(history) + 1
     if not np.isfinite(evaluation.losses).all():
         raise _DivergedError(f"the loss on test images became infinite or nan after epoch {epoch}")
-    # A batch's loss is the mean over its images, and the last batch may hold fewer.
+    # The loss of a batch is the mean over its images, and the last batch may be smaller.
     starts = np.arange(len(losses)) * cell.batch
     sizes = np.minimum(cell.batch, len(images.train_labels) - starts)
     reported = np.arange(0, len(losses), REPORT_EVERY)
@@ -274,7 +282,7 @@ def _snapshot(
     return Snapshot(
         state=engine.state(),
         predictions=evaluation.predictions,
-        trace=np.concatenate([before.trace, trace]) if before else trace,
+        trace=np.concatenate([previous.trace, trace]) if previous else trace,
         history=(*history, result),
         person=person,
     )

@@ -68,7 +68,7 @@ class SweepProgress:
         self.names = {run.id: names[run.cell] for run in plan.runs}
         self.longest_name = max(map(len, self.names.values()), default=0)
         self.most_epochs = max((run.cell.epochs for run in plan.runs), default=0)
-        self._unread = {run.id: set(run.readouts) for run in plan.runs}
+        self._unread = {run.id: set(run.snapshot_epochs) for run in plan.runs}
         self.total = len(plan.cells)
         self.ended = self.total - sum(map(len, self._unread.values()))
         self._pace: dict[str, float] = {}  # seconds per epoch, testing and writing included

@@ -1,4 +1,4 @@
-"""Engines train a run. What every one of them must do stands here; each has a module of its own."""
+"""The interface of engines, which train a run. Each engine has its own module."""
 
 from __future__ import annotations
 
@@ -16,53 +16,57 @@ from lenet_sweep.training.engines.support import NATIVE
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of all test images: (N,) uint8 classes and (N,) float32 losses."""
+    """The results on all N test images: predicted classes (N,) uint8 and losses (N,) float32."""
 
     predictions: NDArray[np.uint8]
     losses: NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """One run in training: built with the initial weights of the cell's seed.
+    """A run in training, which starts with the initial weights of the cell's seed.
 
-    Every engine gives the same weights for the same seed, takes the same batches in the same
-    order, and agrees with the torch engine within rounding (tests/test_engines.py holds it to
-    that). It reports losses as they come, finite or not: judging them is the caller's.
+    All engines have the same initial weights for the same seed, train on the same batches in the
+    same order, and agree with the torch engine up to rounding (see tests/test_engines.py). Losses
+    are returned even if they are not finite; the caller checks them.
     """
 
-    detail: str  # how it computes on this machine, for whoever wonders about the last digit
+    detail: str  # how it computes on this machine, such as the instruction set
 
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Train on the training images `order` names, in batches; a shorter last one is kept.
+        """Train on the training images with these indices, in batches; the last may be smaller.
 
         Returns the mean loss of each batch, (ceil(len(order) / batch),) float32.
         """
         ...
 
     def evaluate(self) -> Evaluation:
-        """Predict all test images with the weights as they are."""
+        """Evaluate all test images with the current weights."""
         ...
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """A copy of weights and optimizer state, by name: all that `restore` needs."""
+        """A copy of the weights and the optimizer state by name, for `restore`."""
         ...
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a state, bit for bit as if training had never stopped (on the CPU)."""
+        """Resume from a state. On the CPU, training continues bit for bit as if uninterrupted."""
         ...
 
 
 def build_engine(cell: Cell, images: Images) -> Engine:
-    """The engine that the cell names, ready to train its run from the start.
+    """The engine selected by the cell, with initial weights.
 
-    Raises ValueError if the native engine does not support the cell.
+    Raises ValueError if the cell selects the native engine, which does not support it.
     """
     if cell.engine == "native":
         if reason := NATIVE.refusal(cell):
             raise ValueError(reason)
-        from lenet_sweep.training.engines.native_engine import NativeEngine  # noqa: PLC0415 - may not be there
+        from lenet_sweep.training.engines.native_engine import (  # noqa: PLC0415 - may be missing
+            NativeEngine,
+        )
 
         return NativeEngine(cell, images)
-    from lenet_sweep.training.engines.torch_engine import TorchEngine  # noqa: PLC0415 - takes seconds
+    from lenet_sweep.training.engines.torch_engine import (  # noqa: PLC0415 - takes seconds
+        TorchEngine,
+    )
 
     return TorchEngine(cell, images)

@@ -1,4 +1,4 @@
-"""The initial weights of a seed: torch's own, to the last bit, without importing torch."""
+"""The initial weights of a seed, bit-identical to PyTorch's but without importing torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# In the order in which the layers are made, and torch draws: name, shape, inputs of one output.
+# Name, shape and fan-in of each layer, in the order in which torch initializes them.
 LAYERS = (
     ("conv1", (6, 1, 5, 5), 25),
     ("conv2", (16, 6, 5, 5), 150),
@@ -18,11 +18,11 @@ LAYERS = (
 
 
 def initial_weights(seed: int) -> dict[str, NDArray[np.float32]]:
-    """Weights and biases of LeNet5 by their names in torch, for a seed from 0 to 2**32 - 1.
+    """The weights and biases of LeNet5 by torch's names, for a seed from 0 to 2**32 - 1.
 
-    Both are uniform within 1 / sqrt(inputs): Kaiming's rule with a = sqrt(5), torch's default for
-    convolutions and linear layers. torch draws with the Mersenne Twister, as RandomState does,
-    and keeps 24 bits of each number.
+    Both are uniform in +-1 / sqrt(fan-in): Kaiming initialization with a = sqrt(5), which is
+    torch's default for convolutions and linear layers. torch uses the Mersenne Twister, like
+    RandomState, and keeps 24 bits of each number.
     """
     random = np.random.RandomState(seed)
     weights: dict[str, NDArray[np.float32]] = {}
@@ -38,6 +38,6 @@ def _uniform(
 ) -> NDArray[np.float32]:
     bits = random.randint(0, 2**32, size=math.prod(shape), dtype=np.uint32) & 0xFFFFFF
     low, high = np.float32(-bound), np.float32(bound)
-    # torch multiplies and adds with one rounding; in double precision the product is exact.
+    # torch rounds once after multiplying and adding. In double precision the product is exact.
     values = bits * 2.0**-24 * np.float64(high - low) + np.float64(low)
     return values.astype(np.float32).reshape(shape)

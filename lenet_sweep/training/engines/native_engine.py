@@ -1,4 +1,4 @@
-"""The native engine: LeNet5 in C++ on one core, without torch. See docs/native-engine.md."""
+"""The native engine: LeNet5 in C++ on one CPU core, without torch. See docs/native-engine.md."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import Evaluation, _native
 from lenet_sweep.training.engines.initial_weights import LAYERS, initial_weights
 
-# Parameters in the order of torch's state_dict, which is that of the extension's flat arrays.
+# The parameters in the order of torch's state_dict and of the extension's flat arrays.
 SHAPES = [
     (f"{layer}.{kind}", shape if kind == "weight" else shape[:1])
     for layer, shape, _ in LAYERS
     for kind in ("weight", "bias")
 ]
-# What the optimizers keep for each parameter: torch's name, and the extension's array.
+# The state that each optimizer keeps per parameter: torch's name and the extension's array.
 MOMENTS = {
     "sgd": {"momentum_buffer": "first"},
     "adam": {"exp_avg": "first", "exp_avg_sq": "second"},
@@ -28,14 +28,17 @@ MOMENTS = {
 
 
 class NativeEngine:
-    """Engine for the cells that `choice.NATIVE` supports. States are those of torch."""
+    """Engine for the cells that `support.NATIVE` allows. Its states are compatible with torch's.
+
+    instructions: an instruction set of `_native.instruction_sets()`; empty selects the best one.
+    """
 
     def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
         self.images = images
         self.optimizer = cell.optimizer.name
         options = dict(cell.optimizer.options)
         if self.optimizer == "adam":
-            beta1, beta2 = options["betas"]  # type: ignore[misc]
+            beta1, beta2 = options["betas"]  # type: ignore[misc]  # always a pair
             optimizer = _native.Optimizer(
                 adam=True,
                 lr=cell.lr,
@@ -93,7 +96,7 @@ class NativeEngine:
             if f"optimizer.0.{moment}" in state:
                 moments = enumerate(SHAPES)
                 self._set(array, {n: state[f"optimizer.{i}.{moment}"] for i, (n, _) in moments})
-                # SGD only asks whether there was a step before.
+                # SGD only needs to know whether there was an earlier step.
                 self.trainer.steps = int(state.get("optimizer.0.step", np.array(1)))
 
     def _get(self, array: str) -> dict[str, NDArray[np.float32]]:

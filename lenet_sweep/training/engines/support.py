@@ -1,7 +1,6 @@
-"""Which engine trains a cell. It is decided before training, since it is part of the cell.
+"""What the native engine supports, which decides the engine of a cell when a sweep is planned.
 
-What the native engine supports is declared here and not beside its code, so that planning a sweep
-imports neither torch nor the extension.
+This module is separate from the engine so that planning imports neither torch nor the extension.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from lenet_sweep.core.cells import Cell, Dataset
 from lenet_sweep.core.text import format_value
 
 ANY = None
-Values = tuple[Any, ...] | Callable[[Any], bool] | None  # these values, a condition, or ANY
+Values = tuple[Any, ...] | Callable[[Any], bool] | None  # allowed values, a condition, or ANY
 
 
 @dataclass(frozen=True)
 class EngineSupport:
-    """What an engine trains, as an allow-list: the torch engine trains everything else."""
+    """The allow-list of an engine. The torch engine trains everything else."""
 
     name: str
-    settings: Mapping[str, Values]  # the fields of a Cell
-    optimizers: Mapping[str, Mapping[str, Values]]  # their names, each with its options
-    missing: Callable[[], str | None]  # why this installation does not have the engine
+    settings: Mapping[str, Values]  # by field of Cell
+    optimizers: Mapping[str, Mapping[str, Values]]  # by optimizer and option
+    missing: Callable[[], str | None]  # why this installation lacks the engine, or None
 
     def refusal(self, cell: Cell) -> str | None:
-        """Why this engine does not train a cell; None if it does."""
+        """Why this engine cannot train a cell; None if it can."""
         for key, value, allowed in self._settings(cell):
             if allowed is ANY or (allowed(value) if callable(allowed) else value in allowed):
                 continue
@@ -43,7 +42,7 @@ class EngineSupport:
         return self.missing()
 
     def decisive(self, cell: Cell) -> tuple[Any, ...]:
-        """The settings that `refusal` depends on: cells that share them get the same answer."""
+        """The settings that `refusal` depends on; it is the same for cells that share them."""
         values: tuple[Any, ...] = self._decisive(cell)
         return values
 
@@ -55,7 +54,7 @@ class EngineSupport:
         return attrgetter(*(field.name for field in fields(Cell) if field.name not in listed))
 
     def _settings(self, cell: Cell) -> Iterator[tuple[str, Any, Values]]:
-        """Every setting of a cell: its key, its value, and the values that are supported."""
+        """The key, the value and the allowed values of each setting of a cell."""
         options = self.optimizers.get(cell.optimizer.name, {})
         for field in fields(cell):
             value = getattr(cell, field.name)
@@ -73,36 +72,36 @@ class EngineSupport:
 
 @cache
 def missing() -> str | None:
-    """Why there is no native engine here, and what to do; None if there is one."""
+    """Why the native engine is not available and how to fix it; None if it is available."""
     try:
-        from lenet_sweep.training.engines import _native  # noqa: F401, PLC0415
+        from lenet_sweep.training.engines import _native  # noqa: F401, PLC0415 - only to see if it exists
     except ImportError as error:
         package = Path(__file__).absolute().parents[2]
         if hidden := _hidden_installation(package):
             folder = package.parent
-            place, leave = str(folder), ""
+            place, alternative = str(folder), ""
             if folder == Path.cwd():
-                place, leave = "the current folder", "run from another folder, or "
+                place, alternative = "the current folder", "run from another folder, or "
             return (
                 f"Python imports {package}, which has no native engine, instead of the installed "
-                f"{hidden}, because it looks in {place} first; {leave}install with "
+                f"{hidden}, because it searches {place} first; {alternative}install with "
                 f"pip install -e {folder}"
             )
         return (
-            f"the native engine is not in this installation ({error}); "
-            "with a C++ compiler, installing again builds it"
+            f"this installation has no native engine ({error}); "
+            "install again with a C++ compiler to build it"
         )
     return None
 
 
 def _hidden_installation(package: Path) -> Path | None:
-    """Another lenet_sweep on Python's path, with the native engine, that `package` hides."""
+    """Another lenet_sweep on sys.path that has the native engine and is shadowed by `package`."""
     for entry in sys.path:
         other = Path(entry).absolute() / package.name
-        built = (
+        extensions = (
             other / "training" / "engines" / f"_native{suffix}" for suffix in EXTENSION_SUFFIXES
         )
-        if other != package and any(path.exists() for path in built):
+        if other != package and any(path.exists() for path in extensions):
             return other
     return None
 
@@ -110,14 +109,14 @@ def _hidden_installation(package: Path) -> Path | None:
 NATIVE = EngineSupport(
     name="native",
     settings={
-        "loss": ("cross_entropy", "nll"),  # one function, so the engine does not read it
+        "loss": ("cross_entropy", "nll"),  # the same function of the logits
         "activation": ("relu", "tanh"),
         "lr": ANY,
         "batch": ANY,
         "epochs": ANY,
         "seed": ANY,
-        "shuffle": ANY,  # the caller passes the order of the images
-        "dataset.name": ANY,  # and the images
+        "shuffle": ANY,  # the caller passes the order and the images
+        "dataset.name": ANY,
         "dataset.digest": ANY,
         "dataset.limit": ANY,
         "dataset.holdout": ANY,
@@ -135,7 +134,7 @@ NATIVE = EngineSupport(
         },
         "adam": {
             "betas": ANY,
-            # It updates padding too, 0 / (0 + eps); below this, eps is not a normal float.
+            # Padding is updated too, by 0 / (0 + eps), which is NaN if eps is flushed to zero.
             "eps": lambda eps: eps >= 2**-126,
             "weight_decay": ANY,
             "amsgrad": (False,),

@@ -1,8 +1,8 @@
-"""The plain engine: the loop a reader of PyTorch's tutorials expects, on any device.
+"""The torch engine: a plain PyTorch training loop for any device.
 
-It is the oracle that faster engines are compared with. Two things make it quicker than the
-report's loop without changing what it computes: the images stay on the device, and losses are
-fetched once per call instead of once per batch, so that the device is never waited for.
+It is the reference for faster engines. It computes the same as the report's loop but is faster: the
+images stay on the device, and losses are fetched once per call instead of once per batch, so that
+the loop does not wait for the device.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
-EVALUATION_BATCH = 1000  # images; larger ones are slower on the CPU: they leave its caches
+EVALUATION_BATCH = 1000  # images; larger batches do not fit the CPU's caches and are slower
 
 
 @contextmanager
 def _subnormals_flushed() -> Iterator[None]:
-    """Take floats below 2^-126 for zero, as the native engine does; slow arithmetic otherwise.
+    """Treat floats below 2^-126 as zero, like the native engine; otherwise arithmetic is slow.
 
-    It is a setting of the thread that computes; the caller's own comes back at the end.
+    This is a setting of the current thread. The caller's setting is restored at the end.
     """
-    before = sys.float_info.min / 2 == 0  # torch has no function that tells
+    before = sys.float_info.min / 2 == 0  # torch has no function to query the setting
     torch.set_flush_denormal(True)
     try:
         yield
@@ -41,7 +41,7 @@ def _subnormals_flushed() -> Iterator[None]:
 
 
 class TorchEngine:
-    """Engine for any cell on cpu, cuda or mps."""
+    """Engine for any cell, on cpu, cuda or mps."""
 
     def __init__(self, cell: Cell, images: Images) -> None:
         torch.set_num_threads(1)  # results must not depend on how many runs share the machine
@@ -121,7 +121,8 @@ class TorchEngine:
     def _resident(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> tuple[Tensor, Tensor]:
-        # uint8 on the device: a quarter of the memory, and torch's ToTensor is this division.
+        # Stored as uint8, which takes a quarter of the memory; each batch is divided by 255 as in
+        # torchvision's ToTensor.
         return (
             torch.from_numpy(images).unsqueeze(1).to(self.device),
             torch.from_numpy(labels).long().to(self.device),

@@ -1,4 +1,4 @@
-// Python's view of the native engine: one class, Trainer, that owns the memory of one run.
+// The Python interface of the native engine: the class Trainer owns the memory of one run.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -26,11 +26,11 @@ namespace avx512 { extern const Kernels kernels; }
 
 namespace {
 
-// The instruction sets of this machine that the kernels were compiled for, best first.
+// The kernels for the instruction sets that this machine has, best first.
 std::vector<const Kernels*> usable() {
   std::vector<const Kernels*> found;
 #ifdef LENET_X86
-  __builtin_cpu_init();  // asks the operating system as well, which must save the registers
+  __builtin_cpu_init();  // also checks that the operating system saves the registers
   bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
@@ -47,9 +47,9 @@ const Kernels* kernels_named(const std::string& name) {
   throw std::invalid_argument("instruction set " + name + " is not on this machine");
 }
 
-// While one of these lives, floats below 2^-126 are zero to this thread, as operands and as results:
-// arithmetic with such subnormals takes a hundred times as long. Adam's moments become subnormal where
-// a unit is dead, and weight decay takes the weights there. The caller's settings come back after it.
+// During the lifetime of an instance, this thread treats floats below 2^-126 as zero, both operands and
+// results. Arithmetic with such subnormal numbers takes a hundred times as long, and the Adam moments of
+// dead units and decaying weights reach them. The destructor restores the caller's setting.
 class FlushSubnormals {
  public:
 #if defined(LENET_X86)
@@ -64,7 +64,7 @@ class FlushSubnormals {
   ~FlushSubnormals() { set(before_); }
 
  private:
-  static constexpr uint64_t FLUSH_TO_ZERO = 1u << 24;  // of both operands and results
+  static constexpr uint64_t FLUSH_TO_ZERO = 1u << 24;  // for both operands and results
   static uint64_t control() {
     uint64_t value;
     asm volatile("mrs %0, fpcr" : "=r"(value));
@@ -80,7 +80,7 @@ struct Free {
 };
 typedef std::unique_ptr<float, Free> Floats;
 
-Floats zeros(int64_t count) {  // aligned for the widest registers, and a multiple of them long
+Floats zeros(int64_t count) {  // aligned and padded to the size of the widest registers
   std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
   void* p = std::aligned_alloc(64, bytes);
   if (!p) throw std::bad_alloc();
@@ -88,8 +88,8 @@ Floats zeros(int64_t count) {  // aligned for the widest registers, and a multip
   return Floats(static_cast<float*>(p));
 }
 
-// Where each of the 61,706 parameters, in the order of torch's state_dict, stands in the padded
-// array that the kernels use (its layout is in kernels.hpp).
+// The index of each of the 61,706 parameters, in the order of torch's state_dict, in the padded array
+// of the kernels (see kernels.hpp for its layout).
 std::vector<int> places() {
   std::vector<int> at;
   for (int out = 0; out < 6; out++)
@@ -171,7 +171,7 @@ class Trainer {
     return py::make_tuple(predictions, losses);
   }
 
-  // All 61,706 parameters, or what the optimizer keeps for each, in torch's order.
+  // The values of an array for all 61,706 parameters, in torch's order.
   py::array_t<float> get(const std::string& which) const {
     const float* from = named(which);
     const std::vector<int>& at = all_places();

@@ -1,29 +1,29 @@
-// The kernels of LeNet5: forward and backward of each layer, for a handful of samples at a time.
+// The kernels of LeNet5: forward and backward pass of each layer, for a few samples at a time.
 //
-// This file is compiled once per instruction set (see setup.py), each time inside the namespace
-// that the macro LENET_ISA names, and only with internal linkage: a function shared between these
-// copies could be linked from the AVX-512 one into a program that runs on an older machine.
+// This file is compiled once per instruction set (see setup.py), each time in the namespace LENET_ISA
+// and with internal linkage only. Otherwise the linker could merge a function of these copies and run
+// its AVX-512 version on an older machine.
 //
-// Layouts, innermost last, with what is padded in brackets. Padding is zero and stays zero.
+// Memory layouts, innermost dimension last, padded sizes in brackets. Padding is zero and stays zero.
 //
-//   halves    [2][32][24]     28x28 floats in the middle of 32x32, even and odd columns apart, so that
-//                             the two columns of a pooling window stand in the same lane: pooling
+//   halves    [2][32][24]     28x28 floats centered in 32x32, with even and odd columns separate, so
+//                             that both columns of a pooling window are in the same lane and pooling
 //                             needs no shuffle
 //   triples   [31][32][3]     each column of the image in rows y, y+1 and y+2, so that five columns of
-//                             three rows are one v16, for gradients of conv1
+//                             three rows fit one v16, for the gradients of conv1
 //   a1        [14][14][8]     after conv1, ReLU, pool; 6 channels [8]
-//   a2        [25][16]        after conv2, ReLU, pool; 25 places of 5x5, 16 channels: one v16
+//   a2        [25][16]        after conv2, ReLU, pool; 5x5 positions, 16 channels: one v16
 //   a3        [128]           after conv3, ReLU; 120 [128]
 //   a4        [96]            after linear1, ReLU; 84 [96]
 //   logits    [16]            10 [16]
 //
 //   conv1.w   [6][25]                      conv2.w   [16][25][8]    out, tap, in 6 [8]
-//   conv3.w   [400][128]   place*16+in, out 120 [128]
+//   conv3.w   [400][128]   position*16+in, out 120 [128]
 //   linear1.w [120][96]    in, out         linear2.w [84][16]       in, out
 //
-// Each pooled value is kept with its winner: where in its window it was, as each layer's backward
-// pass needs it. That pass visits only winners: in conv2 those whose gradient is not zero, in conv1
-// those near ink.
+// Each pooled value is stored with its winner: its position in the pooling window, encoded as the
+// backward pass of the layer needs it. The backward pass visits only winners: in conv2 those with a
+// nonzero gradient, in conv1 those near ink (nonzero pixels).
 #pragma once
 
 #include <math.h>
@@ -34,10 +34,11 @@
 
 namespace LENET_ISA {
 
-// What the compiler knows to stay the same it would keep, in registers that there are not.
+// Hides from the compiler that values are constant in a loop. It would keep more of them in registers
+// than there are.
 #define KEEP_IN_MEMORY(pointer) asm volatile("" : "+r"(pointer))
 
-// How much a kernel may hold in registers: 32 of 512 bits, or 16 of 256.
+// Tile sizes that fit the registers: 32 of 512 bits, or 16 of 256 bits.
 #ifdef __AVX512F__
 constexpr int CONV1_CHANNELS = 3, CONV1_BACK_CHANNELS = 6, CONV2_COLUMNS = 10, PATCH_ROWS = 6,
               TAP_ROWS = 5, GEMM_ROWS = 8, GEMM_VECTORS = 2;
@@ -56,10 +57,10 @@ enum Activation { RELU, TANH };
 
 INLINE v16 relu(v16 x) {
   v16 zero = splat16(0);
-  return select(x < zero, zero, x);  // nan stays nan, as in torch
+  return select(x < zero, zero, x);  // NaN stays NaN, as in torch
 }
 
-// tanh to about 2 ulp: a polynomial near zero, 1 - 2 / (exp(2x) + 1) elsewhere (Cephes, tanhf).
+// tanh with an error of about 2 ulp: a polynomial near zero, else 1 - 2 / (exp(2x) + 1) (Cephes, tanhf).
 static void tanh_in_place(v16* at) {
   const v16 x = *at, zero = splat16(0);
   const v16 a = select(x < zero, -x, x);
@@ -69,7 +70,7 @@ static void tanh_in_place(v16* at) {
   small = small * z + 1.33314422036e-1f;
   small = small * z - 3.33332819422e-1f;
   small = small * z * x + x;
-  const v16 limit = splat16(9.1f);  // beyond, float's tanh is 1
+  const v16 limit = splat16(9.1f);  // tanh of larger floats rounds to 1
   const v16 t = select(a > limit, limit, a) * (2 * 1.44269504089f);
   const i16 whole = truncate(t);  // exp(2a) = 2^whole * exp(part)
   const v16 part = (t - to_float(whole)) * 0.693147180560f;
@@ -90,7 +91,7 @@ INLINE v16 activate(Activation kind, v16 x) {
   return x;
 }
 
-// The gradient before the activation, from the one behind it and the activation's value.
+// The gradient of an activation's input, from the gradient and the value of its output.
 INLINE v16 deactivate(Activation kind, v16 gradient, v16 value) {
   if (kind == RELU) return select(value > splat16(0), gradient, splat16(0));
   return gradient * (1.0f - value * value);
@@ -98,7 +99,8 @@ INLINE v16 deactivate(Activation kind, v16 gradient, v16 value) {
 
 // ------------------------------------------------------------------------------- pooling
 
-// The largest of four, the first among equals, and the code of which it was; a nan wins, as in torch.
+// The maximum of four values and the code of its position. The first of equal values wins, and a NaN
+// wins over other values, as in torch.
 template <int N>
 INLINE Float<N> pool(Float<N> v0, Float<N> v1, Float<N> v2, Float<N> v3, const int32_t* codes,
                      Int<N>* winner) {
@@ -117,19 +119,19 @@ INLINE Float<N> pool(Float<N> v0, Float<N> v1, Float<N> v2, Float<N> v3, const i
 
 // ------------------------------------------------------------------------------- the image
 
-// What of a padded image is not blank, as bits. In MNIST a quarter of the rows is.
+// The rows and columns of a padded image that are not blank, as bits. A quarter of MNIST's rows are blank.
 struct Ink {
   uint32_t rows;
-  uint32_t columns;  // in pairs: bit i for columns 2 i and 2 i + 1
+  uint32_t columns;  // in pairs: bit i for columns 2i and 2i + 1
 };
 
 // pixels (28, 28) uint8 -> halves, divided by 255 as torch's ToTensor does.
 static Ink unpack(const uint8_t* pixels, float* halves) {
-  int32_t low_bytes[16] = {};  // of the 14 pairs that a row has
+  int32_t low_bytes[16] = {};  // for the 14 pairs of a row
   for (int i = 0; i < 14; i++) low_bytes[i] = 255;
   i16 low;
   memcpy(&low, low_bytes, sizeof low);
-  uint8_t last[32] = {};  // a row is read with the 4 bytes behind it
+  uint8_t last[32] = {};  // the last row, padded because a row is read with the 4 bytes after it
   memcpy(last, pixels + 27 * 28, 28);
   Ink ink = {};
   i16 inked = splat_int<16>(0);
@@ -166,9 +168,9 @@ static void interleave_rows(const float* halves, float* triples) {
 
 // ------------------------------------------------------------------------------- conv1
 
-// halves -> a1 (14, 14, 8) and winners1 (2, 14, 16, 4): four channels' bytes in a lane, each how far
-// into triples its winner lies. Lanes are the 14 columns of a pooled row, a register of them at a
-// time. What is under no ink adds nothing, unless a weight is infinite.
+// halves -> a1 (14, 14, 8) and winners1 (2, 14, 16, 4), the offset of each winner in triples, with the
+// bytes of four channels in each lane. The lanes are the 14 columns of a pooled row, processed one
+// register at a time. Blank rows are skipped, because they add nothing unless a weight is infinite.
 static void conv1_forward(Activation kind, const float* halves, uint32_t inked, const float* w,
                           const float* bias, float* a1, uint8_t* winners) {
   for (int y = 0; y < 14; y++) {
@@ -225,9 +227,9 @@ static void conv1_forward(Activation kind, const float* halves, uint32_t inked, 
   }
 }
 
-// Adds to the gradients of conv1. da1 (14, 14, 8) is the gradient at a1; dw is (6, 2, 16): the taps of
-// the upper three rows and of the lower two, as they lie in triples. What is under no ink adds nothing;
-// where a gradient is infinite, the bias has it all the same.
+// Adds to the gradients of conv1. da1 (14, 14, 8) is the gradient of a1. dw is (6, 2, 16): the taps of
+// the upper three rows and of the lower two, in the order of triples. Blank positions are skipped,
+// because they add nothing; an infinite gradient still reaches the bias.
 static void conv1_backward(Activation kind, const float* triples, Ink ink, const float* a1,
                            const uint8_t* winners, float* da1, float* dw, float* dbias) {
   v16 bias = splat16(0);
@@ -240,7 +242,7 @@ static void conv1_backward(Activation kind, const float* triples, Ink ink, const
   store(bias_of, bias);
   for (int c = 0; c < 6; c++) dbias[c] += bias_of[c] + bias_of[c + 8];
   if (ink.columns == 0) return;
-  // A pooled column sees three pairs of columns, itself and the two behind it.
+  // A pooled column covers three pairs of columns: its own and the next two.
   const int leftmost = __builtin_ctz(ink.columns) - 2, rightmost = 31 - __builtin_clz(ink.columns);
   const int left = leftmost > 0 ? leftmost : 0, right = rightmost < 13 ? rightmost : 13;
 #pragma GCC unroll 2
@@ -271,7 +273,7 @@ static void conv1_backward(Activation kind, const float* triples, Ink ink, const
   }
 }
 
-// From the layout in which conv1_backward adds to that of the parameter, (6, 25).
+// Convert the gradient from the layout of conv1_backward to that of the parameter, (6, 25).
 static void unpack_conv1_gradient(const float* packed, float* dw) {
   for (int c = 0; c < 6; c++)
     for (int row = 0; row < 5; row++)
@@ -281,8 +283,8 @@ static void unpack_conv1_gradient(const float* packed, float* dw) {
 
 // ------------------------------------------------------------------------------- conv2
 
-// a1 -> a2 (25, 16) and winners2 (25, 16), 0 to 3 as 2 * row + column. w is (25 taps, 6 in, 16 out):
-// lanes are the channels out.
+// a1 -> a2 (25, 16) and winners2 (25, 16), encoded as 2 * row + column. w is (25 taps, 6 in, 16 out);
+// the lanes are the output channels.
 static void conv2_forward(Activation kind, const float* a1, const float* w, const float* bias,
                           float* a2, uint8_t* winners) {
   for (int y = 0; y < 5; y++)
@@ -320,10 +322,11 @@ static void conv2_forward(Activation kind, const float* a1, const float* w, cons
     }
 }
 
-// conv2.w (16 out, 25, 8) -> w (16 out, 6, 6, 8) and a row of zeros: each channel's taps, with a row
-// and a column of zeros before them; those behind them are the next one's. So a winner's gradient is
-// spread over the 6 x 6 places under its window in whole registers, wherever in the window it is.
-// Where a register is two places, there is a copy for winners in the left column, aligned for them.
+// conv2.w (16 out, 25, 8) -> w (16 out, 6, 6, 8) and a final row of zeros: the taps of each channel with
+// a row and a column of zeros before them; the zeros after them belong to the next channel. A winner's
+// gradient then always covers the 6 x 6 positions under its window in whole registers, whatever its
+// position in the window. If a register holds two positions, there is a second, aligned copy for
+// winners in the left column.
 static void surround(const float* taps, float* w) {
   for (int copy = 0; copy < BACK_COPIES; copy++)
     for (int c = 0; c < 16; c++)
@@ -332,12 +335,12 @@ static void surround(const float* taps, float* w) {
                taps + (c * 5 + row) * 40, 40 * sizeof(float));
 }
 
-// Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient at a2; w is what
-// surround makes.
+// Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient of a2; w is the output of
+// surround.
 static void conv2_backward(Activation kind, const float* a1, const float* a2,
                            const uint8_t* winners, const float* da2, const float* w, float* da1,
                            float* dw, float* dbias) {
-  // Winners with a gradient, by output channel: their corner in a1, and the gradient.
+  // The winners with a gradient by output channel: their corner in a1 and their gradient.
   int32_t corner[16][32];
   float gradient[16][32];
   int count[16] = {};
@@ -350,16 +353,16 @@ static void conv2_backward(Activation kind, const float* a1, const float* a2,
     const i16 which = load_bytes(winners + place * 16);
     const i16 lower = which >> 1, right = which & 1;
     alignas(64) float gs[16];
-    alignas(64) int32_t corners[16], inside[16];  // of a1, and of the channel's taps in w
+    alignas(64) int32_t corners[16], inside[16];  // offsets in a1, and in the taps of the channel in w
     store(gs, g);
     store(corners, lower * A1_ROW + right * 8 + window);
     store(inside, lower * -BACK_ROW + right * (-8 - (BACK_COPIES - 1) * BACK_COPY));
     const float* upper_left = w + (BACK_COPIES - 1) * BACK_COPY + BACK_ROW + 8;
-    const float* weights_here[16];  // the same winners by place
+    const float* weights_here[16];  // the same winners at this position
     float gradient_here[16];
     int count_here = 0;
 #pragma GCC unroll 16
-    for (int c = 0; c < 16; c++) {  // written always, counted if it matters: no branch to guess
+    for (int c = 0; c < 16; c++) {  // always write, but count only nonzero gradients: no branches
       corner[c][count[c]] = corners[c];
       gradient[c][count[c]] = gradient_here[count_here] = gs[c];
       weights_here[count_here] = upper_left + c * BACK + inside[c];
@@ -393,7 +396,7 @@ static void conv2_backward(Activation kind, const float* a1, const float* a2,
     for (int top = 0; top < 5; top += TAP_ROWS) {
       const int rows = 5 - top < TAP_ROWS ? 5 - top : TAP_ROWS;
       float* out = dw + c * 200 + top * 40;
-      v16 sum[TAP_ROWS][2];  // a row is 5 columns of 8: two vectors and a half
+      v16 sum[TAP_ROWS][2];  // a row is 5 columns of 8, which is 2.5 vectors
       v8 last[TAP_ROWS];
 #pragma GCC unroll 5
       for (int r = 0; r < rows; r++) {
@@ -422,8 +425,8 @@ static void conv2_backward(Activation kind, const float* a1, const float* a2,
 
 // ------------------------------------------------------------------------------- products
 
-// A block of C (ROWS, VECTORS * 16) += A (ROWS, depth) B (depth, VECTORS * 16). A's element (r, k)
-// is a[r * a_row + k * a_step]: either step may be the inner one, so that A^T needs no copy.
+// A block of C (ROWS, VECTORS * 16) += A (ROWS, depth) B (depth, VECTORS * 16). Element (r, k) of A is
+// a[r * a_row + k * a_step]. Either step may be 1, so A may be transposed without a copy.
 template <int ROWS, int VECTORS>
 INLINE void block(const float* a, int a_row, int a_step, const float* b, int b_row, float* c,
                   int c_row, int depth) {
@@ -447,7 +450,7 @@ INLINE void block(const float* a, int a_row, int a_step, const float* b, int b_r
     for (int v = 0; v < VECTORS; v++) store(c + r * c_row + v * 16, sum[r][v]);
 }
 
-// C (rows, columns) += A (rows, depth) B (depth, columns); columns in multiples of 16.
+// C (rows, columns) += A (rows, depth) B (depth, columns); columns must be a multiple of 16.
 template <int VECTORS>
 INLINE void product_columns(const float* a, int a_row, int a_step, const float* b, int b_row,
                             float* c, int c_row, int rows, int depth) {
@@ -469,8 +472,8 @@ static void product(const float* a, int a_row, int a_step, const float* b, int b
     product_columns<1>(a, a_row, a_step, b + v, b_row, c + v, c_row, rows, depth);
 }
 
-// out (columns, rows) = in^T (rows, columns), in squares of 16. Rows of both are written and read in
-// whole vectors: what lies behind the last column must be there, and becomes what it was, or zero.
+// out (columns, rows) = transpose of in (rows, columns), in blocks of 16 x 16. Rows are read and written
+// in whole vectors, so both need padding after the last column; the padding of out becomes zero.
 static void transpose(const float* in, int in_row, float* out, int out_row, int rows, int columns) {
   for (int r = 0; r < rows; r += 16)
     for (int c = 0; c < columns; c += 16) {

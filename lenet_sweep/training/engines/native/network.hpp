@@ -1,11 +1,11 @@
-// What the copies of the training step for each instruction set have in common with the binding.
+// Declarations shared by the binding and the training step, which is compiled per instruction set.
 #pragma once
 
 #include <stdint.h>
 
 namespace lenet {
 
-// Where each parameter begins in the flat array of all of them (see kernels.hpp for its layout).
+// The offset of each parameter in the flat array of all parameters (see kernels.hpp for its layout).
 enum {
   CONV1_W = 0,
   CONV1_B = CONV1_W + 160,  // 6 * 25, padded to whole vectors
@@ -20,7 +20,7 @@ enum {
   PARAMETERS = LINEAR2_B + 16
 };
 
-constexpr int CHUNK = 32;  // samples between two visits of the dense layers: their activations stay in L2
+constexpr int CHUNK = 32;  // samples per pass of the dense layers; their activations fit the L2 cache
 
 struct Optimizer {
   int adam;  // 0: SGD
@@ -29,7 +29,7 @@ struct Optimizer {
   double beta1, beta2, eps;
 };
 
-// One run in training. All arrays are aligned to 64 bytes.
+// The state of a run. All arrays are aligned to 64 bytes.
 struct Network {
   int tanh;
   Optimizer optimizer;
@@ -39,14 +39,14 @@ struct Network {
   float* gradients;     // (PARAMETERS,)
   float* first;         // (PARAMETERS,) momentum, or Adam's mean of gradients
   float* second;        // (PARAMETERS,) Adam's mean of squared gradients
-  float* scratch;       // (scratch_floats(),) zero at first
+  float* scratch;       // (scratch_floats(),) initially zero
 };
 
 // The entry points that each instruction set provides.
 struct Kernels {
   const char* name;
   int64_t (*scratch_floats)();
-  // order (count,) numbers of images -> losses (ceil(count / batch),)
+  // order (count,) indices of images -> losses (ceil(count / batch),)
   void (*train)(Network*, const uint8_t* images, const uint8_t* labels, const int64_t* order,
                 int64_t count, float* losses);
   // images (count, 28, 28) -> predictions (count,) and losses (count,)

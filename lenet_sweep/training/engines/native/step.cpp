@@ -1,4 +1,4 @@
-// The training step: forward, loss, backward, update, for one instruction set (LENET_ISA).
+// The training step (forward, loss, backward, update) for one instruction set (LENET_ISA).
 #include "kernels.hpp"
 #include "network.hpp"
 
@@ -6,8 +6,8 @@ namespace LENET_ISA {
 
 using namespace lenet;
 
-// Working memory of one run. Zero at first: padding is never written. Everything in it begins with a
-// cache line: a vector that crosses into the next one takes twice as long to load.
+// Working memory of one run. It is initially zero, and padding is never written. Every array starts at
+// a cache line, because loading a vector that crosses cache lines takes twice as long.
 struct Scratch {
 #define ARRAY(name) alignas(64) float name
   ARRAY(conv2_forward)[150 * 16];     // conv2.w as (25 taps, 6 in, 16 out)
@@ -31,7 +31,7 @@ struct Scratch {
   alignas(64) uint8_t winners1[CHUNK][2 * 14 * 64];
   alignas(64) uint8_t winners2[CHUNK][25 * 16];
   Ink ink[CHUNK];
-  uint32_t always_inked;  // rows that conv1 may not skip: all, if a weight is not finite
+  uint32_t always_inked;  // rows that conv1 must not skip: all if a weight is not finite
 };
 
 static int64_t scratch_floats() { return (int64_t)(sizeof(Scratch) / sizeof(float)); }
@@ -56,9 +56,9 @@ static void add_rows(float* out, const float* values, int row, int rows) {
     for (int i = 0; i < row; i += 16) store(out + i, load16(out + i) + load16(values + r * row + i));
 }
 
-// The layouts of weights that the parameters do not have themselves; after each update.
+// Rearrange weights for the forward pass; needed after each update.
 static void prepare_forward(const float* p, Scratch* s) {
-  float zero = 0;  // becomes nan where a weight is infinite or nan
+  float zero = 0;  // becomes NaN if a weight is infinite or NaN
   for (int i = 0; i < 150; i++) zero += 0 * p[CONV1_W + i];
   s->always_inked = zero == 0 ? 0 : ~0u;
   for (int out = 0; out < 16; out++)
@@ -74,7 +74,7 @@ static void prepare_backward(const float* p, Scratch* s) {
   transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
 }
 
-// Sample n's pixels -> its row of a2, with what the backward pass needs of it.
+// Pixels of sample n -> its row of a2. Also stores what the backward pass needs.
 static void convolve(Activation kind, const float* p, const uint8_t* pixels, Scratch* s, int n) {
   s->ink[n] = unpack(pixels, s->halves[n]);
   const uint32_t inked = s->ink[n].rows | s->always_inked;
@@ -94,7 +94,7 @@ static void dense_forward(Activation kind, const float* p, Scratch* s, int n) {
   product(s->a4[0], 96, 1, p + LINEAR2_W, 16, s->logits[0], 16, n, 84, 16);
 }
 
-// The loss of one sample, and its logits replaced by log-probabilities.
+// Returns the loss of a sample and replaces its logits by log-probabilities.
 static float log_softmax(float* logits, int label) {
   float most = logits[0];
   for (int i = 1; i < 10; i++) most = logits[i] > most || logits[i] != logits[i] ? logits[i] : most;
@@ -105,11 +105,11 @@ static float log_softmax(float* logits, int label) {
   return -logits[label];
 }
 
-// The dense layers backward: log-probabilities -> da2, adding to their gradients. Each sample
-// counts 1 / batch.
+// Backward pass of the dense layers: log-probabilities -> da2. Adds to their gradients. share is the
+// weight of a sample, 1 / batch.
 static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order,
                            float share, float* g, Scratch* s, int n) {
-  float* d = s->logits[0];  // becomes the gradient at the logits: (softmax - one-hot) / batch
+  float* d = s->logits[0];  // becomes the gradient of the logits: (softmax - one-hot) / batch
   for (int i = 0; i < n; i++) {
     for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share;
     d[i * 16 + labels[order[i]]] -= share;
@@ -132,7 +132,7 @@ static void dense_backward(Activation kind, const uint8_t* labels, const int64_t
   product(s->da3[0], 128, 1, s->conv3_back, 400, s->da2[0], 400, n, 120, 400);
 }
 
-// torch.optim.SGD and torch.optim.Adam, in their order of operations.
+// One step of torch.optim.SGD or torch.optim.Adam, with the same order of operations.
 static void update(Network* net) {
   const Optimizer& o = net->optimizer;
   float *p = net->parameters, *g = net->gradients, *m = net->first, *v = net->second;
@@ -156,7 +156,7 @@ static void update(Network* net) {
     for (int i = 0; i < PARAMETERS; i++) p[i] -= lr * (g[i] + decay * p[i]);
     return;
   }
-  const float keep = net->steps == 1 ? 0.0f : (float)o.momentum;  // the first step only copies
+  const float keep = net->steps == 1 ? 0.0f : (float)o.momentum;  // the first step copies the gradient
   const float take = net->steps == 1 ? 1.0f : (float)(1 - o.dampening);
   const float ahead = (float)o.momentum;
   for (int i = 0; i < PARAMETERS; i++) {
@@ -166,7 +166,7 @@ static void update(Network* net) {
   }
 }
 
-// A shuffled image is in no cache; this one is fetched while the one before it is worked on.
+// Shuffled images are not in a cache, so the next one is fetched while the current one is processed.
 INLINE void prefetch(const uint8_t* pixels) {
   for (int i = 0; i < 784; i += 64) __builtin_prefetch(pixels + i);
   __builtin_prefetch(pixels + 783);

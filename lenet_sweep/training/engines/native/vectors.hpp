@@ -1,6 +1,6 @@
-// Vectors of 16 and of 8 floats, made of whatever registers the instruction set has: v16 is one
-// AVX-512 register, two of AVX2, four of SSE or NEON. GCC's own vectors of more than a register
-// are taken apart into single floats by some versions, hence these few lines.
+// Vectors of 16 and 8 floats, built from the registers of the instruction set: v16 is one AVX-512
+// register, two AVX2 registers, or four SSE or NEON registers. GCC's own vector types are not used for
+// this because some versions split vectors larger than a register into single floats.
 #pragma once
 
 #include <stdint.h>
@@ -32,7 +32,7 @@ struct Float {
 };
 
 template <int N>
-struct Int {  // also what a comparison gives: all bits set where it holds
+struct Int {  // also the result of a comparison: all bits are set where it is true
   typename Lanes<N>::Ints part[Lanes<N>::P];
 };
 
@@ -128,7 +128,7 @@ INLINE Float<N> operator-(Float<N> a) {
   EACH_PART a.part[i] = -a.part[i];
   return a;
 }
-// a + b * x, one rounding where the instruction set has it.
+// a + b * x, with a single rounding if the instruction set has fused multiply-add.
 template <int N>
 INLINE void add_product(Float<N>& a, float b, Float<N> x) {
   EACH_PART a.part[i] += b * x.part[i];
@@ -182,7 +182,7 @@ typedef Int<16> i16;
 #define HIGH_HALVES 2, 6, 3, 7
 #endif
 
-// a's and b's lanes in turn: a0 b0 a1 b1 ... a7 b7, and the other eight of each.
+// Interleave the lanes of a and b: first is a0 b0 a1 b1 ... a7 b7, second the other eight of each.
 INLINE void interleave(v16 a, v16 b, v16* first, v16* second) {
   constexpr int P = Lanes<16>::P;
   v16 both[2];
@@ -195,8 +195,8 @@ INLINE void interleave(v16 a, v16 b, v16* first, v16* second) {
   *second = both[1];
 }
 
-// (COUNT, 16) -> (16, COUNT) in as many vectors: each round of interleaving moves one bit of a
-// value's number from its row to its lane.
+// Transpose (COUNT, 16) -> (16, COUNT), stored in the same vectors. Each round of interleaving moves
+// one bit of a value's index from its row to its lane.
 template <int COUNT>
 INLINE void turn(v16* rows) {
 #pragma GCC unroll 4
@@ -214,7 +214,7 @@ INLINE v16 load16(const float* p) { return load<16>(p); }
 INLINE v8 load8(const float* p) { return load<8>(p); }
 INLINE v16 splat16(float x) { return splat<16>(x); }
 
-// Sixteen small numbers as bytes, and back.
+// Store 16 integers as bytes, and load them.
 INLINE void store_bytes(uint8_t* p, i16 v) {
   int32_t lanes[16];
   __builtin_memcpy(lanes, &v, sizeof lanes);
@@ -227,7 +227,7 @@ INLINE i16 load_bytes(const uint8_t* p) {
   __builtin_memcpy(&v, lanes, sizeof lanes);
   return v;
 }
-// Sixteen pairs of bytes, the first of each in the low bits.
+// Load 16 pairs of bytes, with the first byte of each pair in the low bits.
 INLINE i16 load_byte_pairs(const uint8_t* p) {
   uint16_t pairs[16];
   int32_t lanes[16];
