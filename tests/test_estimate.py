@@ -25,11 +25,13 @@ HERE = {"processor": provenance.processor()}
 OTHER = {"processor": "a slow one"}
 
 
-def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HERE, end="readout"):
+def stored(
+    store: Store, cell: Cell, seconds: float, test: float = 0.0, environment=HERE, end="readout"
+):
     """Write a run whose epochs each took this long to train and to test, in seconds."""
     run = store.run(cell.run_id)
     run.path.mkdir(parents=True)
-    run.describe(cell, where)
+    run.describe(cell, environment)
     epochs = [Epoch(n, 0.5, 98.0, 0.5, seconds, test) for n in range(1, cell.epochs + 1)]
     state = {"weights": np.zeros(8, np.float32)}
     trace = np.zeros((1, 2), np.float32)
@@ -75,7 +77,7 @@ def test_the_most_similar_runs_are_used(store: Store) -> None:
     """Runs must have the same engine; the same machine and activation are preferred."""
     for seed, seconds in ((1, 4.0), (2, 5.0), (3, 60.0)):
         stored(store, replace(BASE, seed=seed), seconds)
-    stored(store, replace(BASE, seed=4), 500.0, where=OTHER)
+    stored(store, replace(BASE, seed=4), 500.0, environment=OTHER)
     stored(store, replace(BASE, seed=5, engine="native"), 0.1)
     stored(store, replace(BASE, seed=6, activation="gelu"), 7.0)
     assert expected(store, [BASE]) == (pytest.approx(10 * 5.0), 3)  # the median

@@ -183,8 +183,8 @@ def test_retraining_keeps_rows_until_they_are_replaced(tmp_path, small_folder, r
     if not retrain:
         shutil.rmtree(out / "runs")
     pd.testing.assert_frame_equal(table(launched(cells, options).sweep.folder), before)
-    again = run.reload_sweep(folder).table[NUMBERS]
-    pd.testing.assert_frame_equal(again, before[NUMBERS].astype({"rank": "Int64"}))
+    reloaded = run.reload_sweep(folder).table[NUMBERS]
+    pd.testing.assert_frame_equal(reloaded, before[NUMBERS].astype({"rank": "Int64"}))
     more, _ = settings(small_folder(), out, lr=[0.3])
     store_all(more, out, small_folder(), lambda _: range(60))
     assert list(table(launched(more, options).sweep.folder)["accuracy"]) == [98.5, 97.5, 70.0]
@@ -242,9 +242,9 @@ def test_the_figure_of_all_curves_is_kept(swept, small_folder) -> None:
     shutil.rmtree(runs)
     store_all(more, runs.parent, small_folder(), lambda _: range(60))
     messages = []
-    drawn = outputs.draw_figures(launched(more, options), options, messages.append)
+    paths = outputs.draw_figures(launched(more, options), options, messages.append)
     assert (folder / "figures" / "all-cells.png").read_bytes() == before
-    assert folder / "figures" / "all-cells.png" in drawn
+    assert folder / "figures" / "all-cells.png" in paths
     assert [line for line in messages if line.startswith("3 of 5 cells have no figures")]
 
 

@@ -47,7 +47,7 @@ def random_sweep(seed: int) -> Sweep:
     """Random settings, some with failures, fewer seeds or other test images."""
     random = np.random.default_rng(seed)
     seeds, scatter = random.choice([1, 1, 2, 3, 5, 5, 5]), random.choice([0, 0.003, 0.003, 0.05])
-    found = []
+    results = []
     for n in range(random.integers(1, 6)):
         level = random.choice([0.1, 0.8, 0.95, 0.97, 0.97])
         dataset = KMNIST if random.random() < 0.15 else base().dataset
@@ -56,19 +56,19 @@ def random_sweep(seed: int) -> Sweep:
         for number in range(own):
             one = replace(cell, seed=number)
             if random.random() < 0.1:
-                found.append(failed(one, str(random.choice(["diverged", "failed"]))))
+                results.append(failed(one, str(random.choice(["diverged", "failed"]))))
                 continue
             share = np.clip(level + scatter * random.standard_normal(), 0, 1)
-            found.append(make_result(one, random.random(IMAGES) < share))
+            results.append(make_result(one, random.random(IMAGES) < share))
     if random.random() < 0.15:  # the test images are not available
-        found = [replace(r, correct=None, predictions=None) for r in found]
+        results = [replace(r, correct=None, predictions=None) for r in results]
     if random.random() < 0.3:  # held-out images rank the rows in another order
-        ranked = [None if r.accuracy is None else float(random.uniform(50, 60)) for r in found]
-        found = with_holdout(found, ranked)
-    return Sweep(found)
+        ranked = [None if r.accuracy is None else float(random.uniform(50, 60)) for r in results]
+        results = with_holdout(results, ranked)
+    return Sweep(results)
 
 
-def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
+def table_of(results: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
     """The ranked table of these results, and the results in the order of the table."""
     records = [
         dict.fromkeys(COLUMNS[1:])
@@ -81,10 +81,10 @@ def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
             "seconds": 1.0, "seconds_per_epoch": 1.0, "train_loss": 0.1,
             HOLDOUT: r.holdout_accuracy,
         }
-        for r in found
+        for r in results
     ]  # fmt: skip
     frame, order = rank_records(records)
-    return frame, [found[at] for at in order]
+    return frame, [results[at] for at in order]
 
 
 class NoImages(ImageCache):
@@ -123,8 +123,8 @@ def text_of(html: str, tag: str, **attributes: str) -> str:
 def counted_in(text: str) -> Counter:
     """The counts in a text such as '1 tied (=), 2 are worse; 3 inconclusive'."""
     names = "|".join(OUTCOMES)
-    found = re.findall(rf"(\d+) (?:is |are )?({names})\b(?! than 2)", text)
-    return Counter({outcome: int(number) for number, outcome in found})
+    results = re.findall(rf"(\d+) (?:is |are )?({names})\b(?! than 2)", text)
+    return Counter({outcome: int(number) for number, outcome in results})
 
 
 def marked(ranks: list[str]) -> Counter:
@@ -134,9 +134,9 @@ def marked(ranks: list[str]) -> Counter:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1).map(random_sweep))
-def test_all_outputs_agree_with_statistics_csv(found: list[Result]) -> None:
+def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
     """Counts and marks on the terminal, in Markdown, in LaTeX and on the page equal the CSV."""
-    frame, outcomes = table_of(found)
+    frame, outcomes = table_of(results)
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
     with patch.object(loading, "load_results_of", return_value=tuple(outcomes)):
         report = collect._gather(
@@ -158,7 +158,7 @@ def test_all_outputs_agree_with_statistics_csv(found: list[Result]) -> None:
     assert Counter(readable["outcome"]) == expected
 
     # The printed tables.
-    known = int(compared_rows[compared_rows["outcome"] != "not compared"].shape[0])
+    compared_count = int(compared_rows[compared_rows["outcome"] != "not compared"].shape[0])
     rows = ties.rows_over_seeds([r.cell for r in outcomes], frame)
     assert bool(rows) == by_seed
     marks = replace(ties.tie_marks(outcomes), settings=rows)
@@ -190,7 +190,7 @@ def test_all_outputs_agree_with_statistics_csv(found: list[Result]) -> None:
 
     # The page.
     html = page.page(report, "", folder="it", pictures=False)
-    if known and len(compared_rows) > 1:
+    if compared_count and len(compared_rows) > 1:
         tile = text_of(html, "div", **{"class": "outcomes"})
         number, total, rest = re.fullmatch(
             r"Tied with the best (\d+) of (\d+) other (?:row|setting)s?(?:; (.*))?", tile
@@ -199,11 +199,11 @@ def test_all_outputs_agree_with_statistics_csv(found: list[Result]) -> None:
         assert Counter(tied=int(number)) + counted_in(rest or "") == expected - Counter(
             best=expected["best"]
         )
-    drawn = re.findall(r'<tbody data-outcome="([a-z ]+)">', html)
-    assert Counter(drawn) == expected
+    page_outcomes = re.findall(r'<tbody data-outcome="([a-z ]+)">', html)
+    assert Counter(page_outcomes) == expected
 
     # The conclusions, in Python and on the page.
-    if known:
+    if compared_count:
         counted = Counter()
         for sentence in report.statistics.conclusions:
             counted["best"] += sentence.startswith("Best")

@@ -68,8 +68,8 @@ def test_markdown_contains_text_only(text: str) -> None:
     markdown = to_markdown(text_tables(frame(text)))
     parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
     html = parser.render(markdown)
-    shown = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
-    assert one_line(text) in shown
+    texts = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
+    assert one_line(text) in texts
     assert html.count("<table>") == 1
     assert html.count("<tr>") == 3
     columns = html.count("<th")
@@ -87,16 +87,16 @@ def test_latex_contains_text_only(text: str) -> None:
     """The text adds no command, comment or special character to results.tex."""
     written = to_latex(text_tables(frame(text)))
     assert all(c.isprintable() or c == "\n" for c in written)
-    shown, plain = (
+    table, plain = (
         text[text.index("{\\fontsize") :] for text in (written, to_latex(text_tables(frame("x"))))
     )
     # Commands for escaped characters: signs, accents, line breaks, characters by their number.
     signs = "".join([*latex._COMMANDS.values(), *latex._SIGNS.values()])
     spelled = set(re.findall(r"\\[A-Za-z]+", signs + latex.BREAK + latex._column(False, 1.0)))
-    used = set(re.findall(r"\\[A-Za-z]+", shown)) - spelled - {"\\sweepunicode"}
+    used = set(re.findall(r"\\[A-Za-z]+", table)) - spelled - {"\\sweepunicode"}
     assert used <= set(re.findall(r"\\[A-Za-z]+", plain))
     own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\|\\[`'^~=.\"]\{\w\}"
-    rest = re.sub(own, "", shown)
+    rest = re.sub(own, "", table)
     for sign in "%#$^~":
         assert sign not in rest
     assert len({line.count("&") for line in rest.splitlines() if "&" in line}) == 1
@@ -121,8 +121,8 @@ def test_figures_draw_text_only(tmp_path, text: str) -> None:
     """A label is drawn as typed, even if it looks like mathematics."""
     curves = [figures.Curve(f"{text} {n}", [1, 2], [1.0, 0.5], [90.0, 95.0]) for n in range(2)]
     for figure in (figures.cost_figure(curves[0]), figures.overlay_figure(curves)):
-        drawn = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
-        assert letters(one_line(text)) in letters(drawn)
+        labels = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
+        assert letters(one_line(text)) in letters(labels)
         figure.savefig(tmp_path / "x.png")
         assert (tmp_path / "x.png").stat().st_size > 1000
 

@@ -82,7 +82,7 @@ def test_each_option_of_an_optimizer_is_a_column(tmp_path) -> None:
 
 def test_options_that_vary_are_shown_as_columns() -> None:
     """Printed tables show options that vary as columns, and unusual constant ones in the title."""
-    (title, _, shown), (other, _, adam) = text_tables(
+    (title, _, table), (other, _, adam) = text_tables(
         optimized(
             {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True},
             {"name": "sgd", "momentum": 0.0, "weight_decay": 1e-4},
@@ -90,11 +90,11 @@ def test_options_that_vary_are_shown_as_columns() -> None:
         )
     )
     assert (title, other) == ("cross_entropy + sgd weight_decay=0.0001", "cross_entropy + adam")
-    assert list(shown["optimizer.momentum"]) == ["0.9", "0"]
-    assert list(shown["optimizer.nesterov"]) == ["true", "false"]
+    assert list(table["optimizer.momentum"]) == ["0.9", "0"]
+    assert list(table["optimizer.nesterov"]) == ["true", "false"]
     assert not [name for name in adam if "optimizer" in name]
-    assert "optimizer.weight_decay" not in shown
-    text = to_markdown([(title, "", shown)])
+    assert "optimizer.weight_decay" not in table
+    text = to_markdown([(title, "", table)])
     assert "| momentum | nesterov |" in text
     assert "optimizer." not in text
 
@@ -171,8 +171,8 @@ def test_failed_cells_have_no_rank(tmp_path) -> None:
     frame = rows(failed, failed)
     write_csv(frame, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].isna()) == [True, True]
-    ((_, _, shown),) = text_tables(frame)
-    assert list(shown["rank"]) == ["\N{EN DASH}"] * 2
+    ((_, _, table),) = text_tables(frame)
+    assert list(table["rank"]) == ["\N{EN DASH}"] * 2
     some = rows({}, failed)
     write_csv(some, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].fillna("")) == ["1", ""]
@@ -213,17 +213,17 @@ def test_one_table_per_recipe() -> None:
         )
     )
     assert [title for title, _, _ in parts] == ["cross_entropy + sgd", "nll + adam"]
-    assert [list(shown["rank"]) for _, _, shown in parts] == [[1, 2], [1]]
+    assert [list(table["rank"]) for _, _, table in parts] == [[1, 2], [1]]
     assert list(parts[0][2]["seed"]) == [0, 1]
 
 
 def test_report_columns_come_first_and_constants_go_to_the_caption() -> None:
     """A printed table has the columns of the report, then the settings that vary."""
-    ((_, caption, shown),) = text_tables(rows({"seed": 0}, {"seed": 1}))
-    assert list(shown.columns)[:8] == [*REPORT_COLUMNS, "seed"]
-    assert "activation" not in shown.columns
+    ((_, caption, table),) = text_tables(rows({"seed": 0}, {"seed": 1}))
+    assert list(table.columns)[:8] == [*REPORT_COLUMNS, "seed"]
+    assert "activation" not in table.columns
     assert "activation relu" in caption
-    assert list(shown["accuracy"]) == ["99.00", "99.00"]
+    assert list(table["accuracy"]) == ["99.00", "99.00"]
 
 
 @pytest.mark.parametrize(
@@ -244,11 +244,11 @@ def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
 
 def test_failed_cells_have_a_reason() -> None:
     """A printed table with a failed cell has a column for the error."""
-    ((_, _, shown),) = text_tables(
+    ((_, _, table),) = text_tables(
         rows({}, FAILED | {"status": "killed", "error": "ended by SIGKILL"})
     )
-    assert list(shown["error"]) == ["", "ended by SIGKILL"]
-    assert list(shown["accuracy"]) == ["99.00", ""]
+    assert list(table["error"]) == ["", "ended by SIGKILL"]
+    assert list(table["accuracy"]) == ["99.00", ""]
 
 
 def test_markdown_and_latex_have_the_same_content() -> None:

@@ -381,9 +381,9 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
         "(95 % confidence interval 98.79 to 99.18 %)."
     )
     assert tied == (
-        "Of 3 other rows, 1 is tied with it (no significant difference): lr 0.1, batch 64; 2 are "
-        "worse (McNemar's test on the same test images, with Holm's correction for multiple "
-        "comparisons)."
+        "Of 3 other rows, 1 is tied with it: lr 0.1, batch 64; 2 are worse (McNemar's test on the "
+        "same test images, with Holm's correction for multiple comparisons; tied: no significant "
+        "difference)."
     )
     assert matters.startswith(
         "lr matters most: 98 % of the variance between cells; accuracy averages 98.97 % with lr 0.1"

@@ -164,7 +164,9 @@ def _comparisons(
     test = "t tests over the seeds" if by_seed else "McNemar's test on the same test images"
     tests = ""
     if any(c.p is not None for c in others):
-        tests = f" ({test}, with Holm's correction for multiple comparisons)"
+        tied = any(c.outcome == "tied" for c in others)
+        meaning = "; tied: no significant difference" if tied else ""
+        tests = f" ({test}, with Holm's correction for multiple comparisons{meaning})"
     where = " on the same test images" if several else ""
     if len(others) == 1:
         yield f"The only other {thing}{where} is {_OUTCOMES[others[0].outcome]}{tests}."
@@ -179,7 +181,7 @@ def _comparisons(
 _OUTCOMES: Mapping[Outcome, str] = {
     "best": "the best",
     "better": "better than it on the test images",
-    "tied": "tied with it (no significant difference)",
+    "tied": "tied with it",
     "inconclusive": "inconclusive",
     "worse": "worse",
     "not compared": "not compared",
