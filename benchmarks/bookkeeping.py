@@ -144,7 +144,7 @@ def finished(cells: int, repeats: int) -> list[dict[str, float]]:
 def copy(run: RunFolder, other: RunFolder) -> None:
     snapshot, described = run.read(run.snapshot_path(1)), run.description()
     assert snapshot
-    assert description
+    assert described
     other.path.mkdir(parents=True)
     other.write_snapshot(snapshot)
     write_json(other.path / "run.json", described)

@@ -137,7 +137,7 @@ def _sweep(
 def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:
     """What a sweep's folder (`outputs/sweeps/<name>`) says, and what it does not.
 
-    Intervals, settings over seeds, comparisons with the best, effects, doubts and conclusions; see
+    Intervals, settings over seeds, comparisons with the best, effects, warnings, conclusions; see
     `lenet_sweep.analysis.conclusions.Statistics` and docs/statistics.md. Accuracies are percent,
     differences points. data: the folder of the images, where they are no longer where they were;
     without them nothing is said of ties. Raises FileNotFoundError where there is no sweep.

@@ -1,4 +1,4 @@
-"""Results made on the spot: cells of a grid, and which test images each has right."""
+"""Synthetic results: cells of a grid, and which test images each classifies correctly."""
 
 import functools
 import itertools
@@ -16,23 +16,25 @@ IMAGES = 10_000
 
 @functools.cache
 def labels(images=IMAGES):
+    """The true classes of the test images: (images,) uint8."""
     return np.random.default_rng(0).integers(0, 10, images).astype(np.uint8)
 
 
 @functools.cache
 def base():
+    """The cell that others are derived from."""
     (cell,) = validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10}), NATIVE)[0]
     return cell
 
 
 def grid(**axes):
-    """The cells of a grid as they are typed, dotted keys with two underscores for the dot."""
-    typed = {key.replace("__", "."): value for key, value in axes.items()}
-    return validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10} | typed), NATIVE)[0]
+    """The validated cells of a grid; two underscores in a key stand for a dot."""
+    settings = {key.replace("__", "."): value for key, value in axes.items()}
+    return validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10} | settings), NATIVE)[0]
 
 
 def product(**axes):
-    """The cells of a grid of plain fields, without the time that validation takes."""
+    """The cells of a grid over plain fields, without the time that validation takes."""
     return [
         replace(base(), **dict(zip(axes, values, strict=True)))
         for values in itertools.product(*axes.values())
@@ -40,6 +42,7 @@ def product(**axes):
 
 
 def history(costs, accuracies=None):
+    """One Epoch for each cost; accuracies in percent, 90 by default."""
     accuracies = [90.0] * len(costs) if accuracies is None else accuracies
     return tuple(
         Epoch(i + 1, float(cost), float(accuracy), float(cost), 1.0, 0.1)
@@ -47,36 +50,37 @@ def history(costs, accuracies=None):
     )
 
 
-def answered(cell, right, epochs=()):
-    """A cell that has these images right (bool), and takes the others for the next digit."""
-    right = np.asarray(right, bool)
-    truth = labels(right.size)
-    predictions = np.where(right, truth, (truth + 1) % 10).astype(np.uint8)
-    return Result(cell, "ok", 100 * right.sum() / right.size, right, predictions, epochs)
+def make_result(cell, correct, epochs=()):
+    """A result with these images correct (bool); for the others it predicts the next class."""
+    correct = np.asarray(correct, bool)
+    truth = labels(correct.size)
+    predictions = np.where(correct, truth, (truth + 1) % 10).astype(np.uint8)
+    return Result(cell, "ok", 100 * correct.sum() / correct.size, correct, predictions, epochs)
 
 
-def first(cell, percent, epochs=(), images=IMAGES):
-    """A cell that has the first `percent` of the images right: of two, one knows all of less."""
-    return answered(cell, np.arange(images) < round(percent / 100 * images), epochs)
+def first_correct(cell, percent, epochs=(), images=IMAGES):
+    """A result with the first `percent` of the images correct, so that results are nested."""
+    return make_result(cell, np.arange(images) < round(percent / 100 * images), epochs)
 
 
 def scored(cells, accuracies):
-    """Each cell with its accuracy, the images right being the first ones."""
-    return [first(cell, accuracy) for cell, accuracy in zip(cells, accuracies, strict=True)]
+    """A result with this accuracy for each cell, on the first images."""
+    return [first_correct(cell, accuracy) for cell, accuracy in zip(cells, accuracies, strict=True)]
 
 
-def drawn(cells, accuracy, seed=0, images=IMAGES):
-    """Each cell with images of its own right, drawn at random; `accuracy(cell)` is 0 to 1."""
+def random_results(cells, accuracy, seed=0, images=IMAGES):
+    """A result with independent random images correct for each cell; accuracy(cell) is 0 to 1."""
     random = np.random.default_rng(seed)
-    return [answered(cell, random.random(images) < accuracy(cell)) for cell in cells]
+    return [make_result(cell, random.random(images) < accuracy(cell)) for cell in cells]
 
 
-def without(cell, status):
+def failed(cell, status):
+    """A result without an accuracy."""
     return Result(cell, status)
 
 
-def held_out(results, accuracies, images=5000):
-    """The same with these accuracies on held-out images, which then rank them."""
+def with_holdout(results, accuracies, images=5000):
+    """The same results, ranked by these accuracies on held-out images."""
     return [
         replace(
             r,
@@ -87,8 +91,8 @@ def held_out(results, accuracies, images=5000):
     ]
 
 
-def constant(cell, digit, images=IMAGES):
-    """A cell that takes every image for one digit."""
-    right = labels(images) == digit
-    predictions = np.full(images, digit, np.uint8)
-    return Result(cell, "ok", 100 * right.sum() / images, right, predictions)
+def collapsed(cell, predicted, images=IMAGES):
+    """A result that predicts one class for all images."""
+    correct = labels(images) == predicted
+    predictions = np.full(images, predicted, np.uint8)
+    return Result(cell, "ok", 100 * correct.sum() / images, correct, predictions)

@@ -1,4 +1,4 @@
-"""Sweeps made on the spot: a store as training leaves it, without the training."""
+"""Synthetic sweeps: a store as it is after training, without training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,16 @@ from lenet_sweep.ui.views import QuietView
 
 
 def settings(root, out, **axes):
-    """Cells and options of a grid on the small data in `root`; two underscores for a dot."""
-    given = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 3}
-    typed = {key.replace("__", "."): value for key, value in axes.items()}
+    """Cells and options of a grid on the data in `root`; two underscores in a key are a dot."""
+    defaults = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 3}
+    values = {key.replace("__", "."): value for key, value in axes.items()}
     return validation.validate_cells(
-        keys.grid(given | {"out": str(out), "person": "Ada"} | typed), NATIVE
+        keys.grid(defaults | {"out": str(out), "person": "Ada"} | values), NATIVE
     )
 
 
 def trained(cell, labels, wrong, person="Ada", holdout=None):
-    """What training leaves of a cell that takes these test images (places) for the next digit."""
+    """The snapshot of a cell that predicts the next class for the test images `wrong` (indices)."""
     predictions = labels.copy()
     predictions[wrong] = (labels[wrong] + 1) % 10
     accuracy = 100 * float(np.mean(predictions == labels))
@@ -41,7 +41,7 @@ def trained(cell, labels, wrong, person="Ada", holdout=None):
 
 
 def store_all(cells, out, root, wrong, **more):
-    """Write a read-out of each cell into the store; `wrong(n)` are the images the n-th misses."""
+    """Write a snapshot of each cell; `wrong(n)` gives the images that the n-th cell misses."""
     labels = datasets.load_dataset(replace(cells[0].dataset, holdout=None), Path(root)).test_labels
     for n, cell in enumerate(cells):
         folder = Store(out).run(cell.run_id)
@@ -51,13 +51,13 @@ def store_all(cells, out, root, wrong, **more):
 
 
 def fail(cell, out, status="failed", **texts):
-    """Write a failure of a cell into the store."""
+    """Write a failure of a cell to the store."""
     values = {"reason": "RuntimeError: no", "traceback": "Traceback: no\n", "person": "Ada"}
     Store(out).run(cell.run_id).write_failure(Failure(status, 1, **(values | texts)))
 
 
 def launched(cells, options):
-    """The sweep of these cells, with what the store has; nothing is trained."""
+    """Run a sweep of these cells without training; results come from the store."""
     return run_sweep(
         cells, options, QuietView(), replace(LOCAL, execute=lambda runs, setup: iter(()))
     )

@@ -1,4 +1,4 @@
-"""Texts that a spreadsheet, a browser, Markdown, LaTeX, a terminal or a plot would act on."""
+"""Texts that a spreadsheet, browser, Markdown, LaTeX, terminal or plot could interpret."""
 
 SPREADSHEET = [
     "=1+1", "=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1+1)", "\t=1+1", "\r=1+1", "\n=1+1",

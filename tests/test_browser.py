@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
-from made_results import first, grid, history
+from made_results import first_correct, grid, history
 from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
@@ -376,7 +376,7 @@ def charts_of(costs, accuracies, seconds, **axes):
     cells = grid(**{k.replace(".", "__"): v for k, v in axes.items()})
     rows = []
     for at, (cell, cost, accuracy) in enumerate(zip(cells, costs, accuracies, strict=True)):
-        found = first(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
+        found = first_correct(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
         numbers = {"accuracy": accuracy, "seconds": seconds[at], "status": "ok", "rank": at + 1}
         rows.append(collect.Row(at, numbers, found, None, None, None, None))
     report = SimpleNamespace(rows=rows, statistics=None)

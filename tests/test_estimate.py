@@ -1,4 +1,4 @@
-"""How long a dry run says that a sweep will take."""
+"""The estimated time of a sweep in a dry run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from lenet_sweep.storage.store import Store
 from lenet_sweep.ui.progress import approximate_duration, describe_plan
 
 HERE = {"processor": provenance.processor()}
-ELSEWHERE = {"processor": "a slow one"}
+OTHER = {"processor": "a slow one"}
 
 
-def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HERE, end="snapshot"):
-    """Write a run of which each epoch took these seconds, and was tested for these seconds."""
+def stored(
+    store: Store, cell: Cell, seconds: float, test: float = 0.0, environment=HERE, end="readout"
+):
+    """Write a run whose epochs each took this long to train and to test, in seconds."""
     run = store.run(cell.run_id)
     run.path.mkdir(parents=True)
-    run.describe(cell, where)
+    run.describe(cell, environment)
     epochs = [Epoch(n, 0.5, 98.0, 0.5, seconds, test) for n in range(1, cell.epochs + 1)]
     state = {"weights": np.zeros(8, np.float32)}
     trace = np.zeros((1, 2), np.float32)
@@ -40,10 +42,10 @@ def stored(store: Store, cell: Cell, seconds: float, test: float = 0.0, where=HE
 def expected(
     store: Store, cells: Sequence[Cell], workers: int | None = 1, finished: Sequence[Cell] = ()
 ) -> tuple[float, int]:
-    found = estimate(
+    estimated = estimate(
         make_plan(cells, set(finished).__contains__), store, workers, HERE["processor"]
     )
-    return found.seconds, found.runs
+    return estimated.seconds, estimated.runs
 
 
 @pytest.fixture
@@ -51,19 +53,19 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def test_what_was_measured_is_scaled(store: Store) -> None:
-    """Epochs, images and batch size scale the training; testing takes the same for each epoch."""
+def test_measured_times_are_scaled(store: Store) -> None:
+    """Training time scales with epochs, images and batch size; testing only with epochs."""
     stored(store, replace(BASE, seed=1), 10.0, test=1.0)
     assert expected(store, [BASE]) == (pytest.approx(10 * 11.0), 1)
     assert expected(store, [replace(BASE, epochs=3)])[0] == pytest.approx(3 * 11.0)
-    small = replace(BASE, batch=16)  # 2 instead of 1.25 for each image
+    small = replace(BASE, batch=16)  # a cost of 2 per image instead of 1.25
     assert expected(store, [small])[0] == pytest.approx(10 * 17.0)
     half = replace(BASE, dataset=replace(BASE.dataset, limit=30_000))
     assert expected(store, [half])[0] == pytest.approx(10 * 6.0)
 
 
-def test_workers_share_runs_but_no_run_is_shared(store: Store) -> None:
-    """Two workers take half the time, and eight not less than the longest run."""
+def test_several_workers(store: Store) -> None:
+    """Two workers need half the time, but no number of workers beats the longest run."""
     stored(store, replace(BASE, seed=9), 1.0)
     cells = [replace(BASE, seed=seed) for seed in range(4)]
     assert [expected(store, cells, workers)[0] for workers in (1, 2, 8)] == [40, 20, 10]
@@ -71,19 +73,19 @@ def test_workers_share_runs_but_no_run_is_shared(store: Store) -> None:
     assert expected(store, longer, 4)[0] == pytest.approx(100)
 
 
-def test_the_runs_most_like_it_are_taken(store: Store) -> None:
-    """Of another engine none; of this machine sooner than of another; of the same optimizer."""
+def test_the_most_similar_runs_are_used(store: Store) -> None:
+    """Runs must have the same engine; the same machine and activation are preferred."""
     for seed, seconds in ((1, 4.0), (2, 5.0), (3, 60.0)):
         stored(store, replace(BASE, seed=seed), seconds)
-    stored(store, replace(BASE, seed=4), 500.0, where=ELSEWHERE)
+    stored(store, replace(BASE, seed=4), 500.0, environment=OTHER)
     stored(store, replace(BASE, seed=5, engine="native"), 0.1)
     stored(store, replace(BASE, seed=6, activation="gelu"), 7.0)
     assert expected(store, [BASE]) == (pytest.approx(10 * 5.0), 3)  # the median
     assert expected(store, [replace(BASE, activation="gelu")]) == (pytest.approx(10 * 7.0), 1)
 
 
-def test_without_a_comparable_run_it_is_a_guess(store: Store) -> None:
-    """Other engines are no measure, nor epochs a hundred times as short, nor an empty store."""
+def test_no_comparable_run_gives_a_guess(store: Store) -> None:
+    """Other engines and epochs a hundred times shorter are not comparable."""
     stored(store, replace(BASE, engine="native"), 0.1)
     stored(store, replace(BASE, dataset=replace(BASE.dataset, limit=600)), 0.9)
     seconds, runs = expected(store, [replace(BASE, seed=1)])
@@ -91,8 +93,8 @@ def test_without_a_comparable_run_it_is_a_guess(store: Store) -> None:
     assert expected(Store(store.out / "none"), [replace(BASE, seed=1)]) == (seconds, 0)
 
 
-def test_what_is_trained_already_takes_no_time(store: Store) -> None:
-    """A run that goes on from a checkpoint or a shorter read-out trains the rest."""
+def test_trained_epochs_are_not_counted(store: Store) -> None:
+    """A run that resumes from a checkpoint or a shorter snapshot trains only the rest."""
     stored(store, BASE, 2.0)
     assert expected(store, [replace(BASE, epochs=25)])[0] == pytest.approx(15 * 2.0)
     assert expected(store, [replace(BASE, epochs=5)])[0] == pytest.approx(5 * 2.0)
@@ -101,8 +103,8 @@ def test_what_is_trained_already_takes_no_time(store: Store) -> None:
     assert expected(store, [replace(other, epochs=12)])[0] == pytest.approx(2 * 2.0)
 
 
-def test_what_cannot_be_read_is_passed_over(store: Store) -> None:
-    """Damaged and strange folders in the store do not stop a dry run."""
+def test_damaged_runs_are_skipped(store: Store) -> None:
+    """Damaged runs and unknown files in the store do not stop a dry run."""
     stored(store, replace(BASE, seed=1), 3.0)
     for name, text in (("run.json", "{"), ("epoch-00010.safetensors", "x" * 20)):
         damaged = store.run(replace(BASE, seed=len(name)).run_id).path
@@ -113,27 +115,27 @@ def test_what_cannot_be_read_is_passed_over(store: Store) -> None:
     assert expected(store, [BASE]) == (pytest.approx(10 * 3.0), 1)
 
 
-def test_it_is_said_in_plain_words(store: Store) -> None:
-    """The time, the workers, and what it is estimated from."""
+def test_the_wording_of_the_estimate(store: Store) -> None:
+    """The text gives the time, the workers, and the basis of the estimate."""
     planned = make_plan([BASE, replace(BASE, lr=0.01)], lambda _: False)
 
-    def said(workers: int | None) -> str:
+    def wording(workers: int | None) -> str:
         return describe_plan(planned, estimate(planned, store, workers, HERE["processor"]))[1]
 
-    assert said(4) == (
+    assert wording(4) == (
         "about 2 min on 2 workers; a rough guess, since the store has no comparable run"
     )
     stored(store, replace(BASE, seed=1), 36.0)
-    assert said(2) == "about 6 min on 2 workers, estimated from 1 earlier run"
-    assert said(None) == (
+    assert wording(2) == "about 6 min on 2 workers, estimated from 1 earlier run"
+    assert wording(None) == (
         "about 12 min of training in all, shared by the runs that train at the same time, "
         "estimated from 1 earlier run"
     )
 
 
 @given(st.floats(0, 1e9))
-def test_a_rough_duration_is_near(seconds: float) -> None:
-    """What is said is within a third of what was estimated."""
+def test_approximate_durations_are_close(seconds: float) -> None:
+    """The text is within a third of the estimated duration."""
     units = {"s": 1, "min": 60, "h": 3600, "days": 86_400}
     words = approximate_duration(seconds).removeprefix("about ").split()
     if words == ["a", "few", "seconds"]:
@@ -145,7 +147,7 @@ def test_a_rough_duration_is_near(seconds: float) -> None:
     assert value == pytest.approx(seconds, rel=1 / 3)
 
 
-def test_a_dry_run_says_how_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The number of workers is the one asked for; an empty store gives a rough guess."""
+def test_a_dry_run_prints_the_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text uses the requested number of workers; an empty store gives a rough guess."""
     sweep(seed=[0, 1], out=tmp_path, workers=2, dry_run=True)
     assert " on 2 workers; a rough guess" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What results.csv knows is not lost where the runs behind it are gone, damaged or elsewhere."""
+"""Rows of results.csv are kept if the runs behind them are missing, damaged or elsewhere."""
 
 import os
 import re
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def swept(tmp_path, small_folder):
-    """A sweep of three cells that are ok and one that failed, with its page; folder and store."""
+    """A sweep of three finished cells and one failed cell: its folder and the folder of runs."""
     out = tmp_path / "out"
     cells, options = settings(small_folder(), out, lr=[0.1, 0.2, 0.3, 9.0])
     options = replace(options, name="it", person="=Ada")
@@ -49,26 +49,26 @@ def table(folder):
     return pd.read_csv(folder / "results.csv")
 
 
-def gone(folder, runs):
+def delete_runs(folder, runs):
     shutil.rmtree(runs)
 
 
-def passed_on(folder, runs):
+def copy_folder_only(folder, runs):
     runs.parent.rename(runs.parent.parent / "elsewhere")
     shutil.copytree(runs.parent.parent / "elsewhere" / "sweeps" / "it", folder)
 
 
-def partly(folder, runs):
+def delete_one_run(folder, runs):
     shutil.rmtree(runs / table(folder)["cell"].iloc[1].partition("-e")[0])
 
 
-def damaged(folder, runs):
+def damage_runs(folder, runs):
     for path in runs.glob("*/epoch-*.safetensors"):
         path.write_bytes(path.read_bytes()[:-9])
 
 
-def another_version(folder, runs):
-    """sweep.json gives the cells ids that neither the runs nor results.csv have."""
+def change_ids(folder, runs):
+    """Give results.csv other ids than sweep.json, as after a new engine version."""
     text = (folder / "results.csv").read_text()
     (folder / "results.csv").write_text(re.sub(r"[0-9a-f]{16}(-e\d+)", r"0123456789abcdef\1", text))
     rows = iter(range(9))
@@ -79,53 +79,54 @@ def another_version(folder, runs):
     shutil.rmtree(runs)
 
 
-LOSSES = [gone, passed_on, partly, damaged, another_version]
+LOSSES = [delete_runs, copy_folder_only, delete_one_run, damage_runs, change_ids]
 
 
 @pytest.mark.parametrize("lose", LOSSES, ids=lambda f: f.__name__)
-def test_the_table_stays(swept, lose) -> None:
-    """load_results and analyse have each row of results.csv, and say what is gone."""
+def test_the_table_keeps_its_rows(swept, lose) -> None:
+    """load_results and analyse have all rows of results.csv, and warn about missing runs."""
     folder, runs = swept
     before = table(folder)
     lose(folder, runs)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         after = lenet_sweep.load_results(folder)
-    names = NUMBERS[:-1] if lose is another_version else NUMBERS
+    names = NUMBERS[:-1] if lose is change_ids else NUMBERS
     pd.testing.assert_frame_equal(after[names], before[names].astype({"rank": "Int64"}))
     assert list(after["person"]) == ["=Ada"] * 3 + ["Ada"]
-    lost = [str(w.message) for w in said if "results.csv alone" in str(w.message)]
+    lost = [str(w.message) for w in caught if "results.csv alone" in str(w.message)]
     assert len(lost) == 1
-    assert str(len(before) if lose in (gone, passed_on, another_version) else
-               1 if lose is partly else 3) in lost[0]  # fmt: skip
-    found = lenet_sweep.analyse(folder)
-    assert [r.accuracy for r in found.results if r.accuracy] == list(before["accuracy"][:3])
-    assert found.conclusions[0].startswith("Best: lr 0.1, ")
+    number = {delete_one_run: 1, damage_runs: 3}.get(lose, len(before))
+    assert str(number) in lost[0]
+    statistics = lenet_sweep.analyse(folder)
+    assert [r.accuracy for r in statistics.results if r.accuracy] == list(before["accuracy"][:3])
+    assert statistics.conclusions[0].startswith("Best: lr 0.1, ")
 
 
 @pytest.mark.parametrize("lose", LOSSES, ids=lambda f: f.__name__)
-def test_a_fuller_page_is_kept(swept, tmp_path, capsys, lose) -> None:
-    """Where the new page would show less, one line says so and nothing changes; --out makes it."""
+def test_a_page_that_shows_more_is_kept(swept, tmp_path, capsys, lose) -> None:
+    """If a new page would show less, one line says so and nothing changes; --out writes it."""
     folder, runs = swept
     before = files(folder)
     lose(folder, runs)
     before["results.csv"] = (folder / "results.csv").read_bytes()
     assert main([str(folder)]) == 1
-    said = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert files(folder) == before
-    assert said.count("\n") == 1
-    assert "report.html" in said
-    assert "--out" in said
+    assert error.count("\n") == 1
+    assert "report.html" in error
+    assert "--out" in error
     assert main([str(folder), "--out", str(tmp_path / "new")]) == 0
     html = (tmp_path / "new" / "report.html").read_text()
-    number = 1 if lose is partly else 3
+    number = 1 if lose is delete_one_run else 3
     assert f"predictions and curves of {number} of 3 rows are not available" in html.lower()
     assert list(table(tmp_path / "new")["accuracy"].dropna()) == [98.5, 97.5, 96.5]
-    assert main([str(folder), "--out", str(tmp_path / "new")]) == 0  # what is as full is replaced
+    # A page that shows as much is replaced.
+    assert main([str(folder), "--out", str(tmp_path / "new")]) == 0
 
 
 def test_a_merged_table_is_not_replaced_by_a_shorter_one(swept, tmp_path, capsys) -> None:
-    """Where a sweep has lost its rows altogether, what was merged from it stays."""
+    """If a sweep has lost all its rows, a table merged from it stays."""
     folder, runs = swept
     out = tmp_path / "new"
     assert main([str(folder), "--out", str(out)]) == 0
@@ -138,8 +139,8 @@ def test_a_merged_table_is_not_replaced_by_a_shorter_one(swept, tmp_path, capsys
     assert capsys.readouterr().err.count("\n") == 2
 
 
-def test_images_that_went_do_not_empty_the_page(tmp_path, small_folder, capsys) -> None:
-    """A page with ties and errors is not replaced by one without, since the images were moved."""
+def test_a_page_is_kept_if_the_images_are_gone(tmp_path, small_folder, capsys) -> None:
+    """A page with ties and errors is not replaced by one without, because images were moved."""
     root = shutil.copytree(small_folder(), tmp_path / "images")
     cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.2])
     store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
@@ -153,44 +154,44 @@ def test_images_that_went_do_not_empty_the_page(tmp_path, small_folder, capsys) 
     assert main([str(outcome.sweep.folder), "--data", str(small_folder())]) == 0
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "number"])
+@pytest.mark.parametrize("damage", ["truncated", "noise", "empty", "number"])
 def test_a_damaged_results_csv_gives_no_wrong_row(swept, damage) -> None:
-    """Of a results.csv that is damaged the whole rows are taken, and nothing else."""
+    """Only intact rows of a damaged results.csv are used."""
     folder, runs = swept
     before = table(folder)
     shutil.rmtree(runs)
     content = (folder / "results.csv").read_bytes()
     (folder / "results.csv").write_bytes(
-        {"cut": content[:-100], "noise": os.urandom(2000), "empty": b"",
+        {"truncated": content[:-100], "noise": os.urandom(2000), "empty": b"",
          "number": content.replace(b"98.5,", b"985.,")}[damage]
     )  # fmt: skip
     after = lenet_sweep.load_results(folder)
     true = {(c, str(a)) for c, a in zip(before["cell"], before["accuracy"], strict=True)}
     assert {(c, str(a)) for c, a in zip(after["cell"], after["accuracy"], strict=True)} <= true
-    assert len(after) == {"cut": 3, "noise": 0, "empty": 0, "number": 3}[damage]
+    assert len(after) == {"truncated": 3, "noise": 0, "empty": 0, "number": 3}[damage]
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-def test_training_again_empties_nothing(tmp_path, small_folder, fresh) -> None:
-    """Cells that are to be trained again keep their rows in results.csv until they are."""
+@pytest.mark.parametrize("retrain", [True, False])
+def test_retraining_keeps_rows_until_they_are_replaced(tmp_path, small_folder, retrain) -> None:
+    """Cells that will be retrained keep their rows in results.csv until they are."""
     out = tmp_path / "out"
     cells, options = settings(small_folder(), out, lr=[0.1, 0.2])
-    options = replace(options, name="it", reuse=not fresh)
+    options = replace(options, name="it", reuse=not retrain)
     store_all(cells, out, small_folder(), lambda n: range(2 * n + 3))
     folder = launched(cells, replace(options, reuse=True)).sweep.folder
     before = table(folder)
-    if not fresh:
+    if not retrain:
         shutil.rmtree(out / "runs")
     pd.testing.assert_frame_equal(table(launched(cells, options).sweep.folder), before)
-    again = run.reload_sweep(folder).table[NUMBERS]
-    pd.testing.assert_frame_equal(again, before[NUMBERS].astype({"rank": "Int64"}))
+    reloaded = run.reload_sweep(folder).table[NUMBERS]
+    pd.testing.assert_frame_equal(reloaded, before[NUMBERS].astype({"rank": "Int64"}))
     more, _ = settings(small_folder(), out, lr=[0.3])
     store_all(more, out, small_folder(), lambda _: range(60))
     assert list(table(launched(more, options).sweep.folder)["accuracy"]) == [98.5, 97.5, 70.0]
 
 
-def test_the_command_typed_again_trains_what_is_gone(tmp_path, small_folder) -> None:
-    """With the store gone the same command trains again, and ends in the same table and page."""
+def test_the_same_command_retrains_missing_runs(tmp_path, small_folder) -> None:
+    """Without the store, the same command trains again and gives the same table and page."""
     arguments = [
         sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", "epochs=1", "name=it",
         "figures=none", "device=cpu", "dataset=folder", f"dataset.root={small_folder()}",
@@ -211,8 +212,8 @@ def test_the_command_typed_again_trains_what_is_gone(tmp_path, small_folder) -> 
     assert "not available" not in (folder / "report.html").read_text()
 
 
-def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder, capsys) -> None:
-    """A further cell of a sweep whose earlier runs are gone does not cost the page of these."""
+def test_a_sweep_keeps_a_page_that_shows_more(swept, small_folder, capsys) -> None:
+    """A new cell in a sweep whose earlier runs are gone does not replace their page."""
     folder, runs = swept
     shutil.rmtree(runs)
     page = (folder / "report.html").read_bytes()
@@ -230,8 +231,8 @@ def test_a_sweep_keeps_a_fuller_page_and_says_so(swept, small_folder, capsys) ->
     assert (folder / "statistics.csv").exists()
 
 
-def test_an_overlay_of_all_curves_is_kept(swept, small_folder) -> None:
-    """The figure of all cells is not drawn again without the curves whose runs are gone."""
+def test_the_figure_of_all_curves_is_kept(swept, small_folder) -> None:
+    """The figure of all cells is not replaced by one without the curves of missing runs."""
     folder, runs = swept
     more, options = settings(small_folder(), runs.parent, lr=[0.4, 0.5])
     options = replace(options, name="it")
@@ -240,15 +241,15 @@ def test_an_overlay_of_all_curves_is_kept(swept, small_folder) -> None:
     before = (folder / "figures" / "all-cells.png").read_bytes()
     shutil.rmtree(runs)
     store_all(more, runs.parent, small_folder(), lambda _: range(60))
-    said = []
-    drawn = outputs.draw_figures(launched(more, options), options, said.append)
+    messages = []
+    paths = outputs.draw_figures(launched(more, options), options, messages.append)
     assert (folder / "figures" / "all-cells.png").read_bytes() == before
-    assert folder / "figures" / "all-cells.png" in drawn
-    assert [line for line in said if line.startswith("3 of 5 cells have no figures")]
+    assert folder / "figures" / "all-cells.png" in paths
+    assert [line for line in messages if line.startswith("3 of 5 cells have no figures")]
 
 
-def test_a_damaged_manifest_without_its_runs_loses_no_row(swept, small_folder) -> None:
-    """Rows whose settings nothing tells any more are kept in a copy of results.csv."""
+def test_a_damaged_manifest_without_runs_loses_no_row(swept, small_folder) -> None:
+    """Rows whose settings cannot be recovered are kept in a copy of results.csv."""
     folder, runs = swept
     shutil.rmtree(runs)
     before = (folder / "results.csv").read_bytes()
@@ -260,8 +261,8 @@ def test_a_damaged_manifest_without_its_runs_loses_no_row(swept, small_folder) -
     assert before in [p.read_bytes() for p in copies]
 
 
-def test_an_image_folder_of_another_machine_is_not_looked_for(swept, tmp_path) -> None:
-    """Where the images' folder is not here, the user's own cache is looked in."""
+def test_a_missing_image_folder_is_ignored(swept, tmp_path) -> None:
+    """If the recorded folder of images does not exist, the cache of the user is used."""
     folder, _ = swept
     manifest = read_json(folder / "sweep.json")
     assert collect.collect_merged([folder], None)[0].rows[0].data_root == Path(

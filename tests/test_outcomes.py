@@ -1,4 +1,4 @@
-"""No output contradicts statistics.csv about how a row or setting compares with the best."""
+"""All outputs agree with statistics.csv on how rows and settings compare with the best."""
 
 import io
 import re
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from made_results import answered, base, held_out, product, scored, without
+from made_results import base, failed, make_result, product, scored, with_holdout
 from screens import printed, terminal, without_styles
 
 from lenet_sweep.analysis import loading, ties
@@ -33,7 +33,7 @@ KMNIST = replace(base().dataset, name="kmnist", digest="another")
 
 
 class Sweep(list[Result]):
-    """Results whose images are not printed when a test fails."""
+    """A list of results with a short repr, for readable failures of hypothesis."""
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -43,11 +43,11 @@ class Sweep(list[Result]):
         )
 
 
-def made(seed: int) -> Sweep:
-    """Settings that differ a little or a lot, some with failures, fewer seeds or other images."""
+def random_sweep(seed: int) -> Sweep:
+    """Random settings, some with failures, fewer seeds or other test images."""
     random = np.random.default_rng(seed)
     seeds, scatter = random.choice([1, 1, 2, 3, 5, 5, 5]), random.choice([0, 0.003, 0.003, 0.05])
-    found = []
+    results = []
     for n in range(random.integers(1, 6)):
         level = random.choice([0.1, 0.8, 0.95, 0.97, 0.97])
         dataset = KMNIST if random.random() < 0.15 else base().dataset
@@ -56,20 +56,20 @@ def made(seed: int) -> Sweep:
         for number in range(own):
             one = replace(cell, seed=number)
             if random.random() < 0.1:
-                found.append(without(one, str(random.choice(["diverged", "failed"]))))
+                results.append(failed(one, str(random.choice(["diverged", "failed"]))))
                 continue
             share = np.clip(level + scatter * random.standard_normal(), 0, 1)
-            found.append(answered(one, random.random(IMAGES) < share))
-    if random.random() < 0.15:  # the test images are no longer there
-        found = [replace(r, correct=None, predictions=None) for r in found]
-    if random.random() < 0.3:  # held-out images rank the rows, in another order
-        ranked = [None if r.accuracy is None else float(random.uniform(50, 60)) for r in found]
-        found = held_out(found, ranked)
-    return Sweep(found)
+            results.append(make_result(one, random.random(IMAGES) < share))
+    if random.random() < 0.15:  # the test images are not available
+        results = [replace(r, correct=None, predictions=None) for r in results]
+    if random.random() < 0.3:  # held-out images rank the rows in another order
+        ranked = [None if r.accuracy is None else float(random.uniform(50, 60)) for r in results]
+        results = with_holdout(results, ranked)
+    return Sweep(results)
 
 
-def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
-    """The ranked table of these results, and the results in its order."""
+def table_of(results: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
+    """The ranked table of these results, and the results in the order of the table."""
     records = [
         dict.fromkeys(COLUMNS[1:])
         | {
@@ -81,21 +81,21 @@ def table_of(found: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
             "seconds": 1.0, "seconds_per_epoch": 1.0, "train_loss": 0.1,
             HOLDOUT: r.holdout_accuracy,
         }
-        for r in found
+        for r in results
     ]  # fmt: skip
     frame, order = rank_records(records)
-    return frame, [found[at] for at in order]
+    return frame, [results[at] for at in order]
 
 
 class NoImages(ImageCache):
-    """No test images to draw."""
+    """A cache without test images."""
 
     def get(self, dataset, data_root):
         return None
 
 
 class Text(HTMLParser):
-    """The words of an HTML text, and of one of its elements by class."""
+    """Collects the text inside the elements with this tag and these attributes."""
 
     def __init__(self, html: str, tag: str, **attributes: str) -> None:
         super().__init__()
@@ -121,22 +121,22 @@ def text_of(html: str, tag: str, **attributes: str) -> str:
 
 
 def counted_in(text: str) -> Counter:
-    """The counts in words: '1 tied (=), 2 are worse; 3 inconclusive'."""
+    """The counts in a text such as '1 tied (=), 2 are worse; 3 inconclusive'."""
     names = "|".join(OUTCOMES)
-    found = re.findall(rf"(\d+) (?:is |are )?({names})\b(?! than 2)", text)
-    return Counter({outcome: int(number) for number, outcome in found})
+    results = re.findall(rf"(\d+) (?:is |are )?({names})\b(?! than 2)", text)
+    return Counter({outcome: int(number) for number, outcome in results})
 
 
 def marked(ranks: list[str]) -> Counter:
-    """The outcomes that stand before ranks: 'best 1', '= 2', '3'."""
+    """The outcomes marked in ranks such as 'best 1', '= 2', '3'."""
     return Counter(MARK[re.sub(r" ?[\d\u2013-]*$", "", rank.strip())] for rank in ranks)
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(0, 2**32 - 1).map(made))
-def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
-    """Counts and marks on the terminal, in Markdown, LaTeX and on the page are those of the csv."""
-    frame, outcomes = table_of(found)
+@given(st.integers(0, 2**32 - 1).map(random_sweep))
+def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
+    """Counts and marks on the terminal, in Markdown, in LaTeX and on the page equal the CSV."""
+    frame, outcomes = table_of(results)
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
     with patch.object(loading, "load_results_of", return_value=tuple(outcomes)):
         report = collect._gather(
@@ -145,11 +145,11 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
     csv = pd.read_csv(io.StringIO(statistics_table.statistics_table(report).to_csv(index=False)))
     assert report.statistics is not None
     by_seed = report.statistics.by_seed
-    settings_ = [r.cell.setting for r in outcomes]
-    units = csv[~pd.Series(settings_).duplicated()] if by_seed else csv
-    for _, same in csv.groupby(settings_ if by_seed else csv["cell"].tolist(), sort=False):
+    setting_cells = [r.cell.setting for r in outcomes]
+    compared_rows = csv[~pd.Series(setting_cells).duplicated()] if by_seed else csv
+    for _, same in csv.groupby(setting_cells if by_seed else csv["cell"].tolist(), sort=False):
         assert len(set(same["outcome"])) == 1
-    expected = Counter(units["outcome"])
+    expected = Counter(compared_rows["outcome"])
     for name in sorted(expected):
         event(f"{'settings' if by_seed else 'rows'}: {name}")
 
@@ -158,16 +158,16 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
     assert Counter(readable["outcome"]) == expected
 
     # The printed tables.
-    known = int(units[units["outcome"] != "not compared"].shape[0])
+    compared_count = int(compared_rows[compared_rows["outcome"] != "not compared"].shape[0])
     rows = ties.rows_over_seeds([r.cell for r in outcomes], frame)
     assert bool(rows) == by_seed
-    shown = replace(ties.tie_marks(outcomes), settings=rows)
+    marks = replace(ties.tie_marks(outcomes), settings=rows)
     console = terminal(200)
-    print_tables(console, frame, shown)
+    print_tables(console, frame, marks)
     screen = without_styles(printed(console))
-    tables = text_tables(frame, shown)
+    tables = text_tables(frame, marks)
     markdown, latex = to_markdown(tables), to_latex(tables)
-    latex = latex.split("(part 2 of", maxsplit=1)[0]  # which repeats the ranks of a wide table
+    latex = latex.split("(part 2 of", maxsplit=1)[0]  # part 2 repeats the ranks of a wide table
     compared = sum(c.difference is not None for c in report.statistics.comparisons)
     if compared > 1:
         others = expected - Counter(best=expected["best"])
@@ -186,54 +186,57 @@ def test_no_output_contradicts_statistics_csv(found: list[Result]) -> None:
             read = [r for r in re.findall(pattern, text, re.MULTILINE) if r.strip() != "rank"]
             assert marked(read) == marked(ranks), text
     else:
-        assert not shown.outcomes
+        assert not marks.outcomes
 
     # The page.
     html = page.page(report, "", folder="it", pictures=False)
-    if known and len(units) > 1:
+    if compared_count and len(compared_rows) > 1:
         tile = text_of(html, "div", **{"class": "outcomes"})
-        number, others_, rest = re.fullmatch(
+        number, total, rest = re.fullmatch(
             r"Tied with the best (\d+) of (\d+) other (?:row|setting)s?(?:; (.*))?", tile
         ).groups()
-        assert int(others_) == len(units) - expected["best"]
+        assert int(total) == len(compared_rows) - expected["best"]
         assert Counter(tied=int(number)) + counted_in(rest or "") == expected - Counter(
             best=expected["best"]
         )
-    drawn = re.findall(r'<tbody data-outcome="([a-z ]+)">', html)
-    assert Counter(drawn) == expected
+    page_outcomes = re.findall(r'<tbody data-outcome="([a-z ]+)">', html)
+    assert Counter(page_outcomes) == expected
 
-    # The conclusions, here and on the page.
-    if known:
-        said = Counter()
+    # The conclusions, in Python and on the page.
+    if compared_count:
+        counted = Counter()
         for sentence in report.statistics.conclusions:
-            said["best"] += sentence.startswith("Best")
+            counted["best"] += sentence.startswith("Best")
             one = re.match(rf"The only other \w+(?: on .*?)? is ({'|'.join(OUTCOMES)})", sentence)
             if one:
-                said[one[1]] += 1
+                counted[one[1]] += 1
             elif re.match(r"Of \d+ other (?:rows|settings)", sentence):
-                said += counted_in(sentence)
+                counted += counted_in(sentence)
         digests = {r.cell.dataset.digest for r, o in zip(outcomes, csv["outcome"], strict=True)
                    if o == "best"}  # fmt: skip
-        unseen = Counter(
+        without_best = Counter(
             outcome
             for r, outcome in zip(
-                [outcomes[at] for at in units.index], units["outcome"], strict=True
+                [outcomes[at] for at in compared_rows.index], compared_rows["outcome"], strict=True
             )
             if r.cell.dataset.digest not in digests
-        )  # of test sets without any accuracy
-        assert said + Counter() == expected - unseen
+        )  # on test sets without an accuracy
+        assert counted + Counter() == expected - without_best
         words = text_of(html, "ul", **{"class": "conclusions"})
         assert all(" ".join(s.split()) in words for s in report.statistics.conclusions)
 
 
-def test_an_undecided_comparison_is_no_defeat() -> None:
-    """Three seeds at p = 0.24 against the best are inconclusive in every output, not a loss."""
+def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
+    """A setting with three seeds and p = 0.24 is inconclusive in every output."""
     cells = product(lr=[0.001, 0.1, 0.5], seed=[0, 1, 2])
     rows = [98.39, 98.35, 98.12, 98.16, 98.07, 98.04, 10.3, 10.29, 10.28]
     frame, ordered = table_of(scored(cells, rows))
-    shown = ties.tie_marks(ordered)
-    assert "0 tied (=), 1 inconclusive (?, too few seeds to decide), 1 worse." in shown.caption
-    assert dict(zip(frame["lr"], shown.outcomes.values(), strict=True)) == {
+    marks = ties.tie_marks(ordered)
+    assert marks.caption.endswith(
+        "0 tied (=, no significant difference), 1 inconclusive (?, too few seeds to decide), "
+        "1 worse."
+    )
+    assert dict(zip(frame["lr"], marks.outcomes.values(), strict=True)) == {
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",
     }  # fmt: skip
     lines = conclusions(ordered)

@@ -1,4 +1,4 @@
-"""Text from outside stays text: in results.csv, Markdown, LaTeX, on the terminal, in figures."""
+"""Text from outside stays plain text in results.csv, Markdown, LaTeX, terminal and figures."""
 
 import io
 import re
@@ -27,12 +27,12 @@ ROW = {
     "train_loss": -0.5, "seconds_per_epoch": None, "seconds": None, "engine": "torch",
     "dataset": "mnist", "error": "", "cell": "0-e1",
 }  # fmt: skip
-ACTIVE = (*"=+-@\t\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
-FIELDS = ("person", "dataset", "error")  # what is not of a fixed registry
+FORMULA_STARTS = (*"=+-@\t\r", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
+FIELDS = ("person", "dataset", "error")  # fields with text from outside
 
 
 def frame(text: str) -> pd.DataFrame:
-    """A table with the text in each field from outside, and a row without."""
+    """A table with the text in each of FIELDS, and a row without it."""
     return ranked_table([ROW | dict.fromkeys(FIELDS, text), ROW | {"cell": "1-e1"}])
 
 
@@ -40,22 +40,22 @@ def letters(text: str) -> str:
     return "".join(re.findall(r"\w", text, re.ASCII))
 
 
-def test_there_are_fifty_of_them() -> None:
-    """The list is long enough to be worth its name."""
+def test_there_are_at_least_fifty_payloads() -> None:
+    """The list covers many kinds of text."""
     assert len(PAYLOADS) >= 50
 
 
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
-def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
-    """results.csv keeps it in its field, in one line, where no spreadsheet runs it."""
+def test_csv_contains_text_only(tmp_path, text: str) -> None:
+    """In results.csv, the text is one line in its field, and not a formula."""
     write_csv(frame(text), tmp_path / "r.csv")
-    again = pd.read_csv(tmp_path / "r.csv", keep_default_na=False)
-    assert len(again) == 2
-    assert list(again.columns) == list(frame("plain").columns)
-    row = again[again["cell"] == "0-e1"].iloc[0]
+    restored = pd.read_csv(tmp_path / "r.csv", keep_default_na=False)
+    assert len(restored) == 2
+    assert list(restored.columns) == list(frame("plain").columns)
+    row = restored[restored["cell"] == "0-e1"].iloc[0]
     for field in FIELDS:
         assert isinstance(row[field], str)
-        assert not row[field].startswith(ACTIVE)
+        assert not row[field].startswith(FORMULA_STARTS)
         assert row[field].isprintable()
         assert letters(text) in letters(row[field]) or not text.isprintable()
     assert row["train_loss"] == -0.5
@@ -63,40 +63,40 @@ def test_a_spreadsheet_and_pandas_read_it_as_text(tmp_path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
-def test_markdown_shows_it(text: str) -> None:
-    """results.md renders as a table with the text in it: no markup, no link, no HTML of its own."""
+def test_markdown_contains_text_only(text: str) -> None:
+    """results.md renders as a table with the text in it, without markup, links or HTML from it."""
     markdown = to_markdown(text_tables(frame(text)))
     parser = MarkdownIt("gfm-like", {"linkify": False}).enable("table")
     html = parser.render(markdown)
-    shown = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
-    assert one_line(text) in shown
+    texts = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", html)]
+    assert one_line(text) in texts
     assert html.count("<table>") == 1
     assert html.count("<tr>") == 3
     columns = html.count("<th")
-    assert html.count("<td") == 2 * (columns - 1)  # <thead> begins like a <th>
+    assert html.count("<td") == 2 * (columns - 1)  # "<th" also matches "<thead"
     tags = set(re.findall(r"<(/?\w+)", html))
     allowed = {"h3", "p", "table", "thead", "tbody", "tr", "th", "td"}
     assert tags <= allowed | {f"/{tag}" for tag in allowed}
     assert all(c.isprintable() or c == "\n" for c in markdown)
-    # What GitHub would make of it besides: mathematics, and links out of what looks like one.
+    # GitHub would also render mathematics and turn addresses into links.
     assert not re.search(r"(?<!\\)\$|(?<!\\)://|www\.|(?<!\\)@", markdown)
 
 
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
-def test_latex_shows_it(text: str) -> None:
-    """results.tex has no command, comment or special sign but its own."""
+def test_latex_contains_text_only(text: str) -> None:
+    """The text adds no command, comment or special character to results.tex."""
     written = to_latex(text_tables(frame(text)))
     assert all(c.isprintable() or c == "\n" for c in written)
-    shown, plain = (
+    table, plain = (
         text[text.index("{\\fontsize") :] for text in (written, to_latex(text_tables(frame("x"))))
     )
-    # Of the text: signs and accents; where it may be broken; a letter with its number.
+    # Commands for escaped characters: signs, accents, line breaks, characters by their number.
     signs = "".join([*latex._COMMANDS.values(), *latex._SIGNS.values()])
     spelled = set(re.findall(r"\\[A-Za-z]+", signs + latex.BREAK + latex._column(False, 1.0)))
-    used = set(re.findall(r"\\[A-Za-z]+", shown)) - spelled - {"\\sweepunicode"}
+    used = set(re.findall(r"\\[A-Za-z]+", table)) - spelled - {"\\sweepunicode"}
     assert used <= set(re.findall(r"\\[A-Za-z]+", plain))
     own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\|\\[`'^~=.\"]\{\w\}"
-    rest = re.sub(own, "", shown)
+    rest = re.sub(own, "", table)
     for sign in "%#$^~":
         assert sign not in rest
     assert len({line.count("&") for line in rest.splitlines() if "&" in line}) == 1
@@ -104,8 +104,8 @@ def test_latex_shows_it(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
-def test_the_terminal_shows_it(text: str) -> None:
-    """The printed table has no control sequence and no markup out of it."""
+def test_the_terminal_prints_text_only(text: str) -> None:
+    """The text adds no control sequence and no markup to the printed table."""
     console = Console(file=io.StringIO(), width=300, force_terminal=True, color_system=None)
     tables.print_tables(console, frame(text))
     printed = console.file.getvalue()
@@ -117,19 +117,19 @@ def test_the_terminal_shows_it(text: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 @pytest.mark.parametrize("text", [*PLOT, *PAYLOADS[::4]], ids=ascii)
-def test_a_figure_draws_it(tmp_path, text: str) -> None:
-    """A label is drawn as it is typed, whatever mathematics it looks like."""
+def test_figures_draw_text_only(tmp_path, text: str) -> None:
+    """A label is drawn as typed, even if it looks like mathematics."""
     curves = [figures.Curve(f"{text} {n}", [1, 2], [1.0, 0.5], [90.0, 95.0]) for n in range(2)]
     for figure in (figures.cost_figure(curves[0]), figures.overlay_figure(curves)):
-        drawn = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
-        assert letters(one_line(text)) in letters(drawn)
+        labels = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
+        assert letters(one_line(text)) in letters(labels)
         figure.savefig(tmp_path / "x.png")
         assert (tmp_path / "x.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("text", PAYLOADS, ids=ascii)
-def test_it_is_refused_or_kept_as_a_person(text: str) -> None:
-    """A person's name is one line of printable characters; anything else is refused in one."""
+def test_a_person_is_kept_or_rejected(text: str) -> None:
+    """A person is one line of printable characters; others are rejected with a one-line error."""
     if text.isprintable() and "${" not in text:
         assert validation.validate_cell(defaults() | {"person": text}, NATIVE)[1].person == text
     else:

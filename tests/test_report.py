@@ -102,11 +102,11 @@ def real(tmp_path_factory, small_folder):
 
 
 def test_every_section_is_there(real) -> None:
-    """From a real sweep: conclusions and doubts first, then all the evidence, in this order."""
+    """From a real sweep: conclusions and warnings first, then all the evidence, in this order."""
     folder, printed = real
     page = Page((folder / "report.html").read_text())
     assert [a["id"] for a in page.all("section")] == [
-        "conclusions", "doubts", "table", "recipes", "maps", "curves", "parallel", "time",
+        "conclusions", "warnings", "table", "recipes", "maps", "curves", "parallel", "time",
         "effects", "best", "atlas", "failures", "made",
     ]  # fmt: skip
     assert [a["href"] for a in page.all("a") if a["href"] != "#content"] == [
@@ -115,9 +115,9 @@ def test_every_section_is_there(real) -> None:
     found = lenet_sweep.analyse(folder)
     for sentence in found.conclusions:
         assert " ".join(sentence.split()) in page.text("conclusions")
-    for doubt in found.doubts:
-        assert doubt.sentence in page.text("doubts")
-        assert doubt.remedy in page.text("doubts")
+    for warning in found.warnings:
+        assert warning.sentence in page.text("warnings")
+        assert warning.remedy in page.text("warnings")
     assert "lenet_sweep -m recipe=ce_sgd,nll_adam" in page.text("made")
     assert "diverged" in page.text("failures")
     assert re.search(r"Written to .*\n  report\.html\n  statistics\.csv\n", printed)
@@ -393,7 +393,7 @@ def test_held_out_images_have_their_column(made, tmp_path, small_folder) -> None
     assert "held-out (%)" in page.text("table")
     assert "chosen by 91.00 % on 100 training images" in page.text("conclusions")
     assert page.text("best").startswith("The best row cross_entropy + sgd, lr 0.01")
-    assert "selection" not in page.text("doubts")
+    assert "selection" not in page.text("warnings")
 
 
 def test_images_that_are_gone(made, tmp_path, small_folder) -> None:

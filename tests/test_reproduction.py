@@ -1,4 +1,4 @@
-"""Verdicts on reported accuracies, and findings on conclusions: each rule by its numbers."""
+"""Verdicts on the rows and claims of a study, one test per rule."""
 
 from dataclasses import replace
 
@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_results import constant, drawn, first, grid, history, product, scored, without
+from made_results import (
+    collapsed,
+    failed,
+    first_correct,
+    grid,
+    history,
+    product,
+    random_results,
+    scored,
+)
 
 from lenet_sweep.analysis import claim_checks, reproduction
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, UNMEASURED, reproduce, spread
@@ -18,35 +27,35 @@ SEEDS = product(seed=[0, 1, 2])
 
 
 def judged(results, reported, cell=None):
-    """The verdict on one reported accuracy for the first result's setting."""
+    """The verdict on a reported accuracy for the setting of the first result."""
     row = StudyRow(1, (cell or results[0].cell).setting, reported, "cpu", "")
     (verdict,) = reproduce(Study("T", "", (row,), ()), results).verdicts
     return verdict
 
 
-def found(check, results, recipe="", keys=(), accuracy=None):
-    (finding,) = claim_checks.check_claims(
-        [Claim("x", check, recipe, tuple(keys), accuracy)], results
-    )
-    return finding.verdict, finding.sentence
+def check(name, results, recipe="", keys=(), accuracy=None):
+    """The verdict and the sentence of one claim."""
+    claim = Claim("x", name, recipe, tuple(keys), accuracy)
+    (checked,) = claim_checks.check_claims([claim], results)
+    return checked.verdict, checked.sentence
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=3), st.floats(0, 100))
-def test_the_mean_is_always_reproduced_and_nearness_decides(accuracies, reported) -> None:
-    """Whoever reports the mean has reproduced it, unless seeds scatter too much to tell."""
+def test_verdict_by_distance_from_the_mean(accuracies, reported) -> None:
+    """A number within the margin is reproduced, unless the margin is too large to confirm it."""
     results = scored(SEEDS[: len(accuracies)], accuracies)
-    width = judged(results, reported).spread
+    margin = judged(results, reported).spread
     mean = np.mean(accuracies)
-    inside = OPEN if width > 5 else REPRODUCED
+    inside = OPEN if margin > 5 else REPRODUCED
     outside = NOT if len(accuracies) > 1 else OPEN
     assert judged(results, float(mean)).verdict == inside
-    near = abs(reported - mean) <= width
+    near = abs(reported - mean) <= margin
     assert judged(results, reported).verdict == (inside if near else outside)
 
 
-def test_the_interval_has_the_textbook_widths() -> None:
-    """Of the images 1.96 sqrt(p(1-p)/N), of the seeds t(n-1) sd, whichever is more."""
-    (one,) = group_by_setting([first(SEEDS[0], 99)])
+def test_the_margin_follows_its_formulas() -> None:
+    """The larger of 1.96 sqrt(p(1-p)/N) for the images and t(n-1) sd for the seeds."""
+    (one,) = group_by_setting([first_correct(SEEDS[0], 99)])
     assert spread(one) == pytest.approx(196 * np.sqrt(0.99 * 0.01 / 10_000) * np.sqrt(2), rel=1e-6)
     (agreeing,) = group_by_setting(scored(SEEDS, [99, 99, 99]))
     assert spread(agreeing) == pytest.approx(spread(one) / np.sqrt(2) * np.sqrt(4 / 3))
@@ -54,8 +63,8 @@ def test_the_interval_has_the_textbook_widths() -> None:
     assert spread(scattered) == pytest.approx(4.302653 * np.sqrt(4 / 3), rel=1e-6)
 
 
-def test_it_holds_what_it_promises() -> None:
-    """Of further trainings that scatter as the seeds do, about 95 % are called reproduced."""
+def test_coverage_of_the_margin() -> None:
+    """About 95 % of further trainings from the same distribution are called reproduced."""
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(400):
@@ -64,62 +73,62 @@ def test_it_holds_what_it_promises() -> None:
     assert 0.92 <= inside / 400 <= 0.98
 
 
-def test_a_label_that_cannot_be_right_is_explained() -> None:
-    """Adam at 0.1 answers one digit; what was reported for it is what its default rate gives."""
+def test_a_mislabeled_row_is_explained() -> None:
+    """Adam at 0.1 predicts one class; the reported number is what its default lr gives."""
     cells = grid(recipe="nll_adam", lr=[0.1, 0.001, 0.01], seed=[0, 1, 2])
-    results = [constant(c, 1) if c.lr == 0.1 else first(c, 99 if c.lr < 0.01 else 98.9)
+    results = [collapsed(c, 1) if c.lr == 0.1 else first_correct(c, 99 if c.lr < 0.01 else 98.9)
                for c in cells]  # fmt: skip
     verdict = judged(results, 98.95)
     assert verdict.verdict == NOT
     assert verdict.far
-    assert "3 answering one digit" in verdict.note
-    assert "98.95 is what lr 0.001, adam's default gives (99.00 %)" in verdict.note
+    assert "%, by predicting one class for nearly all images" in verdict.note
+    assert "lr 0.001, the default of adam, gives 99.00 %, which explains 98.95" in verdict.note
     assert "no setting measured here explains 60" in judged(results, 60.0).note
 
 
-def test_a_run_that_fell_is_told_from_a_wrong_label() -> None:
-    """Where the run itself had what was reported, no other setting has to explain it."""
+def test_a_collapse_is_not_called_mislabeled() -> None:
+    """If a run reached the reported accuracy before it collapsed, the note gives the epoch."""
     cells = product(lr=[0.1], batch=[64, 256], seed=[0, 1])
-    course = history([1, 1, 2.3], [97, 98.9, 11.35])
-    fallen = [replace(constant(c, 1), history=course) for c in cells[2:]]
-    note = judged([*fallen, first(cells[0], 99)], 99.0).note
-    assert "after epoch 2 one had 98.90 %, and lost it again" in note
+    epochs = history([1, 1, 2.3], [97, 98.9, 11.35])
+    fallen = [replace(collapsed(c, 1), history=epochs) for c in cells[2:]]
+    note = judged([*fallen, first_correct(cells[0], 99)], 99.0).note
+    assert "one reached 98.90 % after epoch 2 and then lost it" in note
     assert "batch" not in note
 
 
-def test_what_kept_its_accuracy_did_not_lose_it() -> None:
-    """A row that is far too low is no run that fell; the setting that collapses explains it."""
+def test_a_low_report_is_explained_by_another_setting() -> None:
+    """A row reported far too low did not collapse here; the setting that collapses explains it."""
     cells = product(lr=[0.1], batch=[64, 256], seed=[0, 1])
-    course = history([1, 1, 1], [97, 98, 99])
-    results = [first(c, 99, course) if c.batch == 64 else constant(c, 1) for c in cells]
+    epochs = history([1, 1, 1], [97, 98, 99])
+    results = [first_correct(c, 99, epochs) if c.batch == 64 else collapsed(c, 1) for c in cells]
     reported = results[-1].accuracy
     note = judged(results, reported).note
     assert "lost it" not in note
-    assert f"{reported:g} is what batch 256 gives" in note
+    assert f"batch 256 gives {reported:.2f} %, which explains {reported:g}" in note
 
 
-def test_of_one_seed_nothing_is_refuted() -> None:
-    """How much another seed would differ is not known: outside the images' interval is open."""
-    assert judged([first(SEEDS[0], 99)], 50.0).verdict == OPEN
-    assert judged([first(SEEDS[0], 99)], 99.1).verdict == REPRODUCED
+def test_one_seed_confirms_but_does_not_refute() -> None:
+    """With one seed, a number outside the margin of the test images is inconclusive."""
+    assert judged([first_correct(SEEDS[0], 99)], 50.0).verdict == OPEN
+    assert judged([first_correct(SEEDS[0], 99)], 99.1).verdict == REPRODUCED
     done = reproduce(
-        Study("T", "", (StudyRow(1, SEEDS[0], 50.0, "", ""),), ()), [first(SEEDS[0], 99)]
+        Study("T", "", (StudyRow(1, SEEDS[0], 50.0, "", ""),), ()), [first_correct(SEEDS[0], 99)]
     )
     assert "add seed=0,1,2" in done.caption
 
 
-def test_without_the_images_nothing_is_made_up() -> None:
-    """Where the test images are not at hand, one accuracy has no interval: it cannot be told."""
-    bare = [replace(first(c, 99), correct=None, predictions=None) for c in SEEDS]
+def test_one_accuracy_without_test_images_is_inconclusive() -> None:
+    """Without test images, one accuracy or equal seeds have no margin, so nothing is decided."""
+    bare = [replace(first_correct(c, 99), correct=None, predictions=None) for c in SEEDS]
     assert judged(bare[:1], 99.1).spread is None
     assert judged(bare[:1], 99.1).verdict == OPEN
-    assert judged(bare, 99.1).verdict == OPEN  # seeds that do not scatter prove nothing
+    assert judged(bare, 99.1).verdict == OPEN  # equal seeds prove nothing
     two = [replace(r, cell=replace(r.cell, lr=lr)) for r, lr in zip(bare, (0.1, 0.2), strict=False)]
-    assert found("larger_is_better", two, keys=["lr"])[0] == "cannot be told"
+    assert check("larger_is_better", two, keys=["lr"])[0] == "inconclusive"
 
 
-def test_a_row_may_fix_its_seed() -> None:
-    """Then that one training is what it is held against, seed 0 included."""
+def test_a_row_may_set_its_seed() -> None:
+    """A row that sets `seed`, including 0, is compared with that training only."""
     results = scored(SEEDS, [70, 80, 90])
     for result in results:
         row = StudyRow(1, result.cell, result.accuracy, "", "", seeded=True)
@@ -128,26 +137,26 @@ def test_a_row_may_fix_its_seed() -> None:
         assert verdict.verdict == REPRODUCED
 
 
-def test_a_near_miss_is_not_explained_away() -> None:
-    """Only rows that are far off are called out: some other setting always lies nearer."""
+def test_a_near_miss_has_no_note() -> None:
+    """Only rows that are far off get a note, because some other setting is always closer."""
     cells = product(lr=[0.1, 0.2], seed=[0, 1, 2])
     verdict = judged(seeded(cells, lambda c: 98 if c.lr == 0.1 else 98.9), 98.9)
     assert (verdict.verdict, verdict.far, verdict.note) == (NOT, False, "")
 
 
-def test_what_was_not_measured_is_said_so() -> None:
-    """A failed row and one without a report count for neither side."""
-    assert judged([without(SEEDS[0], "diverged")], 99.0).verdict == UNMEASURED
-    assert judged([first(SEEDS[0], 99)], None).verdict == reproduction.UNREPORTED
-    remote_devices = replace(SEEDS[0], batch=7)
-    assert judged([first(SEEDS[0], 99)], 99.0, cell=remote_devices).verdict == UNMEASURED
+def test_rows_that_were_not_measured_or_not_reported() -> None:
+    """Failed rows, rows without a reported number and rows that did not run have no verdict."""
+    assert judged([failed(SEEDS[0], "diverged")], 99.0).verdict == UNMEASURED
+    assert judged([first_correct(SEEDS[0], 99)], None).verdict == reproduction.UNREPORTED
+    other = replace(SEEDS[0], batch=7)
+    assert judged([first_correct(SEEDS[0], 99)], 99.0, cell=other).verdict == UNMEASURED
 
 
-def test_the_headline_counts_every_row() -> None:
-    """Rows without an accuracy are counted apart."""
+def test_the_headline_counts_all_rows() -> None:
+    """Rows without an accuracy are counted separately."""
     cells = product(lr=[0.1, 0.2, 0.3])
     twice = product(lr=[0.1, 0.2], seed=[0, 1])
-    results = [*scored(twice, [99] * 4), without(cells[2], "oom")]
+    results = [*scored(twice, [99] * 4), failed(cells[2], "oom")]
     rows = tuple(StudyRow(n, c, r, "", "") for n, (c, r) in
                  enumerate(zip(cells, [99.0, 50.0, 99.0], strict=True), 1))  # fmt: skip
     done = reproduce(Study("T", "", rows, ()), results)
@@ -156,100 +165,100 @@ def test_the_headline_counts_every_row() -> None:
 
 
 def seeded(cells, accuracy):
-    """Every cell with a little scatter between its seeds."""
-    return [first(c, accuracy(c) + 0.02 * (c.seed - 1)) for c in cells]
+    """A result for each cell, with a little variation between seeds."""
+    return [first_correct(c, accuracy(c) + 0.02 * (c.seed - 1)) for c in cells]
 
 
 def test_larger_is_better() -> None:
-    """Each pair of neighbours counts once; one that says otherwise makes it hold in part."""
+    """Each pair of neighbors counts once; as many against as for do not hold."""
     cells = product(lr=[0.001, 0.01, 0.1], seed=[0, 1, 2])
     rising = {0.001: 95, 0.01: 97, 0.1: 99}
-    verdict, sentence = found(
+    verdict, sentence = check(
         "larger_is_better", seeded(cells, lambda c: rising[c.lr]), keys=["lr"]
     )
     assert verdict == "holds"
     assert "Of 2 pairs" in sentence
     peak = {0.001: 95, 0.01: 99, 0.1: 97}
-    assert found("larger_is_better", seeded(cells, lambda c: peak[c.lr]), keys=["lr"])[0] == (
+    assert check("larger_is_better", seeded(cells, lambda c: peak[c.lr]), keys=["lr"])[0] == (
         "does not hold"
     )
-    assert found("larger_is_better", seeded(cells, lambda _: 98), keys=["lr"])[0] == (
-        "cannot be told"
+    assert check("larger_is_better", seeded(cells, lambda _: 98), keys=["lr"])[0] == (
+        "inconclusive"
     )
 
 
 def test_matters_little() -> None:
-    """Little is 0.2 points in the median, and each setting is judged on its own."""
+    """Little is a median of up to 0.2 points, judged separately for each key."""
     cells = product(batch=[32, 64], epochs=[5, 10], seed=[0, 1, 2])
     both = ["batch", "epochs"]
-    assert found("matters_little", seeded(cells, lambda c: 98 + c.batch / 400), keys=both)[0] == (
+    assert check("matters_little", seeded(cells, lambda c: 98 + c.batch / 400), keys=both)[0] == (
         "holds"
     )
-    assert found("matters_little", seeded(cells, lambda c: 95 + c.batch / 32), keys=both)[0] == (
+    assert check("matters_little", seeded(cells, lambda c: 95 + c.batch / 32), keys=both)[0] == (
         "holds in part"
     )
     flat = seeded(product(batch=[32, 64], seed=[0, 1, 2]), lambda _: 98)
-    verdict, sentence = found("matters_little", flat, keys=both)
+    verdict, sentence = check("matters_little", flat, keys=both)
     assert verdict == "holds in part"
-    assert "no two settings differ in epochs alone" in sentence
+    assert "no two settings differ only in epochs" in sentence
 
 
-def test_small_batches_with_large_rates() -> None:
-    """The sign of the batch size's effect turns with the learning rate, or it does not."""
+def test_wants_small_with_large() -> None:
+    """The effect of the batch size changes its sign with the learning rate, or not."""
     cells = product(lr=[0.0001, 0.1], batch=[32, 64, 128], seed=[0, 1, 2])
-    turning = seeded(cells, lambda c: 97 + (-1 if c.lr > 0.01 else 1) * c.batch / 128)
-    verdict, sentence = found("wants_small_with_large", turning, keys=["batch", "lr"])
+    reversing = seeded(cells, lambda c: 97 + (-1 if c.lr > 0.01 else 1) * c.batch / 128)
+    verdict, sentence = check("wants_small_with_large", reversing, keys=["batch", "lr"])
     assert verdict == "holds"
     assert "better in 2 of 2 pairs" in sentence
-    half = [r for r in turning if r.cell.lr > 0.01 or r.cell.batch == 32]
-    assert found("wants_small_with_large", half, keys=["batch", "lr"])[0] == "holds in part"
+    half = [r for r in reversing if r.cell.lr > 0.01 or r.cell.batch == 32]
+    assert check("wants_small_with_large", half, keys=["batch", "lr"])[0] == "holds in part"
     straight = seeded(cells, lambda c: 97 + c.batch / 128)
-    assert found("wants_small_with_large", straight, keys=["batch", "lr"])[0] == "does not hold"
+    assert check("wants_small_with_large", straight, keys=["batch", "lr"])[0] == "does not hold"
 
 
 def test_the_best_recipe_and_accuracy() -> None:
-    """The best setting of each side, told apart by their seeds; the number by its interval."""
+    """The best settings are compared over seeds, the claimed accuracy with its margin."""
     cells = grid(recipe=["ce_sgd", "nll_adam"], seed=[0, 1, 2])
     ahead = seeded(cells, lambda c: 99 if c.optimizer.name == "sgd" else 98)
-    assert found("best_recipe", ahead, recipe="ce_sgd")[0] == "holds"
-    assert found("best_recipe", ahead, recipe="nll_adam")[0] == "does not hold"
+    assert check("best_recipe", ahead, recipe="ce_sgd")[0] == "holds"
+    assert check("best_recipe", ahead, recipe="nll_adam")[0] == "does not hold"
     level = seeded(cells, lambda _: 99)
-    assert found("best_recipe", level, recipe="ce_sgd")[0] == "cannot be told"
-    assert found("best_accuracy", ahead, accuracy=99.1)[0] == "holds"
-    verdict, sentence = found("best_accuracy", ahead, accuracy=99.9)
+    assert check("best_recipe", level, recipe="ce_sgd")[0] == "inconclusive"
+    assert check("best_accuracy", ahead, accuracy=99.1)[0] == "holds"
+    verdict, sentence = check("best_accuracy", ahead, accuracy=99.9)
     assert verdict == "does not hold"
     assert "the highest of 6 trainings is 99.02 %" in sentence
 
 
-def test_seeds_that_do_not_scatter_prove_nothing() -> None:
-    """One image more in each of two seeds, or in seeds that all agree, tells nothing apart."""
+def test_equal_seeds_are_inconclusive() -> None:
+    """One more correct image in each of two or three equal seeds is no significant difference."""
     for number in (2, 3):
         cells = product(lr=[0.1, 0.2], seed=range(number))
         close = scored(cells, [99.0 if c.lr == 0.1 else 99.01 for c in cells])
-        assert found("larger_is_better", close, keys=["lr"])[0] == "cannot be told"
+        assert check("larger_is_better", close, keys=["lr"])[0] == "inconclusive"
 
 
-def test_single_seeds_are_told_apart_by_their_images() -> None:
-    """Without a second seed the sampling of the test images decides."""
+def test_single_seeds_are_compared_by_test_images() -> None:
+    """With one seed, the sampling error of the test images decides."""
     cells = product(lr=[0.1, 0.2])
-    close = drawn(cells, lambda _: 0.98)
-    assert found("larger_is_better", close, keys=["lr"])[0] == "cannot be told"
-    assert found("larger_is_better", scored(cells, [97, 98]), keys=["lr"])[0] == "holds"
+    close = random_results(cells, lambda _: 0.98)
+    assert check("larger_is_better", close, keys=["lr"])[0] == "inconclusive"
+    assert check("larger_is_better", scored(cells, [97, 98]), keys=["lr"])[0] == "holds"
 
 
-def test_who_learns_faster() -> None:
-    """Epochs until 98 % at the default rates, by batch size; read-outs of a run count once."""
+def test_learns_faster() -> None:
+    """Epochs to 98 % at the default lr, by batch size; snapshots of one run count once."""
     cells = [c for c in grid(recipe=["ce_sgd", "nll_adam"], batch=[32, 64], lr=[0.1, 0.001])
              if (c.lr == 0.1) == (c.optimizer.name == "sgd")]  # fmt: skip
     slow, fast = history([1, 1, 1], [90, 97, 98.5]), history([1, 1, 1], [97, 98, 99])
-    results = [first(c, 99, fast if c.optimizer.name == "adam" else slow) for c in cells]
-    results += [first(replace(c, epochs=1), 90, history([1], [90])) for c in cells]
-    verdict, sentence = found("learns_faster", results, recipe="nll_adam")
+    results = [first_correct(c, 99, fast if c.optimizer.name == "adam" else slow) for c in cells]
+    results += [first_correct(replace(c, epochs=1), 90, history([1], [90])) for c in cells]
+    verdict, sentence = check("learns_faster", results, recipe="nll_adam")
     assert verdict == "holds"
     assert "2.0 against 3.0 (batch 32)" in sentence
-    assert found("learns_faster", results, recipe="ce_sgd")[0] == "does not hold"
+    assert check("learns_faster", results, recipe="ce_sgd")[0] == "does not hold"
     never = [replace(r, history=slow[:2]) if r.history == fast and r.cell.batch == 32 else r
              for r in results]  # fmt: skip
-    verdict, sentence = found("learns_faster", never, recipe="nll_adam")
+    verdict, sentence = check("learns_faster", never, recipe="nll_adam")
     assert verdict == "does not hold"
     assert "never against 3.0 (batch 32)" in sentence

@@ -1,4 +1,4 @@
-"""The ranked table: order, columns, and what is written for spreadsheets and papers."""
+"""The ranked table: order, columns, and how it is written to CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -34,9 +34,9 @@ def rows(*changes):
     return ranked_table(ROW | {"cell": f"{i}-e1"} | c for i, c in enumerate(changes))
 
 
-def test_columns_stand_in_the_promised_order() -> None:
-    """Scripts that read results.csv find each column where the documentation says."""
-    first = (
+def test_order_of_the_columns() -> None:
+    """The columns of results.csv have the documented order."""
+    common = (
         "rank,accuracy,batch,lr,epochs,person,device,loss,optimizer,activation,seed,status,"
         "train_loss,seconds_per_epoch,seconds,engine,dataset,error,cell"
     )
@@ -44,45 +44,45 @@ def test_columns_stand_in_the_promised_order() -> None:
         "optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
         "optimizer.amsgrad,optimizer.decoupled_weight_decay"
     )
-    assert ",".join(rows({}).columns) == f"{first},{adam}"
-    assert ",".join(rows({"holdout_accuracy": 98.0}).columns) == f"{first},holdout_accuracy,{adam}"
+    assert ",".join(rows({}).columns) == f"{common},{adam}"
+    assert ",".join(rows({"holdout_accuracy": 98.0}).columns) == f"{common},holdout_accuracy,{adam}"
 
 
 def optimized(*optimizers):
-    """A table with a cell for each of the optimizers, as they are typed in Python."""
+    """A table with one cell for each of the optimizers."""
     cells, _ = validation.validate_cells(
         keys.grid({"optimizer": list(optimizers), "lr": 0.1}), NATIVE
     )
     return rows(*(
         {
-            "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - place,
+            "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - index,
             **records.option_values(cell.optimizer),
         }
-        for place, cell in enumerate(cells)
+        for index, cell in enumerate(cells)
     ))  # fmt: skip
 
 
 def test_each_option_of_an_optimizer_is_a_column(tmp_path) -> None:
-    """results.csv holds the name and the options apart; empty is an option that is not there."""
+    """results.csv has a column for each option, which is empty for optimizers without it."""
     frame = optimized(
         {"name": "sgd", "momentum": 0.9, "nesterov": True},
         "sgd",
         {"name": "adam", "betas": (0.1, 0.999), "amsgrad": True},
     )
     write_csv(frame, tmp_path / "results.csv")
-    again = pd.read_csv(tmp_path / "results.csv", keep_default_na=False, dtype=str)
-    assert list(again["optimizer"]) == ["sgd", "sgd", "adam"]
-    assert list(again["optimizer.momentum"]) == ["0.9", "0.0", ""]
-    assert list(again["optimizer.nesterov"]) == ["True", "False", ""]
-    assert list(again["optimizer.amsgrad"]) == ["", "", "True"]
-    assert list(again["optimizer.betas"]) == ["", "", "[0.1,0.999]"]
+    restored = pd.read_csv(tmp_path / "results.csv", keep_default_na=False, dtype=str)
+    assert list(restored["optimizer"]) == ["sgd", "sgd", "adam"]
+    assert list(restored["optimizer.momentum"]) == ["0.9", "0.0", ""]
+    assert list(restored["optimizer.nesterov"]) == ["True", "False", ""]
+    assert list(restored["optimizer.amsgrad"]) == ["", "", "True"]
+    assert list(restored["optimizer.betas"]) == ["", "", "[0.1,0.999]"]
     assert list(frame.query("`optimizer.momentum` > 0")["rank"]) == [1]
     assert list(frame["optimizer.nesterov"].dropna()) == [True, False]
 
 
-def test_options_that_vary_are_columns_of_their_own() -> None:
-    """People see the options that differ between rows, and the others where they are unusual."""
-    (title, _, shown), (other, _, adam) = text_tables(
+def test_options_that_vary_are_shown_as_columns() -> None:
+    """Printed tables show options that vary as columns, and unusual constant ones in the title."""
+    (title, _, table), (other, _, adam) = text_tables(
         optimized(
             {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "nesterov": True},
             {"name": "sgd", "momentum": 0.0, "weight_decay": 1e-4},
@@ -90,17 +90,17 @@ def test_options_that_vary_are_columns_of_their_own() -> None:
         )
     )
     assert (title, other) == ("cross_entropy + sgd weight_decay=0.0001", "cross_entropy + adam")
-    assert list(shown["optimizer.momentum"]) == ["0.9", "0"]
-    assert list(shown["optimizer.nesterov"]) == ["true", "false"]
+    assert list(table["optimizer.momentum"]) == ["0.9", "0"]
+    assert list(table["optimizer.nesterov"]) == ["true", "false"]
     assert not [name for name in adam if "optimizer" in name]
-    assert "optimizer.weight_decay" not in shown
-    text = to_markdown([(title, "", shown)])
+    assert "optimizer.weight_decay" not in table
+    text = to_markdown([(title, "", table)])
     assert "| momentum | nesterov |" in text
     assert "optimizer." not in text
 
 
-def test_a_table_of_an_earlier_version_still_serves(tmp_path, runs_of) -> None:
-    """A results.csv whose optimizer column holds the options too names the same cells."""
+def test_a_table_of_an_earlier_version_can_be_read(tmp_path, runs_of) -> None:
+    """A results.csv with options in the optimizer column names the same cells."""
     (run,), setup = runs_of(lr=0.1)
     store = Store(setup.out)
     store.run(run.id).path.mkdir(parents=True)
@@ -120,14 +120,14 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_rows_are_known_by_their_options_in_files_old_and_new(tmp_path, old: bool) -> None:
-    """Where the ids in results.csv are an earlier engine's, the settings tell whose a row is."""
+def test_rows_are_matched_by_their_options(tmp_path, old: bool) -> None:
+    """If ids in results.csv are of an earlier engine version, settings identify the rows."""
     cells, _ = validation.validate_cells(keys.grid({"optimizer": OPTIMIZERS, "lr": 0.1}), NATIVE)
     frame = ranked_table(
         ROW
         | records.settings_columns(cell, "Ada")
-        | {"cell": f"{place}-e1", "accuracy": 90.0 - place}
-        for place, cell in enumerate(cells)
+        | {"cell": f"{index}-e1", "accuracy": 90.0 - index}
+        for index, cell in enumerate(cells)
     )
     if old:
         frame["optimizer"] = [str(cell.optimizer) for cell in cells]
@@ -138,8 +138,8 @@ def test_rows_are_known_by_their_options_in_files_old_and_new(tmp_path, old: boo
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([9.8, 11.35, 98.0, 99.22])), max_size=12))
-def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float | None]) -> None:
-    """The best accuracy has rank 1, equal ones share a rank, failed cells have none."""
+def test_ranks_follow_accuracy(accuracies: list[float | None]) -> None:
+    """The best accuracy has rank 1, equal ones share a rank, failed cells come last without one."""
     frame = rows(
         *({"accuracy": a} if a is not None else FAILED | {"status": "failed"} for a in accuracies)
     )
@@ -155,48 +155,48 @@ def test_ranks_follow_accuracy_and_failed_cells_come_last(accuracies: list[float
 
 
 @pytest.mark.parametrize("person", ["NA", "1e5", "nan", "007"])
-def test_any_person_comes_back_as_the_documentation_says(tmp_path, person: str) -> None:
-    """The call in docs/reliability.md keeps a person that pandas would take for something else."""
+def test_any_person_can_be_read_back_as_documented(tmp_path, person: str) -> None:
+    """The call in docs/reliability.md keeps names that pandas would convert."""
     write_csv(rows({"person": person}, FAILED | {"status": "failed"}), tmp_path / "r.csv")
     text = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text()
     (call,) = re.findall(r"`pd.read_csv\(\"results.csv\", (.*?)\)`", text, re.DOTALL)
-    again = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
-    assert again["person"][0] == person
-    assert again["accuracy"].isna().tolist() == [False, True]
+    restored = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
+    assert restored["person"][0] == person
+    assert restored["accuracy"].isna().tolist() == [False, True]
 
 
 def test_failed_cells_have_no_rank(tmp_path) -> None:
-    """Where everything failed nothing is first: empty in the file, a dash for people."""
+    """The rank of a failed cell is empty in the file and a dash in printed tables."""
     failed = FAILED | {"status": "failed", "error": "no"}
     frame = rows(failed, failed)
     write_csv(frame, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].isna()) == [True, True]
-    ((_, _, shown),) = text_tables(frame)
-    assert list(shown["rank"]) == ["\N{EN DASH}"] * 2
+    ((_, _, table),) = text_tables(frame)
+    assert list(table["rank"]) == ["\N{EN DASH}"] * 2
     some = rows({}, failed)
     write_csv(some, tmp_path / "results.csv")
     assert list(pd.read_csv(tmp_path / "results.csv", dtype=str)["rank"].fillna("")) == ["1", ""]
 
 
-def test_a_cheaper_cell_stands_first_among_equals() -> None:
-    """Of two cells with one accuracy, the one with fewer epochs is above."""
+def test_equal_cells_are_sorted_by_epochs() -> None:
+    """Of two cells with the same accuracy, the one with fewer epochs comes first."""
     assert list(rows({"epochs": 100}, {"epochs": 15})["epochs"]) == [15, 100]
 
 
 def test_numbers_keep_their_precision_in_the_file(tmp_path) -> None:
-    """A learning rate or accuracy read back from results.csv is the same number."""
+    """Numbers read back from results.csv are the same numbers."""
     frame = rows({"accuracy": 98.76, "lr": 1e-4, "train_loss": 1 / 3}, {"lr": 0.30000000000000004})
     write_csv(frame, tmp_path / "results.csv")
-    again = pd.read_csv(tmp_path / "results.csv")
+    restored = pd.read_csv(tmp_path / "results.csv")
     for column in ("accuracy", "lr", "train_loss", "batch", "rank"):
-        assert list(again[column]) == list(frame[column])
+        assert list(restored[column]) == list(frame[column])
 
 
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "\n=2"]
 )
-def test_text_that_a_spreadsheet_would_run_is_inert(tmp_path, text: str) -> None:
-    """A person or an error message cannot plant a formula in someone's spreadsheet."""
+def test_formulas_are_escaped(tmp_path, text: str) -> None:
+    """A person or an error message cannot put a formula into a spreadsheet."""
     write_csv(rows({"person": text, "error": text}), tmp_path / "r.csv")
     (row,) = csv.DictReader(io.StringIO((tmp_path / "r.csv").read_bytes().decode(), newline=""))
     assert row["person"] == row["error"] == "'" + text.strip()
@@ -204,7 +204,7 @@ def test_text_that_a_spreadsheet_would_run_is_inert(tmp_path, text: str) -> None
 
 
 def test_one_table_per_recipe() -> None:
-    """Two recipes are two tables, each with its own ranks, the better one first."""
+    """Two recipes give two tables, each with its own ranks, the better one first."""
     parts = text_tables(
         rows(
             {"accuracy": 98.0},
@@ -213,17 +213,17 @@ def test_one_table_per_recipe() -> None:
         )
     )
     assert [title for title, _, _ in parts] == ["cross_entropy + sgd", "nll + adam"]
-    assert [list(shown["rank"]) for _, _, shown in parts] == [[1, 2], [1]]
+    assert [list(table["rank"]) for _, _, table in parts] == [[1, 2], [1]]
     assert list(parts[0][2]["seed"]) == [0, 1]
 
 
-def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
-    """People see accuracy, batch, learning rate, epochs, person and device, then what varies."""
-    ((_, caption, shown),) = text_tables(rows({"seed": 0}, {"seed": 1}))
-    assert list(shown.columns)[:8] == [*REPORT_COLUMNS, "seed"]
-    assert "activation" not in shown.columns
+def test_report_columns_come_first_and_constants_go_to_the_caption() -> None:
+    """A printed table has the columns of the report, then the settings that vary."""
+    ((_, caption, table),) = text_tables(rows({"seed": 0}, {"seed": 1}))
+    assert list(table.columns)[:8] == [*REPORT_COLUMNS, "seed"]
+    assert "activation" not in table.columns
     assert "activation relu" in caption
-    assert list(shown["accuracy"]) == ["99.00", "99.00"]
+    assert list(table["accuracy"]) == ["99.00", "99.00"]
 
 
 @pytest.mark.parametrize(
@@ -237,22 +237,22 @@ def test_the_reports_columns_come_first_and_constants_stand_below() -> None:
     ],
 )
 def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
-    """A cost that is tiny or has exploded does not push the other columns out of the table."""
+    """A tiny or huge cost does not widen its column."""
     assert format_cost(cost) == text
     assert len(text) <= 9
 
 
-def test_failed_cells_are_shown_with_their_reason() -> None:
-    """A table with a failed cell has the columns that say so."""
-    ((_, _, shown),) = text_tables(
+def test_failed_cells_have_a_reason() -> None:
+    """A printed table with a failed cell has a column for the error."""
+    ((_, _, table),) = text_tables(
         rows({}, FAILED | {"status": "killed", "error": "ended by SIGKILL"})
     )
-    assert list(shown["error"]) == ["", "ended by SIGKILL"]
-    assert list(shown["accuracy"]) == ["99.00", ""]
+    assert list(table["error"]) == ["", "ended by SIGKILL"]
+    assert list(table["accuracy"]) == ["99.00", ""]
 
 
-def test_markdown_and_latex_say_the_same() -> None:
-    """Each form of the table holds each cell, with special characters as text."""
+def test_markdown_and_latex_have_the_same_content() -> None:
+    """Both formats contain every row, with special characters escaped."""
     frame = rows({"person": "A|B_c & 100% <x>"}, {"accuracy": 98.5})
     markdown, latex = (
         to_markdown(text_tables(frame)),
@@ -267,8 +267,8 @@ def test_markdown_and_latex_say_the_same() -> None:
     assert len(widths) == 1
 
 
-def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
-    """Stopping before the first cell ends still leaves a table with its columns."""
+def test_a_sweep_without_results_has_an_empty_table(tmp_path) -> None:
+    """A sweep that stops before the first cell ends still has a table with all columns."""
     frame = ranked_table([])
     write_csv(frame, tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text().strip() == ",".join(COLUMNS)
@@ -276,7 +276,7 @@ def test_a_sweep_without_any_result_is_an_empty_table(tmp_path) -> None:
 
 
 def test_held_out_images_rank_the_rows() -> None:
-    """Where rows were chosen by held-out images, test accuracies stand beside and do not rank."""
+    """If images were held out, their accuracy decides the rank, not that of the test images."""
     frame = rows(
         {"accuracy": 99.0, "holdout_accuracy": 97.0}, {"accuracy": 98.0, "holdout_accuracy": 98.5}
     )

@@ -1,1 +1,5 @@
-"""What the results of a sweep say, and what they do not: docs/statistics.md has the rules."""
+"""Statistics of a sweep: intervals, comparisons, effects, warnings, conclusions, and verdicts.
+
+The rules are in docs/statistics.md and docs/reproducing-a-report.md. This room may import core,
+storage, machine, data, config, training, executors and results.
+"""

@@ -1,6 +1,7 @@
-"""Conclusions that a study drew, each checked by what was measured: a verdict and its numbers.
+"""Check the claims of a study against the measured settings.
 
-Which rule checks which claim is said by its function; docs/reproducing-a-report.md gathers them.
+Each check is one function, whose docstring gives its rule. docs/reproducing-a-report.md lists them
+all.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
 
-LITTLE = 0.2  # points: twice the sampling error of 10,000 images at 99 %
-LEARNED = 98.0  # percent of the test images: epochs until then say how fast a recipe learns
-PLAIN = make_optimizer("sgd")  # in place of any, where recipes are compared
-HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "cannot be told"
+LITTLE = 0.2  # points; twice the sampling error of 10,000 images at an accuracy of 99 %
+LEARNED = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
+ANY_OPTIMIZER = make_optimizer("sgd")  # placeholder in keys that ignore the recipe
+HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "inconclusive"
 
 
 def judge(study: Study, results: Sequence[Result]) -> Reproduction:
-    """A study's rows and its claims held against these results."""
+    """Judge the rows and the claims of a study by these results."""
     return replace(reproduce(study, results), findings=check_claims(study.claims, results))
 
 
 def check_claims(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[ClaimResult, ...]:
-    """A finding for each claim, by these results."""
+    """The result of each claim, in order."""
     measured = [s for s in group_by_setting(results) if s.mean is not None]
     return tuple(ClaimResult(c, *_CHECKS[c.check](c, measured)) for c in claims)
 
 
-def _of(recipe: str, found: Iterable[Setting]) -> list[Setting]:
+def _of_recipe(recipe: str, settings: Iterable[Setting]) -> list[Setting]:
     if not recipe:
-        return list(found)
+        return list(settings)
     loss, optimizer = RECIPES[recipe]
-    return [s for s in found if (s.cell.loss, s.cell.optimizer.name) == (loss, optimizer)]
+    return [s for s in settings if (s.cell.loss, s.cell.optimizer.name) == (loss, optimizer)]
 
 
 def _mean(setting: Setting) -> float:
@@ -56,47 +57,51 @@ def _mean(setting: Setting) -> float:
     return setting.mean
 
 
-def _apart(one: Setting, other: Setting) -> bool:
-    """Whether two settings can be told apart: Welch's t test of their seeds, at ALPHA.
+def _differ(one: Setting, other: Setting) -> bool:
+    """Whether two settings differ significantly: Welch's t test over their seeds, at ALPHA.
 
-    Where one has fewer than SEEDS, or none scatters: whether they differ by more than the sampling
-    of their test images explains.
+    If one has fewer than SEEDS seeds, or neither varies: whether the difference exceeds the
+    sampling error of the test images.
     """
     if min(one.n, other.n) >= SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
-        a, b = (accuracies(setting.results) for setting in (one, other))
+        a, b = (accuracies(s.results) for s in (one, other))
         return t_tests.welch_p(a, b) < ALPHA
     errors = [sampling(s) for s in (one, other)]
-    if None in errors:  # the test images are not at hand
+    if None in errors:  # the test images are not available
         return False
     return abs(_mean(one) - _mean(other)) > sqrt(sum((e or 0.0) ** 2 for e in errors))
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Neighbours that differ in nothing but one setting, counted by which of them is better."""
+    """Pairs of neighbors: settings that differ in one hyperparameter only, by one step.
 
-    up: int  # the larger value is better, more than chance explains
+    up, down: pairs in which the larger value is significantly better or worse. close: the others.
+    differences: absolute difference in accuracy of every pair, in points.
+    """
+
+    up: int
     down: int
     close: int
-    differences: tuple[float, ...]  # points, of all, absolute
+    differences: tuple[float, ...]
 
     @property
     def total(self) -> int:
         return self.up + self.down + self.close
 
 
-def _pairs(key: str, found: Iterable[Setting]) -> _Pairs:
+def _pairs(key: str, settings: Iterable[Setting]) -> _Pairs:
     groups: dict[Cell, list[Setting]] = {}
-    for setting in found:
-        rest = replace(setting.cell.setting, **{key: 1})  # type: ignore[arg-type] # lr, batch, epochs
+    for setting in settings:
+        rest = replace(setting.cell.setting, **{key: 1})  # type: ignore[arg-type] # a number
         groups.setdefault(rest, []).append(setting)
     up = down = close = 0
     differences = []
     for group in groups.values():
-        line = sorted(group, key=lambda s: getattr(s.cell, key))
-        for smaller, larger in pairwise(line):
+        by_value = sorted(group, key=lambda s: getattr(s.cell, key))
+        for smaller, larger in pairwise(by_value):
             differences.append(abs(_mean(larger) - _mean(smaller)))
-            if not _apart(smaller, larger):
+            if not _differ(smaller, larger):
                 close += 1
             elif _mean(larger) > _mean(smaller):
                 up += 1
@@ -105,153 +110,169 @@ def _pairs(key: str, found: Iterable[Setting]) -> _Pairs:
     return _Pairs(up, down, close, tuple(differences))
 
 
-def _weighed(confirmed: int, against: int) -> str:
-    if not confirmed and not against:
+def _verdict(supporting: int, contradicting: int) -> str:
+    if not supporting and not contradicting:
         return OPEN
-    if not against:
+    if not contradicting:
         return HOLDS
-    return PARTLY if confirmed > against else FAILS
+    return PARTLY if supporting > contradicting else FAILS
 
 
-def _larger_is_better(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
-    """Holds if no pair that can be told apart says otherwise, in part if more say so than not."""
+def _larger_is_better(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if the larger value is better in all pairs that differ, in part if in most of them."""
     (key,) = claim.keys
-    pairs = _pairs(key, _of(claim.recipe, found))
+    pairs = _pairs(key, _of_recipe(claim.recipe, settings))
     if not pairs.total:
-        return OPEN, f"No two settings differ in {key} alone."
+        return OPEN, f"No two settings differ only in {key}."
     sentence = (
-        f"Of {pluralize(pairs.total, 'pair')} of settings that differ in nothing but {key}, the "
-        f"larger is better in {pairs.up}, worse in {pairs.down}, and {pairs.close} cannot be told "
-        "apart."
+        f"Of {pluralize(pairs.total, 'pair')} of settings that differ only in {key}, by one step, "
+        f"the larger value is better in {pairs.up} and worse in {pairs.down}; in {pairs.close} the "
+        "difference is not significant."
     )
-    return _weighed(pairs.up, pairs.down), sentence
+    return _verdict(pairs.up, pairs.down), sentence
 
 
-def _matters_little(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
-    """Little: the median difference between neighbours is at most LITTLE."""
+def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if the median difference between neighbors is at most LITTLE for each key.
+
+    Holds in part if only for some keys, or if some key has no neighbors.
+    """
     small, sentences = [], []
     for key in claim.keys:
-        differences = _pairs(key, _of(claim.recipe, found)).differences
+        differences = _pairs(key, _of_recipe(claim.recipe, settings)).differences
         if not differences:
-            sentences.append(f"no two settings differ in {key} alone")
+            sentences.append(f"no two settings differ only in {key}")
             continue
         small.append(median(differences) <= LITTLE)
         sentences.append(
-            f"from one {key} to the next accuracy moves by {median(differences):.2f} points in "
-            f"the median and at most {max(differences):.2f} ({pluralize(len(differences), 'pair')})"
+            f"one step in {key} changes the accuracy by {median(differences):.2f} points in the "
+            f"median and {max(differences):.2f} at most ({pluralize(len(differences), 'pair')})"
         )
     text = "; ".join(sentences)
-    sentence = f"{text[0].upper()}{text[1:]}. Little is up to {LITTLE} points."
+    sentence = f"{text[0].upper()}{text[1:]}. A median of up to {LITTLE} points counts as little."
     if not small:
         return OPEN, sentence
     complete = len(small) == len(claim.keys)
     return (HOLDS if all(small) and complete else PARTLY if any(small) else FAILS), sentence
 
 
-def _wants_small_with_large(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
-    """Pairs of neighbours in the first key, at large and at small values of the second."""
+def _wants_small_with_large(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if neighbors in the first key agree, at both large and small values of the second.
+
+    Large is above the geometric mean of the smallest and the largest value. Holds in part if most
+    pairs that differ agree, or if only one half does.
+    """
     key, other = claim.keys
-    own = _of(claim.recipe, found)
+    own = _of_recipe(claim.recipe, settings)
     values = [getattr(s.cell, other) for s in own]
     if len(set(values)) < 2:
-        return OPEN, f"There are not two values of {other} to compare."
+        return OPEN, f"Fewer than two values of {other} were measured."
     middle = sqrt(min(values) * max(values))
     large = _pairs(key, [s for s in own if getattr(s.cell, other) > middle])
     small = _pairs(key, [s for s in own if getattr(s.cell, other) <= middle])
     sentence = (
-        f"With a large {other} (above {middle:.2g}) the smaller {key} is better in {large.down} of "
-        f"{pluralize(large.total, 'pair')} and worse in {large.up}; with a small {other} the larger "
-        f"{key} is better in {small.up} of {pluralize(small.total, 'pair')} and worse in "
-        f"{small.down}; the rest cannot be told apart."
+        f"With a large {other} (above {middle:.2g}), the smaller {key} is better in {large.down} "
+        f"of {pluralize(large.total, 'pair')} and worse in {large.up}; with a small {other}, the "
+        f"larger {key} is better in {small.up} of {pluralize(small.total, 'pair')} and worse in "
+        f"{small.down}. In the other pairs, the difference is not significant."
     )
-    verdict = _weighed(large.down + small.up, large.up + small.down)
-    if verdict == HOLDS and not (large.down and small.up):  # half of it was not seen
+    verdict = _verdict(large.down + small.up, large.up + small.down)
+    if verdict == HOLDS and not (large.down and small.up):  # only one half of the claim was seen
         verdict = PARTLY
     return verdict, sentence
 
 
-def _best_recipe(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
-    """The best setting of the recipe against the best of all others."""
-    own = _of(claim.recipe, found)
-    rest = [s for s in found if s not in own]
+def _best_recipe(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if the recipe's best setting is significantly better than the best of all others."""
+    own = _of_recipe(claim.recipe, settings)
+    rest = [s for s in settings if s not in own]
     if not own or not rest:
-        return OPEN, "There are not two recipes to compare."
+        return OPEN, "Fewer than two recipes were measured."
     ours, theirs = (max(group, key=_mean) for group in (own, rest))
     names = short_names([ours.cell, theirs.cell])
-    ahead = _mean(ours) - _mean(theirs)
-    apart = _apart(ours, theirs)
+    difference = _mean(ours) - _mean(theirs)
+    significant = _differ(ours, theirs)
     sentence = (
         f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f} %, the best of the others "
         f"({names[theirs.cell]}) {_mean(theirs):.2f} %: "
-        f"{abs(ahead):.2f} points {'more' if ahead >= 0 else 'less'}"
-        f"{'' if apart else '; the two cannot be told apart'}."
+        f"{abs(difference):.2f} points {'more' if difference >= 0 else 'less'}"
+        f"{'' if significant else ', which is not significant'}."
     )
-    return (OPEN if not apart else HOLDS if ahead > 0 else FAILS), sentence
+    return (OPEN if not significant else HOLDS if difference > 0 else FAILS), sentence
 
 
-def _best_accuracy(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
-    """Whether the number lies where a further training of the best setting is to be expected."""
-    if not found or claim.accuracy is None:
+def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if one more training of the best setting could have the claimed accuracy."""
+    if not settings or claim.accuracy is None:
         return OPEN, "No setting has an accuracy."
-    best = max(found, key=_mean)
-    width = spread(best) or 0.0
-    runs = [(r.accuracy, r.cell) for s in found for r in s.results if r.accuracy is not None]
+    best = max(settings, key=_mean)
+    margin = spread(best) or 0.0
+    runs = [(r.accuracy, r.cell) for s in settings for r in s.results if r.accuracy is not None]
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
-        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {width:.2f}; the highest of "
+        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {margin:.2f}; the highest of "
         f"{pluralize(len(runs), 'training')} is {highest:.2f} % "
         f"({cell.description.rpartition(', ')[0]})."
     )
-    return (HOLDS if abs(claim.accuracy - _mean(best)) <= width else FAILS), sentence
+    return (HOLDS if abs(claim.accuracy - _mean(best)) <= margin else FAILS), sentence
 
 
-def _learns_faster(claim: Claim, found: Sequence[Setting]) -> tuple[str, str]:
-    """Epochs until LEARNED, at each batch size that two recipes have at their default lr."""
-    usual = [
+def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+    """Holds if the recipe needs fewer epochs to LEARNED than the fastest other recipe.
+
+    Recipes are compared at their default learning rate and options, for each batch size that both
+    have. Holds in part if the recipe is faster at more batch sizes than not.
+    """
+    defaults = [
         s
-        for s in found
+        for s in settings
         if s.cell.lr == default_lr(s.cell.optimizer) and not s.cell.optimizer.changed
     ]
-    own = _of(claim.recipe, usual)
-    mine, others = _until(own), _until([s for s in usual if s not in own])
-    common = sorted(set(mine) & set(others), key=lambda rest: rest.batch)
+    own = _of_recipe(claim.recipe, defaults)
+    ours = _epochs_to_learn(own)
+    theirs = _epochs_to_learn([s for s in defaults if s not in own])
+    common = sorted(set(ours) & set(theirs), key=lambda rest: rest.batch)
     if not common:
-        return OPEN, "Nothing was trained with two recipes at their optimizers' default lr."
+        return OPEN, "No two recipes were measured at their default lr with all else equal."
     names = short_names(common, epochs=False)
-    texts = [f"{_said(mine[c])} against {_said(others[c])} ({names[c]})" for c in common]
-    if len(common) == 1:
-        texts = [f"{_said(mine[common[0]])} against {_said(others[common[0]])}"]
-    sentence = f"Epochs to {LEARNED:g} % of the test images at the default lr: {', '.join(texts)}."
-    faster = sum(mine[c] < others[c] for c in common)
-    return _weighed(faster, sum(mine[c] > others[c] for c in common)), sentence
+    texts = [
+        f"{_format_epochs(ours[c])} against {_format_epochs(theirs[c])}"
+        + (f" ({names[c]})" if len(common) > 1 else "")
+        for c in common
+    ]
+    sentence = (
+        f"Epochs to {LEARNED:g} % of the test images at the default lr (mean over seeds, against "
+        f"the fastest other recipe): {', '.join(texts)}."
+    )
+    faster = sum(ours[c] < theirs[c] for c in common)
+    return _verdict(faster, sum(ours[c] > theirs[c] for c in common)), sentence
 
 
-def _until(found: Iterable[Setting]) -> Mapping[Cell, float]:
-    """The first epoch with LEARNED, mean over seeds, infinite if one never gets there.
+def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
+    """The first epoch at LEARNED, as a mean over seeds; infinite if a seed never reaches it.
 
-    By all settings but recipe, lr and epochs; of several recipes the fastest.
+    Keyed by a cell without recipe, lr and epochs; the fastest of several recipes counts.
     """
     runs: dict[Cell, dict[Cell, dict[str, float]]] = {}
-    for setting in found:
+    for setting in settings:
         cell = replace(setting.cell.setting, epochs=1)
-        rest = replace(cell, loss="", optimizer=PLAIN, lr=1.0)
-        of_setting = runs.setdefault(rest, {}).setdefault(cell, {})
+        rest = replace(cell, loss="", optimizer=ANY_OPTIMIZER, lr=1.0)
+        by_run = runs.setdefault(rest, {}).setdefault(cell, {})
         for result in setting.results:
             if result.accuracy is not None and not result.history:
                 continue  # its epochs are not available
             reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
-            earliest = next(reached, float("inf"))  # a run's shorter read-outs may end before
-            known = of_setting.get(result.cell.run_id, earliest)
-            of_setting[result.cell.run_id] = min(earliest, known)
+            first = next(reached, float("inf"))  # a run's shorter snapshots may not reach it
+            by_run[result.cell.run_id] = min(first, by_run.get(result.cell.run_id, first))
     return {
-        rest: min(fmean(epochs.values()) for epochs in settings.values() if epochs)
-        for rest, settings in runs.items()
-        if any(settings.values())
+        rest: min(fmean(epochs.values()) for epochs in by_setting.values() if epochs)
+        for rest, by_setting in runs.items()
+        if any(by_setting.values())
     }
 
 
-def _said(epochs: float) -> str:
+def _format_epochs(epochs: float) -> str:
     return f"{epochs:.1f}" if epochs < float("inf") else "never"
 
 

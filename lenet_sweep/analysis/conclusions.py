@@ -1,11 +1,11 @@
-"""The plain sentences that open a report, and everything they are drawn from in one piece."""
+"""All statistics of a sweep in one object, and the sentences that open its report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lenet_sweep.analysis.effects import Effects, effects, has_learned
+from lenet_sweep.analysis.effects import Effect, Effects, effects, has_learned
 from lenet_sweep.analysis.statistics import (
     ALPHA,
     Comparison,
@@ -21,7 +21,7 @@ from lenet_sweep.analysis.statistics import (
     group_by_setting,
     intervals,
 )
-from lenet_sweep.analysis.warning import ResultWarning, percent
+from lenet_sweep.analysis.warning import ResultWarning, accuracy_of
 from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words, pluralize
@@ -29,10 +29,11 @@ from lenet_sweep.core.text import join_words, pluralize
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What a sweep's results say, and what they do not.
+    """The statistics of a sweep.
 
-    intervals: Wilson's, of each result in its order. comparisons: of settings where one has
-    several seeds (`by_seed`), else of rows in the results' order. rows: of rows in any case.
+    intervals: the Wilson interval of each result, in the order of `results`. rows: a comparison of
+    each row with the best row. comparisons: of settings if one has several seeds (`by_seed`),
+    otherwise the same as `rows`. warnings: the most serious first. conclusions: plain sentences.
     """
 
     results: tuple[Result, ...]
@@ -42,40 +43,40 @@ class Statistics:
     comparisons: tuple[Comparison, ...]
     by_seed: bool
     effects: Effects
-    doubts: tuple[ResultWarning, ...]
+    warnings: tuple[ResultWarning, ...]
     conclusions: tuple[str, ...]
 
     def __repr__(self) -> str:
         lines = [f"Statistics of {pluralize(len(self.results), 'row')}"]
         lines += [f"  {sentence}" for sentence in self.conclusions]
-        lines += [f"  {doubt.severity}: {doubt.sentence}" for doubt in self.doubts]
+        lines += [f"  {warning.severity}: {warning.sentence}" for warning in self.warnings]
         return "\n".join(lines)
 
 
 def analyse(
     results: Sequence[Result], compared_rows: Sequence[Comparison] | None = None
 ) -> Statistics:
-    """All statistics of a sweep. Results come in the order of the table, best first.
+    """Compute all statistics of a sweep.
 
-    compared_rows: of `compare_rows`, for each result, where they are known; they may be part of the
-    comparisons of a larger table.
+    results: in the order of the table, best first. compared_rows: one comparison per result, as
+    `compare_rows` returns them, if they are known already; they may come from a larger table.
     """
-    found = group_by_setting(results)
-    by_seed = any(s.n > 1 for s in found)
+    settings = group_by_setting(results)
+    by_seed = any(s.n > 1 for s in settings)
     rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
-    compared = compare_settings(found) if by_seed else rows
+    compared = compare_settings(settings) if by_seed else rows
     shares = effects(results)
-    doubted = find_warnings(results, compared)
+    warnings = find_warnings(results, compared)
     return Statistics(
         results=tuple(results),
         intervals=intervals(results),
-        settings=found,
+        settings=settings,
         rows=rows,
         comparisons=compared,
         by_seed=by_seed,
         effects=shares,
-        doubts=doubted,
-        conclusions=conclusions(results, compared, shares, doubted),
+        warnings=warnings,
+        conclusions=conclusions(results, compared, shares, warnings),
     )
 
 
@@ -83,12 +84,15 @@ def conclusions(
     results: Sequence[Result],
     compared: Sequence[Comparison] | None = None,
     shares: Effects | None = None,
-    doubted: Sequence[ResultWarning] | None = None,
+    warnings: Sequence[ResultWarning] | None = None,
 ) -> tuple[str, ...]:
-    """The best and how sure it is, what is tied with it, what matters, what stays open."""
+    """Sentences on the best row, how others compare with it, what matters, and what stays open.
+
+    What is not passed is computed from the results.
+    """
     compared = compare(results) if compared is None else compared
     shares = effects(results) if shares is None else shares
-    doubted = find_warnings(results, comparisons=compared) if doubted is None else doubted
+    warnings = find_warnings(results, comparisons=compared) if warnings is None else warnings
     if not any(r.accuracy is not None for r in results):
         return (f"None of {pluralize(len(results), 'cell')} has an accuracy.",)
     names = short_names([c.results[0].cell for c in compared])
@@ -97,75 +101,79 @@ def conclusions(
     for top in best:
         sentences.append(_best(top, names, several=len(best) > 1))
         if by_holdout(results):
-            sentences.append(_chosen(top))
+            sentences.append(_chosen_by_holdout(top))
         digest = top.results[0].cell.dataset.digest
-        rivals = [
+        others = [
             c for c in compared if c is not top and c.results[0].cell.dataset.digest == digest
         ]
         by_seed = any(len(c.results) > 1 for c in compared)
-        sentences += _compared(rivals, names, by_seed=by_seed, several=len(best) > 1)
-    return (*sentences, *_matters(results, compared, shares), *_open(doubted))
+        sentences += _comparisons(others, names, by_seed=by_seed, several=len(best) > 1)
+    return (*sentences, *_effects(results, compared, shares), *_open_questions(warnings))
 
 
 def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     first = top.results[0]
     where = f" on {first.cell.data}" if several else ""
     name = names[first.cell]
-    accuracies = [percent(r) for r in top.results if r.accuracy is not None]
+    accuracies = [accuracy_of(r) for r in top.results if r.accuracy is not None]
     if len(accuracies) > 1:
         (setting,) = group_by_setting(top.results)
         assert setting.interval is not None
         return (
             f"Best{where}: {name}, {setting.mean:.2f} % on average over {setting.n} seeds "
-            f"(95 % interval of the mean {_span(setting.interval)}; standard deviation "
-            f"{setting.sd:.2f} points)."
+            f"(95 % confidence interval of the mean {_range(setting.interval)}; standard "
+            f"deviation between seeds {setting.sd:.2f} points)."
         )
     only = next(r for r in top.results if r.accuracy is not None)
     (interval,) = intervals([only])
-    sure = f" (95 % interval {_span(interval)})" if interval else ""
+    confidence = f" (95 % confidence interval {_range(interval)})" if interval else ""
     images = f" of {only.correct.size:,} test images" if only.correct is not None else ""
-    return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{sure}."
+    return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{confidence}."
 
 
-def _chosen(top: Comparison) -> str:
-    known = [r.holdout_accuracy for r in top.results if r.holdout_accuracy is not None]
-    mean = "a mean of " if len(known) > 1 else ""
+def _chosen_by_holdout(top: Comparison) -> str:
+    held_out = [r.holdout_accuracy for r in top.results if r.holdout_accuracy is not None]
+    mean = "a mean of " if len(held_out) > 1 else ""
     return (
-        f"It was chosen by {mean}{sum(known) / len(known):.2f} % on "
-        f"{top.results[0].cell.dataset.holdout or 0:,} training images that were held out, so its "
-        "accuracy on the test images is no result of the choice."
+        f"It was chosen by {mean}{sum(held_out) / len(held_out):.2f} % on "
+        f"{top.results[0].cell.dataset.holdout or 0:,} training images that were held out, so the "
+        "choice does not inflate its accuracy on the test images."
     )
 
 
-def _span(interval: Interval) -> str:
+def _range(interval: Interval) -> str:
     return f"{interval.low:.2f} to {interval.high:.2f} %"
 
 
-def _compared(
-    rivals: Sequence[Comparison], names: Mapping[Cell, str], *, by_seed: bool, several: bool
+def _comparisons(
+    others: Sequence[Comparison], names: Mapping[Cell, str], *, by_seed: bool, several: bool
 ) -> Iterable[str]:
-    """One sentence that says how many rows have each outcome, and one for what stays undecided."""
-    if not rivals:
+    """How many rows or settings have each outcome, and why some are inconclusive."""
+    if not others:
         return
     thing = "setting" if by_seed else "row"
     parts = []
-    for outcome, number in counts(rivals).items():
-        group = sorted((c for c in rivals if c.outcome == outcome), key=lambda c: c.difference or 0)
-        which = f": {join_words([names[c.results[0].cell] for c in group])}"
-        if number == len(rivals) or outcome == "worse":
-            which = ""
+    for outcome, number in counts(others).items():
+        group = sorted((c for c in others if c.outcome == outcome), key=lambda c: c.difference or 0)
+        listed = f": {join_words([names[c.results[0].cell] for c in group])}"
+        if number == len(others) or outcome == "worse":
+            listed = ""
         if number:
             verb = "is" if number == 1 else "are"
-            parts.append(f"{number} {verb} {_OUTCOMES[outcome]}{which}")
-    how = "t tests over the seeds" if by_seed else "McNemar's test on the same test images"
-    how = f" ({how}, Holm's correction)" if any(c.p is not None for c in rivals) else ""
+            parts.append(f"{number} {verb} {_OUTCOMES[outcome]}{listed}")
+    test = "t tests over the seeds" if by_seed else "McNemar's test on the same test images"
+    tests = ""
+    if any(c.p is not None for c in others):
+        tied = any(c.outcome == "tied" for c in others)
+        meaning = "; tied: no significant difference" if tied else ""
+        tests = f" ({test}, with Holm's correction for multiple comparisons{meaning})"
     where = " on the same test images" if several else ""
-    if len(rivals) == 1:
-        yield f"The only other {thing}{where} is {_OUTCOMES[rivals[0].outcome]}{how}."
+    if len(others) == 1:
+        yield f"The only other {thing}{where} is {_OUTCOMES[others[0].outcome]}{tests}."
     else:
-        yield f"Of {len(rivals)} other {thing}s{where}, {'; '.join(parts)}{how}."
+        yield f"Of {len(others)} other {thing}s{where}, {'; '.join(parts)}{tests}."
     for outcome in ("inconclusive", "not compared"):
-        reasons = dict.fromkeys(c.reason for c in rivals if c.outcome == outcome)
+        reasons = dict.fromkeys(c.reason for c in others if c.outcome == outcome)
         if reasons:
             yield f"{outcome[0].upper()}{outcome[1:]}: {'; '.join(reasons)}."
 
@@ -180,30 +188,25 @@ _OUTCOMES: Mapping[Outcome, str] = {
 }
 
 
-def _matters(
+def _effects(
     results: Sequence[Result], compared: Sequence[Comparison], shares: Effects
 ) -> Iterable[str]:
+    """Which hyperparameters matter, by their shares of the variance between cells."""
     ranked = [e for e in shares.effects if e.share is not None and e.settings != ("seed",)]
     if not ranked:
         yield from (c.sentence for c in shares.caveats if c.kind == "equal")
         return
     top = ranked[0]
-    known = [level for level in top.levels if level.mean is not None]
-    low = min(known, key=lambda level: level.mean or 0.0)
-    high = max(known, key=lambda level: level.mean or 0.0)
-    means = (
-        f"on average {high.mean:.2f} % with {_names(top.settings, high.label)}, "
-        f"{low.mean:.2f} % with {_names(top.settings, low.label)}"
-    )
     if len(shares.effects) == 1:
-        yield f"Only {join_words(top.settings)} varied: {means}."
+        yield f"Only {join_words(top.settings)} varied: {_mean_accuracies(top)}."
         return
     assert top.share is not None
     if shares.interactions and shares.interactions[0].share > max(top.share, 0.5):
         pair = shares.interactions[0]
         yield (
-            f"The combination of {pair.names[0]} and {pair.names[1]} matters most: "
-            f"{_share(pair.share)} of the variance. The best value of one depends on the other."
+            f"The combination of {pair.names[0]} and {pair.names[1]} matters most: it explains "
+            f"{_percent(pair.share)} of the variance between cells, beyond the two alone. The best "
+            "value of one depends on the other."
         )
         yield from _dominated(results, shares)
         return
@@ -211,46 +214,65 @@ def _matters(
         c.outcome in ("best", "tied") for c in compared if c.difference is not None
     ):
         yield (
-            "No setting is shown to matter, since all are tied with the best: of what little "
-            f"varies the largest share, {_share(top.share)}, is that of {top.name}."
+            "No hyperparameter is shown to matter, because all are tied with the best. The "
+            f"largest share of the little variance there is, {_percent(top.share)}, belongs to "
+            f"{top.name}."
         )
         return
     if all(e.p is not None and e.p >= ALPHA for e in ranked):
         yield (
-            f"No setting is shown to matter: even the largest share of the variance, "
-            f"{_share(top.share)} for {top.name}, may be chance (F test, p = {top.p:.2g})."
+            "No hyperparameter is shown to matter: even the largest share of the variance, "
+            f"{_percent(top.share)} for {top.name}, may be due to chance (F test against the "
+            f"unexplained variance, p = {top.p:.2g})."
         )
         return
-    sentence = f"{_subject(top.settings)} most: {_share(top.share)} of the variance; {means}."
+    sentence = (
+        f"{_subject(top.settings)} most: {_percent(top.share)} of the variance between cells; "
+        f"{_mean_accuracies(top)}."
+    )
     if len(ranked) > 1 and ranked[1].share is not None:
-        sentence = f"{sentence[:-1]}. Next is {ranked[1].name}, {_share(ranked[1].share)}."
+        sentence += f" Next is {ranked[1].name} with {_percent(ranked[1].share)}."
     yield sentence
     if shares.interactions and shares.interactions[0].share > top.share:
         pair = shares.interactions[0]
         yield (
-            f"More than either, the combination of {pair.names[0]} and {pair.names[1]} counts "
-            f"({_share(pair.share)}): the best value of one depends on the other."
+            f"The combination of {pair.names[0]} and {pair.names[1]} matters even more "
+            f"({_percent(pair.share)}): the best value of one depends on the other."
         )
     if shares.residual is not None and shares.residual > top.share:
-        yield f"But {_share(shares.residual)} of the variance is of none of the settings alone."
+        yield f"No single hyperparameter explains {_percent(shares.residual)} of the variance."
     yield from _dominated(results, shares)
 
 
+def _mean_accuracies(effect: Effect) -> str:
+    levels = [level for level in effect.levels if level.mean is not None]
+    low = min(levels, key=lambda level: level.mean or 0.0)
+    high = max(levels, key=lambda level: level.mean or 0.0)
+    return (
+        f"accuracy averages {high.mean:.2f} % with {_level(effect, high.label)} and "
+        f"{low.mean:.2f} % with {_level(effect, low.label)}"
+    )
+
+
+def _level(effect: Effect, label: str) -> str:
+    return f"{effect.name} {label}" if len(effect.settings) == 1 else label
+
+
 def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
-    """What to know where cells that have not learned make up most of the variance."""
+    """If cells that did not learn dominate the variance: that, and what matters among the rest."""
     for caveat in shares.caveats:
         if caveat.kind == "dominated":
             yield caveat.sentence
             learned = [r for r in results if has_learned(r)]
-            among = [e for e in effects(learned).effects if e.share and e.settings != ("seed",)]
-            if len(learned) > 2 and len(among) > 1:
+            ranked = [e for e in effects(learned).effects if e.share and e.settings != ("seed",)]
+            if len(learned) > 2 and len(ranked) > 1:
                 yield (
-                    f"Among the {len(learned)} cells that have learned, {among[0].name} matters "
-                    f"most ({_share(among[0].share or 0.0)})."
+                    f"Among the {len(learned)} cells that learned, {ranked[0].name} matters "
+                    f"most ({_percent(ranked[0].share or 0.0)})."
                 )
 
 
-def _share(share: float) -> str:
+def _percent(share: float) -> str:
     return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
@@ -259,24 +281,19 @@ def _subject(names: Sequence[str]) -> str:
         return "optimizer with its options matters" if len(names) > 1 else "optimizer matters"
     if len(names) == 1:
         return f"{names[0]} matters"
-    return f"{join_words(names)}, which cannot be told apart, matter"
+    return f"{join_words(names)}, which change together, matter"
 
 
-def _names(names: Sequence[str], label: str) -> str:
-    return f"{names[0]} {label}" if len(names) == 1 else label
-
-
-def _open(doubted: Sequence[ResultWarning]) -> Iterable[str]:
-    """What cannot be concluded, for each doubt that stands in the way."""
-    reasons = {
-        "together": "which of the settings that change together matters",
+def _open_questions(warnings: Sequence[ResultWarning]) -> Iterable[str]:
+    """One sentence on what the warnings do not allow to conclude."""
+    texts = {
+        "together": "which of the hyperparameters that change together matters",
         "one seed": "that the order would be the same with other seeds",
         "selection": "that the best accuracy would be as high on new images",
         "edge": "that the best value lies inside the grid",
         "still falling": "that the order would be the same after longer training",
         "failed": "anything about the cells without a result",
     }
-    found = [reasons[d.kind] for d in doubted if d.kind in reasons and d.severity != "note"]
-    if found:
-        texts = list(dict.fromkeys(found))
-        yield f"This sweep does not show {'; nor '.join(texts)}."
+    open_questions = [texts[w.kind] for w in warnings if w.kind in texts and w.severity != "note"]
+    if open_questions:
+        yield f"This sweep does not show {', nor '.join(dict.fromkeys(open_questions))}."

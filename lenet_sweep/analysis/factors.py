@@ -1,6 +1,6 @@
-"""Which settings of a grid can be told apart, and which are one factor because they cannot.
+"""Group the swept hyperparameters of a grid into factors whose effects can be separated.
 
-A factor is one swept setting, or several whose main effects the cells at hand cannot separate.
+A factor is one swept hyperparameter, or several whose main effects these cells cannot separate.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from lenet_sweep.analysis.axes import Value, axes, describe_setting, varied
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_setting
 
-# They only choose how the same function is computed, so that they are no cause of a difference
-# where they follow another setting (engine=auto does).
+# These only choose how the same function is computed. Where they follow another hyperparameter (as
+# with engine=auto), they cannot be the cause of a difference.
 FOLLOWERS = ("device", "engine")
 
-Names = tuple[str, ...]  # of the settings in one factor
-Factors = Mapping[Names, Sequence[Hashable]]  # with the factor's level in each cell
+Names = tuple[str, ...]  # the hyperparameters of one factor
+Factors = Mapping[Names, Sequence[Hashable]]  # the level of each factor in each cell
 
 
-def together(cells: Sequence[Cell]) -> tuple[tuple[str, ...], ...]:
-    """The groups of swept settings whose effects these cells cannot separate."""
+def confounded_groups(cells: Sequence[Cell]) -> tuple[tuple[str, ...], ...]:
+    """The groups of swept hyperparameters whose effects these cells cannot separate."""
     return tuple(names for names in separable(cells) if len(names) > 1)
 
 
 def separable(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Hashable]]:
-    """The factors of these cells, settings merged until the main effects can be estimated."""
-    every = [axes(cell) for cell in cells]
+    """The factors of these cells, merged until all main effects can be estimated."""
+    rows = [axes(cell) for cell in cells]
     names = list(varied(cells))
     factors: dict[tuple[str, ...], list[Hashable]] = {
-        (name,): [each.get(name) for each in every] for name in names
+        (name,): [row.get(name) for row in rows] for name in names
     }
     for name in FOLLOWERS:
         if (name,) in factors and any(
@@ -47,16 +47,17 @@ def separable(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Hashable]]:
     while inseparable := _inseparable(factors):
         merged = tuple(sorted((n for group in inseparable for n in group), key=names.index))
         levels = list(zip(*(factors[group] for group in inseparable), strict=True))
-        kept = {group: found for group, found in factors.items() if group not in inseparable}
-        factors = {merged: levels, **kept}  # type: ignore[dict-item] # tuples of levels are levels
+        others = {group: column for group, column in factors.items() if group not in inseparable}
+        factors = {merged: levels, **others}  # type: ignore[dict-item] # a tuple is hashable, too
     return dict(sorted(factors.items(), key=lambda item: names.index(item[0][0])))
 
 
 def _inseparable(factors: Factors) -> list[tuple[str, ...]]:
+    """Some factors that cannot be separated; empty if all of them can."""
     for a, b in combinations(factors, 2):
         if not crossed(factors[a], factors[b]):
             return [a, b]
-    # Pairs are fine; three or more may still add up to one another.
+    # Each pair can be separated, but three or more may still be linearly dependent.
     if len(factors) < 3 or is_full(factors, len(next(iter(factors.values())))):
         return []
     rank = _rank(factors.values())
@@ -69,17 +70,23 @@ def _inseparable(factors: Factors) -> list[tuple[str, ...]]:
 
 
 def crossed(a: Sequence[Hashable], b: Sequence[Hashable]) -> bool:
-    """Whether all levels of two settings are connected by cells, so that both can be estimated.
+    """Whether cells connect all levels of two factors, so that both effects can be estimated.
 
-    If the levels fall into groups that never meet (each loss with an optimizer of its own), any
-    difference between the groups may come of either setting.
+    If the levels fall into groups that never meet, such as each loss with its own optimizer, a
+    difference between the groups may be due to either factor.
     """
-    return len(meetings(a, b)) == 1
+    return len(connected_groups(a, b)) == 1
 
 
-def meetings(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[list[Any], list[Any]]]:
-    """The groups of levels of two settings that occur together, directly or through others."""
-    group: dict[tuple[int, Hashable], list[tuple[int, Hashable]]] = {}  # of each level of a (0), b
+def connected_groups(
+    a: Sequence[Hashable], b: Sequence[Hashable]
+) -> list[tuple[list[Any], list[Any]]]:
+    """Groups of levels of two factors that occur together, directly or through other levels.
+
+    a, b: (cells,), the levels of each factor.
+    """
+    # The group of each level, which is keyed by its factor (0 for a, 1 for b).
+    group: dict[tuple[int, Hashable], list[tuple[int, Hashable]]] = {}
     for pair in zip(a, b, strict=True):
         small, large = sorted(
             (group.setdefault(level, [level]) for level in enumerate(pair)), key=len
@@ -95,18 +102,21 @@ def meetings(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[list[An
 
 
 def is_full(factors: Factors, cells: int) -> bool:
-    """Whether these cells are every combination of the levels, each once."""
+    """Whether the cells are all combinations of the levels, each exactly once."""
     distinct = len(set(zip(*factors.values(), strict=True)))
     return cells == distinct == prod(len(set(levels)) for levels in factors.values())
 
 
 def _rank(factors: Iterable[Sequence[Hashable]]) -> int:
-    found = list(factors)
-    return int(np.linalg.matrix_rank(design(found, len(found[0]))))
+    columns = list(factors)
+    return int(np.linalg.matrix_rank(design(columns, len(columns[0]))))
 
 
 def design(factors: Iterable[Sequence[Hashable]], rows: int) -> NDArray[np.float64]:
-    """The columns of a constant and of each factor's levels but the first."""
+    """The design matrix (rows, 1 + sum of levels - 1): a constant, and dummies for each factor.
+
+    The first level of each factor has no column.
+    """
     columns = [np.ones(rows)]
     for levels in factors:
         number = {level: i for i, level in enumerate(dict.fromkeys(levels))}
@@ -116,12 +126,12 @@ def design(factors: Iterable[Sequence[Hashable]], rows: int) -> NDArray[np.float
 
 
 def degrees_of_freedom(levels: Sequence[Hashable]) -> int:
-    """Degrees of freedom: levels but one."""
+    """The number of distinct levels minus one."""
     return len(set(levels)) - 1
 
 
 def label(names: Sequence[str], values: Sequence[Value]) -> str:
-    """A level in words: '0.1' of one setting, 'nll, adam, lr 0.001' of several."""
+    """A level as text: '0.1' for one hyperparameter, 'nll, adam, lr 0.001' for several."""
     if len(names) == 1:
         return (
             format_setting(values[0])
@@ -129,7 +139,7 @@ def label(names: Sequence[str], values: Sequence[Value]) -> str:
             else describe_setting(names[0], values[0])
         )
     pairs = zip(names, values, strict=True)
-    known = [
+    present = [
         (name, value) for name, value in pairs if value is not None or "optimizer." not in name
     ]
-    return ", ".join(describe_setting(name, value) for name, value in known)
+    return ", ".join(describe_setting(name, value) for name, value in present)

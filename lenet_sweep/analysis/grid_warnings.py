@@ -1,4 +1,4 @@
-"""Doubts about the grid: settings that change together, a best value at its edge, equal losses."""
+"""Warnings about the grid: values that change together, the best at an edge, equal losses."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from dataclasses import replace
 import numpy as np
 
 from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
-from lenet_sweep.analysis.factors import meetings, together
+from lenet_sweep.analysis.factors import confounded_groups, connected_groups
 from lenet_sweep.analysis.statistics import Comparison, Result, leaders
-from lenet_sweep.analysis.warning import ResultWarning, percent
+from lenet_sweep.analysis.warning import ResultWarning, accuracy_of
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
-NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers without a best value to look for
+NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers that have no best value
 
 
-def together_doubts(results: Sequence[Result]) -> Iterable[ResultWarning]:
+def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
+    """Warn about swept hyperparameters whose effects this grid cannot separate."""
     cells = [r.cell for r in results]
-    every = [axes(cell) for cell in cells]
-    for group in together(cells):
-        # An option does not apply to an optimizer that lacks it: there is nothing to cross.
-        names = [n for n in group if all(n in each for each in every)]
-        if len(names) < 2 or not (crossing := _apart(every, names)):
+    rows = [axes(cell) for cell in cells]
+    for group in confounded_groups(cells):
+        # An option cannot be crossed with an optimizer that does not have it.
+        names = [name for name in group if all(name in row for row in rows)]
+        if len(names) < 2 or not (combinations := _describe_groups(rows, names)):
             continue
-        found = varied(cells)
+        values = varied(cells)
         yield ResultWarning(
             "together",
-            f"{join_words(names)} change together: {crossing}. No difference between these can be put "
-            f"down to {'either' if len(names) == 2 else 'one'} of them.",
+            f"{join_words(names)} change together: {combinations}. A difference between these "
+            f"groups cannot be attributed to {'either' if len(names) == 2 else 'any'} of them "
+            "alone.",
             tuple(cells),
             "caution",
-            command(cells, {name: found[name] for name in names}),
+            command(cells, {name: values[name] for name in names}),
         )
 
 
-def _apart(every: Sequence[Mapping[str, Value]], names: Sequence[str]) -> str:
+def _describe_groups(rows: Sequence[Mapping[str, Value]], names: Sequence[str]) -> str:
     """Which values never meet: 'cross_entropy ran only with sgd and nll ran only with adam'."""
     for first in names:
         rest = [name for name in names if name != first]
-        groups = meetings([e[first] for e in every], [tuple(e[n] for n in rest) for e in every])
+        groups = connected_groups(
+            [row[first] for row in rows], [tuple(row[n] for n in rest) for row in rows]
+        )
         if len(groups) > 1:
             break
-    else:  # options that were left out are what cannot be separated
+    else:  # what cannot be separated are the options that were left out
         return ""
     texts = []
     for a, b in groups:
@@ -57,7 +61,7 @@ def _apart(every: Sequence[Mapping[str, Value]], names: Sequence[str]) -> str:
 
 
 def _ordered_levels(levels: Iterable[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
-    """Distinct combinations of values, by the order of each value."""
+    """The distinct combinations of values, sorted by the order of each value."""
     distinct = list(dict.fromkeys(levels))
     columns = [ordered(column) for column in zip(*distinct, strict=True)]
     places = [{value: i for i, value in enumerate(column)} for column in columns]
@@ -65,7 +69,7 @@ def _ordered_levels(levels: Iterable[tuple[Value, ...]]) -> list[tuple[Value, ..
 
 
 def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
-    """Cross entropy takes the logits here, NLL their log-softmax: one function, as rows show."""
+    """Note that cross entropy (of the logits) and NLL (of their log-softmax) are one function."""
     by_cell = {r.cell: r for r in results if r.accuracy is not None}
     pairs = [
         (r, by_cell[other])
@@ -74,41 +78,42 @@ def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
     ]
     if not pairs:
         return
-    apart = max(abs(percent(a) - percent(b)) for a, b in pairs)
-    a, b = max(pairs, key=lambda pair: abs(percent(pair[0]) - percent(pair[1])))
+    largest = max(abs(accuracy_of(a) - accuracy_of(b)) for a, b in pairs)
+    a, b = max(pairs, key=lambda pair: abs(accuracy_of(pair[0]) - accuracy_of(pair[1])))
     differing = sum(
         int(np.count_nonzero(x.predictions != y.predictions))
         for x, y in pairs
         if x.predictions is not None and y.predictions is not None
     )
-    numbers = f"{percent(a):.2f} % and {percent(b):.2f} %"
+    numbers = f"{accuracy_of(a):.2f} % and {accuracy_of(b):.2f} %"
     if a.history and b.history:
         numbers += f", cost {a.history[-1].cost:.6g} and {b.history[-1].cost:.6g}"
     name = short_names([pair[0].cell for pair in pairs])[a.cell]
-    what = "their rows agree in every prediction"
-    if apart > 0 or differing:
-        what = (
-            f"accuracies differ by at most {apart:.2f} points and "
+    agreement = "all predictions agree"
+    if largest > 0 or differing:
+        agreement = (
+            f"accuracies differ by at most {largest:.2f} points and "
             f"{pluralize(differing, 'prediction')} {'differs' if differing == 1 else 'differ'}, "
-            "which is rounding carried on by the training"
+            "because training amplifies differences in rounding"
         )
     yield ResultWarning(
         "same loss",
-        "Cross entropy and NLL are one function after log-softmax, so they are no choice: in "
-        f"{pluralize(len(pairs), 'pair')} of cells that differ in the loss alone, {what} ({name}: "
-        f"{numbers}).",
+        "Cross entropy and NLL (negative log-likelihood) are the same function here, because the "
+        f"network ends in log-softmax: in {pluralize(len(pairs), 'pair')} of cells that differ "
+        f"only in the loss, {agreement} ({name}: {numbers}).",
         tuple(r.cell for pair in pairs for r in pair),
         "note",
     )
 
 
 def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[ResultWarning]:
+    """Warn about each numeric axis of which all leading rows have the same extreme value."""
     top = leaders(compared)
-    best = [r.cell for c in top for r in c.results]
-    if not best:
+    leading = [r.cell for c in top for r in c.results]
+    if not leading:
         return
     thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
-    who = {1: f"The best {thing} has", 2: f"Both leading {thing}s have"}.get(
+    subject = {1: f"The best {thing} has", 2: f"Both leading {thing}s have"}.get(
         len(top), f"All {len(top)} leading {thing}s have"
     )
     cells = [r.cell for r in results]
@@ -116,31 +121,32 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         if name in NOT_TUNED or len(numbers) < 2 or len(numbers) < len(values):
             continue
-        reached = {axes(cell)[name] for cell in best}
+        reached = {axes(cell)[name] for cell in leading}
         if reached not in ({numbers[0]}, {numbers[-1]}):
             continue
-        (at,) = reached
-        lowest = at == numbers[0]
-        if lowest and (at == 0 or (isinstance(at, int) and at == 1)):
-            continue  # nothing lies below
+        (extreme,) = reached
+        lowest = extreme == numbers[0]
+        if lowest and (extreme == 0 or (isinstance(extreme, int) and extreme == 1)):
+            continue  # there are no smaller values
         which = "smallest" if lowest else "largest"
-        further, remedy = _beyond(numbers, lowest=lowest), ""
-        if further is not None and name in ("lr", "batch", "epochs"):
-            remedy = command(cells, {name: ordered([*numbers, further])})
+        beyond, remedy = _next_value(numbers, lowest=lowest), ""
+        if beyond is not None and name in ("lr", "batch", "epochs"):
+            remedy = command(cells, {name: ordered([*numbers, beyond])})
         yield ResultWarning(
             "edge",
-            f"{who} the {which} {name} of the grid, {format_setting(at)} out of "
-            f"{join_words([format_setting(v) for v in numbers], 8)}: a better one may lie beyond.",
-            tuple(best),
+            f"{subject} the {which} {name} in the grid, {format_setting(extreme)} out of "
+            f"{join_words([format_setting(v) for v in numbers], 8)}. A better value may lie beyond "
+            "it.",
+            tuple(leading),
             "caution" if len(numbers) > 2 else "note",
             remedy,
         )
 
 
-def _beyond(numbers: Sequence[float], *, lowest: bool) -> float | None:
-    """The next value outside the axis, as far from its end as the one before it, in ratio."""
-    at, inner = (numbers[0], numbers[1]) if lowest else (numbers[-1], numbers[-2])
-    value = float(f"{at * at / inner:.3g}") if inner else 0.0
+def _next_value(numbers: Sequence[float], *, lowest: bool) -> float | None:
+    """The next value beyond the end of an axis, continuing the ratio of its last two values."""
+    end, inner = (numbers[0], numbers[1]) if lowest else (numbers[-1], numbers[-2])
+    value = float(f"{end * end / inner:.3g}") if inner else 0.0
     if all(isinstance(v, int) for v in numbers):
         value = round(value)
     return value if value > 0 and value not in numbers else None

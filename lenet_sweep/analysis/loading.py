@@ -1,4 +1,4 @@
-"""From the rows of a table to results: predictions out of the store, labels out of the data."""
+"""Load the results of table rows: predictions from the store, labels from the datasets."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from lenet_sweep.storage.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_ROWS = 2000  # rows that are compared and shown: nobody reads more, and all are in results.csv
+MAX_ROWS = 2000  # rows to compare and show; results.csv has all of them
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a row of a table is from. data_root: where its images lie; None: the user's cache."""
+    """Where a row of a table comes from.
+
+    data_root: the folder of its images; None: the user's cache.
+    """
 
     cell: Cell
     store: Store
@@ -34,10 +37,10 @@ class Source:
 def load_results_of(
     table: pd.DataFrame, sources: Sequence[Source], sets: ImageCache
 ) -> tuple[Result, ...]:
-    """The result of each row, in order; sources: where each is from.
+    """The result of each row, in order. sources: where each row comes from.
 
-    Without the labels of its test images a result has its accuracy, but not which are right;
-    without its run neither a history.
+    If the labels of the test images are not available, a result has an accuracy, but neither
+    `correct` nor `predictions`; if its run is not available, it has no history either.
     """
     held_out = table[HOLDOUT] if HOLDOUT in table else [None] * len(table)
     outcomes = zip(table["status"], table["accuracy"], held_out, sources, strict=True)
@@ -53,21 +56,21 @@ def _result(
     folder = source.store.run(cell.run_id)
     try:
         snapshot = folder.read(folder.snapshot_path(cell.epochs))
-    except StoreError:  # it cannot be read
+    except StoreError:  # the disk cannot be read
         snapshot = None
-    if snapshot is None:  # only results.csv has it
-        kept = None if held_out is None or math.isnan(held_out) else held_out
-        return Result(cell, "ok", float(accuracy), holdout_accuracy=kept)
+    if snapshot is None:  # only results.csv has the accuracy
+        held_out = None if held_out is None or math.isnan(held_out) else held_out
+        return Result(cell, "ok", float(accuracy), holdout_accuracy=held_out)
     tests = sets.get(cell.dataset, source.data_root)
     if tests is not None:
         try:
             return Result.of(cell, snapshot, tests.labels)
-        except ValueError:  # written by hand, or by another version
+        except ValueError:  # the labels are of other images: a file was edited or is outdated
             pass
     last = snapshot.history[-1].holdout_accuracy if snapshot.history else None
     return Result(cell, "ok", float(accuracy), None, None, snapshot.history, last)
 
 
 def sources(sweep: Sweep, rows: pd.DataFrame) -> list[Source]:
-    """Where each of these rows of a sweep's table is from."""
+    """The source of each of these rows of a sweep's table."""
     return [Source(cell, sweep.store, sweep.data_root) for cell in sweep.cells_of(rows)]

@@ -1,7 +1,7 @@
-"""Whether a study's reported accuracies hold: each row against what its seeds give here.
+"""Judge the accuracies that a study reported by what was measured for the same settings.
 
-The rule, said in docs/reproducing-a-report.md: a row is reproduced if what was reported lies in the
-interval in which one more training of the same settings is to be expected.
+A row is reproduced if one more training of its settings could give the reported accuracy: if that
+lies within the 95 % prediction interval. docs/reproducing-a-report.md has the rules.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lenet_sweep.core.text import pluralize
 if TYPE_CHECKING:
     import pandas as pd
 
-FAR = 5.0  # points: a wider interval confirms nothing, a larger difference is no scatter of seeds
-NEAR = 0.5  # points below what was reported, within which a course has been there
-REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "cannot be told"
+FAR = 5.0  # points; a larger margin would confirm anything, a larger miss is a wrong label
+NEAR = 0.5  # points; a run that came this close to the reported accuracy has reached it
+REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "inconclusive"
 UNMEASURED, UNREPORTED = "not measured", "nothing reported"
 SHORT = {REPRODUCED: "yes", NOT: "no", OPEN: "?", UNMEASURED: "not measured", UNREPORTED: ""}
 COLUMNS = (
@@ -32,17 +32,18 @@ COLUMNS = (
     "verdict", "note", "cell",
 )  # fmt: skip
 RULE = (
-    "Reproduced: what was reported lies within the measured mean \N{PLUS-MINUS SIGN}, as 95 % of "
-    "further trainings of the same settings do."
+    "Reproduced: the reported accuracy lies within the measured mean \N{PLUS-MINUS SIGN} its "
+    "margin, where 95 % of further trainings with the same settings are expected."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """A row of a study with what was measured, percent and points.
+    """The verdict on a row of a study.
 
-    spread: half the width of the interval of one more training; None without an accuracy.
-    difference: reported less the measured mean. note: evidence on a row that is far off.
+    setting: what was measured; None if nothing was. spread: margin around the measured mean for one
+    more training, in points; None if unknown. difference: reported minus measured mean, in points.
+    note: evidence about a row that is far off.
     """
 
     row: StudyRow
@@ -54,18 +55,18 @@ class Verdict:
 
     @property
     def mean(self) -> float | None:
-        """The mean over the seeds, percent."""
+        """The measured mean over the seeds, in percent."""
         return self.setting.mean if self.setting else None
 
     @property
     def far(self) -> bool:
-        """Whether the row cannot be as it is labelled."""
+        """Whether the reported accuracy is so far off that the row must be mislabeled."""
         return self.verdict == NOT and abs(self.difference or 0.0) > FAR
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim with what was measured of it: its verdict in a word or two, and a sentence."""
+    """A claim with its verdict, such as 'holds', and a sentence with the measured numbers."""
 
     claim: Claim
     verdict: str
@@ -74,9 +75,9 @@ class ClaimResult:
 
 @dataclass(frozen=True, eq=False)
 class Reproduction:
-    """A study held against what was measured: a verdict for each of its rows, in its order.
+    """A study compared with what was measured.
 
-    findings: on its claims, in their order.
+    verdicts: one for each row, findings: one for each claim, both in the order of the study.
     """
 
     study: Study
@@ -85,57 +86,66 @@ class Reproduction:
 
     @property
     def headline(self) -> str:
-        """How many rows are reproduced, and how many are not."""
+        """The number of rows with each verdict, as a sentence."""
         judged = [v for v in self.verdicts if v.row.reported is not None]
         number = {name: sum(v.verdict == name for v in judged) for name in (REPRODUCED, NOT, OPEN)}
         if not judged:
-            return "Nothing was reported for any of its rows."
-        held = f"{number[REPRODUCED]} of {pluralize(len(judged), 'row')}"
-        says = [f"{held} {'is' if number[REPRODUCED] == 1 else 'are'} reproduced"]
-        says.append(f"{number[NOT]} {'is' if number[NOT] == 1 else 'are'} not")
+            return "The study reports no accuracy for any row."
+        reproduced = f"{number[REPRODUCED]} of {pluralize(len(judged), 'row')}"
+        parts = [f"{reproduced} {'is' if number[REPRODUCED] == 1 else 'are'} reproduced"]
+        parts.append(f"{number[NOT]} {'is' if number[NOT] == 1 else 'are'} not")
         if number[OPEN]:
-            says.append(f"of {number[OPEN]} it cannot be told")
+            parts.append(f"{number[OPEN]} {'is' if number[OPEN] == 1 else 'are'} inconclusive")
         if missing := len(judged) - sum(number.values()):
-            says.append(f"{missing} {'has' if missing == 1 else 'have'} no accuracy here")
-        return f"{', '.join(says[:-1])}, and {says[-1]}."
+            parts.append(f"{missing} {'has' if missing == 1 else 'have'} no accuracy here")
+        return f"{', '.join(parts[:-1])}, and {parts[-1]}."
 
     @property
     def caption(self) -> str:
-        """How the verdicts are to be read."""
+        """How to read the verdicts."""
         if all(v.row.reported is None for v in self.verdicts):
             return ""
         by_chance = (1 - LEVEL) * sum(v.verdict in (REPRODUCED, NOT) for v in self.verdicts)
-        caveat = f" About {by_chance:.0f} would miss it by chance alone." if by_chance >= 1 else ""
-        opened = [v for v in self.verdicts if v.verdict == OPEN]
-        if any(v.spread is not None and v.spread > FAR for v in opened):
-            caveat += f" ?: seeds that differ so much ({FAR:g} points or more) confirm nothing."
-        if any(v.setting and v.setting.n < 2 for v in opened):
-            caveat += " ?: outside, but how much seeds differ is not known of one: add seed=0,1,2."
-        return RULE + caveat
+        caption = RULE
+        if by_chance >= 1:
+            caption += (
+                f" About {by_chance:.0f} rows would lie outside by chance even if all were correct."
+            )
+        inconclusive = [v for v in self.verdicts if v.verdict == OPEN]
+        if any(v.spread is not None and v.spread > FAR for v in inconclusive):
+            caption += (
+                f" ?: inconclusive, because a margin of over {FAR:g} points confirms nothing."
+            )
+        if any(v.setting and v.setting.n < 2 for v in inconclusive):
+            caption += (
+                " ?: inconclusive, because one seed does not show how much seeds vary; "
+                "add seed=0,1,2."
+            )
+        return caption
 
 
 def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
-    """Judge every row of a study by these results; those of other cells may explain a row."""
-    found = group_by_setting(results)
-    verdicts = [_judge(row, _measured(row, found)) for row in study.rows]
-    return Reproduction(study, tuple(_explained(v, found) for v in verdicts))
+    """Judge each row of a study; results of other cells may explain why a row is far off."""
+    settings = group_by_setting(results)
+    verdicts = [_judge(row, _measured(row, settings)) for row in study.rows]
+    return Reproduction(study, tuple(_explain(v, settings) for v in verdicts))
 
 
 def spread(setting: Setting) -> float | None:
-    """Half the width of the interval that LEVEL of further trainings fall into, points.
+    """The margin around the mean within which LEVEL of further trainings are expected, in points.
 
-    The larger of two, both times sqrt(1 + 1/n) for the error of the mean itself: of the seeds,
-    Student's t times their standard deviation (the prediction interval of a normal sample); and of
-    the test images, 1.96 times sqrt(p (1 - p) / images), since seeds that happen to agree do not
-    make 10,000 images more. None without an accuracy, or where neither is known.
+    The larger of two margins, times sqrt(1 + 1/n) for the error of the mean over n seeds. For the
+    seeds: Student's t for n - 1 degrees of freedom times their standard deviation, as in a
+    prediction interval of a normal sample. For the test images: 1.96 sqrt(p (1 - p) / images),
+    because seeds that happen to agree do not remove the sampling error of the images. None if
+    there is neither.
     """
-    known = [sampling(setting), _scatter(setting)]
-    widths = [width for width in known if width]
-    return sqrt(1 + 1 / setting.n) * max(widths) if widths else None
+    margins = [margin for margin in (sampling(setting), _seed_margin(setting)) if margin]
+    return sqrt(1 + 1 / setting.n) * max(margins) if margins else None
 
 
 def sampling(setting: Setting) -> float | None:
-    """What LEVEL of other test images may change one accuracy by, points; None without images."""
+    """The sampling error of the test images at LEVEL, in points; None without their predictions."""
     images = max((r.correct.size for r in setting.results if r.correct is not None), default=0)
     if setting.mean is None or not images:
         return None
@@ -143,14 +153,14 @@ def sampling(setting: Setting) -> float | None:
     return 100 * Z * sqrt(share * (1 - share) / images)
 
 
-def _scatter(setting: Setting) -> float | None:
+def _seed_margin(setting: Setting) -> float | None:
     if setting.sd is None:
         return None
     return t_tests.t_quantile(LEVEL, setting.n - 1) * setting.sd
 
 
-def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
-    for setting in found:
+def _measured(row: StudyRow, settings: Iterable[Setting]) -> Setting | None:
+    for setting in settings:
         if row.seeded:
             for result in setting.results:
                 if result.cell == row.cell:
@@ -161,64 +171,68 @@ def _measured(row: StudyRow, found: Iterable[Setting]) -> Setting | None:
 
 
 def _judge(row: StudyRow, setting: Setting | None) -> Verdict:
-    width = spread(setting) if setting else None
+    margin = spread(setting) if setting else None
     if setting is None or setting.mean is None:
         return Verdict(row, setting, None, UNMEASURED)
     if row.reported is None:
-        return Verdict(row, setting, width, UNREPORTED)
+        return Verdict(row, setting, margin, UNREPORTED)
     difference = row.reported - setting.mean
     verdict = OPEN
-    if width is not None and abs(difference) <= width:
-        verdict = REPRODUCED if width <= FAR else OPEN
-    elif width is not None and setting.n > 1:  # of one seed nobody knows what another gives
+    if margin is not None and abs(difference) <= margin:
+        verdict = REPRODUCED if margin <= FAR else OPEN
+    elif margin is not None and setting.n > 1:  # with one seed, the variation is unknown
         verdict = NOT
-    return Verdict(row, setting, width, verdict, difference)
+    return Verdict(row, setting, margin, verdict, difference)
 
 
-def _explained(verdict: Verdict, found: Iterable[Setting]) -> Verdict:
-    """With the evidence on a row that is far off: what its seeds gave, which setting would fit."""
+def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
+    """Add a note to a verdict that is far off: what its seeds gave, and which setting would fit."""
     row = verdict.row
     if not verdict.far or verdict.setting is None or row.reported is None:
         return verdict
-    runs = sorted(accuracies(verdict.setting.results))
+    measured = sorted(accuracies(verdict.setting.results))
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
-    each = f"{runs[0]:.2f}" + (f" to {runs[-1]:.2f} %" if runs[0] < runs[-1] else " %")
-    note = f"{pluralize(len(runs), 'training')} gave {each}"
-    note += f", {collapsed} answering one digit to all images" if collapsed else ""
+    values = f"{measured[0]:.2f}"
+    values += f" to {measured[-1]:.2f} %" if measured[0] < measured[-1] else " %"
+    note = f"{pluralize(len(measured), 'training')} gave {values}"
+    if collapsed:
+        some = f"{collapsed} of them " if collapsed < len(measured) else ""
+        note += f", {some}by predicting one class for nearly all images"
     fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
     if fell:
         peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
-        before = f"after epoch {peak.epoch} one had {peak.accuracy:.2f} %, and lost it again"
-        return replace(verdict, note=f"{note}; {before}")
-    usual = default_lr(row.cell.optimizer)
-    fitting = []
-    for setting in found:
-        width = spread(setting)
+        peak_text = f"one reached {peak.accuracy:.2f} % after epoch {peak.epoch} and then lost it"
+        return replace(verdict, note=f"{note}; {peak_text}")
+    usual_lr = default_lr(row.cell.optimizer)
+    candidates = []
+    for setting in settings:
+        margin = spread(setting)
         changed = _one_change(row.cell, setting.cell)
-        if changed and setting.mean is not None and width is not None and width <= FAR:
-            off = abs(row.reported - setting.mean)
-            if off <= width:
-                default = changed == "lr" and setting.cell.lr == usual
-                fitting.append((not default, off, changed, setting, default))
-    if not fitting:
+        if changed and setting.mean is not None and margin is not None and margin <= FAR:
+            distance = abs(row.reported - setting.mean)
+            if distance <= margin:
+                default = changed == "lr" and setting.cell.lr == usual_lr
+                candidates.append((not default, distance, changed, setting, default))
+    if not candidates:
         return replace(verdict, note=f"{note}; no setting measured here explains {row.reported:g}")
-    _, _, name, setting, default = min(fitting, key=lambda fit: fit[:2])
+    _, _, name, setting, default = min(candidates, key=lambda candidate: candidate[:2])
     value = getattr(setting.cell, name)
-    why = f", {row.cell.optimizer.name}'s default" if default else ""
+    hint = f", the default of {row.cell.optimizer.name}," if default else ""
     return replace(
         verdict,
-        note=f"{note}; {row.reported:g} is what {name} {value:g}{why} gives ({setting.mean:.2f} %)",
+        note=f"{note}; {name} {value:g}{hint} gives {setting.mean:.2f} %, which explains "
+        f"{row.reported:g}",
     )
 
 
 def _fell_from(result: Result, reported: float) -> bool:
-    """Whether a training had what was reported, and ended far below it."""
+    """Whether a training reached the reported accuracy and ended far below it."""
     peak = max(epoch.accuracy for epoch in result.history)
     return peak >= reported - NEAR and (result.accuracy or 0.0) < reported - FAR
 
 
 def _one_change(one: Cell, other: Cell) -> str:
-    """Which of lr, batch and epochs tells two cells apart, '' if it is not exactly one of them."""
+    """Which of lr, batch and epochs is the only difference between two cells; '' if none is."""
     names = [n for n in ("lr", "batch", "epochs") if getattr(one, n) != getattr(other, n)]
     if len(names) != 1 or replace(other.setting, **{names[0]: getattr(one, names[0])}) != one:
         return ""
@@ -229,7 +243,10 @@ def _one_change(one: Cell, other: Cell) -> str:
 
 
 def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
-    """reproduction.csv: a row for each row of a study, accuracies in percent, with COLUMNS."""
+    """The content of reproduction.csv: one row per row of a study, with COLUMNS.
+
+    Accuracies are percent, differences points; low and high are the mean minus and plus its margin.
+    """
     rows = [
         {
             "study": reproduction.study.title,
@@ -257,13 +274,13 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
         for reproduction in reproductions
         for v in reproduction.verdicts
     ]
-    import pandas as pd  # noqa: PLC0415 - what begins a sweep does without
+    import pandas as pd  # noqa: PLC0415 - slow to import, and not needed to start a sweep
 
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
-    """Its verdicts and findings as people read them: title, caption, rows as text, of each."""
+    """Tables of its verdicts and claims for people: title, caption, and rows as text."""
     import pandas as pd  # noqa: PLC0415 - as above
 
     cells = [v.row.cell for v in reproduction.verdicts]
@@ -272,20 +289,20 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
     if "optimizer" in varied and len({(c.loss, c.optimizer) for c in cells}) == len(
         {c.optimizer for c in cells}
     ):
-        varied = [name for name in varied if name != "loss"]  # recipes: the optimizer says it all
+        varied = [name for name in varied if name != "loss"]  # the optimizer identifies the recipe
     people = any(v.row.person for v in reproduction.verdicts)
     devices = any(v.row.device not in ("", v.row.cell.device) for v in reproduction.verdicts)
     rows = []
-    for at, v in enumerate(reproduction.verdicts):
-        cell, width, mean = v.row.cell, v.spread, v.mean
-        line = {"row": str(v.row.number)} | {name: settings[name][at] for name in varied}
+    for index, v in enumerate(reproduction.verdicts):
+        cell, mean = v.row.cell, v.mean
+        line = {"row": str(v.row.number)} | {name: settings[name][index] for name in varied}
         line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": str(cell.epochs)}
         line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
         line |= {"on": v.row.device} if devices else {}
         line |= {"by": v.row.person} if people else {}
-        wide = "" if width is None else f" \N{PLUS-MINUS SIGN}{_width(width)}"
+        margin = "" if v.spread is None else f" \N{PLUS-MINUS SIGN}{_format_margin(v.spread)}"
         line |= {
-            "measured": "" if mean is None else f"{mean:.2f}{wide}",
+            "measured": "" if mean is None else f"{mean:.2f}{margin}",
             "diff.": "" if v.difference is None else f"{v.difference:+.2f}",
             "reproduced": SHORT[v.verdict],
         }
@@ -295,17 +312,17 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
     title = f"Reproduction of '{reproduction.study.title}'"
     tables = [(title, caption, pd.DataFrame(rows))]
     if reproduction.findings:
-        found = [
+        claims = [
             {"claim": f.claim.says, "verdict": f.verdict, "measured here": f.sentence}
             for f in reproduction.findings
         ]
-        title = f"Conclusions of '{reproduction.study.title}'"
-        tables.append((title, "", pd.DataFrame(found)))
+        title = f"Claims of '{reproduction.study.title}'"
+        tables.append((title, "", pd.DataFrame(claims)))
     return tables
 
 
-def _width(points: float) -> str:
-    return f"{points:.2f}" if points < 100 else "100"  # there is no more
+def _format_margin(points: float) -> str:
+    return f"{points:.2f}" if points < 100 else "100"  # no accuracy is further away
 
 
 _SETTINGS: Mapping[str, Callable[[Cell], str]] = {

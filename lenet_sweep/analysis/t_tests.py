@@ -1,7 +1,7 @@
-"""Student's t distribution: what is known of means of a few numbers.
+"""Student's t distribution, and t tests of two samples.
 
-The distribution is SciPy's, out of scipy.special: to import scipy.stats for the same numbers takes
-six times as long. Neither is imported before it is used: `--help` and a dry run have no such time.
+The distribution functions come from scipy.special, whose import takes a sixth of the time of
+scipy.stats. They are imported on first use, because `--help` and dry runs do not need them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 def t_quantile(level: float, freedom: int) -> float:
-    """How far to either side of 0 the middle `level` of the t distribution reaches."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - it is slow to import
+    """The half-width around 0 that contains the share `level` of the t distribution.
+
+    freedom: degrees of freedom.
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
 
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def paired_p(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided p-value of the paired t test; a and b: (n,), of the same seeds, n at least 2.
+    """Two-sided p-value of the paired t test.
 
-    Their differences must not all be equal.
+    a, b: (n,), values of the same n >= 2 seeds. Their differences must not all be equal.
     """
     differences = np.subtract(a, b)
     error = differences.std(ddof=1) / sqrt(differences.size)
@@ -33,19 +36,20 @@ def paired_p(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def welch_p(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided p-value of Welch's t test; a: (n,), b: (m,), of at least 2, one not all equal.
+    """Two-sided p-value of Welch's t test, which allows for unequal variances.
 
+    a: (n,), b: (m,), with n, m >= 2; the values of at least one must not all be equal.
     B. L. Welch (1947), The generalization of "Student's" problem when several different population
-    variances are involved; the degrees of freedom are his and Satterthwaite's.
+    variances are involved. Degrees of freedom by Welch and Satterthwaite.
     """
     samples = [np.asarray(sample, float) for sample in (a, b)]
-    one, other = (float(sample.mean()) for sample in samples)
+    mean_a, mean_b = (float(sample.mean()) for sample in samples)
     errors = [float(sample.var(ddof=1)) / sample.size for sample in samples]
     terms = [e**2 / (sample.size - 1) for e, sample in zip(errors, samples, strict=True)]
-    return _two_sided((one - other) / sqrt(sum(errors)), sum(errors) ** 2 / sum(terms))
+    return _two_sided((mean_a - mean_b) / sqrt(sum(errors)), sum(errors) ** 2 / sum(terms))
 
 
 def _two_sided(t: float, freedom: float) -> float:
-    from scipy.special import stdtr  # noqa: PLC0415 - it is slow to import
+    from scipy.special import stdtr  # noqa: PLC0415 - slow to import
 
     return float(2 * stdtr(freedom, -abs(t)))

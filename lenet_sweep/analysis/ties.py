@@ -1,14 +1,15 @@
-"""What printed tables say beyond results.csv: settings over seeds, and how rows compare."""
+"""What printed tables add to results.csv: marks for comparisons, and one row per setting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.statistics import (
     OUTCOMES,
     Comparison,
+    Outcome,
     Result,
     compare_table,
     counts,
@@ -23,39 +24,45 @@ if TYPE_CHECKING:
 
 
 def tie_marks(results: Sequence[Result]) -> TieMarks:
-    """The outcome of each of these results, which stand in the table's order."""
+    """The comparison of each result with the best; results: in the order of the table."""
     compared = compare_table(results)
     distinct = list({id(c): c for c in compared}.values())
     if sum(c.difference is not None for c in distinct) < 2:
-        return NO_COMPARISON  # there is nothing to compare
+        return NO_COMPARISON  # fewer than two rows have an accuracy
     outcomes = {place: c.outcome for place, c in enumerate(compared)}
     return TieMarks(outcomes, caption(distinct))
 
 
 def caption(compared: Sequence[Comparison]) -> str:
-    """How many rows or settings have which outcome, with the marks: "1 tied (=), 2 worse."."""
+    """The number of rows or settings with each outcome, and the marks used in tables."""
     by_seed = any(len(c.results) > 1 for c in compared)
     thing = "settings" if by_seed else "rows"
-    tests = "t tests over seeds" if by_seed else "McNemar on the same images"
-    how = f" ({tests}, Holm)" if any(c.p is not None for c in compared) else ""
+    test = "t tests over seeds" if by_seed else "McNemar's test on the same images"
+    tests = f" ({test}, Holm's correction)" if any(c.p is not None for c in compared) else ""
     several = sum(c.outcome == "best" for c in compared) > 1
     where = " on the same test images" if several else ""
-    found = counts(compared)
+    numbers = counts(compared)
     parts = []
     for outcome in OUTCOMES[1:]:
-        if found[outcome] or outcome == "tied":
+        if numbers[outcome] or outcome == "tied":
             notes = [MARKS[outcome]] if MARKS[outcome] not in ("", outcome) else []
-            notes += ["too few seeds to decide"] if outcome == "inconclusive" else []
+            notes += [_EXPLANATIONS[outcome]] if outcome in _EXPLANATIONS else []
             parts.append(
-                f"{found[outcome]} {outcome}" + (f" ({', '.join(notes)})" if notes else "")
+                f"{numbers[outcome]} {outcome}" + (f" ({', '.join(notes)})" if notes else "")
             )
-    return f"Compared with the best of {len(compared)} {thing}{where}{how}: {', '.join(parts)}."
+    return f"Compared with the best of {len(compared)} {thing}{where}{tests}: {', '.join(parts)}."
+
+
+_EXPLANATIONS: Mapping[Outcome, str] = {
+    "tied": "no significant difference",
+    "inconclusive": "too few seeds to decide",
+}
 
 
 def rows_over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[SettingRow, ...]:
-    """The settings of a table, best mean first; none where no setting has several seeds.
+    """The settings of a table, best mean first; empty if no setting has several seeds.
 
-    cells: of the table's rows. A cell that has two rows counts with the first.
+    cells: the cell of each row. If a cell has two rows, the first one counts.
     """
     places: dict[Cell, list[int]] = {}
     for place, cell in enumerate(cells):
@@ -67,10 +74,10 @@ def rows_over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[Setting
     for cell, *numbers in zip(cells, frame["status"], frame["accuracy"], held_out, strict=True):
         status, accuracy, held = numbers
         first.setdefault(
-            cell, Result(cell, status, _known(accuracy), holdout_accuracy=_known(held))
+            cell, Result(cell, status, _number(accuracy), holdout_accuracy=_number(held))
         )
-    found = group_by_setting(first.values())
-    if not any(s.n > 1 for s in found):
+    settings = group_by_setting(first.values())
+    if not any(s.n > 1 for s in settings):
         return ()
     return tuple(
         SettingRow(
@@ -81,9 +88,9 @@ def rows_over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[Setting
             low=s.interval.low if s.interval else None,
             high=s.interval.high if s.interval else None,
         )
-        for s in found
+        for s in settings
     )
 
 
-def _known(value: float | None) -> float | None:
+def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""What a doubt is, and words that the sentences of doubts and conclusions share."""
+"""The type of a warning, and wording helpers shared by warnings and conclusions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Severity = Literal["note", "caution", "serious"]
 
 @dataclass(frozen=True)
 class ResultWarning:
-    """Something that weakens a conclusion.
+    """Something that weakens a conclusion drawn from the results.
 
-    kind: one word or two, for programs. cells: those concerned. remedy: the command, or the key,
-    that would settle it, or "".
+    kind: a short identifier for programs, such as 'one seed'. cells: the cells concerned. remedy:
+    the command, or the setting to add to it, that would settle the matter; "" if there is none.
     """
 
     kind: str
@@ -28,23 +28,23 @@ class ResultWarning:
     remedy: str = ""
 
 
-def percent(result: Result) -> float:
-    """The accuracy of a result that has one."""
+def accuracy_of(result: Result) -> float:
+    """The accuracy in percent of a result that has one."""
     assert result.accuracy is not None
     return result.accuracy
 
 
-def of(number: int, total: int, thing: str = "cell") -> str:
+def count_of(number: int, total: int, thing: str = "cell") -> str:
     """'1 of 3 cells'."""
     return f"{number} of {pluralize(total, thing)}"
 
 
-def has(things: Sequence[object]) -> str:
-    """'has' for one thing, else 'have'."""
+def has_or_have(things: Sequence[object]) -> str:
+    """'has' for one thing, otherwise 'have'."""
     return "has" if len(things) == 1 else "have"
 
 
 def ordinal(number: int) -> str:
     """'1st', '12th', '23rd'."""
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else suffix}"

@@ -1,7 +1,7 @@
-"""What a reader of the table should doubt, each doubt computed from the results at hand.
+"""Find what a reader of the table should be careful about.
 
-docs/statistics.md has the rules. A doubt names its numbers and its cells, and where a command would
-settle it, that command.
+Each warning is computed from the results at hand and gives its numbers, its cells and, where one
+exists, the command that would settle the matter. The rules are in docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import command
 from lenet_sweep.analysis.curve_warnings import early_peaks, still_falling
-from lenet_sweep.analysis.grid_warnings import edges, same_loss, together_doubts
+from lenet_sweep.analysis.grid_warnings import confounded_settings, edges, same_loss
 from lenet_sweep.analysis.statistics import (
     Comparison,
     Result,
@@ -23,31 +23,37 @@ from lenet_sweep.analysis.statistics import (
     compare,
     group_by_setting,
 )
-from lenet_sweep.analysis.warning import ResultWarning, has, of, ordinal, percent
+from lenet_sweep.analysis.warning import (
+    ResultWarning,
+    accuracy_of,
+    count_of,
+    has_or_have,
+    ordinal,
+)
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words
 
-SEEDS = (0, 1, 2, 3, 4)  # what is suggested to who used one
-RESAMPLES = 200
-LEAST = 0.015  # points: less than that rounds to one of 10,000 test images, and is no warning
+SEEDS = (0, 1, 2, 3, 4)  # suggested where only one seed was used
+RESAMPLES = 200  # bootstrap resamples of the test images
+MIN_OPTIMISM = 0.015  # points; less than this rounds to one of 10,000 test images
 
 
 def find_warnings(
     results: Sequence[Result],
     comparisons: Sequence[Comparison] | None = None,
 ) -> tuple[ResultWarning, ...]:
-    """Every doubt about these results, the most serious first.
+    """All warnings about these results, the most serious first.
 
-    comparisons: those of `statistics.compare`, where they are at hand.
+    comparisons: the result of `statistics.compare`, if it was already computed.
     """
     if not results:
         return ()
     compared = compare(results) if comparisons is None else comparisons
     names = short_names([r.cell for r in results])
-    found = [
+    warnings = [
         *_failed(results, names),
         *_collapsed(results, names),
-        *together_doubts(results),
+        *confounded_settings(results),
         *_selection(results),
         *_one_seed(results, compared),
         *edges(results, compared),
@@ -56,7 +62,7 @@ def find_warnings(
         *same_loss(results),
     ]
     order = ("serious", "caution", "note")
-    return tuple(sorted(found, key=lambda doubt: order.index(doubt.severity)))
+    return tuple(sorted(warnings, key=lambda warning: order.index(warning.severity)))
 
 
 # ---------------------------------------------------------------- cells that went wrong
@@ -65,42 +71,44 @@ def find_warnings(
 def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
     diverged = tuple(r.cell for r in results if r.status == "diverged")
     if diverged:
-        which = join_words([names[cell] for cell in diverged])
+        listed = join_words([names[cell] for cell in diverged])
         yield ResultWarning(
             "diverged",
-            f"{of(len(diverged), len(results))} diverged and {has(diverged)} no accuracy: {which}.",
+            f"{count_of(len(diverged), len(results))} diverged (the cost was no longer a finite "
+            f"number) and {has_or_have(diverged)} no accuracy: {listed}.",
             diverged,
             "caution",
         )
-    other = [r for r in results if r.accuracy is None and r.status != "diverged"]
-    if other:
-        states = Counter(r.status for r in other)
-        why = join_words([f"{number} {status}" for status, number in states.items()])
+    failed = [r for r in results if r.accuracy is None and r.status != "diverged"]
+    if failed:
+        statuses = Counter(r.status for r in failed)
+        counts = join_words([f"{number} {status}" for status, number in statuses.items()])
         yield ResultWarning(
             "failed",
-            f"{of(len(other), len(results))} {has(other)} no accuracy ({why}): "
-            f"{join_words([names[r.cell] for r in other])}. Nothing is known of them; the same command "
-            "tries again.",
-            tuple(r.cell for r in other),
+            f"{count_of(len(failed), len(results))} {has_or_have(failed)} no accuracy ({counts}): "
+            f"{join_words([names[r.cell] for r in failed])}. The table says nothing about them. "
+            "Run the same command to try again.",
+            tuple(r.cell for r in failed),
             "serious",
         )
 
 
 def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
-    classes: dict[int, list[Result]] = {}
+    by_class: dict[int, list[Result]] = {}
     for r in results:
-        if (only := r.collapsed) is not None:
-            classes.setdefault(only, []).append(r)
-    for only, group in sorted(classes.items()):
-        lowest, highest = min(map(percent, group)), max(map(percent, group))
-        span = f"{lowest:.2f} %"
-        span += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
+        if (predicted := r.collapsed) is not None:
+            by_class.setdefault(predicted, []).append(r)
+    for predicted, group in sorted(by_class.items()):
+        lowest, highest = min(map(accuracy_of, group)), max(map(accuracy_of, group))
+        accuracies = f"{lowest:.2f} %"
+        accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
+        networks = "The network predicts" if len(group) == 1 else "Their networks predict"
         yield ResultWarning(
             "collapsed",
-            f"{of(len(group), len(results))} collapsed to one class: "
-            f"{join_words([names[r.cell] for r in group])} "
-            f"{'takes' if len(group) == 1 else 'take'} (nearly) every image for a {only}, which is "
-            f"right for {span} of the test images. That is no learned accuracy.",
+            f"{count_of(len(group), len(results))} collapsed to one class: "
+            f"{join_words([names[r.cell] for r in group])}. {networks} {predicted} for nearly "
+            f"every test image, which is correct for {accuracies} of them. Such an accuracy is not "
+            "evidence of learning.",
             tuple(r.cell for r in group),
             "caution",
         )
@@ -119,91 +127,94 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
     for group in groups.values():
         if len(group) < 2:
             continue
-        rows = np.stack([_right(setting) for setting in group])
+        rows = np.stack([_share_correct(setting) for setting in group])
         images = rows.shape[1]
         limits = [s.cell.dataset.limit for s in group]
         train = min(limit for limit in limits if limit) if any(limits) else 6 * images
         excess = optimism(rows)
-        if excess < LEAST:
+        if excess < MIN_OPTIMISM:
             continue
         thing, mean = "cells", ""
         if any(s.n > 1 for s in group):
             thing, mean = "settings", "mean of "
         yield ResultWarning(
             "selection",
-            f"The best of {len(group)} {thing} was chosen by the {images:,} test images that its "
-            f"{mean}{group[0].mean:.2f} % is measured on. Such a figure is too high on average, "
-            f"here by about {excess:.2f} points (bootstrap over the test images). Choose "
-            "by images kept back from training instead.",
+            f"The best of {len(group)} {thing} was chosen on the same {images:,} test images that "
+            f"give its {mean}{group[0].mean:.2f} %. An accuracy chosen in this way is too high on "
+            f"average, here by about {excess:.2f} points (estimated by a bootstrap, which repeats "
+            "the choice on random resamples of the test images). Hold out training images and "
+            "choose by those instead.",
             tuple(r.cell for r in group[0].results),
             "caution",
             f"holdout={max(1, min(images, train // 6))}",
         )
 
 
-def _right(setting: Setting) -> NDArray[np.float32]:
-    """The share of its seeds that has each test image right."""
+def _share_correct(setting: Setting) -> NDArray[np.float32]:
+    """For each test image, the share of the setting's seeds that classify it correctly."""
     rows = [r.correct for r in setting.results if r.correct is not None]
     share: NDArray[np.float32] = np.mean(rows, axis=0, dtype=np.float32)
     return share
 
 
 def optimism(rows: NDArray[np.float32], seed: int = 0) -> float:
-    """Points by which the best row overstates itself, having been chosen on these test images.
+    """How much the best row overstates its accuracy because these test images chose it, in points.
 
-    rows: (rows, images), 1 where a row is right, or the share of its seeds that is. The bootstrap
-    (Efron): on test images drawn with replacement the best is chosen anew, and its accuracy there
-    compared with its accuracy on all of them; the mean over RESAMPLES draws.
+    rows: (rows, images), 1 where a row is correct, or the share of its seeds that are. Estimated by
+    the bootstrap (Efron 1983): the best row is chosen on each of RESAMPLES resamples of the test
+    images, drawn with replacement, and its accuracy there is compared with its accuracy on all
+    images.
     """
     images = rows.shape[1]
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    accuracies = drawn.astype(np.float32) @ rows.T / images  # (RESAMPLES, rows)
-    every = rows.mean(axis=1)
-    chosen, first = accuracies.argmax(axis=1), int(every.argmax())
-    # Less what the draws do to one row that is not chosen, which is 0 on average: its noise goes.
-    excess = (accuracies.max(axis=1) - accuracies[:, first]) - (every[chosen] - every[first])
+    draws = random.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
+    accuracies = draws.astype(np.float32) @ rows.T / images  # (RESAMPLES, rows)
+    overall = rows.mean(axis=1)
+    chosen, first = accuracies.argmax(axis=1), int(overall.argmax())
+    # The same difference for one fixed row is 0 on average; subtracting it removes common noise.
+    excess = (accuracies.max(axis=1) - accuracies[:, first]) - (overall[chosen] - overall[first])
     return max(0.0, 100 * float(excess.mean()))
 
 
 def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable[ResultWarning]:
-    found = [s for s in group_by_setting(results) if s.n]
-    single = [s for s in found if s.n == 1]
-    if not single or len(found) < 2:
+    settings = [s for s in group_by_setting(results) if s.n]
+    single = [s for s in settings if s.n == 1]
+    if not single or len(settings) < 2:
         return
     cells = tuple(s.cell for s in single)
     remedy = command([r.cell for r in results], {"seed": SEEDS})
-    if len(single) < len(found):
+    if len(single) < len(settings):
         sentence = (
-            f"{of(len(single), len(found), 'setting')} {has(single)} an accuracy with only one "
-            "seed, so how much it varies between seeds is unknown."
+            f"{count_of(len(single), len(settings), 'setting')} {has_or_have(single)} an accuracy "
+            f"with only one seed, so {'its' if len(single) == 1 else 'their'} variation between "
+            "seeds is unknown."
         )
         yield ResultWarning("one seed", sentence, cells, "caution", remedy)
         return
-    first = next(c for c in compared if c.test == "best").results[0].cell.dataset.digest
-    alike = [c for c in compared if c.results[0].cell.dataset.digest == first]
-    ranked = sorted((c for c in alike if c.difference is not None), key=_behind)
+    digest = next(c for c in compared if c.test == "best").results[0].cell.dataset.digest
+    same_images = [c for c in compared if c.results[0].cell.dataset.digest == digest]
+    ranked = sorted((c for c in same_images if c.difference is not None), key=_difference)
     tied = [c for c in ranked if c.outcome in ("best", "tied")]
     if len(ranked) < 2:
         return
-    once = "Every setting ran with only one seed, and accuracies vary between seeds"
+    start = "Every setting has only one seed, and accuracies vary between seeds."
     last = tied[-1] if len(tied) > 1 else ranked[1]
     if by_holdout(results) or last.outcome == "not compared":
-        yield ResultWarning("one seed", f"{once}.", cells, "caution", remedy)
+        yield ResultWarning("one seed", start, cells, "caution", remedy)
         return
     place = ordinal(1 + ranked.index(last))
     if len(tied) > 1:
-        within = (
-            f"the first and the {place} row lie within {last.difference:.2f} points and are tied "
-            "by the test images alone"
+        detail = (
+            f"Even the test images alone do not separate the 1st row from the {place}, "
+            f"{last.difference:.2f} points below it."
         )
     else:
-        within = (
-            f"the first row is {last.difference:.2f} points ahead of the {place}, more than chance "
-            "explains for these two trainings, but another seed may change the order"
+        detail = (
+            f"The 1st row is {last.difference:.2f} points ahead of the {place}, more than the "
+            "choice of test images explains, but another seed may change the order."
         )
-    yield ResultWarning("one seed", f"{once}: {within}.", cells, "caution", remedy)
+    yield ResultWarning("one seed", f"{start} {detail}", cells, "caution", remedy)
 
 
-def _behind(comparison: Comparison) -> float:
+def _difference(comparison: Comparison) -> float:
     return comparison.difference or 0.0

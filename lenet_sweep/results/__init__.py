@@ -1,1 +1,4 @@
-"""TODO."""
+"""The results of a sweep: its manifest, its records, the ranked table, and results.csv.
+
+This room may import core, storage, machine, data, config, training and executors.
+"""

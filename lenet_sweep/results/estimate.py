@@ -1,8 +1,8 @@
-"""How long the runs of a plan will take, estimated from what runs in the store took."""
+"""Estimate how long a plan will take, from the times of runs in the store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean, median
@@ -13,19 +13,22 @@ from lenet_sweep.core.cells import Cell, Plan, relative_epoch
 from lenet_sweep.core.errors import StoreError, UsageError
 from lenet_sweep.storage.store import Store
 
-LOOKED_AT = 200  # runs in the store: a dry run answers at once in a large store too
-APART = 30  # an epoch so many times as long or short is of other costs, such as starting
+MAX_RUNS_READ = 200  # so that a dry run is fast in a large store, too
+MAX_RATIO = 30  # epochs that are longer or shorter by more are dominated by other costs
 
-# Seconds to train on 60,000 images in batches of 64, for when nothing was measured: on a core with
-# AVX-512 (docs/native-engine.md), and on the report's laptop. A guess within a factor of three.
-ROUGHLY = {("native", "cpu"): 0.7, ("torch", "cpu"): 9.0, ("torch", "mps"): 8.0,
-           ("torch", "cuda"): 3.0}  # fmt: skip
-ROUGH_TEST = 0.1  # seconds of an epoch's test, as a share of the above
+# Typical seconds per epoch (60,000 images, batch size 64) if no run is comparable: on a core with
+# AVX-512 (docs/native-engine.md), and on the report's laptop. Accurate within a factor of three.
+TYPICAL_SECONDS = {("native", "cpu"): 0.7, ("torch", "cpu"): 9.0, ("torch", "mps"): 8.0,
+                   ("torch", "cuda"): 3.0}  # fmt: skip
+TYPICAL_TEST_SHARE = 0.1  # time to test after an epoch, as a share of the above
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What an epoch of one run took: `per_unit` is training seconds by `relative_epoch`."""
+    """Mean times of one epoch of a run, in seconds.
+
+    per_unit: training time divided by `relative_epoch` of its cell.
+    """
 
     cell: Cell
     processor: str
@@ -35,9 +38,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that a plan takes on `workers` (None: on one), from what `runs` runs took.
+    """The estimated time of a plan, in seconds.
 
-    runs: 0 if no run could be compared; `seconds` is then a rough guess.
+    workers: runs that train at the same time; None if unknown, `seconds` is then for one worker.
+    runs: the number of runs that the estimate is based on; 0 means a rough guess.
     """
 
     seconds: float
@@ -46,68 +50,71 @@ class Estimate:
 
 
 def estimate(plan: Plan, store: Store, workers: int | None, processor: str) -> Estimate:
-    """How long the plan's runs will take, by the headers of files in the store."""
+    """Estimate the time of a plan from the headers of snapshots in the store.
+
+    workers: None if unknown. processor: the name of this machine's processor.
+    """
     try:
         stored = store.run_ids()
-    except OSError:  # it cannot be listed
+    except OSError:  # the folder cannot be listed
         stored = set()
     measured = _measured(plan, store, stored)
     used: set[str] = set()
-    known: dict[Any, tuple[float, float, list[str]]] = {}
-    needs = []
+    paces: dict[Any, tuple[float, float, list[str]]] = {}
+    durations = []
     for run in plan.runs:
         cell = run.cell
         kind = (cell.engine, cell.device, cell.optimizer.name, cell.activation, cell.batch,
                 cell.dataset)  # fmt: skip
-        if kind not in known:
-            known[kind] = _pace(cell, measured, processor)
-        per_unit, test_seconds, sources = known[kind]
+        if kind not in paces:
+            paces[kind] = _pace(cell, measured, processor)
+        per_unit, test_seconds, sources = paces[kind]
         used.update(sources)
-        begun = len(store.run(run.id).history(cell.epochs)) if run.id in stored else 0
-        epoch = per_unit * relative_epoch(cell) + test_seconds
-        needs.append((cell.epochs - begun) * epoch)
-    together = min(workers or 1, len(needs)) or 1
-    seconds = max([sum(needs) / together, *needs])
-    return Estimate(seconds, None if workers is None else together, len(used))
+        trained = len(store.run(run.id).history(cell.epochs)) if run.id in stored else 0
+        epoch_seconds = per_unit * relative_epoch(cell) + test_seconds
+        durations.append((cell.epochs - trained) * epoch_seconds)
+    parallel = min(workers or 1, len(durations)) or 1
+    seconds = max([sum(durations) / parallel, *durations])
+    return Estimate(seconds, None if workers is None else parallel, len(used))
 
 
 def _measured(plan: Plan, store: Store, stored: set[str]) -> list[Measured]:
-    """Runs of the plan's own cells first, then others in no particular order."""
+    """The times of stored runs, those of the plan's own cells first."""
     own = dict.fromkeys(cell.run_id for cell in plan.cells)
     candidates = (run_id for ids in (own, sorted(stored)) for run_id in ids if run_id in stored)
-    found = []
-    for run_id in islice(dict.fromkeys(candidates), LOOKED_AT):
-        folder = Store(store.out).run(run_id)  # what is damaged is not the plan's concern
+    measured = []
+    for run_id in islice(dict.fromkeys(candidates), MAX_RUNS_READ):
+        folder = Store(store.out).run(run_id)  # a separate Store: damage found here is not reported
         try:
-            described, history = folder.description(), folder.history()
-            if described is None or not history:
+            description, history = folder.description(), folder.history()
+            if description is None or not history:
                 continue
-            cell = cell_from_json(described["settings"] | {"epochs": len(history)})
-            processor = str(described["environment"].get("processor"))
+            cell = cell_from_json(description["settings"] | {"epochs": len(history)})
+            processor = str(description["environment"].get("processor"))
         except (KeyError, TypeError, AttributeError, UsageError, StoreError):
-            continue  # unreadable, or of another version
+            continue  # damaged, or written by another version
         seconds = fmean(epoch.seconds for epoch in history)
         test_seconds = fmean(epoch.test_seconds for epoch in history)
-        found.append(Measured(cell, processor, seconds / relative_epoch(cell), test_seconds))
-    return found
+        measured.append(Measured(cell, processor, seconds / relative_epoch(cell), test_seconds))
+    return measured
 
 
 def _pace(
     cell: Cell, measured: Iterable[Measured], processor: str
 ) -> tuple[float, float, list[str]]:
-    """Seconds per unit and of a test, by the runs most like this cell; the ids of these runs."""
+    """Medians over the most similar runs: seconds per unit, seconds per test; ids of these runs."""
     comparable = [
         m
         for m in measured
         if (m.cell.engine, m.cell.device) == (cell.engine, cell.device)
-        and 1 / APART <= relative_epoch(m.cell) / relative_epoch(cell) <= APART
+        and 1 / MAX_RATIO <= relative_epoch(m.cell) / relative_epoch(cell) <= MAX_RATIO
     ]
     if not comparable:
-        standard = 60_000 * (1 + 16 / 64)
-        seconds = ROUGHLY.get((cell.engine, cell.device), ROUGHLY["torch", "cpu"])
-        return seconds / standard, ROUGH_TEST * seconds, []
+        units = 60_000 * (1 + 16 / 64)  # `relative_epoch` of a typical cell
+        seconds = TYPICAL_SECONDS.get((cell.engine, cell.device), TYPICAL_SECONDS["torch", "cpu"])
+        return seconds / units, TYPICAL_TEST_SHARE * seconds, []
 
-    def likeness(other: Measured) -> tuple[bool, ...]:
+    def similarity(other: Measured) -> tuple[bool, ...]:
         return (
             other.processor == processor,
             other.cell.dataset == cell.dataset,
@@ -116,11 +123,10 @@ def _pace(
             other.cell.batch == cell.batch,
         )
 
-    most = max(map(likeness, comparable))
-    alike = [m for m in comparable if likeness(m) == most]
-
-    def usual(value: Callable[[Measured], float]) -> float:
-        return median(map(value, alike))
-
-    ids = [m.cell.run_id for m in alike]
-    return usual(lambda m: m.per_unit), usual(lambda m: m.test_seconds), ids
+    highest = max(map(similarity, comparable))
+    similar = [m for m in comparable if similarity(m) == highest]
+    return (
+        median(m.per_unit for m in similar),
+        median(m.test_seconds for m in similar),
+        [m.cell.run_id for m in similar],
+    )

@@ -1,4 +1,4 @@
-"""sweep.json: what a sweep consists of, and how it was launched."""
+"""Read sweep.json, which lists the cells of a sweep and how it was launched."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Manifest:
     """The content of a sweep.json.
 
     cells: of all launches in this folder. data_root: the folder of the images; None: the user's
-    cache. launches: command, git_revision and environment of each launch. studies: those whose
-    rows the cells are.
+    cache. launches: command, git_revision and environment of each launch. studies: the studies
+    that these cells belong to.
     """
 
     cells: tuple[Cell, ...]
@@ -34,7 +34,7 @@ class Manifest:
 
 
 class DamagedManifestError(StoreError):
-    """A sweep.json does not have the content that was written."""
+    """A sweep.json does not have the content that was written to it."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -69,16 +69,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def recover_cells(folder: Path, store: Store) -> list[Cell]:
-    """The cells of a sweep's results.csv, for use when its sweep.json is damaged.
+    """The cells in the results.csv of a sweep, for use if its sweep.json is damaged.
 
-    Their settings come from the folders of their runs. If one of these is missing, too,
-    results.csv is copied to results-before-<digest>.csv, so that its rows are not lost.
+    Their settings come from the folders of their runs. If one of these is missing, results.csv is
+    copied to results-before-<digest>.csv, so that its rows are not lost.
     """
-    import pandas as pd  # noqa: PLC0415 - it is slow to import
+    import pandas as pd  # noqa: PLC0415 - slow to import
 
     try:
         names = pd.read_csv(folder / "results.csv", usecols=["cell"], dtype=str)["cell"]
-    except (OSError, ValueError):  # it is missing or damaged as well
+    except (OSError, ValueError):  # missing or damaged
         return []
     cells = []
     for name in names:

@@ -1,22 +1,19 @@
-"""TODO."""
+"""Rank the records of a sweep, and the marks that printed tables put before ranks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.results.columns import COLUMNS, in_option_order
+from lenet_sweep.results.columns import COLUMNS, HOLDOUT, in_option_order, ranked_by
+from lenet_sweep.results.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-
-from lenet_sweep.results.columns import HOLDOUT, ranked_by
-from lenet_sweep.results.records import Record
-
-# What stands before a rank: how the row compares with the best, '' for a row that is worse.
+# The mark before a rank for each outcome of the comparison with the best.
 MARKS: Mapping[str, str] = {
     "best": "best", "better": "better", "tied": "=", "inconclusive": "?", "worse": "",
     "not compared": "n/a",
@@ -25,10 +22,11 @@ MARKS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class SettingRow:
-    """A setting as one row of a printed table: the accuracy of its seeds, in percent.
+    """A setting as one row of a printed table.
 
-    places: of its rows in the table of cells. n: how many of them have an accuracy, the others
-    failed. low, high: the 95 % interval of the mean.
+    places: the indices of its rows in the table of cells. n: the number of seeds with an accuracy;
+    the others failed. mean (percent) and sd (points): over these seeds. low, high: the 95 %
+    confidence interval of the mean.
     """
 
     places: tuple[int, ...]
@@ -41,11 +39,11 @@ class SettingRow:
 
 @dataclass(frozen=True)
 class TieMarks:
-    """What printed tables say beyond results.csv.
+    """What printed tables add to results.csv.
 
-    outcomes: how the rows, by their place in the table, compare with the best, one of those of
-    `analysis.statistics`; caption: what that means. settings: the rows to print instead of cells,
-    best first.
+    outcomes: the outcome of the comparison with the best (one of `analysis.statistics.OUTCOMES`),
+    by the index of the row. caption: explains them. settings: rows to print instead of cells, best
+    first; empty if no setting has several seeds.
     """
 
     outcomes: Mapping[int, str] = field(default_factory=dict)
@@ -57,24 +55,23 @@ NO_COMPARISON = TieMarks()
 
 
 def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
-    """The ranked table: best accuracy first, failed cells last, with COLUMNS.
+    """The ranked table: best accuracy first, failed cells last.
 
-    Then a column for each option of its optimizers, as 'optimizer.momentum'.
-
-    Where every cell held images out, they rank it by their accuracy, the column HOLDOUT. Equal
-    accuracies share a rank (1, 2, 2, 4), and failed cells have none; among equals the cell that
-    trained for fewer epochs stands first.
+    It has COLUMNS, then HOLDOUT if images were held out, then a column for each option of its
+    optimizers, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
+    images, that decides the rank. Equal accuracies share a rank (1, 2, 2, 4), with fewer epochs
+    first. Failed cells have no rank.
     """
     return rank_records(records)[0]
 
 
 def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
-    """The ranked table, and for each of its rows which of the records it is."""
-    import pandas as pd  # noqa: PLC0415 - see above
+    """The ranked table, and the index of the record in each of its rows."""
+    import pandas as pd  # noqa: PLC0415 - slow to import
 
     records = list(records)
-    of_each = {row["optimizer"]: row for row in records}.values()
-    values = {name: value for row in of_each for name, value in row.items() if is_option(name)}
+    one_of_each = {row["optimizer"]: row for row in records}.values()
+    values = {name: v for row in one_of_each for name, v in row.items() if is_option(name)}
     options = in_option_order(values)
     frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *options])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
@@ -90,12 +87,12 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
         ascending=[False, True, True, True, True, False, True, True],
         na_position="last",
     )
-    order = [int(place) for place in frame.index]
+    order = [int(index) for index in frame.index]
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
 
 
 def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
-    """Without an accuracy there is no rank."""
+    """Ranks in descending order; missing without an accuracy."""
     return accuracy.rank(method="min", ascending=False).astype("Int64")

@@ -1,13 +1,10 @@
-"""From the store to the ranked table: one row a cell, best first; CSV, Markdown and LaTeX.
-
-pandas is imported where it is used: it takes as long as all else that runs need to begin.
-"""
+"""Records: one table row per cell as a dictionary, read from the store."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lenet_sweep.core.cells import Cell, Optimizer
 from lenet_sweep.core.errors import StoreError
@@ -16,24 +13,20 @@ from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 
-if TYPE_CHECKING:
-    pass
-
-
 Record = dict[str, Any]
 
 
 def record(
     cell: Cell, store: Store, person: str = "", failure: Failure | None = None
 ) -> Record | None:
-    """The row of a cell, from the store; None where the cell has no outcome yet.
+    """The row of a cell, from the store; None if the cell has no outcome yet.
 
-    The person is whoever trained the run; who asks (`person`) where it did not come so far.
-    failure: of just now, which counts more than what the store has of the cell.
+    person: named if the store does not say who trained the run. failure: a failure that was just
+    reported, which takes precedence over the store.
     """
     folder = store.run(cell.run_id)
     if failure and failure.epoch > cell.epochs:
-        failure = None  # in a later epoch: it says nothing of this cell
+        failure = None  # it happened after the last epoch of this cell
     snapshot = None if failure else folder.read(folder.snapshot_path(cell.epochs))
     if not snapshot and not failure:
         failure = folder.failure()
@@ -45,6 +38,7 @@ def record(
 
 
 def settings_columns(cell: Cell, person: str) -> Record:
+    """The columns of a row that do not depend on the outcome."""
     return {
         "batch": cell.batch,
         "lr": cell.lr,
@@ -63,7 +57,7 @@ def settings_columns(cell: Cell, person: str) -> Record:
 
 
 def option_values(optimizer: Optimizer) -> Record:
-    """The columns of an optimizer's options; a pair of numbers is text, '[0.9,0.999]'."""
+    """The columns of the optimizer's options; a pair of numbers is text such as '[0.9,0.999]'."""
     return {
         f"optimizer.{name}": f"[{','.join(map(repr, value))}]"
         if isinstance(value, tuple)
@@ -89,34 +83,32 @@ def _success(snapshot: Snapshot) -> Record:
 
 def _failure(failure: Failure | None) -> Record:
     assert failure is not None
-    nothing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
-    return {"status": failure.status, "error": failure.reason} | nothing
+    missing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
+    return {"status": failure.status, "error": failure.reason} | missing
 
 
 def known_record(
     cell: Cell, store: Store, kept: Mapping[Cell, Record], person: str = ""
 ) -> Record | None:
-    """The row of a cell from the store, else the one in `kept`; None where neither has an outcome.
+    """The row of a cell from the store, otherwise from `kept`; None if neither has an outcome.
 
-    An accuracy in `kept` counts more than a failure in the store: the cell did finish once.
+    An accuracy in `kept` takes precedence over a failure in the store, because the cell did finish
+    once. Raises StoreError if the store cannot be read and `kept` does not have the cell.
     """
-    before = kept.get(cell)
+    earlier = kept.get(cell)
     try:
-        found = record(cell, store, person)
-    except StoreError:  # the store cannot be read
-        if before is None:
+        current = record(cell, store, person)
+    except StoreError:
+        if earlier is None:
             raise
-        return before
-    if before and (found is None or (before["status"] == "ok" and found["status"] != "ok")):
-        return before
-    return found
+        return earlier
+    if earlier and (current is None or (earlier["status"] == "ok" and current["status"] != "ok")):
+        return earlier
+    return current
 
 
 def in_store(cell: Cell, row: Record, store: Store) -> bool:
-    """Whether the store has the file that a row is from, and has not found it damaged."""
+    """Whether the store still has the file behind a row, and it is not known to be damaged."""
     run = store.run(cell.run_id)
     path = run.snapshot_path(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
-    return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - False, not an error
-
-
-# ---------------------------------------------------------------- written
+    return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - Path.exists may raise

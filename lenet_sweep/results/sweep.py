@@ -1,4 +1,4 @@
-"""A sweep as an object: its folder, its cells, and the ranked table of their results."""
+"""Load a sweep: its folder, its cells, and the ranked table of their results."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A sweep's folder, what its sweep.json says, and its ranked table.
+    """A sweep: its folder, its manifest, and its ranked table.
 
-    store: where its runs are. data_root: the folder of the images; None: the user's cache.
-    table: a row for each cell that has an outcome, best first, with `results.columns.COLUMNS`.
+    store: contains its runs. data_root: the folder of the images; None: the user's cache. table:
+    one row for each cell with an outcome, best first, as `results.ranking.ranked_table` returns it.
     """
 
     folder: Path
@@ -37,32 +37,33 @@ class Sweep:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells of the sweep, also those without an outcome."""
+        """All cells of the sweep, including those without an outcome."""
         return self.manifest.cells
 
     @cached_property
     def test_images(self) -> ImageCache:
-        """The test images of its cells; each dataset is read once, when it is first needed."""
+        """The test images of its cells; each dataset is read on first use."""
         return ImageCache()
 
     @cached_property
     def cells_by_id(self) -> Mapping[str, Cell]:
-        """The cells by the ids in the table's last column."""
+        """The cells by id, as in the column `cell` of the table."""
         return {cell.id: cell for cell in self.cells}
 
     def cells_of(self, rows: pd.DataFrame) -> list[Cell]:
-        """The cell of each of these rows of the table, in order."""
+        """The cells of these rows of the table, in order."""
         return [self.cells_by_id[name] for name in rows["cell"]]
 
     def finished_cells(self) -> list[Cell]:
-        """The cells that have an accuracy, best first."""
+        """The cells with an accuracy, best first."""
         return self.cells_of(self.table[self.table["status"] == "ok"])
 
 
 def load_sweep(folder: Path) -> Sweep:
     """Read a sweep from its folder and the store.
 
-    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json cannot be used.
+    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json is damaged or was
+    written by another version.
     """
     manifest = read_manifest(folder)
     rows = read_records(folder, manifest)
@@ -70,17 +71,18 @@ def load_sweep(folder: Path) -> Sweep:
 
 
 def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
-    """The rows of a sweep's cells, from the store, else from the folder's results.csv."""
+    """The records of a sweep's cells, from the store, otherwise from results.csv in its folder."""
     kept = kept_rows(folder, manifest.cells)
-    rows = ((cell, known_record(cell, manifest.store, kept)) for cell in manifest.cells)
-    return {cell: row for cell, row in rows if row}
+    records = ((cell, known_record(cell, manifest.store, kept)) for cell in manifest.cells)
+    return {cell: record for cell, record in records if record}
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
-    """The table of a sweep's folder (`outputs/sweeps/<name>`), rebuilt from the store.
+    """The ranked table of a sweep, rebuilt from the store.
 
-    Rows whose runs are missing from the store or damaged come from results.csv, with a warning.
-    Cells without an outcome are left out. Raises FileNotFoundError if there is no sweep.
+    folder: the folder of the sweep, `outputs/sweeps/<name>`. Rows whose runs are missing from the
+    store or damaged come from results.csv, with a warning. Cells without an outcome are left out.
+    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json cannot be used.
     """
     manifest = read_manifest(Path(folder))
     records = read_records(Path(folder), manifest)
