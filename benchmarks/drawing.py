@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from benchmarks import machines, records, targets
 from benchmarks.contenders import CONTENDERS
 from benchmarks.records import Results, shown
-from lenet_sweep.report.style import COLOURS, QUIET, styled
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.style import QUIET, styled
 
 WIDTH = 9.6
-OURS, THEIRS = COLOURS[0], "#B5B5B5"  # apart in lightness too
+OURS, THEIRS = COLORS[0], "#B5B5B5"  # apart in lightness too
 NAMES = {
     "ours": "lenet-sweep",
     "report_loop": "the report's loop",

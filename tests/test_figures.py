@@ -17,8 +17,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from lenet_sweep.report import figure_set, figures, sample_figures, style
+from lenet_sweep.report import encodings, figure_set, figures, sample_figures, style
 from lenet_sweep.report.figures import Curve, cost_figure, overlay_figure
+from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
 from lenet_sweep.report.style import save
 from lenet_sweep.runner import outputs
@@ -172,7 +173,7 @@ def test_overlay_names_the_best_first_and_greys_the_rest(count, coloured):
     assert (f"{count - coloured} other settings" in entries) == (count > coloured)
     for axes in figure.axes:
         colours = [to_hex(line.get_color(), keep_alpha=False).upper() for line in axes.lines]
-        assert colours[:coloured] == list(style.COLOURS[:coloured])
+        assert colours[:coloured] == list(encodings.COLORS[:coloured])
         assert set(colours[coloured:]) <= {style.FAINT}
 
 
@@ -180,7 +181,7 @@ def test_legend_lines_match_their_curves():
     """The colour beside a name in the legend is the colour of that cell's curve."""
     figure = overlay_figure(sweep(12), highlight=3)
     handles = figure.legends[0].legend_handles
-    assert [h.get_color() for h in handles] == [*style.COLOURS[:3], style.FAINT]
+    assert [h.get_color() for h in handles] == [*encodings.COLORS[:3], style.FAINT]
     best = max(sweep(12), key=lambda curve: curve.accuracy[-1])
     (line,) = [k for k in figure.axes[1].lines if k.get_color() == handles[0].get_color()]
     np.testing.assert_array_equal(line.get_ydata(), best.accuracy)
@@ -402,6 +403,13 @@ def test_overlay_refuses_nothing():
     """An empty sweep gives a sentence instead of an empty picture."""
     with pytest.raises(ValueError, match="no curves"):
         overlay_figure([])
+
+
+def test_the_page_has_the_colors_of_the_figures():
+    """style.css repeats the palette: a setting has the same color on the page and in the PNG."""
+    css = asset("style.css")
+    colors = [re.search(rf"--series-{n}: (#\w+);", css)[1].upper() for n in range(6)]
+    assert colors == list(encodings.COLORS[:6])
 
 
 # ---- images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,19 @@ from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproductio
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
+from lenet_sweep.report.chart_axes import accuracy_axis, log_axis
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.compared_items import ComparedItem
-from lenet_sweep.report.scale import stretch
-from lenet_sweep.report.scales import SMALLEST, accuracy_axis, below, extended, log_axis
-from lenet_sweep.report.style import MARKERS
+from lenet_sweep.report.encodings import (
+    MARKERS,
+    SMALLEST_COST,
+    extend_below,
+    marked_epochs,
+    move_zeros,
+    stretch,
+    zero_position,
+)
+from lenet_sweep.report.histories import mean_and_range, stack_seeds, trajectory_setting
 from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, page_style, to_svg
 
 CURVES = 100  # settings whose curves are drawn, the best ones
@@ -130,18 +138,16 @@ def _courses(results: Sequence[Result]) -> list[_Course]:
     groups: dict[Cell, list[Result]] = {}
     for r in results:
         if (run := longest.get(r.cell.run_id)) is not None:
-            key = replace(r.cell, seed=0, epochs=1)
+            key = trajectory_setting(r.cell)
             if run not in groups.setdefault(key, []):
                 groups[key].append(run)
     found = []
     for group in groups.values():
-        length = max(len(r.history) for r in group)
-        cost, accuracy = np.full((2, len(group), length), np.nan)
-        for n, r in enumerate(group):
-            cost[n, : len(r.history)] = [e.cost for e in r.history]
-            accuracy[n, : len(r.history)] = [e.accuracy for e in r.history]
+        cost, accuracy = stack_seeds(
+            [([e.cost for e in r.history], [e.accuracy for e in r.history]) for r in group]
+        )
         cost[~(np.abs(cost) < _TOO_LARGE)] = np.nan
-        found.append(_Course(group[0].cell, np.arange(1, length + 1), cost, accuracy))
+        found.append(_Course(group[0].cell, np.arange(1, cost.shape[1] + 1), cost, accuracy))
     return found
 
 
@@ -165,40 +171,36 @@ def _course_figure(
         elif log:
             accuracy_axis(chart, every)
             chart.set_ylabel("Accuracy (%), by log of the error")
-
-        def shown(y: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.where(y <= SMALLEST, zero, y) if zero else y
-
         for place, course in reversed(list(enumerate(found))):
             y = values(course)
             known = ~np.isnan(y).all(axis=0)
             x, y = course.epochs[known], y[:, known]
             if not len(x):
                 continue
+            mean, low, high = (move_zeros(series, zero) for series in mean_and_range(y))
             top = place < len(SERIES)
             look: dict[str, Any] = {"color": FAINT, "lw": 0.9, "zorder": 1.5}
             if top:
                 look = {"color": SERIES[place], "marker": MARKERS[place], "ms": 4.5}
-                look |= {"markevery": (place % 3 if len(x) > 30 else 0, len(x) // 10 + 1)}
+                look |= {"markevery": marked_epochs(place, len(x), 10)}
                 look |= {"zorder": 3 - place / 10, "mec": PAPER, "mew": 0.6}
                 if len(y) > 1:
                     chart.fill_between(
-                        x, shown(np.nanmin(y, axis=0)), shown(np.nanmax(y, axis=0)),
-                        color=SERIES[place], alpha=0.18, lw=0, zorder=2,
-                    )  # fmt: skip
-            chart.plot(x, shown(np.nanmean(y, axis=0)), **look)
+                        x, low, high, color=SERIES[place], alpha=0.18, lw=0, zorder=2
+                    )
+            chart.plot(x, mean, **look)
     return figure
 
 
 def _cost_axis(chart: Axes, costs: NDArray[np.float64], *, log: bool) -> float:
     """Scale, limits and ticks for the cost; where a cost of 0 stands."""
-    positive = costs[costs > SMALLEST]
+    positive = costs[costs > SMALLEST_COST]
     if not log or not len(positive) or costs.min() < 0:
         chart.set_ylim(bottom=min(0, costs.min()))
         return 0.0
     low, high = positive.min() / 1.3, positive.max() * 1.3
-    zero = below(low, high) if (costs <= SMALLEST).any() else None
-    bottom = low if zero is None else extended(zero, high, 0.03)
+    zero = zero_position(low, high) if (costs <= SMALLEST_COST).any() else None
+    bottom = low if zero is None else extend_below(zero, high, 0.03)
     chart.set(ylabel="Cost on the training set (log)", yscale="log", ylim=(bottom, high))
     log_axis(chart.yaxis, low, high, zero)
     return zero or 0.0
@@ -218,7 +220,7 @@ def parallel(compared: Sequence[ComparedItem]) -> str | None:
         return None
     found = [axes(row.cell) for row in rows]
     accuracies = np.array([row.accuracy for row in rows], float)
-    heights = np.array([stretch(a) for a in accuracies])
+    heights = stretch(accuracies)
     low, span = heights.min(), max(float(np.ptp(heights)), 1e-9)
     columns, ticks = [], []
     for name in names:

@@ -13,8 +13,8 @@ from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
 from lenet_sweep.report.compared_items import ComparedItem
+from lenet_sweep.report.encodings import stretch
 from lenet_sweep.report.page_table import describe_comparison
-from lenet_sweep.report.scale import stretch
 
 MAPS = 12  # heatmaps that are shown
 
@@ -125,7 +125,9 @@ def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
     for row in rows:
         name = f"{row.cell.loss} + {row.cell.optimizer.name}"
         groups.setdefault((name, row.cell.epochs), []).append(row)
-    heights = [stretch(row.result.accuracy) for row in rows if row.result.accuracy is not None]
+    heights = [
+        float(stretch(row.result.accuracy)) for row in rows if row.result.accuracy is not None
+    ]
     low, high = min(heights, default=0.0), max(heights, default=1.0)
     wide = [
         (name, group)
@@ -161,7 +163,7 @@ def _square(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
     if not known:
         return HeatmapCell(rows[0].record["status"], "no accuracy", None, "")
     mean = sum(known) / len(known)
-    shade = (stretch(mean) - low) / (high - low) if high > low else 1.0
+    shade = (float(stretch(mean)) - low) / (high - low) if high > low else 1.0
     count = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
     title = count if len(known) > 1 else "one row"
     here = {r.outcome for r in rows}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis.effects import has_learned
 from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report.collect import Report
+from lenet_sweep.report.samples import misclassified, sample_correct
 from lenet_sweep.report.sprites import Sprite, sprite
 
 WRONG = 500  # misclassified images that are shown; a cell that has not learned misses thousands
@@ -81,17 +82,13 @@ def best(report: Report, *, pictures: bool) -> Best | None:
     labels = tests.labels
     confusion = np.zeros((10, 10), np.int64)
     np.add.at(confusion, (labels, guesses), 1)
-    right, wrong = np.flatnonzero(guesses == labels), np.flatnonzero(guesses != labels)
-    shown = np.random.default_rng(report.best.cell.seed).choice(
-        right, min(RIGHT, len(right)), replace=False
-    )
-    shown = shown[np.lexsort((shown, labels[shown]))]
-    wrong = wrong[np.lexsort((wrong, guesses[wrong], labels[wrong]))]
+    shown, right = sample_correct(labels, guesses, report.best.cell.seed, RIGHT)
+    wrong = misclassified(labels, guesses)
     if not pictures:
         return Best(confusion, None, None)
     return Best(
         confusion,
-        _digits(tests, shown, len(right), [f"{labels[i]} \N{CHECK MARK}" for i in shown],
+        _digits(tests, shown, right, [f"{labels[i]} \N{CHECK MARK}" for i in shown],
                 [f"a {labels[i]}, recognised" for i in shown]),
         _digits(tests, wrong[:WRONG], len(wrong),
                 [f"{labels[i]}\N{RIGHTWARDS ARROW}{guesses[i]}" for i in wrong[:WRONG]],

@@ -15,6 +15,7 @@ from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report import figures, sample_figures
+from lenet_sweep.report.histories import trajectory_setting
 from lenet_sweep.report.style import save
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import make_folder
@@ -154,7 +155,7 @@ def _by_setting(runs: Sequence[tuple[Cell, figures.Curve]]) -> list[figures.Curv
     """A curve for each setting, the mean over its seeds where there are several."""
     groups: dict[Cell, list[tuple[Cell, figures.Curve]]] = {}
     for cell, curve in runs:
-        groups.setdefault(replace(cell, seed=0, epochs=1), []).append((cell, curve))
+        groups.setdefault(trajectory_setting(cell), []).append((cell, curve))
     if len(groups) == len(runs):
         return [curve for _, curve in runs]
     names = short_names([cell.setting for cell, _ in runs])

@@ -17,19 +17,25 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from lenet_sweep.report.scales import SMALLEST, accuracy_axis, below, extended, log_axis
-from lenet_sweep.report.style import (
-    COLOURS,
-    FAINT,
+from lenet_sweep.report.chart_axes import accuracy_axis, log_axis
+from lenet_sweep.report.encodings import (
+    COLORS,
     MARKERS,
+    SMALLEST_COST,
+    extend_below,
+    marked_epochs,
+    move_zeros,
+    zero_position,
+)
+from lenet_sweep.report.histories import Series, mean_and_range, stack_seeds
+from lenet_sweep.report.style import (
+    FAINT,
     QUIET,
     styled,
     titled,
     width_of,
     wrapped,
 )
-
-Series = NDArray[np.float64]
 
 _TOO_LARGE: Final = 1e38  # a cost that float32 hardly holds; far beyond, matplotlib overflows
 
@@ -76,11 +82,9 @@ def mean_curve(label: str, seeds: Sequence[Curve]) -> Curve:
     if len(sound) == 1:
         return replace(sound[0], label=label, trace=())
     longest = max(sound, key=lambda curve: len(curve.epochs))
-    both = np.full((2, len(sound), len(longest.epochs)), np.nan)
-    for at, curve in enumerate(sound):
-        both[:, at, : len(curve.epochs)] = curve.cost, curve.accuracy
-    (cost, accuracy), low, high = np.nanmean(both, 1), np.nanmin(both, 1), np.nanmax(both, 1)
-    last = both[1, :, -1]
+    costs, accuracies = stack_seeds([(curve.cost, curve.accuracy) for curve in sound])
+    (cost, *cost_band), (accuracy, *accuracy_band) = map(mean_and_range, (costs, accuracies))
+    last = accuracies[:, -1]
     last = last[np.isfinite(last)]
     if len(last):
         accuracy[-1] = fmean(last)  # as in the tables, to the last bit
@@ -90,8 +94,8 @@ def mean_curve(label: str, seeds: Sequence[Curve]) -> Curve:
         cost=cost,
         accuracy=accuracy,
         seeds=len(sound),
-        cost_band=(low[0], high[0]),
-        accuracy_band=(low[1], high[1]),
+        cost_band=(cost_band[0], cost_band[1]),
+        accuracy_band=(accuracy_band[0], accuracy_band[1]),
         sd=float(last.std(ddof=1)) if len(last) > 1 else None,
     )
 
@@ -109,19 +113,19 @@ def cost_figure(curve: Curve) -> Figure:
         figure, (axes,) = _charts(7.2, 1, curve.label, outcome, legend_rows=1)
         _epoch_axis(axes, [curve])
         hidden, zero = _cost_axis(axes, costs, trace[1])
-        costs = np.where(costs <= SMALLEST, zero, costs) if zero else costs
+        costs = move_zeros(costs, zero)
         if trace.size:
             look: dict[str, Any] = {"alpha": 0.45, "lw": 0, "ms": 2.5}
             if few:
                 look = {"alpha": 0.9, "lw": 1, "ms": 3.5}
             name = "loss of single batches" + f" ({hidden} below this axis)" * bool(hidden)
-            axes.plot(*trace, "o-", color=COLOURS[5], label=name, mew=0, zorder=1.5, **look)
+            axes.plot(*trace, "o-", color=COLORS[5], label=name, mew=0, zorder=1.5, **look)
         if len(epochs):
             size = 5 if len(epochs) <= 30 else 3
-            axes.plot(epochs, costs, "o-", color=COLOURS[0], label="mean of the epoch", ms=size)
+            axes.plot(epochs, costs, "o-", color=COLORS[0], label="mean of the epoch", ms=size)
         if curve.diverged_in is not None:
             points = np.array([epochs, costs]) if len(epochs) else trace
-            _mark_diverged(axes, points, (curve.epochs[0], 1), COLOURS[1], "diverged")
+            _mark_diverged(axes, points, (curve.epochs[0], 1), COLORS[1], "diverged")
         if axes.get_legend_handles_labels()[0]:  # an empty legend is a warning
             figure.legend(loc="lower left", ncols=2)
     return figure
@@ -140,7 +144,7 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
         raise ValueError("no curves to draw")
     ranked = sorted(curves, key=_rank)  # stable: equals stay in the order given
     parts = [_drawn_part(curve) for curve in ranked]
-    coloured = len(curves) if len(curves) <= len(COLOURS) else min(highlight, len(COLOURS))
+    coloured = len(curves) if len(curves) <= len(COLORS) else min(highlight, len(COLORS))
     single = max(len(curve.epochs) for curve in curves) == 1
     diverged = any(curve.diverged_in is not None for curve in curves)
     entries = [f"{_verdict(curve)} \N{MIDDLE DOT} {curve.label}" for curve in ranked[:coloured]]
@@ -174,29 +178,24 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
             top = place < coloured
             look: dict[str, Any] = {"color": FAINT, "lw": 0.9, "marker": "." if single else None}
             if top:
-                look = {"color": COLOURS[place], "marker": MARKERS[place], "ms": 5}
-                # Markers of different curves stand at different epochs where there is room.
-                start = place % 3 if len(epochs) > 30 else 0
-                look |= {"markevery": (start, len(epochs) // 12 + 1), "zorder": 3 - place / 10}
+                look = {"color": COLORS[place], "marker": MARKERS[place], "ms": 5}
+                look |= {"markevery": marked_epochs(place, len(epochs), 12)}
+                look |= {"zorder": 3 - place / 10}
             first = place + 1 if single else curve.epochs[0]
-            values[0] = np.where(values[0] <= SMALLEST, zero, values[0]) if zero else values[0]
+            values[0] = move_zeros(values[0], zero)
             bands = (curve.cost_band, curve.accuracy_band)
             for axes, band in zip(both, bands, strict=True) if top else ():
                 if band:
-                    low, high = (
-                        (np.where(b <= SMALLEST, zero, b) for b in band)
-                        if axes is both[0] and zero
-                        else band
-                    )
+                    low, high = (move_zeros(b, zero if axes is both[0] else 0.0) for b in band)
                     at = [first] if single else curve.epochs
-                    _draw_band(axes, at, (low, high), COLOURS[place])
+                    _draw_band(axes, at, (low, high), COLORS[place])
             for axes, series, edge in zip(both, values, (1, 0), strict=True):
                 points = _finite(
                     np.array([np.full_like(epochs, first) if single else epochs, series])
                 )
                 line = axes.plot(*points, **look)
                 if curve.diverged_in is not None:
-                    _mark_diverged(axes, points, (first, edge), COLOURS[place] if top else QUIET)
+                    _mark_diverged(axes, points, (first, edge), COLORS[place] if top else QUIET)
             handles += line if place <= coloured else []  # the first grey one stands for all
         for axes in both:
             _epoch_axis(axes, curves)
@@ -271,17 +270,21 @@ def _cost_axis(axes: Axes, means: Series, single: Series) -> tuple[int, float]:
     """Scale and limits for the cost: how many single losses are below the axis, and where 0 is."""
     axes.set_ylabel("Cost on the training set")
     every = np.concatenate([means, single])
-    positive = means[means > SMALLEST] if (means > SMALLEST).any() else every[every > SMALLEST]
+    positive = (
+        means[means > SMALLEST_COST]
+        if (means > SMALLEST_COST).any()
+        else every[every > SMALLEST_COST]
+    )
     top, low = every.max(initial=0), positive.min(initial=np.inf)
-    zeros = bool((means <= SMALLEST).any())
+    zeros = bool((means <= SMALLEST_COST).any())
     if every.min(initial=0) < 0 or not len(positive) or top <= 10 * low:
         axes.set_ylim(min(0, every.min(initial=0) * 1.05), top * 1.08 or 1)
         axes.yaxis.set_major_formatter("{x:g}")
         return 0, 0.0
     # Single losses come close to 0; shown in full they would press the means into a corner.
-    bottom, top = max(low / 5, every[every > SMALLEST].min()) / 1.3, top * 1.3
-    zero = below(bottom, top) if zeros else 0.0
-    limit = extended(zero, top, 0.03) if zeros else bottom
+    bottom, top = max(low / 5, every[every > SMALLEST_COST].min()) / 1.3, top * 1.3
+    zero = zero_position(bottom, top) if zeros else 0.0
+    limit = extend_below(zero, top, 0.03) if zeros else bottom
     axes.set(ylabel="Cost on the training set (log scale)", yscale="log", ylim=(limit, top))
     log_axis(axes.yaxis, bottom, top, zero if zeros else None)
     return int((single < limit).sum()), zero

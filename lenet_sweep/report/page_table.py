@@ -15,7 +15,7 @@ from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
-from lenet_sweep.report.scale import Scale
+from lenet_sweep.report.encodings import AccuracyScale
 from lenet_sweep.results.columns import (
     HEADINGS,
     HOLDOUT,
@@ -93,7 +93,7 @@ def page_table(report: Report) -> PageTable:
     columns = _columns(rows)
     if by_seed:
         columns.remove("seed") if "seed" in columns else None
-    bars = Scale(_shown(rows))
+    bars = AccuracyScale(_shown(rows))
     shared = _same(rows)
     if len(columns) + 2 * by_seed > 9:  # then the table is wider than a page
         for name in ("person", "device"):
@@ -182,7 +182,7 @@ def _accuracy(accuracy: float | None, status: str) -> TableCell:
     return _entry("accuracy", accuracy)
 
 
-def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> TableRow:
+def _line(row: Row, columns: Sequence[str], bars: AccuracyScale, *, seed: bool) -> TableRow:
     entries = [_entry(name, row.record[name]) for name in columns]
     if seed:  # in place of the setting's sd and number of seeds
         entries = [TableCell(""), TableCell(f"seed {row.cell.seed}"), *entries]
@@ -200,7 +200,7 @@ def _line(row: Row, columns: Sequence[str], bars: Scale, *, seed: bool) -> Table
     )
 
 
-def _bar(accuracy: float, interval: Interval | None, bars: Scale) -> Bar:
+def _bar(accuracy: float, interval: Interval | None, bars: AccuracyScale) -> Bar:
     at = bars.at(accuracy)
     if interval is None:
         return Bar(at, at, at, "")
@@ -223,7 +223,7 @@ def describe_comparison(compared: Comparison | None) -> str:
 
 
 def _by_setting(
-    report: Report, columns: Sequence[str], lines: dict[int, TableRow], bars: Scale
+    report: Report, columns: Sequence[str], lines: dict[int, TableRow], bars: AccuracyScale
 ) -> list[RowGroup]:
     assert report.statistics is not None
     return [
@@ -236,7 +236,7 @@ def _by_setting(
 
 
 def _mean_line(
-    setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: Scale
+    setting: Setting, rows: Sequence[Row], columns: Sequence[str], bars: AccuracyScale
 ) -> TableRow:
     def mean(name: str) -> TableCell:
         values = [row.record[name] for row in rows]

@@ -7,7 +7,6 @@ Every function returns Figures for `style.save` to write.
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,10 +16,11 @@ from matplotlib.font_manager import FontProperties, findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lenet_sweep.report.style import COLOURS, DPI, QUIET, styled, titled
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.samples import Digits, misclassified, sample_correct
+from lenet_sweep.report.style import DPI, QUIET, styled, titled
 
 Images = NDArray[np.uint8]  # (N, 28, 28), 0 is background
-Digits = NDArray[np.integer[Any]]  # (N,)
 
 
 def correct_samples_figure(
@@ -40,10 +40,8 @@ def correct_samples_figure(
     `ValueError` if they are anything else, or if `count` is less than 1.
     """
     _check(images, labels, predictions, count)
-    right = np.flatnonzero(labels == predictions)
-    shown = np.random.default_rng(seed).choice(right, min(count, len(right)), replace=False)
-    shown = shown[np.lexsort((shown, labels[shown]))]
-    title = f"{len(shown)} of {len(right):,} correctly classified test images"
+    shown, right = sample_correct(labels, predictions, seed, count)
+    title = f"{len(shown)} of {right:,} correctly classified test images"
     note = f"Drawn at random, seed {seed}. Below each: digit, # place in the test set (from 0)"
     if not len(shown):
         title, note = "No test image was classified correctly", f"All {len(labels):,} were wrong."
@@ -54,7 +52,7 @@ def correct_samples_figure(
         captions,
         shown,
         (title, note),
-        COLOURS[2],
+        COLORS[2],
         columns=5,
         scale=6,
     )
@@ -77,8 +75,7 @@ def misclassified_figures(
     `ValueError`, at once, if they are anything else, or if `per_page` is less than 1.
     """
     _check(images, labels, predictions, per_page)
-    wrong = np.flatnonzero(labels != predictions)
-    wrong = wrong[np.lexsort((wrong, predictions[wrong], labels[wrong]))]
+    wrong = misclassified(labels, predictions)
     pages = math.ceil(len(wrong) / per_page)
     arrow = "\N{RIGHTWARDS ARROW}"
     note = f"Below each: true digit {arrow} predicted digit, # place in the test set (from 0)"
@@ -94,7 +91,7 @@ def misclassified_figures(
             captions,
             shown,
             (title, note),
-            COLOURS[1],
+            COLORS[1],
             columns=10,
             scale=3,
         )

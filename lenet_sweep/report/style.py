@@ -25,9 +25,6 @@ from lenet_sweep.storage import atomic
 DPI: Final = 150
 QUIET: Final = "#666666"
 FAINT: Final = "#BDBDBD"
-# Okabe and Ito's colours, apart for colour-blind readers too; their yellow is lost on white.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS: Final = "osD^vPX"  # a second difference, for prints without colour
 STYLE: Final[dict[str, Any]] = {
     "axes.edgecolor": QUIET,
     "axes.grid": True,

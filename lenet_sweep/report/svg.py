@@ -16,7 +16,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from lenet_sweep.report.style import COLOURS, STYLE, styled
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.style import STYLE, styled
 
 ROOM: Final = 0.06  # inches around texts, for fonts that are wider than matplotlib's
 INK: Final = "#010203"
@@ -25,14 +26,14 @@ LINE: Final = "#010205"
 FAINT: Final = "#010206"
 PAPER: Final = "#010207"
 # The last of the shared colours is black, which is the ink of the page.
-SERIES: Final = (*COLOURS[:-1], INK)
+SERIES: Final = (*COLORS[:-1], INK)
 _VARIABLES: Final = {
     INK: "var(--ink)",
     QUIET: "var(--quiet)",
     LINE: "var(--line)",
     FAINT: "var(--faint)",
     PAPER: "var(--paper)",
-} | {colour.lower(): f"var(--series-{n})" for n, colour in enumerate(COLOURS[:-1])}
+} | {colour.lower(): f"var(--series-{n})" for n, colour in enumerate(COLORS[:-1])}
 _LOOK: Final[dict[str, Any]] = STYLE | {
     "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
