@@ -104,10 +104,10 @@ class _Curve:
 
 def curves(report: Report) -> Curves | None:
     """Curves of the best settings; None if no run has at least two epochs."""
-    found = _collect_curves([row.result for row in report.rows])
-    if not found or max(len(c.epochs) for c in found) < 2:
+    all_curves = _collect_curves([row.result for row in report.rows])
+    if not all_curves or max(len(c.epochs) for c in all_curves) < 2:
         return None
-    best = found[:MAX_CURVES]
+    best = all_curves[:MAX_CURVES]
     settings = [c.cell.setting for c in best]
     names = short_names(settings, epochs=False)
     colored = min(len(best), len(SERIES))
@@ -133,7 +133,7 @@ def curves(report: Report) -> Curves | None:
         legend=tuple(legend),
         bands=any(len(c.cost) > 1 for c in best[:colored]),
         drawn=len(best),
-        total=len(found),
+        total=len(all_curves),
     )
 
 
@@ -149,18 +149,18 @@ def _collect_curves(results: Sequence[Result]) -> list[_Curve]:
             group = groups.setdefault(trajectory_setting(r.cell), [])
             if run not in group:
                 group.append(run)
-    found = []
+    curves = []
     for group in groups.values():
         cost, accuracy = stack_seeds(
             [([e.cost for e in r.history], [e.accuracy for e in r.history]) for r in group]
         )
         cost[~(np.abs(cost) < _DIVERGED_COST)] = np.nan
-        found.append(_Curve(group[0].cell, np.arange(1, cost.shape[1] + 1), cost, accuracy))
-    return found
+        curves.append(_Curve(group[0].cell, np.arange(1, cost.shape[1] + 1), cost, accuracy))
+    return curves
 
 
 def _curve_figure(
-    found: Sequence[_Curve],
+    curves: Sequence[_Curve],
     values: Callable[[_Curve], Series],
     label: str,
     *,
@@ -170,7 +170,7 @@ def _curve_figure(
         figure, chart = _figure_with_axes(5.0, 3.2)
         chart.set(xlabel="Epoch", ylabel=label)
         chart.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-        known_values = np.concatenate([values(c)[~np.isnan(values(c))] for c in found])
+        known_values = np.concatenate([values(c)[~np.isnan(values(c))] for c in curves])
         if not len(known_values):
             return figure
         zero = 0.0
@@ -179,7 +179,7 @@ def _curve_figure(
         elif log:
             accuracy_axis(chart, known_values)
             chart.set_ylabel(ACCURACY_LABEL)
-        for rank, curve in reversed(list(enumerate(found))):
+        for rank, curve in reversed(list(enumerate(curves))):
             y = values(curve)
             known = ~np.isnan(y).all(axis=0)
             x, y = curve.epochs[known], y[:, known]

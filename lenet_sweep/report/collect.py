@@ -180,7 +180,7 @@ def _gather(
 ) -> Report:
     """Build a report from a ranked table; `sources` are in the order of its rows."""
     top, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
-    found: Statistics | None = None
+    stats: Statistics | None = None
     compared: Sequence[Comparison | None] = [None] * len(top)
     intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # only None so far
     notes = list(notes)
@@ -198,9 +198,9 @@ def _gather(
         distinct = [results[index] for index in first.values()]
         repeated = len(results) - len(distinct)
         of_rows = statistics.compare_rows(results)
-        found = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
-        intervals = statistics.intervals(results) if repeated else found.intervals
-        compared = _by_setting(results, found) if found.by_seed else of_rows
+        stats = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
+        intervals = statistics.intervals(results) if repeated else stats.intervals
+        compared = _by_setting(results, stats) if stats.by_seed else of_rows
         reproductions = tuple(claim_checks.judge(study, distinct) for study in swept_studies)
         if repeated:
             verb = "repeats" if repeated == 1 else "repeat"
@@ -239,7 +239,7 @@ def _gather(
         rows=tuple(rows),
         total=len(table),
         cells=tuple(cells),
-        statistics=found,
+        statistics=stats,
         best=best,
         tests=tests,
         launches=tuple(launches),
@@ -288,8 +288,8 @@ def _missing(
     return [sentence]
 
 
-def _by_setting(results: Sequence[Result], found: Statistics) -> Sequence[Comparison | None]:
-    by_setting = {c.results[0].cell.setting: c for c in found.comparisons}
+def _by_setting(results: Sequence[Result], stats: Statistics) -> Sequence[Comparison | None]:
+    by_setting = {c.results[0].cell.setting: c for c in stats.comparisons}
     return [by_setting.get(r.cell.setting) for r in results]
 
 
@@ -301,26 +301,26 @@ def _failure(source: Source, result: Result) -> Failure | None:
 
 def launches(manifests: Iterable[Manifest]) -> tuple[Launch, ...]:
     """The distinct launches: repeating a command in the same environment adds none."""
-    found: dict[str, Launch] = {}
+    distinct: dict[str, Launch] = {}
     for manifest in manifests:
         for launch in manifest.launches:
             environment = launch["environment"]
             lasting = {k: v for k, v in environment.items() if k != "time"}
             key = json.dumps([launch["command"], launch["git_revision"], lasting], sort_keys=True)
             revision = launch["git_revision"] or ""
-            found.setdefault(key, Launch(launch["command"], revision, environment))
-    return tuple(found.values())
+            distinct.setdefault(key, Launch(launch["command"], revision, environment))
+    return tuple(distinct.values())
 
 
 def _environments(sources: Sequence[Source]) -> tuple[tuple[Mapping[str, Any], int], ...]:
     """The distinct environments of the runs, each with its number of runs."""
-    found: dict[str, tuple[Mapping[str, Any], int]] = {}
+    distinct: dict[str, tuple[Mapping[str, Any], int]] = {}
     runs = {(str(s.store.out), s.cell.run_id): s for s in sources}
     for source in runs.values():
         description = source.store.run(source.cell.run_id).description() or {}
         environment = description.get("environment", {})
         lasting = {k: v for k, v in environment.items() if k not in ("time", "person")}
         key = json.dumps(lasting, sort_keys=True)
-        number = found[key][1] if key in found else 0
-        found[key] = (lasting, number + 1)
-    return tuple(entry for entry in found.values() if entry[0])
+        number = distinct[key][1] if key in distinct else 0
+        distinct[key] = (lasting, number + 1)
+    return tuple(entry for entry in distinct.values() if entry[0])

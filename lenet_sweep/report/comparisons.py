@@ -181,13 +181,13 @@ def _heatmap_cell(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
 
 def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """The hyperparameters that vary, each with its values as text."""
-    found = []
+    varying = []
     for name, values in varied(cells).items():
         texts = [format_setting(value) for value in values]
         if len(texts) > 8:
             texts = [*texts[:7], f"{len(texts) - 7} more"]
-        found.append((name, ", ".join(texts)))
-    return found
+        varying.append((name, ", ".join(texts)))
+    return varying
 
 
 def what_is_fixed(cells: Sequence[Cell]) -> list[tuple[str, str]]:
