@@ -212,9 +212,9 @@ def test_page_is_accessible_to_screen_readers(real_sweep) -> None:
     assert all(th.get("scope") in ("col", "row") for th in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(a.get("aria-label") for a in page.all("span") if a.get("role") == "img")
-    labelled = {a.get("for") for a in page.all("label")}
+    labeled = {a.get("for") for a in page.all("label")}
     for field in page.all("input"):
-        assert field["type"] in ("radio", "checkbox") or field["id"] in labelled
+        assert field["type"] in ("radio", "checkbox") or field["id"] in labeled
     names = {tag for tag, _ in page.elements}
     assert {"header", "nav", "main", "footer", "h1"} <= names
     assert page.all("html")[0]["lang"] == "en"
