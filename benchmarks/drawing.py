@@ -13,10 +13,11 @@ from benchmarks import machines, records, targets
 from benchmarks.contenders import BY_NAME, CONTENDERS
 from benchmarks.jobs import FULL
 from benchmarks.records import Results, Spread, format_seconds
-from lenet_sweep.report.style import COLOURS, QUIET, styled
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.style import QUIET, styled
 
 WIDTH = 9.6  # inches
-OURS, THEIRS = COLOURS[0], "#B5B5B5"  # they also differ in lightness
+OURS, THEIRS = COLORS[0], "#B5B5B5"  # they also differ in lightness
 SHOWN = tuple(c.name for c in CONTENDERS if c.module or c.name == "ours")
 
 

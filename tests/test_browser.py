@@ -1,4 +1,4 @@
-"""report.html in a real browser: sorting, filtering, keys, widths, colours, and no network."""
+"""report.html in Chromium: sorting, filtering, keyboard, layout, colors, and no network access."""
 
 import os
 import re
@@ -23,13 +23,13 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium"
+    CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
 )
 TABLE = "#ranked"
 HOSTILE = "<script>document.title = 'stolen'</script>"
 WIDTHS = [(1280, 900), (375, 812)]
 
-# Each text's contrast with what is behind it, from the colours that the browser computed.
+# The contrast ratio of each text to its background, from the colors that the browser computed.
 CONTRAST = """
 () => {
   const parse = (text) => {
@@ -39,8 +39,8 @@ CONTRAST = """
   };
   const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
   const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = (colour) => {
-    const [r, g, b] = colour.map((v) => linear(v / 255));
+  const luminance = (color) => {
+    const [r, g, b] = color.map((v) => linear(v / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
@@ -51,11 +51,11 @@ CONTRAST = """
   };
   const texts = [...document.querySelectorAll("body *")].filter((e) =>
     [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())
-    && e.checkVisibility() && !e.closest("svg, .unseen, #told, .skip"));
+    && e.checkVisibility() && !e.closest("svg, .visually-hidden, #toast, .skip"));
   return texts.map((element) => {
     const ground = behind(element);
     const text = over(parse(getComputedStyle(element).color), ground);
-    const [a, b] = [light(text), light(ground)].sort((x, y) => y - x);
+    const [a, b] = [luminance(text), luminance(ground)].sort((x, y) => y - x);
     return [(a + 0.05) / (b + 0.05), element.outerHTML.slice(0, 90)];
   });
 }
@@ -64,7 +64,7 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, small_folder):
-    """The page of a made sweep: two recipes, ties, a failed cell."""
+    """The page of a sweep with two recipes, ties, and a failed cell."""
     out = tmp_path_factory.mktemp("browser") / "out"
     cells, options = settings(
         small_folder(), out, recipe=["ce_sgd", "nll_adam"], lr=[0.1, 0.001], batch=[8, 16],
@@ -72,7 +72,7 @@ def report(tmp_path_factory, small_folder):
     )  # fmt: skip
     store_all(cells, out, small_folder(), lambda n: range(n, 5 * n + 4 - n % 2))
     broken, _ = settings(small_folder(), out, lr=[9.0])
-    fail(broken[0], out, reason="<script>document.title = 'stolen'</script>", traceback="line 1")
+    fail(broken[0], out, reason=HOSTILE, traceback="line 1")
     outcome = launched([*cells, *broken], replace(options, name="it"))
     outputs.write_page(outcome, options, print)
     return outcome.sweep.folder / "report.html"
@@ -80,7 +80,7 @@ def report(tmp_path_factory, small_folder):
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory, small_folder):
-    """The page of a made sweep with three seeds of each setting, which are a study's rows."""
+    """The page of a study whose rows are settings with three seeds each."""
     out = tmp_path_factory.mktemp("seeds") / "out"
     cells, options = settings(small_folder(), out, lr=[0.1, 0.01, 0.001], seed=[0, 1, 2])
     store_all(cells, out, small_folder(), lambda n: range(n * n % 7 + 9 * (n // 3)))
@@ -108,7 +108,7 @@ def chromium():
 
 @pytest.fixture
 def opened(chromium):
-    """Open a page; afterwards it has complained of nothing and asked for nothing else."""
+    """Open a page, and check at the end that it logged no error and requested no other URL."""
 
     @contextmanager
     def open_page(path, size=(1280, 900), scheme="light", **more):
@@ -116,34 +116,34 @@ def opened(chromium):
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **more
         )
         page = context.new_page()
-        said, asked = [], []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+        messages, urls = [], []
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: urls.append(request.url))
         page.goto(path.as_uri())
         yield page
         context.close()
-        assert said == []
-        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+        assert messages == []
+        assert [url for url in urls if not url.startswith("data:")] == [path.as_uri()]
 
     return open_page
 
 
 def column(page, name):
-    """What stands in a column of the shown rows, from top to bottom."""
+    """The texts in a column of the visible rows, from top to bottom."""
     return page.evaluate(
         """(name) => {
           const table = document.getElementById("ranked");
-          const at = [...table.tHead.rows[0].cells].findIndex((c) => c.dataset.name === name);
-          const shown = [...table.tBodies].filter((body) => !body.hidden);
-          return shown.map((body) => body.rows[0].cells[at].innerText.trim());
+          const index = [...table.tHead.rows[0].cells].findIndex((c) => c.dataset.name === name);
+          const visible = [...table.tBodies].filter((body) => !body.hidden);
+          return visible.map((body) => body.rows[0].cells[index].innerText.trim());
         }""",
         name,
     )
 
 
 def test_headings_sort(report, opened) -> None:
-    """A click on a heading sorts by its numbers, another one the other way; no value comes last."""
+    """A click on a heading sorts, a second one reverses; rows without a value come last."""
     with opened(report) as page:
         first = column(page, "accuracy")
         assert first[:-1] == sorted(first[:-1], key=float, reverse=True)
@@ -156,36 +156,36 @@ def test_headings_sort(report, opened) -> None:
         page.get_by_role("button", name="learning rate").click()
         assert column(page, "lr")[0] == "9"
         assert heading.get_attribute("aria-sort") == "descending"
-        for way in (list, reversed):
+        for direction in (list, reversed):
             page.get_by_role("button", name="accuracy (%)").click()
             numbers = [float(text) for text in column(page, "accuracy")[:-1]]
-            assert numbers == list(way(sorted(numbers, reverse=True)))
+            assert numbers == list(direction(sorted(numbers, reverse=True)))
             assert column(page, "accuracy")[-1] == "failed"
         page.get_by_role("button", name="rank").click()
         assert column(page, "accuracy") == first
 
 
 @pytest.mark.parametrize(
-    ("typed", "rows"),
+    ("query", "rows"),
     [
         ("adam", 8), ("ADAM batch=16", 4), ("accuracy>90", 4), ("lr<=0.001 epochs=6", 4),
         ("failed", 1), ("loss=NLL", 8), ("nothing like it", 0), ("", 17), ("(", 0), ("batch=", 0),
     ],
 )  # fmt: skip
-def test_rows_are_filtered(report, opened, typed, rows) -> None:
-    """Words and comparisons leave the rows that have them all, and the number is said."""
+def test_filter(report, opened, query, rows) -> None:
+    """Rows that match all words and comparisons stay, and the page shows their number."""
     with opened(report) as page:
-        page.get_by_label("Filter").fill(typed)
-        found = len(column(page, "rank"))
-        if typed == "accuracy>90":
+        page.get_by_label("Filter").fill(query)
+        visible = len(column(page, "rank"))
+        if query == "accuracy>90":
             rows = sum(float(a) > 90 for a in
                        page.locator(f"{TABLE} .line .accuracy").all_inner_texts()[:-1])  # fmt: skip
-        assert found == rows
+        assert visible == rows
         assert page.locator("#count").inner_text() == f"{rows} of 17 rows"
 
 
 def test_hide_worse_and_failed(report, opened) -> None:
-    """A box leaves the best row and those tied with it, which are marked."""
+    """The checkbox leaves the best row and those tied with it."""
     with opened(report) as page:
         page.get_by_label("hide worse and failed").check()
         ranks = column(page, "rank")
@@ -193,23 +193,23 @@ def test_hide_worse_and_failed(report, opened) -> None:
         assert all(rank.startswith(("best", "=")) for rank in ranks)
 
 
-def test_seeds_fold(seeds, opened) -> None:
-    """Settings stand alone until their seeds are asked for, one by one or all at once."""
+def test_seeds_can_be_expanded(seeds, opened) -> None:
+    """Seeds are hidden until a button shows those of one setting or of all settings."""
     with opened(seeds) as page:
-        shown = page.locator(f"{TABLE} tr.seed:visible")
-        assert shown.count() == 0
+        visible = page.locator(f"{TABLE} tr.seed:visible")
+        assert visible.count() == 0
         assert len(column(page, "rank")) == 3
         page.locator("button.seeds").first.click()
-        assert shown.count() == 3
+        assert visible.count() == 3
         assert page.locator("button.seeds").first.get_attribute("aria-expanded") == "true"
         page.get_by_role("button", name="Show all seeds").click()
-        assert shown.count() == 9
+        assert visible.count() == 9
         page.get_by_label("Filter").fill("lr=0.01")
         assert page.locator("#count").inner_text() == "1 of 3 settings"
 
 
-def test_a_study_has_its_verdicts(seeds, opened) -> None:
-    """Rows as reported and as measured, a picture of both, claims; and its text does nothing."""
+def test_section_of_a_study(seeds, opened) -> None:
+    """It has rows, claims, and a chart, and it shows untrusted text literally."""
     with opened(seeds) as page:
         study = page.locator("#study")
         assert study.locator("tbody tr:not(.note)").count() == 3
@@ -221,8 +221,8 @@ def test_a_study_has_its_verdicts(seeds, opened) -> None:
         assert page.title() != "stolen"
 
 
-def test_the_scale_of_curves_changes(report, opened) -> None:
-    """Cost and accuracy are switched to a linear scale and back, each for itself."""
+def test_curves_switch_between_scales(report, opened) -> None:
+    """Cost and accuracy switch between logarithmic and linear independently."""
     with opened(report) as page:
         cost = page.locator("figure.switched").first
         log, linear = cost.locator("[data-scale=log]"), cost.locator("[data-scale=linear]")
@@ -237,13 +237,13 @@ def test_the_scale_of_curves_changes(report, opened) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_are_saved(report, opened, chromium, tmp_path, scheme) -> None:
-    """Each chart is saved by keyboard as a file that is right outside the page, legend included."""
+    """Charts are saved with the keyboard as standalone files in light colors, with their legend."""
     with opened(report, scheme=scheme) as page:
         figures = page.locator("figure:has(svg.chart)")
         assert figures.count() >= 5
         saved = []
-        for at in range(figures.count()):
-            button = figures.nth(at).get_by_role("button", name=re.compile("^Save as SVG: "))
+        for index in range(figures.count()):
+            button = figures.nth(index).get_by_role("button", name=re.compile("^Save as SVG: "))
             button.focus()
             with page.expect_download() as waiting:
                 page.keyboard.press("Enter")
@@ -262,58 +262,58 @@ def test_charts_are_saved(report, opened, chromium, tmp_path, scheme) -> None:
     for path in saved:
         text = path.read_text()
         assert "var(" not in text
-        ET.fromstring(text)  # noqa: S314 - it was made here
-    assert (tmp_path / "cost-log.svg").read_text().count("lr 0.001") >= 3  # its legend
+        ET.fromstring(text)  # noqa: S314 - written by this package
+    assert (tmp_path / "cost-log.svg").read_text().count("lr 0.001") >= 3  # in its legend
     context = chromium.new_context(color_scheme=scheme)
     page = context.new_page()
     page.goto((tmp_path / "cost-log.svg").as_uri())
     assert page.evaluate("getComputedStyle(document.querySelector('text')).fill") != "rgb(0, 0, 0)"
-    page.screenshot(path=tmp_path / "alone.png")
-    assert Image.open(tmp_path / "alone.png").convert("RGB").getpixel((4, 4)) == (255, 255, 255)
+    page.screenshot(path=tmp_path / "saved.png")
+    assert Image.open(tmp_path / "saved.png").convert("RGB").getpixel((4, 4)) == (255, 255, 255)
     context.close()
 
 
 def test_commands_are_copied(report, opened) -> None:
-    """A button copies the whole command and says so, also to a screen reader."""
+    """A button copies the whole command and announces it, also to screen readers."""
     with opened(report, permissions=["clipboard-read", "clipboard-write"]) as page:
         button = page.locator(f"{TABLE} button.copy").first
         button.click()
-        page.locator("#told.shown").wait_for()
-        wanted = button.get_attribute("data-copy")
-        assert page.evaluate("navigator.clipboard.readText()") == wanted
-        assert page.get_by_role("status").last.inner_text() == f"Copied: {wanted}"
+        page.locator("#toast.shown").wait_for()
+        command = button.get_attribute("data-copy")
+        assert page.evaluate("navigator.clipboard.readText()") == command
+        assert page.get_by_role("status").last.inner_text() == f"Copied: {command}"
 
 
-def test_keys_are_enough(report, opened) -> None:
-    """With the keyboard alone one skips to the content, sorts, filters and opens a traceback."""
+def test_page_works_with_the_keyboard_alone(report, opened) -> None:
+    """Skipping to the content, sorting, filtering, and opening a traceback need no mouse."""
     with opened(report) as page:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         page.keyboard.press("Enter")
         assert page.evaluate("location.hash") == "#content"
-        reached = []
+        focused = []
         for _ in range(400):
             page.keyboard.press("Tab")
-            reached.append(page.evaluate(
+            focused.append(page.evaluate(
                 "(() => { const e = document.activeElement;"
                 "return e.id || e.getAttribute('aria-label') || e.innerText || e.tagName; })()"
             ))  # fmt: skip
-            if reached[-1] == "filter":
+            if focused[-1] == "filter":
                 page.keyboard.type("adam")
                 assert len(column(page, "rank")) == 8
-            elif reached[-1] == "epochs":
+            elif focused[-1] == "epochs":
                 page.keyboard.press("Enter")
                 assert column(page, "epochs") == ["3"] * 4 + ["6"] * 4
-            elif "document.title" in reached[-1]:
+            elif "document.title" in focused[-1]:
                 page.keyboard.press("Enter")
                 break
-        assert {"filter", "epochs", "Ranked table"} <= set(reached)
+        assert {"filter", "epochs", "Ranked table"} <= set(focused)
         assert page.locator("details.failure").get_attribute("open") is not None
         assert page.locator("details.failure pre").is_visible()
 
 
-def test_hostile_text_does_nothing(report, opened) -> None:
-    """The script in an error's text is shown and not run."""
+def test_script_in_an_error_message_is_not_executed(report, opened) -> None:
+    """It is shown as text."""
     with opened(report) as page:
         assert page.title().endswith("- lenet-sweep")
         assert "<script>document.title" in page.locator("details.failure").inner_text()
@@ -321,8 +321,8 @@ def test_hostile_text_does_nothing(report, opened) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", WIDTHS)
-def test_it_fits_and_can_be_read(report, seeds, opened, tmp_path, size, scheme) -> None:
-    """At a desktop's and a phone's width, light and dark: nothing sticks out, contrast is AA."""
+def test_layout_and_contrast(report, seeds, opened, tmp_path, size, scheme) -> None:
+    """On desktop and phone, light and dark, nothing overflows and the contrast is at least AA."""
     for path in (report, seeds):
         with opened(path, size, scheme) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
@@ -338,18 +338,18 @@ def test_it_fits_and_can_be_read(report, seeds, opened, tmp_path, size, scheme) 
             assert (corner > 200) == (scheme == "light")
 
 
-def test_charts_take_the_colours_of_the_page(report, opened) -> None:
-    """In the dark the text of charts is light, and lines are not lost on their ground."""
-    colour = "getComputedStyle(document.querySelector('svg.chart text')).fill"
+def test_charts_follow_the_color_scheme(report, opened) -> None:
+    """The text of charts is light on the dark page."""
+    color = "getComputedStyle(document.querySelector('svg.chart text')).fill"
     seen = set()
     for scheme in ("light", "dark"):
         with opened(report, scheme=scheme) as page:
-            first, *_ = map(int, re.findall(r"\d+", page.evaluate(colour)))
+            first, *_ = map(int, re.findall(r"\d+", page.evaluate(color)))
             seen.add(first > 128)
     assert seen == {True, False}
 
 
-CUT = """
+CLIPPED_TEXTS = """
 () => [...document.querySelectorAll("svg.chart")].flatMap((svg) => {
   const frame = svg.getBoundingClientRect();
   return [...svg.querySelectorAll("text")].filter((text) => {
@@ -359,7 +359,7 @@ CUT = """
   }).map((text) => `${svg.querySelector("title").textContent}: ${text.textContent}`);
 })
 """
-RANGES = [  # costs over the epochs of two settings, their accuracies
+RANGES = [  # of two settings: costs by epoch, and accuracies
     ([[2.3, 0.0002, 0.00011], [2.0, 0.1, 0.0004]], [99.1, 98.0]),
     ([[2.3, 1e-12, 1e-30], [2.0, 1.9, 1.8]], [100.0, 11.35]),
     ([[2.3, 0.0, 0.0], [2.0, 1e-7, 0.0]], [100.0, 100.0]),
@@ -372,25 +372,27 @@ LONG = {"optimizer": "sgd", "optimizer.momentum": [0.123456789], "optimizer.weig
 
 
 def charts_of(costs, accuracies, seconds, **axes):
-    """All charts of two settings with these histories."""
+    """All charts of two settings with these histories, as SVGs."""
     cells = grid(**{k.replace(".", "__"): v for k, v in axes.items()})
     rows = []
-    for at, (cell, cost, accuracy) in enumerate(zip(cells, costs, accuracies, strict=True)):
-        found = first_correct(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
-        numbers = {"accuracy": accuracy, "seconds": seconds[at], "status": "ok", "rank": at + 1}
-        rows.append(collect.Row(at, numbers, found, None, None, None, None))
+    for index, (cell, cost, accuracy) in enumerate(zip(cells, costs, accuracies, strict=True)):
+        result = first_correct(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
+        record = {"accuracy": accuracy, "seconds": seconds[index], "status": "ok"}
+        rows.append(
+            collect.Row(index, record | {"rank": index + 1}, result, None, None, None, None)
+        )
     report = SimpleNamespace(rows=rows, statistics=None)
     compared = compared_items(report)
     curves = charts.curves(report)
-    by_recipe = [(f"{unit.cell.loss} + {unit.cell.optimizer}", [unit]) for unit in compared]
+    by_recipe = [(f"{item.cell.loss} + {item.cell.optimizer}", [item]) for item in compared]
     front = charts.front(compared)
-    every = [*curves.cost, *curves.accuracy, charts.parallel(compared), charts.recipes(by_recipe)]
-    return [svg for svg in [*every, front and front.svg] if svg]
+    svgs = [*curves.cost, *curves.accuracy, charts.parallel(compared), charts.recipes(by_recipe)]
+    return [svg for svg in [*svgs, front and front.svg] if svg]
 
 
 @pytest.mark.parametrize("size", WIDTHS)
-def test_no_text_of_a_chart_is_cut(opened, tmp_path, size) -> None:
-    """Whatever values and names an axis has, each text lies inside its chart."""
+def test_charts_clip_no_text(opened, tmp_path, size) -> None:
+    """Every text lies inside its chart, for extreme values and long names."""
     svgs = []
     for n, (costs, accuracies) in enumerate(RANGES):
         recipes = {"loss": ["cross_entropy"], "lr": [0.1, 1e-12]} | (LONG if n % 2 else {})
@@ -404,32 +406,32 @@ def test_no_text_of_a_chart_is_cut(opened, tmp_path, size) -> None:
                     f"<style>{page_module.asset('style.css')}</style>{body}")  # fmt: skip
     with opened(path, size) as page:
         assert page.locator("svg.chart text").count() > 300
-        assert page.evaluate(CUT) == []
+        assert page.evaluate(CLIPPED_TEXTS) == []
 
 
-def test_no_text_of_a_page_is_cut(report, seeds, opened) -> None:
-    """Nor is one on the pages of sweeps."""
+def test_pages_clip_no_text_of_charts(report, seeds, opened) -> None:
+    """This also holds for the charts on a page."""
     for path in (report, seeds):
         with opened(path) as page:
-            assert page.evaluate(CUT) == []
+            assert page.evaluate(CLIPPED_TEXTS) == []
 
 
-def test_it_prints(report, opened, tmp_path) -> None:
-    """On paper there are no buttons, nothing is cut off, and dark readers print in black."""
+def test_printing(report, opened, tmp_path) -> None:
+    """The printed page has no buttons and no scroll boxes, and is light in dark mode too."""
     with opened(report, scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
         assert page.locator(".copy:visible, .seeds:visible, .save:visible").count() == 0
         assert page.locator("nav:visible, #tools:visible").count() == 0
         style = "getComputedStyle(document.querySelector('{}'))"
-        ground = page.evaluate(style.format("body") + ".backgroundColor")
-        assert ground == "rgb(255, 255, 255)"
+        background = page.evaluate(style.format("body") + ".backgroundColor")
+        assert background == "rgb(255, 255, 255)"
         assert page.evaluate(style.format(".box") + ".maxHeight") == "none"
         page.pdf(path=tmp_path / "page.pdf", format="A4")
         assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_without_javascript_everything_is_there(report, seeds, chromium) -> None:
-    """Where scripts are off, all rows and seeds are shown, and no control that does nothing."""
+def test_page_works_without_javascript(report, seeds, chromium) -> None:
+    """All rows and seeds are visible, and controls that need scripts are hidden."""
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(seeds.as_uri())

@@ -1,3 +1,5 @@
+"""The PNG figures: training curves and test images drawn from arrays, and how they are saved."""
+
 import math
 import re
 import subprocess
@@ -17,8 +19,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from lenet_sweep.report import figure_set, figures, sample_figures, style
+from lenet_sweep.report import encodings, figure_set, figures, sample_figures, style
 from lenet_sweep.report.figures import Curve, cost_figure, overlay_figure
+from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
 from lenet_sweep.report.style import save
 from lenet_sweep.runner import outputs
@@ -41,36 +44,36 @@ def decay(label="lr 0.1, batch 64", epochs=10, best=99.0, final=0.01):
 
 
 def sweep(count, epochs=10):
-    # The best comes neither first nor last, so that only ranking can find it.
+    # Neither the first nor the last curve is the best one, so the order shows that they are ranked.
     order = np.random.default_rng(1).permutation(count)
     return [decay(f"cell {k}", epochs, 99.5 - 0.1 * k, 0.01 * 1.1**k) for k in order]
 
 
 def digits(count, wrong_every=3):
-    """Images filled with a value that tells which they are, labels, and predictions."""
-    places = np.arange(count)
-    images = np.broadcast_to((places % 256).astype(np.uint8)[:, None, None], (count, 28, 28))
-    labels = places * 7 % 10
-    return images, labels, (labels + (places % wrong_every == 0) * (1 + places % 9)) % 10
+    """Images filled with their own index (modulo 256), labels, and predictions."""
+    indices = np.arange(count)
+    images = np.broadcast_to((indices % 256).astype(np.uint8)[:, None, None], (count, 28, 28))
+    labels = indices * 7 % 10
+    return images, labels, (labels + (indices % wrong_every == 0) * (1 + indices % 9)) % 10
 
 
 def drawn_texts(figure, monkeypatch):
-    """The texts that reach the canvas, and where; ticks outside the axes' limits do not."""
-    seen = []
+    """Text and extent of all texts on the canvas, without ticks outside the limits of the axes."""
+    texts = []
     draw = Text.draw
 
     def record(self, renderer, *args, **kwargs):
         if self.get_visible() and self.get_text().strip():
-            seen.append(self)
+            texts.append(self)
         return draw(self, renderer, *args, **kwargs)
 
     with monkeypatch.context() as patch, style.styled():
         patch.setattr(Text, "draw", record)
         figure.canvas.draw()
-        return [(text.get_text(), text.get_window_extent()) for text in seen]
+        return [(text.get_text(), text.get_window_extent()) for text in texts]
 
 
-def words(figure):
+def all_text(figure):
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
@@ -82,8 +85,8 @@ def series(axes, label=None):
     ]
 
 
-def shown(figure):
-    """(caption, place, a pixel of the tile above) of every image of the figure."""
+def tiles_of(figure):
+    """(caption, index, value of one pixel) of every image of the figure."""
     (tiles,) = figure.artists
     return [
         (caption, int(number.removeprefix("#")), tiles.raster[y + 5, x + 5, 0])
@@ -93,11 +96,11 @@ def shown(figure):
     ]
 
 
-# ---- curves
+# ---------------------------------------------------------------- curves
 
 
-def test_cost_figure_holds_the_history():
-    """The curve shows the costs that were measured, and behind them every batch loss."""
+def test_cost_figure_shows_the_history():
+    """It has the cost of every epoch and the loss of every recorded batch."""
     curve = decay()
     (axes,) = cost_figure(curve).axes
     (means,) = series(axes, "mean of the epoch")
@@ -106,39 +109,39 @@ def test_cost_figure_holds_the_history():
     np.testing.assert_array_equal(batches, curve.trace)
 
 
-def test_cost_figure_says_what_and_how_good():
-    """One reads on the figure which cell it is, and its final cost and accuracy with units."""
-    text = words(cost_figure(Curve("lr 0.1", [1, 2], [0.5, 0.0625], [97, 98.765])))
+def test_cost_figure_names_cell_and_result():
+    """The title names the cell, and the note its final cost and accuracy with units."""
+    text = all_text(cost_figure(Curve("lr 0.1", [1, 2], [0.5, 0.0625], [97, 98.765])))
     assert "lr 0.1" in text
     assert "Cost 0.0625 and test accuracy 98.77 % after epoch 2" in text
     assert "Epoch" in text
 
 
-def test_unknown_accuracy_is_called_so():
-    """An accuracy that was not measured is not shown as the number nan."""
+def test_missing_accuracy_is_unknown():
+    """An accuracy that was not measured is shown as unknown, not as nan."""
     curve = Curve("a", [1, 2], [0.5, 0.4], [97, NAN])
     for figure in (cost_figure(curve), overlay_figure([curve])):
-        assert "unknown" in words(figure)
-        assert "nan" not in words(figure)
+        assert "unknown" in all_text(figure)
+        assert "nan" not in all_text(figure)
 
 
-def test_seeds_of_a_setting_are_one_line():
-    """Settings are counted, not their seeds; a line is the mean, its band from low to high."""
+def test_mean_curve_over_seeds():
+    """It has the mean and range of all seeds that did not diverge; the title counts settings."""
     seeds = [Curve(f"seed {n}", [1, 2], [1.0, 0.5], [90.0, 95.0 + n]) for n in range(3)]
     diverged = Curve("seed 3", [1], [NAN], [10.0])
     setting = figures.mean_curve("lr 0.1", [*seeds, diverged])
     assert list(setting.accuracy) == [90.0, 96.0]
     assert [list(end) for end in setting.accuracy_band] == [[90.0, 95.0], [90.0, 97.0]]
-    text = words(overlay_figure([setting, replace(setting, label="lr 0.01")]))
+    text = all_text(overlay_figure([setting, replace(setting, label="lr 0.01")]))
     assert "over epochs: 2 settings, 3 seeds each" in text
     assert "96.00 ± 1.00 % \N{MIDDLE DOT} lr 0.1" in text
-    lone = figures.mean_curve("lr 1", seeds[:1])
-    assert ": 2 settings, 1 to 3 seeds each" in words(overlay_figure([setting, lone]))
+    single = figures.mean_curve("lr 1", seeds[:1])
+    assert ": 2 settings, 1 to 3 seeds each" in all_text(overlay_figure([setting, single]))
     assert figures.mean_curve("lr 1", [diverged]).diverged_in == 1
 
 
-def test_a_sweep_over_seeds_draws_its_settings(tmp_path, small_folder):
-    """The figure of all cells has a line for each setting of a sweep with several seeds."""
+def test_figure_of_all_cells_has_one_line_per_setting(tmp_path, small_folder):
+    """This holds for sweeps with several seeds."""
     cells, options = made_sweeps.settings(
         small_folder(), tmp_path / "out", lr=[0.1, 0.01], seed=[0, 1, 2], figures="all"
     )
@@ -147,13 +150,13 @@ def test_a_sweep_over_seeds_draws_its_settings(tmp_path, small_folder):
     with patch.object(figure_set, "save", lambda figure, path: drawn.append((path.name, figure))):
         outputs.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
     (figure,) = [figure for name, figure in drawn if name == "all-cells.png"]
-    assert ": 2 settings, 3 seeds each" in words(figure)
+    assert ": 2 settings, 3 seeds each" in all_text(figure)
     assert len(series(figure.axes[0])) == 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 40])
-def test_overlay_holds_every_history(count):
-    """Every cell of the sweep is in both charts, whether coloured or grey."""
+def test_overlay_shows_every_history(count):
+    """Every curve is in both charts, colored or gray."""
     curves = sweep(count)
     left, right = overlay_figure(curves).axes
     for axes, name in ((left, "cost"), (right, "accuracy")):
@@ -162,33 +165,33 @@ def test_overlay_holds_every_history(count):
         assert drawn == given
 
 
-@pytest.mark.parametrize(("count", "coloured"), [(2, 2), (7, 7), (8, 5), (40, 5)])
-def test_overlay_names_the_best_first_and_greys_the_rest(count, coloured):
-    """The legend is a ranking, and among many cells only the best stand out."""
+@pytest.mark.parametrize(("count", "colored"), [(2, 2), (7, 7), (8, 5), (40, 5)])
+def test_overlay_ranks_curves_and_grays_the_rest(count, colored):
+    """The legend is sorted by accuracy, and of many curves only the best are colored."""
     figure = overlay_figure(sweep(count))
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
     named = [entry.split(" · ")[1] for entry in entries if "cell" in entry]
-    assert named == [f"cell {k}" for k in range(coloured)]
-    assert (f"{count - coloured} other settings" in entries) == (count > coloured)
+    assert named == [f"cell {k}" for k in range(colored)]
+    assert (f"{count - colored} other settings" in entries) == (count > colored)
     for axes in figure.axes:
-        colours = [to_hex(line.get_color(), keep_alpha=False).upper() for line in axes.lines]
-        assert colours[:coloured] == list(style.COLOURS[:coloured])
-        assert set(colours[coloured:]) <= {style.FAINT}
+        colors = [to_hex(line.get_color(), keep_alpha=False).upper() for line in axes.lines]
+        assert colors[:colored] == list(encodings.COLORS[:colored])
+        assert set(colors[colored:]) <= {style.FAINT}
 
 
-def test_legend_lines_match_their_curves():
-    """The colour beside a name in the legend is the colour of that cell's curve."""
+def test_legend_has_the_colors_of_the_curves():
+    """The color of a legend entry is the color of its curve."""
     figure = overlay_figure(sweep(12), highlight=3)
     handles = figure.legends[0].legend_handles
-    assert [h.get_color() for h in handles] == [*style.COLOURS[:3], style.FAINT]
+    assert [h.get_color() for h in handles] == [*encodings.COLORS[:3], style.FAINT]
     best = max(sweep(12), key=lambda curve: curve.accuracy[-1])
     (line,) = [k for k in figure.axes[1].lines if k.get_color() == handles[0].get_color()]
     np.testing.assert_array_equal(line.get_ydata(), best.accuracy)
 
 
 @pytest.mark.parametrize(("costs", "scale"), [([0.5, 0.06], "linear"), ([0.5, 0.04], "log")])
-def test_cost_is_logarithmic_beyond_a_decade(costs, scale):
-    """Costs that shrink more than tenfold can still be told apart at the end, and it says so."""
+def test_cost_axis_is_logarithmic_beyond_a_decade(costs, scale):
+    """The label says so."""
     curve = Curve("a", [1, 2], costs, [90, 95])
     for figure in (cost_figure(curve), overlay_figure([curve])):
         assert figure.axes[0].get_yscale() == scale
@@ -196,15 +199,15 @@ def test_cost_is_logarithmic_beyond_a_decade(costs, scale):
 
 
 def labels(axis):
-    """The labels of an axis' ticks within its limits, in order."""
+    """The tick labels of an axis within its limits, in order."""
     low, high = sorted(axis.get_view_interval())
     ticks = [t for t in axis.get_majorticklocs() if low <= t <= high]
     return [axis.get_major_formatter()(tick, None) for tick in ticks]
 
 
 @pytest.mark.parametrize("costs", [[2.3, 1e-3, 0.0], [2.0, 0.0, 1e-7], [1.0, 1e-30, 0.0]])
-def test_a_cost_of_zero_is_on_the_logarithmic_axis(costs):
-    """A cost of exactly 0 stands at the bottom of the axis, at a tick that says so."""
+def test_cost_of_zero_on_a_logarithmic_axis(costs):
+    """A cost of exactly 0 is drawn at the lowest tick, which is labeled 0."""
     curve = Curve("a", [1, 2, 3], costs, [90, 95, 99])
     for figure in (cost_figure(curve), overlay_figure([curve, decay("b", epochs=3)])):
         axes = figure.axes[0]
@@ -218,36 +221,36 @@ def test_a_cost_of_zero_is_on_the_logarithmic_axis(costs):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 10_000).map(lambda n: n / 100), min_size=1, max_size=5))
-def test_ticks_of_accuracies_differ(accuracies):
-    """No two ticks read the same, none is beyond 100, and there are at least two."""
+def test_accuracy_ticks(accuracies):
+    """There are at least two ticks, with different labels from 0 to 100."""
     curves = [Curve(f"{a}", [1, 2], [0.5, 0.3], [a, a]) for a in accuracies]
     axes = overlay_figure(curves).axes[1]
-    shown = labels(axes.yaxis)
-    assert len(shown) == len(set(shown)) >= 2
-    assert all(0 <= float(text) <= 100 for text in shown)
+    texts = labels(axes.yaxis)
+    assert len(texts) == len(set(texts)) >= 2
+    assert all(0 <= float(text) <= 100 for text in texts)
     low, high = axes.get_ylim()
     assert all(low <= a <= high for a in accuracies)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(1e-300, 1e37), min_size=2, max_size=5))
-def test_ticks_of_costs_differ(costs):
-    """No two ticks read the same on an axis of costs, whatever their range."""
+def test_cost_ticks(costs):
+    """There are at least two ticks with different labels, for any range of costs."""
     curve = Curve("a", range(1, len(costs) + 1), costs, [90] * len(costs))
-    shown = labels(overlay_figure([curve]).axes[0].yaxis)
-    assert len(shown) == len(set(shown)) >= 2
+    texts = labels(overlay_figure([curve]).axes[0].yaxis)
+    assert len(texts) == len(set(texts)) >= 2
 
 
 def test_losses_below_the_axis_are_counted():
-    """Batch losses next to zero do not flatten the curve, and the legend owns up to them."""
+    """Batch losses near zero do not flatten the curve, and the legend gives their number."""
     trace = [(0.5, 2.3), (1.5, 1e-9), (1.9, 0.0)]
     figure = cost_figure(Curve("a", [1, 2], [0.5, 0.01], [90, 95], trace))
-    assert "(2 below this axis)" in words(figure)
+    assert "(2 below the axis)" in all_text(figure)
     assert figure.axes[0].get_ylim()[0] > 1e-4
 
 
-def test_good_cells_stay_apart_beside_a_collapsed_one():
-    """99.0 and 99.2 % can be told apart in a sweep with a cell at 11.35 %, and 100 % is inside."""
+def test_accuracy_axis_separates_good_cells_beside_a_collapsed_one():
+    """99.0 and 99.2 % are apart on an axis that also shows 11.35 and 100 %."""
     curves = [Curve(f"{a}", [1, 2], [0.5, 0.3], [a, a]) for a in (11.35, 99.0, 99.2, 100.0)]
     axes = overlay_figure(curves).axes[1]
     bottom, middle, good, top = axes.transAxes.inverted().transform(
@@ -260,7 +263,7 @@ def test_good_cells_stay_apart_beside_a_collapsed_one():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 400))
 def test_epochs_are_whole_numbers(last):
-    """No axis speaks of epoch 2.5."""
+    """Epoch axes have integer ticks only."""
     curve = Curve("a", range(1, last + 1), [0.5] * last, [90] * last)
     for axes in cost_figure(curve).axes + overlay_figure([curve]).axes:
         ticks = axes.xaxis.get_majorticklocs()
@@ -268,8 +271,8 @@ def test_epochs_are_whole_numbers(last):
         assert all(float(tick).is_integer() for tick in ticks)
 
 
-def test_one_epoch_shows_the_trend_of_its_batches():
-    """After a single epoch the batch losses are a line to follow, not faint dots."""
+def test_batch_losses_of_a_single_epoch_are_a_line():
+    """With one epoch, only the batch losses show a trend, so they are a line and not faint dots."""
     (axes,) = cost_figure(decay(epochs=1)).axes
     batches, means = axes.lines
     assert (batches.get_linestyle(), batches.get_linewidth() > 0) == ("-", True)
@@ -277,8 +280,8 @@ def test_one_epoch_shows_the_trend_of_its_batches():
     assert means.get_marker() == "o"
 
 
-def test_one_epoch_sweeps_stand_side_by_side():
-    """Cells of one epoch each are separate dots in order of rank, not a heap over epoch 1."""
+def test_overlay_of_single_epochs_is_ordered_by_rank():
+    """Curves of one epoch are dots side by side, in the order of their ranks."""
     figure = overlay_figure(sweep(9, epochs=1))
     for axes in figure.axes:
         assert [line.get_xdata().tolist() for line in axes.lines] == [[k] for k in range(1, 10)]
@@ -290,13 +293,13 @@ def test_one_epoch_sweeps_stand_side_by_side():
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 @pytest.mark.parametrize("good", [0, 1, 3, 9])
-def test_diverged_run_ends_with_a_mark(bad, good):
-    """A run that diverged is drawn as far as it went, and the end is marked inside the figure."""
+def test_diverged_run_ends_with_a_cross(bad, good):
+    """A diverged run is drawn up to its last finite cost, with a cross there."""
     costs = [2.0 / 3**k for k in range(good)] + [bad] + [0.1] * (9 - good)
     curve = Curve("a", range(1, 11), costs, [90] * good + [9.8] * (10 - good))
     single = cost_figure(curve)
     assert sum(len(line) for line in series(single.axes[0], "mean of the epoch")) == good
-    assert f"Diverged in epoch {good + 1}" in words(single)
+    assert f"Diverged in epoch {good + 1}" in all_text(single)
     assert "diverged" in [text.get_text() for text in single.axes[0].texts]
     both = overlay_figure([curve, decay("b")])
     assert any(f"diverged in epoch {good + 1}" in t.get_text() for t in both.legends[0].get_texts())
@@ -304,19 +307,19 @@ def test_diverged_run_ends_with_a_mark(bad, good):
         with style.styled():
             figure.canvas.draw()
         for axes in figure.axes:
-            (mark,) = [line for line in axes.lines if line.get_marker() == "x"]
-            where = mark.get_transform().transform(np.column_stack(mark.get_data()))[0]
-            assert axes.bbox.padded(1).contains(*where)
+            (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+            position = cross.get_transform().transform(np.column_stack(cross.get_data()))[0]
+            assert axes.bbox.padded(1).contains(*position)
             if good:
-                assert mark.get_xdata() == [good]
+                assert cross.get_xdata() == [good]
     assert [len(line) for line in series(both.axes[1])][1] == good
 
 
 def test_diverged_runs_rank_last():
-    """A cell that diverged is never listed above one that learned."""
-    lost = Curve("lost", [1, 2], [0.1, NAN], [99, 99.9])
-    entries = overlay_figure([lost, decay("b", best=50)]).legends[0].get_texts()
-    assert [text.get_text().split(" · ")[-1] for text in entries] == ["b", "lost", "diverged here"]
+    """A diverged cell is listed below every other cell, whatever its last accuracy."""
+    diverged = Curve("bad", [1, 2], [0.1, NAN], [99, 99.9])
+    entries = overlay_figure([diverged, decay("b", best=50)]).legends[0].get_texts()
+    assert [text.get_text().split(" · ")[-1] for text in entries] == ["b", "bad", "diverged here"]
 
 
 numbers = st.floats() | st.sampled_from([0.0, 5e-324, 1e-300, 1e308, NAN, INF, -INF])
@@ -325,19 +328,19 @@ numbers = st.floats() | st.sampled_from([0.0, 5e-324, 1e-300, 1e308, NAN, INF, -
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(numbers, st.floats(0, 100) | st.just(NAN)), min_size=1, max_size=4))
 def test_any_numbers_can_be_drawn(rows):
-    """Whatever a run measured, its figures come out, without a warning."""
+    """Figures of arbitrary costs and accuracies are drawn without a warning."""
     costs, accuracies = zip(*rows, strict=True)
     trace = [(0.5, costs[-1]), (NAN, 1.0), (1.0, 2.0)]
     curve = Curve("a", range(1, len(rows) + 1), costs, accuracies, trace)
     for figure in (cost_figure(curve), overlay_figure([curve, decay("b", epochs=2)])):
-        figure.set_dpi(40)  # quicker
+        figure.set_dpi(40)  # faster
         with style.styled():
             figure.canvas.draw()
 
 
 @pytest.mark.parametrize("label", [BROKEN_FORMULA, "_hidden", "$x_1$", "100% \\ {}^"])
 def test_labels_are_shown_as_typed(label, monkeypatch):
-    """Dollars, underscores and backslashes in a setting's name are not taken for formulas."""
+    """Dollar signs, underscores, and backslashes in a label are not parsed as math."""
     single = [text for text, _ in drawn_texts(cost_figure(decay(label)), monkeypatch)]
     both = [text for text, _ in drawn_texts(overlay_figure([decay(label)]), monkeypatch)]
     assert label in single
@@ -365,98 +368,105 @@ LAYOUTS = {
     "pages": lambda: [
         page() for page in misclassified_figures(*(p[-150:] for p in digits(300, wrong_every=1)))
     ],
-    "large places": lambda: [
+    "large indices": lambda: [
         misclassified_figures(*digits(70_000, wrong_every=7000), per_page=100)[0]()
     ],
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_texts_are_whole_and_apart(layout, monkeypatch):
-    """No text is cut off by the edge of a figure or lies on another."""
+def test_texts_are_inside_the_figure_and_do_not_overlap(layout, monkeypatch):
+    """This holds for long labels, many curves, and diverged runs."""
     for figure in LAYOUTS[layout]():
         texts = drawn_texts(figure, monkeypatch)
         boxes = [box for _, box in texts]
         assert len(boxes) >= 2
         for tiles in figure.artists:
-            assert figure.bbox.height - tiles.raster.shape[0] > 20  # where title and note are
+            assert figure.bbox.height - tiles.raster.shape[0] > 20  # for title and note
             boxes.append(Bbox.from_bounds(0, 0, *tiles.raster.shape[1::-1]))
             texts.append(("tiles", boxes[-1]))
         inside = figure.bbox.padded(0.5)
         for text, box in texts:
             corners = (box.x0, box.y0), (box.x1, box.y1)
             assert all(inside.contains(*corner) for corner in corners), text
-        for at, (text, box) in enumerate(texts):
-            for other, second in texts[:at]:
-                assert not box.padded(-1).overlaps(second.padded(-1)), (text, other)
+        for index, (text, box) in enumerate(texts):
+            for other, other_box in texts[:index]:
+                assert not box.padded(-1).overlaps(other_box.padded(-1)), (text, other)
 
 
-def test_curve_refuses_uneven_lengths():
-    """A history with a missing number is refused by name, not drawn shifted."""
+def test_curve_rejects_different_lengths():
+    """The error names the curve."""
     for epochs, costs, accuracies in ([], [], []), ([1], [0.1, 0.2], [9]), ([1], [0.1], []):
         with pytest.raises(ValueError, match="lr 7"):
             Curve("lr 7", epochs, costs, accuracies)
 
 
-def test_overlay_refuses_nothing():
-    """An empty sweep gives a sentence instead of an empty picture."""
+def test_overlay_needs_a_curve():
+    """Without curves there is an error instead of an empty figure."""
     with pytest.raises(ValueError, match="no curves"):
         overlay_figure([])
 
 
-# ---- images
+def test_the_page_has_the_colors_of_the_figures():
+    """style.css repeats the palette: a setting has the same color on the page and in the PNG."""
+    css = asset("style.css")
+    colors = [re.search(rf"--series-{n}: (#\w+);", css)[1].upper() for n in range(6)]
+    assert colors == list(encodings.COLORS[:6])
+
+
+# ---------------------------------------------------------------- images
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_every_misclassified_image_appears_once(data):
-    """Over the pages, each wrong image is there once, with its own labels, picture and place."""
+    """Each one is on exactly one page, with its labels, its picture, and its index."""
     count = data.draw(st.integers(0, 60))
     per_page = data.draw(st.integers(1, 40))
     digit = st.lists(st.integers(0, 3), min_size=count, max_size=count)
     labels, predictions = (np.array(data.draw(digit), int) for _ in range(2))
     makers = misclassified_figures(digits(count)[0], labels, predictions, per_page=per_page)
     pages = [make() for make in makers]
-    wrong = [at for at in range(count) if labels[at] != predictions[at]]
+    wrong = [i for i in range(count) if labels[i] != predictions[i]]
     assert len(pages) == math.ceil(len(wrong) / per_page)
-    cells = [cell for page in pages for cell in shown(page)]
-    assert sorted(place for _, place, _ in cells) == wrong
-    assert [place for _, place, _ in cells] == sorted(
-        wrong, key=lambda at: (labels[at], predictions[at], at)
+    tiles = [tile for page in pages for tile in tiles_of(page)]
+    assert sorted(index for _, index, _ in tiles) == wrong
+    assert [index for _, index, _ in tiles] == sorted(
+        wrong, key=lambda i: (labels[i], predictions[i], i)
     )
     for number, page in enumerate(pages, 1):
         full = per_page if number < len(pages) else len(wrong) - per_page * (len(pages) - 1)
-        assert len(shown(page)) == full
+        assert len(tiles_of(page)) == full
         noun = "image" if len(wrong) == 1 else "images"
         title = f"{len(wrong)} misclassified test {noun} of {count}, page {number} of {len(pages)}"
         assert page.get_suptitle() == title
-    for caption, place, pixel in cells:
-        assert caption == f"{labels[place]} → {predictions[place]}"
-        assert pixel == int(238 - place * (238 / 255))
+    for caption, index, pixel in tiles:
+        assert caption == f"{labels[index]} → {predictions[index]}"
+        assert pixel == int(238 - index * (238 / 255))
 
 
-def test_pages_are_made_as_they_are_asked_for(monkeypatch):
-    """The 9,000 errors of a collapsed cell do not fill the memory with pages."""
-    made = []
+def test_pages_are_drawn_on_demand(monkeypatch):
+    """The 90 pages of a collapsed cell are not in memory at the same time."""
+    drawn = []
     tiled = sample_figures._tiled
-    monkeypatch.setattr(sample_figures, "_tiled", lambda *a, **k: made.append(1) or tiled(*a, **k))
+    monkeypatch.setattr(sample_figures, "_tiled", lambda *a, **k: drawn.append(1) or tiled(*a, **k))
     pages = misclassified_figures(*digits(9000, wrong_every=1))
-    assert not made
+    assert not drawn
     first = pages[0]()
-    assert len(made) == 1
-    assert len(shown(first)) == 100
-    assert "9,000 misclassified test images of 9,000, page 1 of 90" in words(first)
+    assert len(drawn) == 1
+    assert len(tiles_of(first)) == 100
+    assert "9,000 misclassified test images of 9,000, page 1 of 90" in all_text(first)
 
 
-def test_no_errors_no_page():
-    """A network without errors gets no empty page."""
+def test_no_page_without_misclassified_images():
+    """A perfect network gets no empty page."""
     images, labels, _ = digits(50)
     assert list(misclassified_figures(images, labels, labels)) == []
 
 
 @pytest.mark.parametrize("kind", ["correct", "misclassified"])
-def test_captions_stand_below_their_image(kind, tmp_path):
-    """Under each image are two lines, whole and apart, in the middle, clear of their neighbours."""
+def test_captions_are_centered_below_their_image(kind, tmp_path):
+    """Each image has two lines of captions that overlap nothing."""
     blank, labels = np.zeros((60_100, 28, 28), np.uint8), np.arange(60_100) % 10
     if kind == "correct":
         figure = correct_samples_figure(blank, labels, labels)
@@ -481,43 +491,43 @@ def test_captions_stand_below_their_image(kind, tmp_path):
 
 
 def test_correct_samples_are_correct_and_distinct():
-    """The ten samples are ten different images that the network had right, with their digits."""
+    """The samples are ten different correctly classified images, with their digits."""
     images, labels, predictions = digits(200)
     figure = correct_samples_figure(images, labels, predictions)
-    cells = shown(figure)
-    assert len({place for _, place, _ in cells}) == 10
-    for caption, place, pixel in cells:
-        assert labels[place] == predictions[place]
-        assert caption == f"{labels[place]} ✓"
-        assert pixel == int(238 - place * (238 / 255))
+    tiles = tiles_of(figure)
+    assert len({index for _, index, _ in tiles}) == 10
+    for caption, index, pixel in tiles:
+        assert labels[index] == predictions[index]
+        assert caption == f"{labels[index]} ✓"
+        assert pixel == int(238 - index * (238 / 255))
     across, down = ({corner[k] for corner in figure.artists[0].corners} for k in (0, 1))
     assert (len(across), len(down)) == (5, 2)
     right = (labels == predictions).sum()
     assert figure.get_suptitle() == f"10 of {right} correctly classified test images"
 
 
-def test_correct_samples_follow_the_seed():
-    """The same seed shows the same samples again, another seed others."""
-    first, again, other = (shown(correct_samples_figure(*digits(999), seed=s)) for s in (3, 3, 4))
-    assert first == again
+def test_correct_samples_depend_on_the_seed():
+    """The same seed gives the same samples, another seed gives others."""
+    first, same, other = (tiles_of(correct_samples_figure(*digits(999), seed=s)) for s in (3, 3, 4))
+    assert first == same
     assert first != other
 
 
 @pytest.mark.parametrize("right", [0, 1, 3, 9])
 def test_few_correct_samples(right):
-    """A bad network shows what little it had right; with nothing right the figure says so."""
+    """If fewer than ten images are correct, all are shown; if none is, the figure says so."""
     images, labels, _ = digits(30)
     predictions = np.where(np.arange(30) < right, labels, (labels + 1) % 10)
     figure = correct_samples_figure(images, labels, predictions)
     if right:
-        assert sorted(place for _, place, _ in shown(figure)) == list(range(right))
+        assert sorted(index for _, index, _ in tiles_of(figure)) == list(range(right))
     else:
         assert figure.artists == []
-        assert "No test image was classified correctly" in words(figure)
+        assert "No test image was classified correctly" in all_text(figure)
 
 
-def test_image_figures_refuse_what_they_would_draw_wrongly():
-    """Arrays that do not belong together are refused at once, before a page is asked for."""
+def test_image_figures_check_their_arrays():
+    """Wrong types and shapes are rejected at once, before a page is drawn."""
     images, labels, predictions = digits(20)
     bad = [
         (images / 255, labels, predictions),
@@ -531,13 +541,13 @@ def test_image_figures_refuse_what_they_would_draw_wrongly():
         for function in (correct_samples_figure, misclassified_figures):
             with pytest.raises(ValueError, match=r"images (must|need)"):
                 function(*arrays)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="count must be at least 1"):
         correct_samples_figure(images, labels, predictions, count=0)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="per_page must be at least 1"):
         misclassified_figures(images, labels, predictions, per_page=0)
 
 
-# ---- files and settings
+# ---------------------------------------------------------------- files and style
 
 MAKERS = {
     "cost": lambda: cost_figure(decay()),
@@ -548,16 +558,21 @@ MAKERS = {
 
 
 def changed(before):
-    # Merely looking at "backend" makes matplotlib choose one.
+    # Reading "backend" makes matplotlib choose one.
     return [key for key in before if key != "backend" and mpl.rcParams[key] != before[key]]
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_same_input_same_bytes_whatever_the_users_settings(maker, tmp_path):
-    """A figure made again is the same file, also where a matplotlibrc says otherwise."""
-    mine = {"lines.linewidth": 9, "font.size": 20, "savefig.transparent": True, "axes.grid": False}
+def test_same_figure_gives_the_same_bytes(maker, tmp_path):
+    """The user's matplotlibrc does not matter, and rcParams are restored."""
+    user_style = {
+        "lines.linewidth": 9,
+        "font.size": 20,
+        "savefig.transparent": True,
+        "axes.grid": False,
+    }
     first = save(MAKERS[maker](), tmp_path / "first.png")
-    with mpl.rc_context(mine):
+    with mpl.rc_context(user_style):
         before = mpl.rcParams.copy()
         second = save(MAKERS[maker](), tmp_path / "second.png")
         assert changed(before) == []
@@ -567,16 +582,16 @@ def test_same_input_same_bytes_whatever_the_users_settings(maker, tmp_path):
         assert min(picture.size) > 100
 
 
-def test_settings_are_untouched_between_pages():
-    """A program that is halfway through the pages draws its own figures as ever."""
+def test_rc_params_are_restored_between_pages():
+    """A program that draws other figures between two pages gets its own style."""
     before = mpl.rcParams.copy()
     pages = misclassified_figures(*digits(99), per_page=7)
     pages[0]()
     assert changed(before) == []
 
 
-def test_no_display_and_no_pyplot(tmp_path):
-    """Figures are written on a machine without a display, beside whatever pyplot is doing."""
+def test_figures_need_no_pyplot(tmp_path):
+    """Figures are saved without a display, independently of pyplot."""
     script = (
         "import sys, pathlib; from lenet_sweep.report import figures as f, style\n"
         "style.save(f.cost_figure(f.Curve('a', [1], [0.5], [90])), pathlib.Path(sys.argv[1]))\n"
@@ -593,8 +608,8 @@ def fail(*args, **kwargs):
 
 
 @pytest.mark.parametrize("where", ["drawing", "fsync", "replace"])
-def test_failed_save_leaves_the_old_file(where, tmp_path, monkeypatch):
-    """When a figure cannot be written the old one still stands, with nothing left beside it."""
+def test_failed_save_keeps_the_old_file(where, tmp_path, monkeypatch):
+    """There is no temporary file left."""
     target = tmp_path / "figure.png"
     target.write_bytes(b"old")
     figure = cost_figure(decay())
@@ -609,20 +624,20 @@ def test_failed_save_leaves_the_old_file(where, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_save_replaces_in_one_step(tmp_path, monkeypatch):
-    """Whoever opens the figure while it is rewritten sees the old one or the new one, whole."""
+def test_save_is_atomic(tmp_path, monkeypatch):
+    """A reader sees the complete old file or the complete new file."""
     target = tmp_path / "figure.png"
     target.write_bytes(b"old")
     synced = []
     fsync = style.atomic.os.fsync
 
-    def watch(descriptor):
+    def record(descriptor):
         fsync(descriptor)
-        if beside := set(tmp_path.iterdir()) - {target}:  # none when it comes to the folder
+        if temporary := set(tmp_path.iterdir()) - {target}:  # none when the folder is synced
             assert target.read_bytes() == b"old"
-            synced.append(beside.pop().read_bytes())
+            synced.append(temporary.pop().read_bytes())
 
-    monkeypatch.setattr(style.atomic.os, "fsync", watch)
+    monkeypatch.setattr(style.atomic.os, "fsync", record)
     figure = cost_figure(decay())
     assert save(figure, target) == target
     assert synced == [target.read_bytes()]
@@ -631,16 +646,16 @@ def test_save_replaces_in_one_step(tmp_path, monkeypatch):
     assert figure.axes == []
 
 
-def test_saved_figure_is_readable_by_others(tmp_path):
-    """A figure in a shared folder can be opened by the group, as the umask has it."""
+def test_saved_figure_has_default_permissions(tmp_path):
+    """The umask decides who can read it, as for any other file."""
     plain = tmp_path / "plain"
     plain.touch()
     target = save(cost_figure(decay()), tmp_path / "figure.png")
     assert target.stat().st_mode == plain.stat().st_mode
 
 
-def test_save_writes_png_only(tmp_path):
-    """A name that promises another format is refused before anything is written."""
+def test_save_rejects_other_formats(tmp_path):
+    """No file is written."""
     with pytest.raises(ValueError, match=re.escape("figure.pdf")):
         save(cost_figure(decay()), tmp_path / "figure.pdf")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Sweeps of many cells: what they leave is whole, and keeping their books stays cheap."""
+"""Sweeps with many cells: tables stay complete, and figures stay few and cheap."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui.views import QuietView
 
 THOUSAND = [f"lr={','.join(f'{n / 100:g}' for n in range(1, 21))}", "seed=range(50)", "epochs=1"]
-# A process of its own between, since one begins with the memory of whoever started it.
+# Measured from a small process, since a child starts with the peak memory of its parent.
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run([sys.executable, "-m", "lenet_sweep", *sys.argv[1:]]).returncode
@@ -47,7 +47,7 @@ sys.exit(code)
 
 
 def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
-    """What training left, of the size that it has for SGD, with so many of 200 images wrong."""
+    """A snapshot of realistic size; with `wrong`, all 200 predictions are wrong."""
     return Snapshot(
         state={"weights": np.zeros(60_000, np.float32)},
         predictions=np.full(200, 10 if wrong else 0, np.uint8),
@@ -57,7 +57,7 @@ def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
 
 
 def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: Options) -> Sweep:
-    """A sweep with the results that the store has of these cells, ranked."""
+    """A sweep with the results that the store has for these cells."""
     table = ranked_table(row for cell in cells if (row := record(cell, store, "Ada")))
     manifest = Manifest(tuple(cells), store, options.data_root, ())
     return Sweep(folder, manifest, store, options.data_root, table)
@@ -70,16 +70,16 @@ def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], Options
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, small_folder) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A sweep whose thousand cells are in the store, swept where torch cannot be imported."""
+    """A sweep of 1000 cells that are already in the store; torch cannot be imported."""
     folder = tmp_path_factory.mktemp("thousand")
     lrs = [n / 100 for n in range(1, 21)]
     cells, _ = cells_of(small_folder(), folder / "outputs", lr=lrs, seed=range(50))
-    for place, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         run = Store(folder / "outputs").run(cell.run_id)
         run.path.mkdir(parents=True)
-        run.write_snapshot(snapshot(90.0 + place % 5))
+        run.write_snapshot(snapshot(90.0 + index % 5))
     (folder / "blocked").mkdir()
-    (folder / "blocked" / "torch.py").write_text("raise ImportError('not for a finished sweep')")
+    (folder / "blocked" / "torch.py").write_text("raise ImportError('torch is blocked')")
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, "-m", *THOUSAND, "dataset=folder", "device=cpu",
          f"dataset.root={small_folder()}"],
@@ -91,32 +91,30 @@ def finished(tmp_path_factory, small_folder) -> tuple[subprocess.CompletedProces
     return done, sweep
 
 
-def test_a_thousand_finished_cells_are_a_table_again(finished) -> None:
-    """Without torch and in less than 400 MB, every cell is a row, in the order of a small table."""
+def test_table_of_1000_finished_cells(finished) -> None:
+    """It needs less than 400 MB and no torch, and all cells are ranked."""
     done, sweep = finished
     frame = pd.read_csv(sweep / "results.csv")
     assert len(frame) == len(set(frame["cell"])) == 1000
-    assert list(frame["rank"]) == [1 + 200 * (place // 200) for place in range(1000)]
-    assert list(frame["accuracy"]) == [94.0 - place // 200 for place in range(1000)]
+    assert list(frame["rank"]) == [1 + 200 * (index // 200) for index in range(1000)]
+    assert list(frame["accuracy"]) == [94.0 - index // 200 for index in range(1000)]
     keys = list(zip(frame["rank"], -frame["lr"], frame["seed"], strict=True))
     assert keys == sorted(keys)
     (peak,) = re.findall(r"^peak (\d+)$", done.stdout, re.MULTILINE)
     assert int(peak) < 400e6
 
 
-def test_a_thousand_cells_get_the_figures_of_the_best(finished) -> None:
-    """A large sweep draws the curves of its 100 best cells, says so, and names the file for it."""
+def test_figures_of_1000_cells_show_the_best(finished) -> None:
+    """best-cells.png has the curves of the best 100 cells, and a message says so."""
     done, sweep = finished
     assert len(list((sweep / "figures").glob("*_cost.png"))) == 1
     assert (sweep / "figures" / "best-cells.png").exists()
     assert not (sweep / "figures" / "all-cells.png").exists()
-    assert "curves of the best 100 of 1000 cells; figures=all draws every one" in done.stderr
+    assert "curves of the best 100 of 1000 cells; figures=all draws every cell" in done.stderr
 
 
-def test_results_are_whole_when_cells_end_faster_than_they_are_written(
-    tmp_path, small_folder
-) -> None:
-    """A sweep of cells that take a few milliseconds each leaves all of them in results.csv."""
+def test_results_csv_is_complete_after_very_short_cells(tmp_path, small_folder) -> None:
+    """Cells that end faster than the table is written are all in results.csv at the end."""
     done = subprocess.run(
         [sys.executable, "-m", "lenet_sweep", "-m", "seed=range(60)", "epochs=1", "device=cpu",
          "dataset=folder", f"dataset.root={small_folder()}", "figures=none"],
@@ -129,42 +127,42 @@ def test_results_are_whole_when_cells_end_faster_than_they_are_written(
     assert list(frame["cell"]) == list(load_results(sweep)["cell"])
 
 
-def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) -> None:
-    """Whoever watches results.csv sees a cell soon after it ended, while the others train on."""
+def test_rows_are_written_while_other_cells_train(tmp_path, small_folder) -> None:
+    """A finished cell is in results.csv soon, even if no other cell ends."""
     cells, options = cells_of(small_folder(), tmp_path / "out", seed=[0, 1, 2])
     folder = tmp_path / "sweep"
-    seen: list[int] = []
+    row_counts: list[int] = []
 
     def rows() -> int:
         path = folder / "results.csv"
         return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
-    def two_end_and_one_trains_on(runs: Sequence[Run], setup: RunContext) -> Iterator[Event]:
+    def execute_two_and_keep_training(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
         for run in runs[:2]:
-            Store(setup.out).run(run.id).path.mkdir(parents=True)
-            Store(setup.out).run(run.id).write_snapshot(snapshot(99.0))
+            Store(context.out).run(run.id).path.mkdir(parents=True)
+            Store(context.out).run(run.id).write_snapshot(snapshot(99.0))
         last = runs[2].id
         yield Started(last, 0)
-        for run in runs[:2]:  # the second one ends at once after the first
+        for run in runs[:2]:  # the second ends immediately after the first
             yield CellFinished(run.id, 1)
             yield Finished(run.id)
-            seen.append(rows())
-        until = time.monotonic() + 60  # to fail instead of waiting for ever
-        while rows() < 2 and time.monotonic() < until:
+            row_counts.append(rows())
+        deadline = time.monotonic() + 60  # fail instead of waiting forever
+        while rows() < 2 and time.monotonic() < deadline:
             yield Progress(last, 1, 64, 600, 2.3)
-        seen.append(rows())
+        row_counts.append(rows())
 
     run_sweep(
-        cells, options, QuietView(), replace(LOCAL, execute=two_end_and_one_trains_on), folder
+        cells, options, QuietView(), replace(LOCAL, execute=execute_two_and_keep_training), folder
     )
-    assert seen[0] == 1
-    assert seen[-1] == 2
+    assert row_counts[0] == 1
+    assert row_counts[-1] == 2
 
 
-def drawn(
+def draw(
     tmp_path: Path, root: Path, clock: Callable[[], float], which: str = "best", **axes: object
 ) -> tuple[list[str], list[str]]:
-    """The names of the figures that are drawn of some cells, and what is said meanwhile."""
+    """Draw the figures of a grid; returns their file names, and the messages."""
     cells, options = cells_of(root, tmp_path / "out", **axes)
     store = Store(options.out)
     for cell in cells:
@@ -172,106 +170,105 @@ def drawn(
         run.path.mkdir(parents=True, exist_ok=True)
         if not run.has(1):
             run.write_snapshot(snapshot(9.0, wrong=200))
-    said: list[str] = []
+    messages: list[str] = []
     sweep = sweep_of(cells, store, tmp_path, options)
-    paths = figure_set.draw(sweep, which, said.append, clock=clock)
-    return [path.name for path in paths], said
+    paths = figure_set.draw(sweep, which, messages.append, clock=clock)
+    return [path.name for path in paths], messages
 
 
-def test_drawing_that_takes_long_says_how_far_it_has_come(tmp_path, small_folder) -> None:
-    """While the pages of a collapsed cell are drawn there is a line now and then."""
+def test_slow_drawing_reports_progress(tmp_path, small_folder) -> None:
+    """There is a message every few seconds, and none if drawing is fast."""
     clock = itertools.count(0.0, 4.0).__next__
-    names, said = drawn(tmp_path, small_folder(), clock, seed=[0, 1, 2])
+    names, messages = draw(tmp_path, small_folder(), clock, seed=[0, 1, 2])
     assert sum("misclassified" in name for name in names) == 2
-    assert said == [
+    assert messages == [
         "figures: reading cell 1 of 3", "figures: drawing cell 1 of 3",
         "figures: drawing all cells",
     ]  # fmt: skip
-    _, said = drawn(tmp_path / "again", small_folder(), lambda: 0.0, seed=[0, 1])
-    assert said == []
+    _, messages = draw(tmp_path / "again", small_folder(), lambda: 0.0, seed=[0, 1])
+    assert messages == []
 
 
-def test_only_what_is_missing_is_drawn(tmp_path, small_folder, monkeypatch) -> None:
-    """A sweep that is typed again draws no figure twice, and needs no images for that."""
+def test_only_missing_figures_are_drawn(tmp_path, small_folder, monkeypatch) -> None:
+    """Repeating a sweep draws incomplete figures again, and reads no images if it needs none."""
     root, figures = small_folder(), tmp_path / "figures"
-    names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])
+    names, _ = draw(tmp_path, root, lambda: 0.0, seed=[0, 1])
     costs = [name for name in names if name.endswith("_cost.png")]
     assert len(costs) == 1
-    whole = (figures / costs[0]).read_bytes()
-    (figures / costs[0]).write_bytes(whole[:-1])  # cut off
+    complete = (figures / costs[0]).read_bytes()
+    (figures / costs[0]).write_bytes(complete[:-1])
     before = {name: (figures / name).stat().st_mtime_ns for name in names[1:-1]}
     monkeypatch.setattr(ImageCache, "get", lambda *_: pytest.fail("images were read"))
-    assert drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
-    assert (figures / costs[0]).read_bytes() == whole
+    assert draw(tmp_path, root, lambda: 0.0, seed=[0, 1])[0] == names
+    assert (figures / costs[0]).read_bytes() == complete
     assert {name: (figures / name).stat().st_mtime_ns for name in before} == before
 
 
-def test_the_best_cell_has_its_figures_and_with_all_each(
-    tmp_path, small_folder, monkeypatch
-) -> None:
-    """By default one cell's figures and few pages; all=every one; what was drawn once stays."""
+def test_figures_best_and_all(tmp_path, small_folder, monkeypatch) -> None:
+    """best draws the figures of one cell with few pages, all those of every cell."""
     monkeypatch.setattr(figure_set, "PAGES", 1)
     root, figures = small_folder(), tmp_path / "figures"
 
-    def number(names: list[str], kind: str) -> int:
+    def count(names: list[str], kind: str) -> int:
         return sum(kind in name for name in names)
 
-    names, said = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1, 2])
-    assert [number(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [1, 1, 1]
+    names, messages = draw(tmp_path, root, lambda: 0.0, seed=[0, 1, 2])
+    assert [count(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [1, 1, 1]
     assert names[-1] == "all-cells.png"
-    assert said == ["the first 1 of 2 pages of misclassified digits; figures=all draws every one"]
-    names, said = drawn(tmp_path, root, lambda: 0.0, "all", seed=[0, 1, 2])
-    assert [number(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [3, 3, 6]
-    assert said == []
-    drawn(tmp_path, root, lambda: 0.0, seed=[0, 1, 2])
+    assert messages == [
+        "figures show the first 1 of 2 pages of misclassified digits; figures=all draws every page"
+    ]
+    names, messages = draw(tmp_path, root, lambda: 0.0, "all", seed=[0, 1, 2])
+    assert [count(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [3, 3, 6]
+    assert messages == []
+    draw(tmp_path, root, lambda: 0.0, seed=[0, 1, 2])
     assert {path.name for path in figures.iterdir()} == set(names)
 
 
-def test_figures_without_the_test_images(tmp_path, small_folder) -> None:
-    """Where the images are gone the curves are drawn all the same, and one line says what is not.
+def test_figures_without_test_images(tmp_path, small_folder) -> None:
+    """Curves are drawn, and one message says that figures of images are not.
 
-    Pictures of them that are there stay: a copied folder looks newer than its figures.
+    Existing figures of images stay, since the snapshots may look newer because they were copied.
     """
     root = shutil.copytree(small_folder(), tmp_path / "images")
-    names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0, 1])
+    names, _ = draw(tmp_path, root, lambda: 0.0, seed=[0, 1])
     of_images = [name for name in names if "_cost" not in name and "-cells" not in name]
     before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     for path in before:
-        os.utime(path, (0, 0))  # older than the read-outs
+        os.utime(path, (0, 0))  # older than the snapshots
     cells, options = cells_of(root, tmp_path / "out", seed=[0, 1])
     shutil.rmtree(root)
-    said: list[str] = []
+    messages: list[str] = []
     sweep = sweep_of(cells, Store(options.out), tmp_path, options)
-    paths = figure_set.draw(sweep, "best", said.append)
+    paths = figure_set.draw(sweep, "best", messages.append)
     assert [path.name for path in paths] == [name for name in names if name not in of_images]
     assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
-    assert len(said) == 1
-    assert said[0].startswith("test images are not drawn: folder: dataset.root=")
+    assert len(messages) == 1
+    assert messages[0].startswith("no figures of test images: folder: dataset.root=")
 
 
-def test_no_page_is_left_of_a_worse_network(tmp_path, small_folder) -> None:
-    """A cell that was trained again and errs less has the pages of its errors now."""
+def test_outdated_pages_are_removed(tmp_path, small_folder) -> None:
+    """A cell that was retrained and misclassifies fewer images has fewer pages."""
     root, figures = small_folder(), tmp_path / "figures"
-    names, _ = drawn(tmp_path, root, lambda: 0.0, seed=[0])
+    names, _ = draw(tmp_path, root, lambda: 0.0, seed=[0])
     (last,) = (name for name in names if "misclassified-02" in name)
-    more = figures / last.replace("-02", "-03")
-    more.touch()
+    outdated = figures / last.replace("-02", "-03")
+    outdated.touch()
     (figures / last.replace("misclassified-02", "correct")).unlink()
-    assert drawn(tmp_path, root, lambda: 0.0, seed=[0])[0] == names
-    assert not more.exists()
+    assert draw(tmp_path, root, lambda: 0.0, seed=[0])[0] == names
+    assert not outdated.exists()
 
 
-def test_the_picture_of_all_cells_is_of_all(tmp_path, small_folder, monkeypatch) -> None:
-    """all-cells.png is there where it shows all cells, and does not stay where it no longer would.
-
-    A sweep may grow under its name from fewer cells than are drawn to more.
-    """
+def test_all_cells_png_becomes_best_cells_png(tmp_path, small_folder, monkeypatch) -> None:
+    """all-cells.png is removed when a sweep has grown to more cells than the figure shows."""
     monkeypatch.setattr(figure_set, "BEST", 3)
-    names, said = drawn(tmp_path, small_folder(), lambda: 0.0, seed=range(3))
+    names, messages = draw(tmp_path, small_folder(), lambda: 0.0, seed=range(3))
     assert names[-1] == "all-cells.png"
-    assert said == []
-    names, said = drawn(tmp_path, small_folder(), lambda: 0.0, seed=range(5))
+    assert messages == []
+    names, messages = draw(tmp_path, small_folder(), lambda: 0.0, seed=range(5))
     assert names[-1] == "best-cells.png"
     assert sum(name.endswith("_cost.png") for name in names) == 1
-    assert said == ["curves of the best 3 of 5 cells; figures=all draws every one"]
+    assert messages == [
+        "figures show the curves of the best 3 of 5 cells; figures=all draws every cell"
+    ]
     assert [p.name for p in (tmp_path / "figures").glob("*-cells.png")] == ["best-cells.png"]

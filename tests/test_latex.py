@@ -1,4 +1,4 @@
-r"""results.tex and statistics.tex: in a document every row and column is on the page."""
+"""results.tex and statistics.tex compile in a document, and all of their text fits on the page."""
 
 import re
 import shutil
@@ -34,16 +34,16 @@ TIES = "= the best row of all and what is tied with it by the same test images (
 
 @pytest.fixture
 def typeset(tmp_path):
-    """Typeset fragments in one document, twice; the text of its pages, and the log."""
+    """Typeset fragments in one document; returns the text of its pages, and the log."""
     if PDFTOTEXT is None:
         pytest.skip("pdftotext is not installed: apt-get install poppler-utils")
 
-    def make(engine, *fragments):
+    def compile_document(engine, *fragments):
         for n, text in enumerate(fragments):
             (tmp_path / f"part{n}.tex").write_text(text, encoding="utf-8")
         inputs = "\n".join(rf"\input{{part{n}}}" for n in range(len(fragments)))
         (tmp_path / "doc.tex").write_text(DOCUMENT % inputs)
-        for _ in range(2):  # longtable takes a second one, and so does the list of tables
+        for _ in range(2):  # longtable and the list of tables need a second pass
             done = subprocess.run(
                 [engine, "-halt-on-error", "-interaction=nonstopmode", "doc.tex"],
                 cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False,
@@ -56,12 +56,12 @@ def typeset(tmp_path):
         ).stdout.decode()
         return text, log
 
-    return make
+    return compile_document
 
 
 def tables(frame):
-    """As presented, with the caption that tables with ties have."""
-    return [(t, f"{caption} {TIES}".strip(), shown) for t, caption, shown in text_tables(frame)]
+    """The text tables of a frame, with the caption that tables with ties have."""
+    return [(t, f"{caption} {TIES}".strip(), rows) for t, caption, rows in text_tables(frame)]
 
 
 def long():
@@ -70,7 +70,7 @@ def long():
 
 
 def wide():
-    """Everything varies, and a row has failed."""
+    """All columns vary, and two rows have failed."""
     changes = (
         {"accuracy": 98 - n / 10, "optimizer": "sgd", "seed": n,
          "activation": ("relu", "tanh")[n % 2], "lr": 10.0 ** -n, "batch": 2**n,
@@ -84,15 +84,15 @@ def wide():
 
 
 def many():
-    """A study's table and one with more columns than a line has room for."""
+    """A table with more columns than fit on a line."""
     names = [f"optimizer.option_{n}" for n in range(24)]
     body = tuple(tuple(f"{row}.{n:04d}" for n in range(24)) for row in range(7))
     return latex.to_latex([latex.Table("many", "", tuple(names), (True,) * 24, body)], "many")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_row_and_column_is_on_the_page(typeset, engine) -> None:
-    """A table of 90 rows goes on over pages, and no line of a wide one leaves the page."""
+def test_long_and_wide_tables_fit(typeset, engine) -> None:
+    """90 rows continue on further pages, and no line of a wide table is too long."""
     fragments = [to_latex(tables(f), stem) for f, stem in ((long(), "a"), (wide(), "b"))]
     text, log = typeset(engine, *fragments, many())
     assert "Overfull" not in log
@@ -111,8 +111,8 @@ NAMES = ["王小明", "Łukasz Żółć", "Nguyễn Văn Ệ", "Zoë 😀", "И�
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_names_of_every_script_are_typeset(typeset, engine) -> None:
-    """XeLaTeX shows them; pdfLaTeX shows accents and spells what it has no letters for."""
+def test_names_in_all_scripts_are_typeset(typeset, engine) -> None:
+    """XeLaTeX shows them; pdfLaTeX shows accents, and codes for letters that it does not have."""
     frame = rows(*({"person": name, "accuracy": 99 - n} for n, name in enumerate(NAMES)))
     text, log = typeset(engine, to_latex(text_tables(frame)))
     assert "Overfull" not in log
@@ -130,14 +130,14 @@ def test_names_of_every_script_are_typeset(typeset, engine) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_text_from_outside_is_typeset_as_text(typeset, engine) -> None:
-    """Each text that would act in LaTeX, and whatever else there is, compiles and is shown."""
+def test_untrusted_text_is_typeset_literally(typeset, engine) -> None:
+    """Text with LaTeX commands and special characters compiles and is shown as it is."""
     frame = rows(*({"person": text, "error": text, "accuracy": 50 + n / 10}
                    for n, text in enumerate(PAYLOADS)))  # fmt: skip
     text, log = typeset(engine, to_latex(text_tables(frame)))
     assert "Overfull" not in log
-    found = set(re.findall(r"^ *\d+ +(\d\d\.\d0)(?: |$)", text, re.MULTILINE))
-    assert sorted(found) == [f"{50 + n / 10:.2f}" for n in range(len(PAYLOADS))]
+    accuracies = set(re.findall(r"^ *\d+ +(\d\d\.\d0)(?: |$)", text, re.MULTILINE))
+    assert sorted(accuracies) == [f"{50 + n / 10:.2f}" for n in range(len(PAYLOADS))]
     assert r"\input{/etc/passwd}" in text.replace(" ", "")
 
 
@@ -147,13 +147,13 @@ WORDS = st.text(st.sampled_from("aWi_=1. -/é王"), max_size=30)
 @settings(max_examples=60)
 @given(st.data())
 def test_no_table_is_wider_than_a_line(data) -> None:
-    """Whatever the columns hold, their widths with the gaps are within the line, and rows stay."""
+    """For arbitrary cells, columns and gaps fit into a line, and no column or row is lost."""
     columns = data.draw(st.integers(1, 20))
     header = tuple(data.draw(WORDS) for _ in range(columns))
     numeric = tuple(data.draw(st.booleans()) for _ in range(columns))
     count = data.draw(st.integers(1, 6))
     body = tuple(tuple(data.draw(WORDS) for _ in range(columns)) for _ in range(count))
-    parts = latex._fitted(latex.Table("t", "", header, numeric, body))
+    parts = latex._fit(latex.Table("t", "", header, numeric, body))
     for table, layout in parts:
         widths = [
             latex._column_width(table, n, layout.size, stacked=layout.stacked) if w is None else w
@@ -161,12 +161,12 @@ def test_no_table_is_wider_than_a_line(data) -> None:
         ]
         assert sum(widths) + layout.gap * (len(widths) - 1) <= latex.WIDTH + 0.01
         assert len(table.rows) == count
-    told = parts[0][0].caption
+    caption = parts[0][0].caption
     for n, name in enumerate(header):
         values = [row[n] for row in body]
         assert (
             set(values) == {""}
-            or f"{name} {values[0]}" in told
+            or f"{name} {values[0]}" in caption
             or any(
                 (name, *values) == column
                 for table, _ in parts
@@ -175,8 +175,8 @@ def test_no_table_is_wider_than_a_line(data) -> None:
         )
 
 
-def test_a_fragment_says_what_it_needs() -> None:
-    """The comment on top names the packages; each table has a caption and a label of its own."""
+def test_required_packages_captions_and_labels() -> None:
+    """A comment at the top names the packages, and each table has a caption and a unique label."""
     text = to_latex([*tables(long()), *tables(long())], "statistics")
     first = text[: text.index("{\\fontsize")]
     assert all(line.startswith("%") for line in first.splitlines() if line)

@@ -1,4 +1,4 @@
-"""report.html: what a person finds in it, whatever the sweep came to."""
+"""report.html: its contents for sweeps of every kind, and `python -m lenet_sweep.report`."""
 
 import base64
 import hashlib
@@ -27,18 +27,18 @@ from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs, run
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
-# matplotlib's own: the first fonts of a process are looked up in a file that it keeps.
 WRITTEN = ["report.html", "statistics.csv", "statistics.md", "statistics.tex"]
+# matplotlib warns when it builds its font cache, on its first use on a machine.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Matplotlib is building the font cache")
 
 
 class Page(HTMLParser):
-    """A page taken apart: elements with their attributes, text by section."""
+    """A parsed page: elements with their attributes, and text by section."""
 
     def __init__(self, html):
         super().__init__()
         self.html = html
-        self.elements, self.open, self.sections, self.wrong = [], [], {}, []
+        self.elements, self.open, self.sections = [], [], {}
         self.feed(html)
         assert not self.open, f"not closed: {self.open}"
 
@@ -51,7 +51,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag, f"{tag} closed out of turn, {self.getpos()}"
+        assert self.open.pop()[0] == tag, f"unexpected </{tag}> at {self.getpos()}"
 
     def handle_data(self, data):
         for tag, name in self.open:
@@ -72,8 +72,8 @@ def page_of(cells, options, **changes):
 
 
 @pytest.fixture
-def made(tmp_path, small_folder):
-    """Make a sweep of these axes: by default the n-th cell misses the first 2n + 3 images."""
+def make_cells(tmp_path, small_folder):
+    """Store results for a grid. By default, the n-th cell misclassifies the first 2n + 3 images."""
 
     def make(wrong=lambda n: range(2 * n + 3), **axes):
         cells, options = settings(small_folder(), tmp_path / "out", **axes)
@@ -84,8 +84,8 @@ def made(tmp_path, small_folder):
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory, small_folder):
-    """A real sweep by the command, with a cell that diverges; its folder and what it printed."""
+def real_sweep(tmp_path_factory, small_folder):
+    """A sweep that really ran, with a diverged cell: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("real")
     done = subprocess.run(
         [sys.executable, "-m", "lenet_sweep", "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.003,1e30",
@@ -98,16 +98,16 @@ def real(tmp_path_factory, small_folder):
     return folder / "outputs" / "sweeps" / "it", done.stdout
 
 
-# ---------------------------------------------------------------- what is there
+# ---------------------------------------------------------------- contents of the page
 
 
-def test_every_section_is_there(real) -> None:
+def test_page_of_a_real_sweep_has_all_sections(real_sweep) -> None:
     """From a real sweep: conclusions and warnings first, then all the evidence, in this order."""
-    folder, printed = real
+    folder, printed = real_sweep
     page = Page((folder / "report.html").read_text())
     assert [a["id"] for a in page.all("section")] == [
         "conclusions", "warnings", "table", "recipes", "maps", "curves", "parallel", "time",
-        "effects", "best", "atlas", "failures", "made",
+        "effects", "best", "atlas", "failures", "provenance",
     ]  # fmt: skip
     assert [a["href"] for a in page.all("a") if a["href"] != "#content"] == [
         f"#{a['id']}" for a in page.all("section")
@@ -118,43 +118,43 @@ def test_every_section_is_there(real) -> None:
     for warning in found.warnings:
         assert warning.sentence in page.text("warnings")
         assert warning.remedy in page.text("warnings")
-    assert "lenet_sweep -m recipe=ce_sgd,nll_adam" in page.text("made")
+    assert "lenet_sweep -m recipe=ce_sgd,nll_adam" in page.text("provenance")
     assert "diverged" in page.text("failures")
     assert re.search(r"Written to .*\n  report\.html\n  statistics\.csv\n", printed)
 
 
-def test_each_row_has_the_command_that_trains_it_again(real, tmp_path) -> None:
-    """What the button of a row copies is understood by the command line as that very cell."""
-    folder, _ = real
+def test_the_command_of_a_row_selects_its_cell(real_sweep, tmp_path) -> None:
+    """The command that the button of a row copies plans exactly this cell."""
+    folder, _ = real_sweep
     page = Page((folder / "report.html").read_text())
     table = pd.read_csv(folder / "results.csv")
     commands = [a["data-copy"] for a in page.all("button") if "the command" not in str(a) and
                 "title" in a]  # fmt: skip
     assert len(commands) == len(table) == 24
-    for place in (0, 13):  # each takes seconds to be planned
-        words = shlex.split(commands[place])
+    for index in (0, 13):  # each dry run takes seconds
+        words = shlex.split(commands[index])
         done = subprocess.run(
             [sys.executable, *words[1:], "dry_run=true", f"out={folder.parent.parent}"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert "1 cell, 1 of them in the store" in done.stdout, commands[place] + done.stderr
-        row = table.iloc[place]
+        assert "1 cell, 1 of them in the store" in done.stdout, commands[index] + done.stderr
+        row = table.iloc[index]
         assert f"lr={row['lr']}" in words or row["lr"] in (0.1, 0.001)
 
 
-def test_the_recorded_command_is_text_and_not_offered_to_be_copied(real) -> None:
-    """It may come from someone else's sweep.json; what a button copies is built from cells."""
-    folder, _ = real
+def test_the_recorded_command_has_no_copy_button(real_sweep) -> None:
+    """It may come from another person's sweep.json, so copied commands are built from cells."""
+    folder, _ = real_sweep
     recorded = json.loads((folder / "sweep.json").read_text())["launches"][0]["command"]
     page = Page((folder / "report.html").read_text())
     text = unescape((folder / "report.html").read_text())
-    assert f"Started with <code>{recorded}</code>" in text
+    assert f"Command: <code>{recorded}</code>" in text
     assert recorded not in [a.get("data-copy") for a in page.all("button")]
 
 
-def test_it_needs_nothing_else(real) -> None:
-    """One file: nothing is loaded, the script is the one that the policy allows, ids are unique."""
-    folder, _ = real
+def test_page_is_self_contained(real_sweep) -> None:
+    """It loads nothing, its policy allows only its own script, and its ids are unique."""
+    folder, _ = real_sweep
     html = (folder / "report.html").read_text()
     page = Page(html)
     (policy,) = (a["content"] for a in page.all("meta") if "http-equiv" in a)
@@ -171,14 +171,16 @@ def test_it_needs_nothing_else(real) -> None:
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(ids) == len(set(ids))
     for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
-        ET.fromstring(svg)  # noqa: S314 - it was made here
+        ET.fromstring(svg)  # noqa: S314 - written by this package
     assert len(html) < 1_000_000
 
 
-def test_cells_stand_below_their_headings(real, made) -> None:
-    """Each row has as many cells as there are headings, failed ones and long tables included."""
-    folder, _ = real
-    wide = made(loss=["nll", "cross_entropy"], optimizer=["sgd", "adam"], lr=[0.1], seed=[0, 1])
+def test_rows_have_as_many_cells_as_headings(real_sweep, make_cells) -> None:
+    """This also holds for failed rows and for tables with many columns."""
+    folder, _ = real_sweep
+    wide = make_cells(
+        loss=["nll", "cross_entropy"], optimizer=["sgd", "adam"], lr=[0.1], seed=[0, 1]
+    )
     for html in ((folder / "report.html").read_text(), page_of(*wide).html):
         (table,) = re.findall(r'<table class="ranked".*?</table>', html, re.DOTALL)
         rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
@@ -187,10 +189,10 @@ def test_cells_stand_below_their_headings(real, made) -> None:
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
-def test_options_that_vary_are_columns(made, seeds) -> None:
-    """Page and statistics show momentum apart from the optimizer, and empty where it has none."""
+def test_varying_options_are_columns(make_cells, seeds) -> None:
+    """Momentum has a column of its own, which is empty for optimizers without it."""
     axes = {"optimizer": ["sgd", "adam"], "optimizer.weight_decay": 1, "optimizer.momentum": [0, 1]}
-    page = page_of(*made(lr=[0.1], seed=seeds, **axes))
+    page = page_of(*make_cells(lr=[0.1], seed=seeds, **axes))
     (table,) = re.findall(r'<table class="ranked".*?</table>', page.html, re.DOTALL)
     head, *rows = (
         [re.sub("<.*?>", "", cell).strip() for cell in re.findall("(?s)<t[hd].*?</t[hd]>", row)]
@@ -201,40 +203,40 @@ def test_options_that_vary_are_columns(made, seeds) -> None:
     assert "weight_decay=1" in page.html
 
 
-def test_who_does_not_see_it_can_read_it(real) -> None:
-    """Pictures have words, tables headings with a scope, fields labels, parts landmarks."""
-    folder, _ = real
+def test_page_is_accessible_to_screen_readers(real_sweep) -> None:
+    """Images have descriptions, headings a scope, tables captions, and fields labels."""
+    folder, _ = real_sweep
     page = Page((folder / "report.html").read_text())
     for svg in page.all("svg"):
         assert svg.get("aria-hidden") == "true" or svg["role"] == "img"
     assert all(th.get("scope") in ("col", "row") for th in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(a.get("aria-label") for a in page.all("span") if a.get("role") == "img")
-    labelled = {a.get("for") for a in page.all("label")}
+    labeled = {a.get("for") for a in page.all("label")}
     for field in page.all("input"):
-        assert field["type"] in ("radio", "checkbox") or field["id"] in labelled
+        assert field["type"] in ("radio", "checkbox") or field["id"] in labeled
     names = {tag for tag, _ in page.elements}
     assert {"header", "nav", "main", "footer", "h1"} <= names
     assert page.all("html")[0]["lang"] == "en"
 
 
-def test_the_statistics_are_a_table_too(real) -> None:
-    """statistics.csv says of each row of results.csv how sure it is, as `analyse` does."""
-    folder, _ = real
-    table, sure = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "statistics.csv")
-    assert list(sure["cell"]) == list(table["cell"])
-    ok = sure[sure["status"] == "ok"]
+def test_statistics_csv_has_the_rows_of_results_csv(real_sweep) -> None:
+    """It has the intervals and outcomes that `analyse` returns."""
+    folder, _ = real_sweep
+    table, statistics = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "statistics.csv")
+    assert list(statistics["cell"]) == list(table["cell"])
+    ok = statistics[statistics["status"] == "ok"]
     assert (ok["low"] <= ok["accuracy"]).all()
     assert (ok["accuracy"] <= ok["high"]).all()
     rows = lenet_sweep.analyse(folder).rows
-    assert list(sure["outcome"]) == [c.outcome for c in rows]
-    assert sure["reason"].iloc[-1] == "no accuracy: diverged"
+    assert list(statistics["outcome"]) == [c.outcome for c in rows]
+    assert statistics["reason"].iloc[-1] == "no accuracy: diverged"
 
 
-def test_outcomes_are_marked_wherever_the_table_is(made, small_folder) -> None:
-    """On the terminal, in Markdown and LaTeX the best row and those tied with it are marked."""
+def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None:
+    """The terminal, Markdown, LaTeX, and the page show the same outcomes."""
     wrong = [range(3), range(2, 7), range(60)]
-    _, options = made(lambda n: wrong[n], lr=[0.1, 0.2, 0.3])
+    _, options = make_cells(lambda n: wrong[n], lr=[0.1, 0.2, 0.3])
     done = subprocess.run(
         [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.2,0.3", "epochs=3", "device=cpu",
          "dataset=folder", f"dataset.root={small_folder()}", f"out={options.out}", "name=it",
@@ -250,33 +252,33 @@ def test_outcomes_are_marked_wherever_the_table_is(made, small_folder) -> None:
     ):
         assert re.findall(rank, text, re.MULTILINE) == ["best 1", "= 2", "3"]
         assert "1 tied (=), 1 worse." in " ".join(text.split())
-    drawn = re.findall(r'<tbody data-outcome="(\w+)"', (folder / "report.html").read_text())
-    assert drawn == ["best", "tied", "worse"]
+    outcomes = re.findall(r'<tbody data-outcome="(\w+)"', (folder / "report.html").read_text())
+    assert outcomes == ["best", "tied", "worse"]
 
 
-# ---------------------------------------------------------------- whatever the sweep came to
+# ---------------------------------------------------------------- sweeps of every kind
 
 
-def test_a_single_cell(made) -> None:
-    """One cell has a page with its row and its errors, and nothing to compare."""
-    page = page_of(*made(lr=0.1))
+def test_a_single_cell(make_cells) -> None:
+    """The page shows its row and its misclassified images, and no comparisons."""
+    page = page_of(*make_cells(lr=0.1))
     ids = [a["id"] for a in page.all("section")]
-    assert {"conclusions", "table", "best", "made", "curves"} <= set(ids)
+    assert {"conclusions", "table", "best", "provenance", "curves"} <= set(ids)
     assert not {"maps", "recipes", "parallel", "time", "atlas"} & set(ids)
-    assert "All 3 it gets wrong" in page.text("best")
+    assert "All 3 misclassified test images" in page.text("best")
 
 
-def test_nothing_wrong_and_nothing_right(made) -> None:
-    """A perfect cell and one that knows nothing are both shown."""
-    page = page_of(*made(lambda n: range(200 * n), lr=[0.1, 0.01]))
+def test_accuracies_of_100_and_0_percent(make_cells) -> None:
+    """A perfect cell has no misclassified images, and a useless one no correct ones."""
+    page = page_of(*make_cells(lambda n: range(200 * n), lr=[0.1, 0.01]))
     assert "100.00" in page.text("table")
-    assert "it gets wrong" not in page.text("best")
-    page = page_of(*made(lambda n: range(200), lr=[0.3]))
-    assert "All 200 it gets wrong" in page.text("best")
+    assert "misclassified" not in page.text("best")
+    page = page_of(*make_cells(lambda n: range(200), lr=[0.3]))
+    assert "All 200 misclassified test images" in page.text("best")
 
 
-def test_all_failed(tmp_path, small_folder) -> None:
-    """Where no cell has an accuracy the page says why, with what was raised."""
+def test_all_cells_failed(tmp_path, small_folder) -> None:
+    """The page shows the reasons and tracebacks."""
     cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01], epochs=[1, 2])
     for cell in cells:
         fail(
@@ -284,40 +286,40 @@ def test_all_failed(tmp_path, small_folder) -> None:
         )
     page = page_of(cells, options)
     assert "None of 4 cells has an accuracy" in page.text("conclusions")
-    assert page.html.count('<details class="failure">') == 2  # read-outs of a run fail together
+    assert page.html.count('<details class="failure">') == 2  # cells of one run fail together
     assert 'File "x.py", line 3\n  boom()' in page.sections["failures"]
     assert "best" not in page.sections
 
 
-def test_no_outcome_at_all(tmp_path, small_folder) -> None:
-    """A sweep that was stopped before its first result has a page that says so."""
+def test_no_results_yet(tmp_path, small_folder) -> None:
+    """A sweep that was interrupted before its first result has a page that says so."""
     cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01])
     page = page_of(cells, options, interrupted=signal.SIGINT)
     assert "0 of 2 cells done" in page.text("conclusions")
-    assert "No cell has an outcome yet" in page.text("table")
-    assert "No cell has an outcome yet" in page_of(cells, options).text("table")
+    assert "No cell has a result yet" in page.text("table")
+    assert "No cell has a result yet" in page_of(cells, options).text("table")
 
 
-def test_interrupted(made) -> None:
-    """After Ctrl-C the rows are there at once, without statistics, with how to have the rest."""
-    cells, options = made(lr=[0.1, 0.01])
+def test_interrupted_sweep(make_cells) -> None:
+    """After Ctrl-C, the page has only the table, and the command that completes the page."""
+    cells, options = make_cells(lr=[0.1, 0.01])
     more, _ = settings(options.data_root, options.out, lr=[0.2])
     page = page_of([*cells, *more], options, interrupted=signal.SIGINT)
     folder = run.sweep_folder(options, [*cells, *more])
-    assert "Stopped by SIGINT with 2 of 3 cells done" in page.text("conclusions")
+    assert "Interrupted by SIGINT with 2 of 3 cells done" in page.text("conclusions")
     assert f"python -m lenet_sweep.report {folder}" in page.text("conclusions")
     assert not page.all("figure")
     assert "98.50" in page.text("table")
     assert not (folder / "statistics.csv").exists()
     assert main([str(folder)]) == 0
-    whole = Page((folder / "report.html").read_text())
-    assert "1 of 3 cells have no outcome yet" in whole.text("conclusions")
-    assert whole.all("figure")
+    complete = Page((folder / "report.html").read_text())
+    assert "1 of 3 cells has no result yet" in complete.text("conclusions")
+    assert complete.all("figure")
 
 
-def test_leaving_does_not_wait_for_statistics(made) -> None:
-    """The page after Ctrl-C loads neither SciPy nor matplotlib, which take seconds."""
-    cells, options = made(lr=[0.1, 0.01])
+def test_page_after_interrupt_imports_no_slow_libraries(make_cells) -> None:
+    """After Ctrl-C, writing the page imports neither SciPy nor matplotlib."""
+    cells, options = make_cells(lr=[0.1, 0.01])
     folder = launched(cells, options).sweep.folder
     code = (
         "import sys; from pathlib import Path; from lenet_sweep.report import page_files;"
@@ -329,41 +331,43 @@ def test_leaving_does_not_wait_for_statistics(made) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_several_seeds_are_settings(made) -> None:
-    """With seeds, settings are ranked by their mean, with their seeds below each."""
-    cells, options = made(
+def test_several_seeds_are_grouped_into_settings(make_cells) -> None:
+    """Settings are ranked by their mean, with their seeds below."""
+    cells, options = make_cells(
         lambda n: range(n % 3 if n < 3 else 54 + n * n // 4), lr=[0.1, 0.01], seed=[0, 1, 2]
     )
     page = page_of(cells, options)
     assert page.html.count('<tr class="seed">') == 6
     assert "99.50" in page.text("table")  # the mean of 100, 99.5 and 99
-    sure = pd.read_csv(run.sweep_folder(options, cells) / "statistics.csv")
-    assert list(sure["mean"].round(2)) == [99.5] * 3 + [71.0] * 3
-    assert list(sure["outcome"]) == ["best"] * 3 + ["worse"] * 3
-    (again,) = {
+    statistics = pd.read_csv(run.sweep_folder(options, cells) / "statistics.csv")
+    assert list(statistics["mean"].round(2)) == [99.5] * 3 + [71.0] * 3
+    assert list(statistics["outcome"]) == ["best"] * 3 + ["worse"] * 3
+    (command,) = {
         a["data-copy"] for a in page.all("button") if "seed=0,1,2" in a.get("data-copy", "")
         and " lr=0.01 " in a["data-copy"]
     }  # fmt: skip
-    assert again.startswith("python -m lenet_sweep -m ")
+    assert command.startswith("python -m lenet_sweep -m ")
 
 
-def test_recipes_are_compared_by_their_settings(made) -> None:
-    """With several seeds the recipes' best settings stand side by side, with the test's outcome."""
+def test_recipes_are_compared_by_their_settings(make_cells) -> None:
+    """With several seeds, the table of recipes shows their best settings and how they compare."""
     lost = [3, 4, 5, 160, 160, 160, 20, 23, 26, 170, 171, 172]  # of 200, by recipe, lr and seed
-    page = page_of(*made(lambda n: range(lost[n]), recipe=["ce_sgd", "nll_adam"],
+    page = page_of(*make_cells(lambda n: range(lost[n]), recipe=["ce_sgd", "nll_adam"],
                          lr=[0.1, 0.01], seed=[0, 1, 2]))  # fmt: skip
     text = page.text("recipes")
     assert "settings2 (3 seeds each)2 (3 seeds each)" in text
     assert "best mean98.00 ± 0.50 %88.50 ± 1.50 %" in text
-    assert re.search(r"against the bestbestworse: 9.50 points below the best \(paired t, adj", text)
+    assert re.search(
+        r"compared with the bestbestworse: 9.50 points below the best \(paired t, adj", text
+    )
     assert "did not learn1 setting below 50 % or collapsed1 setting" in text
     assert "Each dot is a setting" in text
 
 
-def test_the_front_leaves_out_what_did_not_learn(made) -> None:
-    """A row that did not learn is on no front, however fast it was."""
+def test_front_leaves_out_rows_that_did_not_learn(make_cells) -> None:
+    """The fastest row is not on the front if it did not learn."""
     lost = [170, 3, 9]
-    page = page_of(*made(lambda n: range(lost[n]), lr=[0.1, 0.2, 0.3], epochs=2))
+    page = page_of(*make_cells(lambda n: range(lost[n]), lr=[0.1, 0.2, 0.3], epochs=2))
     text = page.text("time")
     assert "98.50" in text
     assert "15.00" not in text
@@ -372,9 +376,9 @@ def test_the_front_leaves_out_what_did_not_learn(made) -> None:
 
 @pytest.mark.parametrize(("rows", "number"), [("settings", 2), ("cells", 6)])
 @pytest.mark.parametrize("interrupted", [None, signal.SIGINT])
-def test_printed_rows_are_settings_or_cells(made, rows, number, interrupted) -> None:
-    """rows=settings prints a row for each setting, rows=cells one for each seed."""
-    cells, options = made(lr=[0.1, 0.01], seed=[0, 1, 2])
+def test_printed_rows_are_settings_or_cells(make_cells, rows, number, interrupted) -> None:
+    """rows=settings prints one row per setting, rows=cells one per cell."""
+    cells, options = make_cells(lr=[0.1, 0.01], seed=[0, 1, 2])
     options = replace(options, rows=rows)
     outcome = replace(launched(cells, options), interrupted=interrupted)
     outputs.write_tables(outcome.sweep, outputs.compare(outcome, options))
@@ -383,10 +387,10 @@ def test_printed_rows_are_settings_or_cells(made, rows, number, interrupted) -> 
     assert len(pd.read_csv(outcome.sweep.folder / "results.csv")) == 6
 
 
-def test_held_out_images_have_their_column(made, tmp_path, small_folder) -> None:
-    """With holdout=N the rows are ranked by what was held out, and the page shows it."""
+def test_held_out_accuracy_is_a_column(make_cells, tmp_path, small_folder) -> None:
+    """With holdout=N, the accuracy on held-out images ranks the rows, and the page shows it."""
     cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01], holdout=100)
-    for n, cell in enumerate(cells):  # the second knows less of the test set, and is chosen
+    for n, cell in enumerate(cells):  # the second has the better held-out accuracy
         store_all([cell], tmp_path / "out", small_folder(), lambda _, n=n: range(3 + 9 * n),
                   holdout=90.0 + n)  # fmt: skip
     page = page_of(cells, options)
@@ -396,8 +400,8 @@ def test_held_out_images_have_their_column(made, tmp_path, small_folder) -> None
     assert "selection" not in page.text("warnings")
 
 
-def test_images_that_are_gone(made, tmp_path, small_folder) -> None:
-    """Without the test images the page has accuracies and curves, and says what it cannot."""
+def test_missing_test_images(make_cells, tmp_path, small_folder) -> None:
+    """Without test images, the page has accuracies and curves, and says what is missing."""
     root = shutil.copytree(small_folder(), tmp_path / "images")
     cells, options = settings(root, tmp_path / "out", lr=[0.1, 0.01])
     store_all(cells, tmp_path / "out", root, lambda n: range(2 * n + 3))
@@ -412,21 +416,21 @@ def test_images_that_are_gone(made, tmp_path, small_folder) -> None:
     assert "best" in Page((folder / "report.html").read_text()).sections
 
 
-def test_the_error_atlas_counts(made) -> None:
-    """Images are counted by the cells that miss them; those that all miss are the hard core."""
-    wrong = [[0, 1, 2], [0, 1, 3], [0, 1, 4, 5], range(150)]  # the last has not learned
-    page = page_of(*made(lambda n: wrong[n], lr=[0.1, 0.2, 0.3, 0.4]))
+def test_error_atlas_counts_images(make_cells) -> None:
+    """It counts images by the number of cells that misclassify them."""
+    wrong = [[0, 1, 2], [0, 1, 3], [0, 1, 4, 5], range(150)]  # the last did not learn
+    page = page_of(*make_cells(lambda n: wrong[n], lr=[0.1, 0.2, 0.3, 0.4]))
     text = page.text("atlas")
-    assert "Of 200 test images 194 are right in all 3 cells that have learned" in text
-    assert "2 are missed by every one" in text
-    assert "1 cell that has not learned or has no accuracy is left out" in text
+    assert "Of 200 test images, 194 are classified correctly by all 3 cells that learned" in text
+    assert "2 are misclassified by all of them" in text
+    assert "1 cell that did not learn or has no predictions is left out" in text
     labels = [a["aria-label"] for a in page.all("span") if a.get("role") == "img"]
     assert sum("missed by 3 of 3" in label for label in labels) == 2
     assert sum(label.startswith("test image 2:") for label in labels) == 1
 
 
-def test_a_collapsed_row_does_not_fill_the_page(tmp_path, small_folder) -> None:
-    """Of thousands of errors the first ones are shown, and how many there are."""
+def test_page_of_a_collapsed_row_stays_small(tmp_path, small_folder) -> None:
+    """The page shows the first of thousands of misclassified images, and their number."""
     root = small_folder(train=600, test=2000)
     cells, options = settings(root, tmp_path / "out", lr=0.1)
     store_all(cells, tmp_path / "out", root, lambda _: range(1800))
@@ -435,26 +439,26 @@ def test_a_collapsed_row_does_not_fill_the_page(tmp_path, small_folder) -> None:
     assert len(page.html) < 700_000
 
 
-def test_a_hundred_cells_stay_small(made) -> None:
-    """A hundred cells with a hundred epochs each are less than 5 MB, all of them in the table."""
-    cells, options = made(
+def test_page_of_100_cells_stays_small(make_cells) -> None:
+    """100 cells of 100 epochs take less than 5 MB, and all of them are in the table."""
+    cells, options = make_cells(
         range, lr=[n / 100 for n in range(1, 21)], batch=[8, 16, 24, 32, 40],
         epochs=100,
     )  # fmt: skip
     page = page_of(cells, options)
     assert page.html.count("<tbody") >= 100
     assert len(page.html.encode()) < 5_000_000
-    again = [a for a in page.all("button") if a.get("title", "").startswith("python -m")]
-    assert len(again) == 100
+    commands = [a for a in page.all("button") if a.get("title", "").startswith("python -m")]
+    assert len(commands) == 100
 
 
 @pytest.mark.parametrize(
     ("settings_", "files", "figures"),
     [({"report": False}, False, False), ({"figures": "none"}, True, False), ({}, True, True)],
 )
-def test_what_is_not_wanted_is_not_made(made, settings_, files, figures) -> None:
-    """report=false makes no page, figures=none one without pictures."""
-    cells, options = made(lr=[0.1, 0.01])
+def test_report_and_figures_options(make_cells, settings_, files, figures) -> None:
+    """report=false writes no page, and figures=none a page without charts and images."""
+    cells, options = make_cells(lr=[0.1, 0.01])
     options = replace(options, **settings_)
     outcome = launched(cells, options)
     written = outputs.write_page(outcome, options, print)
@@ -465,36 +469,36 @@ def test_what_is_not_wanted_is_not_made(made, settings_, files, figures) -> None
         assert "data:image/png" in page.html if figures else "data:image/png" not in page.html
 
 
-def test_a_page_that_would_be_the_same_is_left(made) -> None:
-    """A finished sweep that is typed again does not wait for its page; a changed one gets one."""
-    cells, options = made(lr=[0.1, 0.01])
+def test_unchanged_page_is_not_rewritten(make_cells) -> None:
+    """Repeating a finished sweep keeps its page, and new results replace it."""
+    cells, options = make_cells(lr=[0.1, 0.01])
 
-    def written(cells):
+    def write(cells):
         outcome = launched(cells, options)
         path, *_ = outputs.write_page(outcome, replace(options, name="it"), print)
         return path, path.stat().st_mtime_ns, path.stat().st_ino
 
     options = replace(options, name="it")
-    first = written(cells)
-    assert written(cells) == first
+    first = write(cells)
+    assert write(cells) == first
     more, _ = settings(options.data_root, options.out, lr=[0.2])
     fail(more[0], options.out)
-    assert written(more)[1:] != first[1:]
+    assert write(more)[1:] != first[1:]
 
 
-# ---------------------------------------------------------------- text from outside
+# ---------------------------------------------------------------- untrusted text
 
 
-def test_hostile_text_is_only_text(tmp_path, small_folder) -> None:
-    """Whatever a person, an error or a traceback says is shown, and no markup comes of it."""
+def test_untrusted_text_is_escaped(tmp_path, small_folder) -> None:
+    """Names, errors, and tracebacks are shown literally and create no elements."""
     cells, options = settings(
         small_folder(), tmp_path / "out", lr=[0.01 * (n + 1) for n in range(len(PAYLOADS))]
     )
     options = replace(options, person="<i>Eve</i>")
     store_all(cells[:1], tmp_path / "out", small_folder(), lambda _: [1], person="<b>Ada</b>")
     for cell, text in zip(cells[1:], PAYLOADS, strict=False):
-        given = text.encode("utf-8", "replace").decode()  # what JSON can hold
-        fail(cell, tmp_path / "out", reason=given, traceback=f"{given}\n{given}", person=given)
+        valid = text.encode("utf-8", "replace").decode()  # JSON cannot hold lone surrogates
+        fail(cell, tmp_path / "out", reason=valid, traceback=f"{valid}\n{valid}", person=valid)
     harmless = page_of(cells[:2], options)
     page = page_of(cells, options)
     assert len(page.all("script")) == len(page.all("style")) == 1
@@ -505,19 +509,18 @@ def test_hostile_text_is_only_text(tmp_path, small_folder) -> None:
     for text in HTML:
         assert " ".join(text.split()) in " ".join(shown.split())
     assert "<b>Ada</b>" in shown
-    unseen = re.sub(r"[\n\t]", "", page.html)
-    assert unseen.isprintable()
+    assert re.sub(r"[\n\t]", "", page.html).isprintable()
 
 
-# ---------------------------------------------------------------- several sweeps together
+# ---------------------------------------------------------------- merged sweeps
 
 
 @pytest.fixture
-def two(tmp_path, small_folder):
-    """The sweeps of Ada and of Bo: one cell of each own, one equal, one with other numbers."""
+def two_sweeps(tmp_path, small_folder):
+    """Sweeps of Ada and Bo: each has a cell of its own, one cell is equal, and one differs."""
     folders = {}
-    lost = {"Ada": {0.1: 3, 0.2: 9, 0.3: 6}, "Bo": {0.2: 9, 0.3: 7, 0.4: 20}}
-    for person, wrong in lost.items():
+    errors = {"Ada": {0.1: 3, 0.2: 9, 0.3: 6}, "Bo": {0.2: 9, 0.3: 7, 0.4: 20}}
+    for person, wrong in errors.items():
         out = tmp_path / person
         cells, options = settings(small_folder(), out, lr=list(wrong))
         for cell in cells:
@@ -527,72 +530,74 @@ def two(tmp_path, small_folder):
     return folders
 
 
-def test_sweeps_of_several_people_are_one_table(two, tmp_path, capsys) -> None:
-    """A cell that two trained is one row where their numbers agree, else a row of each."""
-    together = tmp_path / "together"
-    assert main([*map(str, two.values()), "--out", str(together)]) == 0
-    table = pd.read_csv(together / "results.csv")
+def test_sweeps_of_several_people_are_merged(two_sweeps, tmp_path, capsys) -> None:
+    """A cell that both trained is one row if their numbers agree, else one row for each."""
+    merged = tmp_path / "merged"
+    assert main([*map(str, two_sweeps.values()), "--out", str(merged)]) == 0
+    table = pd.read_csv(merged / "results.csv")
     assert list(zip(table["person"], table["lr"], table["accuracy"], strict=True)) == [
         ("Ada", 0.1, 98.5), ("Ada", 0.3, 97.0), ("Bo", 0.3, 96.5), ("Ada", 0.2, 95.5),
         ("Bo", 0.4, 90.0),
     ]  # fmt: skip
-    assert list(pd.read_csv(together / "statistics.csv")["person"]) == list(table["person"])
-    page = Page((together / "report.html").read_text())
-    assert "1 rows of several people had equal numbers" in page.text("conclusions")
-    assert "1 rows are of cells that another row has too" in page.text("conclusions")
+    assert list(pd.read_csv(merged / "statistics.csv")["person"]) == list(table["person"])
+    page = Page((merged / "report.html").read_text())
+    assert "1 row was trained by several people with equal results" in page.text("conclusions")
+    assert "1 row repeats the cell of another row" in page.text("conclusions")
     assert "Ada" in page.text("table")
     assert "Bo" in page.text("table")
-    assert {p.name for p in together.iterdir()} == {
+    assert {p.name for p in merged.iterdir()} == {
         *WRITTEN, "results.csv", "results.md", "results.tex",
     }  # fmt: skip
     assert "report.html" in capsys.readouterr().out
 
 
-def test_a_page_can_be_made_elsewhere(two, tmp_path) -> None:
-    """--out with one sweep copies its tables beside the new page and leaves the sweep as it was."""
-    before = {p: p.read_bytes() for p in two["Ada"].iterdir() if p.is_file()}
-    assert main([str(two["Ada"]), "--out", str(tmp_path / "new")]) == 0
-    assert {p: p.read_bytes() for p in two["Ada"].iterdir() if p.is_file()} == before
-    assert (tmp_path / "new" / "results.csv").read_bytes() == before[two["Ada"] / "results.csv"]
+def test_page_in_another_folder(two_sweeps, tmp_path) -> None:
+    """--out with one sweep writes its tables and page there and does not change the sweep."""
+    before = {p: p.read_bytes() for p in two_sweeps["Ada"].iterdir() if p.is_file()}
+    assert main([str(two_sweeps["Ada"]), "--out", str(tmp_path / "new")]) == 0
+    assert {p: p.read_bytes() for p in two_sweeps["Ada"].iterdir() if p.is_file()} == before
+    assert (tmp_path / "new" / "results.csv").read_bytes() == before[
+        two_sweeps["Ada"] / "results.csv"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "error: no sweep in nowhere: there is no sweep.json"),
         (
             [],
             "error: the following arguments are required: DIR; usage: python -m lenet_sweep.report",
         ),
-        (["a", "b"], "error: several sweeps need --out DIR"),
+        (["a", "b"], "error: to merge several sweeps, choose an output folder with --out DIR"),
         (["a", "--nonsense"], "error: unrecognized arguments: --nonsense"),
         (["damaged"], "error: damaged/sweep.json is damaged: run the sweep's command again"),
     ],
 )
-def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, said) -> None:
-    """What is wrong is said in one line, with status 2, or 1 where a file is damaged."""
+def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message) -> None:
+    """The status is 2 for wrong arguments and 1 for a damaged file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "sweep.json").write_text("{")
     assert main(arguments) == (1 if arguments == ["damaged"] else 2)
     written = capsys.readouterr().err
-    assert written.startswith(said)
+    assert written.startswith(message)
     assert written.count("\n") == 1
 
 
-def test_the_folder_need_not_be_writable(two, tmp_path, capsys) -> None:
-    """Where nothing can be written one line says so."""
+def test_unwritable_output_folder_is_reported(two_sweeps, tmp_path, capsys) -> None:
+    """The error is one line."""
     (tmp_path / "file").write_text("")
-    assert main([str(two["Ada"]), "--out", str(tmp_path / "file" / "new")]) == 2
+    assert main([str(two_sweeps["Ada"]), "--out", str(tmp_path / "file" / "new")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 # ---------------------------------------------------------------- from Python
 
 
-def test_analyse_reads_a_sweeps_folder(two) -> None:
-    """`lenet_sweep.analyse(folder)` is what the page is made from."""
-    found = lenet_sweep.analyse(two["Ada"])
+def test_analyse_reads_a_sweep_folder(two_sweeps) -> None:
+    """`lenet_sweep.analyse(folder)` returns the statistics of the page."""
+    found = lenet_sweep.analyse(two_sweeps["Ada"])
     assert found.conclusions[0].startswith("Best: lr 0.1, ")
     assert [round(r.accuracy, 1) for r in found.results] == [98.5, 97.0, 95.5]
     assert all(isinstance(r.cell, Cell) for r in found.results)
@@ -601,8 +606,8 @@ def test_analyse_reads_a_sweeps_folder(two) -> None:
     assert np.isfinite(found.intervals[0].low)
 
 
-def test_starting_does_not_pay_for_the_page() -> None:
-    """`--help` and dry runs load nothing that only the page needs."""
+def test_starting_a_sweep_imports_nothing_for_the_page() -> None:
+    """`--help` and dry runs import neither jinja2 nor matplotlib."""
     code = (
         "import lenet_sweep.cli.commands, lenet_sweep.api, sys;"
         "assert not {'jinja2', 'scipy', 'matplotlib', 'lenet_sweep.report.page'} & {*sys.modules}"

@@ -1,1 +1,4 @@
-"""report.html: a sweep as a page that opens anywhere, from what its folder and the store hold."""
+"""Presents the results of sweeps: text tables, PNG figures, and the HTML page.
+
+May import core, storage, data, config, results, and analysis.
+"""

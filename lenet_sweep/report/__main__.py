@@ -1,4 +1,4 @@
-"""`python -m lenet_sweep.report DIR...`: the page of a sweep again, or of several together."""
+"""`python -m lenet_sweep.report DIR...`: rebuild the page of a sweep, or merge several sweeps."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the page. The exit status: 0, or 1 or 2 with one line on standard error."""
+    """Write the page; returns the exit status.
+
+    After an error, the status is 1 or 2 and standard error has one line.
+    """
     parser = _Parser(
         prog="python -m lenet_sweep.report",
-        description="Write report.html of a sweep's folder, or of several sweeps together.",
+        description="Write the report.html of a sweep, or of several sweeps merged.",
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", type=Path,
-                        help="a sweep's folder: outputs/sweeps/<name>")  # fmt: skip
+                        help="the folder of a sweep: outputs/sweeps/<name>")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="where to write; with several folders the merged tables too "
-                        "(default: the sweep's folder)")  # fmt: skip
+                        help="the output folder (default: the folder of the sweep); required to "
+                        "merge several sweeps, and receives their merged tables too")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR",
-                        help="where the images lie (default: where they were)")  # fmt: skip
+                        help="the folder of the images (default: the one the sweep used)",
+                        )  # fmt: skip
     try:
-        given = parser.parse_args(arguments)
-        if given.out is None and len(given.folders) > 1:
-            parser.error("several sweeps need --out DIR, the folder for what they make together")
-        from lenet_sweep.report import page_files  # noqa: PLC0415 - seconds that --help does not have
+        options = parser.parse_args(arguments)
+        if options.out is None and len(options.folders) > 1:
+            parser.error("to merge several sweeps, choose an output folder with --out DIR")
+        from lenet_sweep.report import page_files  # noqa: PLC0415 - slow to import; not for --help
 
-        written = page_files.rebuild_page(given.folders, given.out or given.folders[0], given.data)
+        out = options.out or options.folders[0]
+        written = page_files.rebuild_page(options.folders, out, options.data)
     except (UsageError, StoreError, FileNotFoundError) as error:
         print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
         return exit_status(error)

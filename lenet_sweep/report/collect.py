@@ -1,4 +1,4 @@
-"""From sweeps' folders to one `Report`: rows, statistics, failures, and how all was made."""
+"""Collects everything that the page shows, from the folders of one or several sweeps."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lenet_sweep.results.ranking import rank_records
 from lenet_sweep.results.records import Record
 from lenet_sweep.results.sweep import Sweep, read_records
 
-# What is available of a row: its numbers, its predictions, its cost and accuracy in each epoch.
+# What is available for a row: its numbers, its predictions, its cost and accuracy in each epoch.
 NUMBERS, PREDICTIONS, CURVE = "n", "p", "c"
-SAME = ("status", "accuracy", "train_loss")  # of a cell that two trained: equal rows are one
+COMPARED = ("status", "accuracy", "train_loss")  # rows of one cell are merged if these are equal
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A command that was typed for this sweep, and with what it ran."""
+    """A command that started this sweep, with the code and the environment it ran in."""
 
     command: str
     git_revision: str
@@ -43,26 +43,29 @@ class Launch:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row of the table with what is known of it; `at` is its place, from 0.
+    """A row of the table with its statistics.
 
-    comparison: with the best, of the row or of its setting. failure: None where it is ok.
+    at: its index in the table, from 0. record: its values by column. comparison: of the row or of
+    its setting with the best. failure: None if the row is ok. data_root: the folder of its images;
+    None for the user's cache.
     """
 
     at: int
-    record: Record  # of the table, by column
+    record: Record
     result: Result
     interval: Interval | None
     comparison: Comparison | None
     failure: Failure | None
-    data_root: Path | None  # where its images lie; None: in the user's cache
+    data_root: Path | None
 
     @property
     def cell(self) -> Cell:
+        """The cell of this row."""
         return self.result.cell
 
     @property
     def outcome(self) -> str:
-        """Of its comparison with the best; '' without statistics."""
+        """The outcome of its comparison with the best; '' without statistics."""
         return self.comparison.outcome if self.comparison else ""
 
 
@@ -70,12 +73,13 @@ class Row:
 class Report:
     """Everything that the page shows.
 
-    statistics: None where the sweep was cut, and nobody waits for them. rows: of the table, at most
-    MOST of `total`. cells: of the sweeps, those without an outcome yet included.
-    best: the first row, if it is ok; tests: its test images, if they are here.
-    environments: of the runs, each with how many runs it made. notes: what a reader must know.
-    reproductions: of the studies that the cells are of. evidence: what is available of each row,
-    by cell id: NUMBERS, PREDICTIONS, CURVE or several of them. missing: why that is not all.
+    rows: of the table, at most MAX_ROWS of `total`. cells: all cells of the sweeps, also those
+    without an outcome. statistics: None if the sweep was interrupted, since they take seconds.
+    best: the first row, if it is ok. tests: its test images, if available. environments: of the
+    runs, each with its number of runs. notes: what a reader should know. reproductions: of the
+    studies that the cells belong to. interrupted: the name of the signal, or "". evidence: by cell
+    id, what is available for a row: NUMBERS, PREDICTIONS, CURVE, concatenated. missing: reasons why
+    something is not available.
     """
 
     folders: tuple[Path, ...]
@@ -89,7 +93,7 @@ class Report:
     environments: tuple[tuple[Mapping[str, Any], int], ...]
     notes: tuple[str, ...]
     reproductions: tuple[Reproduction, ...]
-    interrupted: str  # the signal's name, or ""
+    interrupted: str
     evidence: Mapping[str, str]
     missing: tuple[str, ...]
 
@@ -100,7 +104,7 @@ class Report:
 
 
 def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
-    """The report of one sweep; `interrupted`: the signal that ended it early, or ""."""
+    """The report of one sweep. interrupted: the name of the signal that ended it early, or ""."""
     return _gather(
         sweep.table,
         loading.sources(sweep, sweep.table),
@@ -115,92 +119,106 @@ def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
 
 
 def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
-    """The report of one or several sweeps' folders, and the table of all their rows.
+    """The report of one or several sweep folders, and the table of all their rows.
 
-    data_root: where the images lie; None: where each sweep had them. A cell that several trained
-    is one row if their numbers are equal, else a row each. Raises FileNotFoundError and StoreError
-    as `read_manifest` does.
+    A cell that several people trained is one row if their numbers are equal, else one row each.
+
+    data_root: the folder of the images; None for the folder that each sweep used. Raises
+    FileNotFoundError and StoreError like `read_manifest`.
     """
-    records: list[Record] = []
+    merged: list[Record] = []
     sources: list[Source] = []
     planned: dict[Cell, None] = {}
     notes: list[str] = []
-    seen: dict[Cell, list[Record]] = {}
+    by_cell: dict[Cell, list[Record]] = {}
     equal = 0
     manifests = [read_manifest(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
         planned |= dict.fromkeys(manifest.cells)
-        # A folder of another machine may not exist here; the user's cache may have the same images.
-        theirs = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
-        root = data_root or theirs
+        # The folder may be on another machine; the user's cache may have the same images.
+        own = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
+        root = data_root or own
         for cell, record in read_records(folder, manifest).items():
-            others = seen.setdefault(cell, [])
-            if any(all(other[name] == record[name] for name in SAME) for other in others):
+            others = by_cell.setdefault(cell, [])
+            if any(all(other[name] == record[name] for name in COMPARED) for other in others):
                 equal += any(other["person"] != record["person"] for other in others)
                 continue
             others.append(record)
-            records.append(record)
+            merged.append(record)
             sources.append(Source(cell, manifest.store, root))
     if equal:
-        notes.append(f"{equal} rows of several people had equal numbers: each is counted once.")
-    table, order = rank_records(records)
-    ordered = [sources[at] for at in order]
-    typed = launches(manifests)
-    known = studies.merge_studies(study for manifest in manifests for study in manifest.studies)
-    gathered = _gather(table, ordered, ImageCache(), folders, typed, known, [*planned], notes, "")
-    return gathered, table
+        verb, which = ("was", "it") if equal == 1 else ("were", "each")
+        notes.append(
+            f"{pluralize(equal, 'row')} {verb} trained by several people with equal results; "
+            f"{which} is counted once."
+        )
+    table, order = rank_records(merged)
+    report = _gather(
+        table,
+        [sources[index] for index in order],
+        ImageCache(),
+        folders,
+        launches(manifests),
+        studies.merge_studies(study for manifest in manifests for study in manifest.studies),
+        [*planned],
+        notes,
+        "",
+    )
+    return report, table
 
 
 def _gather(
     table: pd.DataFrame,
     sources: Sequence[Source],
-    sets: ImageCache,
+    images: ImageCache,
     folders: Sequence[Path],
     launches: Sequence[Launch],
-    asked: Sequence[Study],
+    swept_studies: Sequence[Study],
     cells: Sequence[Cell],
     notes: Sequence[str],
     interrupted: str,
 ) -> Report:
-    shown, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
-    found: Statistics | None = None
-    compared: Sequence[Comparison | None] = [None] * len(shown)
-    intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # all None
+    """Build a report from a ranked table; `sources` are in the order of its rows."""
+    top, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
+    stats: Statistics | None = None
+    compared: Sequence[Comparison | None] = [None] * len(top)
+    intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # only None so far
     notes = list(notes)
     reproductions: tuple[Reproduction, ...] = ()
-    if interrupted:  # without what takes seconds to compute
-        outcomes = tuple(
+    if interrupted:  # skip what takes seconds
+        results = tuple(
             Result(s.cell, status, None if pd.isna(accuracy) else accuracy)
-            for s, status, accuracy in zip(sources, shown["status"], shown["accuracy"], strict=True)
+            for s, status, accuracy in zip(sources, top["status"], top["accuracy"], strict=True)
         )
     else:
-        outcomes = loading.load_results_of(shown, sources, sets)
+        results = loading.load_results_of(top, sources, images)
         first: dict[Cell, int] = {}
-        for place, r in enumerate(outcomes):
-            first.setdefault(r.cell, place)
-        distinct = [outcomes[place] for place in first.values()]
-        twice = len(outcomes) - len(distinct)
-        of_rows = statistics.compare_rows(outcomes)
-        found = conclusions.analyse(distinct, [of_rows[place] for place in first.values()])
-        intervals = statistics.intervals(outcomes) if twice else found.intervals
-        compared = _by_setting(outcomes, found) if found.by_seed else of_rows
-        reproductions = tuple(claim_checks.judge(study, distinct) for study in asked)
-        if twice:
+        for index, r in enumerate(results):
+            first.setdefault(r.cell, index)
+        distinct = [results[index] for index in first.values()]
+        repeated = len(results) - len(distinct)
+        of_rows = statistics.compare_rows(results)
+        stats = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
+        intervals = statistics.intervals(results) if repeated else stats.intervals
+        compared = _by_setting(results, stats) if stats.by_seed else of_rows
+        reproductions = tuple(claim_checks.judge(study, distinct) for study in swept_studies)
+        if repeated:
+            verb = "repeats" if repeated == 1 else "repeat"
             notes.append(
-                f"{twice} rows are of cells that another row has too, trained elsewhere to other "
-                "numbers. Conclusions and effects count the better row of each."
+                f"{pluralize(repeated, 'row')} {verb} the cell of another row, trained elsewhere "
+                "with different results. Conclusions and effects use the better row of each cell."
             )
-    if len(table) > len(shown):
-        notes.append(f"Of {len(table):,} rows the best {len(shown):,} are compared and shown.")
-    missing = _missing(shown, sources, outcomes)
-    notes += [*missing, *(f"Test images are not available ({why})" for why in sets.missing)]
-    if interrupted:  # what the whole page would have
-        evidence = {s.cell.id: NUMBERS + (PREDICTIONS + CURVE) * _is_there(s) for s in sources}
+    if len(table) > len(top):
+        notes.append(f"The best {len(top):,} of {len(table):,} rows are compared and shown.")
+    missing = _missing(top, sources, results)
+    notes += [*missing, *(f"Test images are not available ({why})" for why in images.missing)]
+    if interrupted:  # what a complete page of this sweep would have
+        evidence = {s.cell.id: NUMBERS + (PREDICTIONS + CURVE) * _in_store(s) for s in sources}
     else:
-        evidence = {r.cell.id: _evidence(r) for r in outcomes}
+        evidence = {r.cell.id: _evidence(r) for r in results}
     rows = [
         Row(
-            at,
+            index,
             {str(k): v for k, v in values.items()},
             result,
             interval,
@@ -208,20 +226,20 @@ def _gather(
             _failure(source, result),
             source.data_root and source.data_root.absolute(),
         )
-        for at, (values, result, interval, comparison, source) in enumerate(
-            zip(_records(shown), outcomes, intervals, compared, sources, strict=True)
+        for index, (values, result, interval, comparison, source) in enumerate(
+            zip(top.to_dict("records"), results, intervals, compared, sources, strict=True)
         )
     ]
     best = rows[0] if rows and rows[0].record["status"] == "ok" else None
     tests = None
     if best and not interrupted and best.result.predictions is not None:
-        tests = sets.get(best.cell.dataset, sources[0].data_root)
+        tests = images.get(best.cell.dataset, sources[0].data_root)
     return Report(
         folders=tuple(folders),
         rows=tuple(rows),
         total=len(table),
         cells=tuple(cells),
-        statistics=found,
+        statistics=stats,
         best=best,
         tests=tests,
         launches=tuple(launches),
@@ -233,8 +251,8 @@ def _gather(
         missing=(
             *missing,
             *(
-                f"Test images are not available ({why}); --data FOLDER says where"
-                for why in sets.missing
+                f"Test images are not available ({why}); pass their folder with --data FOLDER"
+                for why in images.missing
             ),
         ),
     )
@@ -244,20 +262,20 @@ def _evidence(result: Result) -> str:
     return NUMBERS + PREDICTIONS * (result.correct is not None) + CURVE * bool(result.history)
 
 
-def _is_there(source: Source) -> bool:
+def _in_store(source: Source) -> bool:
     return records.in_store(source.cell, {"status": "ok"}, source.store)
 
 
 def _missing(
-    table: pd.DataFrame, sources: Sequence[Source], outcomes: Sequence[Result]
+    table: pd.DataFrame, sources: Sequence[Source], results: Sequence[Result]
 ) -> list[str]:
-    """A sentence on the rows whose runs are not in the store: only results.csv has them."""
+    """A sentence about rows that are in results.csv but whose runs are not in the store."""
     ok = [
         (source, result)
-        for source, result, status in zip(sources, outcomes, table["status"], strict=True)
+        for source, result, status in zip(sources, results, table["status"], strict=True)
         if status == "ok"
     ]
-    lost = [source for source, result in ok if not result.history and not _is_there(source)]
+    lost = [source for source, result in ok if not result.history and not _in_store(source)]
     if not lost:
         return []
     stores = join_words([str(path / "runs") for path in dict.fromkeys(s.store.out for s in lost)])
@@ -265,18 +283,14 @@ def _missing(
     sentence = (
         f"Predictions and curves of {len(lost)} of {pluralize(len(ok), 'row')} are not available: "
         f"{'its run is' if one else 'their runs are'} not in {stores}. "
-        f"{'Its' if one else 'Their'} numbers are those of results.csv."
+        f"{'Its' if one else 'Their'} numbers come from results.csv."
     )
     return [sentence]
 
 
-def _records(table: pd.DataFrame) -> list[Record]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-
-
-def _by_setting(outcomes: Sequence[Result], found: Statistics) -> Sequence[Comparison | None]:
-    by_setting = {c.results[0].cell.setting: c for c in found.comparisons}
-    return [by_setting.get(r.cell.setting) for r in outcomes]
+def _by_setting(results: Sequence[Result], stats: Statistics) -> Sequence[Comparison | None]:
+    by_setting = {c.results[0].cell.setting: c for c in stats.comparisons}
+    return [by_setting.get(r.cell.setting) for r in results]
 
 
 def _failure(source: Source, result: Result) -> Failure | None:
@@ -286,26 +300,27 @@ def _failure(source: Source, result: Result) -> Failure | None:
 
 
 def launches(manifests: Iterable[Manifest]) -> tuple[Launch, ...]:
-    """The distinct ones: a finished sweep that is typed again adds nothing to tell."""
-    found: dict[str, Launch] = {}
+    """The distinct launches: repeating a command in the same environment adds none."""
+    distinct: dict[str, Launch] = {}
     for manifest in manifests:
         for launch in manifest.launches:
             environment = launch["environment"]
             lasting = {k: v for k, v in environment.items() if k != "time"}
             key = json.dumps([launch["command"], launch["git_revision"], lasting], sort_keys=True)
             revision = launch["git_revision"] or ""
-            found.setdefault(key, Launch(launch["command"], revision, environment))
-    return tuple(found.values())
+            distinct.setdefault(key, Launch(launch["command"], revision, environment))
+    return tuple(distinct.values())
 
 
 def _environments(sources: Sequence[Source]) -> tuple[tuple[Mapping[str, Any], int], ...]:
-    found: dict[str, tuple[Mapping[str, Any], int]] = {}
+    """The distinct environments of the runs, each with its number of runs."""
+    distinct: dict[str, tuple[Mapping[str, Any], int]] = {}
     runs = {(str(s.store.out), s.cell.run_id): s for s in sources}
     for source in runs.values():
-        described = source.store.run(source.cell.run_id).description() or {}
-        environment = described.get("environment", {})
+        description = source.store.run(source.cell.run_id).description() or {}
+        environment = description.get("environment", {})
         lasting = {k: v for k, v in environment.items() if k not in ("time", "person")}
         key = json.dumps(lasting, sort_keys=True)
-        number = found[key][1] if key in found else 0
-        found[key] = (lasting, number + 1)
-    return tuple(each for each in found.values() if each[0])
+        number = distinct[key][1] if key in distinct else 0
+        distinct[key] = (lasting, number + 1)
+    return tuple(entry for entry in distinct.values() if entry[0])

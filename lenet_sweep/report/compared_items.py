@@ -1,4 +1,4 @@
-"""What the page compares: settings over their seeds or, where none has several, single rows."""
+"""What the page compares: settings if any setting has several seeds, else single rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from lenet_sweep.report.collect import Report, Row
 
 @dataclass(frozen=True, eq=False)
 class ComparedItem:
-    """A setting or a row. accuracy: percent, of a setting the mean; None where all seeds failed.
+    """A setting or a row.
 
-    cell: what identifies it, of a setting with seed 0. rows: those of a setting by seed, failed
-    ones included. sd: points, None for fewer than two seeds; interval: of the mean, or Wilson's of
-    the row.
+    cell: its hyperparameters; of a setting, with seed 0. rows: all rows of a setting, sorted by
+    seed, with failed ones. accuracy: percent, of a setting the mean over its seeds; None if all
+    failed. sd: points, None for fewer than two seeds. interval: Student's t interval of the mean,
+    or Wilson's interval of a row.
     """
 
     cell: Cell
@@ -29,7 +30,7 @@ class ComparedItem:
 
     @property
     def outcome(self) -> str:
-        """Of its comparison with the best; '' without statistics."""
+        """The outcome of its comparison with the best; '' without statistics."""
         return self.comparison.outcome if self.comparison else ""
 
     @property
@@ -39,7 +40,7 @@ class ComparedItem:
 
     @property
     def has_learned(self) -> bool:
-        """Whether it got at least LEARNED percent right, and not all of its seeds collapsed."""
+        """Whether its accuracy is at least LEARNED percent and not all of its seeds collapsed."""
         if self.accuracy is None or self.accuracy < LEARNED:
             return False
         return any(row.result.collapsed is None for row in self.known)
@@ -50,9 +51,9 @@ class ComparedItem:
 
 
 def compared_items(report: Report) -> tuple[ComparedItem, ...]:
-    """The settings of a report or, without several seeds, its rows; best first."""
-    found = report.statistics
-    if found is None or not found.by_seed:
+    """The settings of a report, or its rows if no setting has several seeds; best first."""
+    statistics = report.statistics
+    if statistics is None or not statistics.by_seed:
         return tuple(
             ComparedItem(row.cell, (row,), row.result.accuracy, None, row.interval, row.comparison)
             for row in report.rows
@@ -69,5 +70,5 @@ def compared_items(report: Report) -> tuple[ComparedItem, ...]:
             interval=s.interval,
             comparison=rows[s.cell.setting][0].comparison,
         )
-        for s in found.settings
+        for s in statistics.settings
     )

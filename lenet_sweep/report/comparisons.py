@@ -1,4 +1,4 @@
-"""Rows side by side: by recipe, and by learning rate and batch size."""
+"""Side-by-side comparisons of the page: recipes, and heatmaps of learning rate by batch size."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
 from lenet_sweep.report.compared_items import ComparedItem
+from lenet_sweep.report.encodings import stretch
 from lenet_sweep.report.page_table import describe_comparison
-from lenet_sweep.report.scale import stretch
 
-MAPS = 12  # heatmaps that are shown
+MAX_HEATMAPS = 12
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings or rows of one loss and optimizer in numbers, as text; '' for none.
+    """The numbers of a recipe as text; '' if there is none.
 
-    best, interval, setting, compared: of its best one, and how that compares with the best of all.
+    count: its settings or rows. best, interval, setting, compared: of its best item, and how that
+    one compares with the best of all. median: of the accuracies. not_learned: how many items failed
+    or did not learn. pace: seconds per epoch, median.
     """
 
     name: str
@@ -32,92 +34,98 @@ class Recipe:
     interval: str
     setting: str
     compared: str
-    middle: str
-    failed: str
+    median: str
+    not_learned: str
     pace: str
 
 
 @dataclass(frozen=True)
 class HeatmapCell:
-    """A field of a heatmap. shade: 0 to 1, None where there is no accuracy; `text` says why."""
+    """A square of a heatmap.
+
+    shade: from 0 (worst) to 1 (best); None without an accuracy, and `text` says why. outcome: the
+    first of OUTCOMES that one of its rows has, or ''.
+    """
 
     text: str
-    title: str
+    tooltip: str
     shade: float | None
-    outcome: str  # of the rows in it the first in the order of OUTCOMES, or ""
+    outcome: str
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Mean accuracy by learning rate (rows) and batch size (columns)."""
+    """Mean accuracy by learning rate (rows: label, squares) and batch size (columns)."""
 
     name: str
     batches: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[HeatmapCell, ...]], ...]
+    rows: tuple[tuple[str, tuple[HeatmapCell, ...]], ...]
 
 
-def by_recipe(found: Sequence[ComparedItem]) -> list[tuple[str, list[ComparedItem]]]:
-    """The settings or rows of each loss and optimizer, the one with the best of them first."""
+def by_recipe(compared: Sequence[ComparedItem]) -> list[tuple[str, list[ComparedItem]]]:
+    """The settings or rows of each recipe, in the order of their best items."""
     groups: dict[str, list[ComparedItem]] = {}
-    for unit in found:
-        groups.setdefault(f"{unit.cell.loss} + {unit.cell.optimizer.name}", []).append(unit)
+    for item in compared:
+        groups.setdefault(f"{item.cell.loss} + {item.cell.optimizer.name}", []).append(item)
     return list(groups.items())
 
 
 def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> list[Recipe]:
-    """What each recipe has come to."""
-    names = short_names([unit.cell for _, found in groups for unit in found])
-    return [_recipe(name, found, names) for name, found in groups]
+    """The numbers of each recipe. groups: see `by_recipe`."""
+    names = short_names([item.cell for _, items in groups for item in items])
+    return [_recipe(name, items, names) for name, items in groups]
 
 
-def _recipe(name: str, found: Sequence[ComparedItem], names: dict[Cell, str]) -> Recipe:
-    known = [(unit, unit.accuracy) for unit in found if unit.accuracy is not None]
-    paces = [unit.mean("seconds_per_epoch") for unit, _ in known]
-    best = known[0][0] if known else None  # in the table's order
+def _recipe(name: str, items: Sequence[ComparedItem], names: dict[Cell, str]) -> Recipe:
+    known = [(item, item.accuracy) for item in items if item.accuracy is not None]
+    paces = [item.mean("seconds_per_epoch") for item, _ in known]
+    best = known[0][0] if known else None  # items are sorted best first
     return Recipe(
         name=name,
-        count=_count(found),
-        best=_mean(best) if best else "",
+        count=_count(items),
+        best=_accuracy(best) if best else "",
         interval=f"{best.interval.low:.2f} to {best.interval.high:.2f} %"
         if best and best.interval
         else "",
         setting=names[best.cell] if best else "",
         compared=describe_comparison(best.comparison) if best else "",
-        middle=f"{median(accuracy for _, accuracy in known):.2f} %" if known else "",
-        failed=_not_learned(found),
+        median=f"{median(accuracy for _, accuracy in known):.2f} %" if known else "",
+        not_learned=_not_learned(items),
         pace=f"{median(paces):.2f} s" if paces else "",
     )
 
 
-def _count(found: Sequence[ComparedItem]) -> str:
-    """'12', or for settings '4 (3 seeds each)'."""
-    seeds = sorted({len(unit.rows) for unit in found})
+def _count(items: Sequence[ComparedItem]) -> str:
+    """'12' for rows, '4 (3 seeds each)' for settings."""
+    seeds = sorted({len(item.rows) for item in items})
     if seeds == [1]:
-        return str(len(found))
-    each = f"{seeds[0]} seeds each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    return f"{len(found)} ({each})"
+        return str(len(items))
+    seeds_each = f"{seeds[0]} seeds each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return f"{len(items)} ({seeds_each})"
 
 
-def _mean(unit: ComparedItem) -> str:
-    spread = "" if unit.sd is None else f" \N{PLUS-MINUS SIGN} {unit.sd:.2f}"
-    return f"{unit.accuracy:.2f}{spread} %"
+def _accuracy(item: ComparedItem) -> str:
+    """'98.50 %', or '98.50 ± 0.12 %' for a mean over seeds."""
+    sd = "" if item.sd is None else f" \N{PLUS-MINUS SIGN} {item.sd:.2f}"
+    return f"{item.accuracy:.2f}{sd} %"
 
 
-def _not_learned(found: Sequence[ComparedItem]) -> str:
-    thing = "setting" if any(len(unit.rows) > 1 for unit in found) else "row"
-    failed = sum(unit.accuracy is None for unit in found)
-    poor = sum(unit.accuracy is not None and not unit.has_learned for unit in found)
-    seeds = sum(len(unit.rows) - len(unit.known) for unit in found if unit.accuracy is not None)
-    parts = [f"{pluralize(failed, thing)} failed"] if failed else []
-    parts += [f"{pluralize(poor, thing)} below {LEARNED:g} % or collapsed"] if poor else []
+def _not_learned(items: Sequence[ComparedItem]) -> str:
+    noun = "setting" if any(len(item.rows) > 1 for item in items) else "row"
+    failed = sum(item.accuracy is None for item in items)
+    poor = sum(item.accuracy is not None and not item.has_learned for item in items)
+    seeds = sum(len(item.rows) - len(item.known) for item in items if item.accuracy is not None)
+    parts = [f"{pluralize(failed, noun)} failed"] if failed else []
+    parts += [f"{pluralize(poor, noun)} below {LEARNED:g} % or collapsed"] if poor else []
     parts += [f"{pluralize(seeds, 'seed')} failed"] if seeds else []
     return ", ".join(parts) or "none"
 
 
 def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
-    """Learning rate by batch size, a map for each recipe and number of epochs; how many there are.
+    """Heatmaps of learning rate by batch size, one for each recipe and number of epochs.
 
-    None where only one of the two varies, or neither.
+    Returns the first MAX_HEATMAPS, and how many there are: ([], 0) unless both learning rate and
+    batch size vary. All heatmaps share one color scale.
     """
     if not {"lr", "batch"} <= set(varied(row.cell for row in rows)):
         return [], 0
@@ -125,63 +133,65 @@ def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
     for row in rows:
         name = f"{row.cell.loss} + {row.cell.optimizer.name}"
         groups.setdefault((name, row.cell.epochs), []).append(row)
-    heights = [stretch(row.result.accuracy) for row in rows if row.result.accuracy is not None]
+    heights = [
+        float(stretch(row.result.accuracy)) for row in rows if row.result.accuracy is not None
+    ]
     low, high = min(heights, default=0.0), max(heights, default=1.0)
-    wide = [
+    useful = [
         (name, group)
         for name, group in groups.items()
         if len({r.cell.lr for r in group}) > 1 or len({r.cell.batch for r in group}) > 1
     ]
-    several = len({epochs for _, epochs in groups}) > 1
-    ordered_maps = sorted(wide, key=lambda item: (item[0][0], item[0][1]))
+    epochs_vary = len({epochs for _, epochs in groups}) > 1
     return [
-        _heatmap(f"{name}, {epochs} epoch{'s' * (epochs > 1)}" if several else name, group,
-                 low, high)
-        for (name, epochs), group in ordered_maps[:MAPS]
-    ], len(wide)  # fmt: skip
+        _heatmap(f"{name}, {pluralize(epochs, 'epoch')}" if epochs_vary else name, group, low, high)
+        for (name, epochs), group in sorted(useful, key=lambda entry: entry[0])[:MAX_HEATMAPS]
+    ], len(useful)
 
 
 def _heatmap(name: str, rows: Sequence[Row], low: float, high: float) -> Heatmap:
     lrs = [v for v in reversed(ordered(row.cell.lr for row in rows)) if isinstance(v, float)]
     batches = [v for v in ordered(row.cell.batch for row in rows) if isinstance(v, int)]
-    lines = []
+    squares = []
     for lr in lrs:
-        squares = []
+        line = []
         for batch in batches:
-            here = [r for r in rows if r.cell.lr == lr and r.cell.batch == batch]
-            squares.append(_square(here, low, high))
-        lines.append((format_setting(lr), tuple(squares)))
-    return Heatmap(name, tuple(map(format_setting, batches)), tuple(lines))
+            matching = [r for r in rows if r.cell.lr == lr and r.cell.batch == batch]
+            line.append(_heatmap_cell(matching, low, high))
+        squares.append((format_setting(lr), tuple(line)))
+    return Heatmap(name, tuple(map(format_setting, batches)), tuple(squares))
 
 
-def _square(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
+def _heatmap_cell(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
+    """low, high: the range of the color scale, in the units of `stretch`."""
     if not rows:
         return HeatmapCell("\N{EN DASH}", "not trained", None, "")
     known = [row.result.accuracy for row in rows if row.result.accuracy is not None]
     if not known:
         return HeatmapCell(rows[0].record["status"], "no accuracy", None, "")
     mean = sum(known) / len(known)
-    shade = (stretch(mean) - low) / (high - low) if high > low else 1.0
-    count = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
-    title = count if len(known) > 1 else "one row"
-    here = {r.outcome for r in rows}
-    outcome = next((o for o in OUTCOMES if o in here), "")
-    return HeatmapCell(f"{mean:.2f}", title, min(1.0, max(0.0, shade)), outcome)
+    shade = (float(stretch(mean)) - low) / (high - low) if high > low else 1.0
+    tooltip = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
+    if len(known) == 1:
+        tooltip = "one row"
+    outcomes = {r.outcome for r in rows}
+    outcome = next((o for o in OUTCOMES if o in outcomes), "")
+    return HeatmapCell(f"{mean:.2f}", tooltip, min(1.0, max(0.0, shade)), outcome)
 
 
 def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Each swept setting with its values, in words."""
-    found = []
+    """The hyperparameters that vary, each with its values as text."""
+    varying = []
     for name, values in varied(cells).items():
         texts = [format_setting(value) for value in values]
         if len(texts) > 8:
             texts = [*texts[:7], f"{len(texts) - 7} more"]
-        found.append((name, ", ".join(texts)))
-    return found
+        varying.append((name, ", ".join(texts)))
+    return varying
 
 
-def fixed(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Each setting that all cells share, in words."""
+def what_is_fixed(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """The hyperparameters that all cells share, each with its value as text."""
     swept = varied(cells)
     shared = axes(cells[0]) if cells else {}
     return [(name, format_setting(value)) for name, value in shared.items() if name not in swept]

@@ -1,4 +1,4 @@
-"""The error atlas: which test images the cells miss, which of them all miss, and as what."""
+"""The confusion matrix of the best row, and the test images that the cells misclassify."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis.effects import has_learned
 from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report.collect import Report
-from lenet_sweep.report.sprites import Sprite, sprite
+from lenet_sweep.report.samples import misclassified, sample_correct
+from lenet_sweep.report.sprites import Sprite, make_sprite
 
-WRONG = 500  # misclassified images that are shown; a cell that has not learned misses thousands
-HARD = 60  # images of the hard core that are shown
-ALONE = 20  # images that the best row misses though most others do not
-RIGHT = 10
+MAX_MISCLASSIFIED = 500  # images shown; a network that has not learned misclassifies thousands
+MAX_HARDEST = 60
+MAX_BEST_ONLY = 20
+CORRECT_SAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A test image with what is said of it. x, y: its column and row in the sprite."""
+    """A test image. x, y: its column and row in the sprite. text: for screen readers."""
 
     x: int
     y: int
     caption: str
-    text: str  # the same for who does not see it
+    text: str
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Some test images, in one sprite; `total` there are, of which these are the first."""
+    """The first of `total` test images, in one sprite."""
 
     sprite: Sprite
     items: tuple[Digit, ...]
@@ -40,127 +41,129 @@ class Digits:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """What the best row takes each image for. confusion: (10, 10), true by predicted."""
+    """How the best row classifies the test images. confusion: (10, 10), true by predicted digit."""
 
     confusion: NDArray[np.int64]
-    right: Digits | None
-    wrong: Digits | None
+    correct: Digits | None
+    misclassified: Digits | None
 
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """What the cells that have learned have in common.
+    """Which test images the cells that learned misclassify.
 
-    counts: (cells + 1,), how many test images are missed by none, by one, ... by all of them.
+    counts: (cells + 1,), the number of test images that 0, 1, ..., all cells misclassify.
     """
 
     cells: int
-    others: int  # cells that have not learned, left out
+    excluded: int  # cells that did not learn, or have no predictions
     images: int
     counts: NDArray[np.int64]
-    hard: Digits | None
-    alone: Digits | None  # missed by the best row, known to three quarters of the others
+    hardest: Digits | None
+    best_only: Digits | None  # the best row misclassifies them, at most a quarter of the cells do
 
     @property
     def missed_by_all(self) -> int:
+        """The number of test images that all cells misclassify."""
         return int(self.counts[-1])
 
     @property
     def missed_by_none(self) -> int:
+        """The number of test images that all cells classify correctly."""
         return int(self.counts[0])
 
 
 def best(report: Report, *, pictures: bool) -> Best | None:
-    """What is to be seen of the best row, without images if not `pictures`.
+    """How the best row classifies the test images; without images if not `pictures`.
 
-    None where its predictions or its test images are not at hand.
+    None if its predictions or the test images are not available.
     """
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
-    tests, guesses = report.tests, report.best.result.predictions
+    tests, predictions = report.tests, report.best.result.predictions
     labels = tests.labels
     confusion = np.zeros((10, 10), np.int64)
-    np.add.at(confusion, (labels, guesses), 1)
-    right, wrong = np.flatnonzero(guesses == labels), np.flatnonzero(guesses != labels)
-    shown = np.random.default_rng(report.best.cell.seed).choice(
-        right, min(RIGHT, len(right)), replace=False
-    )
-    shown = shown[np.lexsort((shown, labels[shown]))]
-    wrong = wrong[np.lexsort((wrong, guesses[wrong], labels[wrong]))]
+    np.add.at(confusion, (labels, predictions), 1)
     if not pictures:
         return Best(confusion, None, None)
+    correct, correct_total = sample_correct(
+        labels, predictions, report.best.cell.seed, CORRECT_SAMPLES
+    )
+    wrong = misclassified(labels, predictions)
+    first = wrong[:MAX_MISCLASSIFIED]
     return Best(
         confusion,
-        _digits(tests, shown, len(right), [f"{labels[i]} \N{CHECK MARK}" for i in shown],
-                [f"a {labels[i]}, recognised" for i in shown]),
-        _digits(tests, wrong[:WRONG], len(wrong),
-                [f"{labels[i]}\N{RIGHTWARDS ARROW}{guesses[i]}" for i in wrong[:WRONG]],
-                [f"a {labels[i]}, taken for a {guesses[i]}" for i in wrong[:WRONG]]),
+        _digits(tests, correct, correct_total, [f"{labels[i]} \N{CHECK MARK}" for i in correct],
+                [f"a {labels[i]}, classified correctly" for i in correct]),
+        _digits(tests, first, len(wrong),
+                [f"{labels[i]}\N{RIGHTWARDS ARROW}{predictions[i]}" for i in first],
+                [f"a {labels[i]}, classified as {predictions[i]}" for i in first]),
     )  # fmt: skip
 
 
 def atlas(report: Report, *, pictures: bool) -> Atlas | None:
-    """What all cells miss, among those that have learned and saw the images of the best row.
+    """The error atlas of all cells that learned and use the test set of the best row.
 
-    None for fewer than two of them.
+    None if there are fewer than two such cells.
     """
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
     digest = report.best.cell.dataset.digest
-    same = [r.result for r in report.rows if r.cell.dataset.digest == digest]
-    learned = [r for r in same if has_learned(r) and r.predictions is not None]
+    same_test_set = [r.result for r in report.rows if r.cell.dataset.digest == digest]
+    learned = [r for r in same_test_set if has_learned(r) and r.predictions is not None]
     if len(learned) < 2:
         return None
+    cells, excluded = len(learned), len(same_test_set) - len(learned)
     tests, labels = report.tests, report.tests.labels
-    guesses = np.stack([r.predictions for r in learned if r.predictions is not None])
-    missed = (guesses != labels).sum(axis=0)  # (images,), by how many cells
-    counts = np.bincount(missed, minlength=len(learned) + 1)
+    predictions = np.stack([r.predictions for r in learned if r.predictions is not None])
+    missed = (predictions != labels).sum(axis=0)  # (images,), by how many cells
+    counts = np.bincount(missed, minlength=cells + 1)
+    if not pictures:
+        return Atlas(cells, excluded, len(labels), counts, None, None)
     hardest = np.lexsort((np.arange(len(labels)), -missed))
     hardest = hardest[missed[hardest] > 0]
-    of_best = report.best.result.predictions != labels
-    alone = np.flatnonzero(of_best & (missed <= max(1, len(learned) // 4)))
-    alone = alone[np.lexsort((alone, missed[alone]))]
-    if not pictures:
-        return Atlas(len(learned), len(same) - len(learned), len(labels), counts, None, None)
+    missed_by_best = report.best.result.predictions != labels
+    best_only = np.flatnonzero(missed_by_best & (missed <= max(1, cells // 4)))
+    best_only = best_only[np.lexsort((best_only, missed[best_only]))]
 
-    def shown(places: NDArray[np.intp], limit: int) -> Digits | None:
-        first = places[:limit]
-        often = [_usual(guesses[:, i], int(labels[i])) for i in first]
-        captions = [f"{labels[i]}\N{RIGHTWARDS ARROW}{o} \N{MULTIPLICATION SIGN}{missed[i]}"
-                    for i, o in zip(first, often, strict=True)]  # fmt: skip
-        texts = [f"a {labels[i]}, missed by {missed[i]} of {len(learned)}, mostly taken for a {o}"
-                 for i, o in zip(first, often, strict=True)]  # fmt: skip
-        return _digits(tests, first, len(places), captions, texts)
+    def show(indices: NDArray[np.intp], limit: int) -> Digits | None:
+        first = indices[:limit]
+        usual = [_most_frequent_error(predictions[:, i], int(labels[i])) for i in first]
+        captions = [f"{labels[i]}\N{RIGHTWARDS ARROW}{digit} \N{MULTIPLICATION SIGN}{missed[i]}"
+                    for i, digit in zip(first, usual, strict=True)]  # fmt: skip
+        texts = [f"a {labels[i]}, missed by {missed[i]} of {cells}, mostly classified as {digit}"
+                 for i, digit in zip(first, usual, strict=True)]  # fmt: skip
+        return _digits(tests, first, len(indices), captions, texts)
 
     return Atlas(
-        cells=len(learned),
-        others=len(same) - len(learned),
+        cells=cells,
+        excluded=excluded,
         images=len(labels),
         counts=counts,
-        hard=shown(hardest, HARD),
-        alone=shown(alone, ALONE),
+        hardest=show(hardest, MAX_HARDEST),
+        best_only=show(best_only, MAX_BEST_ONLY),
     )
 
 
-def _usual(guesses: NDArray[np.uint8], label: int) -> int:
-    """What a missed image is most often taken for."""
-    counts = np.bincount(guesses, minlength=10)
+def _most_frequent_error(predictions: NDArray[np.uint8], label: int) -> int:
+    """The digit other than `label` that is predicted most often for an image."""
+    counts = np.bincount(predictions, minlength=10)
     counts[label] = 0
     return int(counts.argmax())
 
 
 def _digits(
     tests: LabeledImages,
-    places: NDArray[np.intp],
+    indices: NDArray[np.intp],
     total: int,
     captions: Sequence[str],
     texts: Sequence[str],
 ) -> Digits | None:
-    if not len(places):
+    if not len(indices):
         return None
-    sheet = sprite(tests.images[places])
+    sprite = make_sprite(tests.images[indices])
     items = tuple(
-        Digit(*sheet.place(n), caption, f"test image {place}: {text}")
-        for n, (place, caption, text) in enumerate(zip(places, captions, texts, strict=True))
+        Digit(*sprite.position(n), caption, f"test image {index}: {text}")
+        for n, (index, caption, text) in enumerate(zip(indices, captions, texts, strict=True))
     )
-    return Digits(sheet, items, total)
+    return Digits(sprite, items, total)

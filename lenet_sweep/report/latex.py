@@ -1,4 +1,4 @@
-r"""Tables as LaTeX for \input in any document: no row or column off the page, no character lost."""
+r"""LaTeX tables for \input in any document: every row, column, and character fits on the page."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from dataclasses import dataclass, replace
 
 from lenet_sweep.core.text import one_line
 
-WIDTH = 340.0  # points: a line of article, report and book at 10 pt is 345
-LONGEST = 160  # characters of one cell; results.csv has all of them
-UNBROKEN, IN_CAPTION = 12, 40  # characters of a word that is never broken
-KEYS = 2  # columns that name a row: rank and accuracy
+WIDTH = 340.0  # points; the text width of article, report, and book at 10 pt is 345
+MAX_CELL = 160  # characters; longer cells are cut, since results.csv has the full text
+UNBROKEN, UNBROKEN_IN_CAPTION = 12, 40  # characters; words up to this length are not broken
+KEY_COLUMNS = 2  # rank and accuracy, which identify a row in each part of a split table
 BREAK = r"\allowbreak{}"
 
 HEADER = r"""% Tables by lenet-sweep. \input this file in a one-column document whose preamble has
 %   \usepackage{array, booktabs, longtable}
 """
-# What pdfLaTeX cannot typeset is spelled there (U+738B). XeLaTeX and LuaLaTeX show it if the font
-# of the document or one of these has it. A CJK font set up by xeCJK or luatexja comes first.
+# pdfLaTeX shows characters without a glyph as a code (U+738B). XeLaTeX and LuaLaTeX show the
+# character if the document's font or one of these fonts has it; a CJK font that xeCJK or luatexja
+# sets up takes precedence.
 FONTS = (
     "Noto Serif CJK SC", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "DejaVu Sans",
     "Noto Sans", "Noto Emoji", "Noto Sans Symbols2", "Songti SC", "AR PL UMing CN",
     "Microsoft YaHei", "Segoe UI Symbol", "Arial Unicode MS",
 )  # fmt: skip
 UNICODE = (
-    r"""% Characters that pdfLaTeX cannot typeset are spelled there, as U+738B; XeLaTeX shows them.
+    r"""% pdfLaTeX shows unknown characters as a code, e.g. U+738B; XeLaTeX and LuaLaTeX show them.
 \def\sweepunicode#1#2{U+#2}
 \ifdefined\suppressfontnotfounderror % XeLaTeX and LuaLaTeX
 \protected\def\sweepunicode#1#2{\leavevmode\begingroup\suppressfontnotfounderror=1
@@ -43,13 +44,13 @@ UNICODE = (
 """
 )
 
-# Font sizes in points; how much wider their characters are in proportion (Computer Modern).
+# Font size in points -> character width relative to that size (Computer Modern).
 SIZES: Mapping[int, float] = {10: 1.0, 9: 1.03, 8: 1.065, 7: 1.14, 6: 1.225}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text. numeric: which columns are numbers, to be aligned at the right."""
+    """A table as text. numeric: which columns hold numbers, which are right-aligned."""
 
     title: str
     caption: str
@@ -60,19 +61,24 @@ class Table:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a table fits. widths: of a column whose text wraps, in points; None: as wide as it is."""
+    """How a table is made to fit.
+
+    size: of the font, in points. gap: points between two columns. stacked: whether headings of
+    several words take two lines. widths: points for a column whose text wraps, else None. unbroken:
+    the length of the longest words that are not broken.
+    """
 
     size: int
-    gap: float  # between two columns, half of it on each side
-    stacked: bool  # headings of several words, one a line
+    gap: float
+    stacked: bool
     widths: tuple[float | None, ...]
     unbroken: int = UNBROKEN
 
 
 def to_latex(tables: Iterable[Table], stem: str) -> str:
-    """The tables, each as a longtable with a caption and the label tab:<stem>-<title>.
+    """The tables as longtables, each with a caption and the label tab:<stem>-<title>.
 
-    They need the packages that a comment on top names, and fit into a line of WIDTH points.
+    They fit into a text width of WIDTH points. A comment at the top names the required packages.
     """
     labels: dict[str, int] = {}
     parts = [HEADER]
@@ -90,13 +96,16 @@ def _slug(text: str) -> str:
 
 
 def _longtables(table: Table, label: str) -> str:
-    table = replace(table, rows=tuple(tuple(map(_short, row)) for row in table.rows))
-    parts = _fitted(table)
+    table = replace(table, rows=tuple(tuple(map(_shorten, row)) for row in table.rows))
+    parts = _fit(table)
     texts = []
     for n, (part, layout) in enumerate(parts, start=1):
-        more = f" (part {n} of {len(parts)}: further columns)" if n > 1 else ""
-        shown = replace(part, title=part.title + more, caption="") if more else part
-        texts.append(_longtable(shown, layout, f"{label}-part-{n}" if more else label))
+        if n == 1:
+            texts.append(_longtable(part, layout, label))
+        else:
+            title = f"{part.title} (part {n} of {len(parts)}: further columns)"
+            continued = replace(part, title=title, caption="")
+            texts.append(_longtable(continued, layout, f"{label}-part-{n}"))
     return "\n".join(texts)
 
 
@@ -108,14 +117,15 @@ def _longtable(table: Table, layout: _Layout, label: str) -> str:
     )
     lines = [
         " & ".join(
-            escaped(text, layout.unbroken if width is not None else None)
+            escape(text, layout.unbroken if width is not None else None)
             for text, width in zip(row, layout.widths, strict=True)
         )
         for row in table.rows
     ]
-    title = escaped(table.title, IN_CAPTION)
-    listed = re.sub(r"\\sweepunicode\{.\}\{(\w+)\}", r"U+\1", title)  # read before this file
-    caption = " ".join(filter(None, [f"{title}.", escaped(table.caption, IN_CAPTION)]))
+    title = escape(table.title, UNBROKEN_IN_CAPTION)
+    # The list of tables is typeset before \sweepunicode is defined.
+    listed = re.sub(r"\\sweepunicode\{.\}\{(\w+)\}", r"U+\1", title)
+    caption = " ".join(filter(None, [f"{title}.", escape(table.caption, UNBROKEN_IN_CAPTION)]))
     leading = f"{1.2 * layout.size:.1f}".removesuffix(".0")
     body = "".join(f"{line} \\\\\n" for line in lines)
     return (
@@ -131,9 +141,9 @@ def _longtable(table: Table, layout: _Layout, label: str) -> str:
     )
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     text = one_line(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "..."
 
 
 def _column(numeric: bool, width: float | None) -> str:
@@ -146,14 +156,14 @@ def _column(numeric: bool, width: float | None) -> str:
 def _heading(name: str, *, numeric: bool, layout: _Layout, width: float | None) -> str:
     words = name.split(" ")
     if not layout.stacked or width is not None or len(words) == 1:
-        return escaped(name, layout.unbroken if width is not None else None)
+        return escape(name, layout.unbroken if width is not None else None)
     side = "r" if numeric else "l"
-    lines = r" \\ ".join(escaped(line) for line in _stacked(name))
+    lines = r" \\ ".join(escape(line) for line in _stack(name))
     return f"\\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\\end{{tabular}}"
 
 
-def _stacked(name: str) -> list[str]:
-    """A heading in two lines, broken where the longer one is shortest."""
+def _stack(name: str) -> list[str]:
+    """A heading of several words in two lines of about equal length."""
     words = name.split(" ")
     breaks = [(" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words))]
     return list(min(breaks, key=lambda pair: max(map(len, pair)), default=(name,)))
@@ -162,17 +172,17 @@ def _stacked(name: str) -> list[str]:
 # ---------------------------------------------------------------- fitting
 
 
-def _fitted(table: Table) -> list[tuple[Table, _Layout]]:
-    """The table as large as it fits, and how.
+def _fit(table: Table) -> list[tuple[Table, _Layout]]:
+    """The table in the largest layout that fits.
 
-    Too wide, it loses columns of one value first, which stand in its caption then. A table that is
-    still too wide becomes several, each with the first two columns.
+    If the table is too wide, its constant columns move to the caption. If it is still too wide, it
+    is split into parts that each start with the KEY_COLUMNS.
     """
-    wide, narrow = table, _without_constants(table, short=False)
-    for given, size, gap, stacked, wraps in (
-        (wide, 10, 12, False, False),
-        (wide, 9, 10, True, False),
-        (wide, 8, 8, True, False),
+    full, narrow = table, _without_constants(table, single_row=False)
+    for candidate, size, gap, stacked, wrap in (
+        (full, 10, 12, False, False),
+        (full, 9, 10, True, False),
+        (full, 8, 8, True, False),
         (narrow, 9, 10, True, False),
         (narrow, 8, 8, True, False),
         (narrow, 8, 8, True, True),
@@ -180,112 +190,115 @@ def _fitted(table: Table) -> list[tuple[Table, _Layout]]:
         (narrow, 7, 6, True, True),
         (narrow, 6, 5, True, True),
     ):
-        widths = _widths(given, size, gap, stacked=stacked, wraps=wraps)
+        widths = _widths(candidate, size, gap, stacked=stacked, wrap=wrap)
         if widths is not None:
-            return [(given, _Layout(size, gap, stacked, widths))]
-    return _split(_without_constants(table, short=True))
+            return [(candidate, _Layout(size, gap, stacked, widths))]
+    return _split(_without_constants(table, single_row=True))
 
 
 def _split(table: Table) -> list[tuple[Table, _Layout]]:
-    found: list[tuple[Table, _Layout]] = []
-    left = list(range(KEYS, len(table.header)))
-    while left or not found:
+    """Parts of a table with as many columns each as fit."""
+    parts: list[tuple[Table, _Layout]] = []
+    left = list(range(KEY_COLUMNS, len(table.header)))
+    while left or not parts:
         for count in range(len(left), 0, -1):
-            part = _of_columns(table, [*range(KEYS), *left[:count]])
-            widths = _widths(part, 8, 8, stacked=True, wraps=True)
+            part = _select_columns(table, [*range(KEY_COLUMNS), *left[:count]])
+            widths = _widths(part, 8, 8, stacked=True, wrap=True)
             if widths is not None:
-                found.append((part, _Layout(8, 8, True, widths)))
+                parts.append((part, _Layout(8, 8, True, widths)))
                 break
         else:
             count = 1
-            part = _of_columns(table, [*range(min(KEYS, len(table.header))), *left[:count]])
-            found.append((part, _squeezed(part)))
+            keys = range(min(KEY_COLUMNS, len(table.header)))
+            part = _select_columns(table, [*keys, *left[:count]])
+            parts.append((part, _squeezed_layout(part)))
         left = left[count:]
-    return found
+    return parts
 
 
-def _of_columns(table: Table, places: Sequence[int]) -> Table:
+def _select_columns(table: Table, columns: Sequence[int]) -> Table:
     return replace(
         table,
-        header=tuple(table.header[n] for n in places),
-        numeric=tuple(table.numeric[n] for n in places),
-        rows=tuple(tuple(row[n] for n in places) for row in table.rows),
+        header=tuple(table.header[n] for n in columns),
+        numeric=tuple(table.numeric[n] for n in columns),
+        rows=tuple(tuple(row[n] for n in columns) for row in table.rows),
     )
 
 
-def _squeezed(table: Table) -> _Layout:
-    """For columns that do not fit otherwise: text is broken wherever the line ends."""
+def _squeezed_layout(table: Table) -> _Layout:
+    """The last resort for columns that do not fit: text may be broken after any character."""
     size, gap, count = 7, 6, len(table.header)
     room = WIDTH - gap * (count - 1)
     natural = [_column_width(table, n, size, stacked=True) for n in range(count)]
     least = [min(width, room / count) for width in natural]
-    return _Layout(size, gap, True, tuple(_shared(natural, least, room)), 1)
+    return _Layout(size, gap, True, tuple(_share_width(natural, least, room)), 1)
 
 
-def _without_constants(table: Table, *, short: bool) -> Table:
-    """The table without columns that have one value in all rows, which its caption then names.
+def _without_constants(table: Table, *, single_row: bool) -> Table:
+    """The table without constant columns, which are named in its caption instead.
 
-    short: those of a single row too, where the value is short.
+    The columns of a table with one row are kept, except empty ones. single_row: whether short
+    values of a single row move to the caption too.
     """
     values = list(zip(*table.rows, strict=True))
-    same = [
+    constant = [
         n
         for n, column in enumerate(values)
-        if n >= KEYS
+        if n >= KEY_COLUMNS
         and len(set(column)) == 1
-        and (len(column) > 1 or not column[0] or (short and len(column[0]) < UNBROKEN))
+        and (len(column) > 1 or not column[0] or (single_row and len(column[0]) < UNBROKEN))
     ]
-    told = ", ".join(f"{table.header[n]} {values[n][0]}" for n in same if values[n][0])
+    named = ", ".join(f"{table.header[n]} {values[n][0]}" for n in constant if values[n][0])
     caption = table.caption
-    if told and caption.startswith("All rows: "):
-        caption = caption.replace("All rows: ", f"All rows: {told}, ", 1)
-    elif told:
-        caption = f"All rows: {told}. {caption}".rstrip()
-    left = [n for n in range(len(table.header)) if n not in same]
-    return replace(_of_columns(table, left), caption=caption)
+    if named and caption.startswith("All rows: "):
+        caption = caption.replace("All rows: ", f"All rows: {named}, ", 1)
+    elif named:
+        caption = f"All rows: {named}. {caption}".rstrip()
+    left = [n for n in range(len(table.header)) if n not in constant]
+    return replace(_select_columns(table, left), caption=caption)
 
 
 def _widths(
-    table: Table, size: int, gap: float, *, stacked: bool, wraps: bool
+    table: Table, size: int, gap: float, *, stacked: bool, wrap: bool
 ) -> tuple[float | None, ...] | None:
-    """The widths of the columns, None if they do not fit at this size."""
-    places = range(len(table.header))
-    natural = [_column_width(table, n, size, stacked=stacked) for n in places]
+    """`_Layout.widths` at a font size; None if the table does not fit."""
+    columns = range(len(table.header))
+    natural = [_column_width(table, n, size, stacked=stacked) for n in columns]
     room = WIDTH - gap * (len(natural) - 1)
     if sum(natural) <= room:
         return (None,) * len(natural)
-    texts = [n for n in places if not table.numeric[n]]
-    room -= sum(natural[n] for n in places if n not in texts)
+    texts = [n for n in columns if not table.numeric[n]]
+    room -= sum(natural[n] for n in columns if n not in texts)
     least = [_least_width(table, n, size) for n in texts]
-    if not wraps or not texts or sum(least) > room:
+    if not wrap or not texts or sum(least) > room:
         return None
-    shared = dict(zip(texts, _shared([natural[n] for n in texts], least, room), strict=True))
-    return tuple(shared[n] if n in shared and shared[n] < natural[n] else None for n in places)
+    shared = dict(zip(texts, _share_width([natural[n] for n in texts], least, room), strict=True))
+    return tuple(shared[n] if n in shared and shared[n] < natural[n] else None for n in columns)
 
 
-def _shared(natural: Sequence[float], least: Sequence[float], room: float) -> list[float]:
-    """`room` among columns: the narrow ones as wide as they are, the others equally wide."""
-    level, found = room, list(least)
-    for _ in range(40):  # the level at which all together are as wide as the room, by halves
-        found = [min(w, max(m, level)) for w, m in zip(natural, least, strict=True)]
-        if sum(found) <= room:
+def _share_width(natural: Sequence[float], least: Sequence[float], room: float) -> list[float]:
+    """Distribute `room` among columns: narrow ones keep their width, the others become equal."""
+    limit, widths = room, list(least)
+    for _ in range(40):  # lower the limit until the sum fits
+        widths = [min(w, max(m, limit)) for w, m in zip(natural, least, strict=True)]
+        if sum(widths) <= room:
             break
-        level *= 0.9
-    return found
+        limit *= 0.9
+    return widths
 
 
-def _column_width(table: Table, place: int, size: int, *, stacked: bool) -> float:
-    heading = _stacked(table.header[place]) if stacked else [table.header[place]]
-    return max(width_of(text, size) for text in [*heading, *(row[place] for row in table.rows)])
+def _column_width(table: Table, column: int, size: int, *, stacked: bool) -> float:
+    heading = _stack(table.header[column]) if stacked else [table.header[column]]
+    return max(text_width(text, size) for text in [*heading, *(row[column] for row in table.rows)])
 
 
-def _least_width(table: Table, place: int, size: int) -> float:
-    """The width of the longest piece that is never broken."""
-    texts = [table.header[place], *(row[place] for row in table.rows)]
+def _least_width(table: Table, column: int, size: int) -> float:
+    """The width of the longest piece of text that is not broken."""
+    texts = [table.header[column], *(row[column] for row in table.rows)]
     words = {word for text in texts for word in text.split(" ")}
     short = {word for word in words if len(word) <= UNBROKEN}
     parts = {part[:UNBROKEN] for word in words - short for part in _parts(word)}
-    return max((width_of(part, size) for part in short | parts), default=0.0) + 1
+    return max((text_width(part, size) for part in short | parts), default=0.0) + 1
 
 
 _CHARACTER: Mapping[str, float] = (
@@ -294,8 +307,8 @@ _CHARACTER: Mapping[str, float] = (
 )  # fmt: skip
 
 
-def width_of(text: str, size: int) -> float:
-    """The width of a text in points, rather too large, in Computer Modern of this size."""
+def text_width(text: str, size: int) -> float:
+    """An upper estimate of the width of `text` in points, in Computer Modern of this size."""
     characters = sum(_CHARACTER.get(c, 5.6) if ord(c) < 0x250 or c in _SIGNS else 34 for c in text)
     return characters * size / 10 * SIZES[size]
 
@@ -305,7 +318,7 @@ def width_of(text: str, size: int) -> float:
 _COMMANDS: Mapping[str, str] = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    # Quotes are active in some languages of babel; brackets and stars would belong to the \\ above.
+    # Some languages of babel make quotes active; brackets and stars could be arguments of a \\.
     '"': r"{\char34}", "`": r"{\char96}", "[": "{[}", "]": "{]}", "*": "{*}",
 } | {c: "\\" + c for c in "&%$#_{}"}  # fmt: skip
 _SIGNS: Mapping[str, str] = {
@@ -327,32 +340,33 @@ _ACCENTS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def escaped(text: str, unbroken: int | None = None) -> str:
-    """Text as LaTeX shows it, with any engine.
+def escape(text: str, unbroken: int | None = None) -> str:
+    """LaTeX source that shows `text` literally, in any engine.
 
-    unbroken: longer words may be broken, after their signs or where there is none anywhere.
+    unbroken: longer words may be broken after punctuation, or anywhere if they have none. None: no
+    word may be broken.
     """
     words = unicodedata.normalize("NFC", one_line(text)).split(" ")
     return " ".join(_word(word, unbroken) for word in words)
 
 
 def _word(word: str, unbroken: int | None) -> str:
-    shown = [_character(c) for c in word]
-    for n in range(len(word) - 1):  # no ligature of two signs
+    characters = [_character(c) for c in word]
+    for n in range(len(word) - 1):  # prevent ligatures
         if word[n : n + 2] in ("--", "''", "?`", "!`"):
-            shown[n] += "{}"
+            characters[n] += "{}"
     if unbroken is None or len(word) <= unbroken:
-        return "".join(shown)
-    text, at = "", 0
+        return "".join(characters)
+    text, start = "", 0
     for part in _parts(word):
         between = BREAK if len(part) > unbroken else ""
-        text += between.join(shown[at : at + len(part)]) + BREAK
-        at += len(part)
+        text += between.join(characters[start : start + len(part)]) + BREAK
+        start += len(part)
     return text.removesuffix(BREAK)
 
 
 def _parts(word: str) -> list[str]:
-    """A long word after its signs: 'cross_entropy' to 'cross_' and 'entropy'."""
+    """A word split after punctuation: 'cross_entropy' into 'cross_' and 'entropy'."""
     return re.findall(r"[^_=/,;:-]*[_=/,;:-]|[^_=/,;:-]+", word)
 
 
@@ -365,10 +379,10 @@ def _character(c: str) -> str:
         return c
     base, *marks = list(unicodedata.normalize("NFD", c))
     if base.isascii() and base.isalpha() and marks and all(mark in _ACCENTS for mark in marks):
-        shown = (
-            {"i": r"\i", "j": r"\j"}.get(base, base) if marks[-1] not in "\u0323\u0327" else base
-        )
+        text = base
+        if marks[-1] not in "\u0323\u0327":  # accents above replace the dot of i and j
+            text = {"i": r"\i", "j": r"\j"}.get(base, base)
         for mark in marks:
-            shown = f"\\{_ACCENTS[mark]}{{{shown}}}"
-        return shown
+            text = f"\\{_ACCENTS[mark]}{{{text}}}"
+        return text
     return f"\\sweepunicode{{{c}}}{{{ord(c):04X}}}"

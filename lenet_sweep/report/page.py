@@ -1,4 +1,4 @@
-"""From a report to the page: what the template is given, and the one HTML text it makes."""
+"""Renders a report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -22,74 +22,75 @@ from lenet_sweep.report import collect, comparisons, error_atlas, page_table
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 
-TRACEBACKS = 50  # failed runs whose traceback is shown
+MAX_FAILURES = 50  # failed runs with a traceback on the page
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
 
 
 @cache
 def asset(name: str) -> str:
-    """A file of the templates folder."""
+    """The text of a file in the templates folder."""
     return (files("lenet_sweep.report") / "templates" / name).read_text()
 
 
-def digest(table: pd.DataFrame, launches: object, *more: object) -> str:
-    """What tells whether a page would show anything else than one that was written before."""
-    found = hashlib.sha256(table.to_csv(index=False).encode())
+def compute_digest(table: pd.DataFrame, launches: object, *more: object) -> str:
+    """A digest of everything that a page depends on: results, templates, and package version."""
+    digest = hashlib.sha256(table.to_csv(index=False).encode())
     for name in ("page.html.jinja", "style.css", "page.js"):
-        found.update(asset(name).encode())
-    found.update(json.dumps([launches, *more, version("lenet-sweep")], default=str).encode())
-    return found.hexdigest()
+        digest.update(asset(name).encode())
+    digest.update(json.dumps([launches, *more, version("lenet-sweep")], default=str).encode())
+    return digest.hexdigest()
 
 
 def digest_of(html: str) -> str:
-    """The digest that a page was written with, '' where it has none."""
-    found = re.search(r'<meta name="lenet-sweep-digest" content="([0-9a-f]{64})">', html[:4000])
-    return found[1] if found else ""
+    """The digest that a page was written with, or ''."""
+    match = re.search(r'<meta name="lenet-sweep-digest" content="([0-9a-f]{64})">', html[:4000])
+    return match[1] if match else ""
 
 
 def evidence_of(html: str) -> dict[str, str] | None:
-    """The evidence that a page was written with, by cell id; None where it does not say."""
-    found = re.search(r'<meta name="lenet-sweep-evidence" content="([\w: -]*)">', html)
-    if not found:
+    """`Report.evidence` of the report that a page was written from; None if it is not recorded."""
+    match = re.search(r'<meta name="lenet-sweep-evidence" content="([\w: -]*)">', html)
+    if not match:
         return None
-    return dict(each.split(":") for each in found[1].split())
+    return dict(entry.split(":") for entry in match[1].split())
 
 
-def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> str:
-    """The page as HTML. stamp: its digest. pictures: False leaves out whatever has to be drawn.
+def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> str:
+    """The page as HTML.
 
-    folder: where it will lie, as it is typed in a shell.
+    digest: see `compute_digest`. folder: where the page will be, quoted for a shell. pictures:
+    False leaves out charts and images.
     """
     full = report.statistics is not None
     compared = compared_items(report)
     by_recipe = comparisons.by_recipe(compared)
     maps, maps_total = comparisons.heatmaps(report.rows) if full else ([], 0)
     script = asset("page.js")
-    found = error_atlas.atlas(report, pictures=pictures) if full else None
+    atlas = error_atlas.atlas(report, pictures=pictures) if full else None
     content = {
         "report": report,
         "full": full,
-        "pictures": pictures and full,
         "title": title(report),
-        "stamp": stamp,
+        "digest": digest,
         "evidence": " ".join(
-            f"{name}:{what if full else collect.NUMBERS}" for name, what in report.evidence.items()
+            f"{cell}:{kinds if full else collect.NUMBERS}"
+            for cell, kinds in report.evidence.items()
         ),
         "style": asset("style.css"),
         "script": script,
-        "script_hash": _hash(script),
+        "script_hash": _sha256(script),
         "table": page_table.page_table(report),
         "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,
         "maps_total": maps_total,
         "varied": comparisons.what_varies([row.cell for row in report.rows]),
-        "fixed": comparisons.fixed([row.cell for row in report.rows]),
+        "fixed": comparisons.what_is_fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
         "studies": [(each, *reproduction.text_tables(each)[0]) for each in report.reproductions],
         "best": error_atlas.best(report, pictures=pictures),
-        "atlas": found,
+        "atlas": atlas,
         "best_name": report.best.cell.description if report.best else "",
-        "charts": _charts(report, compared, found) if pictures and full else None,
+        "charts": _charts(report, compared, atlas) if pictures and full else None,
         "severity": SEVERITY,
         "version": version("lenet-sweep"),
         "folder": folder,
@@ -98,23 +99,23 @@ def page(report: Report, stamp: str, *, folder: str, pictures: bool = True) -> s
 
 
 def title(report: Report) -> str:
-    """'24 cells: lr, batch, epochs'."""
+    """The heading of the page: '24 cells over lr, batch, epochs'."""
     swept = [name for name, _ in comparisons.what_varies([row.cell for row in report.rows])]
     over = f" over {', '.join(swept)}" if swept else ""
     return f"{pluralize(report.planned, 'cell')}{over}"
 
 
 def _charts(
-    report: Report, compared: Sequence[ComparedItem], found: error_atlas.Atlas | None
+    report: Report, compared: Sequence[ComparedItem], atlas: error_atlas.Atlas | None
 ) -> Mapping[str, Any]:
-    from lenet_sweep.report import charts  # noqa: PLC0415 - matplotlib takes most of a second
+    from lenet_sweep.report import charts  # noqa: PLC0415 - importing matplotlib takes 0.5 to 1 s
 
     return {
         "curves": charts.curves(report),
         "parallel": charts.parallel(compared),
         "recipes": charts.recipes(comparisons.by_recipe(compared)),
         "front": charts.front(compared),
-        "missed": charts.missed(found.counts) if found else None,
+        "missed": charts.missed(atlas.counts) if atlas else None,
         "reproduced": [
             charts.reproduced(each, f"study-{n}") for n, each in enumerate(report.reproductions)
         ],
@@ -122,7 +123,7 @@ def _charts(
 
 
 def _failures(report: Report) -> Mapping[str, Any]:
-    """Failed rows by run: read-outs of one run share its failure."""
+    """Failed rows grouped by run, since all cells of a run fail together."""
     runs: dict[str, dict[str, Any]] = {}
     for row in report.rows:
         if row.record["status"] == "ok":
@@ -140,35 +141,36 @@ def _failures(report: Report) -> Mapping[str, Any]:
             },
         )
         run["cells"] += 1
-    found = list(runs.values())
-    return {"shown": found[:TRACEBACKS], "total": len(found)}
+    failed = list(runs.values())
+    return {"shown": failed[:MAX_FAILURES], "total": len(failed)}
 
 
-def _hash(script: str) -> str:
+def _sha256(script: str) -> str:
+    """The hash of a script, as a content security policy has it."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FunctionLoader(asset),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["inert"] = lambda value: one_line(str(value))
-    made.filters["lines"] = _readable
-    return made
+    environment.filters["inert"] = lambda value: one_line(str(value))
+    environment.filters["lines"] = _inert_lines
+    return environment
 
 
-def _readable(text: str) -> str:
-    """Text of several lines without what would not be seen: control and direction characters."""
+def _inert_lines(text: str) -> str:
+    """Text of several lines, with control and text-direction characters escaped."""
     return "\n".join(inert_line(line) for line in text.splitlines())
 
 
 def inert_line(line: str) -> str:
-    """One line with its spaces as they are, control characters spelled out."""
+    """A line with its spaces and tabs, and with other unprintable characters escaped."""
     return "".join(
         c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line
     )

@@ -1,4 +1,4 @@
-"""report.html and the statistics behind it, written where a sweep or several merged ones are."""
+"""Writes report.html and the statistics files of one sweep or of several merged sweeps."""
 
 from __future__ import annotations
 
@@ -22,69 +22,75 @@ from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import make_folder, write_atomic
 
 PAGE, STATISTICS = "report.html", "statistics.csv"
-READABLE = ("statistics.md", "statistics.tex")
+STATISTICS_TEXTS = ("statistics.md", "statistics.tex")
 
 
 def write_page(
     sweep: Sweep, *, say: Callable[[str], None], pictures: bool = True, interrupted: str = ""
 ) -> list[Path]:
-    """Write the page of a sweep into its folder; the files.
+    """Write the page of a sweep and its statistics files into its folder; returns the files.
 
-    A page that already shows the same is kept, so that a finished sweep that is run again ends at
-    once. A page that shows more is kept too, and `say` gets the reason. interrupted: the signal
-    that cut the sweep short; the page then has the rows alone, which takes no time. Raises
-    StoreError where it cannot be written.
+    A page with the same content is kept, so repeating a finished sweep takes no time. A page that
+    shows more than the new one would is kept too, and `say` receives the reason.
+
+    pictures: False leaves out charts and images. interrupted: the name of the signal that ended the
+    sweep early, or ""; if given, the page has only the table, which takes no time to compute.
+    Raises StoreError if a file cannot be written.
     """
     folder = sweep.folder
-    files = [folder / name for name in (PAGE, STATISTICS, *READABLE)]
+    files = [folder / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS)]
     launches = collect.launches([sweep.manifest])
     studies = sweep.manifest.studies
-    stamp = _stamp(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
-    if not _is_current(folder, stamp):
+    digest = _digest(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
+    if not _is_current(folder, digest):
         report = collect.collect_sweep(sweep, interrupted)
         if loss := _loss(report, folder):
-            say(f"{loss}; a page without them: {_command(folder)} --out FOLDER")
+            command = f"python -m lenet_sweep.report {shlex.quote(str(folder))} --out FOLDER"
+            say(f"{loss}; to write the new page elsewhere, run: {command}")
         else:
-            _write(report, folder, stamp, pictures=pictures)
+            _write(report, folder, digest, pictures=pictures)
     return [path for path in files if path.exists()]
 
 
 def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[Path]:
-    """The page and the tables of several sweeps together, written into `out`; the files.
+    """Write the page and the tables of one or several sweeps into `out`; returns the files.
 
-    data_root: where the images lie; None: where each sweep had them. Of a single sweep whose folder
-    `out` is, only the page is made. Raises FileNotFoundError, and StoreError also where `out` has a
-    page or a table that shows more.
+    If `out` is the folder of the only sweep, its results.csv and the files made from it stay as
+    they are.
+
+    data_root: the folder of the images; None for the folder that each sweep used. Raises
+    FileNotFoundError if there is no sweep, and StoreError if a manifest is damaged or if a page in
+    `out` shows more than the new one would.
     """
     report, table = collect.collect_merged(folders, data_root)
     if loss := _loss(report, out):
-        raise StoreError(f"{loss}. Write the new page to another folder: --out FOLDER")
+        raise StoreError(f"{loss}. Write the new page to another folder with --out FOLDER")
     make_folder(out)
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
-        found = ties.tie_marks([row.result for row in report.rows])
-        found = replace(
-            found,
+        marks = ties.tie_marks([row.result for row in report.rows])
+        marks = replace(
+            marks,
             settings=ties.rows_over_seeds(
                 [row.cell for row in report.rows], table.head(len(report.rows))
             ),
         )
         write_csv(table, out / "results.csv")
-        tables = text_tables(table, found)
+        tables = text_tables(table, marks)
         tables += [t for each in report.reproductions for t in reproduction.text_tables(each)]
         files = [out / "results.csv", *write_texts(tables, out)]
     if report.reproductions:
         write_csv(reproduction.reproduction_table(report.reproductions), out / REPRODUCTION)
         files.append(out / REPRODUCTION)
     else:
-        (out / REPRODUCTION).unlink(missing_ok=True)  # of what was merged there before
+        (out / REPRODUCTION).unlink(missing_ok=True)  # from an earlier merge
     studies = [each.study for each in report.reproductions]
-    stamp = _stamp(table, report.launches, studies, report.planned, True, "")
-    _write(report, out, stamp, pictures=True)
-    return [*files, *(out / name for name in (PAGE, STATISTICS, *READABLE))]
+    digest = _digest(table, report.launches, studies, report.planned, True, "")
+    _write(report, out, digest, pictures=True)
+    return [*files, *(out / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS))]
 
 
-def _stamp(
+def _digest(
     table: pd.DataFrame,
     launches: Sequence[Launch],
     studies: Sequence[Study],
@@ -92,29 +98,30 @@ def _stamp(
     pictures: bool,
     interrupted: str,
 ) -> str:
-    typed = [astuple(launch) for launch in launches]
-    asked = [study.to_json() for study in studies]
-    return page.digest(table, typed, asked, planned, pictures, interrupted)
+    return page.compute_digest(
+        table,
+        [astuple(launch) for launch in launches],
+        [study.to_json() for study in studies],
+        planned,
+        pictures,
+        interrupted,
+    )
 
 
-def _is_current(folder: Path, stamp: str) -> bool:
+def _is_current(folder: Path, digest: str) -> bool:
     try:
         with (folder / PAGE).open(encoding="utf-8") as file:
-            return page.digest_of(file.read(4000)) == stamp
+            return page.digest_of(file.read(4000)) == digest
     except (OSError, ValueError):
         return False
 
 
-def _command(folder: Path) -> str:
-    return f"python -m lenet_sweep.report {shlex.quote(str(folder))}"
-
-
 def _loss(report: Report, folder: Path) -> str:
-    """What a page and a table in `folder` show that the new ones would not; '' for nothing.
+    """What the page in `folder` shows and a new page would not, as a sentence; '' for nothing.
 
-    Of the cells of this report alone, and not of those that have failed since.
+    Only cells of this report count, and not those that have failed since.
     """
-    before = _shown(folder)
+    before = _evidence_in(folder)
     failed = {row.cell.id for row in report.rows if row.record["status"] != "ok"}
     lost = [
         cell.id
@@ -124,36 +131,37 @@ def _loss(report: Report, folder: Path) -> str:
     ]
     if not lost:
         return ""
-    why = " ".join(report.missing) or "They have no outcome now."
+    reasons = " ".join(report.missing) or "They have no results now."
     return (
-        f"{folder / PAGE} is kept: of {pluralize(len(lost), 'cell')} it shows more than could be "
-        f"shown now. {why}"
+        f"{folder / PAGE} is kept because it shows more about {pluralize(len(lost), 'cell')} than "
+        f"a new page would. {reasons}"
     ).removesuffix(".")
 
 
-def _shown(folder: Path) -> dict[str, str]:
-    """What the page in a folder has of each row, by cell id; see collect.Report.evidence."""
+def _evidence_in(folder: Path) -> dict[str, str]:
+    """`Report.evidence` of the page in a folder."""
     try:
         html = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    if (found := page.evidence_of(html)) is not None:
-        return found
-    try:  # a page of an earlier version: the statistics beside it have the intervals
+    if (evidence := page.evidence_of(html)) is not None:
+        return evidence
+    # Earlier versions did not record it, but rows with predictions have an interval.
+    try:
         table = pd.read_csv(folder / STATISTICS, usecols=["cell", "low"])
     except (OSError, ValueError):
         return {}
-    known = zip(table["cell"], table["low"].notna(), strict=True)
-    return {cell: collect.NUMBERS + collect.PREDICTIONS * has for cell, has in known}
+    rows = zip(table["cell"], table["low"].notna(), strict=True)
+    return {cell: collect.NUMBERS + collect.PREDICTIONS * has for cell, has in rows}
 
 
-def _write(report: Report, folder: Path, stamp: str, *, pictures: bool) -> None:
+def _write(report: Report, folder: Path, digest: str, *, pictures: bool) -> None:
     if report.statistics is not None:
-        # Before the page, whose digest says that both are there.
+        # Before the page, since a page with a current digest means that these files exist.
         write_csv(statistics_table.statistics_table(report), folder / STATISTICS)
         write_texts([statistics_table.text_table(report)], folder, "statistics")
     else:
-        for name in (STATISTICS, *READABLE):  # of another state of the sweep
+        for name in (STATISTICS, *STATISTICS_TEXTS):  # of an earlier state of the sweep
             (folder / name).unlink(missing_ok=True)
-    html = page.page(report, stamp, folder=shlex.quote(str(folder)), pictures=pictures)
+    html = page.page(report, digest, folder=shlex.quote(str(folder)), pictures=pictures)
     write_atomic(folder / PAGE, html.encode(errors="replace"))

@@ -1,13 +1,13 @@
-"""
-Figures of test images, right and wrong, drawn from plain arrays.
+"""Figures of correctly classified and misclassified test images, drawn from plain arrays.
 
-Every function returns Figures for `style.save` to write.
+Each function returns matplotlib Figures that `style.save` writes.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,10 +17,11 @@ from matplotlib.font_manager import FontProperties, findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lenet_sweep.report.style import COLOURS, DPI, QUIET, styled, titled
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.samples import Digits, misclassified, sample_correct
+from lenet_sweep.report.style import DPI, QUIET, styled, titled_figure
 
-Images = NDArray[np.uint8]  # (N, 28, 28), 0 is background
-Digits = NDArray[np.integer[Any]]  # (N,)
+Images = NDArray[np.uint8]  # (N, 28, 28), 0 is the background
 
 
 def correct_samples_figure(
@@ -32,29 +33,29 @@ def correct_samples_figure(
     seed: int = 0,
     count: int = 10,
 ) -> Figure:
-    """
-    `count` correctly classified test images, drawn at random by `seed`, in rows of five; all of
-    them if there are fewer, and a sentence if there are none. `subject` says who classified them.
+    """A random sample of `count` correctly classified test images, in rows of five.
 
-    `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
-    `ValueError` if they are anything else, or if `count` is less than 1.
+    All of them are shown if there are fewer, and a sentence if there are none.
+
+    images: uint8 (N, 28, 28), 0 is the background. labels, predictions: integers (N,). subject: the
+    model that classified them. seed: of the random sample. Raises ValueError if an array has
+    another type or shape, or if `count` is less than 1.
     """
-    _check(images, labels, predictions, count)
-    right = np.flatnonzero(labels == predictions)
-    shown = np.random.default_rng(seed).choice(right, min(count, len(right)), replace=False)
-    shown = shown[np.lexsort((shown, labels[shown]))]
-    title = f"{len(shown)} of {len(right):,} correctly classified test images"
-    note = f"Drawn at random, seed {seed}. Below each: digit, # place in the test set (from 0)"
-    if not len(shown):
-        title, note = "No test image was classified correctly", f"All {len(labels):,} were wrong."
+    _check(images, labels, predictions, "count", count)
+    indices, total = sample_correct(labels, predictions, seed, count)
+    title = f"{len(indices)} of {total:,} correctly classified test images"
+    note = f"Random sample, seed {seed}. Below each: digit, # index in the test set (from 0)"
+    if not len(indices):
+        title = "No test image was classified correctly"
+        note = f"All {len(labels):,} were misclassified."
     note = f"{subject}\n{note}" if subject else note
-    captions = [f"{labels[at]} \N{CHECK MARK}" for at in shown]
+    captions = [f"{labels[index]} \N{CHECK MARK}" for index in indices]
     return _tiled(
-        images[shown],
+        images[indices],
         captions,
-        shown,
+        indices,
         (title, note),
-        COLOURS[2],
+        COLORS[2],
         columns=5,
         scale=6,
     )
@@ -68,78 +69,78 @@ def misclassified_figures(
     subject: str = "",
     per_page: int = 100,
 ) -> list[Callable[[], Figure]]:
-    """
-    Every misclassified test image, in pages of `per_page`, each of which is made when it is
-    called; no page if there is none. Ordered by true digit, then predicted digit, then place.
-    `subject` says who classified them.
+    """All misclassified test images, in pages of `per_page`, sorted by true and predicted digit.
 
-    `images` are uint8 (N, 28, 28), 0 the background; `labels` and `predictions` are integers (N,).
-    `ValueError`, at once, if they are anything else, or if `per_page` is less than 1.
+    Returns one function per page, which draws it; no function if there are no such images.
+
+    images: uint8 (N, 28, 28), 0 is the background. labels, predictions: integers (N,). subject: the
+    model that classified them. Raises ValueError immediately if an array has another type or shape,
+    or if `per_page` is less than 1.
     """
-    _check(images, labels, predictions, per_page)
-    wrong = np.flatnonzero(labels != predictions)
-    wrong = wrong[np.lexsort((wrong, predictions[wrong], labels[wrong]))]
+    _check(images, labels, predictions, "per_page", per_page)
+    wrong = misclassified(labels, predictions)
     pages = math.ceil(len(wrong) / per_page)
     arrow = "\N{RIGHTWARDS ARROW}"
-    note = f"Below each: true digit {arrow} predicted digit, # place in the test set (from 0)"
+    note = f"Below each: true digit {arrow} predicted digit, # index in the test set (from 0)"
     note = f"{subject}\n{note}" if subject else note
 
-    def page(number: int) -> Figure:
-        shown = wrong[number * per_page : (number + 1) * per_page]
-        captions = [f"{labels[at]} {arrow} {predictions[at]}" for at in shown]
+    def draw_page(number: int) -> Figure:
+        indices = wrong[number * per_page : (number + 1) * per_page]
+        captions = [f"{labels[index]} {arrow} {predictions[index]}" for index in indices]
         title = f"{len(wrong):,} misclassified test image{'s' * (len(wrong) > 1)}"
         title += f" of {len(labels):,}, page {number + 1} of {pages}"
         return _tiled(
-            images[shown],
+            images[indices],
             captions,
-            shown,
+            indices,
             (title, note),
-            COLOURS[1],
+            COLORS[1],
             columns=10,
             scale=3,
         )
 
-    return [partial(page, number) for number in range(pages)]
+    return [partial(draw_page, number) for number in range(pages)]
 
 
-def _check(images: Images, labels: Digits, predictions: Digits, count: int) -> None:
+def _check(images: Images, labels: Digits, predictions: Digits, name: str, count: int) -> None:
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise ValueError(f"images must be uint8 (N, 28, 28), not {images.dtype} {images.shape}")
     for digits in (labels, predictions):
         if digits.dtype.kind not in "iu" or digits.shape != images.shape[:1]:
-            found = f"{digits.dtype} {digits.shape}"
             raise ValueError(
-                f"{len(images)} images need an integer label and prediction each, not {found}"
+                f"images need one integer label and prediction each, shape ({len(images)},), "
+                f"not {digits.dtype} {digits.shape}"
             )
     if count < 1:
-        raise ValueError(f"at least 1 image at a time, not {count}")
+        raise ValueError(f"{name} must be at least 1, not {count}")
 
 
 def _tiled(
     images: Images,
     captions: Sequence[str],
-    places: NDArray[np.intp],
+    indices: NDArray[np.intp],
     header: tuple[str, str],
-    colour: str,
+    color: str,
     *,
     columns: int,
     scale: int,
 ) -> Figure:
-    numbers = [f"#{place}" for place in places]
-    tiles = Tiles(images, captions, numbers, colour, columns, scale)
+    """A figure of captioned images. header: title and note."""
+    numbers = [f"#{index}" for index in indices]
+    tiles = Tiles(images, captions, numbers, color, columns, scale)
     height, width, _ = np.array(tiles.raster.shape) / DPI
     with styled():
-        figure, _ = titled(width, height, *header)
+        figure, _ = titled_figure(width, height, *header)
         if len(images):
             figure.add_artist(tiles)
     return figure
 
 
 class Tiles(Artist):
-    """
-    Images side by side with two captions each, at the foot of a figure of DPI.
+    """A grid of images at the bottom of a figure, each with two captions below it.
 
-    One raster, made with Pillow: two hundred texts take matplotlib six times as long as all else.
+    Pillow draws all of it into one raster: matplotlib takes six times as long for two hundred texts
+    as for everything else.
     """
 
     def __init__(
@@ -147,17 +148,18 @@ class Tiles(Artist):
         images: Images,
         captions: Sequence[str],
         numbers: Sequence[str],
-        colour: str,
+        color: str,
         columns: int,
-        scale: int,  # pixels of the page for a pixel of an image
+        scale: int,  # pixels of the figure per pixel of an image, in each direction
     ) -> None:
         super().__init__()
         self.captions, self.numbers = captions, numbers
         side, gap, below = 28 * scale, 12, 58
         self.wide, self.high = side + 2 * gap, side + below
-        # (x, y) of each image's upper left corner
+        # (x, y) of the upper left corner of each image
         self.corners = [
-            (at % columns * self.wide + gap, at // columns * self.high) for at in range(len(images))
+            (index % columns * self.wide + gap, index // columns * self.high)
+            for index in range(len(images))
         ]
         rows = math.ceil(len(images) / columns)
         page = Image.new("RGB", (columns * self.wide, rows * self.high), "white")
@@ -165,22 +167,23 @@ class Tiles(Artist):
         for image, caption, number, (x, y) in zip(
             images, captions, numbers, self.corners, strict=True
         ):
-            grey = (238 - image * (238 / 255)).astype(np.uint8)  # dark on light grey: saves ink
-            tile = Image.fromarray(grey).resize((side, side), Image.Resampling.NEAREST)
+            gray = (238 - image * (238 / 255)).astype(np.uint8)  # dark on light gray saves ink
+            tile = Image.fromarray(gray).resize((side, side), Image.Resampling.NEAREST)
             page.paste(tile.convert("RGB"), (x, y))
             middle, base = x + side / 2, y + side
-            pen.text((middle, base + 21), caption, colour, _font(10.5, "bold"), anchor="ms")
+            pen.text((middle, base + 21), caption, color, _font(10.5, "bold"), anchor="ms")
             pen.text((middle, base + 38), number, QUIET, _font(6.5, "normal"), anchor="ms")
         self.raster: NDArray[np.uint8] = np.asarray(page)  # (height, width, 3)
 
     def draw(self, renderer: RendererBase) -> None:
         opaque = np.full((*self.raster.shape[:2], 1), 255, np.uint8)
-        upwards = np.concatenate([self.raster, opaque], axis=2)[::-1]  # as matplotlib counts rows
-        renderer.draw_image(renderer.new_gc(), 0, 0, np.ascontiguousarray(upwards))
+        # matplotlib expects the bottom row first.
+        flipped = np.concatenate([self.raster, opaque], axis=2)[::-1]
+        renderer.draw_image(renderer.new_gc(), 0, 0, np.ascontiguousarray(flipped))
 
 
 @cache
 def _font(points: float, weight: str) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings along, at DPI."""
+    """The font that matplotlib ships with, at the resolution of the figures."""
     path = findfont(FontProperties(family="DejaVu Sans", weight=weight))
     return ImageFont.truetype(path, points * DPI / 72)

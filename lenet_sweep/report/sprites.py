@@ -1,4 +1,4 @@
-"""Many small test images as one PNG, for `background-position` to show one of."""
+"""Packs many test images into one PNG (a CSS sprite), which is smaller than one file per image."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ COLUMNS = 20
 
 @dataclass(frozen=True)
 class Sprite:
-    """uri: the PNG as a data URI. columns, rows: how many images it has, side by side."""
+    """A PNG as a data URI (`uri`), with the number of images per row and per column."""
 
     uri: str
     columns: int
     rows: int
 
-    def place(self, number: int) -> tuple[int, int]:
-        """Column and row of an image."""
-        return number % self.columns, number // self.columns
+    def position(self, index: int) -> tuple[int, int]:
+        """The column and row of an image."""
+        return index % self.columns, index // self.columns
 
 
-def sprite(images: NDArray[np.uint8]) -> Sprite:
-    """One picture of (N, 28, 28) images, N at least 1, dark on light."""
+def make_sprite(images: NDArray[np.uint8]) -> Sprite:
+    """Pack images (N, 28, 28), N >= 1, 0 the background, into a sprite, dark on light."""
     columns = min(COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    every = np.zeros((rows * columns, 28, 28), np.uint8)
-    every[: len(images)] = images
-    sheet = every.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    padded = np.zeros((rows * columns, 28, 28), np.uint8)
+    padded[: len(images)] = images
+    sheet = padded.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
     content = io.BytesIO()
-    # Sixteen greys are as many as an eye tells apart at this size, and half the bytes.
+    # 16 gray levels halve the size and look the same at this scale.
     picture = Image.fromarray(255 - (sheet >> 4) * 17, "L").quantize(16)
     picture.save(content, format="PNG", optimize=True)
-    return Sprite(
-        "data:image/png;base64," + base64.b64encode(content.getvalue()).decode(), columns, rows
-    )
+    uri = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return Sprite(uri, columns, rows)

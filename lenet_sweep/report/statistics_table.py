@@ -1,4 +1,4 @@
-"""How sure each row of results.csv is: statistics.csv row by row, and as a table for reading."""
+"""statistics.csv (the statistics of each row of results.csv), and its summary as a text table."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ COLUMNS = (
 
 
 def statistics_table(report: Report) -> pd.DataFrame:
-    """The statistics of each row, accuracies in percent, differences in points, with COLUMNS.
+    """The statistics of each row, with COLUMNS; accuracies in percent, differences in points.
 
-    low and high: Wilson's interval. setting_rank to mean_high: of its setting over the seeds. test
-    to reason: against the best, of the row, or of its setting where settings have several seeds.
+    low, high: Wilson's interval. setting_rank to mean_high: of the row's setting over its seeds.
+    test to reason: the comparison with the best, of the row, or of its setting if settings are
+    compared.
     """
     assert report.statistics is not None
     settings = {s.cell.setting: s for s in report.statistics.settings}
@@ -56,45 +57,51 @@ def statistics_table(report: Report) -> pd.DataFrame:
 
 
 def text_table(report: Report) -> TextTable:
-    """The statistics as people read them: a row for each setting over its seeds, or for each cell.
+    """The statistics as a text table: one row per setting, or per cell without several seeds.
 
-    Title, caption, and the rows as text, for results.to_markdown and results.to_latex.
+    Returns title, caption, and rows as text, for `text_tables.write_texts`.
     """
-    found = report.statistics
-    assert found is not None
-    if not found.by_seed:
+    statistics = report.statistics
+    assert statistics is not None
+    if not statistics.by_seed:
         rows = [
             _line(rank_text(row.record["rank"], row.result.accuracy), row.cell, row.comparison)
             | {
                 "accuracy": _percent(row.result.accuracy),
-                "95 % interval": _span(row.interval),
+                "95 % interval": _bounds(row.interval),
             }
             for row in report.rows
         ]
-        how = "Wilson's interval; against the best: exact McNemar test on the same images, Holm."
-        return "How sure each row is", _caption(how), _ordered(rows)
-    compared = {c.results[0].cell.setting: c for c in found.comparisons}
-    lines = [
+        methods = (
+            "Intervals: Wilson. Comparison with the best: exact McNemar test on the same test "
+            "images, Holm's correction."
+        )
+        return "Statistics of each row", _caption(methods), _arranged(rows)
+    compared = {c.results[0].cell.setting: c for c in statistics.comparisons}
+    rows = [
         _line(rank_text(s.rank, s.mean), s.cell, compared.get(s.cell.setting))
         | {
             "seeds": str(s.n),
             "mean": _percent(s.mean),
             "sd": _percent(s.sd),
-            "95 % interval": _span(s.interval),
+            "95 % interval": _bounds(s.interval),
         }
-        for s in found.settings
+        for s in statistics.settings
     ]
-    how = "Student's t interval of the mean; against the best: t tests over the seeds, Holm."
-    return "How sure each setting is", _caption(how), _ordered(lines)
+    methods = (
+        "Intervals of the mean: Student's t. Comparison with the best: t tests over the seeds, "
+        "Holm's correction."
+    )
+    return "Statistics of each setting", _caption(methods), _arranged(rows)
 
 
-def _caption(how: str) -> str:
-    return f"{how} Accuracies in percent, diff. in points below the best."
+def _caption(methods: str) -> str:
+    return f"{methods} Accuracies in percent; diff.: points below the best."
 
 
 def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
     adjusted = compared.adjusted if compared else None
-    below = compared.difference if compared else None
+    difference = compared.difference if compared else None
     return {
         "rank": rank,
         "loss": cell.loss,
@@ -105,7 +112,7 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
         "epochs": str(cell.epochs),
         "activation": cell.activation,
         "dataset": cell.data,
-        "diff.": "" if below is None else f"{below:.2f}",
+        "diff.": "" if difference is None else f"{difference:.2f}",
         "p": "" if adjusted is None else f"{adjusted:.2g}",
         "outcome": compared.outcome if compared else "",
     }
@@ -115,8 +122,8 @@ def _options(cell: Cell) -> dict[str, str]:
     return {f"optimizer.{name}": format_option(value) for name, value in cell.optimizer.options}
 
 
-def _ordered(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Settings that do not vary left out, and what compares moved to the end."""
+def _arranged(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """The rows without constant hyperparameters, and with the comparison in the last columns."""
     if not rows:
         return pd.DataFrame()
     frame = pd.DataFrame(rows).fillna("")  # options that an optimizer does not have
@@ -136,5 +143,5 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _span(interval: Interval | None) -> str:
+def _bounds(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"

@@ -1,9 +1,11 @@
-"""
-The look that all figures share, and the one way they are made, titled and saved.
+"""The style of all matplotlib figures, and functions to lay out titles and to save figures.
 
-No window is opened, pyplot is not used and `matplotlib.rcParams` are restored afterwards. They are
-global to the process, so one thread at a time makes or saves figures; the others wait.
+Figures are made without pyplot and without opening a window. Functions here change
+`matplotlib.rcParams` and restore them; since rcParams are global to the process, only one thread
+at a time draws or saves a figure.
 """
+
+from __future__ import annotations
 
 import io
 import textwrap
@@ -25,9 +27,6 @@ from lenet_sweep.storage import atomic
 DPI: Final = 150
 QUIET: Final = "#666666"
 FAINT: Final = "#BDBDBD"
-# Okabe and Ito's colours, apart for colour-blind readers too; their yellow is lost on white.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS: Final = "osD^vPX"  # a second difference, for prints without colour
 STYLE: Final[dict[str, Any]] = {
     "axes.edgecolor": QUIET,
     "axes.grid": True,
@@ -41,67 +40,70 @@ STYLE: Final[dict[str, Any]] = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "text.hinting": "none",  # a quarter faster, and no different at this resolution
-    "text.parse_math": False,  # a label such as "$HOME_a" is shown as typed
+    "text.hinting": "none",  # a quarter faster, with no visible difference at this resolution
+    "text.parse_math": False,  # show a label such as "$HOME_a" as typed
     "xtick.color": QUIET,
     "ytick.color": QUIET,
 }
 MARGIN: Final = 0.08  # inches
 
-
-_RC_LOCK: Final = threading.RLock()  # held while rcParams are changed: sweeps may run in threads
+_RC_LOCK: Final = threading.RLock()  # held while rcParams are changed; sweeps may run in threads
 
 
 @contextmanager
 def styled(style: Mapping[str, Any] = STYLE) -> Iterator[None]:
-    """
-    The look of all figures, for a `with`: matplotlib's own defaults and `style`, whatever the
-    user's matplotlibrc says, so that the same input draws the same picture everywhere.
+    """Context manager that applies `style` on top of matplotlib's defaults.
+
+    The user's matplotlibrc is ignored, so the same input gives the same picture everywhere.
     """
     with _RC_LOCK, matplotlib.style.context(dict(style), after_reset=True):
         yield
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """
-    Write `figure` as the PNG `path`, whole or not at all, and clear it: it cannot be used again.
+    """Write `figure` atomically as the PNG file `path`, and clear the figure.
 
-    The same figure gives the same bytes. `ValueError` if `path` does not end in .png, `OSError` if
-    its folder is missing or cannot be written; what stood at `path` then still stands.
+    The same figure gives the same bytes. Raises ValueError if `path` does not end in .png, and
+    OSError if its folder is missing or cannot be written; an existing file is then unchanged.
     """
     if path.suffix.lower() != ".png":
-        raise ValueError(f"{path.name}: figures are written as .png")
-    drawn = io.BytesIO()
-    quick: dict[str, Any] = {"compress_level": 3}  # half the time of 6, a quarter larger
+        raise ValueError(f"{path.name}: figures are saved as .png only; change the suffix to .png")
+    content = io.BytesIO()
+    pil_options: dict[str, Any] = {"compress_level": 3}  # half the time of level 6, 25 % larger
     try:
-        with styled():  # ticks are made while drawing
+        with styled():  # ticks are created while drawing
             figure.savefig(
-                drawn, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs=quick
+                content, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs=pil_options
             )
     finally:
         figure.clear()
-    atomic.replace_file(path, drawn.getvalue())
+    atomic.replace_file(path, content.getvalue())
     return path
 
 
-def width_of(text: str, **font: Any) -> float:
+def text_width(text: str, **font: Any) -> float:
+    """The width of `text` in inches; `font`: properties such as size and weight."""
     width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(**font), False)
     return float(width) / 72
 
 
-def wrapped(text: str, inches: float, **font: Any) -> str:
+def wrap_text(text: str, inches: float, **font: Any) -> str:
+    """`text` broken into lines of at most about `inches`."""
     text = one_line(text)
-    fits = int(len(text) * inches / max(width_of(text, **font), 0.01))
-    return textwrap.fill(text, max(fits - 2, 1), break_on_hyphens=False)
+    characters = int(len(text) * inches / max(text_width(text, **font), 0.01))
+    return textwrap.fill(text, max(characters - 2, 1), break_on_hyphens=False)
 
 
-def titled(width: float, height: float, title: str, note: str) -> tuple[Figure, float]:
-    """A figure with `height` inches below its title and note, and the part of it they are."""
-    title = wrapped(title, width - 2 * MARGIN, size=12.5, weight="bold")
+def titled_figure(width: float, height: float, title: str, note: str) -> tuple[Figure, float]:
+    """A figure with a title, a note, and `height` inches of space below them.
+
+    Returns the figure and the share of its total height that this space is.
+    """
+    title = wrap_text(title, width - 2 * MARGIN, size=12.5, weight="bold")
     above = 0.53 + 0.22 * (title.count("\n") + 1) + 0.2 * note.count("\n")
     figure = Figure((width, height + above))
     FigureCanvasAgg(figure)
-    x, top = MARGIN / width, height + above
-    figure.suptitle(title, x=x, y=1 - MARGIN / top, ha="left")
-    figure.text(x, (height + 0.2) / top, note, color=QUIET, va="bottom", linespacing=1.35)
-    return figure, height / top
+    x, total = MARGIN / width, height + above
+    figure.suptitle(title, x=x, y=1 - MARGIN / total, ha="left")
+    figure.text(x, (height + 0.2) / total, note, color=QUIET, va="bottom", linespacing=1.35)
+    return figure, height / total

@@ -1,7 +1,7 @@
-"""A matplotlib figure as an SVG that stands inside the page and takes the page's colours.
+"""Converts matplotlib figures to inline SVGs that use the page's colors.
 
-Figures are drawn in the stand-in colours below; in the page these are CSS variables, so that one
-drawing is right in light, in dark and on paper.
+Figures are drawn in the placeholder colors below. In the SVG they become CSS variables, so the same
+chart fits the light page, the dark page, and paper.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from lenet_sweep.report.style import COLOURS, STYLE, styled
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.style import STYLE, styled
 
-ROOM: Final = 0.06  # inches around texts, for fonts that are wider than matplotlib's
+PADDING: Final = 0.06  # inches around texts: the page's font may be wider than matplotlib's
 INK: Final = "#010203"
 QUIET: Final = "#010204"
 LINE: Final = "#010205"
 FAINT: Final = "#010206"
 PAPER: Final = "#010207"
-# The last of the shared colours is black, which is the ink of the page.
-SERIES: Final = (*COLOURS[:-1], INK)
+# The last of COLORS is black, which would be invisible on the dark page.
+SERIES: Final = (*COLORS[:-1], INK)
 _VARIABLES: Final = {
     INK: "var(--ink)",
     QUIET: "var(--quiet)",
     LINE: "var(--line)",
     FAINT: "var(--faint)",
     PAPER: "var(--paper)",
-} | {colour.lower(): f"var(--series-{n})" for n, colour in enumerate(COLOURS[:-1])}
-_LOOK: Final[dict[str, Any]] = STYLE | {
+} | {color.lower(): f"var(--series-{n})" for n, color in enumerate(COLORS[:-1])}
+_PAGE_STYLE: Final[dict[str, Any]] = STYLE | {
     "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
     "axes.facecolor": "none",
@@ -45,7 +46,7 @@ _LOOK: Final[dict[str, Any]] = STYLE | {
     "grid.color": LINE,
     "grid.linewidth": 0.8,
     "path.simplify": True,
-    "svg.fonttype": "none",  # text stays text: it can be read, found and selected
+    "svg.fonttype": "none",  # keep text as text, which can be searched and selected
     "text.color": INK,
     "xtick.color": QUIET,
     "xtick.labelcolor": QUIET,
@@ -55,40 +56,40 @@ _LOOK: Final[dict[str, Any]] = STYLE | {
 
 
 def page_style(**settings: Any) -> AbstractContextManager[None]:
-    """The look of the page's figures, for a `with` around whatever makes one."""
-    return styled(_LOOK | settings)
+    """Context manager that applies the style of the page's charts, plus `settings` (rcParams)."""
+    return styled(_PAGE_STYLE | settings)
 
 
 def to_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an <svg> element, cleared afterwards; wider where its texts need that.
+    """Convert `figure` to an <svg> element, large enough for all of its texts, and clear it.
 
-    name: of letters, for ids that no other figure of the page has. title: what is to be seen, for
-    who does not see it.
+    name: prefix of the element's ids, unique on the page; letters, digits, and hyphens. title: a
+    description for screen readers.
     """
     content = io.BytesIO()
     FigureCanvasSVG(figure)
     try:
         with page_style(**{"svg.hashsalt": name}):
-            whole = Bbox.union([figure.bbox_inches, figure.get_tightbbox().padded(ROOM)])
+            box = Bbox.union([figure.bbox_inches, figure.get_tightbbox().padded(PADDING)])
             figure.savefig(
-                content, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=whole
+                content, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=box
             )
     finally:
         figure.clear()
     text = content.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # matplotlib's style sheet would be the whole page's: style.css has it for charts alone.
+    # matplotlib's style sheet would apply to the whole page; style.css has these rules for .chart.
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    # Every figure has a "patch_1": only what is referred to keeps an id, under the figure's name.
+    # Ids such as "patch_1" are in every figure: keep only those that are referenced, with a prefix.
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w.-]+)", text))
     text = re.sub(
         r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text
     )
     text = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, variable)
     text = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, text)
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0]
     opening = (
@@ -100,7 +101,7 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     return opening + text[text.index(">") + 1 :].strip()
 
 
-def _font(found: re.Match[str]) -> str:
-    """The page's font, in the size and weight of the figure."""
-    weight = f";font-weight:{found[1]}" if found[1] else ""
-    return f"font-size:{found[2]}px{weight}"
+def _font(match: re.Match[str]) -> str:
+    """Size and weight of a font; the family is the page's."""
+    weight = f";font-weight:{match[1]}" if match[1] else ""
+    return f"font-size:{match[2]}px{weight}"

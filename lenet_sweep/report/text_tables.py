@@ -1,21 +1,15 @@
-"""TODO."""
+"""Tables of results for readers: the rows of the terminal as text, in Markdown, and in LaTeX."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from lenet_sweep.config.keys import is_option
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
@@ -36,12 +30,15 @@ from lenet_sweep.results.columns import (
 from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, TieMarks, _ranks
 from lenet_sweep.storage.files import write_atomic
 
-# A table for reading: title, caption, rows as text.
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Title, caption, and rows as text.
 TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
 
 def write_texts(tables: Sequence[TextTable], folder: Path, stem: str = "results") -> list[Path]:
-    """Write tables for reading, stem.md and stem.tex; the files."""
+    """Write the tables to `stem`.md and `stem`.tex; returns the files."""
     texts = {f"{stem}.md": to_markdown(tables), f"{stem}.tex": to_latex(tables, stem)}
     for name, text in texts.items():
         write_atomic(folder / name, text.encode())
@@ -49,23 +46,23 @@ def write_texts(tables: Sequence[TextTable], folder: Path, stem: str = "results"
 
 
 def to_markdown(tables: Iterable[TextTable]) -> str:
-    """Tables as the terminal shows them in GitHub's Markdown."""
+    """The tables in GitHub-flavored Markdown."""
     parts = []
     for title, caption, rows in tables:
         header = [HEADINGS.get(name, name) for name in rows.columns]
-        body = [[_markdown(value) for value in row] for row in rows.itertuples(index=False)]
+        body = [[_escape_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
             header,
             ["---:" if _is_number(rows[name]) else "---" for name in rows.columns],
             *body,
         ]
         table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        parts.append(f"### {title}\n\n{table_text}\n\n{_markdown(caption)}\n")
+        parts.append(f"### {title}\n\n{table_text}\n\n{_escape_markdown(caption)}\n")
     return "\n".join(parts)
 
 
 def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
-    """Tables as the terminal shows them, for a LaTeX document; see `latex.to_latex`."""
+    """The tables for a LaTeX document; see `latex.to_latex`."""
     return latex.to_latex(
         (
             latex.Table(
@@ -82,24 +79,25 @@ def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
 
 
 def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[TextTable]:
-    """The table as people read it: (title, caption, rows as text), one entry per recipe.
+    """The ranked table as text, one table per recipe: (title, caption, rows).
 
-    A row is a cell or, where `marks` has settings, a setting with its mean over the seeds. The
-    report's columns come first, then the settings that vary; what does not vary is in the caption.
-    Accuracy has two decimals. Ranks count within each table and carry MARKS: '= 2'.
+    A row is a cell, or if `marks` has settings, a setting with its mean over the seeds. The columns
+    of the original report come first, then the settings that vary; constant settings are in the
+    caption. Accuracies have two decimals. Ranks count within each table and start with a symbol of
+    MARKS, such as '= 2' for a tie.
     """
     by_setting = bool(marks.settings)
-    units = _over_seeds(frame, marks) if by_setting else frame
+    all_rows = _over_seeds(frame, marks) if by_setting else frame
     settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
     parts = []
-    for loss, optimizer, rows in _by_recipe(units):
+    for loss, optimizer, rows in _by_recipe(all_rows):
         varied = [name for name in varying(rows) if name in settings]
-        failed = bool((rows["status"] != "ok").any())
+        any_failed = bool((rows["status"] != "ok").any())
         columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
         columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varied]
-        columns += [*(["status"] if failed else []), "train_loss", "seconds_per_epoch"]
-        columns += ["error"] if failed else []
-        shown = rows[columns].assign(
+        columns += [*(["status"] if any_failed else []), "train_loss", "seconds_per_epoch"]
+        columns += ["error"] if any_failed else []
+        table = rows[columns].assign(
             rank=_marked(_ranks(rows[ranked_by(frame)].round(9)), marks),
             accuracy=_accuracies(rows),
             lr=rows["lr"].map("{:g}".format),
@@ -108,41 +106,41 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             **{name: rows[name].map(setting_text) for name in varied if is_option(name)},
         )
         if HOLDOUT in rows:
-            shown[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
+            table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
         constant = [
             f"{name} {rows[name].iloc[0]}"
             for name in settings
             if name in SETTINGS[2:] and name not in varied
         ]
-        # Options that all rows share belong in the title.
+        # Options that all rows share are part of the title.
         name = " ".join([optimizer, *shared_options(rows)])
         caption = f"All rows: {', '.join(constant)}." if constant else ""
         caption = " ".join(filter(None, [caption, OVER_SEEDS * by_setting, marks.caption]))
-        parts.append((f"{loss} + {name}", caption, shown))
+        parts.append((f"{loss} + {name}", caption, table))
     return parts
 
 
 OVER_SEEDS = (
-    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds, interval of the mean."
+    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds; interval of the mean."
 )
 
 
 def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
-    """A row for each setting, indexed by the place of one of its cells in the table of cells.
+    """One row per setting, indexed by the position of one of its cells in `frame`.
 
-    What is measured is the mean over the seeds that have an accuracy.
+    Measured values are means over the seeds with an accuracy.
     """
-    import pandas as pd  # noqa: PLC0415 - see above
+    import pandas as pd  # noqa: PLC0415 - slow to import; runs start before
 
     cells = frame.to_dict("records")
     measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
     rows = []
     for setting in marks.settings:
         own = [cells[place] for place in setting.places]
-        known = [cell for cell in own if cell["status"] == "ok"]
+        ok = [cell for cell in own if cell["status"] == "ok"]
         seeds = len({cell["seed"] for cell in own})
         persons = {cell["person"] for cell in own}
-        row = own[0] | {name: _mean(cell[name] for cell in known) for name in measured}
+        row = own[0] | {name: _mean(cell[name] for cell in ok) for name in measured}
         rows.append(
             row
             | {
@@ -159,12 +157,12 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
 
 
 def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return sum(known) / len(known) if known else math.nan
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _statuses(own: Sequence[Mapping[Any, Any]]) -> str:
-    """'ok', 'diverged' of all seeds, '1 diverged' of some."""
+    """'ok', 'diverged' if all seeds diverged, '1 diverged' if some did."""
     failed = Counter(cell["status"] for cell in own if cell["status"] != "ok")
     if sum(failed.values()) < len(own):
         return ", ".join(f"{number} {status}" for status, number in failed.items()) or "ok"
@@ -175,18 +173,19 @@ def _accuracies(rows: pd.DataFrame) -> list[str]:
     texts = [_number(accuracy, "{:.2f}") for accuracy in rows["accuracy"]]
     if "sd" not in rows:
         return texts
-    spread = [_number(sd, " \N{PLUS-MINUS SIGN} {:.2f}") for sd in rows["sd"].astype("float64")]
-    return [text + sd for text, sd in zip(texts, spread, strict=True)]
+    sds = [_number(sd, " \N{PLUS-MINUS SIGN} {:.2f}") for sd in rows["sd"].astype("float64")]
+    return [text + sd for text, sd in zip(texts, sds, strict=True)]
 
 
 def _marked(ranks: pd.Series[int], marks: TieMarks) -> pd.Series[int] | list[str]:
+    """Ranks with the symbols of their outcomes, and NO_RANK for rows without a rank."""
     if not marks.outcomes and not ranks.isna().any():
         return ranks
-    found = dict.fromkeys(ranks.index, "")
-    for place in ranks.index if marks.outcomes else ():
-        found[place] = MARKS[marks.outcomes.get(int(str(place)), "not compared")]
-    known = {place: str(rank) for place, rank in ranks.dropna().items()}
-    return [f"{found[place]} {known.get(place, NO_RANK)}".strip() for place in ranks.index]
+    symbols = dict.fromkeys(ranks.index, "")
+    for index in ranks.index if marks.outcomes else ():
+        symbols[index] = MARKS[marks.outcomes.get(int(str(index)), "not compared")]
+    texts = {index: str(rank) for index, rank in ranks.dropna().items()}
+    return [f"{symbols[index]} {texts.get(index, NO_RANK)}".strip() for index in ranks.index]
 
 
 def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
@@ -196,8 +195,8 @@ def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     return [(str(loss), str(optimizer), rows) for (loss, optimizer), rows in groups]
 
 
-def _number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else form.format(value)
+def _number(value: float, template: str) -> str:
+    return "" if math.isnan(value) else template.format(value)
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
@@ -206,7 +205,7 @@ def _is_number(column: pd.Series[Any]) -> bool:
     return (name in numbers or is_option(name)) and name not in {"person", "device", *OPTION_TEXTS}
 
 
-def _markdown(value: object) -> str:
-    """Text as Markdown shows it: no markup, HTML, mathematics, mention, or link made of it."""
+def _escape_markdown(value: object) -> str:
+    """Text that Markdown shows literally: no markup, HTML, math, mentions, or links."""
     text = re.sub(r"([\\|`*_<>\[\]~$@]|&(?=[#\w])|:(?=//))", r"\\\1", one_line(str(value)))
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", text)

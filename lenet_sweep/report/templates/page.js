@@ -1,24 +1,24 @@
 "use strict";
 (() => {
   const table = document.getElementById("ranked");
-  const told = document.getElementById("told");
-  let silence;
+  const toast = document.getElementById("toast");
+  let toastTimer;
 
-  const tell = (text) => {
-    told.textContent = text;
-    told.classList.add("shown");
-    clearTimeout(silence);
-    silence = setTimeout(() => told.classList.remove("shown"), 6000);
+  const notify = (text) => {
+    toast.textContent = text;
+    toast.classList.add("shown");
+    clearTimeout(toastTimer);
+    toastTimer = setTimeout(() => toast.classList.remove("shown"), 6000);
   };
 
-  const copied = async (text) => {
+  const copyText = async (text) => {
     try {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      const area = document.createElement("textarea"); // where the clipboard is not to be had
+      const area = document.createElement("textarea"); // the clipboard API is not available
       area.value = text;
-      area.className = "unseen";
+      area.className = "visually-hidden";
       document.body.append(area);
       area.select();
       const done = document.execCommand("copy");
@@ -30,9 +30,9 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button.copy");
     if (!button) return;
-    const done = await copied(button.dataset.copy);
+    const done = await copyText(button.dataset.copy);
     button.focus();
-    tell((done ? "Copied: " : "Copy this: ") + button.dataset.copy);
+    notify((done ? "Copied: " : "Could not copy. Copy it by hand: ") + button.dataset.copy);
   });
 
   for (const figure of document.querySelectorAll("figure.switched")) {
@@ -44,64 +44,65 @@
 
   // ---------------------------------------------------------------- saving charts
 
-  // In the light colors, whatever the page has now: a saved chart is for paper and slides.
+  // Saved charts always have the light colors, since they end up on paper and slides.
   const light = document.styleSheets[0].cssRules[0].style;
-  const resolved = (text) => {
+  const resolveColors = (text) => {
     const next = text.replace(/var\((--[\w-]+)\)/g, (_, name) => light.getPropertyValue(name).trim());
-    return next === text ? text : resolved(next);
+    return next === text ? text : resolveColors(next);
   };
-  const space = "http://www.w3.org/2000/svg";
-  const added = (parent, name, attributes, text = "") => {
-    const element = document.createElementNS(space, name);
+  const namespace = "http://www.w3.org/2000/svg";
+  const append = (parent, name, attributes, text = "") => {
+    const element = document.createElementNS(namespace, name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     element.textContent = text;
     parent.append(element);
     return element;
   };
 
-  // The chart as a file of its own: [text, width, height]. The legend beside it goes below it.
-  const alone = (chart) => {
+  // A chart as a file of its own, with its legend below: [text, width, height].
+  const standalone = (chart) => {
     const copy = chart.cloneNode(true);
-    const [, , across, tall] = chart.getAttribute("viewBox").split(" ").map(Number);
+    const [, , chartWidth, chartHeight] = chart.getAttribute("viewBox").split(" ").map(Number);
     const font = getComputedStyle(document.body).fontFamily.replaceAll('"', "'");
     const entries = [...chart.closest("section").querySelectorAll(".legend li")];
-    const height = tall + (entries.length && 18 * entries.length + 8);
-    const width = Math.max(across, ...entries.map((entry) => 60 + 7 * entry.textContent.trim().length));
+    const height = chartHeight + (entries.length && 18 * entries.length + 8);
+    const width = Math.max(chartWidth, ...entries.map((entry) => 60 + 7 * entry.textContent.trim().length));
     copy.setAttribute("viewBox", `0 0 ${width} ${height}`);
     copy.setAttribute("width", width);
     copy.setAttribute("height", height);
     copy.setAttribute("style", `font-family: ${font}; stroke-linejoin: round; background: var(--paper)`);
     copy.removeAttribute("class");
-    entries.forEach((entry, place) => {
-      const key = entry.querySelector("svg").cloneNode(true);
-      const series = [...key.classList].find((name) => name.startsWith("series-"));
+    entries.forEach((entry, index) => {
+      const symbol = entry.querySelector("svg").cloneNode(true);
+      const series = [...symbol.classList].find((name) => name.startsWith("series-"));
       const color = `var(--${series || "faint"})`;
-      for (const [name, value] of [["x", 12], ["y", tall + 18 * place], ["fill", color], ["stroke", color], ["stroke-width", 0]])
-        key.setAttribute(name, value);
-      key.removeAttribute("class");
-      copy.append(key);
-      added(copy, "text", { x: 46, y: tall + 18 * place + 10, fill: "var(--ink)", "font-size": 11 }, entry.textContent.trim());
+      const top = chartHeight + 18 * index;
+      for (const [name, value] of [["x", 12], ["y", top], ["fill", color], ["stroke", color], ["stroke-width", 0]])
+        symbol.setAttribute(name, value);
+      symbol.removeAttribute("class");
+      copy.append(symbol);
+      append(copy, "text", { x: 46, y: top + 10, fill: "var(--ink)", "font-size": 11 }, entry.textContent.trim());
     });
-    const ground = added(copy, "rect", { width, height, fill: "var(--paper)" });
-    copy.querySelector("title").after(ground);
-    return [resolved(new XMLSerializer().serializeToString(copy)), width, height];
+    const background = append(copy, "rect", { width, height, fill: "var(--paper)" });
+    copy.querySelector("title").after(background);
+    return [resolveColors(new XMLSerializer().serializeToString(copy)), width, height];
   };
 
-  const download = (address, name) => {
+  const download = (url, name) => {
     const link = document.createElement("a");
-    link.href = address;
+    link.href = url;
     link.download = name;
     link.click();
-    tell(`Saved: ${name}`);
+    notify(`Saved: ${name}`);
   };
 
-  const save = (host, kind) => {
-    const chart = [...host.querySelectorAll("svg.chart")].find((each) => each.checkVisibility());
-    const name = `${chart.getAttribute("aria-labelledby").replace(/-title$/, "")}.${kind}`;
-    const [text, width, height] = alone(chart);
-    const address = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
-    if (kind === "svg") {
-      download(address, name);
+  const save = (figure, format) => {
+    const chart = [...figure.querySelectorAll("svg.chart")].find((svg) => svg.checkVisibility());
+    const name = `${chart.getAttribute("aria-labelledby").replace(/-title$/, "")}.${format}`;
+    const [text, width, height] = standalone(chart);
+    const url = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+    if (format === "svg") {
+      download(url, name);
       return;
     }
     const image = new Image();
@@ -111,55 +112,55 @@
       canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
       download(canvas.toDataURL("image/png"), name);
     };
-    image.onerror = () => tell("This browser cannot draw the chart: save it as SVG");
-    image.src = address;
+    image.onerror = () => notify("This browser cannot convert the chart to PNG. Save it as SVG.");
+    image.src = url;
   };
 
-  for (const host of new Set([...document.querySelectorAll("svg.chart")].map((chart) => chart.closest("figure")))) {
+  for (const figure of new Set([...document.querySelectorAll("svg.chart")].map((chart) => chart.closest("figure")))) {
     const row = document.createElement("p");
     row.className = "save";
-    for (const kind of ["svg", "png"]) {
+    for (const format of ["svg", "png"]) {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = `Save as ${kind.toUpperCase()}`;
-      button.setAttribute("aria-label", `${button.textContent}: ${host.querySelector("figcaption").textContent}`);
-      button.addEventListener("click", () => save(host, kind));
+      button.textContent = `Save as ${format.toUpperCase()}`;
+      button.setAttribute("aria-label", `${button.textContent}: ${figure.querySelector("figcaption").textContent}`);
+      button.addEventListener("click", () => save(figure, format));
       row.append(button);
     }
-    host.append(row);
+    figure.append(row);
   }
 
   if (!table) return;
   const headings = [...table.tHead.rows[0].cells].slice(0, -1);
   const names = headings.map((heading) => heading.dataset.name);
-  const seen = (cell) => [...cell.childNodes]
+  const visibleText = (cell) => [...cell.childNodes]
     .filter((part) => part.nodeType === Node.TEXT_NODE).map((part) => part.textContent).join("").trim();
-  const groups = [...table.tBodies].map((body, place) => {
+  const groups = [...table.tBodies].map((body, index) => {
     const lines = [...body.rows].map((row) => {
       const cells = [...row.cells].map((cell) => ({
         key: cell.dataset.key ? Number(cell.dataset.key) : null,
-        text: seen(cell),
+        text: visibleText(cell),
       }));
       return { row, cells, words: cells.map((cell) => cell.text).join(" ").toLowerCase() };
     });
-    return { body, place, lines };
+    return { body, index, lines };
   });
 
   // ---------------------------------------------------------------- sorting
 
-  const sort = (column, down) => {
-    const numbers = groups.some((group) => group.lines[0].cells[column].key !== null);
-    const missing = (cell) => numbers ? cell.key === null : cell.text === "";
-    const compared = (a, b) => {
+  const sort = (column, descending) => {
+    const numeric = groups.some((group) => group.lines[0].cells[column].key !== null);
+    const missing = (cell) => numeric ? cell.key === null : cell.text === "";
+    const compare = (a, b) => {
       const x = a.lines[0].cells[column], y = b.lines[0].cells[column];
       const last = missing(x) - missing(y);
-      if (last) return last; // what has no value comes last either way
+      if (last) return last; // missing values come last in both directions
       const order = x.key !== null && y.key !== null ? x.key - y.key : x.text.localeCompare(y.text);
-      return (down ? -order : order) || a.place - b.place;
+      return (descending ? -order : order) || a.index - b.index;
     };
-    table.append(...groups.slice().sort(compared).map((group) => group.body));
-    headings.forEach((heading, place) => {
-      if (place === column) heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    table.append(...groups.slice().sort(compare).map((group) => group.body));
+    headings.forEach((heading, index) => {
+      if (index === column) heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
       else heading.removeAttribute("aria-sort");
     });
   };
@@ -169,15 +170,17 @@
     button.type = "button";
     button.className = "sort";
     const label = document.createElement("span");
-    const first = heading.firstChild;
-    label.textContent = first.textContent;
+    const text = heading.firstChild;
+    label.textContent = text.textContent;
     button.append(label);
-    first.replaceWith(button);
+    text.replaceWith(button);
     button.addEventListener("click", () => {
-      const now = heading.getAttribute("aria-sort");
-      // What is best high is first sorted down.
-      const down = now ? now === "ascending" : ["accuracy", "interval", "holdout_accuracy"].includes(names[column]);
-      sort(column, down);
+      const current = heading.getAttribute("aria-sort");
+      // The first click on an accuracy sorts the best rows to the top.
+      const descending = current
+        ? current === "ascending"
+        : ["accuracy", "interval", "holdout_accuracy"].includes(names[column]);
+      sort(column, descending);
     });
   });
 
@@ -196,11 +199,11 @@
     button.addEventListener("click", () => fold(group, button.getAttribute("aria-expanded") === "true"));
     fold(group, true);
   }
-  const every = document.getElementById("all-seeds");
-  if (every) every.addEventListener("click", () => {
-    const shown = every.getAttribute("aria-pressed") !== "true";
-    every.setAttribute("aria-pressed", String(shown));
-    for (const group of groups) fold(group, !shown);
+  const allSeeds = document.getElementById("all-seeds");
+  if (allSeeds) allSeeds.addEventListener("click", () => {
+    const expanded = allSeeds.getAttribute("aria-pressed") !== "true";
+    allSeeds.setAttribute("aria-pressed", String(expanded));
+    for (const group of groups) fold(group, !expanded);
   });
 
   // ---------------------------------------------------------------- filtering
@@ -209,31 +212,31 @@
   const hideWorse = document.getElementById("hide-worse");
   const count = document.getElementById("count");
 
-  const test = (word) => {
-    const parts = /^([\w./ ]+?)(<=|>=|=|<|>)(.+)$/.exec(word);
+  const parseTerm = (term) => {
+    const parts = /^([\w./ ]+?)(<=|>=|=|<|>)(.+)$/.exec(term);
     const column = parts ? names.findIndex((name) => name.toLowerCase() === parts[1]) : -1;
-    if (column < 0) return (line) => line.words.includes(word);
-    const [, , sign, wanted] = parts, number = Number(wanted);
+    if (column < 0) return (line) => line.words.includes(term);
+    const [, , operator, operand] = parts, number = Number(operand);
     return (line) => {
       const { key, text } = line.cells[column];
-      if (key === null || Number.isNaN(number)) return sign === "=" && text.toLowerCase() === wanted;
-      // Accuracies are compared as they are printed.
-      const shown = Number.isNaN(Number(text)) ? key : Number(text);
-      return { "=": shown === number, "<": shown < number, ">": shown > number,
-               "<=": shown <= number, ">=": shown >= number }[sign];
+      if (key === null || Number.isNaN(number)) return operator === "=" && text.toLowerCase() === operand;
+      // Compare the rounded number that the table shows.
+      const value = Number.isNaN(Number(text)) ? key : Number(text);
+      return { "=": value === number, "<": value < number, ">": value > number,
+               "<=": value <= number, ">=": value >= number }[operator];
     };
   };
 
   const apply = () => {
-    const tests = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(test);
+    const conditions = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(parseTerm);
     let shown = 0;
     for (const group of groups) {
-      const found = group.lines.some((line) => tests.every((passes) => passes(line)));
-      const behind = group.body.dataset.outcome === "worse" || group.lines[0].row.classList.contains("failed");
-      group.body.hidden = !found || (hideWorse && hideWorse.checked && behind);
+      const matches = group.lines.some((line) => conditions.every((holds) => holds(line)));
+      const worse = group.body.dataset.outcome === "worse" || group.lines[0].row.classList.contains("failed");
+      group.body.hidden = !matches || (hideWorse && hideWorse.checked && worse);
       shown += !group.body.hidden;
     }
-    count.textContent = `${shown} of ${groups.length} ${every ? "settings" : "rows"}`;
+    count.textContent = `${shown} of ${groups.length} ${allSeeds ? "settings" : "rows"}`;
   };
   document.getElementById("tools").hidden = false;
   filter.addEventListener("input", apply);
