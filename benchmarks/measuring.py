@@ -29,7 +29,7 @@ from lenet_sweep.training.lenet5 import seeded_lenet5
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 3600.0  # seconds after which a contender has failed
-BEGINS = "  begins"  # what lenet-sweep writes when a run begins to train
+BEGINS = "  started"  # what lenet-sweep prints when a run starts to train
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,6 @@ def test_the_same_command_mends_what_was_damaged(swept, tmp_path, name, how) -> 
     frame = pd.read_csv(tmp_path / "outputs/sweeps/mine/results.csv")
     pd.testing.assert_frame_equal(frame[SAME], expected[SAME])
     if name.endswith(("safetensors", "failure.json", "sweep.json")):
-        assert "was damaged: it is set aside" in done.stdout
+        assert "was damaged: it gets the suffix" in done.stdout
         assert list((tmp_path / "outputs").glob(name + ".damaged"))
     assert len(load_results(tmp_path / "outputs/sweeps/mine")) == 3

@@ -126,7 +126,7 @@ def test_it_is_said_in_plain_words(store: Store) -> None:
     stored(store, replace(BASE, seed=1), 36.0)
     assert said(2) == "about 6 min on 2 workers, estimated from 1 earlier run"
     assert said(None) == (
-        "about 12 min of training in all, shared by the runs that train at the same time, "
+        "about 12 min of training in total, shared by the runs that train at the same time, "
         "estimated from 1 earlier run"
     )
 

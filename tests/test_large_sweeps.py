@@ -33,7 +33,6 @@ from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.ui.views import QuietView
 
 THOUSAND = [f"lr={','.join(f'{n / 100:g}' for n in range(1, 21))}", "seed=range(50)", "epochs=1"]
 # A process of its own between, since one begins with the memory of whoever started it.
@@ -154,9 +153,7 @@ def test_a_row_is_written_although_no_other_cell_ends(tmp_path, small_folder) ->
             yield Progress(last, 1, 64, 600, 2.3)
         seen.append(rows())
 
-    run_sweep(
-        cells, options, QuietView(), replace(LOCAL, execute=two_end_and_one_trains_on), folder
-    )
+    run_sweep(cells, options, (), replace(LOCAL, execute=two_end_and_one_trains_on), folder)
     assert seen[0] == 1
     assert seen[-1] == 2
 

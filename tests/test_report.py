@@ -137,7 +137,7 @@ def test_each_row_has_the_command_that_trains_it_again(real, tmp_path) -> None:
             [sys.executable, *words[1:], "dry_run=true", f"out={folder.parent.parent}"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert "1 cell, 1 of them in the store" in done.stdout, commands[place] + done.stderr
+        assert "1 cell, 1 in the store" in done.stdout, commands[place] + done.stderr
         row = table.iloc[place]
         assert f"lr={row['lr']}" in words or row["lr"] in (0.1, 0.001)
 

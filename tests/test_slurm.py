@@ -213,7 +213,7 @@ def test_of_two_launches_both_know_why_a_run_failed(cluster, tmp_path, small_fol
         "epochs=300",
     )  # fmt: skip
     with Sweep(tmp_path, *words, "name=first") as first:
-        first.until("begins")
+        first.until("started")
         with Sweep(tmp_path, *words, "name=second") as second:
             second.until("an earlier launch")
             for sweep in (first, second):
