@@ -147,7 +147,7 @@ def test_the_log_names_a_failing_observer(launch: Callable[..., SweepResult]) ->
     assert_complete(launch(LogView(console), Recorder("on_event")))
     lines = printed(console).splitlines()
     assert sum("observer Recorder removed: on_event raised ValueError" in x for x in lines) == 1
-    assert lines[-1].endswith("3 of 3 cells done, in 0:00")
+    assert "3 of 3 cells done" in lines[-1]
 
 
 def test_every_failing_observer_is_reported(launch: Callable[..., SweepResult]) -> None:

@@ -29,8 +29,8 @@ WRITE_PAUSE = 10.0
 class ResultsTable:
     """The rows of a sweep, by cell.
 
-    rows: cells with a result in the store. kept: rows of an earlier results.csv for cells that have
-    none.
+    rows: from results in the store. kept: from an earlier results.csv, for cells without a result
+    in the store.
     """
 
     def __init__(self, store: Store, person: str) -> None:

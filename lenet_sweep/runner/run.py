@@ -155,7 +155,7 @@ def run_sweep(
 
 
 def _modules_for_outputs(options: Options, *, reported: bool) -> list[str]:
-    """The slow imports that writing the table, and then the page and the figures, needs."""
+    """The modules that are slow to import, for the table and then for the page and the figures."""
     names = ["pandas"]
     if not reported:
         return names
