@@ -106,7 +106,7 @@ def until_training(cells: int) -> float:
         command = [sys.executable, "-m", "lenet_sweep", *arguments(cells)]
         sweep = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert sweep.stdout is not None
-        while "begins" not in sweep.stdout.readline():
+        while "  started" not in sweep.stdout.readline():
             pass
         seconds = time.perf_counter() - start
         sweep.send_signal(signal.SIGINT)

@@ -29,7 +29,7 @@ from lenet_sweep.training.lenet5 import seeded_lenet5
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 3600.0  # seconds
-START_MARKER = "  begins"  # lenet-sweep prints this when a run starts training
+START_MARKER = "  started"  # lenet-sweep prints this when a run starts training
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Type a grid, get an honest ranked table: LeNet5 hyperparameter sweeps on MNIST.
+"""Hyperparameter sweeps of LeNet5 on MNIST: type a grid, get a ranked table.
 
 from lenet_sweep import sweep
 table = sweep(lr=[1e-1, 1e-2], batch=[32, 64])
@@ -14,27 +14,29 @@ if TYPE_CHECKING:
     from lenet_sweep.core.cells import Cell
     from lenet_sweep.results.sweep import load_results
     from lenet_sweep.training.lenet5 import LeNet5
+    from lenet_sweep.ui.observer import Observer
 
     __version__: str
 
-__all__ = ["Cell", "LeNet5", "__version__", "analyse", "load_results", "sweep"]
+__all__ = ["Cell", "LeNet5", "Observer", "__version__", "analyse", "load_results", "sweep"]
 
-_HOMES = {
+_MODULES = {
     "analyse": "lenet_sweep.api",
     "sweep": "lenet_sweep.api",
     "Cell": "lenet_sweep.core.cells",
     "LeNet5": "lenet_sweep.training.lenet5",
+    "Observer": "lenet_sweep.ui.observer",
     "load_results": "lenet_sweep.results.sweep",
 }
 
 
 def __getattr__(name: str) -> object:
-    # Imported on first use: torch and pandas take seconds that `--help` does not have.
+    # Names are imported on first use: torch and pandas take seconds, and `--help` needs neither.
     if name == "__version__":
         return import_module("importlib.metadata").version("lenet-sweep")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'lenet_sweep' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m lenet_sweep`: nothing but the start, so that Ctrl-C is heard from the first moment."""
+"""The entry point of `python -m lenet_sweep`. It handles Ctrl-C before it imports anything slow."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. Exit status 0, 1, 2 or 141, or 128 + the number of a signal."""
-    # Imports make lasting objects by the hundred thousand, which are searched for garbage again and
-    # again, and once more at the end: together a fifth of a sweep that has nothing to train.
+    """Run the command line. The exit status is 0, 1, 2, 141 or 128 + signal number."""
+    # Imports create hundreds of thousands of objects that live until the end. By default the
+    # garbage collector scans them repeatedly, and again at exit. That takes a fifth of the time of
+    # a sweep that has nothing to train.
     gc.set_threshold(100_000)
     try:
-        # Nothing is imported before the `try`, and Hydra, which takes half a second, last.
+        # All imports are inside the `try`. Hydra, which takes half a second, comes last.
         from lenet_sweep.cli import output  # noqa: PLC0415
         from lenet_sweep.runner import interrupts  # noqa: PLC0415
 

@@ -1,7 +1,8 @@
-"""The Python interface: the same sweep as the command line's, as a function."""
+"""The Python interface: sweeps as a function call, with the settings of the command line."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from lenet_sweep.runner.outputs import compare, draw_figures, reproduce, write_p
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.ui import views
+from lenet_sweep.ui.observer import Observer
+from lenet_sweep.ui.views import choose_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-OneOrMany: TypeAlias = "T | Iterable[T]"  # a value, or several as an axis of the grid
+OneOrMany: TypeAlias = "T | Iterable[T]"  # one value, or several as an axis of the grid
 
 
 class _Default:
-    """The default of a key: the value that conf/config.yaml has."""
+    """Stands for the value of a key in conf/config.yaml."""
 
     def __repr__(self) -> str:
         return "<default>"
@@ -69,36 +71,47 @@ def sweep(
     out: str | Path = DEFAULT,
     name: str | None = DEFAULT,
     progress: bool = True,
+    observers: Iterable[Observer] = (),
     **settings: Any,
 ) -> pd.DataFrame:
-    """Train LeNet5 for every combination of the settings; the ranked table, best cell first.
+    """Train LeNet5 for every combination of the settings, and return the ranked table.
 
-    Settings are the keys of the command line (conf/config.yaml has their defaults), each a value or
-    a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], recipe="nll_adam", epochs=5)`. Dotted
-    keys are passed as `**{"optimizer.momentum": [0, 0.9]}`; an option applies to the optimizers
-    that have it. Accuracies are percent of the test images.
+    The settings are the keys of the command line, with the defaults of conf/config.yaml. Each takes
+    a value or a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], epochs=5)`. Pass keys with
+    a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the optimizers that have it.
 
-    study="report" trains the rows of a study (conf/study), or those of a dict in the same form;
-    other settings are axes over it.
+    study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
+    are trained for every combination of the other settings.
 
-    Everything else is as on the command line: finished cells come from the store, a failed cell
-    is a row with its reason. `table.attrs["folder"]` is the folder with results.csv and the
-    figures. `dry_run=True` trains nothing and returns what the store has. `progress=False` prints
-    nothing.
+    As on the command line, finished cells come from the store, and a failed cell is a row with its
+    reason. `dry_run=True` trains nothing and returns the rows that the store already has.
+    `progress=False` prints nothing.
+
+    observers: objects that follow the sweep in addition to its display on the terminal; see
+    `lenet_sweep.Observer`. A dry run does not call them. An observer that raises an exception is
+    removed and the sweep continues; a message, or with `progress=False` a RuntimeWarning at the
+    end, gives the reason.
+
+    Returns a DataFrame with the columns of results.csv, best cell first, and accuracies in percent
+    of the test images. `table.attrs["folder"]` is the folder with results.csv and the figures.
 
     Raises UsageError for a key or value that is not allowed, DataError if the images cannot be
-    had, StoreError if the output folder cannot be written. Ctrl-C and other signals to end raise
-    InterruptedBySignal, a KeyboardInterrupt, after checkpoints and table are written; the same call
-    resumes the sweep.
+    obtained, and StoreError if the output folder cannot be written. Ctrl-C, SIGTERM and SIGHUP
+    raise InterruptedBySignal, a KeyboardInterrupt, after the checkpoints and the table are written.
+    The same call resumes the sweep.
     """
-    given = {key: value for key, value in locals().items() if value is not DEFAULT}
-    for key in ("study", "progress", "settings"):
-        del given[key]
-    return _sweep(given | settings, study, progress=progress)
+    typed = {key: value for key, value in locals().items() if value is not DEFAULT}
+    for key in ("study", "progress", "observers", "settings"):
+        del typed[key]
+    return _sweep(typed | settings, study, list(observers), progress=progress)
 
 
 def _sweep(
-    settings: dict[str, Any], study: str | Mapping[str, Any] | None, *, progress: bool
+    settings: dict[str, Any],
+    study: str | Mapping[str, Any] | None,
+    observers: list[Observer],
+    *,
+    progress: bool,
 ) -> pd.DataFrame:
     raws = keys.grid(settings)
     if study is not None:
@@ -107,21 +120,21 @@ def _sweep(
     cells, options = validation.validate_cells(raws, NATIVE)
     console = Console()
     if options.dry_run:
-        found = preview(cells, options, local.LOCAL)
-        for line in found.lines() if progress else ():
+        planned = preview(cells, options, local.LOCAL)
+        for line in planned.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
-        return ranked_table(found.rows)
-    view = views.choose_view(single=False, console=console) if progress else views.QuietView()
+        return ranked_table(planned.rows)
+    view = choose_view(single=False, console=console) if progress else Observer()
     with handle_signals() as signals:
-        result = run_sweep(cells, options, view, local.LOCAL)
+        result = run_sweep(cells, options, [view, *observers], local.LOCAL)
         with signals.deferred():
             write_tables(result.sweep, compare(result, options), reproduce(result))
         if signals.received:
             result = replace(result, interrupted=signals.received[0])
         try:
-            write_page(result, options, view.say)
-            draw_figures(result, options, view.say)
-        except KeyboardInterrupt:  # the figures are left out, but the tables are there
+            write_page(result, options, view.on_message)
+            draw_figures(result, options, view.on_message)
+        except KeyboardInterrupt:  # skips the rest of the figures; the tables are written
             if not signals.received or signals.insisted:
                 raise
         if signals.received:
@@ -130,17 +143,23 @@ def _sweep(
                 f"{signals.received[0].name}: the table so far is in "
                 f"{result.sweep.folder / 'results.csv'}; the same call resumes the sweep",
             )
+    for error in () if progress else result.observer_errors:  # no view has shown them
+        warnings.warn(error, RuntimeWarning, stacklevel=3)
     result.sweep.table.attrs["folder"] = str(result.sweep.folder)
     return result.sweep.table
 
 
 def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:
-    """What a sweep's folder (`outputs/sweeps/<name>`) says, and what it does not.
+    """Compute the statistics of a finished sweep.
 
-    Intervals, settings over seeds, comparisons with the best, effects, warnings, conclusions; see
-    `lenet_sweep.analysis.conclusions.Statistics` and docs/statistics.md. Accuracies are percent,
-    differences points. data: the folder of the images, where they are no longer where they were;
-    without them nothing is said of ties. Raises FileNotFoundError where there is no sweep.
+    folder: the folder of the sweep, `outputs/sweeps/<name>`. data: the folder of its images, if
+    they have been moved. Without images, rows are not compared for ties.
+
+    Returns intervals, settings over seeds, comparisons with the best, effects, warnings and
+    conclusions; see `lenet_sweep.analysis.conclusions.Statistics` and docs/statistics.md.
+    Accuracies are percent, differences are percentage points.
+
+    Raises FileNotFoundError if the folder has no sweep.
     """
     from lenet_sweep.report import collect  # noqa: PLC0415 - `sweep` does not need it
 

@@ -13,7 +13,6 @@ from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.ui.views import QuietView
 
 
 def settings(root, out, **axes):
@@ -58,6 +57,4 @@ def fail(cell, out, status="failed", **texts):
 
 def launched(cells, options):
     """Run a sweep of these cells without training; results come from the store."""
-    return run_sweep(
-        cells, options, QuietView(), replace(LOCAL, execute=lambda runs, setup: iter(()))
-    )
+    return run_sweep(cells, options, (), replace(LOCAL, execute=lambda runs, context: iter(())))

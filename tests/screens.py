@@ -1,4 +1,4 @@
-"""A screen and a log for tests, what happens on them, and the text that is there."""
+"""Consoles, events and rows for tests of what a sweep shows, and the text that was printed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LRS = tuple(replace(BASE, lr=lr) for lr in (0.1, 0.01, 0.001))
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that shows the time it is set to."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0

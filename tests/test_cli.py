@@ -97,14 +97,14 @@ def test_more_epochs_go_on_from_what_was_trained(lenet_sweep, small, tmp_path) -
     assert sorted(path.name for path in after) == (
         ["epoch-00001.safetensors"] * 2 + ["epoch-00003.safetensors"] * 2
     )
-    assert done.stdout.count("goes on after epoch 1") == 2
+    assert done.stdout.count("resumed after epoch 1") == 2
 
 
 def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
     """lr=1e-1,0.1,.1 is trained once, and it is said that cells were merged."""
     done = lenet_sweep("-m", "lr=1e-1,0.1,.1", *small)
     assert len(table(tmp_path)) == 1
-    assert "2 equal cells merged" in done.stdout
+    assert "2 duplicate cells merged" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_cell_that_failed_by_chance_is_tried_again(lenet_sweep, small, tmp_pat
     env = {"PYTHONPATH": str(FAULTS), "FAILED_ONCE": str(tmp_path / "once")}
     done = lenet_sweep("-m", "lr=0.11,0.1", *small, "retries=1", "figures=none", env=env)
     assert set(table(tmp_path)["status"]) == {"ok"}
-    assert "it is tried again after the others (retry 1)" in done.stdout
+    assert "it will be retried after the other runs (retry 1)" in done.stdout
 
 
 def test_a_diverged_cell_is_a_row_and_known_for_good(lenet_sweep, small, tmp_path) -> None:
@@ -382,8 +382,8 @@ def test_named_lists_are_grids(lenet_sweep) -> None:
 def test_a_dry_run_trains_and_writes_nothing(lenet_sweep, tmp_path) -> None:
     """dry_run=true says what would be trained."""
     done = lenet_sweep("-m", "lr=0.1,0.01,.1", "epochs=100,200", "dry_run=true")
-    assert "4 cells (2 equal ones merged), 0 of them in the store" in done.stdout
-    assert "2 runs to train, 400 epochs at most" in done.stdout
+    assert "4 cells (2 duplicates merged), 0 in the store" in done.stdout
+    assert "2 runs to train, at most 400 epochs" in done.stdout
     assert not (tmp_path / "outputs").exists()
 
 
@@ -578,7 +578,7 @@ def test_a_signal_under_a_stock_launcher_still_makes_the_table(small, tmp_path, 
     )  # fmt: skip
     with process:
         for line in process.stdout:
-            if "epoch 2/" in line or "goes on" in line:
+            if "epoch 2/" in line or "resumed" in line:
                 process.send_signal(number)
                 break
         rest = process.stdout.read()

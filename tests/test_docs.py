@@ -48,7 +48,7 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^\d+ cells?( \(\d+ equal ones merged\))?, ", done.stdout, re.MULTILINE)
+    assert re.search(r"^\d+ cells?( \(\d+ duplicates? merged\))?, ", done.stdout, re.MULTILINE)
 
 
 def test_the_python_example_runs(tmp_path: Path, small_folder) -> None:

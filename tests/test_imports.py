@@ -1,4 +1,4 @@
-"""The one-way flow: what each module may import, and where torch stays out."""
+"""Rules for imports: the order of the rooms, and modules that must stay fast to import."""
 
 import ast
 import inspect
@@ -14,22 +14,23 @@ from lenet_sweep.config import keys
 
 PACKAGE = Path(lenet_sweep.__file__).parent
 
-# A room imports only from itself and from the rooms above it.
+# A room imports only from itself and from the rooms before it.
 ROOMS = (
     "core", "storage", "machine", "data", "config", "training", "executors", "results", "analysis",
     "report", "ui", "runner", "api", "cli", "hydra_plugins", "__main__",
 )  # fmt: skip
-# Only these see Hydra: everything below the command line gets plain values.
+# Only these rooms import Hydra and OmegaConf; the others get plain values.
 HYDRA = ("cli", "hydra_plugins")
 
 
 def modules() -> dict[str, Path]:
-    found = {}
+    """The modules of the package by their names inside it, such as "core.cells"."""
+    paths = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts != ("__init__",):
-            found[".".join(p for p in parts if p != "__init__")] = path
-    return found
+            paths[".".join(p for p in parts if p != "__init__")] = path
+    return paths
 
 
 def room(module: str) -> str:
@@ -37,7 +38,7 @@ def room(module: str) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports, also those inside functions."""
+    """The modules of the package that a file imports, including imports inside functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lenet_sweep"):
@@ -55,50 +56,50 @@ def imported(path: Path) -> set[str]:
 
 
 def test_every_module_is_in_a_room() -> None:
-    """The package itself holds only its public interface."""
+    """Every module of the package belongs to a room of the list."""
     assert {room(name) for name in modules()} == set(ROOMS)
 
 
 @pytest.mark.parametrize("name", modules())
 def test_a_room_imports_only_rooms_below_it(name: str) -> None:
-    """Data flows one way, also through imports inside functions."""
+    """The order of the rooms also holds for imports inside functions."""
     own = ROOMS.index(room(name))
     for other in imported(modules()[name]):
         assert ROOMS.index(room(other)) <= own, f"{name} imports {other}"
 
 
 @pytest.mark.parametrize("name", ROOMS[:-3])
-def test_the_modules_of_a_room_do_not_import_each_other_in_a_circle(name: str) -> None:
-    """Within a room, too, there is an order; imports inside functions are for what is optional."""
+def test_a_room_has_no_circular_imports(name: str) -> None:
+    """The modules of a room import each other in one direction, except for the pairs in `late`."""
     inside = {m: imported(p) for m, p in modules().items() if room(m) == name}
     late = {
         ("training.engines", "training.engines.native_engine"),
         ("training.engines", "training.engines.torch_engine"),
         ("training.engines.support", "training.engines"),  # the extension module inside it
     }
-    arrows = {m: {o for o in to if o in inside and (m, o) not in late} for m, to in inside.items()}
-    while free := [m for m, to in arrows.items() if not to & arrows.keys()]:
-        for module in free:
-            del arrows[module]
-    assert not arrows
+    edges = {m: {o for o in to if o in inside and (m, o) not in late} for m, to in inside.items()}
+    while leaves := [m for m, to in edges.items() if not to & edges.keys()]:
+        for module in leaves:
+            del edges[module]
+    assert not edges
 
 
 @pytest.mark.parametrize("name", [n for n in modules() if room(n) not in (*HYDRA, "config")])
-def test_only_the_command_line_sees_hydra(name: str) -> None:
-    """Every other room works with plain values, never with Hydra's or OmegaConf's objects."""
+def test_only_the_command_line_imports_hydra(name: str) -> None:
+    """All other rooms work with plain values instead of objects of Hydra or OmegaConf."""
     text = modules()[name].read_text()
     assert "omegaconf" not in text
     assert "import hydra" not in text
 
 
-def test_a_sweep_begins_without_what_only_its_table_needs() -> None:
-    """pandas takes as long to import as all else together: runs have begun by then."""
+def test_pandas_is_imported_after_the_runs_have_started() -> None:
+    """pandas takes as long to import as everything else, and only the table needs it."""
     code = "import lenet_sweep.cli.commands, sys; assert not {'pandas', 'scipy'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_is_imported_ahead_is_there_and_what_is_not_is_no_matter() -> None:
-    """Leaving waits for the module at hand and begins no other; a broken one is someone else's."""
+def test_background_imports_skip_broken_modules_and_stop_at_the_end() -> None:
+    """Leaving the `with` waits for the import in progress, and no other import starts."""
     code = (
         "import sys; from lenet_sweep.runner.background_imports import import_in_background\n"
         "with import_in_background(['nowhere', 'wave', 'colorsys']):\n"
@@ -115,11 +116,12 @@ def test_what_is_imported_ahead_is_there_and_what_is_not_is_no_matter() -> None:
         subprocess.run([sys.executable, "-c", code, folder], check=True)
 
 
-def test_the_package_lists_what_it_offers() -> None:
-    """dir() and completion see the public names before any of them is used, and the version."""
+def test_the_package_lists_its_public_names() -> None:
+    """dir() and completion show the public names and the version before their first use."""
     code = (
         "import lenet_sweep, importlib.metadata as m\n"
-        "assert {'sweep', 'analyse', 'load_results', 'Cell', 'LeNet5'} <= {*dir(lenet_sweep)}\n"
+        "names = {'sweep', 'analyse', 'load_results', 'Cell', 'LeNet5', 'Observer'}\n"
+        "assert names <= {*dir(lenet_sweep)}\n"
         "assert lenet_sweep.__version__ == m.version('lenet-sweep')\n"
         "assert '__version__' in dir(lenet_sweep)\n"
     )
@@ -127,15 +129,16 @@ def test_the_package_lists_what_it_offers() -> None:
 
 
 def test_sweep_has_a_keyword_for_every_key() -> None:
-    """Editors complete the keys of conf/config.yaml, and nothing that is no key."""
+    """Editors complete all keys of conf/config.yaml, and no others."""
     parameters = set(inspect.signature(lenet_sweep.sweep).parameters)
-    assert parameters - {"progress", "settings", "study", "recipe"} == set(keys.defaults())
+    others = {"progress", "observers", "settings", "study", "recipe"}
+    assert parameters - others == set(keys.defaults())
 
 
 @pytest.mark.parametrize(
     "module", ["lenet_sweep", "lenet_sweep.cli.main", "lenet_sweep.cli.commands", "lenet_sweep.api"]
 )
-def test_torch_is_not_imported_where_nothing_is_trained(module: str) -> None:
-    """The command line and the Python interface start without the seconds that torch takes."""
+def test_importing_the_package_does_not_import_torch(module: str) -> None:
+    """The command line and the Python interface start without torch, which takes seconds."""
     code = f"import {module}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -146,7 +146,7 @@ def test_workers_exit_when_their_launcher_is_killed(tmp_path, longer) -> None:
         status, output = sweep.ends()
     assert status == 0, output
     for epoch in reached:
-        assert epoch == 150 or f"goes on after epoch {epoch}" in output
+        assert epoch == 150 or f"resumed after epoch {epoch}" in output
     assert_kept(before, out)
     assert_same(results(tmp_path), longer.table)
     assert leftovers(out) == []

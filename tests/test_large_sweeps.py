@@ -33,7 +33,6 @@ from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.ui.views import QuietView
 
 THOUSAND = [f"lr={','.join(f'{n / 100:g}' for n in range(1, 21))}", "seed=range(50)", "epochs=1"]
 # Measured from a small process, since a child starts with the peak memory of its parent.
@@ -152,9 +151,7 @@ def test_rows_are_written_while_other_cells_train(tmp_path, small_folder) -> Non
             yield Progress(last, 1, 64, 600, 2.3)
         row_counts.append(rows())
 
-    run_sweep(
-        cells, options, QuietView(), replace(LOCAL, execute=execute_two_and_keep_training), folder
-    )
+    run_sweep(cells, options, (), replace(LOCAL, execute=execute_two_and_keep_training), folder)
     assert row_counts[0] == 1
     assert row_counts[-1] == 2
 

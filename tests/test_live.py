@@ -1,4 +1,4 @@
-"""What a person sees of a sweep on a terminal while it trains."""
+"""The live view: what a terminal shows while a sweep trains."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from lenet_sweep.ui.log_view import LogView
 
 
 class Live:
-    """A live view of a plan on a terminal, and the clock that it reads."""
+    """A live view of a plan on a terminal, and its clock."""
 
-    def __init__(self, the_plan: Plan, workers: int = 2, width: int = 80, height: int = 24) -> None:
+    def __init__(self, plan: Plan, workers: int = 2, width: int = 80, height: int = 24) -> None:
         self.console = terminal(width, height)
         self.clock = Clock()
         self.view = LiveView(self.console, self.clock)
-        self.view.begin(the_plan, workers)
+        self.view.on_start(plan, workers)
 
-    def at(self, seconds: float, *happened: events.Event) -> None:
+    def at(self, seconds: float, *new_events: events.Event) -> None:
         self.clock.now = 1_700_000_000.0 + seconds
-        for event in happened:
-            self.view.show(event)
+        for event in new_events:
+            self.view.on_event(event)
 
     def lines(self) -> list[str]:
         return [line.rstrip() for line in self.view.frame().plain.replace(DASH, "-").split("\n")]
@@ -58,7 +58,7 @@ class Live:
         return line
 
     def bar(self, start: str) -> float:
-        """Length of a bar, of 1."""
+        """The filled part of a bar, from 0 to 1."""
         line = self.line(start)
         return (line.count("━") + line.count("╸") / 2) / sum(map(line.count, "━╸─"))
 
@@ -75,17 +75,17 @@ def live() -> Iterable[Callable[..., Live]]:
         return started[-1]
 
     yield start
-    for one in started:
-        one.view.end()
+    for display in started:
+        display.view.on_end()
 
 
 def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
-    """The whole picture fits 80 columns, with every figure under its heading."""
+    """All columns fit a width of 80, and every value is below its heading."""
     at = live(*LRS)
     first, second, _ = LRS
     at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
     at.at(20, ended(first, 1), ended(first, 2, 98.91, 0.0312, 9.5), progress(second, 1, 30_000))
-    at.view.rows(ranked_table([row(first, 98.91)]))
+    at.view.on_table(ranked_table([row(first, 98.91)]))
     assert at.lines() == [
         "",
         "                                     epoch     cost  accuracy  s/epoch     left",
@@ -98,8 +98,8 @@ def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
     ]
 
 
-def test_live_view_uses_a_wide_terminal(live: Callable[..., Live]) -> None:
-    """Names come first: they are whole on 80 columns too, where fewer figures follow them."""
+def test_names_of_runs_take_precedence_over_columns(live: Callable[..., Live]) -> None:
+    """At a width of 80, long names are complete and fewer columns follow them."""
     cells = [
         replace(c, optimizer=make_optimizer("sgd", (("momentum", m),)))
         for c in LRS
@@ -113,14 +113,16 @@ def test_live_view_uses_a_wide_terminal(live: Callable[..., Live]) -> None:
         assert at.line(name).count("─") == bar
 
 
-def test_texts_of_leading_rows_are_cut_only_where_space_is_short(live: Callable[..., Live]) -> None:
-    """A long name is whole on a wide terminal and cut on a narrow one, before columns give way."""
+def test_long_texts_of_leading_rows_are_truncated_on_narrow_terminals(
+    live: Callable[..., Live],
+) -> None:
+    """A narrow terminal truncates a long name before it drops columns; a wide one shows it all."""
     people = "grace.hopper@computing.navy.example", "ada"
     frame = ranked_table([row(c, 90, person=p) for c, p in zip(LRS, people, strict=False)])
-    for width, shown in ((120, f"{people[0]}  cpu"), (80, "grace.hopper@computing.navy.…")):
+    for width, text in ((120, f"{people[0]}  cpu"), (80, "grace.hopper@computing.navy.…")):
         at = live(*LRS, width=width)
-        at.view.rows(frame)
-        assert f"  {shown}" in "\n".join(at.lines())
+        at.view.on_table(frame)
+        assert f"  {text}" in "\n".join(at.lines())
 
 
 @settings(deadline=None)
@@ -136,7 +138,7 @@ def test_texts_of_leading_rows_are_cut_only_where_space_is_short(live: Callable[
 def test_live_view_stays_within_the_screen(
     width: int, height: int, workers: int, rows: int, person: str, epochs: int, left: bool
 ) -> None:
-    """However small the window and many the workers, no line wraps and nothing scrolls."""
+    """No line wraps and nothing scrolls, for any size of the terminal and number of workers."""
     cells = [
         replace(BASE, seed=n, lr=1e-5 * (n + 1), activation=("relu", "gelu")[n % 2], epochs=epochs)
         for n in range(workers + (3 if left else 0))
@@ -146,30 +148,30 @@ def test_live_view_stays_within_the_screen(
         for n, cell in enumerate(cells[:workers]):
             at.at(n * 1e5, events.Started(cell.run_id, 0) if n % 5 else events.Waiting(cell.run_id))
             at.at(n * 1e5 + 1, progress(cell, 1, 50_000, 1e30))
-        at.view.rows(ranked_table(row(cell, person=person) for cell in cells[:rows]))
+        at.view.on_table(ranked_table(row(cell, person=person) for cell in cells[:rows]))
         frame = at.view.frame().split("\n", allow_blank=True)
     finally:
-        at.view.end()
+        at.view.on_end()
     assert len(frame) < height
     assert max(line.cell_len for line in frame) < width
     assert any("cells" in line.plain for line in frame) or width < 40
 
 
 def test_runs_that_do_not_fit_are_counted(live: Callable[..., Live]) -> None:
-    """With 64 workers on 24 lines the sweep's bar and the leading rows are still there."""
+    """64 workers on 24 lines leave space for the bar of the sweep and the leading rows."""
     cells = [replace(BASE, seed=n) for n in range(64)]
     at = live(*cells, workers=64)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
-    at.view.rows(ranked_table(row(cell) for cell in cells))
-    shown = sum(line.startswith("seed") for line in at.lines())
-    assert shown > 5
-    assert f"and {64 - shown} more" in at.lines()
+    at.view.on_table(ranked_table(row(cell) for cell in cells))
+    visible = sum(line.startswith("seed") for line in at.lines())
+    assert visible > 5
+    assert f"and {64 - visible} more" in at.lines()
     assert at.line("0/64 cells")
     assert len(at.lines()) == 23
 
 
 def test_bar_moves_within_an_epoch(live: Callable[..., Live]) -> None:
-    """A run of one long epoch does not look as if it hung."""
+    """The bar of a run advances with every batch that it reports."""
     cell = replace(BASE, epochs=1)
     at = live(cell)
     at.at(0, events.Started(cell.run_id, 0))
@@ -180,8 +182,8 @@ def test_bar_moves_within_an_epoch(live: Callable[..., Live]) -> None:
     assert lengths == pytest.approx([0, 0.25, 0.5, 1], abs=0.03)
 
 
-def test_resumed_run_begins_where_it_was_cut(live: Callable[..., Live]) -> None:
-    """A run with 80 of 100 epochs in the store shows them at once, and does not call them fast."""
+def test_a_resumed_run_starts_at_its_checkpoint(live: Callable[..., Live]) -> None:
+    """Epochs from the store count in the bar at once, but not in the pace of the run."""
     cell = replace(BASE, epochs=100)
     at = live(cell)
     at.at(0, events.Started(cell.run_id, 80))
@@ -191,8 +193,8 @@ def test_resumed_run_begins_where_it_was_cut(live: Callable[..., Live]) -> None:
     assert at.left("lr 0.1") == "3:10"
 
 
-def test_finished_run_makes_room_for_the_next(live: Callable[..., Live]) -> None:
-    """The bar of a finished run leaves, the next run takes its line, and the others stay put."""
+def test_the_next_run_takes_the_line_of_a_finished_one(live: Callable[..., Live]) -> None:
+    """The next run appears on the line of the finished run, and other runs keep their lines."""
     first, second, third = LRS
     at = live(*LRS)
     at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
@@ -207,29 +209,31 @@ def test_finished_run_makes_room_for_the_next(live: Callable[..., Live]) -> None
     assert [line for line in at.lines() if line.startswith("lr")] == []
 
 
-def test_run_of_another_process_says_so(live: Callable[..., Live]) -> None:
-    """Who starts the same sweep twice sees why a bar does not move."""
+def test_a_run_of_another_process_is_marked(live: Callable[..., Live]) -> None:
+    """If another process trains a run, its line says so instead of showing a bar."""
     at = live(*LRS)
     at.at(0, events.Waiting(BASE.run_id), events.Waiting(BASE.run_id))
     assert (
-        at.line("lr 0.1 ").split("  ", 1)[1].strip() == "waits for another process that trains it"
+        at.line("lr 0.1 ").split("  ", 1)[1].strip() == "waiting for another process that trains it"
     )
     at.at(1, events.Started(BASE.run_id, 3))
-    assert "waits" not in at.line("lr 0.1 ")
+    assert "waiting" not in at.line("lr 0.1 ")
 
 
-def test_time_left_is_not_invented(live: Callable[..., Live]) -> None:
-    """Until there is something to tell from, the time left is a dash, and not a guess."""
+def test_time_left_needs_a_measurement(live: Callable[..., Live]) -> None:
+    """The time left is a dash until a tenth of an epoch has been trained."""
     at = live(*LRS)
     at.at(0, events.Started(BASE.run_id, 0))
-    at.at(3, progress(BASE, 1, 64))  # the first step is not typical
+    at.at(3, progress(BASE, 1, 64))  # the first steps are slow
     assert at.left("0/3 cells") == at.left("lr 0.1 ") == "-"
     at.at(5, progress(BASE, 1, 30_000))
     assert at.left("lr 0.1 ") == "1:35"
 
 
-def test_time_left_counts_what_is_to_train(live: Callable[..., Live]) -> None:
-    """The sweep's time left is its remaining epochs at the measured pace, over its workers."""
+def test_time_left_divides_the_remaining_epochs_among_the_workers(
+    live: Callable[..., Live],
+) -> None:
+    """The time left is that of the remaining epochs at the measured pace, divided by workers."""
     cells = [replace(BASE, seed=n) for n in range(4)]
     at = live(*cells, workers=2)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in cells[:2]))
@@ -238,7 +242,7 @@ def test_time_left_counts_what_is_to_train(live: Callable[..., Live]) -> None:
 
 
 def test_time_left_is_at_least_the_longest_run(live: Callable[..., Live]) -> None:
-    """More workers than runs do not make the last run any shorter."""
+    """With more workers than runs, the time left is that of the longest run."""
     long, short = replace(BASE, seed=1, epochs=100), BASE
     at = live(long, short, workers=8)
     at.at(0, events.Started(long.run_id, 0), events.Started(short.run_id, 0))
@@ -246,20 +250,20 @@ def test_time_left_is_at_least_the_longest_run(live: Callable[..., Live]) -> Non
     assert at.left("0/2 cells") == "3:18"
 
 
-def test_time_left_knows_that_small_batches_are_slow(live: Callable[..., Live]) -> None:
-    """A run that has not begun is taken to be as fast as runs of its batch size were."""
+def test_time_left_depends_on_the_batch_size(live: Callable[..., Live]) -> None:
+    """A run that has not started is expected to be as fast as others with its batch size."""
     slow, fast = replace(BASE, batch=16), BASE
     at = live(*(replace(slow, seed=n) for n in range(3)), fast, replace(fast, seed=1), workers=1)
     at.at(0, events.Started(slow.run_id, 0))
     at.at(10, ended(slow, 1))
-    assert at.left("0/5 cells") == "8:10"  # nothing better is known than 10 s for all
+    assert at.left("0/5 cells") == "8:10"  # all runs are expected to take 10 s per epoch
     at.at(10, events.Finished(slow.run_id), events.Started(fast.run_id, 0))
     at.at(11, ended(fast, 1))
     assert at.left("0/5 cells") == "3:39"  # 9 + 10 epochs of 1 s, 20 of 10 s
 
 
 def test_failure_stays_above_the_bars(live: Callable[..., Live]) -> None:
-    """A failed run leaves one red line with its reason, cut to the width, and is counted."""
+    """A failed run is counted, and leaves one red line with its reason, truncated to the width."""
     at = live(BASE, replace(BASE, epochs=5), replace(BASE, seed=1))
     at.at(0, events.Started(BASE.run_id, 0), events.CellFinished(BASE.run_id, 5))
     at.at(1, events.Failed(BASE.run_id, Failure("failed", 7, "RuntimeError: " + 99 * "long ")))
@@ -270,12 +274,12 @@ def test_failure_stays_above_the_bars(live: Callable[..., Live]) -> None:
     assert at.line("2/3 cells").split("─")[-1].strip().startswith("1 failed, ")
 
 
-def test_text_from_outside_is_only_text(live: Callable[..., Live]) -> None:
-    """Markup and control characters in a reason or a name are shown, and change nothing."""
+def test_untrusted_text_is_escaped(live: Callable[..., Live]) -> None:
+    """Markup and control characters in a reason, a message or a name have no effect."""
     at = live(*LRS, width=140)
     at.at(0, events.Failed(BASE.run_id, Failure("failed", 1, HOSTILE)))
-    at.view.say(HOSTILE)
-    at.view.rows(ranked_table([row(BASE, person="[b]\x1b[2J")]))
+    at.view.on_message(HOSTILE)
+    at.view.on_table(ranked_table([row(BASE, person="[b]\x1b[2J")]))
     text = printed(at.console)
     assert f"✗ lr 0.1  failed in epoch 1: {HARMLESS}" in text
     assert text.count(HARMLESS) == 2
@@ -286,19 +290,19 @@ def test_text_from_outside_is_only_text(live: Callable[..., Live]) -> None:
 
 
 def test_cells_in_the_store_count_as_done(live: Callable[..., Live]) -> None:
-    """A sweep that is launched again starts with what it has, and names runs as it did before."""
+    """A repeated sweep counts the cells of its store, and names its runs as it did before."""
     at = Live(planned(*LRS, finished=LRS[:2]))
     at.at(0, events.Started(LRS[2].run_id, 0))
     assert at.bar("2/3 cells") == pytest.approx(2 / 3, abs=0.03)
     assert at.line("lr 0.001 ")
     at.at(5, events.CellFinished(LRS[2].run_id, 10), events.Finished(LRS[2].run_id))
     assert at.bar("3/3 cells") == 1
-    at.view.end()
+    at.view.on_end()
     assert "3 of 3 cells done, in 0:05" in printed(at.console)
 
 
-def test_names_tell_runs_apart(live: Callable[..., Live]) -> None:
-    """A bar is called by the settings that vary; the loss where the optimizer does not say it."""
+def test_runs_are_named_by_the_settings_that_vary(live: Callable[..., Live]) -> None:
+    """Each bar is named by the settings that vary, without a loss that the optimizer implies."""
     nll = replace(BASE, loss="nll", optimizer=make_optimizer("adam"), lr=0.001)
     cells = (BASE, replace(BASE, batch=32), nll)
     at = live(*cells, workers=3)
@@ -316,12 +320,12 @@ def test_names_tell_runs_apart(live: Callable[..., Live]) -> None:
 
 
 def test_leading_rows(live: Callable[..., Live]) -> None:
-    """The five best cells so far are shown with what tells them apart; failed ones are not."""
+    """The five best cells so far are shown with the settings that vary, without failed cells."""
     adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"))
     cells = [replace(cell, lr=10.0**-n) for cell in (BASE, adam) for n in range(1, 5)]
     frame = ranked_table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
     at = live(*cells)
-    at.view.rows(frame)
+    at.view.on_table(frame)
     assert at.lines()[-6:] == [
         "rank  accuracy (%)  batch  learning rate  epochs  loss           optimizer",
         "   1         90.88     64         0.0001      10  nll            adam",
@@ -331,25 +335,25 @@ def test_leading_rows(live: Callable[..., Live]) -> None:
         "   5         90.38     64         0.0001      10  cross_entropy  sgd",
     ]
     at = live(*cells, width=140)
-    at.view.rows(frame)
+    at.view.on_table(frame)
     assert "  epochs  person  device  loss " in at.lines()[-6]
     at = live(*cells)
-    at.view.rows(ranked_table([row(BASE, None)]))
+    at.view.on_table(ranked_table([row(BASE, None)]))
     assert not any("accuracy (%)" in line for line in at.lines())
 
 
-def test_terminal_is_left_as_it_was() -> None:
-    """After Ctrl-C the cursor is back and the bars are gone, however often the view is ended."""
+def test_the_terminal_is_restored() -> None:
+    """After Ctrl-C the cursor is visible and the bars are erased; a second end changes nothing."""
     console = terminal()
     view = LiveView(console, Clock())
 
     def interrupted() -> None:
         try:
-            view.begin(planned(*LRS), 2)
-            view.show(events.Started(BASE.run_id, 0))
+            view.on_start(planned(*LRS), 2)
+            view.on_event(events.Started(BASE.run_id, 0))
             raise KeyboardInterrupt
         finally:
-            view.end()
+            view.on_end()
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -359,37 +363,37 @@ def test_terminal_is_left_as_it_was() -> None:
     erased = text[text.rindex("\x1b[?25h") :]
     assert erased.count("\x1b[1A\x1b[2K") == len(view.frame().split("\n", allow_blank=True))
     assert without_styles(erased).strip() == "0 of 3 cells done, in 0:00"
-    view.end()
+    view.on_end()
     assert printed(console) == text
 
 
-def test_nothing_to_train_is_said(live: Callable[..., Live]) -> None:
-    """A finished sweep that is launched again says so in a line, without bars."""
+def test_a_finished_sweep_prints_one_line(live: Callable[..., Live]) -> None:
+    """Repeating a finished sweep prints that there is nothing to train, without bars."""
     for make, console in ((LiveView, terminal()), (LogView, log_file())):
         view = make(console, Clock())
-        view.begin(planned(*LRS, finished=LRS), 2)
-        view.rows(ranked_table([row(BASE)]))
-        view.end()
-        said = "3 cells, nothing to train: the store has every outcome\n"
-        assert without_styles(printed(console)).endswith(said)
+        view.on_start(planned(*LRS, finished=LRS), 2)
+        view.on_table(ranked_table([row(BASE)]))
+        view.on_end()
+        line = "3 cells, nothing to train: all results are in the store\n"
+        assert without_styles(printed(console)).endswith(line)
         assert "\x1b[?25l" not in printed(console)
         assert printed(console).count("\n") == 1
 
 
-def test_a_run_that_is_tried_again_is_neither_failed_nor_done(live: Callable[..., Live]) -> None:
-    """A retry is said in one line; the run counts as not begun, so that the time left is whole."""
+def test_a_retried_run_counts_as_not_started(live: Callable[..., Live]) -> None:
+    """A retry is reported in one line, and its run counts neither as failed nor as done."""
     at = live(BASE, replace(BASE, seed=1))
     at.at(0, events.Started(BASE.run_id, 0), events.Retrying(BASE.run_id, NAN, 1))
     text = printed(at.console)
-    assert "it is tried again after the others (retry 1)" in " ".join(text.split())
+    assert "it will be retried after the other runs (retry 1)" in " ".join(text.split())
     assert "1 failed" not in text
     assert at.line("0/2 cells")
     at.at(1, events.Damaged(BASE.run_id, "outputs/runs/x/checkpoint.safetensors"))
     assert "checkpoint.safetensors was damaged" in " ".join(printed(at.console).split())
 
 
-def test_jobs_of_a_cluster_have_as_many_lanes_as_run(live: Callable[..., Live]) -> None:
-    """Where nobody knows how many runs there will be at once, those that train are shown."""
+def test_a_cluster_shows_only_the_runs_in_training(live: Callable[..., Live]) -> None:
+    """If the number of workers is not known, there are only lines for the runs in training."""
     cells = [replace(BASE, seed=n) for n in range(6)]
     at = live(*cells, workers=None)
     assert len([line for line in at.lines() if "seed" in line or line == "-"]) == 0
@@ -400,11 +404,11 @@ def test_jobs_of_a_cluster_have_as_many_lanes_as_run(live: Callable[..., Live]) 
     at.at(3, events.Requeued(cells[0].run_id, "its job was interrupted by Slurm"))
     assert len([line for line in at.lines() if "seed" in line]) == 2
     text = " ".join(printed(at.console).split())
-    assert "seed 0 its job was interrupted by Slurm; it goes on from its checkpoint when" in text
+    assert "seed 0 its job was interrupted by Slurm; it will resume from its checkpoint" in text
 
 
-def test_a_paused_run_keeps_what_it_has_behind_it(live: Callable[..., Live]) -> None:
-    """A run that gives way leaves the screen, but its epochs still count as done, and as timed."""
+def test_a_paused_run_keeps_its_progress(live: Callable[..., Live]) -> None:
+    """A paused run is not shown, but its epochs still count in the bar and in the time left."""
     first, second, third = (replace(BASE, seed=n) for n in range(3))
     at = live(first, second, third)
     at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
@@ -418,14 +422,14 @@ def test_a_paused_run_keeps_what_it_has_behind_it(live: Callable[..., Live]) -> 
     at.at(20, *(ended(second, n) for n in range(3, 11)), events.Finished(second.run_id))
     at.at(20, events.Started(first.run_id, 2))
     assert " 3/10 " in at.line("seed 0")
-    assert "2.00" in at.line("seed 0")  # seconds an epoch, of those before the pause
+    assert "2.00" in at.line("seed 0")  # seconds per epoch before the pause
     at.at(36, *(ended(first, n) for n in range(3, 11)), events.Finished(first.run_id))
-    assert at.left("0/3 cells") == "0:20"  # of the third, which has not ended an epoch
+    assert at.left("0/3 cells") == "0:20"  # for the third run, which has not completed an epoch
 
 
-def test_a_paused_run_that_another_process_took_says_so(live: Callable[..., Live]) -> None:
-    """A run that was begun here, and that another process trains now, does not seem to hang."""
+def test_a_paused_run_may_continue_in_another_process(live: Callable[..., Live]) -> None:
+    """If another process takes over a run that was paused here, its line says so."""
     at = live(*LRS)
     at.at(0, events.Started(BASE.run_id, 0))
     at.at(2, ended(BASE, 1), events.Paused(BASE.run_id), events.Waiting(BASE.run_id))
-    assert "waits for another process" in at.line("lr 0.1 ")
+    assert "waiting for another process" in at.line("lr 0.1 ")

@@ -1,4 +1,4 @@
-"""Sweeps in a Jupyter notebook: a real kernel runs the cells, and its messages are read."""
+"""Sweeps in a Jupyter notebook, with a real kernel that runs the cells."""
 
 from __future__ import annotations
 
@@ -21,24 +21,28 @@ table = sweep(lr=[1e-1, 1e-2], epochs={epochs}, dataset="folder", device="cpu", 
 
 @pytest.fixture
 def kernel() -> Iterator[Callable[..., list[dict]]]:
-    """A function that runs a cell and returns the kernel's messages; it is called with each."""
+    """A function that runs a cell and returns the kernel's messages.
+
+    Its argument `listener` is called with each message.
+    """
     manager, client = start_new_kernel()
     assert isinstance(client, BlockingKernelClient)
 
-    def run(code: str, hear: Callable[[dict], None] = lambda _: None) -> list[dict]:
-        asked = client.execute(code)
-        found = []
+    def run(code: str, listener: Callable[[dict], None] = lambda _: None) -> list[dict]:
+        request = client.execute(code)
+        messages = []
         while True:
             try:
-                message = client.get_iopub_msg(timeout=PATIENCE)
+                reply = client.get_iopub_msg(timeout=PATIENCE)
             except queue.Empty:
-                pytest.fail("the kernel is silent")
-            if message["parent_header"].get("msg_id") != asked:
+                pytest.fail(f"the kernel has sent no message for {PATIENCE} s")
+            if reply["parent_header"].get("msg_id") != request:
                 continue
-            found.append({"kind": message["msg_type"], **message["content"], "manager": manager})
-            hear(found[-1])
-            if found[-1]["kind"] == "status" and found[-1]["execution_state"] == "idle":
-                return found
+            message = {"kind": reply["msg_type"], **reply["content"], "manager": manager}
+            messages.append(message)
+            listener(message)
+            if message["kind"] == "status" and message["execution_state"] == "idle":
+                return messages
 
     yield run
     client.stop_channels()
@@ -52,16 +56,16 @@ def kinds(messages: list[dict]) -> list[str]:
 def test_progress_is_redrawn_in_place(
     kernel: Callable[..., list[dict]], small_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """One output shows bars and leading rows and is updated; at the end it is empty."""
+    """One output of the cell shows bars and leading rows, is updated, and is empty at the end."""
     cell = CELL.format(epochs=300, out=str(tmp_path), root=str(small_folder()))
     messages = kernel(cell)
     assert "error" not in kinds(messages)
-    shown = [m for m in messages if m["kind"] == "update_display_data"]
+    updates = [m for m in messages if m["kind"] == "update_display_data"]
     (first,) = [m for m in messages if m["kind"] == "display_data" and m["transient"]]
-    assert {m["transient"]["display_id"] for m in shown} == {first["transient"]["display_id"]}
-    assert any("/2 cells" in m["data"]["text/plain"] for m in shown)
-    assert any("━" in m["data"]["text/html"] for m in shown)
-    assert shown[-1]["data"]["text/plain"] == ""
+    assert {m["transient"]["display_id"] for m in updates} == {first["transient"]["display_id"]}
+    assert any("/2 cells" in m["data"]["text/plain"] for m in updates)
+    assert any("━" in m["data"]["text/html"] for m in updates)
+    assert updates[-1]["data"]["text/plain"] == ""
     assert any("2 of 2 cells done" in str(m.get("data")) for m in messages)
     assert len(pd.read_csv(tmp_path / "sweeps" / "here" / "results.csv")) == 2
 
@@ -69,8 +73,7 @@ def test_progress_is_redrawn_in_place(
 def test_interrupting_the_kernel_keeps_the_table(
     kernel: Callable[..., list[dict]], small_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The cell ends with a KeyboardInterrupt that says where the table is; the kernel lives on."""
-
+    """The cell ends with a KeyboardInterrupt that names the table, and the kernel stays usable."""
     interrupted = []
 
     def interrupt(message: dict) -> None:

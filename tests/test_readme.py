@@ -39,7 +39,7 @@ def test_each_command_is_understood(command: str, tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert re.match(r"\d+ cells?( \(\d+ equal ones merged\))?, ", done.stdout)
+    assert re.match(r"\d+ cells?( \(\d+ duplicates? merged\))?, ", done.stdout)
 
 
 def test_the_commands_that_make_pages_are_understood(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_the_command_of_a_row_selects_its_cell(real_sweep, tmp_path) -> None:
             [sys.executable, *words[1:], "dry_run=true", f"out={folder.parent.parent}"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert "1 cell, 1 of them in the store" in done.stdout, commands[index] + done.stderr
+        assert "1 cell, 1 in the store" in done.stdout, commands[index] + done.stderr
         row = table.iloc[index]
         assert f"lr={row['lr']}" in words or row["lr"] in (0.1, 0.001)
 

@@ -1,4 +1,4 @@
-"""Asked to end, at any moment: it leaves soon and alone, keeps its table, and says how to go on."""
+"""A signal ends a sweep at any moment: its table is kept, and it prints the command to resume."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def small(small_folder) -> tuple[str, ...]:
 
 @pytest.fixture
 def training(small) -> tuple[str, ...]:
-    """A sweep that is in training for seconds."""
+    """The arguments of a sweep that trains for several seconds."""
     return *small, "seed=0,1,2", f"epochs={EPOCHS}", "name=it"
 
 
@@ -53,10 +53,10 @@ def undisturbed(tmp_path_factory, small) -> pd.DataFrame:
     return results(folder)
 
 
-def goes_on(output: str) -> list[str]:
-    """The command that is printed after "To go on:", to be started here."""
-    _, found, rest = output.partition("To go on:\n")
-    assert found, output
+def resuming_command(output: str) -> list[str]:
+    """The printed command that resumes the sweep, with this Python interpreter."""
+    _, heading, rest = output.partition("To go on:\n")
+    assert heading, output
     name, *words = shlex.split(rest.splitlines()[0])
     assert name.startswith("python")
     return [sys.executable, *words]
@@ -64,7 +64,7 @@ def goes_on(output: str) -> list[str]:
 
 @pytest.mark.parametrize("number", ENDING)
 def test_while_training(tmp_path, training, undisturbed, number) -> None:
-    """Workers checkpoint and leave, what is done is a table, and the printed command goes on."""
+    """Workers save checkpoints and exit, the table is written, and the printed command resumes."""
     with Sweep(tmp_path, *training) as sweep:
         sweep.until("[2/6]")
         members = sweep.members()
@@ -77,24 +77,24 @@ def test_while_training(tmp_path, training, undisturbed, number) -> None:
     assert "Traceback" not in output
     assert f"Stopped by {number.name}" in output
     out = tmp_path / "outputs"
-    cut = results(tmp_path)
-    assert 2 <= len(cut) < 6
-    assert set(cut["status"]) == {"ok"}
+    table = results(tmp_path)
+    assert 2 <= len(table) < 6
+    assert set(table["status"]) == {"ok"}
     assert_whole(out, undisturbed)
     before = finished(out)
     done = subprocess.run(
-        [*goes_on(output), "figures=none"],
+        [*resuming_command(output), "figures=none"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "goes on after epoch" in done.stdout
+    assert "resumed after epoch" in done.stdout
     assert_kept(before, out)
     assert_same(results(tmp_path), undisturbed)
 
 
 @pytest.mark.parametrize("number", ENDING)
 def test_with_a_worker_that_does_not_answer(tmp_path, training, number) -> None:
-    """A worker that is suspended is not waited for longer than a moment, and does not stay."""
+    """A suspended worker is killed after a short wait."""
     with Sweep(tmp_path, *training) as sweep:
         sweep.until("[2/6]")
         members = sweep.members()
@@ -110,17 +110,17 @@ def test_with_a_worker_that_does_not_answer(tmp_path, training, number) -> None:
 
 
 def test_ctrl_c_again_and_again(tmp_path, training) -> None:
-    """Who presses Ctrl-C once more does not wait for the table, and sees no traceback."""
+    """A second Ctrl-C skips the table, and prints no traceback."""
     with Sweep(tmp_path, *training) as sweep:
         sweep.until("[2/6]")
         members = sweep.members()
-        for pid in sweep.workers():  # the orderly end would have to wait for these
+        for pid in sweep.workers():  # a regular exit would wait for these
             os.kill(pid, signal.SIGSTOP)
         while sweep.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(sweep.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                sweep.wait(0.2)  # nobody presses faster
+                sweep.wait(0.2)  # as fast as a person can press
         status, output = sweep.ends()
         assert all_ended(members)
         assert sweep.members() == []
@@ -130,7 +130,7 @@ def test_ctrl_c_again_and_again(tmp_path, training) -> None:
 
 
 AGAIN = [
-    (signal.SIGHUP, signal.SIGHUP),  # a closed terminal: from the kernel and from the shell
+    (signal.SIGHUP, signal.SIGHUP),  # a closed terminal: one from the kernel, one from the shell
     (signal.SIGTERM, signal.SIGTERM),
     (signal.SIGHUP, signal.SIGTERM),
     (signal.SIGINT, signal.SIGHUP),
@@ -138,8 +138,8 @@ AGAIN = [
 
 
 @pytest.mark.parametrize(("first", "then"), AGAIN)
-def test_only_ctrl_c_hurries(tmp_path, training, undisturbed, first, then) -> None:
-    """Other signals than Ctrl-C, however often they come, leave table, checkpoints and command."""
+def test_only_ctrl_c_skips_the_table(tmp_path, training, undisturbed, first, then) -> None:
+    """Any number of other signals leaves the table, the checkpoints and the command to resume."""
     with Sweep(tmp_path, *training) as sweep:
         sweep.until("[2/6]")
         os.kill(sweep.pid, first)
@@ -149,22 +149,22 @@ def test_only_ctrl_c_hurries(tmp_path, training, undisturbed, first, then) -> No
             with suppress(subprocess.TimeoutExpired):
                 sweep.wait(0.02)
         status, output = sweep.ends()
-    assert status in {128 + first, 128 + then}, output  # both may be there before one is heard
+    assert status in {128 + first, 128 + then}, output  # both can be pending at the same time
     assert "Traceback" not in output
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert (folder / "results.md").exists()
     assert len(results(tmp_path)) >= 2
     assert_whole(tmp_path / "outputs", undisturbed)
-    goes_on(output)
+    resuming_command(output)
     launch = json.loads((folder / "sweep.json").read_text())["launches"][-1]
     assert launch["command"] in output
-    # What was in training was checkpointed when the signal came, and not before.
+    # Checkpoints of runs in training are written only after a signal.
     assert list(tmp_path.glob("outputs/runs/*/checkpoint.safetensors"))
 
 
 @pytest.mark.parametrize("number", ENDING)
 def test_while_figures_are_drawn(tmp_path, small, number) -> None:
-    """The tables are there already: they stay, and the command that draws the rest is printed."""
+    """The tables are kept, and the printed command draws the remaining figures."""
     with Sweep(tmp_path, *small, "seed=range(12)", "epochs=1", "figures=all") as sweep:
         sweep.until("cross_entropy + sgd")
         os.kill(sweep.pid, number)
@@ -176,14 +176,14 @@ def test_while_figures_are_drawn(tmp_path, small, number) -> None:
     assert (folder / "results.md").exists()
     assert len(list((folder / "figures").glob("*_cost.png"))) < 12 or not folder.exists()
     done = subprocess.run(
-        goes_on(output), cwd=tmp_path, capture_output=True, text=True, check=False,
+        resuming_command(output), cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((folder / "figures").glob("*_cost.png"))) == 12
 
 
 def test_ctrl_c_in_a_script(tmp_path, small_folder) -> None:
-    """sweep() raises KeyboardInterrupt once its table is written, and says where that is."""
+    """sweep() raises KeyboardInterrupt after its table is written, and names the file."""
     script = """
 import sys
 from pathlib import Path
@@ -205,29 +205,28 @@ else:
         while "[1/4]" not in process.stdout.readline():
             pass
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert "interrupted: SIGINT: the table so far is in outputs/sweeps/it/results.csv" in said
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "interrupted: SIGINT: the table so far is in outputs/sweeps/it/results.csv" in output
     assert len(results(tmp_path)) < 4
 
 
-# Each is the last of what has been imported when the key is pressed. Before the first of them there
-# is nothing but Python itself.
-# The last one is imported in a thread, while the workers start.
-LOADED = ["omegaconf", "lenet_sweep.config.keys", "hydra.main", "rich.console", "pandas.core.api"]
+# The last module that is imported before Ctrl-C. Before the first of them, only Python has started.
+# The last of them is imported in a thread while the workers start.
+IMPORTED = ["omegaconf", "lenet_sweep.config.keys", "hydra.main", "rich.console", "pandas.core.api"]
 
 
-@pytest.mark.parametrize("module", LOADED)
-def test_ctrl_c_while_it_starts(tmp_path, training, module) -> None:
-    """Ctrl-C before anything is trained leaves without a traceback, at any import."""
+@pytest.mark.parametrize("module", IMPORTED)
+def test_ctrl_c_during_imports(tmp_path, training, module) -> None:
+    """Ctrl-C before the training, after any import, prints no traceback."""
     with Sweep(tmp_path, *training, python=("-X", "importtime")) as sweep:
         sweep.until(f" {module}\n")
         os.kill(sweep.pid, signal.SIGINT)
         status, output = sweep.ends()
         assert sweep.members() == []
     assert status in {130, -signal.SIGINT}, output
-    said = "".join(s for s in output.splitlines(True) if not s.startswith("import time:"))
-    assert "Traceback" not in said, said
+    lines = [line for line in output.splitlines() if not line.startswith("import time:")]
+    assert "Traceback" not in "\n".join(lines), lines
 
 
 @pytest.fixture(scope="module")
@@ -239,19 +238,19 @@ def disk(tmp_path_factory) -> FaultyDisk:
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_at_moments_of_a_whole_sweep(disk, small, number) -> None:
-    """From the first folder it makes to the last figure it draws: it ends, and can go on."""
+def test_at_random_file_operations(disk, small, number) -> None:
+    """A signal at any file operation of a sweep ends it, and the same command resumes it."""
     arguments = (*small, "seed=0,1", "epochs=2", "name=it")
     shutil.rmtree(disk.out, ignore_errors=True)
-    whole = disk.run(Fault(signal=number), *arguments)
-    assert whole.status == 0, whole.output
+    undisturbed = disk.run(Fault(signal=number), *arguments)
+    assert undisturbed.status == 0, undisturbed.output
     table = results(disk.folder)
-    moments = random.Random(int(number)).sample(range(1, whole.calls), 8)
-    for k in sorted({1, *moments}):
+    calls = random.Random(int(number)).sample(range(1, undisturbed.calls), 8)
+    for k in sorted({1, *calls}):
         shutil.rmtree(disk.out)
         done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)
         where = f"at call {k} ({done.what}): {done.output}"
-        # Not hit: the table was written less often this time, and the sweep is at its end.
+        # Without a hit, the table was written less often this time, and the sweep has finished.
         assert done.status in ({128 + number, -number} if done.hits else {0}), where
         assert "Traceback" not in done.output, where
         assert_whole(disk.out, table)
@@ -264,27 +263,27 @@ def test_at_moments_of_a_whole_sweep(disk, small, number) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", ENDING)
-def test_at_each_moment_of_a_whole_sweep(disk, small, number) -> None:
-    """The same at every call on a file."""
+def test_at_every_file_operation(disk, small, number) -> None:
+    """A signal at any file operation ends a sweep without a traceback."""
     arguments = (*small, "seed=0,1", "epochs=2", "name=it")
     shutil.rmtree(disk.out, ignore_errors=True)
-    whole = disk.run(Fault(signal=number), *arguments)
-    for k in range(1, whole.calls + 1):
-        shutil.rmtree(disk.out, ignore_errors=True)  # the first calls come before it is made
+    undisturbed = disk.run(Fault(signal=number), *arguments)
+    for k in range(1, undisturbed.calls + 1):
+        shutil.rmtree(disk.out, ignore_errors=True)  # does not exist if the signal came early
         done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)
         where = f"at call {k} ({done.what}): {done.output}"
-        # Not hit: the table was written less often this time, and the sweep is at its end.
+        # Without a hit, the table was written less often this time, and the sweep has finished.
         assert done.status in ({128 + number, -number} if done.hits else {0}), where
         assert "Traceback" not in done.output, where
 
 
-def test_a_hangup_is_not_heard_under_nohup(tmp_path, training) -> None:
-    """A sweep started with nohup goes on when its terminal is closed."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does, and children inherit
+def test_nohup_ignores_a_closed_terminal(tmp_path, training) -> None:
+    """A sweep started with nohup continues when its terminal is closed."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; children inherit it
     try:
         sweep = Sweep(tmp_path, *training)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, previous)
     with sweep:
         sweep.until("[2/6]")
         os.kill(sweep.pid, signal.SIGHUP)
@@ -292,15 +291,15 @@ def test_a_hangup_is_not_heard_under_nohup(tmp_path, training) -> None:
     assert status == 0, output
 
 
-def test_a_terminal_that_is_closed_ends_it_in_good_order(tmp_path, training) -> None:
-    """When the window is closed, what was trained is kept and the table is written all the same."""
+def test_a_closed_terminal_ends_a_sweep_with_its_table(tmp_path, training) -> None:
+    """Closing the terminal keeps the results and writes the table."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
         os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *training])  # noqa: S606
-    shown = b""
-    while not re.search(rb"[2-5]/6 cells", shown):  # of two cells at once, one line is drawn
-        shown += os.read(terminal, 4096)
+    screen = b""
+    while not re.search(rb"[2-5]/6 cells", screen):  # two cells that end together are drawn once
+        screen += os.read(terminal, 4096)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
@@ -308,17 +307,17 @@ def test_a_terminal_that_is_closed_ends_it_in_good_order(tmp_path, training) -> 
     assert len(pd.read_csv(folder / "results.csv")) >= 2
 
 
-def test_a_terminal_that_is_gone_ends_nothing_under_nohup(tmp_path, small) -> None:
-    """The display cannot be written any more; the sweep goes on and all its files are there."""
+def test_nohup_continues_without_a_terminal(tmp_path, small) -> None:
+    """A sweep whose display can no longer be written continues and writes all its files."""
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.chdir(tmp_path)
         arguments = (*small, "seed=0,1,2", "epochs=30")
         os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *arguments])  # noqa: S606
-    shown = b""
-    while b"/3 cells" not in shown:
-        shown += os.read(terminal, 4096)
+    screen = b""
+    while b"/3 cells" not in screen:
+        screen += os.read(terminal, 4096)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
@@ -326,8 +325,8 @@ def test_a_terminal_that_is_gone_ends_nothing_under_nohup(tmp_path, small) -> No
     assert list(pd.read_csv(folder / "results.csv")["status"]) == ["ok"] * 3
 
 
-def test_a_finished_dry_run_tells_of_damage_and_touches_nothing(tmp_path, small) -> None:
-    """dry_run=true names a damaged read-out, and leaves it for the sweep that makes it anew."""
+def test_a_dry_run_reports_damage_and_changes_nothing(tmp_path, small) -> None:
+    """dry_run=true names a damaged snapshot and leaves it in place; the next sweep rebuilds it."""
     arguments = (*small, "seed=0", "epochs=1", "figures=none", "report=false")
     with Sweep(tmp_path, *arguments) as sweep:
         assert sweep.ends()[0] == 0
@@ -341,4 +340,4 @@ def test_a_finished_dry_run_tells_of_damage_and_touches_nothing(tmp_path, small)
     with Sweep(tmp_path, *arguments) as sweep:
         status, output = sweep.ends()
     assert status == 0
-    assert f"{path.name} was damaged: it is set aside" in output
+    assert f"{path.name} was damaged: it gets the suffix" in output

@@ -215,7 +215,7 @@ def test_two_launches_report_the_same_failure(cluster, tmp_path, small_folder) -
         "epochs=300",
     )  # fmt: skip
     with Sweep(tmp_path, *words, "name=first") as first:
-        first.until("begins")
+        first.until("started")
         with Sweep(tmp_path, *words, "name=second") as second:
             second.until("an earlier launch")
             for sweep in (first, second):

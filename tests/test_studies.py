@@ -224,7 +224,7 @@ def test_a_study_of_ones_own(tmp_path, mine, launcher) -> None:
     assert 'id="study"' in page
     status, output = command(*asked, folder=tmp_path)
     assert status == 0, output
-    assert " begins" not in output
+    assert " started" not in output
     status, output = command(
         "lenet_sweep.report", str(folder), "--out", "elsewhere", folder=tmp_path
     )

@@ -1,4 +1,4 @@
-"""The tables that are printed when a sweep has ended."""
+"""The tables that a sweep prints at its end."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def tables(frame: pd.DataFrame, width: int = 80) -> str:
     return printed(console)
 
 
-def test_tables_as_the_report_has_them() -> None:
-    """Each recipe has a table: best first, numbers flush right, below it what is the same."""
+def test_each_recipe_has_a_table() -> None:
+    """Tables have the best row first, right-aligned numbers, and constant settings below."""
     adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"), lr=0.001)
     frame = ranked_table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
     lines = [line.rstrip() for line in without_styles(tables(frame, 140)).splitlines()]
@@ -49,7 +49,7 @@ def test_tables_as_the_report_has_them() -> None:
 
 
 def several_seeds() -> tuple[pd.DataFrame, TieMarks]:
-    """Three settings of three seeds: whole, with a seed that failed, and without any accuracy."""
+    """Three settings with three seeds: all ok, one failed, all failed."""
     rows = [
         row(replace(cell, seed=seed), accuracy, error="no" if accuracy is None else "")
         for cell, accuracies in zip(
@@ -65,10 +65,10 @@ def several_seeds() -> tuple[pd.DataFrame, TieMarks]:
 
 
 def test_several_seeds_are_one_row_per_setting() -> None:
-    """With seeds a row is a setting: mean, standard deviation, interval, and how many succeeded."""
-    frame, shown = several_seeds()
+    """With several seeds, a row has the mean, standard deviation, interval and number of seeds."""
+    frame, marks = several_seeds()
     console = terminal(120)
-    print_tables(console, frame, shown)
+    print_tables(console, frame, marks)
     lines = [line.rstrip() for line in without_styles(printed(console)).splitlines()]
     assert [re.split(r"  +", line.strip())[:6] for line in lines[4:7]] == [
         ["1", "99.10 ± 0.10", "98.85 to 99.35", "3", "64", "0.1"],
@@ -76,17 +76,17 @@ def test_several_seeds_are_one_row_per_setting() -> None:
         ["\N{EN DASH}", "failed", "0 of 3", "64", "0.001", "10"],
     ]
     assert "mean ± standard deviation over the seeds" in " ".join(lines)
-    assert sum("failed: no" in line for line in lines) == 4  # each seed that failed
-    markdown, latex = (write(text_tables(frame, shown)) for write in WRITERS)
+    assert sum("failed: no" in line for line in lines) == 4  # one for each failed seed
+    markdown, latex = (write(text_tables(frame, marks)) for write in WRITERS)
     assert "| 2 | 98.20 ± 0.28 | 95.66 to 100.00 | 2 of 3 |" in markdown
     assert r"2 & 98.20 \ensuremath{\pm} 0.28 & 95.66 to 100.00 & 2 of 3 &" in latex
     assert "1 failed" in markdown
     assert len(re.findall(r"\b64\b", markdown)) == 3
-    assert latex.count("batch 64") == 1  # the same in all rows: in the caption
+    assert latex.count("batch 64") == 1  # constant, therefore in the caption
 
 
-def test_a_single_seed_each_leaves_the_table_as_it_is() -> None:
-    """Without several seeds, or where all but one failed, a row is a cell."""
+def test_with_one_seed_a_row_is_a_cell() -> None:
+    """Rows are cells if there is one seed, or if all seeds but one failed."""
     assert ties.rows_over_seeds(LRS, ranked_table([row(c, 99.0) for c in LRS])) == ()
     two = [BASE, replace(BASE, seed=1)]
     assert ties.rows_over_seeds(two, ranked_table([row(two[0], 99.0), row(two[1], None)])) == ()
@@ -95,10 +95,10 @@ def test_a_single_seed_each_leaves_the_table_as_it_is() -> None:
 @settings(deadline=None, max_examples=20)
 @given(width=st.integers(80, 140))
 def test_settings_fit_the_terminal(width: int) -> None:
-    """From 80 columns on the mean, its interval and the settings stand in one line."""
-    frame, shown = several_seeds()
+    """From a width of 80, the mean, its interval and the settings are on one line."""
+    frame, marks = several_seeds()
     console = terminal(width)
-    print_tables(console, frame, shown)
+    print_tables(console, frame, marks)
     lines = without_styles(printed(console)).splitlines()
     assert max(map(len, lines)) <= width
     assert (
@@ -106,8 +106,8 @@ def test_settings_fit_the_terminal(width: int) -> None:
     )
 
 
-def test_best_rows_stand_out() -> None:
-    """The best row is bold, and so is its equal; a failed one is never the best."""
+def test_the_best_rows_are_bold() -> None:
+    """Rows with the best accuracy are bold; failed rows never are."""
     text = tables(ranked_table([row(BASE, 99.0), row(LRS[1], 99.0), row(LRS[2], 98.0)]))
     bold = [without_styles(line).split()[0] for line in text.splitlines() if "\x1b[1m   " in line]
     assert bold == ["1", "1"]
@@ -115,8 +115,8 @@ def test_best_rows_stand_out() -> None:
     assert "\x1b[1m   " not in text
 
 
-def test_failures_are_explained_beneath_the_table() -> None:
-    """A failed cell is a row without accuracy; why it failed stands below, once for each run."""
+def test_failures_are_explained_below_the_table() -> None:
+    """A failed cell is a row without accuracy; the reason follows below, once for each run."""
     frame = ranked_table(
         [
             row(LRS[1], 99.0),
@@ -130,10 +130,10 @@ def test_failures_are_explained_beneath_the_table() -> None:
     assert len(re.findall("^   \N{EN DASH} +diverged ", text, re.MULTILINE)) == 1
     below = text[text.index("All rows") :].splitlines()[1:]
     assert " ".join(below[0].split()) == (f"lr 0.1 batch 64 epochs 5, 10 failed: {HARMLESS}")
-    cut = [line for line in below if "long" in line]
-    assert len(cut) == 3
-    assert cut[0].startswith("lr 0.001 batch 64 epochs 10  diverged: long long")
-    assert cut[2].endswith("...")
+    truncated = [line for line in below if "long" in line]
+    assert len(truncated) == 3
+    assert truncated[0].startswith("lr 0.001 batch 64 epochs 10  diverged: long long")
+    assert truncated[2].endswith("...")
 
 
 @settings(deadline=None)
@@ -143,7 +143,7 @@ def test_failures_are_explained_beneath_the_table() -> None:
     seeds=st.booleans(),
 )
 def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
-    """From 80 columns on no line wraps, no figure is cut, and the person is still named."""
+    """From a width of 80, no line wraps, numbers are complete, and the person is named."""
     frame = ranked_table(
         row(replace(BASE, epochs=200, seed=n if seeds else 0, lr=1e-5 * n), 99.25, person=person)
         for n in range(1, 4)
@@ -165,10 +165,10 @@ def test_tables_fit_the_terminal(width: int, person: str, seeds: bool) -> None:
     limit=st.booleans(),
     seeds=st.booleans(),
 )
-def test_narrow_tables_lose_nothing_silently(
+def test_narrow_tables_mention_hidden_columns(
     width: int, momentum: bool, activation: bool, limit: bool, seeds: bool
 ) -> None:
-    """Headings are whole words, and what has no column is in a text, the caption or results.md."""
+    """Headings break at spaces; a column without space moves to the settings or the caption."""
     cells = [
         replace(
             BASE,
@@ -186,46 +186,46 @@ def test_narrow_tables_lose_nothing_silently(
         for c in cells
     )
     by_id = {cell.id: cell for cell in cells}
-    over = ties.rows_over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
-    shown = TieMarks(settings=over)
+    rows = ties.rows_over_seeds([by_id[name] for name in frame["cell"]], frame) if seeds else ()
+    marks = TieMarks(settings=rows)
     console = terminal(width)
-    print_tables(console, frame, shown)
+    print_tables(console, frame, marks)
     text = without_styles(printed(console))
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     headings = " ".join(lines[2 : next(n for n, line in enumerate(lines) if "──" in line)]).split()
-    names = [n for _, _, rows in text_tables(frame, shown) for n in rows.columns]
+    names = [n for _, _, rows in text_tables(frame, marks) for n in rows.columns]
     words = {word for name in names for word in HEADINGS.get(name, name).split()}
     assert set(headings) <= words | {"settings"}
-    moved = " ".join(text[text.index("All rows") :].split())
+    caption = " ".join(text[text.index("All rows") :].split())
     for name in names:
         heading = HEADINGS.get(name, name)
-        in_text = "settings" in headings or "settings" in moved.partition("Also in")[2]
-        assert set(heading.split()) <= set(headings) or heading in moved or in_text, name
+        in_settings = "settings" in headings or "settings" in caption.partition("Also in")[2]
+        assert set(heading.split()) <= set(headings) or heading in caption or in_settings, name
 
 
-def test_of_a_long_table_the_best_rows_are_printed() -> None:
-    """After a thousand cells the screen holds the best ones and says where the others are."""
-    many = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
+def test_a_long_table_is_limited_to_the_best_rows() -> None:
+    """The terminal shows the best 100 rows and 20 failures, and names the file with the others."""
+    ok = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(1000)]
     failed = [row(replace(BASE, seed=n), None) for n in range(1000, 1025)]
-    text = without_styles(tables(ranked_table(many + failed), 120))
+    text = without_styles(tables(ranked_table(ok + failed), 120))
     lines = [line.split() for line in text.splitlines()]
     assert [words[0] for words in lines if words and words[0].isdigit()] == [
         str(rank) for rank in range(1, 101)
     ]
-    assert "and 925 more rows; results.md has them all" in text
+    assert "and 925 more rows; results.md lists all of them" in text
     assert text.count("failed: RuntimeError: no") == 20
-    assert text.endswith("and 5 more failed runs; results.md has them all\n")
+    assert text.endswith("and 5 more failed runs; results.md lists all of them\n")
 
 
-def test_a_column_that_differs_out_of_sight_is_not_called_the_same() -> None:
-    """Where space is short, a person is named below for all rows only if that is true of all."""
-    two = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(100)]
-    two.append(row(replace(BASE, seed=100), 9.8, person="bo"))
-    assert "person ada" not in without_styles(tables(ranked_table(two), 60))
-    assert "person ada" in without_styles(tables(ranked_table(two[:-1]), 60))
+def test_a_column_moves_to_the_caption_only_if_all_rows_are_equal() -> None:
+    """The caption names a person for all rows only if the hidden rows have the same person."""
+    rows = [row(replace(BASE, seed=n), 99 - n / 1000) for n in range(100)]
+    rows.append(row(replace(BASE, seed=100), 9.8, person="bo"))
+    assert "person ada" not in without_styles(tables(ranked_table(rows), 60))
+    assert "person ada" in without_styles(tables(ranked_table(rows[:-1]), 60))
 
 
-def test_no_table_is_said() -> None:
-    """A sweep that was stopped before its first result does not end in silence."""
-    assert tables(ranked_table([])) == "No cell has an outcome yet.\n"
+def test_an_empty_table_is_reported() -> None:
+    """A sweep that was stopped before its first result prints a sentence instead of a table."""
+    assert tables(ranked_table([])) == "No cell has a result yet.\n"

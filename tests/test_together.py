@@ -1,4 +1,4 @@
-"""Several sweeps in one store at the same time: each run is trained once, by one of them."""
+"""Concurrent sweeps in one store train each run once."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ EPOCHS = 20
 
 @pytest.fixture
 def together(tmp_path, small_folder):
-    """Start a sweep in the store that all of them share; it ends with the test."""
+    """A function that starts a sweep in the shared store. The sweeps end with the test."""
     common = (
         "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
     )  # fmt: skip
@@ -45,7 +45,7 @@ def together(tmp_path, small_folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, small_folder) -> pd.DataFrame:
-    """The table of all seeds that are swept here, from one sweep alone."""
+    """The table of all seeds in this module, from a sweep that ran alone."""
     folder = tmp_path_factory.mktemp("undisturbed")
     arguments = (
         "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
@@ -58,7 +58,7 @@ def undisturbed(tmp_path_factory, small_folder) -> pd.DataFrame:
 
 
 def record(folder: Path, kind: str) -> Counter[str]:
-    """How often each run was begun ("built"), or an epoch of it trained ("epoch")."""
+    """How often each run was started (kind "built"), or one of its epochs trained ("epoch")."""
     lines = (folder / "record").read_text().splitlines()
     return Counter(line.split()[1] for line in lines if line.split()[0] == kind)
 
@@ -68,26 +68,25 @@ def run_ids(frame: pd.DataFrame) -> set[str]:
 
 
 def assert_rows(frame: pd.DataFrame, expected: pd.DataFrame, seeds: set[int]) -> None:
-    """The table has exactly the rows of these seeds, as the undisturbed one; ranks are its own."""
-    facts = DETERMINISTIC[1:]
+    """The table has the rows of these seeds, with the expected values in all columns but rank."""
+    columns = DETERMINISTIC[1:]
     rows = expected[expected["seed"].isin(seeds)]
-    assert_frame = pd.testing.assert_frame_equal
-    assert_frame(frame[facts], rows[facts].reset_index(drop=True))
+    pd.testing.assert_frame_equal(frame[columns], rows[columns].reset_index(drop=True))
     assert len(frame) == 2 * len(seeds)
 
 
 def test_overlapping_grids(together, tmp_path, undisturbed) -> None:
-    """Eight sweeps of overlapping grids all end with their tables, and train each run once."""
-    wanted = [{(n + k) % 8 for k in range(4)} for n in range(8)]
+    """Eight sweeps of overlapping grids end with complete tables, and train each run once."""
+    grids = [{(n + k) % 8 for k in range(4)} for n in range(8)]
     sweeps = [
         together("seed=" + ",".join(map(str, seeds)), f"epochs=5,{EPOCHS}", f"name=grid{n}")
-        for n, seeds in enumerate(wanted)
+        for n, seeds in enumerate(grids)
     ]
     for sweep in sweeps:
         status, output = sweep.ends()
         assert status == 0, output
         assert "Traceback" not in output
-    for n, seeds in enumerate(wanted):
+    for n, seeds in enumerate(grids):
         assert_rows(results(tmp_path, f"grid{n}"), undisturbed, seeds)
     assert record(tmp_path, "built") == dict.fromkeys(run_ids(undisturbed), 1)
     assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(undisturbed), EPOCHS)
@@ -96,12 +95,12 @@ def test_overlapping_grids(together, tmp_path, undisturbed) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_command_while_the_first_runs(together, tmp_path, undisturbed, workers) -> None:
-    """Whoever starts the same sweep twice gets the same table twice, for the price of one."""
+def test_the_same_command_twice(together, tmp_path, undisturbed, workers) -> None:
+    """A command that is started twice gives the same table twice, and trains each run once."""
     arguments = ("seed=0,1,2", f"epochs=5,{EPOCHS}", "name=same")
     first = together(*arguments, workers=workers)
-    first.until("begins")
-    first.signal_all(signal.SIGSTOP)  # else it may be done before the second has begun
+    first.until("started")
+    first.signal_all(signal.SIGSTOP)  # keeps it from finishing before the second one starts
     second = together(*arguments, workers=workers)
     second.until("another process")
     first.signal_all(signal.SIGCONT)
@@ -110,14 +109,14 @@ def test_the_same_command_while_the_first_runs(together, tmp_path, undisturbed, 
         assert status == 0, output
     frame = results(tmp_path)
     assert_rows(frame, undisturbed, {0, 1, 2})
-    if workers == 1:  # of two, one may make room for another, and is then begun again
+    if workers == 1:  # with two workers, runs can take turns, and then start several times
         assert record(tmp_path, "built") == dict.fromkeys(run_ids(frame), 1)
     assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(frame), EPOCHS)
     assert_whole(tmp_path / "outputs", undisturbed)
 
 
-def test_one_named_sweep_from_several_processes(together, tmp_path, undisturbed) -> None:
-    """Cells launched under one name by several processes end up in one table."""
+def test_processes_can_share_a_name(together, tmp_path, undisturbed) -> None:
+    """The cells of several processes with the same `name` are in one table."""
     sweeps = [
         together(f"seed={n},{n + 1}", f"epochs=5,{EPOCHS}", "name=shared") for n in range(0, 8, 2)
     ]
@@ -133,7 +132,7 @@ HELD = ("seed=0", "epochs=5,150", "name=held")
 
 @pytest.fixture
 def held(together) -> tuple[Sweep, Sweep]:
-    """A sweep that holds a run it has begun, stopped, and a second one that waits for it."""
+    """A suspended sweep that holds the lock of a run, and a second one that waits for it."""
     holder = together(*HELD)
     holder.until("[1/2]")
     holder.signal_all(signal.SIGSTOP)
@@ -142,8 +141,8 @@ def held(together) -> tuple[Sweep, Sweep]:
     return holder, waiter
 
 
-def test_a_stopped_holder_is_waited_for(held, tmp_path) -> None:
-    """A sweep that is only suspended keeps its run, and both end once it goes on."""
+def test_a_suspended_sweep_keeps_its_run(held, tmp_path) -> None:
+    """Another sweep waits for a suspended one, and both finish when it continues."""
     holder, _ = held
     assert sum(record(tmp_path, "built").values()) == 1
     holder.signal_all(signal.SIGCONT)
@@ -155,20 +154,20 @@ def test_a_stopped_holder_is_waited_for(held, tmp_path) -> None:
     assert list(results(tmp_path)["status"]) == ["ok", "ok"]
 
 
-def test_the_run_of_a_killed_holder_is_taken_over(held, tmp_path) -> None:
-    """The run of a sweep that was killed is trained on by the one that waits for it."""
+def test_the_run_of_a_killed_sweep_is_taken_over(held, tmp_path) -> None:
+    """The waiting sweep resumes the run of a sweep that was killed."""
     holder, waiter = held
     holder.kill_all()
     assert holder.wait(PATIENCE) == -signal.SIGKILL
     status, output = waiter.ends()
     assert status == 0, output
-    assert "goes on after epoch 5" in output
+    assert "resumed after epoch 5" in output
     assert list(record(tmp_path, "built").values()) == [2]
     assert list(results(tmp_path)["status"]) == ["ok", "ok"]
 
 
-def test_one_that_waits_can_be_ended(held) -> None:
-    """Ctrl-C ends a sweep that waits for another one, which keeps its run."""
+def test_a_waiting_sweep_can_be_interrupted(held) -> None:
+    """Ctrl-C ends a sweep that waits for another one, which then finishes its run."""
     holder, waiter = held
     members = waiter.members()
     os.kill(waiter.pid, signal.SIGINT)
@@ -182,7 +181,7 @@ def test_one_that_waits_can_be_ended(held) -> None:
 
 
 # Ways to run several sweeps in one process. `one(n)` sweeps over two seeds, with figures and page,
-# and returns the table. A fork would hang now and then: whenever another thread holds a lock.
+# and returns the table. No process may be forked: a fork hangs if another thread holds a lock.
 IN_ONE_PROCESS = """
 import asyncio, os, sys, threading
 from concurrent.futures import ThreadPoolExecutor
@@ -214,10 +213,10 @@ for thread in threads:
 """
 POOL = """
 with ThreadPoolExecutor(3) as pool:
-    assert len(list(pool.map(one, [0, 0, 2]))) == 3  # one of them twice at a time
+    assert len(list(pool.map(one, [0, 0, 2]))) == 3  # two of them are the same sweep
 """
 EVENT_LOOP = """
-async def cells():  # as in a notebook: sweeps in the thread of the loop and in others
+async def cells():  # as in a notebook: one sweep in the thread of the loop, one in another thread
     other = asyncio.create_task(asyncio.to_thread(one, 2))
     await asyncio.sleep(0)
     one(0)
@@ -229,26 +228,26 @@ NESTED = """
 from lenet_sweep.config import keys, validation
 from lenet_sweep.runner import run
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.ui import views
+from lenet_sweep.ui.observer import TerminalView
 from lenet_sweep.executors.local import LOCAL
 
-class Nested(views.QuietView):
+class Nested(TerminalView):  # its errors end the test
     inner = None
 
-    def show(self, event):  # the outer sweep is training
+    def on_event(self, event):  # the outer sweep is training
         if self.inner is None:
             self.inner = one(2)
 
 grid = {"dataset": "folder", "dataset.root": sys.argv[1], "seed": [0, 1], "epochs": 1}
 cells, options = validation.validate_cells(keys.grid(grid | {"device": "cpu"}), NATIVE)
-outcome = run.run_sweep(cells, options, Nested(), LOCAL)
-assert list(outcome.sweep.table["status"]) == ["ok", "ok"]
+result = run.run_sweep(cells, options, [Nested()], LOCAL)
+assert list(result.sweep.table["status"]) == ["ok", "ok"]
 """
 
 
 @pytest.mark.parametrize("use", [THREADS, POOL, EVENT_LOOP, NESTED])
 def test_several_sweeps_in_one_process(tmp_path, small_folder, use) -> None:
-    """Sweeps in threads, pools, an event loop and inside each other all end with their files."""
+    """Sweeps in threads, in a pool, in an event loop and inside each other write their files."""
     done = subprocess.run(
         [sys.executable, "-c", IN_ONE_PROCESS + use, str(small_folder())],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,

@@ -1,4 +1,4 @@
-"""Which view a sweep has, and what logs and the view of one cell print."""
+"""The choice of a view, and the output of the log view and the script view."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from lenet_sweep.ui.live_view import LiveView
 from lenet_sweep.ui.log_view import LogView
 from lenet_sweep.ui.script_view import ScriptView, replay, status_console
 from lenet_sweep.ui.tables import print_tables
-from lenet_sweep.ui.views import QuietView, choose_view
+from lenet_sweep.ui.views import choose_view
 
 # ---------------------------------------------------------------- choice
 
 
-def test_view_fits_where_the_output_goes() -> None:
-    """Bars come to a terminal only; a file, a CI log and a simple terminal get plain lines."""
+def test_the_view_depends_on_the_console() -> None:
+    """Only a full terminal shows bars; a file, a CI log and a simple terminal get plain lines."""
     latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     assert isinstance(choose_view(single=False, console=terminal()), LiveView)
     assert isinstance(choose_view(single=False, console=log_file()), LogView)
@@ -55,35 +55,22 @@ def test_view_fits_where_the_output_goes() -> None:
     assert isinstance(choose_view(single=False, console=narrow), LogView)
 
 
-def test_quiet_view_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that calls the API with progress off finds nothing on its output."""
-    view = QuietView()
-    view.begin(planned(BASE), 1)
-    view.show(events.Failed(BASE.run_id, NAN))
-    view.rows(ranked_table([row(BASE)]))
-    view.say("2 equal cells were merged")
-    view.end()
-    assert capsys.readouterr() == ("", "")
-
-
 # ---------------------------------------------------------------- log
 
 
 class Log:
-    """A log of a plan, and the clock that it reads."""
+    """A log view of a plan, and its clock."""
 
-    def __init__(
-        self, the_plan: Plan, console: Console | None = None, workers: int | None = 2
-    ) -> None:
+    def __init__(self, plan: Plan, console: Console | None = None, workers: int | None = 2) -> None:
         self.console = console or log_file()
         self.clock = Clock()
         self.view = LogView(self.console, self.clock)
-        self.view.begin(the_plan, workers)
+        self.view.on_start(plan, workers)
 
-    def at(self, seconds: float, *happened: events.Event) -> None:
+    def at(self, seconds: float, *new_events: events.Event) -> None:
         self.clock.now = 1_700_000_000.0 + seconds
-        for event in happened:
-            self.view.show(event)
+        for event in new_events:
+            self.view.on_event(event)
 
     def lines(self) -> list[str]:
         lines = printed(self.console).splitlines()
@@ -92,33 +79,33 @@ class Log:
 
 
 def test_log_of_a_sweep() -> None:
-    """A log says what began, what came of it and what failed, a line each."""
+    """The log has a line for every start, result and failure."""
     short, other, third = replace(BASE, epochs=1), *LRS[1:]
     log = Log(planned(short, BASE, other, third, short, finished=[third]))
-    log.view.say("1 equal cell was merged")
+    log.view.on_message("1 duplicate cell merged")
     log.at(0, events.Started(BASE.run_id, 0), events.Started(other.run_id, 4))
     log.at(1, progress(BASE, 1, 64), ended(BASE, 1, 97.85), events.CellFinished(BASE.run_id, 1))
-    log.view.rows(ranked_table([row(short)]))
+    log.view.on_table(ranked_table([row(short)]))
     log.at(2, events.Failed(BASE.run_id, replace(NAN, epoch=2)))
     log.at(61, ended(other, 5), events.Stopped(other.run_id))
-    log.view.end()
-    log.view.end()
+    log.view.on_end()
+    log.view.on_end()
     assert log.lines() == [
-        "4 cells (1 in the store already), 2 runs to train, 2 workers",
-        "1 equal cell was merged",
-        "lr 0.1  begins",
-        "lr 0.01  goes on after epoch 4",
+        "4 cells (1 already in the store), 2 runs to train, 2 workers",
+        "1 duplicate cell merged",
+        "lr 0.1  started",
+        "lr 0.01  resumed after epoch 4",
         "lr 0.1  epoch 1/10  cost 0.0500  97.85 %  9.10 s",
         "[2/4] 97.85 %  lr 0.1 epochs 1",
         f"[3/4] FAILED  lr 0.1 epochs 10: diverged: {NAN.reason}",
         "lr 0.01  epoch 5/10  cost 0.0500  98.00 %  9.10 s",
-        "lr 0.01  stopped; what it had trained is in the store",
+        "lr 0.01  stopped; its progress is in the store",
         "3 of 4 cells done, 1 of them failed, in 1:01",
     ]
 
 
-def test_log_is_not_flooded() -> None:
-    """A run of 100 quick epochs logs the first, the last and one each 10 s; another its own."""
+def test_log_limits_epoch_lines() -> None:
+    """A run logs the first and the last epoch of this launch, and one every 10 s in between."""
     cell, other = replace(BASE, epochs=100), replace(BASE, epochs=100, seed=1)
     log = Log(planned(cell, other))
     log.at(0, events.Started(cell.run_id, 0), events.Started(other.run_id, 97))
@@ -131,24 +118,24 @@ def test_log_is_not_flooded() -> None:
     assert numbers == ["98", "100"]
 
 
-def test_log_names_runs_of_other_processes_once() -> None:
-    """Hours of waiting for another process fill no log."""
+def test_log_reports_waiting_once() -> None:
+    """Waiting for another process takes one line, however long it lasts."""
     log = Log(planned(BASE))
     log.at(0, *[events.Waiting(BASE.run_id)] * 5)
     log.at(1, events.CellFinished(BASE.run_id, 10), events.Finished(BASE.run_id))
     assert log.lines()[1:] == [
-        "lr 0.1 batch 64  waits for another process that trains it",
-        "[1/1] by another process  lr 0.1 batch 64 epochs 10",
+        "lr 0.1 batch 64  waiting for another process that trains it",
+        "[1/1] trained by another process  lr 0.1 batch 64 epochs 10",
     ]
 
 
 def test_log_has_no_control_characters() -> None:
-    """A log reads the same in every editor, even if it was forced to be a terminal."""
+    """Control characters in a message are escaped, even if the console is a terminal."""
     log = Log(planned(BASE), terminal())
-    log.view.say(HOSTILE)
+    log.view.on_message(HOSTILE)
     log.at(0, events.Started(BASE.run_id, 0), ended(BASE, 1))
     log.at(0, events.Failed(BASE.run_id, Failure("killed", 2, HOSTILE)))
-    log.view.end()
+    log.view.on_end()
     assert printed(log.console).replace("\n", "").isprintable()
     assert log.lines()[1] == HARMLESS
     assert log.lines()[-2].endswith(f"killed in epoch 2: {HARMLESS}")
@@ -156,11 +143,11 @@ def test_log_has_no_control_characters() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_log_in_any_encoding(encoding: str) -> None:
-    """A name that the log's encoding lacks does not end the sweep."""
+    """Characters that the encoding of a log lacks are escaped instead of ending the sweep."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=file, width=100, _environ={})
     for view in (LogView(console, Clock()), ScriptView(console)):
-        view.say("Łukasz ran it …")
+        view.on_message("Łukasz ran it …")
     print_tables(
         console, ranked_table([row(BASE, person="Łukasz…"), row(LRS[1], None, error=99 * "Ł ")])
     )
@@ -169,7 +156,7 @@ def test_log_in_any_encoding(encoding: str) -> None:
 
 
 def test_log_of_runs_that_take_turns() -> None:
-    """That runs take turns is said once; their pauses, and what was said before, fill no log."""
+    """Time slicing is logged once. Pauses, resumed runs and repeated events add no lines."""
     cell, other = replace(BASE, epochs=3), replace(BASE, epochs=2, batch=32)
     log = Log(planned(cell, replace(cell, epochs=1), other))
     log.at(0, events.Started(cell.run_id, 0))
@@ -179,52 +166,49 @@ def test_log_of_runs_that_take_turns() -> None:
     log.at(4, ended(cell, 3), events.CellFinished(cell.run_id, 3), events.Finished(cell.run_id))
     assert log.lines() == [
         "3 cells, 2 runs to train, 2 workers",
-        "batch 64  begins",
+        "batch 64  started",
         "batch 64  epoch 1/3  cost 0.0500  98.00 %  9.10 s",
         "[1/3] 98.00 %  batch 64 epochs 1",
-        "the last runs take turns, so that no worker is left without one",
-        "batch 32  begins",
+        "the last runs take turns to keep all workers busy",
+        "batch 32  started",
         "batch 32  epoch 1/2  cost 0.0500  98.00 %  9.10 s",
         "batch 64  epoch 3/3  cost 0.0500  98.00 %  9.10 s",
         "[2/3] 98.00 %  batch 64 epochs 3",
     ]
 
 
-WHEN_THERE_IS_ROOM = "it goes on from its checkpoint when there is room again"
-
-
 def test_log_of_jobs_on_a_cluster() -> None:
-    """A log says that a run was interrupted, and from where it goes on."""
+    """The log names a run that the cluster interrupted, and the epoch from which it resumes."""
     log = Log(planned(BASE), workers=None)
     log.at(0, events.Started(BASE.run_id, 0), ended(BASE, 1, 97.85))
     log.at(1, events.Requeued(BASE.run_id, "its job was interrupted by Slurm"))
     log.at(9, events.Started(BASE.run_id, 1))
     assert log.lines() == [
         "1 cell, 1 run to train",
-        "lr 0.1 batch 64  begins",
+        "lr 0.1 batch 64  started",
         "lr 0.1 batch 64  epoch 1/10  cost 0.0500  97.85 %  9.10 s",
-        f"lr 0.1 batch 64  its job was interrupted by Slurm; {WHEN_THERE_IS_ROOM}",
-        "lr 0.1 batch 64  goes on after epoch 1",
+        "lr 0.1 batch 64  its job was interrupted by Slurm; it will resume from its checkpoint",
+        "lr 0.1 batch 64  resumed after epoch 1",
     ]
 
 
-# ---------------------------------------------------------------- the report's script
+# ---------------------------------------------------------------- script view
 
 
-def test_script_prints_what_the_report_shows() -> None:
+def test_script_view_prints_the_lines_of_the_report() -> None:
     """A single cell prints the lines of the report's script, and nothing else."""
     console = terminal()
     view = ScriptView(console)
-    view.begin(planned(BASE), 1)
-    view.show(events.Started(BASE.run_id, 0))
-    view.show(progress(BASE, 1, 64, 2.311962))
-    view.show(progress(BASE, 1, 6464, 12.5))
-    view.show(ended(BASE, 10, 99.22, seconds=9.1017))
-    view.rows(ranked_table([row(BASE)]))
-    view.show(events.CellFinished(BASE.run_id, 10))
+    view.on_start(planned(BASE), 1)
+    view.on_event(events.Started(BASE.run_id, 0))
+    view.on_event(progress(BASE, 1, 64, 2.311962))
+    view.on_event(progress(BASE, 1, 6464, 12.5))
+    view.on_event(ended(BASE, 10, 99.22, seconds=9.1017))
+    view.on_table(ranked_table([row(BASE)]))
+    view.on_event(events.CellFinished(BASE.run_id, 10))
     assert not view.complete
-    view.show(events.Finished(BASE.run_id))
-    view.end()
+    view.on_event(events.Finished(BASE.run_id))
+    view.on_end()
     assert view.complete
     assert printed(console) == (
         "loss: 2.311962 [   64/60000]\n"
@@ -236,42 +220,42 @@ def test_script_prints_what_the_report_shows() -> None:
     )
 
 
-def test_script_says_what_went_otherwise() -> None:
-    """A failure, a resumed run and another process's run take a line each."""
+def test_script_view_reports_other_events() -> None:
+    """A failure, a resumed run and a run of another process take one line each."""
     console = terminal()
     view = ScriptView(console)
-    view.show(events.Waiting(BASE.run_id))
-    view.show(events.Waiting(BASE.run_id))
-    view.show(events.Started(BASE.run_id, 4))
-    view.show(events.Failed(BASE.run_id, Failure("failed", 5, HOSTILE)))
+    view.on_event(events.Waiting(BASE.run_id))
+    view.on_event(events.Waiting(BASE.run_id))
+    view.on_event(events.Started(BASE.run_id, 4))
+    view.on_event(events.Failed(BASE.run_id, Failure("failed", 5, HOSTILE)))
     assert printed(console) == (
-        "waits for another process that trains this cell\n"
-        "goes on after epoch 4, which is in the store\n"
+        "waiting for another process that trains this cell\n"
+        "resumed after epoch 4\n"
         f"failed in epoch 5: {HARMLESS}\n"
     )
     console = terminal()
     view = ScriptView(console)
-    view.show(events.CellFinished(BASE.run_id, 10))
-    view.show(events.Finished(BASE.run_id))
+    view.on_event(events.CellFinished(BASE.run_id, 10))
+    view.on_event(events.Finished(BASE.run_id))
     assert printed(console) == ""
     assert not view.complete
 
 
 def trained(cell: Cell, images: int, losses: np.ndarray) -> tuple[list[events.Event], Snapshot]:
-    """What training with these batch losses, (epochs, batches), yields and leaves in the store."""
-    happened: list[events.Event] = [events.Started(cell.run_id, 0)]
+    """The events and the snapshot of a training with these losses, of shape (epochs, batches)."""
+    emitted: list[events.Event] = [events.Started(cell.run_id, 0)]
     trace, history = [], []
-    for epoch, row_ in enumerate(losses, start=1):
-        for batch, loss in enumerate(row_):
+    for epoch, batch_losses in enumerate(losses, start=1):
+        for batch, loss in enumerate(batch_losses):
             if batch % 100 == 0:
                 seen = min((batch + 1) * cell.batch, images)
-                happened.append(events.Progress(cell.run_id, epoch, seen, images, float(loss)))
+                emitted.append(events.Progress(cell.run_id, epoch, seen, images, float(loss)))
                 trace.append((epoch - 1 + seen / images, loss))
         history.append(Epoch(epoch, 0.1, 100 / (epoch + 1), 0.1, 1 / 3 + epoch, 0.5))
-        happened.append(events.EpochEnded(cell.run_id, history[-1]))
-    happened += [events.CellFinished(cell.run_id, len(losses)), events.Finished(cell.run_id)]
-    traced = np.array(trace, dtype=np.float32)
-    return happened, Snapshot({}, np.zeros(1, np.uint8), traced, tuple(history))
+        emitted.append(events.EpochEnded(cell.run_id, history[-1]))
+    emitted += [events.CellFinished(cell.run_id, len(losses)), events.Finished(cell.run_id)]
+    stored_trace = np.array(trace, dtype=np.float32)
+    return emitted, Snapshot({}, np.zeros(1, np.uint8), stored_trace, tuple(history))
 
 
 @settings(deadline=None, max_examples=30)
@@ -282,58 +266,58 @@ def trained(cell: Cell, images: int, losses: np.ndarray) -> tuple[list[events.Ev
     seed=st.integers(0, 2**32 - 1),
 )
 @example(batch=64, images=60_000, epochs=300, seed=0)
-@example(batch=100, images=10_000, epochs=2, seed=0)  # no batch after the last one reported
+@example(batch=100, images=10_000, epochs=2, seed=0)  # the last report is of the last batch
 @example(batch=100, images=10_001, epochs=2, seed=0)
-def test_cell_in_the_store_prints_as_when_it_was_trained(
+def test_a_stored_cell_prints_the_same_as_a_trained_one(
     batch: int, images: int, epochs: int, seed: int
 ) -> None:
-    """The command prints the same, byte for byte, whether it trained or found the result."""
+    """The output is the same, byte for byte, whether the cell is trained or in the store."""
     batches = math.ceil(images / batch)
-    if batches > 2000:  # keeps the test quick, and leaves 20 reports in an epoch
+    if batches > 2000:  # keeps the test fast, with 20 reports in an epoch
         images = 2000 * batch
         batches = 2000
     random = np.random.default_rng(seed)
     losses = np.exp(random.normal(0, 4, (epochs, batches))).astype(np.float32)
     cell = replace(BASE, batch=batch, epochs=epochs)
-    happened, snapshot = trained(cell, images, losses)
+    emitted, snapshot = trained(cell, images, losses)
     live_console, replay_console = terminal(), terminal()
     view = ScriptView(live_console)
-    for event in happened:
-        view.show(event)
+    for event in emitted:
+        view.on_event(event)
     replay(replay_console, snapshot, cell, images)
     assert printed(replay_console) == printed(live_console)
     assert printed(live_console).count("loss: ") == epochs * math.ceil(batches / 100)
 
 
-def test_script_keeps_a_status_line_on_a_terminal() -> None:
-    """Below the script's lines stand accuracy and time left, and nothing of them at the end."""
+def test_script_view_has_a_status_line_on_a_terminal() -> None:
+    """A line below the output shows the accuracy and the time left, and disappears at the end."""
     console, clock = terminal(), Clock()
     status = terminal()
-    status.file = console.file  # one terminal shows both
+    status.file = console.file  # both are the same terminal
     view = ScriptView(console, status, clock)
     two = replace(BASE, epochs=2)
 
     def screen() -> list[str]:
-        """The lines that a terminal shows: what is erased is gone."""
+        """The lines that a terminal shows, without erased text."""
         lines = printed(console).split("\n")
         return [line.rpartition("\r\x1b[2K")[2] for line in lines]
 
-    view.begin(planned(two), 1)
-    view.show(events.Started(two.run_id, 0))
+    view.on_start(planned(two), 1)
+    view.on_event(events.Started(two.run_id, 0))
     assert screen() == ["epoch 1/2"]
     clock.now += 5
-    view.show(progress(two, 1, 30_000))
+    view.on_event(progress(two, 1, 30_000))
     assert screen() == ["loss: 2.000000 [30000/60000]", "epoch 1/2  0:15 left"]
     clock.now += 5
-    view.show(ended(two, 1, 98.5))
+    view.on_event(ended(two, 1, 98.5))
     assert screen()[-1] == "epoch 2/2  accuracy 98.50 % after epoch 1  0:10 left"
-    view.say("a remark")
+    view.on_message("a remark")
     assert screen()[-2:] == ["a remark", ""]
-    view.show(ended(two, 2, 99.22))
-    view.show(events.CellFinished(two.run_id, 2))
-    view.show(events.Finished(two.run_id))
-    view.end()
-    view.say("Written to here")
+    view.on_event(ended(two, 2, 99.22))
+    view.on_event(events.CellFinished(two.run_id, 2))
+    view.on_event(events.Finished(two.run_id))
+    view.on_end()
+    view.on_message("Written to here")
     assert screen()[-4:] == [
         "* Accuracy on test dataset", ": 99.22%", "Written to here", "",
     ]  # fmt: skip
@@ -341,6 +325,6 @@ def test_script_keeps_a_status_line_on_a_terminal() -> None:
     assert all(len(line) < 80 for line in screen())
 
 
-def test_a_redirected_script_has_no_status_line() -> None:
-    """Into a file or a pipe go the lines of the report's script alone."""
-    assert status_console() is None  # of these tests, whose output is captured
+def test_redirected_output_has_no_status_line() -> None:
+    """A file or a pipe gets only the lines of the report's script."""
+    assert status_console() is None  # pytest captures the output

@@ -81,7 +81,7 @@ def launch(
     _exit_if_dry(cells, options, console, executor)
     view = LogView(console) if searching else views.choose_view(single=False, console=console)
     folder = searching or _folder(master, options)
-    result = run_sweep(cells, options, view, executor, folder=folder, reported=not searching)
+    result = run_sweep(cells, options, [view], executor, folder=folder, reported=not searching)
     if result.interrupted and searching:
         raise InterruptedBySignal(result.interrupted)
     if not searching:
@@ -192,7 +192,7 @@ def run(cfg: DictConfig) -> float:
         result = run_sweep(
             cells,
             options,
-            LogView(Console()),
+            [LogView(Console())],
             LOCAL,  # supervised here too: Hydra's launchers lose all to one killed process
             folder=Path(hydra.sweep.dir),
             reported=False,
@@ -226,7 +226,7 @@ def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResul
     console = Console()
     _exit_if_dry([cell], options, console, LOCAL)
     view = ScriptView(console, status_console())
-    result = run_sweep([cell], options, view, LOCAL, folder)
+    result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.snapshot_path(cell.epochs))):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Runs a sweep, from its plan to the files in its folder, and passes its events to observers.
+
+It may import every room from core to ui.
+"""

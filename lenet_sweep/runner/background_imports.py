@@ -1,4 +1,4 @@
-"""Modules imported in a thread, while whoever will need them waits for something else."""
+"""Imports modules in a thread while the main thread waits for the workers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 
 @contextlib.contextmanager
 def import_in_background(names: Sequence[str]) -> Iterator[None]:
-    """Import these modules during the `with`, one after the other; its end waits for one at most.
+    """Import modules one after the other, inside the `with`.
 
-    One that cannot be imported is left to whoever needs it, who can say what is wrong.
+    Leaving the `with` waits for the import in progress and skips the rest. Errors are ignored here:
+    the regular import of the same module raises them where they can be reported.
     """
-    left = threading.Event()
+    leaving = threading.Event()
 
     def work() -> None:
         for name in names:
-            if left.is_set():
+            if leaving.is_set():
                 return
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
@@ -28,5 +29,5 @@ def import_in_background(names: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        left.set()
+        leaving.set()
         thread.join()

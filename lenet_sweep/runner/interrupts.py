@@ -1,4 +1,4 @@
-"""Signals that end a sweep: SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed)."""
+"""Handles the signals that end a sweep: SIGINT (Ctrl-C), SIGTERM, SIGHUP (closed terminal)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lenet_sweep.core.errors import InterruptedBySignal
 
 
 class Interrupts:
-    """The signals that this process received so far.
+    """The signals that this process has received.
 
     stop: set by the first one. received: all of them, in order.
 
     The first signal raises InterruptedBySignal, or only sets `stop` inside a `with deferred()`.
-    A closed terminal sends SIGHUP twice, from the kernel and from the shell, and schedulers repeat
-    SIGTERM, so later signals are ignored; only a second Ctrl-C raises again.
+    Later ones are ignored, since a closed terminal sends SIGHUP twice (from the kernel and from the
+    shell) and schedulers repeat SIGTERM. Only a second Ctrl-C raises again.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Have the first signal set `stop` instead of raising."""
+        """Let the first signal set `stop` instead of raising an exception."""
         self._deferred += 1
         try:
             yield
@@ -39,13 +39,13 @@ class Interrupts:
 
     @property
     def insisted(self) -> bool:
-        """Whether Ctrl-C was pressed again."""
+        """Whether Ctrl-C was pressed more than once."""
         return self.received.count(signal.SIGINT) > 1
 
     def handle(self, number: int, _: object) -> None:
-        """Receive a signal."""
+        """The signal handler. Raises InterruptedBySignal, as the class describes."""
         self.received.append(signal.Signals(number))
-        if self.received[-1].name == "SIGHUP":  # the terminal is gone: writing to it is an error
+        if self.received[-1].name == "SIGHUP":  # writing to the closed terminal would fail
             for descriptor in self._terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         first = not self.stop.is_set()
@@ -54,35 +54,37 @@ class Interrupts:
             raise InterruptedBySignal(self.received[0])
 
 
-_handling: list[Interrupts] = []  # of the main thread: one at most
+_active: list[Interrupts] = []  # the one of the main thread, if any
 
 
 @contextlib.contextmanager
 def handle_signals(*, process_ends: bool = False) -> Iterator[Interrupts]:
-    """Handle the signals that end a sweep, inside the `with`; a nested one shares the outer's.
+    """Handle the signals that end a sweep, inside the `with`.
 
-    Only the main thread can: in another one no signal is ever received. One that is ignored, as
-    SIGHUP is under nohup, stays ignored.
-    process_ends: nothing but the end of the process follows; a signal that is repeated until then
-    does not change its exit status.
+    A nested call yields the same object as the outer one. Only the main thread receives signals; in
+    other threads nothing is handled. Signals that are ignored stay ignored, such as SIGHUP under
+    nohup.
+
+    process_ends: whether the process exits after the `with`. If so, a signal that is repeated until
+    then does not change its exit status.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Interrupts()
         return
-    if _handling:
-        yield _handling[0]
+    if _active:
+        yield _active[0]
         return
-    before: dict[signal.Signals, Any] = {}
+    previous: dict[signal.Signals, Any] = {}
     interrupts = Interrupts()
-    _handling.append(interrupts)
+    _active.append(interrupts)
     try:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # not all of them on Windows
+            number = getattr(signal, name, None)  # Windows lacks SIGHUP
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, interrupts.handle)
+                previous[number] = signal.signal(number, interrupts.handle)
         yield interrupts
     finally:
-        _handling.clear()
-        for number, earlier in before.items():
-            ignored = process_ends and interrupts.received and number != signal.SIGINT
-            signal.signal(number, signal.SIG_IGN if ignored else earlier)
+        _active.clear()
+        for number, handler in previous.items():
+            ignore = process_ends and interrupts.received and number != signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if ignore else handler)

@@ -1,4 +1,4 @@
-"""What a sweep leaves in its folder at the end: tables, figures, and the page."""
+"""Writes the files that a sweep ends with: tables, figures and the page."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 
 def compare(result: SweepResult, options: Options) -> TieMarks:
-    """How the rows compare with the best, for the printed tables.
+    """Compare the rows with the best one, for the printed tables.
 
-    Without comparisons if the sweep was interrupted, since these take seconds.
+    An interrupted sweep has no comparisons, since they take seconds.
     """
     sweep = result.sweep
     if len(sweep.finished_cells()) < 2:
         return NO_COMPARISON
-    from lenet_sweep.analysis import ties  # noqa: PLC0415 - slow to import, useless for one cell
+    from lenet_sweep.analysis import ties  # noqa: PLC0415 - slow; one cell does not need it
 
     settings = ties.rows_over_seeds(sweep.cells_of(sweep.table), sweep.table)
-    found = NO_COMPARISON if result.interrupted else ties.tie_marks(_load_results(sweep))
-    return replace(found, settings=settings if options.rows == "settings" else ())
+    marks = NO_COMPARISON if result.interrupted else ties.tie_marks(_load_results(sweep))
+    return replace(marks, settings=settings if options.rows == "settings" else ())
 
 
 def reproduce(result: SweepResult) -> tuple[Reproduction, ...]:
-    """Judge the sweep's studies by its results; none if the sweep was interrupted."""
+    """Judge the studies of a sweep by its results. An interrupted sweep gets no verdicts."""
     studies = result.sweep.manifest.studies
     if result.interrupted or not studies:
         return ()
-    from lenet_sweep.analysis import claim_checks  # noqa: PLC0415 - not for most sweeps
+    from lenet_sweep.analysis import claim_checks  # noqa: PLC0415 - most sweeps have no study
 
-    found = _load_results(result.sweep)
-    return tuple(claim_checks.judge(study, found) for study in studies)
+    results = _load_results(result.sweep)
+    return tuple(claim_checks.judge(study, results) for study in studies)
 
 
 def _load_results(sweep: Sweep) -> Sequence[Result]:
-    """The results of the first rows of the table, from the store."""
-    from lenet_sweep.analysis import loading  # noqa: PLC0415 - not for one cell
+    """The results of the table's first `loading.MAX_ROWS` rows, from the store."""
+    from lenet_sweep.analysis import loading  # noqa: PLC0415 - a single cell does not need it
 
     first = sweep.table.head(loading.MAX_ROWS)
     return loading.load_results_of(first, loading.sources(sweep, first), sweep.test_images)
@@ -57,14 +57,18 @@ def _load_results(sweep: Sweep) -> Sequence[Result]:
 def write_tables(
     sweep: Sweep, marks: TieMarks = NO_COMPARISON, reproductions: Sequence[Reproduction] = ()
 ) -> list[Path]:
-    """Write the tables for reading; the files of the sweep except its figures and its page."""
+    """Write the tables as Markdown and LaTeX, and the verdicts on studies as CSV.
+
+    Returns the files of the sweep, without its figures and its page.
+    """
     folder = sweep.folder
     tables = text_tables(sweep.table, marks)
     files = [folder / "results.csv"]
     if reproductions:
-        from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - not for most sweeps
+        from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - most sweeps have no study
 
-        tables += [table for each in reproductions for table in reproduction.text_tables(each)]
+        for judged in reproductions:
+            tables += reproduction.text_tables(judged)
         files.append(folder / REPRODUCTION)
         write_csv(reproduction.reproduction_table(reproductions), files[-1])
     else:
@@ -73,29 +77,30 @@ def write_tables(
 
 
 def draw_figures(result: SweepResult, options: Options, say: Callable[[str], None]) -> list[Path]:
-    """Draw the figures that `options.figures` asks for; their files.
+    """Draw the figures that `options.figures` selects, and return their files.
 
-    `say` gets a line for everything that is left out, and progress messages. An interrupted sweep
-    has no figures, since Ctrl-C should not wait for them. They are drawn in this process: forking a
-    process that has threads can deadlock, and a new process would take longer to import matplotlib
-    than most sweeps take to draw.
+    say: gets progress messages, and a line for everything that is left out.
+
+    An interrupted sweep has no figures, so that Ctrl-C does not wait for them. They are drawn in
+    this process: forking a process that has threads can deadlock, and a new process would take
+    longer to import matplotlib than most sweeps take to draw.
     """
     if options.figures == "none" or result.interrupted or not result.sweep.finished_cells():
         return []
-    from lenet_sweep.report import figure_set  # noqa: PLC0415 - matplotlib takes most of a second
+    from lenet_sweep.report import figure_set  # noqa: PLC0415 - importing matplotlib takes most of a second
 
     return figure_set.draw(result.sweep, options.figures, say)
 
 
 def write_page(result: SweepResult, options: Options, say: Callable[[str], None]) -> list[Path]:
-    """Write the page and its statistics if `options.report` asks for it; the files.
+    """Write the page and its statistics if `options.report` is true, and return their files.
 
-    The page has no pictures if `figures` is none, and only the table if the sweep was interrupted.
+    With `figures=none` the page has no pictures. After an interrupted sweep it has only the table.
     If an existing page shows more than the new one would, it is kept and `say` gets the reason.
     """
     if not options.report:
         return []
-    from lenet_sweep.report import page_files  # noqa: PLC0415 - it is slow to import
+    from lenet_sweep.report import page_files  # noqa: PLC0415 - slow to import
 
     return page_files.write_page(
         result.sweep,

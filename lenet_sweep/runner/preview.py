@@ -1,4 +1,4 @@
-"""A dry run: what a sweep would train, and for how long."""
+"""The dry run: finds out what a sweep would train and estimates how long that takes."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from lenet_sweep.ui.progress import describe_plan
 class Preview:
     """What a sweep would do.
 
-    rows: of cells that are in the store. damaged: files of them. estimate: None if the plan has
-    nothing to train.
+    rows: the results that the store already has. damaged: files of these cells that cannot be
+    used. estimate: None if there is nothing to train. notes: on how the cells are trained.
     """
 
     plan: Plan
     rows: tuple[Record, ...]
     damaged: tuple[Path, ...]
     estimate: Estimate | None
-    notes: tuple[str, ...]  # on how the cells are trained
+    notes: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What a dry run prints."""
+        """The lines that a dry run prints."""
         damaged = [f"{path} is damaged" for path in self.damaged]
         return [*describe_plan(self.plan, self.estimate), *self.notes, *damaged]
 
 
 def preview(cells: Sequence[Cell], options: Options, executor: Executor | None) -> Preview:
-    """What `run_sweep` would do. executor: None where it is not known how many runs train at once.
+    """Plan the cells as `run_sweep` does, without training or writing anything.
 
-    Writes nothing.
+    executor: None if it is not known how many runs train at the same time.
     """
     table = ResultsTable(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
-    expected = None
+    duration = None
     if planned.runs:
         kinds = sorted({run.cell.device for run in planned.runs})
         workers = options.workers or (executor.room(kinds) if executor else None)
-        expected = estimate(planned, table.store, workers, provenance.processor())
+        duration = estimate(planned, table.store, workers, provenance.processor())
     damaged = tuple(dict.fromkeys(table.store.damaged))
     notes = (*options.unused, *options.notes)
-    return Preview(planned, tuple(table.rows.values()), damaged, expected, notes)
+    return Preview(planned, tuple(table.rows.values()), damaged, duration, notes)

@@ -1,15 +1,12 @@
-"""The rows of a sweep while it runs: what the store has, and what each event adds."""
+"""The results table of a sweep while it runs: rows from the store, and from each event."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Cell, Plan, make_plan
 from lenet_sweep.core.errors import StoreError
@@ -20,35 +17,47 @@ from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.results.records import Record
 from lenet_sweep.storage.store import Store
 
-FINAL = ("ok", "diverged")  # the same settings give the same result again
-WRITE_PAUSE = 10.0  # results.csv is rewritten after this many times the duration of the last write
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINAL = ("ok", "diverged")  # training again would give the same result
+# The pause between two writes of results.csv, in durations of the last write: a write takes longer
+# the more rows there are, and should take at most about a tenth of the time.
+WRITE_PAUSE = 10.0
 
 
 class ResultsTable:
-    """The rows of a sweep as its cells end."""
+    """The rows of a sweep, by cell.
+
+    rows: from results in the store. kept: from an earlier results.csv, for cells without a result
+    in the store.
+    """
 
     def __init__(self, store: Store, person: str) -> None:
         self.store = store
         self.person = person
         self.rows: dict[Cell, Record] = {}
-        self.kept: dict[Cell, Record] = {}  # of results.csv, until there is a row
-        self._changed = False  # since it was written
-        self._due = 0.0  # not written before: how long that takes grows with the table
+        self.kept: dict[Cell, Record] = {}
+        self._changed = False  # since the last write
+        self._due = 0.0  # the earliest time of the next write
 
     def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
-        """What is missing for these cells; rows of those that are finished are taken in."""
+        """Plan the runs that these cells still need, and add the rows of finished cells.
+
+        reuse: False plans every cell as if the store were empty.
+        """
         if not reuse:
             return make_plan(cells, lambda _: False)
         try:
             stored = self.store.run_ids()
-        except OSError:  # a folder that cannot be listed may still be read
+        except OSError:  # files may be readable in a folder that cannot be listed
             return make_plan(cells, self._is_final)
         return make_plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell))
 
     def _is_final(self, cell: Cell) -> bool:
         try:
             row = records.record(cell, self.store, self.person)
-        except StoreError:  # it cannot be read: whoever trains it finds out, and is a row
+        except StoreError:  # training this run meets the same error and reports it in the table
             return False
         if row is None or row["status"] not in FINAL:
             return False
@@ -56,7 +65,7 @@ class ResultsTable:
         return True
 
     def complete(self, cells: Iterable[Cell]) -> None:
-        """Take in every row that the store has of these cells, failed ones included."""
+        """Add the rows that the store has for these cells, including failed ones."""
         for cell in cells:
             if cell not in self.rows and (
                 row := records.known_record(cell, self.store, self.kept, self.person)
@@ -64,13 +73,13 @@ class ResultsTable:
                 self.rows[cell] = row
 
     def keep(self, folder: Path, cells: Iterable[Cell]) -> None:
-        """Keep what the folder's results.csv says of these cells until they are trained again."""
+        """Keep the rows of the folder's results.csv until these cells have new ones."""
         self.kept = kept_rows(folder, cells)
 
     def update(self, event: Event, planned: Plan) -> bool:
-        """Take in what an event says; whether the table should be written now.
+        """Add the rows that an event completes, and return whether to write the table now.
 
-        That is asked with every event, so that a row is never long without being written.
+        Call it with every event: also an event that completes no row can make a write due.
         """
         if isinstance(event, (CellFinished, Failed)):
             run = planned.by_id[event.run_id]
@@ -83,9 +92,10 @@ class ResultsTable:
         return self._changed and time.monotonic() >= self._due
 
     def write(self, folder: Path) -> pd.DataFrame:
-        began = time.monotonic()
+        """Write the ranked table to results.csv, and return it."""
+        start = time.monotonic()
         frame = ranked_table((self.kept | self.rows).values())
         write_csv(frame, folder / "results.csv")
-        ended = time.monotonic()
-        self._changed, self._due = False, ended + WRITE_PAUSE * (ended - began)
+        end = time.monotonic()
+        self._changed, self._due = False, end + WRITE_PAUSE * (end - start)
         return frame

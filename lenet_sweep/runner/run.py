@@ -1,4 +1,4 @@
-"""Run a sweep: plan its cells, train the missing runs, keep its table up to date."""
+"""Runs a sweep: plans its cells, trains the missing runs and keeps its table up to date."""
 
 from __future__ import annotations
 
@@ -34,39 +34,42 @@ from lenet_sweep.results.manifest import (
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.runner import background_imports
 from lenet_sweep.runner.interrupts import handle_signals
+from lenet_sweep.runner.observers import ObserverGroup
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged, write_json
 from lenet_sweep.storage.store import Store
+from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.progress import describe_damage
-from lenet_sweep.ui.views import View
 
-LOCK_TIMEOUT = 60.0  # seconds until waiting for another launch is an error
+LOCK_TIMEOUT = 60.0  # seconds to wait for another launch that holds the lock of the folder
 
 
 @dataclass(frozen=True)
 class SweepResult:
     """A sweep at the end of a launch.
 
-    requested: the cells of this launch. interrupted: the signal that ended it early. stale: the ids
-    of requested cells that were to be trained again but were not; they have their earlier rows.
+    requested: the cells of this launch. interrupted: the signal that ended it early, if any. stale:
+    the ids of requested cells that were not retrained although `reuse` is false; their rows are
+    those of an earlier launch. observer_errors: one line for each observer that was removed.
     """
 
     sweep: Sweep
     requested: tuple[Cell, ...]
     interrupted: signal.Signals | None = None
     stale: frozenset[str] = frozenset()
+    observer_errors: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
-        """0 if every requested cell is ok, 1 if not, 128 + signal number if interrupted."""
+        """0 if all requested cells are ok, 1 if not, 128 + signal number if interrupted."""
         if self.interrupted:
             return 128 + self.interrupted
         ok = {cell.id for cell in self.sweep.finished_cells()}
         return 0 if all(cell.id in ok for cell in self.requested) else 1
 
     def accuracies(self) -> dict[str, float]:
-        """Accuracy in percent by cell id; nan for a failed cell, no entry for one without a row."""
+        """Accuracy in percent by cell id: nan if the cell failed, no entry if it has no row."""
         table = self.sweep.table
         return dict(zip(table["cell"], table["accuracy"], strict=True))
 
@@ -74,21 +77,26 @@ class SweepResult:
 def run_sweep(
     cells: Sequence[Cell],
     options: Options,
-    view: View,
+    observers: Sequence[Observer],
     executor: Executor,
     folder: Path | None = None,
     *,
     reported: bool = True,
 ) -> SweepResult:
-    """Train what the cells still need and write results.csv each time one of them ends.
+    """Train the runs that the cells still need, and rewrite results.csv as cells end.
 
-    The cells are added to those that `folder` (default: chosen by `sweep_folder`) already has, so
-    that a sweep may also be launched cell by cell. Signals end it in good order, as
-    `lenet_sweep.runner.interrupts` describes.
-    reported: whether page and figures follow, for which much is then imported meanwhile.
+    The cells are added to those that `folder` (default: `sweep_folder`) already has, so a sweep can
+    also be launched cell by cell. On a signal, the workers save checkpoints and the table is
+    written; see `lenet_sweep.runner.interrupts`.
+
+    observers: follow the sweep in the given order; `Observer` says what happens if one fails.
+    reported: whether the page and the figures come next. If so, their modules are imported during
+    the training.
+
     Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
     UsageError if the executor is not available.
     """
+    group = ObserverGroup(observers)
     table = ResultsTable(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
@@ -103,20 +111,19 @@ def run_sweep(
     workers = options.workers or executor.room(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
         datasets.ensure_dataset(dataset, options.data_root, StderrProgress())
-    view.begin(planned, workers)
     with contextlib.ExitStack() as stack:
-        stack.callback(view.end)
+        stack.callback(group.on_end)
+        group.on_start(planned, workers)
         signals = stack.enter_context(handle_signals())
         if planned.duplicates:
-            equal = pluralize(planned.duplicates, "equal cell")
-            view.say(f"{equal} merged into others")
+            group.on_message(f"{pluralize(planned.duplicates, 'duplicate cell')} merged")
         for path in dict.fromkeys(table.store.damaged):
-            if path.parent.name not in planned.by_id:  # who trains a run says so of its files
-                view.say(describe_damage(str(path)))
+            if path.parent.name not in planned.by_id:  # else the worker that trains it reports it
+                group.on_message(describe_damage(str(path)))
         for note in (*options.unused, *(options.notes if planned.runs else ())):
-            view.say(note)
-        wanted = _imported_meanwhile(options, reported=reported) if planned.runs else ()
-        with signals.deferred(), background_imports.import_in_background(wanted):
+            group.on_message(note)
+        modules = _modules_for_outputs(options, reported=reported) if planned.runs else ()
+        with signals.deferred(), background_imports.import_in_background(modules):
             context = RunContext(
                 out=options.out,
                 data_root=options.data_root,
@@ -127,28 +134,28 @@ def run_sweep(
                 environment=environment,
                 stop=signals.stop,
                 signals=signals.received,
-                say=view.say,
+                say=group.on_message,
             )
             for event in executor.execute(planned.runs, context) if planned.runs else ():
-                view.show(event)
+                group.on_event(event)
                 if table.update(event, planned):
-                    view.rows(table.write(folder))
-        # With the rows of other launches, those that began meanwhile under this name included;
-        # locked, so that the last one to write has seen them all.
+                    group.on_table(table.write(folder))
+        # The final table has the rows of all launches in this folder, also of those that started
+        # in the meantime. Under the lock, the last one to write has seen the rows of all others.
         with signals.deferred(), _locked(folder, signals.stop) as locked:
             if locked:
                 manifest = read_manifest(folder)
                 table.complete(manifest.cells)
             frame = table.write(folder)
-        view.rows(frame)
+        group.on_table(frame)
         interrupted = signals.received[0] if signals.received else None
     sweep = Sweep(folder, manifest, table.store, options.data_root, frame)
     stale = frozenset(cell.id for cell in planned.cells if cell not in table.rows)
-    return SweepResult(sweep, planned.cells, interrupted, stale)
+    return SweepResult(sweep, planned.cells, interrupted, stale, tuple(group.errors))
 
 
-def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
-    """Modules that are slow to import, which the table needs or the end of a sweep."""
+def _modules_for_outputs(options: Options, *, reported: bool) -> list[str]:
+    """The modules that are slow to import, for the table and then for the page and the figures."""
     names = ["pandas"]
     if not reported:
         return names
@@ -162,7 +169,10 @@ def _imported_meanwhile(options: Options, *, reported: bool) -> list[str]:
 
 
 def reload_sweep(folder: Path) -> Sweep:
-    """Read a sweep from its folder and the store, and rewrite its results.csv."""
+    """Read a sweep from its folder and the store, and rewrite its results.csv.
+
+    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json cannot be used.
+    """
     with _locked(folder):
         sweep = load_sweep(folder)
         write_csv(sweep.table, folder / "results.csv")
@@ -170,15 +180,18 @@ def reload_sweep(folder: Path) -> Sweep:
 
 
 def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
-    """The folder of a sweep: by name, or by its cells, so that the same command returns to it."""
+    """The folder of a sweep: `options.name`, or a date and a hash of its cells.
+
+    An existing folder with the same hash is used again, so a repeated command continues its sweep.
+    """
     parent = options.out / "sweeps"
     if options.name:
         return parent / options.name
     identity = "\n".join(sorted(cell.id for cell in cells))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    before = sorted(parent.glob(f"*_{digest}"))
-    if before:
-        return before[0]
+    existing = sorted(parent.glob(f"*_{digest}"))
+    if existing:
+        return existing[0]
     now = datetime.now().astimezone()
     return parent / f"{now:%Y-%m-%d_%H-%M-%S}_{digest}"
 
@@ -190,7 +203,7 @@ def _update_manifest(
     options: Options,
     environment: dict[str, Any],
 ) -> Manifest:
-    """Add this launch and its cells to sweep.json; its new content."""
+    """Add this launch and its cells to sweep.json, and return the new content."""
     path = folder / "sweep.json"
     launch = {
         "command": shlex.join(provenance.command()),
@@ -198,29 +211,29 @@ def _update_manifest(
         "environment": environment,
     }
     with _locked(folder):
-        for place in (folder, folder / "figures"):
-            atomic.remove_stale_temporaries(place)
-        earlier: Sequence[Cell] = ()
-        known: Sequence[Study] = ()
+        for parent in (folder, folder / "figures"):
+            atomic.remove_stale_temporaries(parent)
+        earlier_cells: Sequence[Cell] = ()
+        studies: Sequence[Study] = ()
         launches: Sequence[dict[str, Any]] = ()
         try:
-            before = read_manifest(folder)
-            earlier, launches, known = before.cells, before.launches, before.studies
+            earlier = read_manifest(folder)
+            earlier_cells, launches, studies = earlier.cells, earlier.launches, earlier.studies
         except FileNotFoundError:
             pass
         except DamagedManifestError:
-            earlier = recover_cells(folder, store)
+            earlier_cells = recover_cells(folder, store)
             store.damaged.append(move_to_damaged(path))
-        everything = list(dict.fromkeys([*earlier, *cells]))
+        all_cells = list(dict.fromkeys([*earlier_cells, *cells]))
         if options.study:
-            known = replace_study(known, options.study)
+            studies = replace_study(studies, options.study)
         write_json(
             path,
             {
                 "store": os.path.relpath(store.out, folder),
                 "data_root": str(options.data_root.absolute()) if options.data_root else None,
-                "cells": [cell.to_json() for cell in everything],
-                "studies": [study.to_json() for study in known],
+                "cells": [cell.to_json() for cell in all_cells],
+                "studies": [study.to_json() for study in studies],
                 "launches": [*launches, launch],
             },
         )
@@ -229,7 +242,10 @@ def _update_manifest(
 
 @contextlib.contextmanager
 def _locked(folder: Path, stop: threading.Event | None = None) -> Iterator[bool]:
-    """The sweep's folder for this sweep alone. False: `stop` was set before it could be had."""
+    """Hold the lock of a sweep's folder. Yields False if `stop` was set before it was acquired.
+
+    Raises StoreError after LOCK_TIMEOUT seconds.
+    """
     deadline = time.monotonic() + LOCK_TIMEOUT
     lock = None
     while lock is None:
@@ -237,9 +253,12 @@ def _locked(folder: Path, stop: threading.Event | None = None) -> Iterator[bool]
             yield False
             return
         if time.monotonic() > deadline:
-            raise StoreError(f"{folder / '.lock'} has been held for a minute by another process")
+            raise StoreError(
+                f"another process has held {folder / '.lock'} for {LOCK_TIMEOUT:g} s; "
+                "run the same command again when that process has ended"
+            )
         lock = lock_file(folder / ".lock", timeout=0.2)
-    try:  # not `with`, which would take the held lock once more and release it once
+    try:  # not `with`: it would acquire the lock a second time, but release it only once
         yield True
     finally:
         lock.release()

@@ -1,4 +1,4 @@
-"""Lines of text on a console that may lack some of their characters."""
+"""Prints lines of text to a console whose encoding may lack some of their characters."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from lenet_sweep.core.text import escape_unencodable
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is, without rich's markup and highlighting."""
+    """Print a line without rich's markup and highlighting. Missing characters are escaped."""
     console.out(escape_unencodable(line, console.encoding), highlight=False)

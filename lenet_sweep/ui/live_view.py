@@ -27,6 +27,7 @@ from lenet_sweep.results.columns import (
     varying,
 )
 from lenet_sweep.ui.notebook import NotebookDisplay
+from lenet_sweep.ui.observer import TerminalView
 from lenet_sweep.ui.progress import (
     RunProgress,
     SweepProgress,
@@ -39,44 +40,44 @@ from lenet_sweep.ui.progress import (
 if TYPE_CHECKING:
     import pandas as pd
 
-LEADERS = 5
-GAP = 2  # between columns
-NAME = 40  # characters of a run's name that are worth more than the figures in SPARE
-TEXT = 20  # characters of a text that are shown also where space is short
-SPARE = ("s/epoch", "cost", "epoch", "accuracy")  # given up in this order on a narrow terminal
+LEADERS = 5  # leading rows
+GAP = 2  # spaces between columns
+NAME = 40  # characters of a run's name that take precedence over the columns in OPTIONAL
+TEXT = 20  # characters that a text column keeps on a narrow terminal
+OPTIONAL = ("s/epoch", "cost", "epoch", "accuracy")  # dropped in this order on a narrow terminal
 TEXTS = frozenset(
     ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
      *OPTION_TEXTS)
 )  # fmt: skip
 
-# Both keep a contrast of 4 against black and against white, and differ for every kind of colour
-# vision; whatever they say is said in words or signs as well.
+# Both have a contrast ratio of 4 against black and white, and differ for every kind of color
+# vision. Nothing is shown by color alone.
 BLUE = Style(color="#1f83c6")
 RED = Style(color="#e03a3a", bold=True)
 BOLD = Style(bold=True)
 PALE = Style(dim=True)
 
 
-class LiveView:
-    """Redraws a bar for every run in training, the sweep's own bar and the leading rows.
+class LiveView(TerminalView):
+    """Redraws a bar for each run in training, a bar for the sweep, and the leading rows.
 
-    What must stay (failures, remarks) is printed above them. rich draws from a thread of its
-    own, so that a busy sweep is not drawn more often than a person can see.
+    Failures and messages are printed above and stay. rich redraws in a thread, 8 times per second,
+    however fast events arrive.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._lock = threading.Lock()  # never held while printing, when rich holds its own
-        self._tally: SweepProgress | None = None
+        self._lock = threading.Lock()  # not held while printing: rich then holds its own lock
+        self._progress: SweepProgress | None = None
         self._leaders: list[dict[str, str]] = []
         self._live: Live | NotebookDisplay | None = None
 
-    def begin(self, plan: Plan, workers: int | None) -> None:
+    def on_start(self, plan: Plan, workers: int | None) -> None:
         if not plan.runs:
-            self.say(describe_start(plan, workers))
+            self.on_message(describe_start(plan, workers))
             return
-        self._tally = SweepProgress(plan, workers, self._clock())
+        self._progress = SweepProgress(plan, workers, self._clock())
         if self._console.is_jupyter:
             self._live = NotebookDisplay(self.frame)
         else:
@@ -89,161 +90,168 @@ class LiveView:
             )
         self._live.start()
 
-    def show(self, event: Event) -> None:
-        tally = self._tally
-        assert tally is not None
+    def on_event(self, event: Event) -> None:
+        progress = self._progress
+        assert progress is not None
         with self._lock:
-            tally.take(event, self._clock())
+            progress.update(event, self._clock())
         if isinstance(event, Failed):
-            line = f"✗ {tally.names[event.run_id]}  {describe_failure(event.failure)}"
+            line = f"✗ {progress.names[event.run_id]}  {describe_failure(event.failure)}"
             self._console.print(Text(line, RED), no_wrap=True, overflow="ellipsis")
         elif isinstance(event, (Damaged, Retrying, Requeued)):
-            self.say(f"{tally.names[event.run_id]}  {describe_problem(event)}")
+            self.on_message(f"{progress.names[event.run_id]}  {describe_problem(event)}")
 
-    def rows(self, frame: pd.DataFrame) -> None:
-        leaders = _leaders(frame)
+    def on_table(self, table: pd.DataFrame) -> None:
+        leaders = _leaders(table)
         with self._lock:
             self._leaders = leaders
 
-    def say(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self._console.print(Text(one_line(text)))
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         live, self._live = self._live, None
-        if live and self._tally:
+        if live and self._progress:
             live.stop()
-            self.say(describe_end(self._tally, self._clock()))
+            self.on_message(describe_end(self._progress, self._clock()))
 
     def frame(self) -> Text:
-        """What is redrawn: never wider or higher than the terminal is now."""
+        """The text to draw now, narrower and lower than the terminal."""
         size = self._console.size
-        # The last column and the last line stay free: what fills them may wrap or scroll.
+        # The last column and line stay empty: text there can make a terminal wrap or scroll.
         width, height = size.width - 1, size.height - 1
         lines: list[Text] = []
         with self._lock:
-            if self._tally:
-                lanes = _lanes(self._tally)
-                room = height - 3  # for an empty line, the heading and the sweep's bar
-                shown = min(LEADERS, len(self._leaders), room - min(len(lanes), 4) - 2)
-                bars = room - (shown + 2 if shown > 0 else 0)
-                lines += [Text()] if room > 0 else []
-                lines += _bars(self._tally, lanes, self._clock(), width, bars)
-                if shown > 0:
-                    lines += [Text(), *_table(self._leaders[:shown], width)]
+            if self._progress:
+                lanes = _lanes(self._progress)
+                free = height - 3  # without an empty line, the heading and the sweep's bar
+                leaders = min(LEADERS, len(self._leaders), free - min(len(lanes), 4) - 2)
+                bars = free - (leaders + 2 if leaders > 0 else 0)
+                lines += [Text()] if free > 0 else []
+                lines += _bars(self._progress, lanes, self._clock(), width, bars)
+                if leaders > 0:
+                    lines += [Text(), *_table(self._leaders[:leaders], width)]
         for line in lines:
             line.truncate(width, overflow="ellipsis")
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
-def _lanes(tally: SweepProgress) -> list[RunProgress | None]:
-    """The runs in training, each where it was before; None where the next run will come.
+def _lanes(progress: SweepProgress) -> list[RunProgress | None]:
+    """The runs in training, by line. None is a line that is kept for the next run.
 
-    The number of lanes is kept as long as there are runs to fill them, so that nothing jumps.
+    The number of lines stays the same while there are runs to fill them, so the display is steady.
     """
-    by_lane = {track.lane: track for track in tally.running.values()}
-    if not tally.unstarted:
+    by_lane = {run.lane: run for run in progress.running.values()}
+    if not progress.unstarted:
         return [by_lane[lane] for lane in sorted(by_lane)]
-    begun = len(by_lane)
-    filled = begun if tally.workers is None else min(tally.workers, begun + len(tally.unstarted))
-    return [by_lane.get(lane) for lane in range(max([filled - 1, *by_lane]) + 1)]
+    count = len(by_lane)
+    if progress.workers is not None:
+        count = min(progress.workers, count + len(progress.unstarted))
+    return [by_lane.get(lane) for lane in range(max([count - 1, *by_lane]) + 1)]
 
 
 # ---------------------------------------------------------------- bars
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """Widths of the columns: name, bar, and figures with their headings."""
+class _Layout:
+    """Column widths in characters. `columns` has those after the bar, by heading."""
 
     name: int
     bar: int
-    figures: Mapping[str, int]
+    columns: Mapping[str, int]
 
-    def line(self, name: str, middle: Text, figures: Mapping[str, str]) -> Text:
-        parts = [_fitted(name, self.name), middle]
+    def line(self, name: str, bar: Text, values: Mapping[str, str]) -> Text:
+        parts = [_fit(name, self.name), bar]
         parts += [
-            _fitted(figures.get(heading, ""), width, "right")
-            for heading, width in self.figures.items()
+            _fit(values.get(heading, ""), width, "right") for heading, width in self.columns.items()
         ]
         return Text(" " * GAP).join(parts)
 
 
-def _grid(longest: int, epochs: int, width: int) -> _Grid:
-    """longest: of the names, in characters."""
-    figures = {"epoch": max(5, 2 * len(str(epochs)) + 1), "cost": 7, "accuracy": 8}
-    figures |= {"s/epoch": 7, "left": 7}
+def _layout(longest_name: int, epochs: int, width: int) -> _Layout:
+    """The widths of the columns on a terminal of this width, without those that do not fit."""
+    columns = {"epoch": max(5, 2 * len(str(epochs)) + 1), "cost": 7, "accuracy": 8}
+    columns |= {"s/epoch": 7, "left": 7}
 
-    def rest() -> int:
-        return width - GAP - sum(GAP + figure for figure in figures.values())
+    def free() -> int:
+        return width - GAP - sum(GAP + column for column in columns.values())
 
-    for spare in SPARE:
-        if rest() >= min(longest, NAME) + 10:
+    for heading in OPTIONAL:
+        if free() >= min(longest_name, NAME) + 10:
             break
-        del figures[spare]
-    name = max(0, min(longest, rest() - 8))
-    return _Grid(name, max(0, min(60, rest() - name)), figures)
+        del columns[heading]
+    name = max(0, min(longest_name, free() - 8))
+    return _Layout(name, max(0, min(60, free() - name)), columns)
 
 
 def _bars(
-    tally: SweepProgress, lanes: Sequence[RunProgress | None], now: float, width: int, room: int
+    progress: SweepProgress,
+    lanes: Sequence[RunProgress | None],
+    now: float,
+    width: int,
+    height: int,
 ) -> list[Text]:
-    """The heading, a line for each run as far as there is room, and the sweep's line."""
-    cells = f"{tally.ended}/{tally.total} cells"
-    grid = _grid(max(tally.longest_name, len(cells)), tally.most_epochs, width)
+    """The heading, a line for each run, and the line of the sweep.
+
+    height: the number of lines for runs; the last one counts the runs that do not fit.
+    """
+    cells = f"{progress.ended}/{progress.total} cells"
+    layout = _layout(max(progress.longest_name, len(cells)), progress.most_epochs, width)
     lines = []
-    if room > 0:
-        heading = grid.line("", Text(" " * grid.bar), {name: name for name in grid.figures})
-        lines.append(_styled(heading, PALE))
-    fitting = lanes if len(lanes) <= room else lanes[: max(0, room - 1)]
-    lines += [_run_line(tally, track, grid) for track in fitting]
-    if hidden := sum(track is not None for track in lanes[len(fitting) :]):
-        lines += [Text(f"and {hidden} more", PALE)] if room > 0 else []
-    failed = f"{tally.failed} failed, " if tally.failed else ""
-    elapsed = f"{failed}{format_duration(now - tally.began)} so far"
-    left = format_duration(tally.seconds_left())
-    rest = sum(GAP + figure for figure in grid.figures.values()) - 2 * GAP - len(elapsed)
-    parts = [_fitted(cells, grid.name), _bar(tally.share, grid.bar), Text(elapsed)]
-    parts.append(_fitted(left, max(len(left), rest), "right"))
-    return [*lines, _styled(Text(" " * GAP).join(parts), BOLD)]
+    if height > 0:
+        heading = layout.line("", Text(" " * layout.bar), {name: name for name in layout.columns})
+        lines.append(_style(heading, PALE))
+    visible = lanes if len(lanes) <= height else lanes[: max(0, height - 1)]
+    lines += [_run_line(progress, run, layout) for run in visible]
+    if hidden := sum(run is not None for run in lanes[len(visible) :]):
+        lines += [Text(f"and {hidden} more", PALE)] if height > 0 else []
+    failed = f"{progress.failed} failed, " if progress.failed else ""
+    elapsed = f"{failed}{format_duration(now - progress.start)} so far"
+    left = format_duration(progress.seconds_left())
+    rest = sum(GAP + column for column in layout.columns.values()) - 2 * GAP - len(elapsed)
+    parts = [_fit(cells, layout.name), _bar(progress.fraction, layout.bar), Text(elapsed)]
+    parts.append(_fit(left, max(len(left), rest), "right"))
+    return [*lines, _style(Text(" " * GAP).join(parts), BOLD)]
 
 
-def _run_line(tally: SweepProgress, track: RunProgress | None, grid: _Grid) -> Text:
-    if track is None:
+def _run_line(progress: SweepProgress, state: RunProgress | None, layout: _Layout) -> Text:
+    if state is None:
         return Text(UNKNOWN, PALE)
-    name, epochs = tally.names[track.run.id], track.run.cell.epochs
-    if track.began is None:
-        waits = Text("waits for another process that trains it", PALE)
-        return Text(" " * GAP).join([_fitted(name, grid.name), waits])
-    left = tally.run_seconds_left(track.run, track.position)
-    figures = {
-        "epoch": f"{min(track.epoch + 1, epochs)}/{epochs}",
-        "cost": UNKNOWN if track.cost is None else format_cost(track.cost),
-        "accuracy": _known(track.accuracy, "{:.2f} %"),
-        "s/epoch": _known(fmean(track.timed) if track.timed else None, "{:.2f}"),
+    name, epochs = progress.names[state.run.id], state.run.cell.epochs
+    if state.start is None:
+        waiting = Text("waiting for another process that trains it", PALE)
+        return Text(" " * GAP).join([_fit(name, layout.name), waiting])
+    left = progress.run_seconds_left(state.run, state.position)
+    values = {
+        "epoch": f"{min(state.epoch + 1, epochs)}/{epochs}",
+        "cost": UNKNOWN if state.cost is None else format_cost(state.cost),
+        "accuracy": _format(state.accuracy, "{:.2f} %"),
+        "s/epoch": _format(fmean(state.epoch_seconds) if state.epoch_seconds else None, "{:.2f}"),
         "left": format_duration(left),
     }
-    return grid.line(name, _bar(track.position / epochs, grid.bar), figures)
+    return layout.line(name, _bar(state.position / epochs, layout.bar), values)
 
 
-def _known(value: float | None, form: str) -> str:
+def _format(value: float | None, form: str) -> str:
     return UNKNOWN if value is None else form.format(value)
 
 
-def _bar(share: float, width: int) -> Text:
-    """What is done and what is not differ in form as well as in colour."""
-    halves = round(max(0.0, min(1.0, share)) * width * 2)
+def _bar(fraction: float, width: int) -> Text:
+    """A progress bar whose two parts differ in shape as well as in color."""
+    halves = round(max(0.0, min(1.0, fraction)) * width * 2)
     done = "━" * (halves // 2) + "╸" * (halves % 2)
     return Text.assemble((done, BLUE), ("─" * (width - len(done)), PALE))
 
 
-def _fitted(text: str, width: int, side: AlignMethod = "left") -> Text:
+def _fit(text: str, width: int, side: AlignMethod = "left") -> Text:
     fitted = Text(text)
     fitted.truncate(width, overflow="ellipsis")
     fitted.align(side, width)
     return fitted
 
 
-def _styled(text: Text, style: Style) -> Text:
+def _style(text: Text, style: Style) -> Text:
     text.stylize_before(style)
     return text
 
@@ -251,27 +259,27 @@ def _styled(text: Text, style: Style) -> Text:
 # ---------------------------------------------------------------- leading rows
 
 
-def _leaders(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """The best rows as text: the report's columns, then the settings that vary."""
-    columns = [*REPORT_COLUMNS, *varying(frame)]
-    best = frame.loc[frame["accuracy"].notna(), columns].head(LEADERS)
-    forms = {"accuracy": "{:.2f}", "lr": "{:g}"}
+def _leaders(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The best rows as text: the columns of the report, then the settings that vary."""
+    columns = [*REPORT_COLUMNS, *varying(table)]
+    best = table.loc[table["accuracy"].notna(), columns].head(LEADERS)
+    formats = {"accuracy": "{:.2f}", "lr": "{:g}"}
 
-    def text(name: str, value: object) -> str:
+    def to_text(name: str, value: object) -> str:
         if is_option(name):
             return setting_text(value)
-        return one_line(forms.get(name, "{}").format(value))
+        return one_line(formats.get(name, "{}").format(value))
 
     return [
-        {str(name): text(str(name), value) for name, value in row.items()}
+        {str(name): to_text(str(name), value) for name, value in row.items()}
         for row in best.to_dict("records")
     ]
 
 
 def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[Text]:
-    """Heading and rows. On a narrow terminal, columns with one value give way first.
+    """The heading and the rows. A narrow terminal drops columns that have one value.
 
-    Then long texts are cut, and the last columns give way.
+    If that is not enough, long texts are truncated, and then the last columns are dropped.
     """
     columns = {
         name: max(len(HEADINGS.get(name, name)), *(Text(r[name]).cell_len for r in rows))
@@ -293,8 +301,8 @@ def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[Text]:
     def line(cells: Mapping[str, str]) -> Text:
         sides: Mapping[bool, AlignMethod] = {True: "left", False: "right"}
         return Text(" " * GAP).join(
-            _fitted(cells[name], w, sides[name in TEXTS]) for name, w in columns.items()
+            _fit(cells[name], w, sides[name in TEXTS]) for name, w in columns.items()
         )
 
-    heading = _styled(line({name: HEADINGS.get(name, name) for name in columns}), PALE)
-    return [heading, *(_styled(line(r), BOLD if r["rank"] == "1" else Style()) for r in rows)]
+    heading = _style(line({name: HEADINGS.get(name, name) for name in columns}), PALE)
+    return [heading, *(_style(line(r), BOLD if r["rank"] == "1" else Style()) for r in rows)]

@@ -1,4 +1,4 @@
-"""A display in a Jupyter notebook that is redrawn in place."""
+"""An output of a Jupyter notebook that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.text import Text
 
-REDRAW_EVERY = 0.5  # seconds: a notebook keeps up with it, also over a network
+REDRAW_EVERY = 0.5  # seconds; a notebook keeps up with this rate, even over a network
 HTML = '<pre style="line-height: 1.3; overflow-x: auto">{code}</pre>'
 
 
 class NotebookDisplay:
-    """Redraws what `frame` returns in one output of the cell, from `start` until `stop`.
+    """Shows the text that `frame` returns in one output of the cell, from `start` to `stop`.
 
-    rich's own Live needs ipywidgets in a notebook; this needs nothing but IPython.
+    In a notebook, rich's Live needs ipywidgets. This class needs only IPython.
     """
 
     def __init__(self, frame: Callable[[], Text]) -> None:
@@ -25,14 +25,14 @@ class NotebookDisplay:
         self._thread = threading.Thread(target=self._redraw, name="notebook", daemon=True)
 
     def start(self) -> None:
-        from IPython.display import display  # noqa: PLC0415 - only a notebook has it
+        from IPython.display import display  # noqa: PLC0415 - installed only with notebooks
 
         first = as_mime(self._frame())
         self._handle = display(first, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         self._thread.start()
 
     def stop(self) -> None:
-        """Remove what is displayed."""
+        """Clear the output."""
         self._stopped.set()
         self._thread.join()
         self._handle.update({"text/html": "", "text/plain": ""}, raw=True)
@@ -43,7 +43,7 @@ class NotebookDisplay:
 
 
 def as_mime(text: Text) -> dict[str, str]:
-    """Text with its styles as a notebook takes it: HTML, and plain for what shows no HTML."""
+    """The text as HTML with its styles, and as plain text for programs that show no HTML."""
     width = max(1, *(line.cell_len for line in text.split()))
     console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
     console.print(text, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""How far a sweep has come, counted from its events, and how that is said in one line."""
+"""The progress of a sweep, computed from its events, and descriptions of it in one line."""
 
 from __future__ import annotations
 
@@ -27,211 +27,224 @@ from lenet_sweep.core.text import format_duration, one_line, pluralize
 from lenet_sweep.results.estimate import Estimate
 
 PREVIEW = 20  # cells that a dry run names
-TELLING = 0.1  # share of an epoch after which its speed is taken: the first steps are slow
+MIN_TRAINED = 0.1  # epochs to train before a run's pace is measured, as the first steps are slow
 
 
 @dataclass
 class RunProgress:
-    """A run in progress, or one that waits for another process (`began` is None)."""
+    """The progress of a run that trains, is paused, or waits for another process.
+
+    start: when training started, None if it does not train here. lane: the line of the display.
+    """
 
     run: Run
-    lane: int  # where it is shown: a run that begins takes the place of one that ended
-    began: float | None = None
-    resumed: int = 0  # epochs that were in the store
-    epoch: int = 0  # epochs trained, those included
-    part: float = 0.0  # of the epoch in training
+    lane: int
+    start: float | None = None
+    resumed: int = 0  # epochs that were in the store at the start
+    epoch: int = 0  # trained epochs, including these
+    part: float = 0.0  # fraction of the epoch in training
     accuracy: float | None = None
-    cost: float | None = None  # of the last epoch; within the first one, of the last batch
-    timed: list[float] = field(default_factory=list)  # training seconds of each epoch
+    cost: float | None = None  # of the last epoch; during the first one, of the last batch
+    epoch_seconds: list[float] = field(default_factory=list)  # training time of each epoch
 
     @property
     def position(self) -> float:
+        """Trained epochs, including the fraction of the current one."""
         return self.epoch + self.part
 
 
 class SweepProgress:
-    """What the events so far add up to. `now` is any clock that counts seconds.
+    """The progress of a sweep according to the events so far.
 
-    What is asked while runs train does not go through all of them: a sweep may have 100,000.
+    `start` and `now` are times in seconds of the same clock, any one. A sweep may have 100,000
+    runs, so everything that is called during training avoids loops over all of them.
     """
 
-    def __init__(self, plan: Plan, workers: int | None, now: float) -> None:
+    def __init__(self, plan: Plan, workers: int | None, start: float) -> None:
         self.plan = plan
         self.workers = workers
-        self.began = now
+        self.start = start
         self.failed = 0  # cells
         self.running: dict[str, RunProgress] = {}
-        self.paused: dict[str, RunProgress] = {}  # between two turns
-        self.unstarted = dict(plan.by_id)  # paused ones included
-        self._lengths = Counter(map(_length, plan.runs))  # of those not begun
+        self.paused: dict[str, RunProgress] = {}  # a subset of `unstarted`
+        self.unstarted = dict(plan.by_id)
+        self._lengths = Counter(map(_length, plan.runs))  # of the runs in `unstarted`
         names = short_names(plan.cells, epochs=False, between=" ")
         self.names = {run.id: names[run.cell] for run in plan.runs}
         self.longest_name = max(map(len, self.names.values()), default=0)
         self.most_epochs = max((run.cell.epochs for run in plan.runs), default=0)
-        self._unread = {run.id: set(run.snapshot_epochs) for run in plan.runs}
+        self._pending = {run.id: set(run.snapshot_epochs) for run in plan.runs}
         self.total = len(plan.cells)
-        self.ended = self.total - sum(map(len, self._unread.values()))
-        self._pace: dict[str, float] = {}  # seconds per epoch, testing and writing included
-        self._paces: dict[int, list[float]] = {}  # by batch size: their sum and number
+        self.ended = self.total - sum(map(len, self._pending.values()))
+        self._pace: dict[str, float] = {}  # seconds per epoch, including tests and checkpoints
+        self._batch_paces: dict[int, list[float]] = {}  # by batch size: [sum, number] of paces
         self._all_paces = [0.0, 0]
 
-    def unread(self, run_id: str) -> list[int]:
-        """The epochs at which a run is still to be read out."""
-        return sorted(self._unread[run_id])
+    def pending(self, run_id: str) -> list[int]:
+        """The epochs of a run's cells that have not ended, in ascending order."""
+        return sorted(self._pending[run_id])
 
     @property
-    def share(self) -> float:
-        """The cells that ended and what the others have behind them, of all cells."""
-        begun = sum(
-            min(1.0, track.position / epochs)
-            for run_id, track in (self.running | self.paused).items()
-            for epochs in self._unread[run_id]
-        )
-        return (self.ended + begun) / self.total
+    def fraction(self) -> float:
+        """The part of the sweep that is done, from 0 to 1.
 
-    def take(self, event: Event, now: float) -> None:
-        """Add an event that came at the time `now`."""
+        Each cell counts as much as any other: 1 when it has ended, before that its trained part.
+        """
+        started = sum(
+            min(1.0, state.position / epochs)
+            for run_id, state in (self.running | self.paused).items()
+            for epochs in self._pending[run_id]
+        )
+        return (self.ended + started) / self.total
+
+    def update(self, event: Event, now: float) -> None:
+        """Add an event that arrived at the time `now`."""
         run_id = event.run_id
         match event:
             case Waiting():
-                self._track(run_id)
+                self._state(run_id)
             case Started(epoch=epoch):
-                track = self._track(run_id)
-                track.began, track.resumed, track.epoch = now, epoch, epoch
+                state = self._state(run_id)
+                state.start, state.resumed, state.epoch = now, epoch, epoch
             case Progress(epoch=epoch, seen=seen, total=total, loss=loss):
-                track = self._track(run_id)
-                track.epoch, track.part = epoch - 1, seen / total
-                if not track.timed:
-                    track.cost = loss
-                self._measure(track, now)
+                state = self._state(run_id)
+                state.epoch, state.part = epoch - 1, seen / total
+                if not state.epoch_seconds:
+                    state.cost = loss
+                self._measure(state, now)
             case EpochEnded(result=result):
-                track = self._track(run_id)
-                track.epoch, track.part = result.epoch, 0.0
-                track.cost, track.accuracy = result.cost, result.accuracy
-                track.timed.append(result.seconds)
-                self._measure(track, now)
+                state = self._state(run_id)
+                state.epoch, state.part = result.epoch, 0.0
+                state.cost, state.accuracy = result.cost, result.accuracy
+                state.epoch_seconds.append(result.seconds)
+                self._measure(state, now)
             case CellFinished(epoch=epoch):
-                self.ended += epoch in self._unread[run_id]
-                self._unread[run_id].discard(epoch)
+                self.ended += epoch in self._pending[run_id]
+                self._pending[run_id].discard(epoch)
             case Failed():
-                self.ended += len(self._unread[run_id])
-                self.failed += len(self._unread[run_id])
-                self._unread[run_id].clear()
+                self.ended += len(self._pending[run_id])
+                self.failed += len(self._pending[run_id])
+                self._pending[run_id].clear()
                 self._end(run_id)
             case Retrying() | Requeued():
                 self._end(run_id)
                 self._put_back(run_id)
             case Paused():
-                self.paused[run_id] = track = self.running.pop(run_id)
-                track.began = None
+                self.paused[run_id] = state = self.running.pop(run_id)
+                state.start = None
                 self._put_back(run_id)
             case Finished() | Stopped():
                 self._end(run_id)
 
-    def _track(self, run_id: str) -> RunProgress:
+    def _state(self, run_id: str) -> RunProgress:
+        """The state of a run in training; a new or paused one is moved to the first free lane."""
         if run_id not in self.running:
-            taken = {track.lane for track in self.running.values()}
-            lane = next(lane for lane in count() if lane not in taken)
-            self._begin(run_id)
-            track = self.paused.pop(run_id, None) or RunProgress(self.plan.by_id[run_id], lane)
-            track.lane = lane
-            self.running[run_id] = track
+            used = {state.lane for state in self.running.values()}
+            lane = next(lane for lane in count() if lane not in used)
+            self._remove_unstarted(run_id)
+            state = self.paused.pop(run_id, None) or RunProgress(self.plan.by_id[run_id], lane)
+            state.lane = lane
+            self.running[run_id] = state
         return self.running[run_id]
 
-    def _begin(self, run_id: str) -> None:
+    def _remove_unstarted(self, run_id: str) -> None:
         if self.unstarted.pop(run_id, None):
-            length = self._length_left(run_id)
+            length = self._remaining_length(run_id)
             self._lengths[length] -= 1
             if not self._lengths[length]:
                 del self._lengths[length]
 
     def _put_back(self, run_id: str) -> None:
         self.unstarted[run_id] = self.plan.by_id[run_id]
-        self._lengths[self._length_left(run_id)] += 1
+        self._lengths[self._remaining_length(run_id)] += 1
 
-    def _length_left(self, run_id: str) -> tuple[int, int]:
-        """What the time that a run will take is reckoned from: batch size and epochs to train."""
+    def _remaining_length(self, run_id: str) -> tuple[int, int]:
+        """Batch size and epochs still to train, which determine how long a run takes."""
         batch, epochs = _length(self.plan.by_id[run_id])
         return batch, epochs - (self.paused[run_id].epoch if run_id in self.paused else 0)
 
     def _end(self, run_id: str) -> None:
         self.running.pop(run_id, None)
-        self._begin(run_id)
+        self._remove_unstarted(run_id)
         self.paused.pop(run_id, None)
 
-    def _measure(self, track: RunProgress, now: float) -> None:
-        trained = track.position - track.resumed
-        if track.began is None or trained < TELLING:
+    def _measure(self, state: RunProgress, now: float) -> None:
+        trained = state.position - state.resumed
+        if state.start is None or trained < MIN_TRAINED:
             return
-        run, pace = track.run, (now - track.began) / trained
-        for known in (self._all_paces, self._paces.setdefault(run.cell.batch, [0.0, 0])):
-            known[0] += pace - self._pace.get(run.id, 0.0)
-            known[1] += run.id not in self._pace
+        run, pace = state.run, (now - state.start) / trained
+        for paces in (self._all_paces, self._batch_paces.setdefault(run.cell.batch, [0.0, 0])):
+            paces[0] += pace - self._pace.get(run.id, 0.0)
+            paces[1] += run.id not in self._pace
         self._pace[run.id] = pace
 
     def pace(self, run: Run) -> float | None:
-        """Seconds per epoch: of this run, else of those of its batch size, else of all."""
-        return self._pace[run.id] if run.id in self._pace else self._usual_pace(run.cell.batch)
+        """Seconds per epoch of a run: its own, or the mean over its batch size, or over all runs.
 
-    def _usual_pace(self, batch: int) -> float | None:
-        total, number = self._paces.get(batch, self._all_paces)
+        None until a run has been measured.
+        """
+        return self._pace[run.id] if run.id in self._pace else self._mean_pace(run.cell.batch)
+
+    def _mean_pace(self, batch: int) -> float | None:
+        total, number = self._batch_paces.get(batch, self._all_paces)
         return total / number if number else None
 
     def run_seconds_left(self, run: Run, position: float) -> float | None:
-        """Seconds that a run still needs from this epoch on, None until they can be known."""
+        """Seconds that a run still takes after `position` epochs, None if no pace is known."""
         pace = self.pace(run)
         return None if pace is None else pace * (run.cell.epochs - position)
 
     def seconds_left(self) -> float | None:
-        """Seconds that the sweep still needs, None until they can be known.
+        """Seconds that the sweep still takes, None if the pace of a run is not known.
 
-        The epochs still to train at the pace of each run, shared by the workers, or by as many as
-        train now where nobody knows how many there will be; but never less than what the longest
-        run needs, since no run can be shared.
+        The remaining epochs of each run take its pace, and are divided among the workers, or among
+        as many as train now if their number is not known. Since a run cannot be divided, the result
+        is at least the time of the longest run.
         """
-        needs = [
-            (self.pace(t.run), t.run.cell.epochs - t.position, 1) for t in self.running.values()
+        remaining = [
+            (self.pace(state.run), state.run.cell.epochs - state.position, 1)
+            for state in self.running.values()
         ]
-        needs += [
-            (self._usual_pace(batch), epochs, number)
+        remaining += [
+            (self._mean_pace(batch), epochs, number)
             for (batch, epochs), number in self._lengths.items()
         ]
-        longest = together = 0.0
-        for pace, epochs, number in needs:
+        longest = total = 0.0
+        for pace, epochs, number in remaining:
             if pace is None:
                 return None
             longest = max(longest, pace * epochs)
-            together += pace * epochs * number
-        return max(longest, together / (self.workers or max(1, len(self.running))))
+            total += pace * epochs * number
+        return max(longest, total / (self.workers or max(1, len(self.running))))
 
 
 def _length(run: Run) -> tuple[int, int]:
-    """What the time that a run takes is reckoned from: batch size and epochs."""
+    """Batch size and epochs, which determine how long a run takes."""
     return run.cell.batch, run.cell.epochs
 
 
-# ---------------------------------------------------------------- said in one line
+# ---------------------------------------------------------------- descriptions in one line
 
 
 def describe_start(plan: Plan, workers: int | None) -> str:
     """What a sweep is about to do: '6 cells, 6 runs to train, 2 workers'."""
     cells = pluralize(len(plan.cells), "cell")
     if not plan.runs:
-        return f"{cells}, nothing to train: the store has every outcome"
-    stored = f" ({plan.finished} in the store already)" if plan.finished else ""
+        return f"{cells}, nothing to train: all results are in the store"
+    finished = f" ({plan.finished} already in the store)" if plan.finished else ""
     runs = f"{pluralize(len(plan.runs), 'run')} to train"
-    return f"{cells}{stored}, {runs}" + (f", {pluralize(workers, 'worker')}" if workers else "")
+    return f"{cells}{finished}, {runs}" + (f", {pluralize(workers, 'worker')}" if workers else "")
 
 
 def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[str]:
-    """What a sweep would train, in lines: how much, how long, the first PREVIEW cells by name."""
-    merged = f" ({pluralize(plan.duplicates, 'equal one')} merged)" if plan.duplicates else ""
-    lines = [f"{pluralize(len(plan.cells), 'cell')}{merged}, {plan.finished} of them in the store"]
+    """What a sweep would train, in lines: the numbers, the time, the first PREVIEW cells."""
+    merged = f" ({pluralize(plan.duplicates, 'duplicate')} merged)" if plan.duplicates else ""
+    lines = [f"{pluralize(len(plan.cells), 'cell')}{merged}, {plan.finished} in the store"]
     if plan.runs:
         lines[0] += f"; {pluralize(len(plan.runs), 'run')} to train, "
-        lines[0] += f"{pluralize(plan.epochs, 'epoch')} at most"
+        lines[0] += f"at most {pluralize(plan.epochs, 'epoch')}"
     if estimate:
-        lines.append(_expected(estimate))
+        lines.append(_describe_estimate(estimate))
     names = short_names(plan.cells)
     cells = (cell for run in plan.runs for cell in run.cells())
     lines += [f"  {names[cell]}" for cell in islice(cells, PREVIEW)]
@@ -239,11 +252,11 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[str]:
     return [*lines, f"  and {more} more"] if more > 0 else lines
 
 
-def _expected(estimate: Estimate) -> str:
+def _describe_estimate(estimate: Estimate) -> str:
     """'about 12 min on 2 workers, estimated from 6 earlier runs'."""
     time = approximate_duration(estimate.seconds)
     if estimate.workers is None:
-        where = "of training in all, shared by the runs that train at the same time"
+        where = "of training in total, shared by the runs that train at the same time"
     else:
         where = f"on {pluralize(estimate.workers, 'worker')}"
     if not estimate.runs:
@@ -266,30 +279,31 @@ def approximate_duration(seconds: float) -> str:
     return f"about {round(minutes / 60 / 24)} days"
 
 
-def describe_end(tally: SweepProgress, now: float) -> str:
-    """What a sweep has come to: '6 of 6 cells done, 1 of them failed, in 3:12'."""
-    failed = f", {tally.failed} of them failed" if tally.failed else ""
-    cells = f"{tally.ended} of {pluralize(tally.total, 'cell')} done"
-    return f"{cells}{failed}, in {format_duration(now - tally.began)}"
+def describe_end(progress: SweepProgress, now: float) -> str:
+    """What a sweep has done: '6 of 6 cells done, 1 of them failed, in 3:12'."""
+    failed = f", {progress.failed} of them failed" if progress.failed else ""
+    cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
+    return f"{cells}{failed}, in {format_duration(now - progress.start)}"
 
 
 def describe_problem(event: Damaged | Retrying | Requeued) -> str:
-    """What went wrong with a run and is being mended, in one line."""
+    """A problem with a run that does not end it, in one line."""
     if isinstance(event, Damaged):
         return describe_damage(event.path)
     if isinstance(event, Requeued):
-        return f"{one_line(event.reason)}; it goes on from its checkpoint when there is room again"
-    return f"{describe_failure(event.failure)}; it is tried again after the others (retry {event.attempt})"
+        return f"{one_line(event.reason)}; it will resume from its checkpoint"
+    failure = describe_failure(event.failure)
+    return f"{failure}; it will be retried after the other runs (retry {event.attempt})"
 
 
 def describe_damage(path: str) -> str:
-    """What is said of a damaged file."""
-    return f"{one_line(path)} was damaged: it is set aside as .damaged and made anew when needed"
+    """The message about a damaged file."""
+    return f"{one_line(path)} was damaged: it gets the suffix .damaged and is rebuilt when needed"
 
 
 def describe_failure(failure: Failure) -> str:
-    """'killed in epoch 3: ...', its text from outside made inert."""
-    # Why a run diverged says where as well, and on a terminal the line is cut.
-    named = failure.status != "diverged" and failure.epoch > 0  # 0: no epoch was reached
-    where = f" in epoch {failure.epoch}" if named else ""
+    """'killed in epoch 3: ...', with control characters in the reason escaped."""
+    # The reason of a diverged run names the epoch, and the live view truncates the line.
+    has_epoch = failure.status != "diverged" and failure.epoch > 0  # 0: failed before an epoch
+    where = f" in epoch {failure.epoch}" if has_epoch else ""
     return f"{one_line(failure.status)}{where}: {one_line(failure.reason)}"

@@ -1,18 +1,13 @@
-"""The script view: the output of the report's script, for a single cell."""
+"""The script view: prints what the script of the report prints, for a single cell."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 import math
 import sys
 import time
 from collections.abc import Callable
+
+from rich.console import Console
 
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.events import (
@@ -31,17 +26,18 @@ from lenet_sweep.core.text import format_duration, one_line
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.training.loop import REPORT_EVERY
 from lenet_sweep.ui.console import print_line
+from lenet_sweep.ui.observer import TerminalView
 from lenet_sweep.ui.progress import SweepProgress, describe_failure, describe_problem
 
 
-class ScriptView:
-    """Prints what the report's script prints, in its form.
+class ScriptView(TerminalView):
+    """Prints the lines of the report's script, in its format.
 
-    status: where a line with the last epoch's accuracy and the time left is kept below it; None
-    where that is no terminal.
+    status: the console of the status line below, with the accuracy of the last epoch and the time
+    left. None: no status line.
 
-    `complete` says whether it has come to the accuracy. A run may finish without: if another
-    process has trained it, there is only the store to tell of it, with `replay`.
+    complete: whether the final accuracy was printed. A run that another process trained finishes
+    without it; `replay` then prints the lines from the store.
     """
 
     def __init__(
@@ -54,33 +50,33 @@ class ScriptView:
         self._console = console
         self._status = status
         self._clock = clock
-        self._tally: SweepProgress | None = None
+        self._progress: SweepProgress | None = None
         self._accuracy: float | None = None
         self._waiting = False
 
-    def begin(self, plan: Plan, workers: int | None) -> None:
+    def on_start(self, plan: Plan, workers: int | None) -> None:
         if self._status and plan.runs:
-            self._tally = SweepProgress(plan, workers, self._clock())
+            self._progress = SweepProgress(plan, workers, self._clock())
 
-    def show(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self._clear_status()
         self._print_event(event)
-        if self._tally:
-            self._tally.take(event, self._clock())
-            self._draw_status(self._tally)
+        if self._progress:
+            self._progress.update(event, self._clock())
+            self._draw_status(self._progress)
 
-    def _draw_status(self, tally: SweepProgress) -> None:
-        track = next(iter(tally.running.values()), None)
-        if track is None or track.began is None or self._status is None:
+    def _draw_status(self, progress: SweepProgress) -> None:
+        state = next(iter(progress.running.values()), None)
+        if state is None or state.start is None or self._status is None:
             return
-        epochs = track.run.cell.epochs
-        parts = [f"epoch {min(track.epoch + 1, epochs)}/{epochs}"]
-        if track.accuracy is not None:
-            parts.append(f"accuracy {track.accuracy:.2f} % after epoch {track.epoch}")
-        left = tally.seconds_left()
+        epochs = state.run.cell.epochs
+        parts = [f"epoch {min(state.epoch + 1, epochs)}/{epochs}"]
+        if state.accuracy is not None:
+            parts.append(f"accuracy {state.accuracy:.2f} % after epoch {state.epoch}")
+        left = progress.seconds_left()
         if left is not None:
             parts.append(f"{format_duration(left)} left")
-        # The last column stays free: what fills it may wrap.
+        # The last column stays empty: text there can make a terminal wrap.
         self._status.file.write("  ".join(parts)[: self._status.width - 1])
         self._status.file.flush()
 
@@ -106,43 +102,43 @@ class ScriptView:
             case Retrying() | Damaged() | Requeued():
                 self._print(describe_problem(event))
             case Started(epoch=epoch) if epoch:
-                self._print(f"goes on after epoch {epoch}, which is in the store")
+                self._print(f"resumed after epoch {epoch}")
             case Waiting() if not self._waiting:
                 self._waiting = True
-                self._print("waits for another process that trains this cell")
+                self._print("waiting for another process that trains this cell")
 
-    def rows(self, frame: pd.DataFrame) -> None:
-        pass
-
-    def say(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self._clear_status()
         self._print(one_line(text))
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         self._clear_status()
-        self._status = self._tally = None
+        self._status = self._progress = None
 
     def _print(self, line: str) -> None:
         print_line(self._console, line)
 
 
 def status_console() -> Console | None:
-    """stderr, where a status line can be kept below what stdout prints: both are terminals."""
+    """The console of the status line: stderr if it and stdout are terminals, otherwise None."""
     console = Console(stderr=True)
     movable = console.is_terminal and console.is_interactive and not console.legacy_windows
     return console if movable and sys.stdout.isatty() else None
 
 
 def replay(console: Console, snapshot: Snapshot, cell: Cell, total_images: int) -> None:
-    """Print what ScriptView printed when a cell was trained, from what the store has of it."""
+    """Print what ScriptView printed when a cell was trained, from its snapshot in the store.
+
+    total_images: the number of training images in an epoch.
+    """
     view = ScriptView(console)
     batches = math.ceil(total_images / cell.batch)
     reports = math.ceil(batches / REPORT_EVERY)
     for result in snapshot.history:
         first = (result.epoch - 1) * reports
         for number, loss in enumerate(snapshot.trace[first : first + reports, 1]):
-            # The trace's own position is a float32: too coarse to count images after 256 epochs.
+            # Positions in the trace are float32, too coarse to count images after 256 epochs.
             seen = min((number * REPORT_EVERY + 1) * cell.batch, total_images)
-            view.show(Progress(cell.run_id, result.epoch, seen, total_images, float(loss)))
-        view.show(EpochEnded(cell.run_id, result))
-    view.show(Finished(cell.run_id))
+            view.on_event(Progress(cell.run_id, result.epoch, seen, total_images, float(loss)))
+        view.on_event(EpochEnded(cell.run_id, result))
+    view.on_event(Finished(cell.run_id))

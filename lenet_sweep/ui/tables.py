@@ -1,4 +1,4 @@
-"""The final tables as the terminal shows them."""
+"""Prints the final tables on the terminal."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
     from lenet_sweep.analysis.reproduction import Reproduction
 
-ROWS = 100  # of a table that are printed: more would push the best ones out of sight
-FAILURES = 20  # that are explained
-CONSTANT = ("person", "device", "epochs", "batch", "lr")  # columns that the caption may replace
-WRAPPED = (TEXTS - {"status", "error"}) | {"settings"}  # columns whose text may take several lines
+ROWS = 100  # rows that are printed of each table; more would scroll the best ones off the screen
+FAILURES = 20  # failed runs that are explained below each table
+MOVABLE = ("person", "device", "epochs", "batch", "lr")  # if constant, may move to the caption
+WRAPPED = (TEXTS - {"status", "error"}) | {"settings"}  # columns whose text may wrap
 WORD = 20  # characters of a word that a narrow table does not break
 
 
 def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> None:
-    """Print the ranked tables, one per recipe, their best rows in bold, failures beneath.
+    """Print the ranked tables, one for each recipe, with the best rows in bold and failures below.
 
-    Of a long table the first ROWS, and of many failures the first FAILURES.
+    Prints at most ROWS rows of each table and FAILURES failed runs.
     """
     if frame.empty:
-        console.print("No cell has an outcome yet.")
+        console.print("No cell has a result yet.")
         return
 
-    def plain(value: object) -> str:
+    def to_text(value: object) -> str:
         return escape_unencodable(one_line(str(value)), console.encoding)
 
-    def texts(rows: pd.DataFrame) -> list[dict[str, str]]:
+    def to_texts(rows: pd.DataFrame) -> list[dict[str, str]]:
         return [
-            {str(name): plain(value) for name, value in row.items()}
+            {str(name): to_text(value) for name, value in row.items()}
             for row in rows.to_dict("records")
         ]
 
-    def rest(number: int, what: str) -> None:
+    def print_rest(number: int, what: str) -> None:
         if number > 0:
-            console.print(f"and {pluralize(number, f'more {what}')}; results.md has them all")
+            console.print(f"and {pluralize(number, f'more {what}')}; results.md lists all of them")
 
     cells = {title: rows for title, _, rows in text_tables(frame)} if marks.settings else {}
     for title, caption, rows in text_tables(frame, marks):
-        same = [name for name in CONSTANT if len(set(rows[name])) == 1]
-        shown = texts(rows.head(ROWS))
+        constant = [name for name in MOVABLE if len(set(rows[name])) == 1]
+        texts = to_texts(rows.head(ROWS))
         console.print()
-        console.print(_table(plain(title), plain(caption), shown, console.width, same))
-        rest(len(rows) - ROWS, "setting" if cells else "row")
-        single = cells.get(title, rows)
-        failures = _failures(texts(single[single["accuracy"] == ""]))
+        console.print(_table(to_text(title), to_text(caption), texts, console.width, constant))
+        print_rest(len(rows) - ROWS, "setting" if cells else "row")
+        cell_rows = cells.get(title, rows)
+        failures = _failures(to_texts(cell_rows[cell_rows["accuracy"] == ""]))
         for failure in failures[:FAILURES]:
             lines = failure.wrap(console, console.width)
             if len(lines) > 3:
@@ -67,15 +67,15 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COM
                 lines[2].append("...")
             for line in lines[:3]:
                 console.print(line)
-        rest(len(failures) - FAILURES, "failed run")
+        print_rest(len(failures) - FAILURES, "failed run")
 
 
 def print_reproduction(console: Console, reproduction: Reproduction) -> None:
-    """Print what became of a study's rows; those that are not reproduced in bold."""
+    """Print the verdict on each row and claim of a study; rows not reproduced are in bold."""
     from lenet_sweep.analysis.reproduction import NOT, SHORT, text_tables  # noqa: PLC0415 - SciPy is slow
 
     (title, caption, rows), *_ = text_tables(reproduction)
-    shown = [
+    texts = [
         {
             str(name): escape_unencodable(one_line(text), console.encoding)
             for name, text in row.items()
@@ -83,28 +83,28 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
         for row in rows.to_dict("records")
     ]
     names = [str(name) for name in rows.columns]
-    for optional in ("on", "diff.", "by"):  # they are in results.md
-        wide = _total(_widths(names, shown, split=True, wrap=False)) > console.width
-        if wide and optional in names:
+    for optional in ("on", "diff.", "by"):  # results.md has these columns too
+        too_wide = _total(_widths(names, texts, split=True, wrap=False)) > console.width
+        if too_wide and optional in names:
             names.remove(optional)
-    table = _frame(title, escape_unencodable(one_line(caption), console.encoding))
-    for name, least in _widths(names, shown, split=True, wrap=False).items():
+    table = _empty_table(title, escape_unencodable(one_line(caption), console.encoding))
+    for name, width in _widths(names, texts, split=True, wrap=False).items():
         right = name in (*NUMERIC, *REPORT_COLUMNS)
-        narrowest = least if right or name == "reproduced" else min(least, 8)
+        min_width = width if right or name == "reproduced" else min(width, 8)
         justify: Literal["left", "right"] = "right" if right else "left"
-        table.add_column(Text(name), justify=justify, min_width=narrowest, overflow="fold")
-    for row in shown:
+        table.add_column(Text(name), justify=justify, min_width=min_width, overflow="fold")
+    for row in texts:
         style = BOLD if row["reproduced"] == SHORT[NOT] else None
         table.add_row(*(Text(row[name]) for name in names), style=style)
     console.print()
     console.print(table)
     for finding in reproduction.findings:
         claim = escape_unencodable(one_line(finding.claim.says), console.encoding)
-        said = escape_unencodable(one_line(finding.sentence), console.encoding)
-        console.print(Text.assemble((f"{finding.verdict}: {claim}. ", BOLD), said))
+        reason = escape_unencodable(one_line(finding.sentence), console.encoding)
+        console.print(Text.assemble((f"{finding.verdict}: {claim}. ", BOLD), reason))
 
 
-def _frame(title: str, caption: str) -> Table:
+def _empty_table(title: str, caption: str) -> Table:
     return Table(
         title=Text(title, BOLD),
         caption=Text(caption, PALE),
@@ -119,14 +119,16 @@ def _frame(title: str, caption: str) -> Table:
 
 
 def _failures(rows: Sequence[Mapping[str, str]]) -> list[Text]:
-    """Why these rows failed, a line for each run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
+    """A line for each failed run: 'lr 10 batch 64 epochs 5, 10  diverged: ...'."""
     epochs: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        run = _words(row, [name for name in ("lr", "batch", *settings_of(row)) if name in row])
+        run = _join_settings(
+            row, [name for name in ("lr", "batch", *settings_of(row)) if name in row]
+        )
         epochs.setdefault((run, f"{row['status']}: {row['error']}"), []).append(row["epochs"])
     return [
-        Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), why)
-        for (run, why), numbers in epochs.items()
+        Text.assemble((f"{run} epochs {', '.join(numbers)}  ", RED), reason)
+        for (run, reason), numbers in epochs.items()
     ]
 
 
@@ -135,10 +137,14 @@ def _table(
     caption: str,
     rows: Sequence[Mapping[str, str]],
     width: int,
-    same: Sequence[str],
+    constant: Sequence[str],
 ) -> Table:
-    """same: columns with one value in the whole table, which move to the caption if need be."""
-    # A failed row has its status in place of the accuracy, and its error beneath the table.
+    """The table, fitted to `width` characters.
+
+    A table that is too wide first wraps headings, then moves `constant` columns (those with one
+    value in all rows) to the caption, hides others, and shrinks texts.
+    """
+    # A failed row shows its status in the column of the accuracy; its error is below the table.
     rows = [{**row, "accuracy": row["accuracy"] or row["status"]} for row in rows]
     names = [name for name in rows[0] if name not in ("status", "error")]
     settings = [name for name in settings_of(rows[0]) if name in names]
@@ -155,19 +161,19 @@ def _table(
         moved.append(f"{HEADINGS.get(name, name)} {rows[0][name]}")
 
     for name in ("person", "device"):
-        if name in same and not fits(wrap=False):
+        if name in constant and not fits(wrap=False):
             move(name)
-    # The interval is worth more than what an epoch took; without one, texts wrap first.
+    # Cost and time per epoch make room for an interval. Without one, texts wrap before they do.
     for name in ("seconds_per_epoch", "train_loss"):
         if name in names and not fits(wrap=INTERVAL not in names):
             names.remove(name)
             hidden.append(HEADINGS[name])
     for name in ("epochs", "batch", "lr"):
-        if name in same and not fits():
+        if name in constant and not fits():
             move(name)
     if not fits() and len(settings) > 1:
         names = [*(name for name in names if name not in settings), "settings"]
-        rows = [{**row, "settings": _words(row, settings)} for row in rows]
+        rows = [{**row, "settings": _join_settings(row, settings)} for row in rows]
     for name in (INTERVAL, *reversed(names[2:])):
         if name in names and not fits():
             names.remove(name)
@@ -177,11 +183,11 @@ def _table(
     if hidden:
         caption = f"{caption} Also in results.md: {', '.join(hidden)}.".strip()
     widths = _widths(names, rows, split=split, wrap=False)
-    least = _widths(names, rows, split=split, wrap=True)
-    while _total(widths) > width and widths != least:  # shrink the widest text first
-        name = max((n for n in names if widths[n] > least[n]), key=widths.__getitem__)
+    min_widths = _widths(names, rows, split=split, wrap=True)
+    while _total(widths) > width and widths != min_widths:  # shrink the widest text first
+        name = max((n for n in names if widths[n] > min_widths[n]), key=widths.__getitem__)
         widths[name] -= 1
-    table = _frame(title, caption)
+    table = _empty_table(title, caption)
     for name in names:
         table.add_column(
             Text(HEADINGS.get(name, name)),
@@ -195,8 +201,8 @@ def _table(
     return table
 
 
-def _words(row: Mapping[str, str], names: Sequence[str]) -> str:
-    """Settings in one text: 'momentum 0.9 tanh seed 1'."""
+def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
+    """Settings as one text: 'momentum 0.9 tanh seed 1'."""
     return " ".join(
         row[n] if n in TEXTS and not is_option(n)
         else f"{n.removeprefix('optimizer.')} {row[n]}"
@@ -207,24 +213,25 @@ def _words(row: Mapping[str, str], names: Sequence[str]) -> str:
 def _widths(
     names: Sequence[str], rows: Sequence[Mapping[str, str]], *, split: bool, wrap: bool
 ) -> dict[str, int]:
-    """Width of each column. split: its heading breaks at spaces. wrap: so does its text, if any.
+    """The width of each column in characters, where every word of up to WORD characters fits.
 
-    Words longer than WORD break where they must.
+    split: whether headings break at spaces. wrap: whether the texts of WRAPPED columns do.
     """
     widths = {}
     for name in names:
         heading = HEADINGS.get(name, name)
-        texts = heading.split() if split else [heading]
-        least = max(Text(text).cell_len for text in texts)
+        parts = heading.split() if split else [heading]
+        width = max(Text(part).cell_len for part in parts)
         for row in rows:
             if wrap and name in WRAPPED:
                 words = (min(WORD, Text(word).cell_len) for word in row[name].split())
-                least = max(least, *words, 1)
+                width = max(width, *words, 1)
             else:
-                least = max(least, Text(row[name]).cell_len)
-        widths[name] = least
+                width = max(width, Text(row[name]).cell_len)
+        widths[name] = width
     return widths
 
 
 def _total(widths: Mapping[str, int]) -> int:
+    """The width of a table with these columns."""
     return sum(widths.values()) + 2 * (len(widths) - 1)
