@@ -532,7 +532,7 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, le
                 break
         rest = process.stdout.read()
     assert process.returncode == 130
-    assert "To go on:" in rest
+    assert "To resume:" in rest
     assert f"-m lenet_sweep {' '.join(arguments)}" in rest
     # Who pressed Ctrl-C does not wait for pictures: of this poor model they would be many.
     assert not (tmp_path / "outputs/sweeps/cut/figures").exists()
@@ -565,7 +565,7 @@ def test_ctrl_c_under_submitit_is_no_traceback(small, tmp_path) -> None:
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert "To go on:" in said
+    assert "To resume:" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -584,7 +584,7 @@ def test_a_signal_under_a_stock_launcher_still_makes_the_table(small, tmp_path, 
         rest = process.stdout.read()
     assert process.returncode == 128 + number
     assert f"Stopped by {number.name} with {len(table(tmp_path))} of 4 cells done" in rest
-    assert "To go on:" in rest
+    assert "To resume:" in rest
     assert len(table(tmp_path)) >= 1
 
 
