@@ -633,7 +633,7 @@ def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
     project = Path(__file__).parent.parent
     for name in ("lenet_sweep", "conf"):
         shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("_native.*.*"))
-    installed = site / "lenet_sweep" / "engines"
+    installed = site / "lenet_sweep" / "training" / "engines"
     installed.mkdir(parents=True)
     (installed / f"_native{EXTENSION_SUFFIXES[0]}").touch()
     done = subprocess.run(
