@@ -23,18 +23,22 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     is given together with a loss or an optimizer.
     """
     parser = get_args_parser()
-    parser.error = _reject_flag  # type: ignore[method-assign] # instead of printing the usage
+    parser.error = _raise_usage_error  # type: ignore[method-assign] # instead of printing usage
     args = parser.parse_args(arguments)
     if args.experimental_rerun is not None:
-        _reject_flag("--experimental-rerun is not supported: it loads a pickle, which can run code")
+        raise UsageError(
+            "--experimental-rerun is not supported: it loads a pickle, which can run code"
+        )
     if args.config_path is not None or args.config_name is not None:
-        _reject_flag(
+        raise UsageError(
             "--config-path and --config-name are not supported: they would replace the settings "
             "with their defaults and checks; --config-dir FOLDER adds your own files"
         )
     if args.shell_completion:
         if "query" in " ".join(args.overrides) and "COMP_LINE" not in os.environ:
-            _reject_flag("--shell-completion query=SHELL is for the shell, which sets COMP_LINE")
+            raise UsageError(
+                "--shell-completion query=SHELL is for the shell, which sets COMP_LINE"
+            )
         return []
     overrides = [parse_override(text) for text in args.overrides]
     given = {override.key_or_group for override in overrides}
@@ -43,7 +47,7 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     return overrides
 
 
-def _reject_flag(message: str) -> NoReturn:
+def _raise_usage_error(message: str) -> NoReturn:
     raise UsageError(f"{message}; see --help")
 
 
@@ -58,7 +62,7 @@ def parse_override(text: str) -> Override:
         # Hydra's grammar and its functions may raise anything, including RecursionError.
         detail = " ".join(str(error).split()) if "while evaluating" in str(error) else ""
         if text.endswith(","):
-            detail = "remove the space after the comma"
+            detail = "no value after the last comma; write commas without spaces"
         raise UsageError(
             f"{shown}: cannot be parsed as key=value{detail and f' ({format_value(detail)})'}; "
             "separate values with single commas, and quote text that has characters other than "
