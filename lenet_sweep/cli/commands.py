@@ -197,7 +197,7 @@ def run(cfg: DictConfig) -> float:
     )
     options = replace(options, unused=())
     if is_multirun:
-        _exit_if_dry_run(cells, options, Console(), None)  # a search with another sweeper
+        _exit_if_dry_run(cells, options, Console(), None)  # for a search; a grid has exited before
         result = run_sweep(
             cells,
             options,
@@ -239,7 +239,7 @@ def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResul
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.readout(cell.epochs))):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
-        replay(console, snapshot, cell, images)  # (part of) the run was in the store
+        replay(console, snapshot, cell, images)  # all or part of the run was in the store
     _report(result, options, console, tables=False)
     if result.exit_status:
         raise SystemExit(result.exit_status)
