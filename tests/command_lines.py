@@ -1,4 +1,4 @@
-"""Command lines as somebody may type them, run in this process so that thousands take a minute."""
+"""Generated command lines, run in this process so that thousands take a minute."""
 
 import contextlib
 import io
@@ -86,7 +86,7 @@ FLAGS = [
     ["--config-path", "/"], ["--config-name", "x"], ["-cn", ""], ["--experimental-rerun", "x"],
 ]  # fmt: skip
 
-# Right by themselves; two of them may still be one too many, as a recipe and a loss.
+# Each is valid alone; a combination may not be, such as a recipe with a loss.
 GOOD = [
     "lr=0.1", "lr=1e-2", "batch=32", "epochs=2", "seed=7", "activation=tanh", "shuffle=true",
     "device=cpu", "engine=torch", "workers=2", "person=Ada", "timeout=60", "reuse=false",
@@ -134,42 +134,39 @@ flags = st.one_of(
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """Flags and overrides, in order or not; dry_run=true among them, so that nothing trains."""
+    """Flags and overrides in any order, with dry_run=true so that nothing is trained."""
     if draw(st.booleans()):
         sweep = draw(st.booleans())
-        right = st.sampled_from(GOOD + SWEPT if sweep else GOOD)
-        typed = draw(st.lists(right, max_size=3, unique_by=lambda text: text.partition("=")[0]))
-        typed += [draw(overrides)] * draw(st.integers(0, 1))
-        return [*["-m"] * sweep, *typed, "dry_run=true"]
-    first, typed = draw(flags), draw(st.lists(overrides, max_size=3))
+        valid = st.sampled_from(GOOD + SWEPT if sweep else GOOD)
+        words = draw(st.lists(valid, max_size=3, unique_by=lambda text: text.partition("=")[0]))
+        words += [draw(overrides)] * draw(st.integers(0, 1))
+        return [*["-m"] * sweep, *words, "dry_run=true"]
+    first, words = draw(flags), draw(st.lists(overrides, max_size=3))
     if draw(st.integers(0, 9)) == 0:
-        return draw(st.permutations([*first, *typed, "dry_run=true"]))
-    return [*first, *typed, "dry_run=true"]
-
-
-LAST = [0]
+        return draw(st.permutations([*first, *words, "dry_run=true"]))
+    return [*first, *words, "dry_run=true"]
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command line came to."""
+class CommandResult:
+    """The exit status, the output and the Python warnings of a command line."""
 
     status: object
     out: str
     err: str
-    warned: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-def typed(*arguments: str) -> Said:
-    """Run a command line here. Exceptions that would end in a traceback come through."""
+def run_here(*arguments: str) -> CommandResult:
+    """Run a command line in this process. Lets exceptions pass that would print a traceback."""
 
-    def trained(*_: object, **__: object) -> None:
-        raise AssertionError("it would have trained")
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the command would have trained")
 
     handlers, level = logging.root.handlers[:], logging.root.level
-    before, sys.argv = sys.argv, ["lenet_sweep", *arguments]
-    kept = run.datasets.ensure_dataset
-    run.datasets.ensure_dataset = trained  # what comes before all training
+    argv, sys.argv = sys.argv, ["lenet_sweep", *arguments]
+    ensure_dataset = run.datasets.ensure_dataset
+    run.datasets.ensure_dataset = fail  # the first step before any training
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
     GlobalHydra.instance().clear()
@@ -177,41 +174,42 @@ def typed(*arguments: str) -> Said:
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            warnings.catch_warnings(record=True) as warned,
+            warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always")
             try:
                 main()
-            except SystemExit as ended:
-                status = ended.code or 0
+            except SystemExit as exiting:
+                status = exiting.code or 0
     finally:
-        sys.argv = before
-        run.datasets.ensure_dataset = kept
+        sys.argv = argv
+        run.datasets.ensure_dataset = ensure_dataset
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
         os.environ.pop("HYDRA_FULL_ERROR", None)
-    return Said(status, out.getvalue(), err.getvalue(), tuple(str(w.message) for w in warned))
+    messages = tuple(str(warning.message) for warning in caught)
+    return CommandResult(status, out.getvalue(), err.getvalue(), messages)
 
 
-def complaint(arguments: list[str], folder: Path) -> str:
-    """Why this command line was not answered as it should be; '' where it was."""
+def find_fault(arguments: list[str], folder: Path) -> str:
+    """What is wrong with the response to a command line that ran in `folder`; '' if nothing is."""
     try:
-        said = typed(*arguments)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, a user would see a traceback
+        result = run_here(*arguments)
+    except BaseException as error:  # noqa: BLE001 - a user would see a traceback for any of them
         return f"traceback: {type(error).__name__}: {error}"
-    LAST[0] = said.status
+    message = result.err
     if any(folder.iterdir()):
-        return f"something was written: {list(folder.iterdir())}"
-    if said.warned:
-        return f"warned: {said.warned}"
-    if said.status == 0:
-        return f"planned, and yet: {said.err}" if said.err else ""
-    if said.status != 2:
-        return f"status {said.status}: {said.err}"
-    if not said.err.startswith("error: ") or said.err.count("\n") != 1 or said.err[-1] != "\n":
-        return f"not one line: {said.err!r}"
-    if not said.err[:-1].isprintable():
-        return f"control characters: {said.err!r}"
-    if len(said.err) > 1000:
-        return f"{len(said.err)} characters: {said.err[:200]!r}"
-    return "" if len(said.err) > 20 else f"says nothing: {said.err!r}"
+        return f"files were written: {list(folder.iterdir())}"
+    if result.warnings:
+        return f"Python warnings: {result.warnings}"
+    if result.status == 0:
+        return f"planned, but with an error: {message}" if message else ""
+    if result.status != 2:
+        return f"status {result.status}: {message}"
+    if not message.startswith("error: ") or message.count("\n") != 1 or message[-1] != "\n":
+        return f"not one line: {message!r}"
+    if not message[:-1].isprintable():
+        return f"control characters: {message!r}"
+    if len(message) > 1000:
+        return f"{len(message)} characters: {message[:200]!r}"
+    return "" if len(message) > 20 else f"too short to help: {message!r}"

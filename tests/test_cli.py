@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, their output and their exit status."""
+"""The command line in real processes: output, files and exit status."""
 
 import json
 import os
@@ -21,13 +21,13 @@ DETERMINISTIC = ["rank", "accuracy", "batch", "lr", "epochs", "status", "train_l
 
 @pytest.fixture
 def small(small_folder) -> list[str]:
-    """Arguments that make a cell train in a second, on small made data."""
+    """Arguments with which a cell trains in a second, on a small generated dataset."""
     return ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "epochs=1"]
 
 
 @pytest.fixture
 def lenet_sweep(tmp_path: Path):
-    """Run the command in an empty folder."""
+    """Run a command line in an empty folder and check its exit status."""
 
     def run(*arguments: str, status: int = 0, env: dict[str, str] | None = None):
         done = subprocess.run(
@@ -50,12 +50,13 @@ def table(tmp_path: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv", keep_default_na=False, na_values={"accuracy": [""]})
 
 
-def written(tmp_path: Path) -> dict[Path, int]:
+def snapshot_times(tmp_path: Path) -> dict[Path, int]:
+    """The modification time of every snapshot in the store."""
     return {p: p.stat().st_mtime_ns for p in (tmp_path / "outputs" / "runs").rglob("epoch-*")}
 
 
-def test_a_grid_becomes_a_ranked_table(lenet_sweep, small, tmp_path) -> None:
-    """The card's command trains each combination and leaves the ranked results.csv."""
+def test_grid_gives_ranked_table(lenet_sweep, small, tmp_path) -> None:
+    """A grid trains every combination and writes a ranked results.csv."""
     done = lenet_sweep("-m", "lr=1e-1,1e-2", "batch=32,64,128", *small, "optimizer=adam")
     frame = table(tmp_path)
     assert len(frame) == 6
@@ -70,29 +71,29 @@ def test_a_grid_becomes_a_ranked_table(lenet_sweep, small, tmp_path) -> None:
         assert name in done.stdout
     assert f"{frame['accuracy'][0]:.2f}" in done.stdout
     assert (folder / "figures" / "all-cells.png").exists()
-    # Of the best cell alone: the figures of each would take longer than their training.
+    # Only for the best cell: drawing all would take longer than training.
     assert len(list((folder / "figures").glob("*_cost.png"))) == 1
     assert len(list((folder / "figures").glob("*_correct.png"))) == 1
 
 
-def test_a_finished_sweep_is_not_trained_again(lenet_sweep, small, tmp_path) -> None:
-    """The same command again trains nothing, imports no torch, and gives the same table."""
+def test_finished_sweep_is_not_trained_again(lenet_sweep, small, tmp_path) -> None:
+    """The same command again trains nothing, does not import torch, and gives the same table."""
     lenet_sweep("-m", "lr=0.1,0.01", *small)
-    before, frame = written(tmp_path), table(tmp_path)
+    before, frame = snapshot_times(tmp_path), table(tmp_path)
     blocked = tmp_path / "no_torch"
     blocked.mkdir()
     (blocked / "torch.py").write_text("raise ImportError('torch is not for a finished sweep')")
     lenet_sweep("-m", "lr=0.1,0.01", *small, env={"PYTHONPATH": str(blocked)})
-    assert written(tmp_path) == before
+    assert snapshot_times(tmp_path) == before
     pd.testing.assert_frame_equal(table(tmp_path), frame)
 
 
-def test_more_epochs_go_on_from_what_was_trained(lenet_sweep, small, tmp_path) -> None:
-    """epochs=1,3 after epochs=1 keeps the read-outs at 1 and adds those at 3."""
+def test_more_epochs_resume_from_snapshot(lenet_sweep, small, tmp_path) -> None:
+    """epochs=1,3 after epochs=1 keeps the snapshots at 1 and adds those at 3."""
     lenet_sweep("-m", "lr=0.1,0.01", *small)
-    before = written(tmp_path)
+    before = snapshot_times(tmp_path)
     done = lenet_sweep("-m", "lr=0.1,0.01", *small[:-1], "epochs=1,3")
-    after = written(tmp_path)
+    after = snapshot_times(tmp_path)
     assert {path: after[path] for path in before} == before
     assert sorted(path.name for path in after) == (
         ["epoch-00001.safetensors"] * 2 + ["epoch-00003.safetensors"] * 2
@@ -100,15 +101,15 @@ def test_more_epochs_go_on_from_what_was_trained(lenet_sweep, small, tmp_path) -
     assert done.stdout.count("resumed after epoch 1") == 2
 
 
-def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
-    """lr=1e-1,0.1,.1 is trained once, and it is said that cells were merged."""
+def test_equal_values_are_merged(lenet_sweep, small, tmp_path) -> None:
+    """lr=1e-1,0.1,.1 is trained once, and the output says that cells were merged."""
     done = lenet_sweep("-m", "lr=1e-1,0.1,.1", *small)
     assert len(table(tmp_path)) == 1
     assert "2 duplicate cells merged" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("lr=abc", "lr=abc: must be a number above 0"),
         ("-m lr=0.1,abc", "lr=abc: must be a number above 0"),
@@ -126,18 +127,18 @@ def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
         ("optimizer.momentun=0.9", "has no option momentun; sgd takes momentum,"),
         ("~seed", "seed is missing; it cannot be removed, only changed"),
         ("recipe=ce_sgd loss=nll", "recipe and loss are given together"),
-        ("lr=[1", "lr=[1: cannot be read as key=value"),
-        ("lr", "lr: cannot be read as key=value"),
-        ("-m lr=,", "lr=,: cannot be read as key=value"),
-        ("person=Zoë", "in quotes: person="),
+        ("lr=[1", "lr=[1: cannot be parsed as key=value"),
+        ("lr", "lr: cannot be parsed as key=value"),
+        ("-m lr=,", "lr=,: cannot be parsed as key=value"),
+        ("person=Zoë", "letters, digits and ._-: person="),
         ("=0.1", "=0.1: no key before the '='"),
         ("@x=1", "@x=1: no key before the '='"),
         ("-m lr=glob(*)", "the grid has no cell"),
-        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid takes lists of values"),
+        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid needs a list of values"),
         ("optimizer=null", "must be a string or a list"),
         ("optimizer.lr=0.1", "the learning rate is a key of its own, lr=0.1"),
         ("-m --run", "Only one of --run, --multirun"),
-        ("--experimental-rerun x", "nothing is unpickled here"),
+        ("--experimental-rerun x", "loads a pickle, which can run code"),
         ("timeout=0", "timeout=0: must be a number of seconds above 0"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
         ("-m workers=1,2", "workers has several values"),
@@ -161,32 +162,32 @@ def test_equal_values_are_one_cell(lenet_sweep, small, tmp_path) -> None:
         ("-m out=/dev/null hydra/launcher=basic", "out: cannot create the folder /dev/null"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(lenet_sweep, tmp_path, arguments, said) -> None:
-    """A mistyped command ends with status 2 and one line that names the key and the fix."""
+def test_wrong_command_gets_one_line(lenet_sweep, tmp_path, arguments, message) -> None:
+    """A wrong command ends with status 2 and one line that names the key and the fix."""
     done = lenet_sweep(*arguments.split(), status=2)
     assert done.stderr.startswith("error: ")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_plugin_that_is_not_installed_is_named_with_its_package(lenet_sweep, tmp_path) -> None:
-    """Of joblib and optuna too, which the tests have."""
-    hidden = "import pkgutil; listed = pkgutil.iter_modules; pkgutil.iter_modules = lambda *a: ("
-    hidden += "m for m in listed(*a) if not m.name.startswith('hydra_plugins.hydra_'))"
-    (tmp_path / "sitecustomize.py").write_text(hidden)
-    for typed, package in [
+def test_missing_plugin_is_named_with_its_package(lenet_sweep, tmp_path) -> None:
+    """A launcher or sweeper that is not installed gets the package to install."""
+    hide = "import pkgutil; listed = pkgutil.iter_modules; pkgutil.iter_modules = lambda *a: ("
+    hide += "m for m in listed(*a) if not m.name.startswith('hydra_plugins.hydra_'))"
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    for override, package in [
         ("hydra/launcher=joblib", "hydra-joblib-launcher"),
         ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
         ("hydra/sweeper=optuna", "hydra-optuna-sweeper 'optuna<3'"),
     ]:
-        done = lenet_sweep("-m", typed, status=2, env={"PYTHONPATH": str(tmp_path)})
-        message = f"error: {typed}: the plugin is not installed; pip install {package}\n"
+        done = lenet_sweep("-m", override, status=2, env={"PYTHONPATH": str(tmp_path)})
+        message = f"error: {override}: the plugin is not installed; pip install {package}\n"
         assert done.stderr == message
 
 
-def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_path) -> None:
-    """A cell that raises and one whose process is killed are rows; a rerun tries only those."""
+def test_failing_cells_are_rows(lenet_sweep, small, tmp_path) -> None:
+    """Cells that raise or are killed become rows, and a rerun trains only those."""
     env = {"PYTHONPATH": str(FAULTS)}
     arguments = ("-m", "lr=0.1,0.03,0.04,0.01", *small)
     done = lenet_sweep(*arguments, status=1, env=env)
@@ -198,10 +199,10 @@ def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_pa
     assert "SIGKILL" in frame.loc[0.04, "error"]
     assert list(frame["rank"][-2:]) == ["", ""]
     assert "RuntimeError: made to raise" in done.stdout
-    before = written(tmp_path)
+    before = snapshot_times(tmp_path)
     lenet_sweep(*arguments)
     assert set(table(tmp_path)["status"]) == {"ok"}
-    after = written(tmp_path)
+    after = snapshot_times(tmp_path)
     assert {path: after[path] for path in before} == before
 
 
@@ -216,9 +217,9 @@ def test_failing_cells_are_rows_and_the_others_finish(lenet_sweep, small, tmp_pa
     ids=["local", "basic", "joblib", "submitit"],
 )
 def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher) -> None:
-    """Whatever a cell does to its process, under any launcher: a row, and the others finish.
+    """Each way to fail gives one row under any launcher, and the other cells finish.
 
-    The same command without the faults then trains those alone, and not the one that diverged.
+    The same command without the faults then trains the failed cells, except the diverged one.
     """
     fails = {
         0.03: ("failed", "RuntimeError: made to raise"),
@@ -241,36 +242,36 @@ def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher
         run = tmp_path / "outputs/runs" / frame.loc[lr, "cell"].partition("-e")[0]
         trace = json.loads((run / "failure.json").read_text())["traceback"]
         assert lr not in (0.03, 0.05, 0.06, 0.08) or "sitecustomize.py" in trace
-    before = written(tmp_path)
+    before = snapshot_times(tmp_path)
     lenet_sweep(*arguments, status=1)
     frame = table(tmp_path).set_index("lr")
     assert {lr for lr in frame.index if frame.loc[lr, "status"] != "ok"} == {1e30}
-    after = written(tmp_path)
+    after = snapshot_times(tmp_path)
     assert len(after) == 9
     assert {path: after[path] for path in before} == before
 
 
-def test_a_cell_that_failed_by_chance_is_tried_again(lenet_sweep, small, tmp_path) -> None:
-    """retries=1 trains a cell whose process was killed once, and says so."""
+def test_failed_cell_is_retried(lenet_sweep, small, tmp_path) -> None:
+    """retries=1 trains a cell again whose process was killed, and says so."""
     env = {"PYTHONPATH": str(FAULTS), "FAILED_ONCE": str(tmp_path / "once")}
     done = lenet_sweep("-m", "lr=0.11,0.1", *small, "retries=1", "figures=none", env=env)
     assert set(table(tmp_path)["status"]) == {"ok"}
     assert "it will be retried after the other runs (retry 1)" in done.stdout
 
 
-def test_a_diverged_cell_is_a_row_and_known_for_good(lenet_sweep, small, tmp_path) -> None:
-    """A run whose loss is no number is ranked last, and is not trained again for nothing."""
+def test_diverged_cell_is_not_retried(lenet_sweep, small, tmp_path) -> None:
+    """A cell whose loss became non-finite is the last row, and is not trained again."""
     lenet_sweep("-m", "lr=0.1,1e30", *small, status=1)
     frame = table(tmp_path)
     assert list(frame["status"]) == ["ok", "diverged"]
     (run,) = {p.parent for p in (tmp_path / "outputs" / "runs").rglob("failure.json")}
-    at = (run / "failure.json").stat().st_mtime_ns
+    time_before = (run / "failure.json").stat().st_mtime_ns
     lenet_sweep("-m", "lr=0.1,1e30", *small, status=1)
-    assert (run / "failure.json").stat().st_mtime_ns == at
+    assert (run / "failure.json").stat().st_mtime_ns == time_before
 
 
-def test_the_stock_launchers_end_in_the_same_table(lenet_sweep, small, tmp_path) -> None:
-    """Hydra's launchers, and any number of workers, give the same numbers."""
+def test_all_launchers_give_the_same_table(lenet_sweep, small, tmp_path) -> None:
+    """Hydra's launchers and any number of workers give the same numbers."""
     frames = []
     for extra in (["workers=1"], ["workers=2"], ["hydra/launcher=basic"],
                   ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
@@ -286,11 +287,11 @@ def test_the_stock_launchers_end_in_the_same_table(lenet_sweep, small, tmp_path)
 
 @pytest.mark.parametrize("launcher", ["lenet_local", "basic", "joblib"])
 @pytest.mark.parametrize("chosen", ["optimizer=sgd,adam", "recipe=ce_sgd,nll_adam", "own"])
-def test_an_option_applies_to_the_optimizers_that_have_it(
+def test_option_applies_to_optimizers_that_have_it(
     lenet_sweep, small, tmp_path, launcher, chosen
 ) -> None:
-    """Momentum over sgd and adam is three cells under any launcher, which one line says."""
-    if chosen == "own":  # a config group of the user's own
+    """Momentum with sgd and adam gives three cells under any launcher, and one line says so."""
+    if chosen == "own":  # an entry that the user added to the group
         (tmp_path / "conf" / "optimizer").mkdir(parents=True)
         (tmp_path / "conf" / "optimizer" / "fast.yaml").write_text(
             "name: sgd\nweight_decay: 1e-4\n"
@@ -310,8 +311,8 @@ def test_an_option_applies_to_the_optimizers_that_have_it(
     assert re.search(r" momentum .*\n.*\n.* 0(\.9)? ", done.stdout)
 
 
-def test_an_option_in_a_search_over_optimizers(lenet_sweep, small, tmp_path) -> None:
-    """Optuna may try an option with an optimizer that lacks it; with none that has it, never."""
+def test_option_in_search_over_optimizers(lenet_sweep, small, tmp_path) -> None:
+    """Optuna may combine an option with an optimizer that lacks it if another one has it."""
     words = ("-m", *OPTUNA, "optimizer.momentum=0,0.5,0.9", *small, "name=searched")
     done = lenet_sweep(*words, "optimizer=sgd,adam", "figures=none", "report=false")
     assert done.stdout.count("optimizer.momentum applies to sgd only; adam runs without it") == 1
@@ -331,8 +332,8 @@ OPTUNA = (
 @pytest.mark.parametrize(
     "launcher", [[], ["hydra/launcher=basic"], ["hydra/launcher=joblib"]], ids=str
 )
-def test_a_search_of_optunas_ends_in_one_table(lenet_sweep, small, tmp_path, launcher) -> None:
-    """Hydra's Optuna sweeper launches batch after batch, and all of them are one sweep."""
+def test_optuna_search_gives_one_table(lenet_sweep, small, tmp_path, launcher) -> None:
+    """All batches that Hydra's Optuna sweeper launches form one sweep."""
     words = ("-m", *OPTUNA, "lr=tag(log,interval(0.01,0.3))", "batch=32,64", *small, *launcher)
     done = lenet_sweep(*words, "name=searched")
     frame = pd.read_csv(tmp_path / "outputs" / "sweeps" / "searched" / "results.csv")
@@ -340,55 +341,55 @@ def test_a_search_of_optunas_ends_in_one_table(lenet_sweep, small, tmp_path, lau
     assert set(frame["status"]) == {"ok"}
     assert done.stdout.count("Written to outputs/sweeps/searched/") == 1
     assert [path.name for path in (tmp_path / "outputs" / "sweeps").iterdir()] == ["searched"]
-    found = (tmp_path / "outputs" / "sweeps" / "searched" / "optimization_results.yaml").read_text()
-    assert f"best_value: {frame['accuracy'].max():g}" in found
+    best = (tmp_path / "outputs" / "sweeps" / "searched" / "optimization_results.yaml").read_text()
+    assert f"best_value: {frame['accuracy'].max():g}" in best
 
 
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=basic"]], ids=str)
-def test_a_search_goes_on_past_a_diverged_cell(lenet_sweep, small, tmp_path, launcher) -> None:
-    """A cell without an accuracy counts as 0 for the search, not in the table; status 1."""
-    diverges = ("lr=choice(1e30,0.1)", "batch=32,64", *small, "figures=none", "name=it", *launcher)
-    done = lenet_sweep("-m", *OPTUNA, *diverges, status=1)
+def test_search_continues_past_diverged_cell(lenet_sweep, small, tmp_path, launcher) -> None:
+    """A cell without an accuracy counts as 0 in the search only, and the exit status is 1."""
+    arguments = ("lr=choice(1e30,0.1)", "batch=32,64", *small, "figures=none", "name=it", *launcher)
+    done = lenet_sweep("-m", *OPTUNA, *arguments, status=1)
     frame = table(tmp_path)
     assert {"ok", "diverged"} == set(frame["status"])
     assert frame.loc[frame["status"] == "diverged", "accuracy"].isna().all()
     assert "Traceback" not in done.stderr
     assert (tmp_path / "outputs/sweeps/it/report.html").exists()
-    found = (tmp_path / "outputs/sweeps/it/optimization_results.yaml").read_text()
-    assert f"best_value: {frame['accuracy'].max():g}" in found
+    best = (tmp_path / "outputs/sweeps/it/optimization_results.yaml").read_text()
+    assert f"best_value: {frame['accuracy'].max():g}" in best
 
 
-def test_a_search_for_the_worst_is_refused(lenet_sweep, small) -> None:
-    """Optuna minimizes unless it is told otherwise, and a cell gives back its accuracy."""
+def test_minimizing_search_is_rejected(lenet_sweep, small) -> None:
+    """Optuna minimizes by default, but a cell returns its accuracy."""
     done = lenet_sweep("-m", "hydra/sweeper=optuna", "lr=interval(0.01,0.3)", *small, status=2)
     assert "add hydra.sweeper.direction=maximize" in done.stderr
 
 
-def test_two_recipes_are_two_tables(lenet_sweep, small) -> None:
-    """The report's comparison prints a table for each recipe."""
+def test_two_recipes_give_two_tables(lenet_sweep, small) -> None:
+    """A sweep over two recipes prints a table for each."""
     done = lenet_sweep("-m", "recipe=ce_sgd,nll_adam", *small, "figures=none")
     assert "cross_entropy + sgd" in done.stdout
     assert "nll + adam" in done.stdout
 
 
-def test_named_lists_are_grids(lenet_sweep) -> None:
-    """grid/lr=report sweeps the report's learning rates, and the command line wins over it."""
+def test_named_lists_are_swept(lenet_sweep) -> None:
+    """grid/lr=report sweeps the report's learning rates; values on the command line win."""
     done = lenet_sweep("-m", "grid/lr=report", "grid/batch=report", "dry_run=true")
     assert "20 cells" in done.stdout
     done = lenet_sweep("-m", "grid/lr=report", "lr=0.5", "dry_run=true")
     assert "1 cell," in done.stdout
 
 
-def test_a_dry_run_trains_and_writes_nothing(lenet_sweep, tmp_path) -> None:
-    """dry_run=true says what would be trained."""
+def test_dry_run_writes_nothing(lenet_sweep, tmp_path) -> None:
+    """dry_run=true prints what would be trained and writes no file."""
     done = lenet_sweep("-m", "lr=0.1,0.01,.1", "epochs=100,200", "dry_run=true")
     assert "4 cells (2 duplicates merged), 0 in the store" in done.stdout
     assert "2 runs to train, at most 400 epochs" in done.stdout
     assert not (tmp_path / "outputs").exists()
 
 
-def test_no_way_of_a_dry_run_trains(lenet_sweep, small, tmp_path) -> None:
-    """dry_run=true also holds for one cell, for Hydra's own launchers and from Python."""
+def test_dry_run_works_everywhere(lenet_sweep, small, tmp_path) -> None:
+    """dry_run=true also works for one cell, with Hydra's own launchers and from Python."""
     for arguments in ([], ["-m", "hydra/launcher=basic"]):
         assert "to train" in lenet_sweep(*arguments, *small, "dry_run=true").stdout
     code = "from lenet_sweep import sweep; print(len(sweep(lr=[0.1, 0.2], dry_run=True)))"
@@ -400,8 +401,8 @@ def test_no_way_of_a_dry_run_trains(lenet_sweep, small, tmp_path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_named_sweep_grows_and_keeps_its_failed_rows(lenet_sweep, small, tmp_path) -> None:
-    """Launching again under a name adds to its table; what failed there stays to be seen."""
+def test_named_sweep_grows(lenet_sweep, small, tmp_path) -> None:
+    """A second launch with the same name adds rows and keeps the failed ones."""
     env = {"PYTHONPATH": str(FAULTS)}
     lenet_sweep("-m", "lr=0.03,0.2", *small, "name=mine", "figures=none", status=1, env=env)
     lenet_sweep("-m", "lr=0.3", *small, "name=mine", "figures=none")
@@ -409,8 +410,8 @@ def test_a_named_sweep_grows_and_keeps_its_failed_rows(lenet_sweep, small, tmp_p
     assert list(table(tmp_path)["status"]) == ["ok", "ok", "failed"]
 
 
-def test_reading_only_the_head_of_the_output_is_no_error(small, tmp_path) -> None:
-    """`| head` ends the command without a traceback."""
+def test_head_of_help_is_no_error(small, tmp_path) -> None:
+    """`--help | head` prints no traceback."""
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m lenet_sweep --help | head -2"],  # noqa: S607
         cwd=tmp_path, capture_output=True, text=True, check=True,
@@ -419,8 +420,8 @@ def test_reading_only_the_head_of_the_output_is_no_error(small, tmp_path) -> Non
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_a_reader_that_leaves_costs_no_file(small, tmp_path, single) -> None:
-    """With `| head` the sweep trains on, writes all its files, and ends as SIGPIPE would end it."""
+def test_sweep_finishes_after_reader_exits(small, tmp_path, single) -> None:
+    """With `| head`, the sweep writes all its files and exits with the status of SIGPIPE."""
     grid = [] if single else ["-m", "seed=0,1,2"]
     with subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep", *grid, *small[:-1], "epochs=5"],
@@ -428,17 +429,17 @@ def test_a_reader_that_leaves_costs_no_file(small, tmp_path, single) -> None:
     ) as process:  # fmt: skip
         assert process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read()
-    assert process.returncode == 141, said
-    assert "Traceback" not in said
-    assert all(line.startswith("figures: ") for line in said.splitlines())
+        stderr = process.stderr.read()
+    assert process.returncode == 141, stderr
+    assert "Traceback" not in stderr
+    assert all(line.startswith("figures: ") for line in stderr.splitlines())
     (folder,) = sweeps(tmp_path)
     assert {"results.md", "report.html", "figures"} <= {path.name for path in folder.iterdir()}
     assert set(table(tmp_path)["status"]) == {"ok"}
 
 
-def test_ctrl_c_that_the_reader_gets_too(small, tmp_path) -> None:
-    """`| tee log` ends of the same Ctrl-C: tables are written, stderr has the command."""
+def test_ctrl_c_also_ends_the_reader(small, tmp_path) -> None:
+    """If Ctrl-C also ends `| tee log`, tables are written and stderr has the command."""
     with subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep", "-m", "seed=0,1,2", *small[:-1], "epochs=200"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -447,16 +448,16 @@ def test_ctrl_c_that_the_reader_gets_too(small, tmp_path) -> None:
             pass
         process.stdout.close()
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "Stopped by SIGINT" in said
-    assert "-m lenet_sweep -m seed=0,1,2" in said
+        stderr = process.stderr.read()
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "Stopped by SIGINT" in stderr
+    assert "-m lenet_sweep -m seed=0,1,2" in stderr
     assert (sweeps(tmp_path)[0] / "results.md").exists()
 
 
 @pytest.mark.parametrize(
-    ("streams", "status", "said"),
+    ("streams", "status", "stderr"),
     [
         (">&-", 0, ""),
         ("2>&-", 0, ""),
@@ -465,32 +466,32 @@ def test_ctrl_c_that_the_reader_gets_too(small, tmp_path) -> None:
         (">/dev/full 2>/dev/full", 1, ""),
     ],
 )
-def test_output_that_cannot_be_written_costs_no_file(small, tmp_path, streams, status, said):
-    """A closed or full standard output or error is no reason to stop."""
+def test_sweep_finishes_without_output(small, tmp_path, streams, status, stderr) -> None:
+    """A sweep writes all its files if standard output or error is closed or full."""
     words = " ".join(["-m", "seed=0,1", *small, "figures=none"])
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m lenet_sweep {words} {streams}"],  # noqa: S607
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
-    assert done.stderr == said
+    assert done.stderr == stderr
     (folder,) = sweeps(tmp_path)
     assert {"results.md", "report.html"} <= {path.name for path in folder.iterdir()}
     assert list(table(tmp_path)["status"]) == ["ok", "ok"]
 
 
 @pytest.mark.parametrize(("words", "streams"), [("lr=x", "2>&-"), ("lr=x", "2>/dev/full")])
-def test_an_error_that_cannot_be_printed_keeps_its_status(tmp_path, words, streams) -> None:
+def test_unprintable_error_keeps_its_status(tmp_path, words, streams) -> None:
     """A wrong command exits with status 2 even if its message cannot be printed."""
     command = f"{sys.executable} -m lenet_sweep {words} {streams}"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 2  # noqa: S607
 
 
-def test_a_single_cell_prints_what_the_reports_script_prints(lenet_sweep, small, tmp_path) -> None:
-    """Without -m the output has the report's form, also when the cell is in the store already."""
+def test_single_cell_prints_what_the_report_prints(lenet_sweep, small, tmp_path) -> None:
+    """Without -m, the output has the form of the report's script, also for a stored cell."""
     done = lenet_sweep(*small, "batch=4")
-    script, mark, rest = done.stdout.partition("Written to ")
-    assert mark
+    script, separator, rest = done.stdout.partition("Written to ")
+    assert separator
     assert re.fullmatch(
         r"(loss: \d+\.\d{6} \[ *\d+/  600\]\n){2}"
         r"\* Calculation time on training set\n: \d+\.\d{3} sec\n"
@@ -503,9 +504,9 @@ def test_a_single_cell_prints_what_the_reports_script_prints(lenet_sweep, small,
     assert lenet_sweep(*small, "batch=4").stdout == done.stdout
 
 
-def test_several_seeds_do_not_cost_all_of_scipy(small, tmp_path) -> None:
-    """Their tests and intervals are told without scipy.stats, most of a second to import."""
-    # At 3 epochs the seeds of lr=0.1 are amid learning: equal accuracies would need no test.
+def test_several_seeds_do_not_import_scipy_stats(small, tmp_path) -> None:
+    """Tests and intervals over seeds work without scipy.stats, which is slow to import."""
+    # After 3 epochs with lr=0.1, the seeds differ; equal accuracies would need no test.
     arguments = ["-m", "lr=0.01,0.1", "seed=0,1,2", *small[:-1], "epochs=3", "batch=16"]
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "lenet_sweep", *arguments],
@@ -518,8 +519,8 @@ def test_several_seeds_do_not_cost_all_of_scipy(small, tmp_path) -> None:
     assert "scipy.stats" not in done.stderr
 
 
-def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, lenet_sweep) -> None:
-    """An interrupted sweep leaves its table; the command it prints gives the undisturbed one."""
+def test_interrupted_sweep_can_be_resumed(small, tmp_path, lenet_sweep) -> None:
+    """Ctrl-C leaves a table, and the printed command gives the table of an undisturbed sweep."""
     arguments = ["-m", "seed=0,1,2", *small[:-1], "epochs=30", "name=cut"]
     process = subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep", *arguments],
@@ -532,15 +533,15 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, le
                 break
         rest = process.stdout.read()
     assert process.returncode == 130
-    assert "To go on:" in rest
+    assert "To resume:" in rest
     assert f"-m lenet_sweep {' '.join(arguments)}" in rest
-    # Who pressed Ctrl-C does not wait for pictures: of this poor model they would be many.
+    # After Ctrl-C, no figures are drawn; this poor model would need many.
     assert not (tmp_path / "outputs/sweeps/cut/figures").exists()
     assert "  report.html\n" in rest
     page = (tmp_path / "outputs/sweeps/cut/report.html").read_text()
     assert "<b>Stopped by SIGINT</b> with" in page
-    cut = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
-    assert 1 <= len(cut) < 3
+    interrupted = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
+    assert 1 <= len(interrupted) < 3
     lenet_sweep(*arguments, "figures=none")
     resumed = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
     page = (tmp_path / "outputs/sweeps/cut/report.html").read_text()
@@ -550,8 +551,8 @@ def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(small, tmp_path, le
     pd.testing.assert_frame_equal(resumed[DETERMINISTIC], expected[DETERMINISTIC])
 
 
-def test_ctrl_c_under_submitit_is_no_traceback(small, tmp_path) -> None:
-    """Its processes get the same Ctrl-C from the terminal; what is printed is the command."""
+def test_ctrl_c_under_submitit_prints_no_traceback(small, tmp_path) -> None:
+    """Ctrl-C also reaches submitit's processes, but the output is the command that resumes."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     with subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep", "-m", "seed=0,1", *small[:-1], "epochs=2000",
@@ -562,15 +563,15 @@ def test_ctrl_c_under_submitit_is_no_traceback(small, tmp_path) -> None:
         while process.poll() is None and not list(tmp_path.glob("outputs/runs/*/run.json")):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "To go on:" in said
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    assert "To resume:" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_under_a_stock_launcher_still_makes_the_table(small, tmp_path, number) -> None:
-    """With Hydra's basic launcher too, what was done is a table, and the command goes on."""
+def test_signal_under_basic_launcher_leaves_table(small, tmp_path, number) -> None:
+    """After a signal under Hydra's basic launcher, the table so far and the command are there."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep", "-m", "seed=0,1", *small[:-1], "epochs=1,200",
          "hydra/launcher=basic", "name=cut"],
@@ -584,12 +585,12 @@ def test_a_signal_under_a_stock_launcher_still_makes_the_table(small, tmp_path, 
         rest = process.stdout.read()
     assert process.returncode == 128 + number
     assert f"Stopped by {number.name} with {len(table(tmp_path))} of 4 cells done" in rest
-    assert "To go on:" in rest
+    assert "To resume:" in rest
     assert len(table(tmp_path)) >= 1
 
 
-def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
-    """--help names every key and group with its meaning, without importing torch."""
+def test_help_is_complete(lenet_sweep, tmp_path) -> None:
+    """--help explains every key and group, without importing torch or pandas."""
     (tmp_path / "torch.py").write_text("raise ImportError('not for --help')")
     (tmp_path / "pandas.py").write_text("raise ImportError('not for --help')")
     text = lenet_sweep("--help", env={"PYTHONPATH": str(tmp_path)}).stdout
@@ -604,16 +605,16 @@ def test_help_is_complete_and_needs_no_torch(lenet_sweep, tmp_path) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_without_a_compiler_torch_serves(tmp_path, small) -> None:
-    """Where C++ cannot be compiled the package installs all the same, and says what trains."""
+def test_installation_without_compiler_uses_torch(tmp_path, small) -> None:
+    """Without a C++ compiler, the package installs, and a line says that torch trains."""
     project = Path(__file__).parent.parent
-    source, built = tmp_path / "source", tmp_path / "wheel"
-    skipped = shutil.ignore_patterns(".git", ".venv*", "build", "outputs", "*.so", "*.egg-info")
-    shutil.copytree(project, source, ignore=skipped)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built]
-    broken = os.environ | {"CC": "/bin/false", "CXX": "/bin/false"}
-    subprocess.run([*build, source], check=True, cwd=tmp_path, env=broken)
-    (wheel,) = built.glob("*.whl")
+    source, wheels = tmp_path / "source", tmp_path / "wheel"
+    ignore = shutil.ignore_patterns(".git", ".venv*", "build", "outputs", "*.so", "*.egg-info")
+    shutil.copytree(project, source, ignore=ignore)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
+    no_compiler = os.environ | {"CC": "/bin/false", "CXX": "/bin/false"}
+    subprocess.run([*build, source], check=True, cwd=tmp_path, env=no_compiler)
+    (wheel,) = wheels.glob("*.whl")
     assert not [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".so")]
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
@@ -626,8 +627,8 @@ def test_without_a_compiler_torch_serves(tmp_path, small) -> None:
     assert set(table(tmp_path)["engine"]) == {"torch"}
 
 
-def test_a_checkout_that_hides_the_installed_package_is_named(tmp_path, small) -> None:
-    """After `pip install .`, in the clone's folder, a line says what is imported and what to do."""
+def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
+    """After `pip install .`, a sweep in the clone's folder says what is imported and the fix."""
     clone, site = tmp_path / "clone", tmp_path / "site"
     project = Path(__file__).parent.parent
     for name in ("lenet_sweep", "conf"):
@@ -651,13 +652,13 @@ def test_a_checkout_that_hides_the_installed_package_is_named(tmp_path, small) -
         assert text in line
 
 
-def test_the_wheel_is_whole(tmp_path, small) -> None:
-    """An installed wheel, not the checkout, runs a sweep from any folder."""
+def test_wheel_is_complete(tmp_path, small) -> None:
+    """An installed wheel runs a sweep without the checkout."""
     project = Path(__file__).parent.parent
-    built = tmp_path / "wheel"
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built]
+    wheels = tmp_path / "wheel"
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
     subprocess.run([*build, project], check=True, cwd=tmp_path)
-    (wheel,) = built.glob("*.whl")
+    (wheel,) = wheels.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         "lenet_sweep/py.typed",
@@ -670,7 +671,9 @@ def test_the_wheel_is_whole(tmp_path, small) -> None:
         "hydra_plugins/_lenet_sweep.py",
     } <= set(names)
     assert not [name for name in names if name.endswith((".cpp", ".hpp"))]
-    assert "hydra_plugins/__init__.py" not in names  # it is shared with other plugins
+    assert (
+        "hydra_plugins/__init__.py" not in names
+    )  # a namespace package, shared with other plugins
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     start = (

@@ -1,4 +1,4 @@
-"""What may be typed, and what is said where it may not."""
+"""Validation of settings: defaults, equal values, grids, and messages for wrong input."""
 
 import re
 
@@ -17,8 +17,8 @@ def cells(**axes):
     return validation.validate_cells(keys.grid(axes), NATIVE)[0]
 
 
-def test_defaults_are_the_reports_script() -> None:
-    """Without settings a cell is what the report's script trains."""
+def test_defaults_are_those_of_the_report() -> None:
+    """A cell without settings is the one that the report's script trains."""
     (cell,) = cells()
     assert (cell.loss, str(cell.optimizer), cell.activation) == ("cross_entropy", "sgd", "relu")
     assert (cell.lr, cell.batch, cell.epochs, cell.seed) == (0.1, 64, 100, 0)
@@ -26,26 +26,26 @@ def test_defaults_are_the_reports_script() -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adam", 0.001)])
-def test_the_learning_rate_defaults_to_the_optimizers_own(optimizer: str, lr: float) -> None:
-    """Choosing adam without a learning rate takes adam's usual one."""
+def test_lr_defaults_to_that_of_the_optimizer(optimizer: str, lr: float) -> None:
+    """Without a learning rate, a cell uses its optimizer's default."""
     assert cells(optimizer=optimizer)[0].lr == lr
 
 
 @given(st.sampled_from(["1e-1", "0.1", ".1", "0.10", 0.1, "1.0e-01", "+0.1"]))
-def test_one_number_has_one_identity(text: object) -> None:
-    """lr=1e-1, 0.1 and .1 are the same cell."""
+def test_equal_numbers_are_one_cell(text: object) -> None:
+    """lr=1e-1, lr=0.1 and lr=.1 are the same cell."""
     assert cells(lr=text) == cells(lr=0.1)
 
 
-def test_whole_numbers_may_be_written_as_floats() -> None:
-    """batch=1e2 means 100, and batch=1.5 means nothing."""
+def test_integer_may_be_written_as_float() -> None:
+    """batch=1e2 means 100, and batch=1.5 is rejected."""
     assert cells(batch="1e2")[0].batch == 100
     with pytest.raises(UsageError, match="batch=1.5: must be a whole number"):
         cells(batch=1.5)
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"),
+    ("axes", "message"),
     [
         ({"lr": "abc"}, "lr=abc: must be a number above 0"),
         ({"lr": 0}, "lr=0: must be a number above 0"),
@@ -85,11 +85,11 @@ def test_whole_numbers_may_be_written_as_floats() -> None:
         ({"dataset.limit": 60_001}, "dataset.limit=60001"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(axes: dict[str, object], said: str) -> None:
-    """One line names the key, the value and what is allowed."""
+def test_wrong_setting_is_rejected_in_one_line(axes: dict[str, object], message: str) -> None:
+    """The message is one line that names the key, the value and what is allowed."""
     with pytest.raises(UsageError) as error:
         cells(**axes)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -114,8 +114,8 @@ def test_what_is_wrong_is_said_in_one_line(axes: dict[str, object], said: str) -
         ("activation", "swish", "activation=silu"),
     ],
 )  # fmt: skip
-def test_what_is_suggested_is_what_was_meant(key: str, value: object, meant: str) -> None:
-    """A name from elsewhere or in another case leads to the one that is here."""
+def test_suggestion_is_what_was_meant(key: str, value: object, meant: str) -> None:
+    """A name from another library, or in another case, leads to the name used here."""
     with pytest.raises(UsageError, match=re.escape(f"did you mean {meant}?")):
         cells(**{key: value})
 
@@ -127,39 +127,37 @@ def test_what_is_suggested_is_what_was_meant(key: str, value: object, meant: str
         ("optimizer", "nadam"), ("optimizer", "rmsprop"), ("device", "tpu"), ("dataset", "emnist"),
     ],
 )  # fmt: skip
-def test_nothing_is_suggested_that_is_only_spelled_alike(key: str, value: object) -> None:
-    """For what is not there the message lists what is, and leads nobody astray."""
+def test_no_suggestion_for_similar_spelling(key: str, value: object) -> None:
+    """The message for an unsupported name lists the valid ones, without a misleading guess."""
     with pytest.raises(UsageError, match="the keys are|must be one of") as error:
         cells(**{key: value})
     assert "did you mean" not in str(error.value)
 
 
-def test_every_suggestion_is_there() -> None:
-    """What a table of other names leads to can be typed."""
+def test_every_suggestion_exists() -> None:
+    """Every name that is suggested is a valid key or value."""
     options = [f"optimizer.{name}" for spec in OPTIMIZERS.values() for name in spec.options]
-    known = {*keys.known_keys(keys.defaults()), *options}
-    assert {key for key in suggestions.KEYS.values() if key} <= known
+    valid = {*keys.known_keys(keys.defaults()), *options}
+    assert {key for key in suggestions.KEYS.values() if key} <= valid
     for key, names in suggestions.VALUES.items():
         for words in filter(None, names.values()):
             value, *more = words.split()
-            given = dict(word.split("=") for word in more)
-            typed = {k: v == "true" or v for k, v in given.items()}
+            pairs = dict(word.split("=") for word in more)
+            others = {k: v == "true" or v for k, v in pairs.items()}
             if key not in ("device", "engine") and value != "folder":
-                assert cells(**{key: value} | typed)
+                assert cells(**{key: value} | others)
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(
-    device: str, monkeypatch
-) -> None:
-    """Asking for an accelerator on a machine without one never trains on the CPU instead."""
+def test_missing_device_is_rejected(device: str, monkeypatch) -> None:
+    """A device that the machine lacks is rejected instead of training on the CPU."""
     monkeypatch.setattr("lenet_sweep.machine.devices.available_devices", lambda: ("cpu",))
     with pytest.raises(UsageError, match=f"device={device}: not on this machine.*here: cpu"):
         cells(device=device)
 
 
-def test_a_grid_is_the_product_of_its_lists() -> None:
-    """Every combination is there once, the last key varying fastest."""
+def test_grid_is_product_of_lists() -> None:
+    """A grid has every combination once; the last key varies fastest."""
     grid = cells(lr=[0.1, 0.01], batch=[32, 64, 128])
     assert [(c.lr, c.batch) for c in grid] == [
         (lr, batch) for lr in (0.1, 0.01) for batch in (32, 64, 128)
@@ -167,7 +165,7 @@ def test_a_grid_is_the_product_of_its_lists() -> None:
 
 
 @pytest.mark.parametrize("values", [(0.1, 0.2), np.array([0.1, 0.2])])
-def test_any_sequence_is_an_axis(values: object) -> None:
+def test_any_sequence_is_swept(values: object) -> None:
     """A tuple or an array of values is swept like a list; a pair of betas is one value."""
     assert [c.lr for c in cells(lr=values)] == [0.1, 0.2]
     assert [c.seed for c in cells(seed=range(3))] == [0, 1, 2]
@@ -175,8 +173,8 @@ def test_any_sequence_is_an_axis(values: object) -> None:
     assert dict(cell.optimizer.options)["betas"] == (0.5, 0.9)
 
 
-def test_options_of_an_optimizer_can_be_swept() -> None:
-    """A dotted key is an axis like any other, whatever the order of the arguments."""
+def test_options_of_optimizers_can_be_swept() -> None:
+    """A dotted key can be swept like any other, in any order of the arguments."""
     grid = cells(**{"optimizer.amsgrad": [False, True], "optimizer": "adam"})
     assert [str(c.optimizer) for c in grid] == ["adam", "adam amsgrad=true"]
 
@@ -184,8 +182,8 @@ def test_options_of_an_optimizer_can_be_swept() -> None:
 @pytest.mark.parametrize(
     "chosen", [{"optimizer": ["sgd", "adam"]}, {"recipe": ["ce_sgd", "nll_adam"]}]
 )
-def test_an_option_applies_to_the_optimizers_that_have_it(chosen: dict[str, object]) -> None:
-    """An optimizer without a swept option is one cell, and one line says so."""
+def test_option_applies_to_optimizers_that_have_it(chosen: dict[str, object]) -> None:
+    """An optimizer that lacks a swept option gives one cell, and one line says so."""
     grid, options = validation.validate_cells(
         keys.grid(chosen | {"optimizer.momentum": [0, 0.9]}), NATIVE
     )
@@ -194,7 +192,7 @@ def test_an_option_applies_to_the_optimizers_that_have_it(chosen: dict[str, obje
 
 
 def test_options_of_two_optimizers_are_two_grids() -> None:
-    """Each optimizer is crossed with its own options and with what both have."""
+    """Each optimizer is combined with its own options and with those that both have."""
     axes = {
         "optimizer": ["sgd", "adam"], "optimizer.momentum": [0, 0.9], "optimizer.nesterov": False,
         "optimizer.eps": [1e-8, 1e-7, 1e-6], "optimizer.weight_decay": [0, 1e-4],
@@ -208,16 +206,16 @@ def test_options_of_two_optimizers_are_two_grids() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", ["adam"], [{"name": "adam"}]])
-def test_an_option_that_no_chosen_optimizer_has_is_refused(optimizer: object) -> None:
-    """Neither is an option given together with the optimizer that lacks it ever ignored."""
+def test_option_without_optimizer_is_rejected(optimizer: object) -> None:
+    """An option that no optimizer of the grid has is rejected instead of ignored."""
     with pytest.raises(UsageError, match="optimizer.momentum=0: the optimizer has no option"):
         cells(**{"optimizer": optimizer, "optimizer.momentum": [0, 0.9]})
     with pytest.raises(UsageError, match="has no option momentum"):
         cells(optimizer=["sgd", {"name": "adam", "momentum": 0.9}])
 
 
-def test_recipes_choose_loss_and_optimizer() -> None:
-    """The two recipes of the report are the pairs it names."""
+def test_recipe_selects_loss_and_optimizer() -> None:
+    """The recipes are the two pairs of loss and optimizer in the report."""
     grid = cells(recipe=["ce_sgd", "nll_adam"])
     assert [(c.loss, str(c.optimizer), c.lr) for c in grid] == [
         ("cross_entropy", "sgd", 0.1),
@@ -225,8 +223,8 @@ def test_recipes_choose_loss_and_optimizer() -> None:
     ]
 
 
-def test_every_key_of_the_configuration_is_documented() -> None:
-    """Each line of conf/config.yaml that sets a key says what the key means."""
+def test_every_key_has_a_comment() -> None:
+    """Each key in conf/config.yaml has a comment, which --help prints."""
     text = (registry.config_folder() / "config.yaml").read_text()
     for key in keys.defaults():
         if key not in registry.GROUPS:
@@ -240,11 +238,11 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.none()),
     ),
 )  # fmt: skip
-def test_any_value_is_taken_or_refused_in_one_line(key: str, value: object) -> None:
-    """Nothing that can be typed ends in anything but a cell or a one-line message."""
-    said = ""
+def test_any_value_is_accepted_or_rejected_in_one_line(key: str, value: object) -> None:
+    """Any value of a key gives either a cell or a message of one line."""
+    message = ""
     try:
         cells(**{key: [value]})
     except UsageError as error:
-        said = str(error)
-    assert "\n" not in said
+        message = str(error)
+    assert "\n" not in message

@@ -1,12 +1,12 @@
-"""Hostile files of a --config-dir: nothing is run, read, or written for them."""
+"""Hostile configuration files: nothing in them is called, and nothing is read or written."""
 
 from pathlib import Path
 
 import pytest
-from command_lines import Said, typed
+from command_lines import CommandResult, run_here
 
-SECRET = "correct-horse-battery-staple"  # noqa: S105 - what must not be seen anywhere
-# In all below, CANARY is a path outside the output folder that nothing may create.
+SECRET = "correct-horse-battery-staple"  # noqa: S105 - not a real password; must not appear in any output
+# CANARY in the files below stands for a path that nothing may create.
 
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
@@ -14,7 +14,7 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
 GLOBAL = "# @package _global_\n"
 GRID = GLOBAL + "hydra: {sweeper: {params: {lr: '1,2'}}}\n"
 FILES = [
-    # Tags that make Python objects, and references that grow.
+    # Tags that create Python objects, and references that grow without limit.
     "a: !!python/object/apply:os.system ['touch CANARY']",
     "a: !!python/object/new:subprocess.Popen [[touch, CANARY]]",
     "a: !!python/object/apply:pathlib.Path [CANARY]",
@@ -37,14 +37,14 @@ FILES = [
     "a: 1\n---\na: 2",
     "- 1",
     "text",
-    # Filling in.
+    # Interpolation.
     *(GLOBAL + f"{key}: {value}" for key in ("person", "out", "name") for value in (
         "${oc.env:LENET_SECRET}", "a${oc.decode:${oc.env:LENET_SECRET}}", "${oc.create:{a: 1}}",
         "${hydra:runtime.cwd}", "${now:%Y}", "${person}", "[{a: '${oc.env:LENET_SECRET}'}]")),
     "${oc.env:LENET_SECRET}: 1",
     "defaults: [{/optimizer: '${oc.env:LENET_SECRET}'}]",
     "defaults: ['${oc.env:LENET_SECRET}']",
-    # What Hydra would call.
+    # Settings that Hydra would call or act on.
     *(GLOBAL + f"hydra: {{{place}}}" for place in (
         "callbacks: {x: {_target_: os.system, _args_: ['touch CANARY']}}",
         "launcher: {_target_: os.system, command: 'touch CANARY'}",
@@ -68,7 +68,7 @@ FILES = [
     GLOBAL + "hydra: text",
     GLOBAL + "optimizer: {_target_: os.system}",
     GLOBAL + "_target_: os.system",
-    # Somewhere else in the configuration, or another file altogether.
+    # Settings placed elsewhere in the configuration, or taken from other files.
     *(f"# @package {package}\n_target_: os.system" for package in ("hydra.callbacks.x", "hydra")),
     "# @package hydra.job\nenv_copy: [LENET_SECRET]",
     "# @package _global_.hydra.job\nenv_copy: [LENET_SECRET]",
@@ -87,7 +87,7 @@ FILES = [
     GLOBAL + "defaults: [{a: b, c: d}]",
     GLOBAL + "defaults: [{a: 1}]",
     GLOBAL + "defaults: [mine]",
-    # Keys and values that are not lenet-sweep's.
+    # Invalid keys and values.
     GLOBAL + "lr: ???",
     GLOBAL + "no_such_key: 1",
     GLOBAL + "lr: {a: 1}",
@@ -117,7 +117,7 @@ PLACES = [
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch) -> Path:
-    """A folder to be in, beside which nothing may appear, and a secret in the environment."""
+    """A current folder in which nothing may appear, and a secret in the environment."""
     monkeypatch.setenv("LENET_SECRET", SECRET)
     (tmp_path / "work").mkdir()
     (tmp_path / "configs").mkdir()
@@ -125,97 +125,97 @@ def place(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def refused(place: Path, *arguments: str) -> Said:
-    """Type it; it must be refused in one line and leave no trace."""
+def assert_rejected(place: Path, *arguments: str) -> CommandResult:
+    """Run the command line, which must be rejected in one line and leave no trace."""
     before = sorted(place.rglob("*"))
-    said = typed(*(argument.replace("CANARY", str(place / "canary")) for argument in arguments))
+    result = run_here(*(word.replace("CANARY", str(place / "canary")) for word in arguments))
     assert sorted(place.rglob("*")) == before
-    assert SECRET not in said.out + said.err
-    assert said.status == 2, said
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert said.err[:-1].isprintable()
-    assert said.out == ""
-    assert said.warned == ()
-    return said
+    assert SECRET not in result.out + result.err
+    assert result.status == 2, result
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert result.err[:-1].isprintable()
+    assert result.out == ""
+    assert result.warnings == ()
+    return result
 
 
 FLAGS = [
     (["--config-path", "/"], "would replace the settings"),
     (["--config-name", "/etc/passwd"], "would replace the settings"),
-    (["--experimental-rerun", "CANARY"], "nothing is unpickled here"),
+    (["--experimental-rerun", "CANARY"], "loads a pickle"),
     (["-m", "hydra.sweeper.max_batch_size=2"], "the grid is planned as a whole"),
     (["-m", "hydra.sweep.dir=CANARY", "name=x"], "both choose the sweep's folder"),
-    (["hydra.run.dir=CANARY", "lr=abc"], "lr=abc: must be"),  # Hydra would have made it
+    (["hydra.run.dir=CANARY", "lr=abc"], "lr=abc: must be"),  # Hydra would create the folder first
     (["hydra.searchpath=[pkg://antigravity]"], "must be a folder"),
-    (["grid/lr=../../x", "-m"], "no paths here"),
+    (["grid/lr=../../x", "-m"], "not a path"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "why"), FLAGS)
-def test_what_would_break_a_promise_is_refused_with_the_promise(
-    place: Path, arguments: list[str], why: str
+@pytest.mark.parametrize(("arguments", "reason"), FLAGS)
+def test_unsupported_flag_is_rejected_with_reason(
+    place: Path, arguments: list[str], reason: str
 ) -> None:
-    """Of what is typed only this is not the user's own choice."""
-    assert why in refused(place, *arguments).err
+    """Flags and settings that would break a promise are rejected, and the message says why."""
+    assert reason in assert_rejected(place, *arguments).err
 
 
 @pytest.mark.parametrize("content", FILES, ids=lambda text: text[-60:])
-def test_nothing_hostile_in_a_file_is_acted_on(place: Path, content: str) -> None:
-    """Nor does a list of values that someone was given, used with --config-dir."""
+def test_hostile_list_has_no_effect(place: Path, content: str) -> None:
+    """A hostile list of values, used with --config-dir, is rejected."""
     file = place / "configs" / "grid" / "lr" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(content.replace("CANARY", str(place / "canary")))
-    refused(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
+    assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
 
 
 @pytest.mark.parametrize("content", FILES, ids=lambda text: text[-60:])
-def test_nothing_hostile_in_a_file_of_settings_is_acted_on(place: Path, content: str) -> None:
-    """The same files in a group of one's own, which need not have the form of a list."""
+def test_hostile_settings_have_no_effect(place: Path, content: str) -> None:
+    """The same content in a user's own config group, which may have any form, is rejected."""
     file = place / "configs" / "mine" / "x.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(content.replace("CANARY", str(place / "canary")))
-    refused(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
+    assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
 
 
 @pytest.mark.parametrize("name", ["/{place}/other", "../../../other", "/../other"])
-def test_a_file_brings_in_no_file_from_outside_its_folder(place: Path, name: str) -> None:
-    """Only what is below a folder is checked, so a defaults list does not leave it."""
+def test_defaults_cannot_leave_the_folder(place: Path, name: str) -> None:
+    """A defaults list cannot include files outside its folder, which would not be checked."""
     canary = place / "canary"
     call = f"{{_target_: logging.FileHandler, filename: '{canary}'}}"
     (place / "other.yaml").write_text(GLOBAL + f"hydra: {{callbacks: {{x: {call}}}}}")
     file = place / "configs" / "mine" / "x.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(f"defaults: [{name.format(place=place)}]")
-    refused(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
+    assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
 
 
 @pytest.mark.parametrize("content", FILES[::8], ids=lambda text: text[-60:])
-def test_nothing_hostile_in_a_file_of_the_search_path_is_acted_on(place, content: str) -> None:
-    """hydra.searchpath is a --config-dir too."""
+def test_hostile_list_in_search_path_has_no_effect(place, content: str) -> None:
+    """Files of hydra.searchpath are checked like those of --config-dir."""
     file = place / "configs" / "grid" / "lr" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(content.replace("CANARY", str(place / "canary")))
-    refused(place, "-m", f"hydra.searchpath=[{place / 'configs'}]", "grid/lr=mine")
+    assert_rejected(place, "-m", f"hydra.searchpath=[{place / 'configs'}]", "grid/lr=mine")
 
 
-def test_a_config_folder_that_is_not_there(place: Path) -> None:
-    """A slip in the folder's name is told as one, with the name."""
-    said = refused(place, "-m", "--config-dir", str(place / "confgs"), "lr=0.1")
-    assert f"--config-dir {place / 'confgs'}: there is no such folder" in said.err
+def test_missing_config_folder_is_named(place: Path) -> None:
+    """A typo in the name of a --config-dir gets a message with the name."""
+    result = assert_rejected(place, "-m", "--config-dir", str(place / "confgs"), "lr=0.1")
+    assert f"--config-dir {place / 'confgs'}: there is no such folder" in result.err
 
 
 @pytest.mark.parametrize(("name", "content"), PLACES)
-def test_no_file_takes_the_place_of_another(place: Path, name: str, content: str) -> None:
-    """A --config-dir does not replace what Hydra or lenet-sweep themselves are made of."""
+def test_file_cannot_replace_another(place: Path, name: str, content: str) -> None:
+    """A --config-dir cannot replace configuration files of Hydra or lenet-sweep."""
     file = place / "configs" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content.replace("CANARY", str(place / "canary")))
-    refused(place, "-m", "--config-dir", str(place / "configs"), "lr=0.1,0.2")
+    assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "lr=0.1,0.2")
 
 
-def test_a_file_is_not_quoted(place: Path) -> None:
-    """What cannot be read as settings is not shown: it may be a file that nobody meant."""
+def test_unreadable_file_is_not_quoted(place: Path) -> None:
+    """A file that is not settings is not quoted, since it may be confidential."""
     (place / "configs" / "mine").mkdir()
     for content in (
         f"{SECRET}",
@@ -225,16 +225,16 @@ def test_a_file_is_not_quoted(place: Path) -> None:
         f"a: !{SECRET} 1",
     ):
         (place / "configs" / "mine" / "x.yaml").write_text(content)
-        refused(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
+        assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "+mine=x")
 
 
-def test_a_list_of_values_names_no_setting_of_hydras(place: Path) -> None:
-    """The keys of a list are checked as if they were typed, and named in the message."""
+def test_list_cannot_set_keys_of_hydra(place: Path) -> None:
+    """The keys of a list are checked like typed ones, and the message names them."""
     file = place / "configs" / "grid" / "lr" / "mine.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(GLOBAL + "hydra: {sweeper: {params: {'++hydra.job.env_copy': '[HOME]'}}}")
-    said = refused(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
-    assert ": ++hydra.job.env_copy: a list of values is for a key of" in said.err
+    result = assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
+    assert ": ++hydra.job.env_copy: params may hold only keys of" in result.err
 
 
 @pytest.mark.parametrize(
@@ -244,27 +244,27 @@ def test_a_list_of_values_names_no_setting_of_hydras(place: Path) -> None:
      GLOBAL + "hydra: {sweeper: {params: [0.1, 0.2]}}",
      "hydra: {sweeper: {params: {lr: '0.1,0.2'}}}"],
 )  # fmt: skip
-def test_a_list_in_another_form_is_answered_with_the_right_one(place: Path, content: str) -> None:
-    """The message has the two lines that such a file consists of, and they work."""
+def test_wrong_form_of_list_gets_correct_form(place: Path, content: str) -> None:
+    """The message shows the two lines that such a file needs, and they work."""
     file = place / "configs" / "grid" / "lr" / "wide.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(content)
     words = ["--config-dir", str(place / "configs"), "grid/lr=wide"]
-    said = refused(place, "-m", *words)
-    first, second = said.err.split("'")[1::2]
+    result = assert_rejected(place, "-m", *words)
+    first, second = result.err.split("'")[1::2]
     file.write_text(f"{first}\n{second.replace('VALUE,VALUE', '0.1,0.2')}\n")
-    planned(place, *words, cells=2)
+    assert_planned(place, *words, cells=2)
 
 
-def planned(place: Path, *arguments: str, cells: int) -> None:
-    said = typed("-m", *arguments, "dry_run=true")
-    assert said.status == 0, said
-    assert said.out.startswith(f"{cells} cell")
+def assert_planned(place: Path, *arguments: str, cells: int) -> None:
+    result = run_here("-m", *arguments, "dry_run=true")
+    assert result.status == 0, result
+    assert result.out.startswith(f"{cells} cell")
     assert list((place / "work").iterdir()) == []
 
 
-def test_lists_and_settings_of_ones_own_are_taken(place: Path) -> None:
-    """A --config-dir adds lists of values, groups of settings and launchers with their fields."""
+def test_own_lists_and_settings_work(place: Path) -> None:
+    """A --config-dir adds lists of values, groups of settings and launchers with their keys."""
     files = {
         "grid/lr/mine.yaml": GLOBAL
         + "# ours\nhydra:\n  sweeper:\n    params:\n      lr: 0.5,0.25,0.125\n",
@@ -277,10 +277,10 @@ def test_lists_and_settings_of_ones_own_are_taken(place: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     folder = ["--config-dir", str(place / "configs")]
-    planned(place, *folder, "grid/lr=mine", "batch=32,64", cells=6)
-    planned(place, *folder, "+lab=big", "lr=0.1,0.2", cells=2)
-    planned(place, *folder, "+lab=two", cells=1)
-    planned(place, *folder, "hydra/launcher=four", "seed=0,1", cells=2)
+    assert_planned(place, *folder, "grid/lr=mine", "batch=32,64", cells=6)
+    assert_planned(place, *folder, "+lab=big", "lr=0.1,0.2", cells=2)
+    assert_planned(place, *folder, "+lab=two", cells=1)
+    assert_planned(place, *folder, "hydra/launcher=four", "seed=0,1", cells=2)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +292,6 @@ def test_lists_and_settings_of_ones_own_are_taken(place: Path) -> None:
         ["+hydra.sweeper.params.lr='0.1,0.2'"],
     ],
 )
-def test_launchers_and_sweepers_are_chosen_and_set(place: Path, arguments: list[str]) -> None:
-    """What the allow-list leaves of Hydra's own settings works."""
-    planned(place, *arguments, "seed=0,1", cells=4 if "+" in arguments[0] else 2)
+def test_launchers_and_sweepers_can_be_set(place: Path, arguments: list[str]) -> None:
+    """Launchers and sweepers can be selected and configured on the command line."""
+    assert_planned(place, *arguments, "seed=0,1", cells=4 if "+" in arguments[0] else 2)

@@ -1,4 +1,4 @@
-"""Whatever is typed is planned, or refused in one line: thousands of generated command lines."""
+"""Generated input: every command line and every call is planned or rejected in one line."""
 
 import resource
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_lines import command_lines, complaint
+from command_lines import command_lines, find_fault
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -28,7 +28,7 @@ from lenet_sweep.core.errors import DataError, UsageError
 
 
 def examples(number: int) -> settings:
-    """The same ones in every run."""
+    """Hypothesis settings with the same examples in every run."""
     return settings(
         max_examples=number, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck),
@@ -37,7 +37,7 @@ def examples(number: int) -> settings:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory):
-    """A folder that must stay empty, to be in."""
+    """The current folder, which must stay empty."""
     folder = tmp_path_factory.mktemp("empty")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -46,9 +46,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory):
 
 @examples(600)
 @given(command_lines())
-def test_any_command_line_is_planned_or_refused_in_one_line(empty: Path, line: list[str]) -> None:
-    """No command line ends in a traceback, in many lines, or in a file."""
-    assert complaint(line, empty) == ""
+def test_command_line_is_planned_or_rejected_in_one_line(empty: Path, line: list[str]) -> None:
+    """No command line ends in a traceback, in several lines or in a file."""
+    assert find_fault(line, empty) == ""
 
 
 @pytest.mark.slow
@@ -56,19 +56,19 @@ def test_any_command_line_is_planned_or_refused_in_one_line(empty: Path, line: l
 @examples(10_000)
 @given(command_lines())
 def test_ten_thousand_command_lines(empty: Path, line: list[str]) -> None:
-    """The same for ten thousand of them."""
-    assert complaint(line, empty) == ""
+    """The same for 10,000 command lines."""
+    assert find_fault(line, empty) == ""
 
 
 # ---------------------------------------------------------------- the Python interface
 
 
-class Unshowable:
+class NoText:
     def __str__(self) -> str:
-        raise RuntimeError("cannot be shown")
+        raise RuntimeError("has no text")
 
     def __repr__(self) -> str:
-        return "Unshowable()"  # for Hypothesis
+        return "NoText()"  # for Hypothesis
 
 
 class Tricky:
@@ -86,13 +86,13 @@ odd = st.one_of(
         10**400, 10**5000, -(10**5000), "1" * 5000, "a" * 5000, "~nobody_here", "\udcff", "a\x00b",
         "/" + "a" * 300, ("x/" * 3000), range(0), range(10), range(10**30),
         range(0, -(10**30), -1), float,
-        int, print, object(), Unshowable(), Tricky(), np.float32(0.1), np.int64(3), np.array(1.5),
+        int, print, object(), NoText(), Tricky(), np.float32(0.1), np.int64(3), np.array(1.5),
         np.array([]), np.array([1, 2]), np.array([[1, 2], [3, 4]]), np.zeros((2, 2, 2)), np.nan,
-        np.array(["sgd", "adam"]), np.datetime64("2020-01-01"), np.array([None, Unshowable()]),
+        np.array(["sgd", "adam"]), np.datetime64("2020-01-01"), np.array([None, NoText()]),
         Path(), Path("/dev/null"), {"name": "adam"}, {"name": "adam", "betas": 1}, {"name": None},
-        {1: 2}, {Unshowable(): 1}, {"name": "sgd", Unshowable(): 1}, set(), {1}, frozenset(),
+        {1: 2}, {NoText(): 1}, {"name": "sgd", NoText(): 1}, set(), {1}, frozenset(),
         iter([1]),
-        "${oc.env:HOME}", "???", "../x", "CON", "=1+1", "\x1b[31m", [[1, [2, [3]]]], [Unshowable()],
+        "${oc.env:HOME}", "???", "../x", "CON", "=1+1", "\x1b[31m", [[1, [2, [3]]]], [NoText()],
     ]),
 )  # fmt: skip
 some = st.one_of(
@@ -112,22 +112,22 @@ names = st.one_of(
 @examples(500)
 @given(st.dictionaries(names.filter(lambda k: k not in ("dry_run", "progress")), some, max_size=3))
 @example({"lr": range(10**30)})
-@example({"optimizer": {"name": "adam", Unshowable(): 1}})
-@example({"person": Unshowable()})
-def test_any_argument_in_python_is_planned_or_refused(empty: Path, settings: dict) -> None:
-    """`sweep()` raises the documented errors for odd values, in one line, and no others."""
-    said = ""
+@example({"optimizer": {"name": "adam", NoText(): 1}})
+@example({"person": NoText()})
+def test_python_call_is_planned_or_rejected_in_one_line(empty: Path, settings: dict) -> None:
+    """`sweep()` raises only its documented errors, in one line, for any values."""
+    message = ""
     try:
         sweep(**settings, dry_run=True, progress=False)
     except (UsageError, DataError) as error:
-        said = str(error)
-    assert "\n" not in said
-    assert said.isprintable()
-    assert len(said) < 1000
+        message = str(error)
+    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) < 1000
     assert not list(empty.iterdir())
 
 
-# ---------------------------------------------------------------- grids too large to be meant
+# ---------------------------------------------------------------- grids that are too large
 
 HUGE = [
     ("lr=range(0,1e15,1)", "1,000,000,000,000,000"),
@@ -150,24 +150,24 @@ HUGE = [
 ]  # fmt: skip
 
 
-def bounded() -> None:
-    """A process that lists a grid of 10^8 cells or more needs more memory than this."""
+def limit_resources() -> None:
+    """Limit memory and CPU time to less than it takes to list a grid of 10^8 cells."""
     resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9))
     resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 
 
 @pytest.mark.parametrize(("line", "count"), HUGE)
-def test_a_grid_too_large_to_be_meant_is_refused_at_once(tmp_path, line: str, count: str) -> None:
-    """A slip in a range costs one line: no memory, no time, no folder."""
-    done = subprocess.run(
+def test_large_grid_is_rejected_without_being_built(tmp_path, line: str, count: str) -> None:
+    """A typo in a range costs one line, but no memory, no time and no folder."""
+    result = subprocess.run(
         [sys.executable, "-m", "lenet_sweep", "-m", *line.split()],
-        cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=bounded,
+        cwd=tmp_path, capture_output=True, text=True, check=False, preexec_fn=limit_resources,
     )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: the grid has ")
-    assert done.stderr.count("\n") == 1
-    assert count in done.stderr
-    assert "max_cells=" in done.stderr
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: the grid has ")
+    assert result.stderr.count("\n") == 1
+    assert count in result.stderr
+    assert "max_cells=" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -184,16 +184,16 @@ def test_a_grid_too_large_to_be_meant_is_refused_at_once(tmp_path, line: str, co
         {"seed": [1, 2, 3], "max_cells": 2},
     ],
 )
-def test_python_refuses_such_a_grid_too(empty, settings: dict[str, object]) -> None:
-    """`sweep()` says how many cells were asked for, instead of filling the memory."""
+def test_python_rejects_large_grid(empty, settings: dict[str, object]) -> None:
+    """`sweep()` reports the number of cells instead of filling the memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UsageError, match="the grid has .* cells, and max_cells="):
         sweep(**settings, dry_run=True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
-def test_max_cells_confirms_a_large_grid(empty) -> None:
-    """What the message says to add is what lets the grid pass."""
+def test_max_cells_allows_large_grid(empty) -> None:
+    """The value of max_cells in the message lets the grid pass."""
     with pytest.raises(UsageError) as error:
         sweep(seed=range(100_001), dry_run=True)
     assert "max_cells=100001" in str(error.value)
@@ -203,8 +203,8 @@ def test_max_cells_confirms_a_large_grid(empty) -> None:
 @given(
     st.integers(-50, 50), st.integers(-50, 50), st.integers(-9, 9).filter(bool)
 )  # fmt: skip
-def test_ranges_are_counted_as_they_are_listed(start: int, stop: int, step: int) -> None:
-    """The number of cells in the message is the number that the range has."""
+def test_range_is_counted_correctly(start: int, stop: int, step: int) -> None:
+    """The number of cells in the message is the number of values of the range."""
     assert keys._length(range(start, stop, step)) == len(range(start, stop, step))
 
 
@@ -216,9 +216,9 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> GuardedLoader:
     """Hydra's loader with a --config-dir that holds a file with each of `YAML_TEXTS`."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "who").mkdir()
-    for place, text in enumerate(YAML_TEXTS):
+    for index, text in enumerate(YAML_TEXTS):
         content = f"# @package _global_\nperson: {text}\ndataset: {{root: {text}}}\n"
-        (folder / "who" / f"w{place}.yaml").write_text(content)
+        (folder / "who" / f"w{index}.yaml").write_text(content)
     register_plugins()
     register_help()
     path = create_config_search_path(str(registry.config_folder()))
@@ -238,14 +238,14 @@ words = st.one_of(
 @given(words)
 @example("3e99999")
 @example("2026_11_28")
-def test_text_comes_back_as_it_was_typed(loader: GuardedLoader, text: str) -> None:
-    """Whatever looks like a number is a name all the same: for one cell, a grid, any launcher."""
-    typed = [f"{key}={text}" for key in ("name", "person", "out", "dataset.root")]
-    typed += ["hydra/launcher=lenet_slurm", f"hydra.launcher.partition={text}"]
-    single = loader.load_configuration("config", typed, RunMode.RUN)
-    master = loader.load_configuration("config", [*typed, "seed=0,1"], RunMode.MULTIRUN)
-    overrides = OverridesParser.create().parse_overrides(list(master.hydra.overrides.task))
-    jobs = grid_jobs(loader, master, overrides)
+def test_text_is_kept_as_typed(loader: GuardedLoader, text: str) -> None:
+    """A name that looks like a number stays text: in one cell, a grid and any launcher."""
+    overrides = [f"{key}={text}" for key in ("name", "person", "out", "dataset.root")]
+    overrides += ["hydra/launcher=lenet_slurm", f"hydra.launcher.partition={text}"]
+    single = loader.load_configuration("config", overrides, RunMode.RUN)
+    master = loader.load_configuration("config", [*overrides, "seed=0,1"], RunMode.MULTIRUN)
+    parsed = OverridesParser.create().parse_overrides(list(master.hydra.overrides.task))
+    jobs = grid_jobs(loader, master, parsed)
     raws = [raw_settings(single), *compose_jobs(loader, master, jobs)]
     raws += [raw_settings(loader.load_sweep_config(master, jobs[0]))]
     for raw in raws:
@@ -253,15 +253,15 @@ def test_text_comes_back_as_it_was_typed(loader: GuardedLoader, text: str) -> No
     assert single.hydra.launcher.partition == text
 
 
-@pytest.mark.parametrize("place", range(len(YAML_TEXTS)), ids=YAML_TEXTS)
-def test_text_of_a_file_is_kept(loader: GuardedLoader, place: int) -> None:
-    """A file of --config-dir gives text too, although YAML reads a number or a boolean there."""
-    config = loader.load_configuration("config", [f"+who=w{place}"], RunMode.RUN)
-    assert (config.person, config.dataset.root) == (YAML_TEXTS[place], YAML_TEXTS[place])
+@pytest.mark.parametrize("index", range(len(YAML_TEXTS)), ids=YAML_TEXTS)
+def test_text_of_file_is_kept(loader: GuardedLoader, index: int) -> None:
+    """A name in a file stays text, even where YAML reads a number or a boolean."""
+    config = loader.load_configuration("config", [f"+who=w{index}"], RunMode.RUN)
+    assert (config.person, config.dataset.root) == (YAML_TEXTS[index], YAML_TEXTS[index])
 
 
-def test_null_is_the_default_of_a_text(loader: GuardedLoader) -> None:
-    """name=null is no name; in quotes it is the word."""
+def test_null_is_default_of_text(loader: GuardedLoader) -> None:
+    """name=null means no name; in quotes, null is a word."""
     plain = loader.load_configuration("config", ["name=null"], RunMode.RUN)
     quoted = loader.load_configuration("config", ["name='null'"], RunMode.RUN)
     assert (plain.name, quoted.name) == (None, "null")

@@ -1,4 +1,4 @@
-"""Other Hydra applications of the same environment, with lenet-sweep installed and without."""
+"""Other Hydra applications in the same environment are not affected by lenet-sweep."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Without: the search for plugins does not see it, as where it is not installed.
+# WITHOUT hides lenet-sweep from the search for plugins, as if it were not installed.
 APP = """
 import os, pkgutil
 if os.environ.get("WITHOUT"):
@@ -22,7 +22,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 
-class Told(Callback):
+class Recorder(Callback):
     def on_multirun_start(self, config, **kwargs):
         print("called", config.hydra.sweeper._target_, flush=True)
 
@@ -49,31 +49,35 @@ FILES = {
 
 @pytest.fixture
 def app(tmp_path: Path):
-    """Run another application; its status, output and errors, without what differs by chance."""
+    """Run another application; returns its status and streams without times and durations."""
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
 
     def run(*arguments: str, **env: str) -> list[object]:
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "app.py", *arguments],
             cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         times = r"\[20.*?\]|\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|Profiling information[^=]*"
-        return [done.returncode, re.sub(times, "", done.stdout), re.sub(times, "", done.stderr)]
+        return [
+            result.returncode,
+            re.sub(times, "", result.stdout),
+            re.sub(times, "", result.stderr),
+        ]
 
     return run
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("-m +a=1,2", "'a': 2} 1"),
         ("-m +a=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=1", "'a': 2} 1"),
         ("-m +a=1 hydra/sweeper=lenet_grid", "Could not find 'hydra/sweeper/lenet_grid'"),
         ("-m grid=a,b loss=mine,nll +recipe=nll_adam +study=report", "'w': 2}"),
         ("-m loss=nll hydra/launcher=lenet_local", "'w': 2}"),
-        ("-m lr=1,2 +hydra.callbacks.told._target_=__main__.Told", "BasicSweeper"),
+        ("-m lr=1,2 +hydra.callbacks.recorder._target_=__main__.Recorder", "BasicSweeper"),
         ("--cfg all", "BasicSweeper"),
         ("--info", "lr: 1"),
         ("--info plugins", "JoblibLauncher"),
@@ -82,16 +86,16 @@ def app(tmp_path: Path):
         ("-sc query=bash", "hydra/launcher=joblib"),
     ],
 )
-def test_another_application_does_not_notice_lenet_sweep(app, line: str, said: str) -> None:
-    """Every flag, group and plugin of another application is what it is without lenet-sweep."""
+def test_other_application_is_unchanged(app, line: str, expected: str) -> None:
+    """Flags, groups and plugins of another application work as without lenet-sweep."""
     words = line.split()
     env = {"COMP_LINE": "python app.py hydra/launcher=", "COMP_POINT": "0"}
-    found = app(*words, **env)
-    assert found == app(*words, **env, WITHOUT="yes")
-    assert said in f"{found[1]}{found[2]}"
-    assert "LenetGrid" not in f"{found[1]}{found[2]}"
+    result = app(*words, **env)
+    assert result == app(*words, **env, WITHOUT="yes")
+    assert expected in f"{result[1]}{result[2]}"
+    assert "LenetGrid" not in f"{result[1]}{result[2]}"
 
 
-def test_an_application_that_calls_sweep_keeps_its_own_sweeper(app) -> None:
-    """Importing lenet_sweep, for its Python interface, changes nothing of Hydra either."""
+def test_importing_lenet_sweep_keeps_the_sweeper(app) -> None:
+    """Importing lenet_sweep for its Python interface does not change Hydra."""
     assert app("-m", "+a=1,2", USED="yes") == app("-m", "+a=1,2", WITHOUT="yes")

@@ -1,4 +1,4 @@
-"""A folder of one's own: IDX files that are nobody else's, and the limit."""
+"""dataset=folder: a user's own IDX files, and dataset.limit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from lenet_sweep.data.datasets import ensure_dataset, find_dataset, load_dataset
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_own_folder(suffix: str, tmp_path: Path) -> None:
-    """One's own IDX files are used as they are, compressed or not, and nothing is written."""
+    """A user's IDX files are read, compressed or not, and nothing is written."""
     put(tmp_path, ARCHIVES if suffix else SMALL, suffix)
     before = files_under(tmp_path)
     dataset = find_dataset("folder", tmp_path, None)
@@ -26,8 +26,8 @@ def test_own_folder(suffix: str, tmp_path: Path) -> None:
     assert files_under(tmp_path) == before
 
 
-def test_small_folder_can_be_learnt(small_folder: Callable[..., Path]) -> None:
-    """The made data that other tests train on has classes that can be told apart."""
+def test_small_folder_can_be_learned(small_folder: Callable[..., Path]) -> None:
+    """The classes of the generated data that other tests train on are separable."""
     root = small_folder()
     images = load_dataset(find_dataset("folder", root, None), root)
     assert images.train_images.shape == (600, 28, 28)
@@ -68,8 +68,8 @@ LABELS = np.frombuffer(SMALL[FILE_NAMES[1]], np.uint8, offset=8)
         (FILE_NAMES[3], zeros(0), "holds no labels; at least one is needed"),
     ],
 )
-def test_own_folder_that_is_wrong(name: str, content: bytes, message: str, tmp_path: Path) -> None:
-    """What is wrong with one's own file is said, with the file, before anything is trained."""
+def test_invalid_file_is_reported(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    """The message names the file and its fault before anything is trained."""
     put(tmp_path, SMALL | {name: content})
     with pytest.raises(DataError) as caught:
         find_dataset("folder", tmp_path, None)
@@ -81,19 +81,19 @@ def test_own_folder_that_is_wrong(name: str, content: bytes, message: str, tmp_p
     [
         ARCHIVES[FILE_NAMES[0]][:-1],  # truncated: EOFError
         ARCHIVES[FILE_NAMES[0]][:20] + b"\xff" * 20 + ARCHIVES[FILE_NAMES[0]][40:],  # zlib.error
-        SMALL[FILE_NAMES[0]],  # not compressed at all: OSError
+        SMALL[FILE_NAMES[0]],  # not compressed: OSError
         ARCHIVES[FILE_NAMES[0]] + b"more",
     ],
 )
-def test_own_archive_that_is_damaged(content: bytes, tmp_path: Path) -> None:
-    """A damaged archive of one's own is named, whichever way it is damaged."""
+def test_damaged_archive_is_reported(content: bytes, tmp_path: Path) -> None:
+    """The message names a damaged archive, for each kind of damage."""
     put(tmp_path, ARCHIVES | {FILE_NAMES[0]: content}, ".gz")
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: damaged gzip archive: ."):
         find_dataset("folder", tmp_path, None)
 
 
-def test_own_folder_with_files_missing(tmp_path: Path) -> None:
-    """All files that are missing are named at once."""
+def test_missing_files_are_reported(tmp_path: Path) -> None:
+    """The message names all missing files."""
     put(tmp_path, {name: SMALL[name] for name in FILE_NAMES[:2]})
     with pytest.raises(DataError, match=f"no {FILE_NAMES[2]}, {FILE_NAMES[3]} in it"):
         find_dataset("folder", tmp_path, None)
@@ -104,13 +104,13 @@ def test_own_folder_with_files_missing(tmp_path: Path) -> None:
 
 
 def test_own_folder_needs_a_root() -> None:
-    """dataset=folder alone is answered with the key that is missing."""
+    """The message for dataset=folder alone names the missing key."""
     with pytest.raises(UsageError, match=r"dataset=folder needs dataset\.root=FOLDER"):
         find_dataset("folder", None, None)
 
 
-def test_own_folder_that_changed(tmp_path: Path) -> None:
-    """Images that are exchanged while a sweep runs do not end up in its table."""
+def test_changed_folder_is_rejected(tmp_path: Path) -> None:
+    """Images that change while a sweep runs do not enter its table."""
     dataset = find_dataset("folder", put(tmp_path, SMALL), None)
     content = bytearray(SMALL[FILE_NAMES[2]])
     content[100] ^= 1
@@ -124,20 +124,20 @@ def test_own_folder_that_changed(tmp_path: Path) -> None:
 
 
 def test_limit(tmp_path: Path) -> None:
-    """A limit takes the first training images and leaves the test images alone."""
+    """dataset.limit selects the first training images and keeps all test images."""
     put(tmp_path, SMALL)
     images = load_dataset(find_dataset("folder", tmp_path, 7), tmp_path)
-    whole = load_dataset(find_dataset("folder", tmp_path, None), tmp_path)
-    assert np.array_equal(images.train_images, whole.train_images[:7])
-    assert np.array_equal(images.train_labels, whole.train_labels[:7])
-    assert np.array_equal(images.test_images, whole.test_images)
-    assert np.array_equal(images.test_labels, whole.test_labels)
-    assert images.train_images.base is None  # the other images are not kept in memory
+    full = load_dataset(find_dataset("folder", tmp_path, None), tmp_path)
+    assert np.array_equal(images.train_images, full.train_images[:7])
+    assert np.array_equal(images.train_labels, full.train_labels[:7])
+    assert np.array_equal(images.test_images, full.test_images)
+    assert np.array_equal(images.test_labels, full.test_labels)
+    assert images.train_images.base is None  # a copy: the other images are not kept in memory
 
 
 @pytest.mark.parametrize("limit", [0, -1, 31])
 def test_limit_out_of_range(limit: int, tmp_path: Path) -> None:
-    """A limit that cannot be is answered with those that can."""
+    """The message for an invalid limit gives the valid range."""
     put(tmp_path, SMALL)
     message = rf"dataset\.limit={limit}: .*allowed are 1 to 30"
     with pytest.raises(UsageError, match=message):
@@ -149,7 +149,7 @@ def test_limit_out_of_range(limit: int, tmp_path: Path) -> None:
         find_dataset("mnist", None, 60_001)
 
 
-def test_limit_of_all_is_no_limit() -> None:
-    """The whole of MNIST is trained once, however it was asked for."""
+def test_limit_of_all_images_is_no_limit() -> None:
+    """A limit of 60,000 is the same dataset as all of MNIST."""
     assert find_dataset("mnist", None, 60_000) == find_dataset("mnist", None, None)
     assert find_dataset("mnist", None, 59_999).limit == 59_999

@@ -1,4 +1,4 @@
-"""Planning a large grid is cheap, and gives what reading each cell by itself gives."""
+"""Planning a large grid is fast and gives the same cells as validating each one alone."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
 
-# Values of which several are equal in Python and yet not the same: 1, 1.0, True and "1".
 Composer = tuple[ConfigLoader, DictConfig]
 
+# Values that Python considers equal or similar but that are not the same: 1, 1.0, True, "1"
 ALIKE: list[Any] = [
     0,
     0.0,
@@ -77,7 +77,7 @@ FEW = settings(max_examples=150, deadline=None, suppress_health_check=list(Healt
 @st.composite
 def small_grids(draw: st.DrawFn) -> dict[str, list[Any]]:
     names = draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=3, unique=True))
-    # Mostly allowed values, which come first.
+    # Mostly valid values, which come first.
     few = st.integers(0, 2) | st.integers(0, 30)
     places = {name: draw(st.lists(few, min_size=1, max_size=3)) for name in names}
     return {n: [AXES[n][place % len(AXES[n])] for place in places[n]] for n in names}
@@ -95,10 +95,10 @@ def outcome(read: Callable[[], Any]) -> Any:
 @example({"optimizer.momentum": [0, False, 0.9], "lr": [0.1, 0.01]})
 @example({"optimizer": ["sgd", "adam"], "activation": ["relu", "gelu"], "seed": [0, 1]})
 @given(small_grids())
-def test_cells_of_a_grid_are_what_each_would_be_by_itself(axes: dict[str, list[Any]]) -> None:
-    """The cells, the options and the error of a grid do not depend on what else is in it."""
+def test_grid_gives_same_cells_as_single_validation(axes: dict[str, list[Any]]) -> None:
+    """Cells, options and errors of a grid equal those of validating its cells one by one."""
 
-    def plainly() -> Any:
+    def one_by_one() -> Any:
         cells: list[Cell] = []
         options, missing = None, {}
         for raw in keys.grid(axes):
@@ -109,12 +109,14 @@ def test_cells_of_a_grid_are_what_each_would_be_by_itself(axes: dict[str, list[A
         unused = validation.unused_options(missing, {cell.optimizer.name for cell in cells})
         return cells, replace(options, unused=unused)
 
-    assert outcome(lambda: validation.validate_cells(keys.grid(axes), NATIVE)) == outcome(plainly)
+    assert outcome(lambda: validation.validate_cells(keys.grid(axes), NATIVE)) == outcome(
+        one_by_one
+    )
 
 
 @pytest.fixture(scope="module")
 def composer() -> Iterator[Composer]:
-    """Hydra's loader, and what it makes of the command line batch=32."""
+    """Hydra's loader, and the configuration it composes for batch=32."""
     register_plugins()
     register_help()
     with initialize_config_dir(str(registry.config_folder()), version_base="1.3"):
@@ -136,8 +138,8 @@ JOBS = {
     max_examples=5, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(st.data())
-def test_jobs_are_what_hydra_composes(composer: Composer, data: st.DataObject) -> None:
-    """What the command line makes of a job is what Hydra makes of it, key by key."""
+def test_jobs_equal_those_of_hydra(composer: Composer, data: st.DataObject) -> None:
+    """The settings of each job equal those that Hydra composes, key by key."""
     names = data.draw(st.lists(st.sampled_from(sorted(JOBS)), min_size=1, max_size=3, unique=True))
     axes = [[f"{name}={value}" for value in data.draw(
         st.lists(st.sampled_from(JOBS[name]), min_size=1, max_size=2)
@@ -154,8 +156,8 @@ def test_jobs_are_what_hydra_composes(composer: Composer, data: st.DataObject) -
     | st.floats().map(str)
     | st.from_regex(r"[-+]?[0-9_]{0,20}\.?[0-9]{0,3}(e[-+]?[0-9]{1,3})?", fullmatch=True)
 )
-def test_a_number_is_read_as_hydra_reads_it(composer: Composer, text: str) -> None:
-    """A number that does not go through Hydra's parser has the same value and type."""
+def test_numbers_are_parsed_as_by_hydra(composer: Composer, text: str) -> None:
+    """A number that bypasses Hydra's parser has the same value and type."""
     try:
         expected = OverridesParser.create().parse_override(f"lr={text}").value()
     except HydraException:
@@ -164,8 +166,8 @@ def test_a_number_is_read_as_hydra_reads_it(composer: Composer, text: str) -> No
     assert (type(raw["lr"]), repr(raw["lr"])) == (type(expected), repr(expected))
 
 
-def calls(work: Callable[[], Any]) -> int:
-    """The calls of functions, Python's and C's, that some work takes."""
+def count_calls(work: Callable[[], Any]) -> int:
+    """The number of Python and C function calls that `work` makes."""
     number = 0
 
     def count(_frame: Any, event: str, _arg: Any) -> None:
@@ -183,19 +185,21 @@ def calls(work: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(
     "axes", [{}, {"recipe": ["ce_sgd", "nll_adam"], "optimizer.weight_decay": [0, 1e-4]}]
 )
-def test_a_further_cell_takes_little_planning(axes: dict[str, Any], tmp_path: Path) -> None:
-    """Seconds for 50,000 cells, not minutes: counted in calls, which no busy machine changes."""
+def test_planning_one_more_cell_is_cheap(axes: dict[str, Any], tmp_path: Path) -> None:
+    """Planning 50,000 cells takes seconds; calls are counted, since time depends on the load."""
 
     def plan(seeds: int) -> None:
         sweep(seed=range(seeds), out=tmp_path, dry_run=True, progress=False, device="cpu", **axes)
 
-    plan(1)  # imports, caches
-    each = len(axes.get("recipe", [1])) * len(axes.get("optimizer.weight_decay", [1]))
-    assert (calls(lambda: plan(500)) - calls(lambda: plan(250))) / (250 * each) < 300
+    plan(1)  # fill caches
+    cells_per_seed = len(axes.get("recipe", [1])) * len(axes.get("optimizer.weight_decay", [1]))
+    assert (count_calls(lambda: plan(500)) - count_calls(lambda: plan(250))) / (
+        250 * cells_per_seed
+    ) < 300
 
 
-def test_a_further_job_takes_little_planning(composer: Composer) -> None:
-    """The same for the jobs of the command line."""
+def test_planning_one_more_job_is_cheap(composer: Composer) -> None:
+    """The same for jobs of the command line."""
 
     def plan(seeds: int) -> None:
         losses = ("loss=nll", "loss=cross_entropy")
@@ -203,4 +207,4 @@ def test_a_further_job_takes_little_planning(composer: Composer) -> None:
         validation.validate_cells(compose_jobs(*composer, jobs), NATIVE)
 
     plan(1)
-    assert (calls(lambda: plan(200)) - calls(lambda: plan(100))) / 200 < 300
+    assert (count_calls(lambda: plan(200)) - count_calls(lambda: plan(100))) / 200 < 300

@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory, small) -> pd.DataFrame:
 
 def resuming_command(output: str) -> list[str]:
     """The printed command that resumes the sweep, with this Python interpreter."""
-    _, heading, rest = output.partition("To go on:\n")
+    _, heading, rest = output.partition("To resume:\n")
     assert heading, output
     name, *words = shlex.split(rest.splitlines()[0])
     assert name.startswith("python")
@@ -105,7 +105,7 @@ def test_with_a_worker_that_does_not_answer(tmp_path, training, number) -> None:
         assert sweep.members() == []
     assert status == 128 + number, output
     assert "Traceback" not in output
-    assert "To go on:" in output
+    assert "To resume:" in output
     assert len(results(tmp_path)) >= 2
 
 
@@ -126,7 +126,7 @@ def test_ctrl_c_again_and_again(tmp_path, training) -> None:
         assert sweep.members() == []
     assert status in {130, -signal.SIGINT}, output  # 130 in any shell
     assert "Traceback" not in output
-    assert "To go on:" not in output
+    assert "To resume:" not in output
 
 
 AGAIN = [
@@ -171,7 +171,7 @@ def test_while_figures_are_drawn(tmp_path, small, number) -> None:
         status, output = sweep.ends()
     assert status == 128 + number, output
     assert "Traceback" not in output
-    assert "12 of 12 cells done. To go on:" in output
+    assert "12 of 12 cells done. To resume:" in output
     (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert (folder / "results.md").exists()
     assert len(list((folder / "figures").glob("*_cost.png"))) < 12 or not folder.exists()

@@ -1,1 +1,4 @@
-"""TODO."""
+"""The command line, built on Hydra: parses and checks what was typed, then runs and reports it.
+
+May import every room except `hydra_plugins`, which it only registers with Hydra.
+"""

@@ -1,4 +1,4 @@
-"""The command line as it is typed: flags that cannot be taken, overrides that cannot be read."""
+"""Checks of the command line as typed: unsupported flags, and overrides that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -18,48 +18,56 @@ from lenet_sweep.core.text import format_value
 
 
 def check_arguments(arguments: Sequence[str]) -> list[Override]:
-    """The overrides that were typed. Raises UsageError for a flag or override that is not taken."""
+    """The overrides of a command line.
+
+    Raises UsageError for an unsupported flag, an override that cannot be parsed, and a recipe that
+    is given together with a loss or an optimizer.
+    """
     parser = get_args_parser()
-    parser.error = _reject_flags  # type: ignore[method-assign]
+    parser.error = _raise_usage_error  # type: ignore[method-assign] # instead of printing usage
     args = parser.parse_args(arguments)
     if args.experimental_rerun is not None:
-        _reject_flags("--experimental-rerun: nothing is unpickled here, since a pickle runs code")
+        raise UsageError(
+            "--experimental-rerun is not supported: it loads a pickle, which can run code"
+        )
     if args.config_path is not None or args.config_name is not None:
-        _reject_flags(
-            "--config-path and --config-name would replace the settings, with their defaults and "
-            "checks; --config-dir FOLDER adds lists and settings of your own"
+        raise UsageError(
+            "--config-path and --config-name are not supported: they would replace the settings "
+            "with their defaults and checks; --config-dir FOLDER adds your own files"
         )
     if args.shell_completion:
         if "query" in " ".join(args.overrides) and "COMP_LINE" not in os.environ:
-            _reject_flags("--shell-completion query=SHELL is for the shell, which sets COMP_LINE")
+            raise UsageError(
+                "--shell-completion query=SHELL is for the shell, which sets COMP_LINE"
+            )
         return []
     if args.config_dir:
-        registry.add_folder(Path(args.config_dir))  # before --help lists what there is
-    overrides = [parsed(text) for text in args.overrides]
+        registry.add_folder(Path(args.config_dir))  # so that --help lists it
+    overrides = [parse_override(text) for text in args.overrides]
     given = {override.key_or_group for override in overrides}
     if "recipe" in given and (both := {"loss", "optimizer"} & given):
         raise UsageError(keys.recipe_conflict(sorted(both)))
     return overrides
 
 
-def _reject_flags(message: str) -> NoReturn:
-    raise UsageError(f"{message}; --help lists what can be given")
+def _raise_usage_error(message: str) -> NoReturn:
+    raise UsageError(f"{message}; see --help")
 
 
-def parsed(text: str) -> Override:
-    """An override as Hydra reads it. Raises UsageError where it cannot be read."""
+def parse_override(text: str) -> Override:
+    """Parse an override with Hydra's grammar. Raises UsageError if that fails."""
     shown = format_value(text)
     if not re.match(r"[\w$]", text.lstrip("+~")):
-        raise UsageError(f"{shown}: no key before the '='; settings are given as key=value")
+        raise UsageError(f"{shown}: no key before the '='; write key=value")
     try:
         return OverridesParser.create().parse_override(text)
     except Exception as error:
-        # Its grammar and its functions may raise anything, a RecursionError included.
-        said = " ".join(str(error).split()) if "while evaluating" in str(error) else ""
+        # Hydra's grammar and its functions may raise anything, including RecursionError.
+        detail = " ".join(str(error).split()) if "while evaluating" in str(error) else ""
         if text.endswith(","):
-            said = "no space after a comma"
+            detail = "no value after the last comma; write commas without spaces"
         raise UsageError(
-            f"{shown}: cannot be read as key=value{said and f' ({format_value(said)})'}; values stand "
-            "between single commas, and text with other signs than letters, digits and ._- in "
-            f"quotes: {format_value(text.partition('=')[0])}=\"'...'\""
+            f"{shown}: cannot be parsed as key=value{detail and f' ({format_value(detail)})'}; "
+            "separate values with single commas, and quote text that has characters other than "
+            f"letters, digits and ._-: {format_value(text.partition('=')[0])}=\"'...'\""
         ) from error

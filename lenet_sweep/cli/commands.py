@@ -1,4 +1,4 @@
-"""What the command line does once Hydra has read it: a cell, a grid, a job of another launcher."""
+"""The commands behind Hydra: one cell, a grid, a search, a job of one of Hydra's launchers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -54,7 +53,8 @@ from lenet_sweep.ui.log_view import LogView
 from lenet_sweep.ui.script_view import ScriptView, replay, status_console
 from lenet_sweep.ui.tables import print_reproduction, print_tables
 
-FAILURES = 10  # of which it is said where their tracebacks are
+MAX_FAILURES = 10  # failed cells that are listed with the file of their traceback
+MAX_FILES = 5  # files of a kind that are listed one by one
 
 
 def launch(
@@ -64,60 +64,64 @@ def launch(
     executor: Executor,
     remote_devices: Sequence[str] | None = None,
 ) -> list[float]:
-    """Sweep over the jobs' cells; the accuracy of each in percent, as `_values` has it.
+    """Train the cells of all jobs as one sweep, and report on it.
 
-    Of a job that is a study: the mean of its rows. elsewhere: the device kinds that the executor's
-    jobs have, where they do not run on this machine. Where a sweeper that searches launches one
-    batch after the other, all of them are one sweep, reported on at its end.
+    remote_devices: device kinds that the executor's jobs have, if they run on other machines.
+
+    Returns the accuracy of each job in percent (see `_values`); for a study, the mean of its rows.
+    A searching sweeper launches several batches; they form one sweep, which is reported at the end
+    of the search.
     """
-    searching = guarded_hydra.searching(loader)
-    among = chosen_optimizers(loader, master) if searching else ()
+    search_folder = guarded_hydra.search_folder(loader)
+    among = chosen_optimizers(loader, master) if search_folder else ()
     cells, options = validation.validate_cells(
         compose_jobs(loader, master, jobs), NATIVE, remote_devices, among
     )
-    if searching and not options.dry_run:  # `prepare_search` has printed it
+    if search_folder and not options.dry_run:  # `prepare_search` has printed these lines
         options = replace(options, unused=())
     console = Console()
-    _exit_if_dry(cells, options, console, executor)
-    view = LogView(console) if searching else views.choose_view(single=False, console=console)
-    folder = searching or _folder(master, options)
-    result = run_sweep(cells, options, [view], executor, folder=folder, reported=not searching)
-    if result.interrupted and searching:
+    _exit_if_dry_run(cells, options, console, executor)
+    view = LogView(console) if search_folder else views.choose_view(single=False, console=console)
+    folder = search_folder or _typed_folder(master, options)
+    result = run_sweep(cells, options, [view], executor, folder=folder, reported=not search_folder)
+    if result.interrupted and search_folder:
         raise InterruptedBySignal(result.interrupted)
-    if not searching:
+    if not search_folder:
         _report(result, options, console)
-    found = _values(result, cells, searching=bool(searching))
-    each = len(cells) // len(jobs)
-    return [fmean(found[at : at + each]) for at in range(0, len(found), each)]
+    values = _values(result, cells, searching=bool(search_folder))
+    rows = len(cells) // len(jobs)  # more than one in a study
+    return [fmean(values[start : start + rows]) for start in range(0, len(values), rows)]
 
 
 def prepare(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> guarded_hydra.FinishSweep:
-    """Check all jobs and their folder before another launcher starts the first of them.
+    """Check all jobs and their folder before one of Hydra's own launchers starts the first.
 
-    Returns what makes the one table of its jobs, once it has run them or was interrupted.
+    Returns a function that reports on all jobs as one sweep, once they have run or were
+    interrupted. Raises UsageError for a wrong setting in any job.
     """
     cells, options = validation.validate_cells(compose_jobs(loader, master, jobs), NATIVE)
     console = Console()
-    _exit_if_dry(cells, options, console, None)  # how many train at once is the launcher's choice
+    _exit_if_dry_run(cells, options, console, None)  # the launcher chooses the number of workers
     for line in options.unused:
         _print(console, line)
-    folder = _folder(master, options) or sweep_folder(options, list(dict.fromkeys(cells)))
-    guarded_hydra.all_jobs_write_to(loader, master, folder)
+    folder = _typed_folder(master, options) or sweep_folder(options, list(dict.fromkeys(cells)))
+    guarded_hydra.set_sweep_folder(loader, master, folder)
     make_folder(folder)
 
-    def gather(interrupted: signal.Signals | None) -> None:
+    def finish(interrupted: signal.Signals | None) -> None:
         result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
         _report(result, options, Console())
 
-    return gather
+    return finish
 
 
 def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.FinishSweep:
-    """Choose the folder of all batches that a sweeper which searches will launch.
+    """Check the settings of a search, and choose the folder of all its batches.
 
-    Returns what reports on them at the end; it exits where not all of them are well.
+    Returns a function that reports on all batches as one sweep, and exits with status 1 if a cell
+    failed. Raises UsageError for a wrong setting.
     """
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     optimizers = chosen_optimizers(loader, master)
@@ -133,67 +137,72 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     if not options.dry_run:
         for line in validation.unused_options(missing, optimizers):
             _print(Console(), line)
-    folder = _folder(master, options)
+    folder = _typed_folder(master, options)
     if folder is None:
         folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
-    guarded_hydra.all_jobs_write_to(loader, master, folder)
+    guarded_hydra.set_sweep_folder(loader, master, folder)
 
-    def gather(interrupted: signal.Signals | None) -> None:
+    def finish(interrupted: signal.Signals | None) -> None:
         try:
             cells = read_manifest(folder).cells
-        except FileNotFoundError:  # nothing was launched, and whoever knows why has said so
+        except FileNotFoundError:  # nothing was launched; the reason has been reported
             return
         result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
         _report(result, options, Console())
         if result.exit_status:
             raise SystemExit(result.exit_status)
 
-    return gather
+    return finish
 
 
-def _folder(master: DictConfig, options: Options) -> Path | None:
-    """The folder that was typed as hydra.sweep.dir, or for a single cell as hydra.run.dir."""
+def _typed_folder(master: DictConfig, options: Options) -> Path | None:
+    """The folder given as hydra.sweep.dir (for a single cell, hydra.run.dir), if any."""
     kind = "run" if master.hydra.mode == RunMode.RUN else "sweep"
     typed = re.compile(rf"\+*hydra\.{kind}(\.dir)?=")
     if not any(map(typed.match, override_texts(master.hydra.overrides.hydra))):
         return None
     folder = str(master.hydra[kind].dir)
     if options.name:
-        raise UsageError(f"name and hydra.{kind}.dir both choose the sweep's folder; give one")
+        raise UsageError(
+            f"name and hydra.{kind}.dir both choose the sweep's folder; give only one of them"
+        )
     if not folder or not folder.isprintable():
         keys.reject(f"hydra.{kind}.dir", folder, "the path of a folder")
     return Path(folder)
 
 
 def check_single(cfg: DictConfig) -> None:
-    """Check the one cell of a composed config; a dry run ends here. Raises UsageError."""
+    """Check the cell of a composed config, before Hydra writes files for it. Raises UsageError.
+
+    Exits after printing the preview of a dry run.
+    """
     with read_write(cfg), open_dict(cfg):
         cfg.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(deepcopy(cfg))
     cells, options = validation.validate_cells([raw_settings(cfg)], NATIVE)
-    _folder(cfg, options)
-    _exit_if_dry(cells, options, Console(), LOCAL)
+    _typed_folder(cfg, options)
+    _exit_if_dry_run(cells, options, Console(), LOCAL)
 
 
 def run(cfg: DictConfig) -> float:
-    """Hydra's task function: train the cell of a composed config; its accuracy in percent.
+    """Train the cell of a composed config and return its accuracy in percent.
 
-    Under a launcher of Hydra's a study is one job: the mean of its rows.
+    Under Hydra's own launchers, a study is one job, and the result is the mean of its rows.
     """
     hydra = HydraConfig.get()
-    several = hydra.mode == RunMode.MULTIRUN
-    # The sweeper has checked what the optimizers of the other jobs are.
+    is_multirun = hydra.mode == RunMode.MULTIRUN
+    # In a multirun, the sweeper has checked options against the optimizers of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, among=OPTIMIZERS if several else ()
+        [raw_settings(cfg)], NATIVE, among=OPTIMIZERS if is_multirun else ()
     )
     options = replace(options, unused=())
-    if several:
-        _exit_if_dry(cells, options, Console(), None)  # under another sweeper too
+    if is_multirun:
+        _exit_if_dry_run(cells, options, Console(), None)  # for a search; a grid has exited before
         result = run_sweep(
             cells,
             options,
             [LogView(Console())],
-            LOCAL,  # supervised here too: Hydra's launchers lose all to one killed process
+            LOCAL,  # a supervised process: if it is killed, the other jobs of the launcher continue
             folder=Path(hydra.sweep.dir),
             reported=False,
         )
@@ -204,40 +213,40 @@ def run(cfg: DictConfig) -> float:
             raise UsageError("grid/...: a grid of several cells needs the flag -m")
         if options.study:
             raise UsageError("+study=...: the rows of a study need the flag -m")
-        chosen = _folder(OmegaConf.create({"hydra": hydra}), options)
-        folder = Path(hydra.runtime.output_dir) if chosen and hydra.job.chdir else chosen
+        typed = _typed_folder(OmegaConf.create({"hydra": hydra}), options)
+        folder = Path(hydra.runtime.output_dir) if typed and hydra.job.chdir else typed
         result = _run_single(cells[0], options, folder)
     searching = guarded_hydra.is_search(hydra.sweeper)
     return fmean(_values(result, cells, searching=searching))
 
 
 def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> list[float]:
-    """The accuracy of each cell in percent; where there is none, nan, and 0 for a search.
+    """The accuracy of each cell in percent. Without one: nan, or 0 in a search.
 
-    A sweeper that searches could not go on from nan. The table is made from the store, and has
-    no accuracy there.
+    Sweepers that search cannot continue after nan. The table still has no accuracy there.
     """
     accuracies = result.accuracies()
-    found = [accuracies.get(cell.id, float("nan")) for cell in cells]
-    return [0.0 if searching and isnan(value) else value for value in found]
+    values = [accuracies.get(cell.id, float("nan")) for cell in cells]
+    return [0.0 if searching and isnan(value) else value for value in values]
 
 
 def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResult:
+    """Train one cell with the output of the report's script. Exits with status 1 if it failed."""
     console = Console()
-    _exit_if_dry([cell], options, console, LOCAL)
+    _exit_if_dry_run([cell], options, console, LOCAL)
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.snapshot_path(cell.epochs))):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
-        replay(console, snapshot, cell, images)  # it was trained before
+        replay(console, snapshot, cell, images)  # all or part of the run was in the store
     _report(result, options, console, tables=False)
     if result.exit_status:
         raise SystemExit(result.exit_status)
     return result
 
 
-def _exit_if_dry(
+def _exit_if_dry_run(
     cells: Sequence[Cell], options: Options, console: Console, executor: Executor | None
 ) -> None:
     if options.dry_run:
@@ -249,9 +258,10 @@ def _exit_if_dry(
 def _report(
     result: SweepResult, options: Options, console: Console, *, tables: bool = True
 ) -> None:
-    """Write and print the tables, draw the figures, and say how to resume if it was cut short.
+    """Write and print the tables, draw the figures, and print how to resume after an interruption.
 
-    A signal does not keep the tables from being written, but ends the drawing at once.
+    A signal does not stop the tables from being written, but it stops the drawing at once. Exits
+    with the status of the signal after an interruption.
     """
     with interrupts.handle_signals() as signals:
         with signals.deferred():
@@ -260,18 +270,18 @@ def _report(
             files = write_tables(result.sweep, marks, reproduced)
             if tables and len(result.sweep.table):
                 print_tables(console, result.sweep.table, marks)
-            for each in reproduced:
-                print_reproduction(console, each)
+            for reproduction in reproduced:
+                print_reproduction(console, reproduction)
         if signals.received:
             result = replace(result, interrupted=signals.received[0])
         page: list[Path] = []
         figures: list[Path] = []
         try:
-            # After the tables, which people wait for. Progress goes to stderr: the output of one
-            # cell is that of the report's script.
-            say = StderrProgress().say
-            page = write_page(result, options, say)
-            figures = draw_figures(result, options, say)
+            # Drawn last, since users wait for the tables. Progress goes to stderr: for one cell,
+            # standard output is that of the report's script.
+            report_progress = StderrProgress().say
+            page = write_page(result, options, report_progress)
+            figures = draw_figures(result, options, report_progress)
         except KeyboardInterrupt:
             if signals.insisted or result.interrupted or not signals.received:
                 raise
@@ -285,47 +295,49 @@ def _report(
 def _print_files(
     result: SweepResult, options: Options, console: Console, files: Sequence[Path]
 ) -> None:
-    """Print where everything was written, what failed, and how to resume if it was cut short."""
+    """Print which files were written, which cells failed and, after a signal, how to resume."""
     _print(console, f"Written to {result.sweep.folder}/")
     for name in _shortened([path.relative_to(result.sweep.folder) for path in files]):
         _print(console, f"  {name}")
     failed = result.sweep.table[~result.sweep.table["status"].isin(["ok", "diverged"])]
-    for name in failed["cell"][:FAILURES]:
+    for name in failed["cell"][:MAX_FAILURES]:
         run = Store(options.out).run(name.partition("-e")[0])
         failure = run.failure()
-        traced = failure and failure.traceback
-        where = f"{run.path / 'failure.json'} has its traceback; " if traced else ""
-        _print(console, f"{name} failed: {where}the same command tries again")
-    if len(failed) > FAILURES:
-        _print(console, f"and {len(failed) - FAILURES} more failed")
+        has_traceback = failure and failure.traceback
+        where = f"traceback in {run.path / 'failure.json'}; " if has_traceback else ""
+        _print(console, f"{name} failed: {where}the same command tries it again")
+    if len(failed) > MAX_FAILURES:
+        _print(console, f"and {len(failed) - MAX_FAILURES} more failed")
     if result.interrupted:
-        asked = {cell.id for cell in result.requested}
-        ended = len(asked & set(result.sweep.table["cell"]) - result.stale)
-        done = f"{ended} of {pluralize(len(result.requested), 'cell')}"
+        requested = {cell.id for cell in result.requested}
+        finished = len(requested & set(result.sweep.table["cell"]) - result.stale)
+        done = f"{finished} of {pluralize(len(result.requested), 'cell')}"
         consoles = [console]
-        if output.lost():  # `| tee log` ends of the same Ctrl-C
+        if output.lost():  # in `| tee log`, the same Ctrl-C ends tee
             consoles.append(Console(stderr=True))
-        for each in consoles:
-            _print(each, f"Stopped by {result.interrupted.name} with {done} done. To go on:")
-            _print(each, f"  {shlex.join(provenance.command())}")
+        for target in consoles:
+            _print(target, f"Stopped by {result.interrupted.name} with {done} done. To resume:")
+            _print(target, f"  {shlex.join(provenance.command())}")
 
 
 def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)  # paths stay whole
+    console.print(line, markup=False, highlight=False, soft_wrap=True)  # keeps paths on one line
 
 
 def _shortened(paths: Sequence[Path]) -> list[str]:
-    """The files, one a line; where there are more than five of a kind, their pattern and number."""
+    """One line per file, or one per kind (pattern and number) if there are more than MAX_FILES."""
     kinds = Counter(_kind(path) for path in paths)
-    lines: dict[str, Any] = {}
+    lines: dict[str, None] = {}  # ordered, without duplicates
     for path in paths:
         kind, number = _kind(path), kinds[_kind(path)]
-        line = f"{kind} ({number} files)" if number > 5 else str(path)
+        line = f"{kind} ({number} files)" if number > MAX_FILES else str(path)
         lines[line] = None
     return list(lines)
 
 
 def _kind(path: Path) -> str:
-    """'figures/nll-adam_..._cost.png' to 'figures/*_cost.png'; other names stay."""
-    _, mark, last = path.stem.rpartition("_")
-    return str(path.parent / f"*_{last.partition('-')[0]}*{path.suffix}") if mark else str(path)
+    """'figures/*_cost.png' for 'figures/nll-adam_..._cost.png'; the name itself without '_'."""
+    _, separator, last = path.stem.rpartition("_")
+    return (
+        str(path.parent / f"*_{last.partition('-')[0]}*{path.suffix}") if separator else str(path)
+    )

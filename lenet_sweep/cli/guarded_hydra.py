@@ -1,4 +1,4 @@
-"""Hydra with its configuration files checked, and one folder for all jobs of a sweep."""
+"""Hydra with checked configuration files, and with one folder and one table for all jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, cast
 
-import hydra._internal.hydra as hydras
+import hydra._internal.hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
@@ -27,23 +27,23 @@ from lenet_sweep.config.registry import FILE_KEYS, OPTIMIZERS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
-FinishSweep = Callable[[signal.Signals | None], None]  # makes the one table of what was launched
+# Reports on all jobs that were launched, as one table; gets the signal that interrupted them.
+FinishSweep = Callable[[signal.Signals | None], None]
 
 
 class GuardedLoader(ConfigLoaderImpl):
-    """Hydra's loader, with files that are checked.
+    """Hydra's configuration loader, with the files of users checked."""
 
-    folder: where the jobs of a launcher of Hydra's write, in place of what they would compose.
-    prepare: called with the composed configuration where a sweeper that searches is to launch
-        batch after batch; gives back what gathers them, which is then `gather`.
-    check: called with the configuration of a single cell before Hydra writes anything for it.
-    """
-
+    # The sweep's folder; jobs of Hydra's own launchers use it instead of composing their own.
     folder: Path | None = None
-    in_sweep = False  # a job of a sweep is composed
+    # Whether a job of a sweep is being composed.
+    in_sweep = False
+    # Called before a searching sweeper launches its first batch; returns `finish`.
     prepare: Callable[[ConfigLoader, DictConfig], FinishSweep] | None = None
+    # Called with the configuration of a single cell before Hydra writes anything for it.
     check: Callable[[DictConfig], None] | None = None
-    gather: FinishSweep | None = None
+    # Reports on all batches of a search; None for other sweepers.
+    finish: FinishSweep | None = None
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
@@ -57,27 +57,27 @@ class GuardedLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        kept = [keep_text(text) for text in overrides]
-        given = [_any_option(text) for text in kept]
-        originals = dict(zip(given, kept, strict=True))
+        originals = [keep_text(text) for text in overrides]
+        forced = [_force_option(text) for text in originals]
+        original_of = dict(zip(forced, originals, strict=True))
         try:
             config = super().load_configuration(
-                config_name, given, run_mode, from_shell, validate_sweep_overrides
+                config_name, forced, run_mode, from_shell, validate_sweep_overrides
             )
         except RecursionError as error:
             raise UsageError(
-                "the configuration is nested too deeply, or a file of --config-dir has itself in "
-                "its defaults"
+                "the configuration is nested too deeply, or the defaults of a file of --config-dir "
+                "include the file itself"
             ) from error
         for part in ("hydra", "task"):
             texts = override_texts(config.hydra.overrides[part])
-            config.hydra.overrides[part] = [originals[text] for text in texts]
+            config.hydra.overrides[part] = [original_of[text] for text in texts]
         if run_mode == RunMode.RUN and config_name is not None and not self.in_sweep:
             _check_options(config)
-        if run_mode == RunMode.MULTIRUN and config_name is not None and _searches(config):
+        if run_mode == RunMode.MULTIRUN and config_name is not None and _has_search(config):
             prepare = type(self).prepare
             assert prepare is not None
-            self.gather = prepare(self, config)
+            self.finish = prepare(self, config)
         return config
 
     def load_sweep_config(
@@ -90,26 +90,28 @@ class GuardedLoader(ConfigLoaderImpl):
             self.in_sweep = False
         if self.folder:
             config.hydra.sweep.dir = str(self.folder)
-            if config.hydra.job.chdir:  # a job may be elsewhere, the store and the images are not
+            if config.hydra.job.chdir:  # relative paths would mean other folders inside the job
                 config.out = str(Path(config.out).absolute())
                 root = config.dataset.get("root")
                 config.dataset.root = root and str(Path(root).absolute())
         return config
 
 
-def _any_option(text: str) -> str:
-    """An override that Hydra takes for every optimizer, where it sets an option of one.
+def _force_option(text: str) -> str:
+    """Prefix the override of an optimizer's option with ++, so that Hydra accepts it for any.
 
-    In a sweep over optimizers each job has the options of all; `config.all_settings` decides.
+    In a sweep over optimizers, each job has the options of all of them; validation later drops
+    those that its optimizer lacks.
     """
     if not keys.is_option(text):
         return text
     override = OverridesParser.create().parse_override(text)
-    known = any(not keys.missing_options([override.key_or_group], name) for name in OPTIMIZERS)
-    return f"++{text}" if known and not override.is_sweep_override() else text
+    exists = any(not keys.missing_options([override.key_or_group], name) for name in OPTIMIZERS)
+    return f"++{text}" if exists and not override.is_sweep_override() else text
 
 
 def _check_options(config: DictConfig) -> None:
+    """Raise UsageError for an option that the optimizer of a single cell lacks."""
     node = config.get("optimizer")
     optimizer = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else {}
     settings = cast("Raw", optimizer)
@@ -119,50 +121,50 @@ def _check_options(config: DictConfig) -> None:
         keys.unknown_option(key.removeprefix("optimizer."), options[key])
 
 
-def searching(loader: ConfigLoader) -> Path | None:
-    """The folder of all batches that a sweeper which searches launches; None of any other."""
+def search_folder(loader: ConfigLoader) -> Path | None:
+    """The folder of all batches of a search; None if the sweeper does not search."""
     assert isinstance(loader, GuardedLoader)
-    return loader.folder if loader.gather else None
+    return loader.folder if loader.finish else None
 
 
 def is_search(sweeper: Any) -> bool:
-    """Whether the node hydra.sweeper is that of a sweeper which searches."""
+    """Whether hydra.sweeper configures a sweeper that searches, rather than a grid."""
     return not str(sweeper.get("_target_")).startswith("hydra_plugins._lenet_sweep.")
 
 
-def _searches(config: DictConfig) -> bool:
-    """Whether the sweeper is none of the grids. Raises UsageError where it looks for the worst."""
+def _has_search(config: DictConfig) -> bool:
+    """Whether the sweeper searches. Raises UsageError if it minimizes."""
     sweeper = config.hydra.sweeper
     if not is_search(sweeper):
         return False
     if "minimize" in str(sweeper.get("direction", "")).lower():
         raise UsageError(
-            "hydra.sweeper.direction=minimize: would look for the lowest accuracy, which is what a "
-            "cell gives back, in percent; add hydra.sweeper.direction=maximize"
+            "hydra.sweeper.direction=minimize: would search for the lowest accuracy, since a cell "
+            "returns its accuracy in percent; add hydra.sweeper.direction=maximize"
         )
     return True
 
 
-def all_jobs_write_to(loader: ConfigLoader, master: DictConfig, folder: Path) -> None:
-    """Make one folder the sweep's for all jobs that a launcher of Hydra's starts."""
+def set_sweep_folder(loader: ConfigLoader, master: DictConfig, folder: Path) -> None:
+    """Make all jobs that Hydra's own launchers start write to one folder."""
     assert isinstance(loader, GuardedLoader)
     loader.folder = folder = folder.absolute() if master.hydra.job.chdir else folder
     master.hydra.sweep.dir = str(folder)
 
 
-class GuardedHydra(hydras.Hydra):
-    """Hydra with the guarded loader."""
+class GuardedHydra(hydra_internal.Hydra):
+    """Hydra with `GuardedLoader`, which finishes a sweep with one table."""
 
     @classmethod
     def create_main_hydra2(
         cls, task_name: str, config_search_path: ConfigSearchPath
     ) -> GuardedHydra:
-        made = cls(task_name, GuardedLoader(config_search_path))
-        GlobalHydra.instance().initialize(made)
-        return made
+        guarded = cls(task_name, GuardedLoader(config_search_path))
+        GlobalHydra.instance().initialize(guarded)
+        return guarded
 
-    def get_mode(self, config_name: str | None, overrides: list[str]) -> RunMode | None:  # noqa: ARG002
-        """The mode that was typed. Hydra would compose everything once more to look for it."""
+    def get_mode(self, config_name: str | None, overrides: list[str]) -> RunMode | None:  # noqa: ARG002 - Hydra's signature
+        """The mode in the overrides. Hydra would compose the configuration again to find it."""
         texts = [text.lstrip("+") for text in overrides]
         typed = {text[11:].upper() for text in texts if text.startswith("hydra.mode=")}
         return next((mode for mode in RunMode if mode.name in typed), None)
@@ -175,7 +177,7 @@ class GuardedHydra(hydras.Hydra):
         with_log_configuration: bool = True,
     ) -> Any:
         if any(text.lstrip("+").startswith("hydra") for text in overrides[:-1]):
-            # Hydra writes what these ask for before it runs the cell, which is checked first.
+            # Hydra's own settings may create files before the cell runs, so check the cell first.
             config = self.config_loader.load_configuration(config_name, overrides, RunMode.RUN)
             assert GuardedLoader.check is not None
             GuardedLoader.check(config)
@@ -191,24 +193,24 @@ class GuardedHydra(hydras.Hydra):
         loader = self.config_loader
         assert isinstance(loader, GuardedLoader)
 
-        def gather(interrupted: signal.Signals | None) -> None:
-            if loader.gather:
-                loader.gather(interrupted)
+        def finish(interrupted: signal.Signals | None) -> None:
+            if loader.finish:
+                loader.finish(interrupted)
 
         try:
-            found = super().multirun(config_name, task_function, overrides, with_log_configuration)
+            jobs = super().multirun(config_name, task_function, overrides, with_log_configuration)
         except KeyboardInterrupt as interrupt:
-            gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
+            finish(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
             raise
         except Exception:
-            with contextlib.suppress(SystemExit):  # what went wrong is said, and is the status
-                gather(None)
+            with contextlib.suppress(SystemExit):  # the exception determines the exit status
+                finish(None)
             raise
-        gather(None)
-        # After the callbacks of the end. A search has no results here: `gather` looks at them.
-        if any(job.status != JobStatus.COMPLETED or isnan(job.return_value) for job in found or ()):
+        finish(None)
+        # Hydra has called on_multirun_end by now. A search returns no jobs; `finish` checks them.
+        if any(job.status != JobStatus.COMPLETED or isnan(job.return_value) for job in jobs or ()):
             raise SystemExit(1)
-        return found
+        return jobs
 
     def show_cfg(
         self,
@@ -219,18 +221,19 @@ class GuardedHydra(hydras.Hydra):
         resolve: bool = False,
     ) -> None:
         try:
-            with contextlib.redirect_stderr(
-                io.StringIO()
-            ):  # it has a line of its own, and status 1
+            # Hydra prints its own message and exits with status 1.
+            with contextlib.redirect_stderr(io.StringIO()):
                 super().show_cfg(config_name, overrides, cfg_type, package, resolve)
         except SystemExit as error:
-            raise UsageError(f"--package {format_value(package)}: there is no such part") from error
+            raise UsageError(
+                f"--package {format_value(package)}: there is no such part of the configuration"
+            ) from error
 
 
 def install(
     prepare: Callable[[ConfigLoader, DictConfig], FinishSweep], check: Callable[[DictConfig], None]
 ) -> None:
-    """Have Hydra's entry point make a guarded one; `prepare` and `check` as in GuardedLoader."""
+    """Make `hydra.main` use GuardedHydra. For `prepare` and `check`, see GuardedLoader."""
     GuardedLoader.prepare = staticmethod(prepare)
     GuardedLoader.check = staticmethod(check)
-    hydras.Hydra = GuardedHydra  # type: ignore[misc]
+    hydra_internal.Hydra = GuardedHydra  # type: ignore[misc] # replaces a class on purpose

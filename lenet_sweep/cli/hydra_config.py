@@ -1,4 +1,4 @@
-"""Between Hydra and the rest: config groups out of the registries, job overrides into settings."""
+"""Conversions between Hydra and the package: config groups, help text, overrides to settings."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
 HELP = """\
-lenet-sweep: type a grid, get an honest ranked table of LeNet5 trainings.
+lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values, get a ranked table.
 
-  python -m lenet_sweep                                    one cell, the report's defaults
-  python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells, ranked
-  python -m lenet_sweep -m recipe=ce_sgd,nll_adam          the report's comparison
+  python -m lenet_sweep                                    one cell, all defaults
+  python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells
+  python -m lenet_sweep -m recipe=ce_sgd,nll_adam          two pairs of loss and optimizer
   python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
-  python -m lenet_sweep -m +study=report seed=0,1,2        what the report's tables are worth
+  python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the report's tables
 
 Groups, chosen by name:
   loss      {losses}
   optimizer {optimizers}
   activation {activations}
-  recipe    {recipes}: loss and optimizer together
-  dataset   {datasets}; dataset.root=FOLDER says where the files are or go
+  recipe    {recipes}: a pair of loss and optimizer
+  dataset   {datasets}; dataset.root=FOLDER holds or receives the files
             (default: a cache folder), dataset.limit=N trains on the first N images
-  grid/lr, grid/batch, grid/epochs=report   the values of the report's tables
-  +study=report   every row of the report's tables, with a verdict; further keys are axes over it
+  grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
+  +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
-Options of the optimizers, with their defaults; each applies to the optimizers that have it:
+Options of the optimizers, with their defaults. An option applies to the optimizers that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
 {keys}
 
-Launchers: where runs are trained (docs/scaling-out.md), with their keys hydra.launcher.KEY=VALUE
-  hydra/launcher=lenet_local   worker processes on this machine, the default
+Launchers select where runs are trained (docs/scaling-out.md); set hydra.launcher.KEY=VALUE:
+  hydra/launcher=lenet_local   worker processes on this machine (default)
 {launchers}
-  hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own: each cell is a job of theirs
+  hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own launchers; each cell is a job
 
-Exit status: 0 every cell is ok; 1 some cells failed (the table is still written), the
-disk is full, or the images cannot be downloaded; 2 the command is wrong; 141 the reader of the
-output exited, as `| head` does (the files are still written). Hydra's own flags: --hydra-help
+Exit status: 0 every cell succeeded; 1 some cells failed (the table is still written), the disk is
+full, or the images cannot be downloaded; 2 the command is wrong; 141 the reader of the output
+exited, as in `| head` (the files are still written). Hydra's own flags: --hydra-help
 """
 
 
 def register_help() -> None:
-    """Register what --help prints; all other groups are files in conf/."""
+    """Register the help text with Hydra; all other groups are files in conf/."""
     ConfigStore.instance().store(
         group="hydra/help",
         name="lenet_sweep",
@@ -76,18 +76,18 @@ def register_help() -> None:
 
 
 def register_plugins() -> None:
-    """Offer the sweeper and the launchers to Hydra, in this process alone.
+    """Register the sweeper and the launchers with Hydra, in this process only.
 
-    Hydra's jobs in other processes get them with Hydra's own state.
+    Hydra passes its state, including plugins, to jobs in other processes.
     """
     plugins = Plugins.instance()
-    # Only now: Hydra executes the modules of its own plugins again, and they store `basic` too.
+    # Imported afterwards: the line above makes Hydra execute its own plugins, which store `basic`.
     from hydra_plugins import _lenet_sweep  # noqa: PLC0415 - see above
 
     for plugin in _lenet_sweep.PLUGINS:
         plugins.register(plugin)
     store = ConfigStore.instance()
-    # Hydra's own `basic` is the same grid, but creates folders and all cells before any check.
+    # Replaces Hydra's own `basic`, which creates folders and all cells before any check.
     nodes = [
         ("hydra/sweeper", "lenet_grid", _lenet_sweep.LenetGridConf),
         ("hydra/sweeper", "basic", _lenet_sweep.LenetGridConf),
@@ -98,7 +98,7 @@ def register_plugins() -> None:
 
 
 def help_text() -> str:
-    """What --help prints: conf/config.yaml documents its keys itself, in its comments."""
+    """The text of --help. The comments of conf/config.yaml document the keys."""
     config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
@@ -120,7 +120,7 @@ def help_text() -> str:
 
 
 def _launcher_help(name: str) -> str:
-    """What conf/hydra/launcher says of one: its first comment, then its keys with theirs."""
+    """A launcher's first comment and its keys with their comments, from conf/hydra/launcher."""
     lines = (config_folder() / "hydra" / "launcher" / f"{name}.yaml").read_text().splitlines()
     first = f"  hydra/launcher={name}   {lines[0].partition(': ')[2]}"
     return "\n".join([first, *(f"      .{line}" for line in lines if line[0] not in "#_")])
@@ -133,39 +133,40 @@ def _yaml(value: object) -> str:
 
 
 def raw_settings(config: DictConfig) -> Raw:
-    """A composed config as a nested dict, with ${...} filled in.
+    """A composed config without its hydra node, as a nested dict with ${...} resolved.
 
-    Raises OmegaConf's errors where that cannot be done, or a value is missing (???).
+    Raises OmegaConf's errors if an interpolation fails or a value is missing (???).
     """
     raw = {}
     for key in config:
         if key != "hydra":
             node = config[key]
-            plain = OmegaConf.is_config(node)
             raw[str(key)] = (
-                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if plain else node
+                OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+                if OmegaConf.is_config(node)
+                else node
             )
     return raw
 
 
 def override_texts(overrides: ListConfig) -> list[str]:
-    """Overrides as texts, in which iterating over them would fill in ${...}."""
+    """Overrides as texts with ${...} intact, which iterating over the list would resolve."""
     texts = OmegaConf.to_container(overrides, resolve=False)
     assert isinstance(texts, list)
     return [str(text) for text in texts]
 
 
 def keep_text(text: str) -> str:
-    """An override of which Hydra keeps the text, where the key takes text.
+    """Quote the value of an override whose key takes text, if Hydra would read a number.
 
-    Hydra would read name=1.10 as the number 1.1, so that it ends in the folder of name=1.1.
+    Otherwise name=1.10 would become the number 1.1 and share the folder of name=1.1.
     """
     key, _, typed = text.partition("=")
     if not takes_text(key.lstrip("+")):
         return text
     value: Any = OverridesParser.create().parse_override(text).value()
-    number = isinstance(value, (int, float)) and "(" not in typed  # as in float(1)
-    if not number or not takes_text(key.lstrip("+"), flag=isinstance(value, bool)):
+    is_number = isinstance(value, (int, float)) and "(" not in typed  # float(1) is explicit
+    if not is_number or not takes_text(key.lstrip("+"), flag=isinstance(value, bool)):
         return text
     return f"{key}='{typed.strip()}'"
 
@@ -173,26 +174,25 @@ def keep_text(text: str) -> str:
 def compose_jobs(
     loader: ConfigLoader, master: DictConfig, jobs: Iterable[Sequence[str]]
 ) -> Iterator[Raw]:
-    """The settings of each job of a multirun, as nested dicts, one at a time.
+    """Yield the settings of each job of a multirun as a nested dict.
 
-    Hydra composes each choice of config groups once; plain values are then set here. Composing
-    every job takes Hydra some 50 ms each, which is minutes for a large grid.
+    Hydra composes each combination of config groups once, and plain values are set here. Hydra
+    takes about 50 ms to compose a job, which would be minutes for a large grid.
     """
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
-    read = _OverrideParser()
+    parse = _OverrideParser()
     typed = override_texts(master.hydra.overrides.task)
-    # ${oc.env:HOME} is the same for all jobs; for ${lr} Hydra has to compose each of them.
-    each = any("${" in re.sub(r"\$\{[\w.]+:", "", text) for text in typed)
-    unswept = tuple(text for text in typed if each or not read(text).is_plain)
+    # ${oc.env:HOME} is the same in all jobs, but with ${lr}, Hydra has to compose every job.
+    compose_all = any("${" in re.sub(r"\$\{[\w.]+:", "", text) for text in typed)
+    unswept = tuple(text for text in typed if compose_all or not parse(text).is_plain)
     composed: dict[tuple[str, ...], Raw] = {}
     for job in jobs:
-        parts = [read(text) for text in job]
-        plain = [part.is_plain and not each for part in parts]
+        parts = [parse(text) for text in job]
+        plain = [part.is_plain and not compose_all for part in parts]
         others = tuple(text for text, is_plain in zip(job, plain, strict=True) if not is_plain)
         if others not in composed:
-            # Where no group is swept, Hydra has composed the same already.
-            known = others == unswept
-            config = master if known else loader.load_sweep_config(master, list(others))
+            # If no group is swept, `master` is the composed configuration already.
+            config = master if others == unswept else loader.load_sweep_config(master, list(others))
             composed[others] = raw_settings(config)
         raw = dict(composed[others])
         for part, is_plain in zip(parts, plain, strict=True):
@@ -206,10 +206,10 @@ def compose_jobs(
 def grid_jobs(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[Override]
 ) -> list[list[str]]:
-    """The overrides of each job of a grid, the last key varying fastest.
+    """The overrides of each job of a grid; the last key varies fastest.
 
-    Where not every optimizer of the grid has an option, those without it get its first value
-    alone, which they ignore. Raises UsageError for a grid of more than max_cells.
+    Optimizers of the grid that lack an option get only its first value, which they ignore. Raises
+    UsageError for a grid of more than max_cells.
     """
     axes = {override.get_key_element(): override for override in overrides}
     lengths = {key: axis_length(override) for key, override in axes.items()}
@@ -224,29 +224,27 @@ def grid_jobs(
     for chosen in _product({key: _texts(key, axes[key]) for key in groups}):
         optimizer = _optimizer_of(loader, master, chosen)
         parts.append((dict(zip(groups, chosen, strict=True)), missing_options(names, optimizer)))
-    nowhere = frozenset.intersection(*(missing for _, missing in parts))
-    single = [{names[key] for key in missing - nowhere} for _, missing in parts]
+    # An option that no optimizer has stays in every job, to be reported by the validation.
+    unknown = frozenset.intersection(*(missing for _, missing in parts))
+    ignored = [{names[key] for key in missing - unknown} for _, missing in parts]
     plain = {key: length for key, length in lengths.items() if key not in groups}
     check_count(
-        sum(prod(n for key, n in plain.items() if key not in once) for once in single),
+        sum(prod(n for key, n in plain.items() if key not in keys) for keys in ignored),
         master.max_cells,
     )
     texts = {key: _texts(key, override) for key, override in axes.items() if key not in groups}
     return [
         job
-        for (chosen, _), once in zip(parts, single, strict=True)
+        for (chosen, _), keys in zip(parts, ignored, strict=True)
         for job in _product({
-            key: [chosen[key]] if key in chosen else texts[key][:1] if key in once else texts[key]
+            key: [chosen[key]] if key in chosen else texts[key][:1] if key in keys else texts[key]
             for key in axes
         })
     ]  # fmt: skip
 
 
 def chosen_optimizers(loader: ConfigLoader, master: DictConfig) -> set[str]:
-    """The optimizers that a sweeper which searches may choose from.
-
-    What it is to try stands in the overrides as they were typed and in hydra.sweeper.params.
-    """
+    """The names of the optimizers that a searching sweeper may choose from."""
     names = set()
     for override in search_space(master):
         if override.key_or_group in ("optimizer", "recipe"):
@@ -256,7 +254,7 @@ def chosen_optimizers(loader: ConfigLoader, master: DictConfig) -> set[str]:
 
 
 def search_space(master: DictConfig) -> list[Override]:
-    """The overrides that were typed, and those of hydra.sweeper.params."""
+    """The search space: the overrides that were typed, and those in hydra.sweeper.params."""
     params = master.hydra.sweeper.get("params") or {}
     texts = [
         *override_texts(master.hydra.overrides.task),
@@ -266,7 +264,7 @@ def search_space(master: DictConfig) -> list[Override]:
 
 
 def _texts(key: str, override: Override) -> list[str]:
-    """An override as one override for each of its values."""
+    """One override for each value of an override."""
     if override.is_sweep_override():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [f"{key}={override.get_value_element_as_str()}"]
@@ -277,34 +275,37 @@ def _product(axes: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def _optimizer_of(loader: ConfigLoader, master: DictConfig, groups: Sequence[str]) -> str:
-    """The optimizer of a choice of config groups; composed only where it is not a known name."""
-    found = str(OmegaConf.select(master, "optimizer.name"))
+    """The optimizer that a combination of config groups selects, composed only if necessary."""
+    optimizer = str(OmegaConf.select(master, "optimizer.name"))
     for text in groups:
         key, _, name = text.partition("=")
         if name not in (RECIPES if key == "recipe" else GROUPS.get(key, ())):
             return str(loader.load_sweep_config(master, list(groups)).optimizer.name)
-        found = RECIPES[name][1] if key == "recipe" else name if key == "optimizer" else found
-    return found
+        if key == "recipe":
+            optimizer = RECIPES[name][1]
+        elif key == "optimizer":
+            optimizer = name
+    return optimizer
 
 
 class _Part(NamedTuple):
-    """One override of a job. is_plain: it sets a plain value, which takes no composing by Hydra."""
+    """One override of a job."""
 
     key: str
     value: Any
-    is_plain: bool
+    is_plain: bool  # sets a value that Hydra does not need to compose
 
 
 class _OverrideParser:
     """Parses the overrides of many jobs: each text once, and numbers without Hydra's parser.
 
-    Hydra's parser takes half a millisecond, which for range(50000) is half a minute.
+    Hydra's parser takes half a millisecond per text, which is half a minute for range(50000).
     """
 
     def __init__(self) -> None:
         self._parser = OverridesParser.create()
         self._parts: dict[str, _Part] = {}
-        self._keys: dict[str, _Part] = {}  # by a text's part up to '='
+        self._keys: dict[str, _Part] = {}  # by the text before '='
 
     def __call__(self, text: str) -> _Part:
         if text not in self._parts:
@@ -326,15 +327,15 @@ class _OverrideParser:
 
 
 def _number(text: str) -> int | float | None:
-    """A number in the forms that Hydra writes for a range, None for any other text."""
-    found = re.fullmatch(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?(e[+-]?[0-9]{1,3})?", text)
-    if not found:
+    """The number, if the text has a form that Hydra writes for a range; otherwise None."""
+    match = re.fullmatch(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?(e[+-]?[0-9]{1,3})?", text)
+    if not match:
         return None
-    return float(text) if found[1] or found[2] else int(text)
+    return float(text) if match[1] or match[2] else int(text)
 
 
 def axis_length(override: Override) -> int:
-    """How many values an override has, counted without making them. Raises UsageError."""
+    """The number of values of an override, counted without listing them. Raises UsageError."""
     if not override.is_sweep_override():
         return 1
     text = format_value(override.input_line)
@@ -347,14 +348,15 @@ def axis_length(override: Override) -> int:
             return max(0, ceil((stop - start) / step))
         except (ValueError, OverflowError, ZeroDivisionError) as error:
             raise UsageError(
-                f"{text}: a range needs finite numbers, and a step that is not 0"
+                f"{text}: a range needs finite numbers and a step other than 0"
             ) from error
     if isinstance(value, Glob):
         return sum(1 for _ in override.sweep_iterator())
-    raise UsageError(f"{text}: a grid takes lists of values, as in {override.key_or_group}=1,2")
+    raise UsageError(f"{text}: a grid needs a list of values, such as {override.key_or_group}=1,2")
 
 
 def _is_plain_value(override: Override) -> bool:
+    """Whether the override sets one key to a value, without config groups or interpolation."""
     return (
         override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
         and not re.search(r"\$\\?\{|\?\?\?", str(override.input_line))

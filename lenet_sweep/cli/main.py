@@ -1,4 +1,4 @@
-"""The command line: read with Hydra; one clear line where it is wrong."""
+"""Entry point of the command line: starts Hydra and turns its errors into one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
 EXPECTED = (UsageError, DataError, StoreError, OSError, HydraException, OmegaConfBaseException)
 
-# The packages of Hydra's plugins that people ask for, by what is typed.
+# Packages of Hydra plugins, by the override that selects them.
 PLUGINS = {
     "hydra/launcher=joblib": "hydra-joblib-launcher",
     "hydra/launcher=submitit": "hydra-submitit-launcher",
@@ -34,35 +34,35 @@ PLUGINS = {
     "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
 }
 
-LONGEST = 800  # characters of an error: Hydra's may quote all of what was typed
+MAX_LENGTH = 800  # characters of an error; Hydra's errors may quote the whole command line
 
 
 def task(cfg: DictConfig) -> float:
-    """One cell; `commands` is imported when it is needed, so that --help answers at once."""
-    from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
+    """Hydra's task function: train the composed cell and return its accuracy in percent."""
+    from lenet_sweep.cli import commands  # noqa: PLC0415 - slow to import; not needed for --help
 
     try:
         return commands.run(cfg)
     except EXPECTED as error:
-        # Hydra would print this with a traceback, but lets SystemExit pass.
+        # Hydra would print a traceback, but lets SystemExit pass.
         print(_one_line(error), file=sys.stderr)
         raise SystemExit(_status(error)) from error
 
 
 def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.FinishSweep:
-    from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
+    from lenet_sweep.cli import commands  # noqa: PLC0415 - as in `task`
 
     return commands.prepare_search(loader, master)
 
 
 def _check_single(config: DictConfig) -> None:
-    from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
+    from lenet_sweep.cli import commands  # noqa: PLC0415 - as in `task`
 
     commands.check_single(config)
 
 
 def _logging(overrides: list[Override]) -> list[str]:
-    """Handlers for the logs that hydra.verbose asks for; without it Hydra logs nothing here."""
+    """Overrides that add log handlers if hydra.verbose is given; otherwise Hydra logs nothing."""
     given = {override.key_or_group for override in overrides}
     if "hydra.verbose" not in given:
         return []
@@ -71,9 +71,9 @@ def _logging(overrides: list[Override]) -> list[str]:
 
 
 def main() -> None:
-    """Read and run the command line. Leaves with status 0, 1 or 2; KeyboardInterrupt goes on."""
+    """Run the command line. Exits with status 0, 1 or 2; lets KeyboardInterrupt pass."""
     full_error = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     try:
         if "--version" in sys.argv[1:]:
             print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
@@ -82,69 +82,69 @@ def main() -> None:
         guarded_hydra.install(_prepare_search, _check_single)
         register_plugins()
         register_help()
-        decorate = hydra.main(str(registry.config_folder()), "config", version_base="1.3")
-        decorate(task)()
+        hydra.main(str(registry.config_folder()), "config", version_base="1.3")(task)()
     except Exception as error:
-        if full_error == "1" or not (isinstance(error, EXPECTED) or _is_hydras(error)):
+        if full_error == "1" or not (isinstance(error, EXPECTED) or _is_usage_error(error)):
             raise
         print(_one_line(error), file=sys.stderr)
         sys.exit(_status(error))
 
 
 def _status(error: Exception) -> int:
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or _is_hydras(error):
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or _is_usage_error(error):
         return 2
     return exit_status(error)
 
 
-def _is_hydras(error: Exception) -> bool:
-    """Whether Hydra raised it about what was typed, in whatever class: not a fault in this code.
+def _is_usage_error(error: Exception) -> bool:
+    """Whether Hydra raised the error, so that the command line is at fault and not this package.
 
-    That is, Hydra was called by this package, and called nothing of this package in turn.
+    Hydra raises errors of many classes. In its own, the innermost frame of this package called
+    Hydra, OmegaConf or their parser.
     """
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     own = [number for number, file in enumerate(files) if re.search(r"[/\\]_?lenet_sweep", file)]
-    below = files[own[-1] + 1 :] if own else files
-    return bool(below and re.search(r"[/\\](hydra|omegaconf|antlr4)[/\\]", below[0]))
+    inner = files[own[-1] + 1 :] if own else files
+    return bool(inner and re.search(r"[/\\](hydra|omegaconf|antlr4)[/\\]", inner[0]))
 
 
 def _one_line(error: Exception) -> str:
-    """An error as one line that names the key, the value, what is allowed and the fix."""
-    if isinstance(error, DataError):  # a list of what was tried is worth its lines
+    """The error as one line; a DataError may have several."""
+    if isinstance(error, DataError):  # lists the sources that were tried, one per line
         return "error: " + "\n".join(replace_unprintable(line) for line in str(error).split("\n"))
-    if isinstance(error, OSError) and not isinstance(error, HydraException):  # the disk's
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
         return f"error: {describe_os_error(error)}"
     try:
         _rephrase(error, " ".join(str(error).split()))
-    except UsageError as better:
-        error = better
+    except UsageError as rephrased:
+        error = rephrased
     text = f"there is no {error}" if isinstance(error, KeyError) else str(error)
     if error.__cause__ is not None and not isinstance(error, (UsageError, StoreError)):
         text = f"{text} {error.__cause__}"
     text = replace_unprintable(" ".join(text.split())) or type(error).__name__
-    return "error: " + (text if len(text) <= LONGEST else text[:LONGEST] + "...")
+    return "error: " + (text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "...")
 
 
 def _rephrase(error: Exception, text: str) -> None:
-    """Raise a UsageError that says what Hydra's error says, in terms of what was typed."""
+    """Raise a UsageError in place of a known error of Hydra's; return for any other error."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        plugin = f"{group}={name.partition('_')[0]}"  # submitit_slurm, ray_aws
+        plugin = f"{group}={name.partition('_')[0]}"  # of submitit_slurm, ray_aws
         installed = any(f"{group}={option}".startswith(plugin) for option in error.options)
         if plugin in PLUGINS and not installed:
             raise UsageError(
                 f"{group}={name}: the plugin is not installed; pip install {PLUGINS[plugin]}"
             )
         keys.choice(group, name, sorted(error.options))
-    if found := re.match(r"Ambiguous value for argument '(.+?)'", text):
-        raise UsageError(f"{found[1]}: several values need the flag -m, as in -m {found[1]}")
-    if found := re.match(r"Additional config directory '(.+?)' not found", text):
-        raise UsageError(f"--config-dir {found[1]}: there is no such folder")
-    if found := re.match(r"Could not override '(.+?)'", text):
-        key = found[1]
+    if match := re.match(r"Ambiguous value for argument '(.+?)'", text):
+        raise UsageError(f"{match[1]}: several values need the flag -m, as in -m {match[1]}")
+    if match := re.match(r"Additional config directory '(.+?)' not found", text):
+        raise UsageError(f"--config-dir {match[1]}: there is no such folder")
+    if match := re.match(r"Could not override '(.+?)'", text):
+        key = match[1]
         if key.startswith("hydra."):
             raise UsageError(
-                f"{key}: there is no such setting, or it has another type; --cfg hydra shows all, "
+                f"{key}: there is no such setting, or it has another type; --cfg hydra lists them, "
                 f"and +{key}=VALUE adds one"
             )
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")

@@ -1,8 +1,8 @@
-"""Standard output and error that do not fail, so that a sweep continues when they are lost.
+"""Standard streams whose writes never fail, so that a sweep finishes even if its output is lost.
 
 A reader that exits (`| head`), a closed descriptor (`>&-`), a full disk or a closed terminal must
-not keep a sweep from writing its files. What cannot be written is dropped, and the first error is
-kept.
+not keep a sweep from writing its files. Output that cannot be written is dropped; the first error
+is kept.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-BROKEN_PIPE = 128 + 13  # the exit status of a command that SIGPIPE ended
+BROKEN_PIPE = 128 + 13  # exit status of a command that SIGPIPE ends
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor that takes every byte, and drops those that cannot be written."""
+    """A file descriptor that accepts every byte and drops those that cannot be written."""
 
     error: OSError | None = None
 
@@ -31,10 +31,10 @@ class _Descriptor(io.FileIO):
 
 
 def make_safe() -> None:
-    """Replace sys.stdout and sys.stderr by streams whose writing does not fail."""
-    if os.name != "posix":  # a Windows console has streams of its own
+    """Replace sys.stdout and sys.stderr with streams whose writes never fail."""
+    if os.name != "posix":  # the Windows console has its own kind of streams
         return
-    for number in range(3):  # a closed one would be taken by the next file that is opened
+    for number in range(3):  # the next file to be opened would get the number of a closed one
         try:
             os.fstat(number)
         except OSError:
@@ -42,21 +42,24 @@ def make_safe() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         raw = _Descriptor(number, "w", closefd=False)
-        if stream is None:  # it was closed
+        if stream is None:  # closed by the caller of this process
             safe = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "replace")
         elif not isinstance(stream, io.TextIOWrapper) or stream.fileno() != number:
-            continue  # it was replaced, for example by an IDE or a test
+            continue  # already replaced, for example by an IDE or a test
         else:
             stream.flush()
             by_line = stream.line_buffering or stream.write_through
             safe = io.TextIOWrapper(
-                io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=by_line
+                io.BufferedWriter(raw),
+                stream.encoding,
+                stream.errors,
+                line_buffering=by_line,
             )
         setattr(sys, name, safe)
 
 
 def lost() -> OSError | None:
-    """Why standard output could not be written, None where it could."""
+    """The first error of writing to standard output, or None."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if not isinstance(raw, _Descriptor):
         return None
@@ -66,44 +69,44 @@ def lost() -> OSError | None:
 
 @contextlib.contextmanager
 def silent_children() -> Iterator[None]:
-    """Have processes that are started inside the `with` write their standard error nowhere.
+    """Discard the standard error of processes that are started inside the `with`.
 
-    This process's own sys.stderr is as before.
+    The sys.stderr of this process still works.
     """
-    before = sys.stderr
-    before.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    original = sys.stderr
+    original.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
-        raw = _Descriptor(kept, "w", closefd=False)
+        os.dup2(null, 2)
+        raw = _Descriptor(saved, "w", closefd=False)
         sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(raw), before.encoding, before.errors, line_buffering=True
+            io.BufferedWriter(raw), original.encoding, original.errors, line_buffering=True
         )
         yield
     finally:
         sys.stderr.flush()
-        sys.stderr = before
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        sys.stderr = original
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 @contextlib.contextmanager
 def exit_if_lost() -> Iterator[None]:
-    """Exit with an own status where all went well but standard output could not be written.
+    """Exit with a nonzero status if everything succeeded except writing to standard output.
 
-    141 after a broken pipe, as a command that SIGPIPE ends; after anything else 1 and a line on
-    standard error.
+    The status is 141 after a broken pipe, as for a command that SIGPIPE ends. After any other
+    error it is 1, and standard error gets a line.
     """
     status: object = 0
     try:
         yield
-    except SystemExit as leaving:
-        status = leaving.code
+    except SystemExit as exiting:
+        status = exiting.code
     error = lost()
     if error and not isinstance(error, BrokenPipeError):
         sys.stderr.write(f"error: cannot write to standard output: {error.strerror}\n")
     if error and not status:
         status = BROKEN_PIPE if isinstance(error, BrokenPipeError) else 1
     if status:
-        sys.exit(status)  # type: ignore[arg-type]
+        sys.exit(status)  # type: ignore[arg-type] # whatever SystemExit.code was

@@ -139,36 +139,36 @@ def _resources(key: str, value: Any) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """Each run is a Slurm job of its own; `out` is a folder on the shared disk.
+    """Each run is a Slurm job; `out` must be on a disk that all nodes share.
 
-    `workers` is the number of jobs at the same time (auto: as many as Slurm allows).
+    `workers` limits the jobs that run at the same time (auto: as many as Slurm starts).
     """
 
     partition: str | None = _option(
-        None, "where the jobs are queued; null: the cluster's default", _optional_text
+        None, "partition of the jobs; null: the cluster's default", _optional_text
     )
     time: int = _option(
-        60, "minutes of a job; a run that needs more is queued again and resumes",
+        60, "time limit of a job in minutes; a job that reaches it requeues itself and resumes",
         _whole(1, 525_600, "minutes that a job may take"),
     )  # fmt: skip
     cpus: int = _option(
-        1, "cores of a job; a run on cpu trains with one", _whole(1, 1024, "cores of a job")
+        1, "CPU cores per job; a run on the CPU uses one", _whole(1, 1024, "cores of a job")
     )
-    memory: float = _option(2, "GB of a job", _gigabytes("GB of a job, above 0", least=0.001))
-    gpus: int = _option(
-        0, "whole GPUs of a job; with one or more, device=auto is cuda", _whole_gpus
+    memory: float = _option(
+        2, "memory per job in GB", _gigabytes("GB of a job, above 0", least=0.001)
     )
+    gpus: int = _option(0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus)
     runs_per_job: int = _option(
-        1, "runs that a job trains one after the other; more than 1 for short runs",
+        1, "runs that a job trains one after the other; use more if runs are short",
         _whole(1, 100_000, "runs that a job trains"),
     )  # fmt: skip
     account: str | None = _option(
-        None, "the account to charge, if the cluster requires one", _optional_text
+        None, "account to charge, if the cluster requires one", _optional_text
     )
     qos: str | None = _option(None, "quality of service", _optional_text)
     constraint: str | None = _option(None, "features that the nodes must have", _optional_text)
     sbatch: Mapping[str, str | bool] | None = _option(
-        None, "further options of sbatch by name, as {nice: 100}", _sbatch
+        None, "other options of sbatch by name, such as {nice: 100}", _sbatch
     )
 
     @property
@@ -179,32 +179,34 @@ class SlurmOptions:
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Each run is a Ray task; `out` is a folder on a disk that all nodes share.
+    """Each run is a Ray task; `out` must be on a disk that all nodes share.
 
-    `workers` is the number of tasks at the same time (auto: as many as Ray has room for).
+    `workers` limits the tasks that run at the same time (auto: as many as Ray has room for).
     """
 
     address: str | None = _option(
-        None, "of the cluster, auto or host:port; null: RAY_ADDRESS if it is set, else local Ray",
+        None, "auto or host:port of a cluster; null: RAY_ADDRESS, or else Ray on this machine",
         _optional_text,
     )  # fmt: skip
     cpus: float = _option(
-        1, "cores of a task, or a fraction; a run on cpu trains with one",
+        1, "CPU cores per task, possibly a fraction; a run on the CPU uses one",
         _amount("cores of a task, 0 or more"),
     )  # fmt: skip
     memory: float = _option(
-        0, "GB that a task reserves; 0: none", _gigabytes("GB that a task reserves, 0 or more")
+        0,
+        "memory that a task reserves, in GB; 0: none",
+        _gigabytes("GB that a task reserves, 0 or more"),
     )
     gpus: float = _option(
-        0, "GPUs of a task, or a fraction, as 0.25; with more than 0, device=auto is cuda",
+        0, "GPUs per task, possibly a fraction such as 0.25; above 0, device=auto is cuda",
         _amount("GPUs of a task, 0 or more, or a fraction as 0.25"),
     )  # fmt: skip
     runs_per_job: int = _option(
-        1, "runs that a task trains one after the other; more than 1 for short runs",
+        1, "runs that a task trains one after the other; use more if runs are short",
         _whole(1, 100_000, "runs that a task trains"),
     )  # fmt: skip
     resources: Mapping[str, float] | None = _option(
-        None, "further resources of a task by name, as {big: 1}", _resources
+        None, "other resources per task by name, such as {big: 1}", _resources
     )
 
     @property

@@ -1,8 +1,9 @@
-"""Hydra's sweeper and launchers of lenet-sweep: thin shells.
+"""The sweeper and the launchers that lenet-sweep registers with Hydra: thin shells.
 
-Hydra takes plugins only from the namespace `hydra_plugins`, and imports what it finds there into
-every application. It skips modules whose names begin with an underscore, so other applications
-never see this one; `hydra_config.register_plugins` registers it for the command line.
+Hydra loads plugins only from the namespace package `hydra_plugins`, and imports every module in it
+into every application. It skips names that start with an underscore, so other applications do not
+see this module; `hydra_config.register_plugins` registers it for the lenet-sweep command line.
+The imports inside functions keep --help fast, which imports this module too. May import every room.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from lenet_sweep.core.errors import UsageError
 
 
 class LenetGridSweeper(BasicSweeper):
-    """The grid of the command line and of `hydra.sweeper.params`, all of it launched at once."""
+    """A grid sweeper that launches all jobs in one batch."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -32,17 +33,17 @@ class LenetGridSweeper(BasicSweeper):
         self.task_function = task_function
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        # This module is imported for --help too.
-        from lenet_sweep.cli import commands, hydra_config, output  # noqa: PLC0415
-        from lenet_sweep.runner import interrupts  # noqa: PLC0415
+        from lenet_sweep.cli import commands, hydra_config, output  # noqa: PLC0415 - see above
+        from lenet_sweep.runner import interrupts  # noqa: PLC0415 - see above
 
         assert self.config is not None
         assert self.launcher is not None
         assert self.hydra_context is not None
         if self.max_batch_size is not None:
             raise UsageError(
-                f"hydra.sweeper.max_batch_size={self.max_batch_size}: the grid is planned as a "
-                "whole, and its table is one; workers=N is the number of runs at the same time"
+                f"hydra.sweeper.max_batch_size={self.max_batch_size}: not supported, since "
+                "the grid is planned as a whole and has one table; use workers=N to limit the runs "
+                "that are trained at the same time"
             )
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
@@ -55,39 +56,40 @@ class LenetGridSweeper(BasicSweeper):
             jobs = [[*job, *deletions] for job in jobs]
         if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
-        else:  # one of Hydra's: it makes a job of each cell, and nobody makes the whole of them
-            gather = commands.prepare(loader, self.config, jobs)
-            # Made anew: it may have taken the sweep's folder into its settings, as submitit's does.
+        else:  # one of Hydra's own launchers, which trains each cell as a job
+            finish = commands.prepare(loader, self.config, jobs)
+            # Created again because `prepare` set the sweep's folder, which the launcher may have
+            # copied into its settings (submitit's does).
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=self.hydra_context,
                 task_function=self.task_function,
                 config=self.config,
             )
             try:
-                # submitit's controllers print a traceback each when they receive the same Ctrl-C.
-                # What a job prints is in files of its own.
-                silent = type(launcher).__module__.startswith("hydra_plugins.hydra_submitit")
-                quiet = output.silent_children() if silent else contextlib.nullcontext()
-                with interrupts.handle_signals(), quiet:
+                # On Ctrl-C, each of submitit's controllers prints a traceback. The output of jobs
+                # goes to files, so nothing is lost.
+                is_submitit = type(launcher).__module__.startswith("hydra_plugins.hydra_submitit")
+                stderr = output.silent_children() if is_submitit else contextlib.nullcontext()
+                with interrupts.handle_signals(), stderr:
                     returned = launcher.launch(jobs, initial_job_idx=0)
             except KeyboardInterrupt as interrupt:
-                gather(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
+                finish(signal.Signals(getattr(interrupt, "signal", signal.SIGINT)))
                 raise
-            gather(None)
+            finish(None)
         return returned
 
 
 class LenetLauncher(Launcher):
-    """Plans all jobs of a batch together and trains their runs, each once.
+    """Plans all jobs of a batch together and trains each of their runs once.
 
-    Its subclasses say where. `settings` are those of hydra.launcher.
+    Subclasses choose the executor. `settings` are the keys of hydra.launcher.
     """
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
     def executor(self) -> tuple[Any, Sequence[str] | None]:
-        """The executor, and the device kinds of its jobs where they do not run here."""
+        """The executor, and the device kinds of its jobs if they run on other machines."""
         raise NotImplementedError
 
     def setup(
@@ -105,7 +107,7 @@ class LenetLauncher(Launcher):
 
         hydra = self.config.hydra
         composed = []
-        if hydra.callbacks:  # composing each job takes Hydra 50 ms
+        if hydra.callbacks:  # only then, since composing a job takes Hydra 50 ms
             for number, overrides in enumerate(job_overrides, initial_job_idx):
                 job = self.loader.load_sweep_config(self.config, list(overrides))
                 with open_dict(job):
@@ -118,17 +120,17 @@ class LenetLauncher(Launcher):
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
         ]
-        for job, ended in zip(composed, returned, strict=False):
-            self.callbacks.on_job_end(config=job, job_return=ended)
+        for job, job_return in zip(composed, returned, strict=False):
+            self.callbacks.on_job_end(config=job, job_return=job_return)
         return returned
 
 
 class LenetLocalLauncher(LenetLauncher):
-    """In supervised worker processes on this machine."""
+    """Trains runs in supervised worker processes on this machine."""
 
     def executor(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep.config import keys  # noqa: PLC0415 - as in `sweep`
-        from lenet_sweep.executors import local  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.config import keys  # noqa: PLC0415 - see above
+        from lenet_sweep.executors import local  # noqa: PLC0415 - see above
 
         for key, value in self.settings.items():
             keys.reject(f"hydra.launcher.{key}", value, "left out: this launcher has no settings")
@@ -136,31 +138,31 @@ class LenetLocalLauncher(LenetLauncher):
 
 
 class LenetSlurmLauncher(LenetLauncher):
-    """As Slurm jobs."""
+    """Trains runs as Slurm jobs."""
 
     def executor(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
-        from lenet_sweep.executors import slurm  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.config import launchers  # noqa: PLC0415 - see above
+        from lenet_sweep.executors import slurm  # noqa: PLC0415 - see above
 
-        wanted = launchers.parse(launchers.SlurmOptions, self.settings)
-        return slurm.executor(wanted), wanted.devices
+        options = launchers.parse(launchers.SlurmOptions, self.settings)
+        return slurm.executor(options), options.devices
 
 
 class LenetRayLauncher(LenetLauncher):
-    """As Ray tasks."""
+    """Trains runs as Ray tasks."""
 
     def executor(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep.config import launchers  # noqa: PLC0415 - as in `sweep`
-        from lenet_sweep.executors import ray  # noqa: PLC0415 - as in `sweep`
+        from lenet_sweep.config import launchers  # noqa: PLC0415 - see above
+        from lenet_sweep.executors import ray  # noqa: PLC0415 - see above
 
-        wanted = launchers.parse(launchers.RayOptions, self.settings)
-        return ray.executor(wanted), wanted.devices
+        options = launchers.parse(launchers.RayOptions, self.settings)
+        return ray.executor(options), options.devices
 
 
 @dataclass
 class LenetGridConf(BasicSweeperConf):
     _target_: str = "hydra_plugins._lenet_sweep.LenetGridSweeper"
-    # Not None, so that a list may also be typed: +hydra.sweeper.params.lr='0.1,0.2'
+    # Not None, so that +hydra.sweeper.params.lr='0.1,0.2' can add a list.
     params: dict[str, str] | None = field(default_factory=dict)
 
 
