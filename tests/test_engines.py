@@ -328,7 +328,7 @@ class CellWithDropout(Cell):
 # A file that is added to each group, the settings that use it, and the key that the note names.
 ADDED = {
     "optimizer": (
-        "name: rmsprop\nclass: RMSprop\ndefault_lr: 0.001\neps: 0.01  # in the denominator; min 0\n",
+        "name: rmsprop\nclass: RMSprop\ndefault_lr: 0.001\neps: 0.01  # in the divisor; min 0\n",
         {"optimizer": {"name": "rmsprop"}},
         "optimizer=rmsprop",
     ),

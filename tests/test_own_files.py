@@ -109,7 +109,7 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
         ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: os.system"),
          "class=os.system: must be a subclass"),
         ("optimizer", "rmsprop", RMSPROP.replace("alpha:", "alhpa:"), "alhpa: RMSprop takes alpha"),
-        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "minimum 0;"), "cannot read 'minimum 0'"),
+        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "minimum 0;"), "cannot read 'minimum"),
         ("optimizer", "rmsprop", RMSPROP.replace("0.001", "-1"), "default_lr=-1: must be a number"),
         ("optimizer", "rmsprop", RMSPROP.replace("0.99 ", "high "), "alpha=high: the default of"),
         ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: pixels\n",

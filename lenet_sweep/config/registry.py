@@ -147,9 +147,8 @@ def _read(path: Path) -> _File:
     lines = text.splitlines()
     comments = {found[1]: found[2] for line in lines if (found := _COMMENT.fullmatch(line))}
     first = (line for line in lines if line.startswith("# ") and "@package" not in line)
-    values = yaml.load(  # noqa: S506 - both loaders are safe
-        text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in C
+    values = yaml.load(text, Loader=loader)  # noqa: S506 - it is a safe loader
     return _File(path, values, comments, next(first, "").removeprefix("# "))
 
 
