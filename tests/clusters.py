@@ -86,7 +86,7 @@ def _start_slurm(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Targ
             environment.setenv(key, value)
         environment.setattr(slurm_jobs.Slurm, "poll_interval", 0.5)
         words = ("hydra/launcher=lenet_slurm", "hydra.launcher.memory=1")
-        yield TargetExecutor("slurm", slurm_jobs.executor(slurm_options()), words)
+        yield TargetExecutor("slurm", slurm_jobs.create(slurm_options()), words)
     finally:
         running.__exit__(None, None, None)
 
@@ -111,7 +111,7 @@ def _start_ray(environment: pytest.MonkeyPatch) -> Iterator[TargetExecutor]:
     try:
         words = ("hydra/launcher=lenet_ray", f"hydra.launcher.address={cluster.address}")
         resources = ray_options(address=cluster.address)
-        yield TargetExecutor("ray", ray.executor(resources), words, cluster)
+        yield TargetExecutor("ray", ray.create(resources), words, cluster)
     finally:
         cluster.shutdown()
 

@@ -63,7 +63,7 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
 def test_a_lost_node(cluster, runs_of) -> None:
     """Runs on a node that is removed resume from their checkpoints on another one."""
     node = cluster.cluster.add_node(num_cpus=2, resources={"extra": 2})
-    executor = ray.executor(ray_options(address=cluster.cluster.address))
+    executor = ray.create(ray_options(address=cluster.cluster.address))
     runs, context = runs_of(seed=[0, 1, 2, 3], epochs=[2, 400], retries=1, workers=4)
     seen = []
     removed = False
@@ -106,13 +106,13 @@ def test_tasks_that_no_node_can_run_are_explained(cluster, runs_of, monkeypatch)
         interrupt(context)
 
     object.__setattr__(context, "say", say)
-    assert list(ray.executor(resources).execute(runs, context)) == []
+    assert list(ray.create(resources).execute(runs, context)) == []
     assert lines == ["1 Ray job pending: no node of the cluster has CPU 1, GPU 1"]
 
 
 def test_an_address_without_ray_is_an_error(runs_of) -> None:
     """The error names the address."""
-    executor = ray.executor(ray_options(address="127.0.0.1:1"))
+    executor = ray.create(ray_options(address="127.0.0.1:1"))
     runs, context = runs_of()
     with pytest.raises(
         UsageError, match="hydra.launcher.address=127.0.0.1:1: cannot connect to Ray"

@@ -150,7 +150,7 @@ def test_a_lost_node_loses_no_run(cluster, runs_of, tmp_path) -> None:
 def test_a_job_that_reaches_its_time_limit_is_requeued(cluster, runs_of) -> None:
     """A run longer than the time limit is trained in several jobs, and loses no epoch."""
     runs, context = runs_of(epochs=LONG)
-    executor = slurm.executor(slurm_options(time=1))
+    executor = slurm.create(slurm_options(time=1))
     seen = []
     for event in executor.execute(runs, context):
         seen.append(event)
@@ -165,7 +165,7 @@ def test_many_runs_in_one_job(cluster, runs_of) -> None:
     runs, context = runs_of(lr=[0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     lines = []
     object.__setattr__(context, "say", lines.append)
-    executor = slurm.executor(slurm_options(runs_per_job=3))
+    executor = slurm.create(slurm_options(runs_per_job=3))
     seen = list(executor.execute(runs, context))
     assert len([event for event in seen if isinstance(event, Finished)]) == 6
     (failed,) = (event for event in seen if isinstance(event, Failed))
@@ -296,7 +296,7 @@ def test_pending_jobs_are_explained(cluster, runs_of, monkeypatch) -> None:
             interrupt(context)
 
     object.__setattr__(context, "say", say)
-    executor = slurm.executor(slurm_options(sbatch={"hold": True}))
+    executor = slurm.create(slurm_options(sbatch={"hold": True}))
     assert not [e for e in executor.execute(runs, context) if isinstance(e, Started)]
     assert lines[-1] == "2 Slurm jobs pending: JobHeldUser"
     assert not (context.out / "jobs" / f"{runs[0].id}.json").exists()

@@ -24,11 +24,13 @@ from hydra.core.override_parser.types import (
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lenet_sweep.config import studies
+from lenet_sweep.config import launchers, studies
 from lenet_sweep.config.keys import check_count, is_option, missing_options, set_key, takes_text
-from lenet_sweep.config.registry import GROUPS, OPTIMIZERS, RECIPES, Raw, config_folder
+from lenet_sweep.config.registry import GROUPS, OPTIMIZERS, RECIPES, Raw, config_folder, group_node
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
+from lenet_sweep.data.catalog import added_datasets
+from lenet_sweep.executors.registry import executor_names, find_executor
 
 HELP = """\
 lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values, get a ranked table.
@@ -56,7 +58,6 @@ Keys, with their defaults (conf/config.yaml):
 {keys}
 
 Launchers select where runs are trained (docs/scaling-out.md); set hydra.launcher.KEY=VALUE:
-  hydra/launcher=lenet_local   worker processes on this machine (default)
 {launchers}
   hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own launchers; each cell is a job
 
@@ -91,10 +92,15 @@ def register_plugins() -> None:
     nodes = [
         ("hydra/sweeper", "lenet_grid", _lenet_sweep.LenetGridConf),
         ("hydra/sweeper", "basic", _lenet_sweep.LenetGridConf),
-        ("hydra/launcher", "lenet_local", _lenet_sweep.LenetLocalConf),
     ]
     for group, name, node in nodes:
         store.store(group=group, name=name, node=node, provider="lenet_sweep")
+    for name in added_datasets():
+        store.store(group="dataset", name=name, node=group_node("dataset", name))
+    for name in executor_names():
+        if name not in launchers.OPTIONS:  # these are files in conf/
+            node = launchers.to_node(name, find_executor(name).options)
+            store.store(group="hydra/launcher", name=f"lenet_{name}", node=node)
 
 
 def help_text() -> str:
@@ -115,15 +121,16 @@ def help_text() -> str:
         recipes=", ".join(RECIPES),
         options="\n".join(options),
         keys="\n".join("  " + line for line in keys.strip().splitlines()),
-        launchers="\n".join(map(_launcher_help, ("lenet_slurm", "lenet_ray"))),
+        launchers="\n".join(map(_launcher_help, executor_names())),
     )
 
 
 def _launcher_help(name: str) -> str:
-    """A launcher's first comment and its keys with their comments, from conf/hydra/launcher."""
-    lines = (config_folder() / "hydra" / "launcher" / f"{name}.yaml").read_text().splitlines()
-    first = f"  hydra/launcher={name}   {lines[0].partition(': ')[2]}"
-    return "\n".join([first, *(f"      .{line}" for line in lines if line[0] not in "#_")])
+    """An executor's description and its options with their help."""
+    options = find_executor(name).options
+    description = (options.__doc__ or "").partition("\n")[0]
+    first = f"  hydra/launcher=lenet_{name:<6} {description}"
+    return "\n".join([first, *(f"      .{line}" for line in launchers.describe(options))])
 
 
 def _yaml(value: object) -> str:

@@ -80,6 +80,7 @@ def main() -> None:
             sys.exit(0)
         sys.argv += _logging(arguments.check_arguments(sys.argv[1:]))
         guarded_hydra.install(_prepare_search, _check_single)
+        registry.add_datasets()
         register_plugins()
         register_help()
         hydra.main(str(registry.config_folder()), "config", version_base="1.3")(task)()

@@ -45,7 +45,8 @@ Check = Callable[[str, Any], Any]  # (key, typed value) -> value; raises UsageEr
 T = TypeVar("T")
 
 
-def _option(default: Any, text: str, check: Check) -> Any:
+def option(default: Any, text: str, check: Check) -> Any:
+    """A field of an options dataclass: its default, its help, and the check of its value."""
     return field(default=default, metadata={"help": text, "check": check})
 
 
@@ -144,30 +145,30 @@ class SlurmOptions:
     `workers` limits the jobs that run at the same time (auto: as many as Slurm starts).
     """
 
-    partition: str | None = _option(
+    partition: str | None = option(
         None, "partition of the jobs; null: the cluster's default", _optional_text
     )
-    time: int = _option(
+    time: int = option(
         60, "time limit of a job in minutes; a job that reaches it requeues itself and resumes",
         _whole(1, 525_600, "minutes that a job may take"),
     )  # fmt: skip
-    cpus: int = _option(
+    cpus: int = option(
         1, "CPU cores per job; a run on the CPU uses one", _whole(1, 1024, "cores of a job")
     )
-    memory: float = _option(
+    memory: float = option(
         2, "memory per job in GB", _gigabytes("GB of a job, above 0", least=0.001)
     )
-    gpus: int = _option(0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus)
-    runs_per_job: int = _option(
+    gpus: int = option(0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus)
+    runs_per_job: int = option(
         1, "runs that a job trains one after the other; use more if runs are short",
         _whole(1, 100_000, "runs that a job trains"),
     )  # fmt: skip
-    account: str | None = _option(
+    account: str | None = option(
         None, "account to charge, if the cluster requires one", _optional_text
     )
-    qos: str | None = _option(None, "quality of service", _optional_text)
-    constraint: str | None = _option(None, "features that the nodes must have", _optional_text)
-    sbatch: Mapping[str, str | bool] | None = _option(
+    qos: str | None = option(None, "quality of service", _optional_text)
+    constraint: str | None = option(None, "features that the nodes must have", _optional_text)
+    sbatch: Mapping[str, str | bool] | None = option(
         None, "other options of sbatch by name, such as {nice: 100}", _sbatch
     )
 
@@ -184,28 +185,28 @@ class RayOptions:
     `workers` limits the tasks that run at the same time (auto: as many as Ray has room for).
     """
 
-    address: str | None = _option(
+    address: str | None = option(
         None, "auto or host:port of a cluster; null: RAY_ADDRESS, or else Ray on this machine",
         _optional_text,
     )  # fmt: skip
-    cpus: float = _option(
+    cpus: float = option(
         1, "CPU cores per task, possibly a fraction; a run on the CPU uses one",
         _amount("cores of a task, 0 or more"),
     )  # fmt: skip
-    memory: float = _option(
+    memory: float = option(
         0,
         "memory that a task reserves, in GB; 0: none",
         _gigabytes("GB that a task reserves, 0 or more"),
     )
-    gpus: float = _option(
+    gpus: float = option(
         0, "GPUs per task, possibly a fraction such as 0.25; above 0, device=auto is cuda",
         _amount("GPUs of a task, 0 or more, or a fraction as 0.25"),
     )  # fmt: skip
-    runs_per_job: int = _option(
+    runs_per_job: int = option(
         1, "runs that a task trains one after the other; use more if runs are short",
         _whole(1, 100_000, "runs that a task trains"),
     )  # fmt: skip
-    resources: Mapping[str, float] | None = _option(
+    resources: Mapping[str, float] | None = option(
         None, "other resources per task by name, such as {big: 1}", _resources
     )
 
@@ -215,7 +216,13 @@ class RayOptions:
         return ("cuda", "cpu") if self.gpus else ("cpu",)
 
 
+@dataclass(frozen=True)
+class LocalOptions:
+    """Runs train in worker processes on this machine, the default."""
+
+
 OPTIONS: Mapping[str, type[SlurmOptions | RayOptions]] = {"slurm": SlurmOptions, "ray": RayOptions}
+TARGET = "hydra_plugins._lenet_sweep.LenetLauncher"
 
 
 def parse(options: type[T], raw: Mapping[str, Any]) -> T:
@@ -225,6 +232,8 @@ def parse(options: type[T], raw: Mapping[str, Any]) -> T:
     """
     known = {f.name: f for f in fields(options)}  # type: ignore[arg-type] # of a dataclass
     for key, value in raw.items():
+        if not known:
+            reject(f"{PREFIX}.{key}", value, "left out: this launcher has no options")
         if key not in known:
             unknown_key(f"{PREFIX}.{key}", value, [f"{PREFIX}.{name}" for name in known])
     return options(
@@ -235,15 +244,27 @@ def parse(options: type[T], raw: Mapping[str, Any]) -> T:
     )
 
 
+def to_node(name: str, options: type[Any]) -> dict[str, Any]:
+    """What Hydra composes for hydra/launcher=lenet_NAME."""
+    defaults = {option.name: option.default for option in fields(options)}
+    return {"_target_": TARGET, "executor": name, **defaults}
+
+
+def describe(options: type[Any]) -> list[str]:
+    """A line for each option: 'time: 60   # time limit of a job in minutes'."""
+    lines = []
+    for option in fields(options):
+        setting = f"{option.name}: {'null' if option.default is None else option.default}"
+        lines.append(f"{setting:<19} # {option.metadata['help']}")
+    return lines
+
+
 def to_yaml(name: str) -> str:
     """The file of a launcher in conf/hydra/launcher."""
     options = OPTIONS[name]
     first, _, second, *_ = (line.strip() for line in (options.__doc__ or "").splitlines())
     lines = [f"# hydra/launcher=lenet_{name}: {first[0].lower()}{first[1:]}", f"# {second}"]
-    lines.append(f"_target_: hydra_plugins._lenet_sweep.Lenet{name.capitalize()}Launcher")
-    for option in fields(options):
-        setting = f"{option.name}: {'null' if option.default is None else option.default}"
-        lines.append(f"{setting:<19} # {option.metadata['help']}")
+    lines += [f"_target_: {TARGET}", f"executor: {name}", *describe(options)]
     return "\n".join(lines) + "\n"
 
 

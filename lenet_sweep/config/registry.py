@@ -19,6 +19,7 @@ import yaml
 
 from lenet_sweep.core.cells import Cell, Dataset, Optimizer, OptionValue
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.data.catalog import added_datasets
 
 Raw = dict[str, Any]
 ADDABLE = ("loss", "optimizer", "activation")  # groups that a --config-dir may add to
@@ -323,6 +324,13 @@ def _check_class(group: str, file: _File) -> None:
     for option in options:
         if option not in takes:
             raise UsageError(f"{file.path}: {option}: {name} takes {', '.join(takes)}")
+
+
+def add_datasets() -> None:
+    """Add the datasets of other packages to the group `dataset`."""
+    for name in added_datasets():
+        values = _FILES["dataset"]["mnist"].values | {"name": name}
+        _FILES["dataset"].setdefault(name, _File(Path(name), values, {}, ""))
 
 
 def classes_of(loss: str, optimizer: str, activation: str) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,7 @@
-"""The catalog of datasets. To add a dataset, add an entry to DATASETS.
+"""The catalog of datasets: those of this package, and those that other packages add.
+
+Another package adds a dataset with an entry point in the group "lenet_sweep.datasets": its name is
+the name of the dataset, its value a DatasetSpec.
 
 Names, mirrors and MD5s are torchvision's. The SHA-256s are those of the uncompressed files, taken
 from archives with the published MD5s. They are not yet known for Fashion-MNIST and KMNIST.
@@ -6,6 +9,12 @@ from archives with the published MD5s. They are not yet known for Fashion-MNIST 
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from lenet_sweep.core.errors import DataError
+
+GROUP = "lenet_sweep.datasets"
 
 FILE_NAMES = (
     "train-images-idx3-ubyte",
@@ -116,3 +125,25 @@ DATASETS: dict[str, DatasetSpec] = {
         ),
     ),
 }
+
+
+@cache
+def added_datasets() -> dict[str, EntryPoint]:
+    """The datasets that other packages add, by name."""
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in DATASETS}
+
+
+def find_spec(name: str) -> DatasetSpec | None:
+    """The dataset of a name; None if there is none.
+
+    Raises DataError if the package that adds it does not give a DatasetSpec.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    if name not in added_datasets():
+        return None
+    entry = added_datasets()[name]
+    spec = entry.load()
+    if not isinstance(spec, DatasetSpec):
+        raise DataError(f"dataset={name}: {entry.value} must be a DatasetSpec, not {type(spec)}")
+    return spec

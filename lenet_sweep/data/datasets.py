@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
 from lenet_sweep.data import files, idx
-from lenet_sweep.data.catalog import DATASETS, FILE_NAMES, DatasetSpec, File
+from lenet_sweep.data.catalog import (
+    DATASETS,
+    FILE_NAMES,
+    DatasetSpec,
+    File,
+    added_datasets,
+    find_spec,
+)
 
 if TYPE_CHECKING:
     from lenet_sweep.data.download import DownloadProgress
@@ -224,10 +231,11 @@ def _slice(array: NDArray[np.uint8], start: int, end: int) -> NDArray[np.uint8]:
 
 
 def _catalog_spec(name: str) -> DatasetSpec:
-    if name not in DATASETS:
-        allowed = ", ".join([*DATASETS, FOLDER])
+    spec = find_spec(name)
+    if spec is None:
+        allowed = ", ".join([*DATASETS, *added_datasets(), FOLDER])
         raise UsageError(f"dataset={name}: no such dataset; allowed are {allowed}")
-    return DATASETS[name]
+    return spec
 
 
 def _check_digest(dataset: Dataset, digest: str) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
+from lenet_sweep.config.launchers import LocalOptions
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
@@ -35,6 +36,7 @@ from lenet_sweep.core.events import (
     epoch_begun,
 )
 from lenet_sweep.executors import Executor, RunContext
+from lenet_sweep.executors.registry import register_executor
 from lenet_sweep.executors.scheduler import Scheduler
 from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
@@ -259,6 +261,12 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
 
 
 LOCAL = Executor(execute, room, check=lambda: None)
+
+
+@register_executor("local", LocalOptions)
+def create(_: LocalOptions) -> Executor:
+    """The executor of this machine, which has no options."""
+    return LOCAL
 
 
 def _signal_name(number: int) -> str:

@@ -18,12 +18,14 @@ from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RejectedError
 from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
+from lenet_sweep.executors.registry import register_executor
 
 MAX_TASKS = 1000  # queued at once; queuing takes milliseconds, so more would gain nothing
 CONNECT_TIMEOUT = 10.0  # seconds
 
 
-def executor(resources: RayOptions) -> Executor:
+@register_executor("ray", RayOptions)
+def create(resources: RayOptions) -> Executor:
     """An executor that trains runs as Ray tasks with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),

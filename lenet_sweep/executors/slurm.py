@@ -25,6 +25,7 @@ from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RejectedError
 from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
+from lenet_sweep.executors.registry import register_executor
 
 SIGNAL_BEFORE = 60  # seconds before its time limit when a job is signaled; up to 60 s more
 DEFAULT_ARRAY_SIZE = 1000  # jobs in an array if Slurm does not report it (its own default is 1001)
@@ -45,7 +46,8 @@ FILE = re.compile(r"(\d+(?:_\d+)?)_(?:\d+_(?:log|result)|submitted|submission)\.
 OUTPUT_NOT_OPENED = "53"
 
 
-def executor(resources: SlurmOptions) -> Executor:
+@register_executor("slurm", SlurmOptions)
+def create(resources: SlurmOptions) -> Executor:
     """An executor that trains runs as Slurm jobs with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),

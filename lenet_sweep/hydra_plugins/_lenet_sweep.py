@@ -82,15 +82,12 @@ class LenetGridSweeper(BasicSweeper):
 class LenetLauncher(Launcher):
     """Plans all jobs of a batch together and trains each of their runs once.
 
-    Subclasses choose the executor. `settings` are the keys of hydra.launcher.
+    executor: the name of an executor. settings: its options, the other keys of hydra.launcher.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, executor: str, **settings: Any) -> None:
+        self.executor = executor
         self.settings = settings
-
-    def executor(self) -> tuple[Any, Sequence[str] | None]:
-        """The executor, and the device kinds of its jobs if they run on other machines."""
-        raise NotImplementedError
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -104,7 +101,12 @@ class LenetLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
+        from lenet_sweep.config import launchers  # noqa: PLC0415 - see above
+        from lenet_sweep.executors.registry import find_executor  # noqa: PLC0415 - see above
 
+        spec = find_executor(self.executor)
+        options = launchers.parse(spec.options, self.settings)
+        executor, devices = spec.create(options), getattr(options, "devices", None)
         hydra = self.config.hydra
         composed = []
         if hydra.callbacks:  # only then, since composing a job takes Hydra 50 ms
@@ -115,7 +117,7 @@ class LenetLauncher(Launcher):
                 composed.append(job)
                 self.callbacks.on_job_start(config=job, task_function=self.task_function)
         with env_override(hydra.job.env_set):
-            accuracies = commands.launch(self.loader, self.config, job_overrides, *self.executor())
+            accuracies = commands.launch(self.loader, self.config, job_overrides, executor, devices)
         returned = [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
@@ -125,40 +127,6 @@ class LenetLauncher(Launcher):
         return returned
 
 
-class LenetLocalLauncher(LenetLauncher):
-    """Trains runs in supervised worker processes on this machine."""
-
-    def executor(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep.config import keys  # noqa: PLC0415 - see above
-        from lenet_sweep.executors import local  # noqa: PLC0415 - see above
-
-        for key, value in self.settings.items():
-            keys.reject(f"hydra.launcher.{key}", value, "left out: this launcher has no settings")
-        return local.LOCAL, None
-
-
-class LenetSlurmLauncher(LenetLauncher):
-    """Trains runs as Slurm jobs."""
-
-    def executor(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep.config import launchers  # noqa: PLC0415 - see above
-        from lenet_sweep.executors import slurm  # noqa: PLC0415 - see above
-
-        options = launchers.parse(launchers.SlurmOptions, self.settings)
-        return slurm.executor(options), options.devices
-
-
-class LenetRayLauncher(LenetLauncher):
-    """Trains runs as Ray tasks."""
-
-    def executor(self) -> tuple[Any, Sequence[str] | None]:
-        from lenet_sweep.config import launchers  # noqa: PLC0415 - see above
-        from lenet_sweep.executors import ray  # noqa: PLC0415 - see above
-
-        options = launchers.parse(launchers.RayOptions, self.settings)
-        return ray.executor(options), options.devices
-
-
 @dataclass
 class LenetGridConf(BasicSweeperConf):
     _target_: str = "hydra_plugins._lenet_sweep.LenetGridSweeper"
@@ -166,9 +134,4 @@ class LenetGridConf(BasicSweeperConf):
     params: dict[str, str] | None = field(default_factory=dict)
 
 
-@dataclass
-class LenetLocalConf:
-    _target_: str = "hydra_plugins._lenet_sweep.LenetLocalLauncher"
-
-
-PLUGINS = (LenetGridSweeper, LenetLocalLauncher, LenetSlurmLauncher, LenetRayLauncher)
+PLUGINS = (LenetGridSweeper, LenetLauncher)

@@ -1,0 +1,63 @@
+"""Executors and datasets that another package adds: the example of docs/extending.md."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+(MODULE,) = re.findall(r"```python\n(# my_plugin.py\n.*?)```", PAGE, re.DOTALL)
+(TOML,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+ENTRY_POINTS = "".join(
+    f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+    for group, entries in tomllib.loads(TOML)["project"]["entry-points"].items()
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run the command in an environment that has the other package, too."""
+    packages = tmp_path / "packages"
+    info = packages / "my_plugin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (packages / "my_plugin.py").write_text(MODULE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "lenet_sweep", *arguments],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(packages)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def test_an_executor_of_another_package_trains_the_runs(run, small_folder) -> None:
+    """It is selected, documented, and checked like the executors of this package."""
+    small = ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none"]
+    sweep = ["-m", "hydra/launcher=lenet_mine", "seed=0,1", "epochs=1", *small]
+    result = run(*sweep, "hydra.launcher.queue=long", "report=false")
+    assert result.returncode == 0, result.stderr
+    assert "submitted to long" in result.stdout
+    assert "2 of 2 cells" in result.stdout
+    assert "lenet_mine   Runs train on my machines." in run("--help").stdout
+    wrong = run(*sweep, "+hydra.launcher.que=long")
+    assert wrong.returncode == 2
+    assert "there is no key hydra.launcher.que; did you mean hydra.launcher.queue" in wrong.stderr
+
+
+def test_a_dataset_of_another_package_can_be_chosen(run, mnist_root: Path) -> None:
+    """Its files are found, verified, and trained on by the workers."""
+    result = run(
+        "-m", "dataset=mnist,digits", f"dataset.root={mnist_root}", "dataset.limit=600", "epochs=1",
+        "device=cpu", "figures=none", "report=false",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "digits first 600" in result.stdout
+    assert "digits" in run("dataset=digitz").stderr
