@@ -71,7 +71,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Interaction:
-    """An interaction: the effect of one factor depends on the other. share: of the variance, 0 to 1."""
+    """The effect of one factor depends on the other. share: of the variance, 0 to 1."""
 
     names: tuple[str, str]
     share: float
