@@ -378,7 +378,7 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     best, tied, matters, unknown = conclusions(rows)
     assert best == (
         "Best: lr 0.1, batch 32, 99.00 % of 10,000 test images "
-        "(95 % confidence interval 98.79 to 99.18 %)."
+        "(95 % confidence interval for this number of images 98.79 to 99.18 %)."
     )
     assert tied == (
         "Of 3 other rows, 1 is tied with it: lr 0.1, batch 64; 2 are worse (McNemar's test on the "

@@ -126,7 +126,9 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
         )
     only = next(r for r in top.results if r.accuracy is not None)
     (interval,) = intervals([only])
-    confidence = f" (95 % confidence interval {_range(interval)})" if interval else ""
+    confidence = ""
+    if interval:
+        confidence = f" (95 % confidence interval for this number of images {_range(interval)})"
     images = f" of {only.correct.size:,} test images" if only.correct is not None else ""
     return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{confidence}."
 
