@@ -40,7 +40,7 @@ from lenet_sweep.report.svg import FAINT, INK, PAPER, QUIET, SERIES, page_style,
 
 MAX_CURVES = 100  # settings with a curve, best first
 MAX_LINES = 300  # rows in the parallel coordinates, best first
-ACCURACY_LABEL = "Accuracy (%), log scale of the error"
+ACCURACY_LABEL = "Accuracy (%), log error scale"
 _DIVERGED_COST = 1e30  # only diverged runs have larger costs
 
 
@@ -321,7 +321,7 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
         accuracies = np.concatenate([reported, measured])
         accuracy_axis(chart, accuracies, "x")
         accuracy_axis(chart, accuracies)
-        chart.set(xlabel="Reported accuracy (%), log scale of the error")
+        chart.set(xlabel="Reported accuracy (%), log error scale")
         chart.set(ylabel="Measured accuracy (%)")
         chart.legend(loc="upper left", frameon=False)
     rows = pluralize(len(known), "row")

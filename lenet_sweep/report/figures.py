@@ -175,7 +175,7 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
             costs += curve.cost_band or ()
             accuracies += curve.accuracy_band or ()
         _, zero = _set_cost_axis(cost_axes, np.concatenate(costs), np.empty(0))
-        accuracy_axes.set_ylabel("Test accuracy (%), log scale of the error")
+        accuracy_axes.set_ylabel("Test accuracy (%), log error scale")
         accuracy_axis(accuracy_axes, np.concatenate(accuracies))
         handles: list[Line2D] = []
         for rank, (curve, (epochs, cost, accuracy)) in enumerate(zip(ranked, parts, strict=True)):
