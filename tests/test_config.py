@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep.config import keys, registry, suggestions, validation
+from lenet_sweep.config import grids, keys, registry, suggestions, validation
 from lenet_sweep.config.registry import OPTIMIZERS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
 
 
 def cells(**axes):
-    return validation.validate_cells(keys.grid(axes), NATIVE)[0]
+    return validation.validate_cells(grids.grid(axes), NATIVE)[0]
 
 
 def test_defaults_are_those_of_the_report() -> None:
@@ -185,7 +185,7 @@ def test_options_of_optimizers_can_be_swept() -> None:
 def test_option_applies_to_optimizers_that_have_it(chosen: dict[str, object]) -> None:
     """An optimizer that lacks a swept option gives one cell, and one line says so."""
     grid, options = validation.validate_cells(
-        keys.grid(chosen | {"optimizer.momentum": [0, 0.9]}), NATIVE
+        grids.grid(chosen | {"optimizer.momentum": [0, 0.9]}), NATIVE
     )
     assert [str(cell.optimizer) for cell in grid] == ["sgd", "sgd momentum=0.9", "adam"]
     assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
@@ -197,7 +197,7 @@ def test_options_of_two_optimizers_are_two_grids() -> None:
         "optimizer": ["sgd", "adam"], "optimizer.momentum": [0, 0.9], "optimizer.nesterov": False,
         "optimizer.eps": [1e-8, 1e-7, 1e-6], "optimizer.weight_decay": [0, 1e-4],
     }  # fmt: skip
-    grid, options = validation.validate_cells(keys.grid(axes | {"max_cells": 10}), NATIVE)
+    grid, options = validation.validate_cells(grids.grid(axes | {"max_cells": 10}), NATIVE)
     assert len(set(grid)) == len(grid) == 2 * 2 + 3 * 2
     assert set(options.unused) == {
         "optimizer.momentum and optimizer.nesterov apply to sgd only; adam runs without them",

@@ -23,7 +23,7 @@ from lenet_sweep.cli.hydra_config import (
     register_help,
     register_plugins,
 )
-from lenet_sweep.config import keys, registry
+from lenet_sweep.config import grids, keys, registry
 from lenet_sweep.core.errors import DataError, UsageError
 
 
@@ -197,7 +197,7 @@ def test_max_cells_allows_large_grid(empty) -> None:
     with pytest.raises(UsageError) as error:
         sweep(seed=range(100_001), dry_run=True)
     assert "max_cells=100001" in str(error.value)
-    assert len(keys.grid({"seed": range(100_001), "max_cells": 100_001})) == 100_001
+    assert len(grids.grid({"seed": range(100_001), "max_cells": 100_001})) == 100_001
 
 
 @given(
@@ -205,7 +205,7 @@ def test_max_cells_allows_large_grid(empty) -> None:
 )  # fmt: skip
 def test_range_is_counted_correctly(start: int, stop: int, step: int) -> None:
     """The number of cells in the message is the number of values of the range."""
-    assert keys._length(range(start, stop, step)) == len(range(start, stop, step))
+    assert grids._length(range(start, stop, step)) == len(range(start, stop, step))
 
 
 # ---------------------------------------------------------------- text is kept

@@ -11,7 +11,7 @@ import pytest
 
 from lenet_sweep import load_results
 from lenet_sweep.config import registry
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.report.__main__ import main

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lenet_sweep import sweep
-from lenet_sweep.config import keys, studies, validation
+from lenet_sweep.config import grids, studies, validation
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
 
@@ -20,7 +20,7 @@ WORST = {"says": "x", "check": "best_recipe", "recipe": "ce_sgd"}
 def cells_of(study, **axes):
     """Cells and options of a study, with other settings as axes over it."""
     node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(axes)}
-    return validation.validate_cells([raw | node for raw in keys.grid(axes)], NATIVE)
+    return validation.validate_cells([raw | node for raw in grids.grid(axes)], NATIVE)
 
 
 def refused(**changes):

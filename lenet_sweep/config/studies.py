@@ -15,18 +15,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lenet_sweep.config.keys import (
+from lenet_sweep.config.checks import (
     choice,
     finite,
-    is_option,
-    known_keys,
-    missing_options,
     recipe_conflict,
     reject,
-    set_key,
     unknown_key,
     unknown_option,
 )
+from lenet_sweep.config.keys import is_option, known_keys, missing_options, set_key
 from lenet_sweep.config.registry import GROUPS, RECIPES, Raw, cell_from_json, config_folder
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError

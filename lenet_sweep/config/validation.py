@@ -16,18 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lenet_sweep.config import studies
-from lenet_sweep.config.keys import (
-    MOST_CELLS,
-    check_length,
-    choice,
-    defaults,
-    finite,
-    integer,
-    known_keys,
-    reject,
-    unknown_key,
-    unknown_option,
-)
+from lenet_sweep.config.checks import choice, finite, integer, reject, unknown_key, unknown_option
+from lenet_sweep.config.grids import MOST_CELLS, check_length
+from lenet_sweep.config.keys import defaults, known_keys
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
     FILE_KEYS,
