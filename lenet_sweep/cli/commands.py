@@ -193,7 +193,7 @@ def run(cfg: DictConfig) -> float:
     is_multirun = hydra.mode == RunMode.MULTIRUN
     # In a multirun, the sweeper has checked options against the optimizers of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, among=OPTIMIZERS if is_multirun else ()
+        [raw_settings(cfg)], NATIVE, optimizers=OPTIMIZERS if is_multirun else ()
     )
     options = replace(options, unused=())
     if is_multirun:

@@ -1,4 +1,7 @@
-"""Grids: every combination of the values of some keys, as nested dicts."""
+"""Grids: the combinations of the values of several keys, as nested dicts shaped like config.yaml.
+
+The number of cells is checked against max_cells before a grid is expanded.
+"""
 
 from __future__ import annotations
 
@@ -13,104 +16,107 @@ from lenet_sweep.config.registry import RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
-MOST_CELLS = 10**9  # what max_cells may be set to
+MOST_CELLS = 10**9  # the largest value of max_cells
 
 
 def grid(axes: Mapping[str, Any]) -> list[Raw]:
-    """Every combination of the given keys' values, the last key varying fastest.
+    """All combinations of the values of the given keys; the last key varies fastest.
 
-    A list (or tuple, range, array) is an axis, anything else a single value. Keys are those of
-    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. An optimizer
-    without a given option has one cell where the others have one for each of its values. Raises
-    UsageError for an unknown key.
+    axes: keys of conf/config.yaml, including "recipe" and dotted keys such as
+        "optimizer.momentum". A list, tuple, range, or array is an axis; anything else is one value.
+
+    An option of an optimizer is an axis only for the optimizers that have it: the others get one
+    cell instead of one per value. Raises UsageError for an unknown key, an empty axis, and a grid
+    with more than max_cells cells.
     """
     base = defaults()
     limit = axes.get("max_cells", base["max_cells"])
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
         raise UsageError(recipe_conflict(sorted(both)))
-    values = [_as_axis(key, value) for key, value in axes.items()]
-    for key, choices in zip(axes, values, strict=True):
-        if not choices:
+    values = {key: _as_axis(key, value) for key, value in axes.items()}
+    for key, axis in values.items():
+        if not axis:
             raise UsageError(f"{format_value(key)}=[]: give at least one value")
+    subgrids = _split_by_options(values)
+    check_count(sum(math.prod(map(_length, subgrid.values())) for subgrid in subgrids), limit)
     keys = list(axes)
-    parts = _by_options(dict(zip(keys, values, strict=True)))
-    check_count(sum(math.prod(map(_length, part.values())) for part in parts), limit)
-    # Groups first: a dotted key changes the optimizer that the same call chooses.
+    # Groups first: a dotted key changes the optimizer that the same call selects.
     order = sorted(range(len(keys)), key=lambda i: "." in keys[i])
     cells = []
-    for choice in itertools.chain.from_iterable(itertools.product(*p.values()) for p in parts):
+    for point in itertools.chain.from_iterable(itertools.product(*s.values()) for s in subgrids):
         raw = dict(base)
         for i in order:
-            set_key(raw, keys[i], choice[i])
+            set_key(raw, keys[i], point[i])
         cells.append(raw)
     return cells
 
 
-def _by_options(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Sequence[Any]]]:
-    """A grid as one grid for the optimizers that have the same of its options.
+def _split_by_options(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Sequence[Any]]]:
+    """Split a grid into one grid per set of optimizers that have the same of its options.
 
-    Each has a single value for the options that its optimizers do not have.
+    Options that the optimizers of a grid do not have are reduced to one value there.
     """
-    chooser = next((key for key in ("recipe", "optimizer") if key in axes), "")
+    selector = next((key for key in ("recipe", "optimizer") if key in axes), "")
     options = [key for key in axes if is_option(key)]
-    if not chooser or not options:
+    if not selector or not options:
         return [dict(axes)]
     groups: dict[frozenset[str], list[Any]] = {}
-    for value in axes[chooser]:
-        missing = missing_options(options, _optimizer_name(chooser, value))
+    for value in axes[selector]:
+        missing = missing_options(options, _optimizer_name(selector, value))
         groups.setdefault(missing, []).append(value)
-    nowhere = frozenset.intersection(*groups)  # an error, which config.all_settings raises
-    return [
-        {
-            key: chosen if key == chooser else values[:1] if key in missing - nowhere else values
-            for key, values in axes.items()
-        }
-        for missing, chosen in groups.items()
-    ]
+    # Options that no optimizer has keep all their values: validation rejects them.
+    missing_everywhere = frozenset.intersection(*groups)
+    subgrids = []
+    for missing, selected in groups.items():
+        unused = missing - missing_everywhere
+        subgrid = {key: values[:1] if key in unused else values for key, values in axes.items()}
+        subgrids.append(subgrid | {selector: selected})
+    return subgrids
 
 
-def _optimizer_name(chooser: str, value: Any) -> str:
-    """The optimizer that a value of `recipe` or `optimizer` chooses; "" where there is none."""
+def _optimizer_name(selector: str, value: Any) -> str:
+    """The optimizer that a value of `recipe` or `optimizer` selects; "" for an invalid value."""
     if isinstance(value, Mapping):
         value = value.get("name")
     if not isinstance(value, str):
         return ""
-    return RECIPES.get(value, ("", ""))[1] if chooser == "recipe" else value
+    return RECIPES.get(value, ("", ""))[1] if selector == "recipe" else value
 
 
 def _as_axis(key: str, value: Any) -> Sequence[Any]:
     if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
     if isinstance(value, tuple) and key == "optimizer.betas":
-        return [value]  # one value that is a pair
+        return [value]  # a single value, which is a pair
     return value if isinstance(value, (list, tuple, range)) else [value]
 
 
 def _length(values: Sequence[Any]) -> int:
-    if isinstance(values, range):  # len() has no number for a long one
+    if isinstance(values, range):  # len() raises OverflowError for a range longer than sys.maxsize
         return max(0, -((values.start - values.stop) // values.step))
     return len(values)
 
 
 def check_count(count: int, limit: Any) -> None:
-    """Refuse a grid of more cells than max_cells, before it is expanded. Raises UsageError."""
-    most = integer("max_cells", limit, 1, MOST_CELLS, "the most cells that a grid may have")
+    """Raise UsageError if a grid has more than `limit` (max_cells) cells."""
+    most = integer("max_cells", limit, 1, MOST_CELLS, "cells of a grid")
     if count > MOST_CELLS:
-        said = f"{count:,}" if count < 10**18 else "more than 10^18"
+        cells = f"{count:,}" if count < 10**18 else "more than 10^18"
         raise UsageError(
-            f"the grid has {said} cells, and max_cells={most} allows {most:,}; give fewer values"
+            f"the grid has {cells} cells, more than max_cells={most}; give fewer values "
+            f"(max_cells can be at most {MOST_CELLS})"
         )
     if count > most:
         raise UsageError(
-            f"the grid has {count:,} cells, and max_cells={most} allows {most:,}; "
-            f"give fewer values, or say that it is meant with max_cells={count}"
+            f"the grid has {count:,} cells, more than max_cells={most}; "
+            f"give fewer values, or set max_cells={count} if this is intended"
         )
 
 
 def check_length(count: int, most: int) -> None:
-    """Refuse a study of more cells than max_cells, as its rows are read. Raises UsageError."""
+    """Raise UsageError if a study has more than `most` (max_cells) cells."""
     if count > most:
         raise UsageError(
-            f"the study has more than {most:,} cells, which is all that max_cells={most} allows; "
-            "give fewer values, or raise max_cells if it is meant"
+            f"the study has more than max_cells={most} cells; "
+            "give fewer values, or raise max_cells if this is intended"
         )

@@ -1,7 +1,7 @@
-"""Keys as they are typed: their groups, their defaults, and grids of them as nested dicts.
+"""The keys that a user can set, and their defaults, as nested dicts shaped like conf/config.yaml.
 
-A nested dict is shaped like conf/config.yaml, with the groups loss, optimizer and dataset as dicts
-that hold at least `name`. The command line (through Hydra) and the Python API both make such dicts.
+The config groups, such as loss and optimizer, are dicts that have at least the key `name`. The
+command line, through Hydra, and the Python API both produce such dicts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lenet_sweep.config.registry import (
     group_node,
 )
 
-# Keys that take text or a path: what looks like a number or a boolean is text there too.
+# Keys whose values are text or paths, even if they look like numbers or booleans.
 TEXT_KEYS = frozenset({
     "name", "person", "out", "dataset.root",
     *(f"study.{key}" for key in ("title", "source", "claims.says")),
@@ -37,16 +37,16 @@ TEXT_KEYS = frozenset({
 
 
 def takes_text(key: str, *, flag: bool = False) -> bool:
-    """Whether a dotted key takes text; so do the options of sbatch, and a grid of a text key.
+    """Whether the values of a dotted key are text, also if the key is an axis of a grid.
 
-    flag: the value is true or false, which an option of sbatch may be.
+    flag: the value is true or false. It is then not text for an option of sbatch.
     """
-    tail = key.removeprefix("hydra.sweeper.params.")
-    return tail in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
+    name = key.removeprefix("hydra.sweeper.params.")
+    return name in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
 
 
 def defaults() -> Raw:
-    """conf/config.yaml as a nested dict, without what only Hydra reads."""
+    """conf/config.yaml as a nested dict, without the keys that only Hydra reads."""
     return deepcopy(_defaults())
 
 
@@ -55,39 +55,39 @@ def _defaults() -> Raw:
     raw = OmegaConf.to_container(OmegaConf.load(config_folder() / "config.yaml"))
     assert isinstance(raw, dict)
     del raw["hydra"]
-    chosen: Raw = {}
+    selected: Raw = {}
     for entry in raw.pop("defaults"):
-        chosen |= entry if isinstance(entry, dict) else {}
-    return {str(k): v for k, v in raw.items()} | {g: group_node(g, chosen[g]) for g in GROUPS}
+        selected |= entry if isinstance(entry, dict) else {}
+    return {str(k): v for k, v in raw.items()} | {g: group_node(g, selected[g]) for g in GROUPS}
 
 
 def is_option(key: str) -> bool:
-    """Whether a key is an option of an optimizer: 'optimizer.momentum'."""
+    """Whether a key is an option of an optimizer, such as 'optimizer.momentum'."""
     return key.startswith("optimizer.")
 
 
 def missing_options(options: Iterable[str], optimizer: str) -> frozenset[str]:
-    """Those of the options ('optimizer.momentum') that an optimizer does not have.
+    """The options, such as 'optimizer.momentum', that an optimizer does not have.
 
-    None of an unknown optimizer: the error is about its name.
+    Empty for an unknown optimizer, whose name is rejected elsewhere.
     """
     if optimizer not in OPTIMIZERS:
         return frozenset()
-    has = OPTIMIZERS[optimizer].options
-    return frozenset(key for key in options if key.removeprefix("optimizer.") not in has)
+    valid = OPTIMIZERS[optimizer].options
+    return frozenset(key for key in options if key.removeprefix("optimizer.") not in valid)
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
-    """Set one key of `raw`. Raises UsageError where there is no such key.
+    """Set one key of `raw` in place. Raises UsageError if the key does not exist.
 
-    The dicts inside `raw` are replaced, never changed in place: the cells of a grid share them.
-    An option of an optimizer is set if any optimizer has it: `config.all_settings` decides.
+    The dicts inside `raw` are replaced, never changed in place, since the cells of a grid share
+    them. An option is set if any optimizer has it; `validate_cells` checks that it is used.
     """
     if key == "recipe":
         loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
         raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
     elif key in GROUPS:
-        if isinstance(value, Mapping):  # a group with its options, as the Python API may give it
+        if isinstance(value, Mapping):  # a group with its options, from the Python API
             node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
             if key == "optimizer":
                 for option in value:
@@ -114,7 +114,7 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
 
 
 def known_keys(raw: Raw) -> list[str]:
-    """All keys that can be set, dotted where they are nested."""
+    """All keys that can be set; nested keys are dotted."""
     keys = [k for k in raw if k not in GROUPS]
     nested = [f"{g}.{k}" for g in GROUPS for k in raw.get(g, ()) if k != "name"]
     return [*GROUPS, "recipe", *keys, *nested]
