@@ -142,7 +142,7 @@ HUGE = [
     ("lr=range(0,1,1e-9)", "1,000,000,000"),
     ("++seed=range(0,4000000000)", "4,000,000,000"),
     ("seed=range(0,100001)", "100,001"),
-    ("seed=1,2,3 max_cells=2", "has 3 cells, more than max_cells=2"),
+    ("seed=1,2,3 max_cells=2", "has 3 cells, which exceeds max_cells=2"),
     ("seed=range(0,4000000000) hydra/launcher=basic", "4,000,000,000"),
     ("seed=range(0,4000000000) hydra/launcher=joblib", "4,000,000,000"),
     ("seed=range(0,4000000000) hydra/sweeper=basic", "4,000,000,000"),
@@ -187,7 +187,7 @@ def test_large_grid_is_rejected_without_being_built(tmp_path, line: str, count: 
 def test_python_rejects_large_grid(empty, settings: dict[str, object]) -> None:
     """`sweep()` reports the number of cells instead of filling the memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UsageError, match="the grid has .* cells, more than max_cells="):
+    with pytest.raises(UsageError, match="the grid has .* cells, which exceeds max_cells="):
         sweep(**settings, dry_run=True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 

@@ -46,7 +46,7 @@ def write(folder: Path, group: str, name: str, content: str) -> Path:
 
 
 def test_one_file_adds_an_optimizer(small, tmp_path) -> None:
-    """--help lists it, torch trains it, it can be swept with others, and its options are checked."""
+    """--help lists it, it is trained and swept with others, and its options are checked."""
     folder = write(tmp_path / "mine", "optimizer", "rmsprop", RMSPROP)
     config_dir = ["--config-dir", str(folder)]
     help_text = lenet_sweep(*config_dir, "--help").stdout
@@ -87,7 +87,7 @@ def test_results_do_not_need_the_file(small, tmp_path, capsys) -> None:
 
 
 def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) -> None:
-    """A changed class or default under the same name is another run, so no stored result is used."""
+    """A changed class or default under the same name gives another run, never a stored result."""
     ids = set()
     for content in (
         RMSPROP, RMSPROP.replace("0.99", "0.9"), RMSPROP.replace("class: RMSprop", "class: SGD")

@@ -91,5 +91,5 @@ def recipe_conflict(keys: Sequence[str]) -> str:
     given = join_words(keys)
     return (
         f"recipe cannot be combined with {given}, because a recipe sets loss and optimizer; "
-        f"remove recipe or {given}"
+        f"use either recipe, or {given}"
     )

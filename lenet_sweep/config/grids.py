@@ -103,12 +103,12 @@ def check_count(count: int, limit: Any) -> None:
     if count > MOST_CELLS:
         cells = f"{count:,}" if count < 10**18 else "more than 10^18"
         raise UsageError(
-            f"the grid has {cells} cells, more than max_cells={most}; give fewer values "
+            f"the grid has {cells} cells, which exceeds max_cells={most}; give fewer values "
             f"(max_cells can be at most {MOST_CELLS})"
         )
     if count > most:
         raise UsageError(
-            f"the grid has {count:,} cells, more than max_cells={most}; "
+            f"the grid has {count:,} cells, which exceeds max_cells={most}; "
             f"give fewer values, or set max_cells={count} if this is intended"
         )
 

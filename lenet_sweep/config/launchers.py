@@ -68,7 +68,7 @@ def _optional_text(key: str, value: Any) -> str | None:
     return None if value is None else _text(key, value)
 
 
-def _whole(low: int, high: int, meaning: str) -> Check:
+def _integer(low: int, high: int, meaning: str) -> Check:
     return lambda key, value: integer(key, value, low, high, meaning)
 
 
@@ -155,10 +155,10 @@ class SlurmOptions:
     )
     time: int = option(
         60, "time limit of a job in minutes; a job that reaches it requeues itself and resumes",
-        _whole(1, 525_600, "minutes per job"),
+        _integer(1, 525_600, "minutes per job"),
     )  # fmt: skip
     cpus: int = option(
-        1, "CPU cores per job; a run on the CPU uses one", _whole(1, 1024, "cores per job")
+        1, "CPU cores per job; a run on the CPU uses one", _integer(1, 1024, "cores per job")
     )
     memory: float = option(
         2,
@@ -168,7 +168,7 @@ class SlurmOptions:
     gpus: int = option(0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus)
     runs_per_job: int = option(
         1, "runs that a job trains one after the other; use more if runs are short",
-        _whole(1, 100_000, "runs per job"),
+        _integer(1, 100_000, "runs per job"),
     )  # fmt: skip
     account: str | None = option(
         None, "account to charge, if the cluster requires one", _optional_text
@@ -211,7 +211,7 @@ class RayOptions:
     )  # fmt: skip
     runs_per_job: int = option(
         1, "runs that a task trains one after the other; use more if runs are short",
-        _whole(1, 100_000, "runs per task"),
+        _integer(1, 100_000, "runs per task"),
     )  # fmt: skip
     resources: Mapping[str, float] | None = option(
         None, "other resources per task by name, such as {big: 1}", _resources

@@ -118,14 +118,14 @@ class EngineSupport(Protocol):
 def validate_cell(
     raw: Mapping[str, Any],
     native: EngineSupport,
-    cache: CheckCache | None = None,
+    check_cache: CheckCache | None = None,
     remote_devices: Sequence[str] | None = None,
     unused: UnusedOptions | None = None,
 ) -> tuple[Cell, Options]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     native: which cells the native engine supports.
-    cache: shared by the calls for one grid, which makes them faster.
+    check_cache: shared by the calls for one grid, which makes them faster.
     remote_devices: the kinds of devices, best first, of jobs on other machines; None: the runs
         train on this machine.
     unused: collects the options that the optimizer does not have; None: they are an error.
@@ -140,7 +140,7 @@ def validate_cell(
         for key in template:
             if key not in raw:
                 raise UsageError(f"the key {key} cannot be removed; it can only be changed")
-    once = cache or CheckCache()
+    once = check_cache or CheckCache()
     node = raw["optimizer"]
     optimizer = once.for_equal(_identity((node,)), _optimizer, node, unused)
     values: dict[str, Any] = {
@@ -161,14 +161,16 @@ def validate_cell(
     engine = _engine(raw["engine"], refusal)
     cell = Cell(**values, engine=engine)
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
-    noted = refusal and raw["engine"] == "auto" and cell.device == "cpu"
-    typed = itemgetter(*OPTION_KEYS)(raw)
-    options = once(_options, raw["dataset"]["root"], refusal if noted else None, *typed)
+    needs_note = refusal and raw["engine"] == "auto" and cell.device == "cpu"
+    option_values = itemgetter(*OPTION_KEYS)(raw)
+    options = once(
+        _options, raw["dataset"]["root"], refusal if needs_note else None, *option_values
+    )
     return cell, options
 
 
-def _options(data_root: Any, refusal: str | None, *typed: Any) -> Options:
-    raw = dict(zip(OPTION_KEYS, typed, strict=True))
+def _options(data_root: Any, refusal: str | None, *values: Any) -> Options:
+    raw = dict(zip(OPTION_KEYS, values, strict=True))
     return Options(
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
@@ -203,7 +205,7 @@ def validate_cells(
     these. Raises UsageError for a value that is not allowed, for an option that no optimizer of the
     sweep has, and for different values of a key that applies to the whole sweep.
     """
-    cache = CheckCache()
+    check_cache = CheckCache()
     not_applied: UnusedOptions = {}
     cells: list[Cell] = []
     shared: Options | None = None
@@ -213,7 +215,9 @@ def validate_cells(
         study_rows: list[studies.StudyRow] = []
         for row in studies.parse_rows(raw):
             with row.errors_name_row():
-                cell, options = validate_cell(row.raw, native, cache, remote_devices, not_applied)
+                cell, options = validate_cell(
+                    row.raw, native, check_cache, remote_devices, not_applied
+                )
             cells.append(cell)
             if shared is None or options not in seen:
                 shared = _merged(shared, options) if shared else options
@@ -408,7 +412,11 @@ def _name(value: Any) -> str | None:
         return None
     text = to_str(value)
     if isinstance(value, bool) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        reject("name", value, "up to 100 letters, digits, '.', '_' or '-', not starting with '.'")
+        reject(
+            "name",
+            value,
+            "up to 100 letters, digits, '.', '_' or '-', starting with a letter or digit",
+        )
     reserved = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # names of devices on Windows
     if re.fullmatch(reserved, text, re.IGNORECASE) or text.endswith("."):
         reject("name", value, "a valid folder name on Windows, too; choose another name")
