@@ -24,7 +24,7 @@ from torchvision import datasets as torchvision_datasets
 from torchvision.transforms import ToTensor
 
 from benchmarks import machines
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
@@ -164,7 +164,7 @@ import re, sys, time
 import numpy as np
 from lenet_sweep.data import datasets
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.training.engines import build, native_engine
 from lenet_sweep.training.engines.support import NATIVE
 (cell,), options = validate_cells(grid({"engine": "native", "device": "cpu"}), NATIVE)

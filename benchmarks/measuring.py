@@ -21,7 +21,7 @@ from benchmarks.contenders import Contender, Inputs, commands, takes_part
 from benchmarks.jobs import Job
 from benchmarks.processes import Usage, run_watched
 from benchmarks.records import COLD, Record, Results
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.data import datasets
 from lenet_sweep.training.engines.support import NATIVE

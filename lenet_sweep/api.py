@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
-from lenet_sweep.config import keys, registry, studies, validation
+from lenet_sweep.config import grids, registry, studies, validation
 from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import ranked_table
@@ -114,7 +114,7 @@ def _sweep(
     progress: bool,
 ) -> pd.DataFrame:
     registry.add_datasets()
-    raws = keys.grid(settings)
+    raws = grids.grid(settings)
     if study is not None:
         node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(settings)}
         raws = [raw | node for raw in raws]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from slurm_here import UnavailableError, slurm
 
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.launchers import RayOptions, SlurmOptions, parse
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import make_plan

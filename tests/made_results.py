@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.config import keys, validation
+from lenet_sweep.config import grids, validation
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.training.engines.support import NATIVE
 
@@ -23,14 +23,14 @@ def labels(images=IMAGES):
 @functools.cache
 def base():
     """The cell that others are derived from."""
-    (cell,) = validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10}), NATIVE)[0]
+    (cell,) = validation.validate_cells(grids.grid({"lr": 0.1, "epochs": 10}), NATIVE)[0]
     return cell
 
 
 def grid(**axes):
     """The validated cells of a grid; two underscores in a key stand for a dot."""
     settings = {key.replace("__", "."): value for key, value in axes.items()}
-    return validation.validate_cells(keys.grid({"lr": 0.1, "epochs": 10} | settings), NATIVE)[0]
+    return validation.validate_cells(grids.grid({"lr": 0.1, "epochs": 10} | settings), NATIVE)[0]
 
 
 def product(**axes):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet_sweep.config import keys, validation
+from lenet_sweep.config import grids, validation
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.data import datasets
 from lenet_sweep.executors.local import LOCAL
@@ -20,7 +20,7 @@ def settings(root, out, **axes):
     defaults = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 3}
     values = {key.replace("__", "."): value for key, value in axes.items()}
     return validation.validate_cells(
-        keys.grid(defaults | {"out": str(out), "person": "Ada"} | values), NATIVE
+        grids.grid(defaults | {"out": str(out), "person": "Ada"} | values), NATIVE
     )
 
 

@@ -417,7 +417,7 @@ def test_other_child_processes_are_left_alone(tmp_path: Path) -> None:
 
 def test_peers_and_lenet_sweep_get_the_same_grid(tmp_path: Path) -> None:
     """Every job has the same cells for all, including the default learning rates."""
-    from lenet_sweep.config.keys import grid  # noqa: PLC0415
+    from lenet_sweep.config.grids import grid  # noqa: PLC0415
     from lenet_sweep.config.validation import validate_cells  # noqa: PLC0415
 
     inputs = contenders.Inputs(Path(sys.executable), tmp_path, tmp_path / "w.npz")

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep.config import keys, registry, suggestions, validation
+from lenet_sweep.config import grids, keys, registry, suggestions, validation
 from lenet_sweep.config.registry import OPTIMIZERS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
 
 
 def cells(**axes):
-    return validation.validate_cells(keys.grid(axes), NATIVE)[0]
+    return validation.validate_cells(grids.grid(axes), NATIVE)[0]
 
 
 def test_defaults_are_those_of_the_report() -> None:
@@ -64,8 +64,11 @@ def test_integer_may_be_written_as_float() -> None:
         ({"learning_rate": 1}, "learning_rate=1: there is no key learning_rate"),
         ({"batchs": 1}, "did you mean batch?"),
         ({"optimizer.beta": 1}, "optimizer.beta=1: the optimizer has no option beta"),
-        ({"optimizer.nesterov": True}, "needs optimizer.momentum above 0"),
-        ({"optimizer": "adam", "optimizer.betas": [[0.9, 1.0]]}, "two numbers from 0 up to"),
+        ({"optimizer.nesterov": True}, "requires optimizer.momentum > 0"),
+        (
+            {"optimizer": "adam", "optimizer.betas": [[0.9, 1.0]]},
+            "2 numbers, each at least 0 and less than 1",
+        ),
         ({"optimizer": {"name": "adam", "momentum": 1}}, "has no option momentum"),
         ({"workers": 0}, "workers=0: must be auto, or a whole number"),
         ({"name": "../up"}, "name=../up: must be up to 100 letters"),
@@ -73,14 +76,14 @@ def test_integer_may_be_written_as_float() -> None:
         ({"person": True}, "person=true: must be one line"),
         ({"name": False}, "name=false: must be up to 100 letters"),
         ({"out": True}, "out=true: must be the path of a folder"),
-        ({"person": "${oc.env:HOME}"}, "is not filled in here"),
-        ({"out": "${oc.env:HOME}"}, "is not filled in here"),
+        ({"person": "${oc.env:HOME}"}, "is not resolved in this key"),
+        ({"out": "${oc.env:HOME}"}, "is not resolved in this key"),
         ({"figures": "some"}, "figures=some: must be one of best, all, none"),
         ({"rows": "seeds"}, "rows=seeds: must be one of settings, cells"),
         ({"lr": []}, "give at least one value"),
         ({"timeout": "soon"}, "timeout=soon: must be a number of seconds above 0"),
-        ({"recipe": "ce_sgd", "loss": "nll"}, "recipe and loss are given together"),
-        ({"workers": [1, 2]}, "workers has several values"),
+        ({"recipe": "ce_sgd", "loss": "nll"}, "recipe cannot be combined with loss"),
+        ({"workers": [1, 2]}, "workers cannot be swept"),
         ({"dataset": "folder"}, "dataset.root"),
         ({"dataset.limit": 60_001}, "dataset.limit=60001"),
     ],
@@ -152,7 +155,10 @@ def test_every_suggestion_exists() -> None:
 def test_missing_device_is_rejected(device: str, monkeypatch) -> None:
     """A device that the machine lacks is rejected instead of training on the CPU."""
     monkeypatch.setattr("lenet_sweep.machine.devices.available_devices", lambda: ("cpu",))
-    with pytest.raises(UsageError, match=f"device={device}: not on this machine.*here: cpu"):
+    with pytest.raises(
+        UsageError,
+        match=f"device={device}: not available on this machine, must be one of auto, cpu",
+    ):
         cells(device=device)
 
 
@@ -185,7 +191,7 @@ def test_options_of_optimizers_can_be_swept() -> None:
 def test_option_applies_to_optimizers_that_have_it(chosen: dict[str, object]) -> None:
     """An optimizer that lacks a swept option gives one cell, and one line says so."""
     grid, options = validation.validate_cells(
-        keys.grid(chosen | {"optimizer.momentum": [0, 0.9]}), NATIVE
+        grids.grid(chosen | {"optimizer.momentum": [0, 0.9]}), NATIVE
     )
     assert [str(cell.optimizer) for cell in grid] == ["sgd", "sgd momentum=0.9", "adam"]
     assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
@@ -197,7 +203,7 @@ def test_options_of_two_optimizers_are_two_grids() -> None:
         "optimizer": ["sgd", "adam"], "optimizer.momentum": [0, 0.9], "optimizer.nesterov": False,
         "optimizer.eps": [1e-8, 1e-7, 1e-6], "optimizer.weight_decay": [0, 1e-4],
     }  # fmt: skip
-    grid, options = validation.validate_cells(keys.grid(axes | {"max_cells": 10}), NATIVE)
+    grid, options = validation.validate_cells(grids.grid(axes | {"max_cells": 10}), NATIVE)
     assert len(set(grid)) == len(grid) == 2 * 2 + 3 * 2
     assert set(options.unused) == {
         "optimizer.momentum and optimizer.nesterov apply to sgd only; adam runs without them",

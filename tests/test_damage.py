@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import Failure

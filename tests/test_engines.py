@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lenet_sweep.config import registry, validation
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
     LOSSES,

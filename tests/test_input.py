@@ -23,7 +23,7 @@ from lenet_sweep.cli.hydra_config import (
     register_help,
     register_plugins,
 )
-from lenet_sweep.config import keys, registry
+from lenet_sweep.config import grids, keys, registry
 from lenet_sweep.core.errors import DataError, UsageError
 
 
@@ -142,7 +142,7 @@ HUGE = [
     ("lr=range(0,1,1e-9)", "1,000,000,000"),
     ("++seed=range(0,4000000000)", "4,000,000,000"),
     ("seed=range(0,100001)", "100,001"),
-    ("seed=1,2,3 max_cells=2", "has 3 cells, and max_cells=2"),
+    ("seed=1,2,3 max_cells=2", "has 3 cells, which exceeds max_cells=2"),
     ("seed=range(0,4000000000) hydra/launcher=basic", "4,000,000,000"),
     ("seed=range(0,4000000000) hydra/launcher=joblib", "4,000,000,000"),
     ("seed=range(0,4000000000) hydra/sweeper=basic", "4,000,000,000"),
@@ -187,7 +187,7 @@ def test_large_grid_is_rejected_without_being_built(tmp_path, line: str, count: 
 def test_python_rejects_large_grid(empty, settings: dict[str, object]) -> None:
     """`sweep()` reports the number of cells instead of filling the memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UsageError, match="the grid has .* cells, and max_cells="):
+    with pytest.raises(UsageError, match="the grid has .* cells, which exceeds max_cells="):
         sweep(**settings, dry_run=True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
@@ -197,7 +197,7 @@ def test_max_cells_allows_large_grid(empty) -> None:
     with pytest.raises(UsageError) as error:
         sweep(seed=range(100_001), dry_run=True)
     assert "max_cells=100001" in str(error.value)
-    assert len(keys.grid({"seed": range(100_001), "max_cells": 100_001})) == 100_001
+    assert len(grids.grid({"seed": range(100_001), "max_cells": 100_001})) == 100_001
 
 
 @given(
@@ -205,7 +205,7 @@ def test_max_cells_allows_large_grid(empty) -> None:
 )  # fmt: skip
 def test_range_is_counted_correctly(start: int, stop: int, step: int) -> None:
     """The number of cells in the message is the number of values of the range."""
-    assert keys._length(range(start, stop, step)) == len(range(start, stop, step))
+    assert grids._length(range(start, stop, step)) == len(range(start, stop, step))
 
 
 # ---------------------------------------------------------------- text is kept

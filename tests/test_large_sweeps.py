@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import Options, validate_cells
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started

@@ -1,4 +1,4 @@
-"""Resources of cluster jobs are validated before anything is submitted; journals are robust."""
+"""Validation of the options of launchers, and the journals in which jobs report their progress."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 from clusters import ray_options, slurm_options
 
 from lenet_sweep.config import launchers
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import config_folder
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
@@ -21,14 +21,20 @@ from lenet_sweep.training.engines.support import NATIVE
     [
         ({"time": 0}, "hydra.launcher.time=0: must be a whole number from 1 to"),
         ({"time": "1:00:00"}, "hydra.launcher.time=1:00:00: must be a whole number"),
-        ({"memory": -1}, "hydra.launcher.memory=-1: must be GB of a job, above 0"),
-        ({"gpus": 0.5}, "hydra.launcher.gpus=0.5: must be whole GPUs: Slurm does not give fra"),
+        ({"memory": -1}, "hydra.launcher.memory=-1: must be a number of GB per job, from 0.001"),
+        ({"gpus": 0.5}, "hydra.launcher.gpus=0.5: must be a whole number of GPUs; only Ray"),
         ({"partition": "a\n#SBATCH --wrap=x"}, "must be one line of up to 200 printable"),
         ({"account": True}, "hydra.launcher.account=true: must be text or a number"),
         ({"sbatch": [1]}, "hydra.launcher.sbatch=[1]: must be options by name"),
-        ({"sbatch": {"array": "1-9"}}, "hydra.launcher.sbatch.array: is given as workers=N"),
-        ({"sbatch": {"signal": "USR1"}}, "hydra.launcher.sbatch.signal: is set by the launcher"),
-        ({"sbatch": {"ntasks": 2}}, "hydra.launcher.sbatch.ntasks: is set by the launcher"),
+        ({"sbatch": {"array": "1-9"}}, "hydra.launcher.sbatch.array=1-9: use workers=N instead"),
+        (
+            {"sbatch": {"signal": "USR1"}},
+            "hydra.launcher.sbatch.signal=USR1: set by the launcher; remove it",
+        ),
+        (
+            {"sbatch": {"ntasks": 2}},
+            "hydra.launcher.sbatch.ntasks=2: set by the launcher; remove it",
+        ),
         ({"partion": "x"}, "there is no key hydra.launcher.partion; did you mean hydra.launcher.p"),
         ({"sbatch": {"a b": 1}}, "hydra.launcher.sbatch.a b: must be the name of an option"),
         ({"sbatch": {"nice": "1\nrm"}}, "must be one line"),
@@ -46,12 +52,12 @@ def test_invalid_slurm_options_are_rejected(changed, message) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"gpus": -0.5}, "hydra.launcher.gpus=-0.5: must be GPUs of a task, 0 or more"),
-        ({"cpus": "many"}, "hydra.launcher.cpus=many: must be cores of a task"),
+        ({"gpus": -0.5}, "hydra.launcher.gpus=-0.5: must be a number of GPUs per task"),
+        ({"cpus": "many"}, "hydra.launcher.cpus=many: must be a number of cores per task"),
         ({"resources": {"big": "x"}}, "hydra.launcher.resources.big=x: must be a number"),
-        ({"gpus": 1.5}, "hydra.launcher.gpus=1.5: must be a fraction of one, or a whole number"),
-        ({"memory": 1e300}, "hydra.launcher.memory=1e+300: must be GB that a task reserves"),
-        ({"resources": {"GPU": 1}}, "must be names other than CPU, GPU and memory"),
+        ({"gpus": 1.5}, "hydra.launcher.gpus=1.5: must be a whole number, or a fraction below 1"),
+        ({"memory": 1e300}, "hydra.launcher.memory=1e+300: must be a number of GB per task"),
+        ({"resources": {"GPU": 1}}, "CPU, GPU, and memory are set with cpus, gpus, and memory"),
         ({"foo": 1}, "there is no key hydra.launcher.foo; "),
         ({"runs_per_job": 0}, "hydra.launcher.runs_per_job=0: must be a whole number from 1"),
     ],
@@ -64,38 +70,44 @@ def test_invalid_ray_options_are_rejected(changed, message) -> None:
     assert message in str(error.value)
 
 
-def dry_run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lenet_sweep", "-m", "dry_run=true", *words]
+def dry_run(*overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lenet_sweep", "-m", "dry_run=true", *overrides]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "message"),
+    ("overrides", "status", "message"),
     [
         (("hydra/launcher=lenet_slurm", "hydra.launcher.sbatch={nice: 100, hold: true}"), 0, ""),
         (("hydra/launcher=lenet_ray", "hydra.launcher.resources={big: 1}"), 0, ""),
         (("hydra/launcher=lenet_slurm", "+hydra.launcher.partion=x"), 2, "no key hydra.launcher."),
         (("hydra/launcher=lenet_slurm", "hydra.launcher.partion=x"), 2, "no such setting"),
         (("hydra/launcher=lenet_slurm", "device=cuda"), 2, "hydra.launcher.gpus=1 gives each"),
-        (("+hydra.launcher.foo=1",), 2, "hydra.launcher.foo=1: must be left out"),
+        (
+            ("+hydra.launcher.foo=1",),
+            2,
+            "hydra.launcher.foo=1: this launcher has no options; remove it",
+        ),
     ],
     ids=str,
 )
-def test_launcher_keys_on_the_command_line(words, status, message) -> None:
+def test_launcher_keys_on_the_command_line(overrides, status, message) -> None:
     """The documented keys can be typed, and a typo gives one line with status 2."""
-    done = dry_run(*words)
-    assert done.returncode == status, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    result = dry_run(*overrides)
+    assert result.returncode == status, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_gpus_of_jobs_decide_the_device() -> None:
-    """device=auto is cuda if the jobs have GPUs, whatever this machine has."""
+def test_gpus_of_jobs_determine_the_device() -> None:
+    """device=auto is cuda if the jobs have GPUs, even if this machine has none."""
     assert ray_options(gpus=0.25).devices == ("cuda", "cpu")
     assert slurm_options().devices == ("cpu",)
     (cell,), _ = validate_cells(grid({}), NATIVE, remote_devices=("cuda", "cpu"))
     assert cell.device == "cuda"
-    with pytest.raises(UsageError, match="device=cuda: the jobs have cpu; hydra.launcher.gpus=1"):
+    with pytest.raises(
+        UsageError, match="not available to the jobs, must be one of auto, cpu; hydra"
+    ):
         validate_cells(grid({"device": "cuda"}), NATIVE, remote_devices=("cpu",))
 
 
@@ -120,13 +132,13 @@ def test_a_journal_survives_an_incomplete_line(tmp_path) -> None:
 def test_a_journal_records_progress_once_a_second(tmp_path) -> None:
     """The shared disk is not written to for every reported batch."""
     journal = Journal(tmp_path / "run.journal")
-    for seen in range(100, 100_000, 100):
-        journal.append(Progress("run", 1, seen, 100_000, 1.0))
+    for images in range(100, 100_000, 100):
+        journal.append(Progress("run", 1, images, 100_000, 1.0))
     assert 1 <= len(Journal(journal.path).poll()) < 100
 
 
 @pytest.mark.parametrize("name", launchers.OPTIONS)
-def test_the_files_in_conf_have_the_options_of_the_launchers(name: str) -> None:
-    """What Hydra composes and --help prints are the options that are checked."""
+def test_launcher_files_are_up_to_date(name: str) -> None:
+    """The files in conf/hydra/launcher equal those that are generated from the options."""
     path = config_folder() / "hydra" / "launcher" / f"lenet_{name}.yaml"
     assert path.read_text() == launchers.to_yaml(name)

@@ -1,4 +1,4 @@
-"""Optimizers, losses, and activations of the user's own: one YAML file in a --config-dir each."""
+"""Custom optimizers, losses, and activations: one YAML file each, in a --config-dir."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 from lenet_sweep import load_results
 from lenet_sweep.config import registry
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.report.__main__ import main
@@ -29,6 +29,7 @@ momentum: 0.0  # fraction of the previous step that is added; min 0
 
 @pytest.fixture
 def small(small_folder: Callable[..., Path]) -> list[str]:
+    """Overrides that make a run short."""
     return ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
             "person=Ada"]  # fmt: skip
 
@@ -44,15 +45,15 @@ def write(folder: Path, group: str, name: str, content: str) -> Path:
     return folder
 
 
-def test_an_optimizer_is_added_by_one_file(small, tmp_path) -> None:
-    """It is in --help, trains with torch beside the others, and its options are checked."""
+def test_one_file_adds_an_optimizer(small, tmp_path) -> None:
+    """--help lists it, it is trained and swept with others, and its options are checked."""
     folder = write(tmp_path / "mine", "optimizer", "rmsprop", RMSPROP)
-    own = ["--config-dir", str(folder)]
-    shown = lenet_sweep(*own, "--help").stdout
-    assert "optimizer=rmsprop" in shown
-    assert "decay rate of the running mean; a number, at least 0 and less than 1" in shown
+    config_dir = ["--config-dir", str(folder)]
+    help_text = lenet_sweep(*config_dir, "--help").stdout
+    assert "optimizer=rmsprop" in help_text
+    assert "decay rate of the running mean; a number, at least 0 and less than 1" in help_text
     done = lenet_sweep(
-        *own, "-m", "optimizer=rmsprop,sgd", "optimizer.momentum=0,0.9", "epochs=1", *small,
+        *config_dir, "-m", "optimizer=rmsprop,sgd", "optimizer.momentum=0,0.9", "epochs=1", *small,
         f"out={tmp_path / 'out'}", "name=it",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -61,17 +62,17 @@ def test_an_optimizer_is_added_by_one_file(small, tmp_path) -> None:
     assert sorted(table["optimizer"]) == ["rmsprop", "rmsprop", "sgd", "sgd"]
     assert set(table["optimizer.momentum"]) == {0.0, 0.9}
     assert set(table["optimizer.alpha"].dropna()) == {0.99}
-    for wrong, message in (
+    for override, message in (
         ("optimizer.alpha=2", "optimizer.alpha=2: must be a number, at least 0 and less than 1"),
         ("optimizer.apha=0.5", "did you mean optimizer.alpha?"),
     ):
-        refused = lenet_sweep(*own, "optimizer=rmsprop", wrong, f"out={tmp_path / 'out'}")
-        assert refused.returncode == 2
-        assert message in refused.stderr
+        result = lenet_sweep(*config_dir, "optimizer=rmsprop", override, f"out={tmp_path / 'out'}")
+        assert result.returncode == 2
+        assert message in result.stderr
 
 
 def test_results_do_not_need_the_file(small, tmp_path, capsys) -> None:
-    """Class and options are recorded, so a reader on another machine has the whole page."""
+    """The class and the options are stored, so the page can be built on another machine."""
     folder = write(tmp_path / "mine", "optimizer", "rmsprop", RMSPROP)
     command = ["optimizer=rmsprop", "epochs=1", *small, f"out={tmp_path / 'out'}", "name=it"]
     assert lenet_sweep("--config-dir", str(folder), *command).returncode == 0
@@ -86,7 +87,7 @@ def test_results_do_not_need_the_file(small, tmp_path, capsys) -> None:
 
 
 def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) -> None:
-    """Another class or default under the same name is another run, never a stored result."""
+    """A changed class or default under the same name gives another run, never a stored result."""
     ids = set()
     for content in (
         RMSPROP, RMSPROP.replace("0.99", "0.9"), RMSPROP.replace("class: RMSprop", "class: SGD")
@@ -102,14 +103,15 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
 @pytest.mark.parametrize(
     ("group", "name", "content", "message"),
     [
-        ("optimizer", "sgd", RMSPROP, "optimizer=sgd comes with lenet-sweep; rename the file"),
-        ("optimizer", "mine", RMSPROP, "name=rmsprop: must be mine, as the file"),
+        ("optimizer", "sgd", RMSPROP, "optimizer=sgd already exists in lenet-sweep"),
+        ("optimizer", "mine", RMSPROP, "name=rmsprop: must be mine, the name of the file"),
         ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: Module"),
          "class=Module: must be a subclass of torch.optim.Optimizer"),
         ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: os.system"),
          "class=os.system: must be a subclass"),
-        ("optimizer", "rmsprop", RMSPROP.replace("alpha:", "alhpa:"), "alhpa: RMSprop takes alpha"),
-        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "minimum 0;"), "cannot read 'minimum"),
+        ("optimizer", "rmsprop", RMSPROP.replace("alpha:", "alhpa:"),
+         "alhpa: RMSprop has no such option; it takes alpha"),
+        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "minimum 0;"), "cannot parse 'minimum"),
         ("optimizer", "rmsprop", RMSPROP.replace("0.001", "-1"), "default_lr=-1: must be a number"),
         ("optimizer", "rmsprop", RMSPROP.replace("0.99 ", "high "), "alpha=high: the default of"),
         ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: pixels\n",
@@ -117,15 +119,15 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
         ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: logits\np: 1\n",
          "p: a loss has no options"),
         ("activation", "mish", "name: mish\nclass: Mash\n", "class=Mash: must be a subclass"),
-        ("activation", "mish", "- mish\n", "must hold key: value"),
+        ("activation", "mish", "- mish\n", "must contain lines of the form"),
     ],
 )  # fmt: skip
-def test_a_file_in_another_form_is_refused_with_a_line(
+def test_an_invalid_file_is_rejected_in_one_line(
     own_registry, tmp_path, group: str, name: str, content: str, message: str
 ) -> None:
-    """The line names the file, the key, and what is allowed."""
+    """The message names the file, the key, and what is allowed."""
     write(tmp_path, group, name, content)
-    with pytest.raises(UsageError) as error:  # noqa: PT012 - the first of the two that notices
+    with pytest.raises(UsageError) as error:  # noqa: PT012 - either of the two may raise
         registry.add_folder(tmp_path)
         validate_cells(grid({group: name, "device": "cpu"}), NATIVE)
     assert message in str(error.value)

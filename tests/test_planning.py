@@ -28,7 +28,7 @@ from lenet_sweep.cli.hydra_config import (
     register_help,
     register_plugins,
 )
-from lenet_sweep.config import keys, registry, validation
+from lenet_sweep.config import grids, registry, validation
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
@@ -101,15 +101,15 @@ def test_grid_gives_same_cells_as_single_validation(axes: dict[str, list[Any]]) 
     def one_by_one() -> Any:
         cells: list[Cell] = []
         options, missing = None, {}
-        for raw in keys.grid(axes):
-            cell, own = validation.validate_cell(deepcopy(raw), NATIVE, missing=missing)
+        for raw in grids.grid(axes):
+            cell, own = validation.validate_cell(deepcopy(raw), NATIVE, unused=missing)
             options = validation._merged(options, own) if options else own
             cells.append(cell)
         assert options
         unused = validation.unused_options(missing, {cell.optimizer.name for cell in cells})
         return cells, replace(options, unused=unused)
 
-    assert outcome(lambda: validation.validate_cells(keys.grid(axes), NATIVE)) == outcome(
+    assert outcome(lambda: validation.validate_cells(grids.grid(axes), NATIVE)) == outcome(
         one_by_one
     )
 

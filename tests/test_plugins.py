@@ -1,4 +1,4 @@
-"""Executors and datasets that another package adds: the example of docs/extending.md."""
+"""Executors and datasets of another package, with the example in docs/extending.md."""
 
 import os
 import re
@@ -20,7 +20,7 @@ ENTRY_POINTS = "".join(
 
 @pytest.fixture
 def run(tmp_path: Path):
-    """Run the command in an environment that has the other package, too."""
+    """A function that runs the command with the other package installed."""
     packages = tmp_path / "packages"
     info = packages / "my_plugin-1.0.dist-info"
     info.mkdir(parents=True)
@@ -39,7 +39,7 @@ def run(tmp_path: Path):
 
 
 def test_an_executor_of_another_package_trains_the_runs(run, small_folder) -> None:
-    """It is selected, documented, and checked like the executors of this package."""
+    """It is selected, listed by --help, and validated like the executors of this package."""
     small = ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none"]
     sweep = ["-m", "hydra/launcher=lenet_mine", "seed=0,1", "epochs=1", *small]
     result = run(*sweep, "hydra.launcher.queue=long", "report=false")
@@ -47,9 +47,9 @@ def test_an_executor_of_another_package_trains_the_runs(run, small_folder) -> No
     assert "submitted to long" in result.stdout
     assert "2 of 2 cells" in result.stdout
     assert "lenet_mine   Runs train on my machines." in run("--help").stdout
-    wrong = run(*sweep, "+hydra.launcher.que=long")
-    assert wrong.returncode == 2
-    assert "there is no key hydra.launcher.que; did you mean hydra.launcher.queue" in wrong.stderr
+    result = run(*sweep, "+hydra.launcher.que=long")
+    assert result.returncode == 2
+    assert "there is no key hydra.launcher.que; did you mean hydra.launcher.queue" in result.stderr
 
 
 def test_a_dataset_of_another_package_can_be_chosen(run, mnist_root: Path) -> None:

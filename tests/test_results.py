@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep.config import keys, validation
+from lenet_sweep.config import grids, validation
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
@@ -51,7 +51,7 @@ def test_order_of_the_columns() -> None:
 def optimized(*optimizers):
     """A table with one cell for each of the optimizers."""
     cells, _ = validation.validate_cells(
-        keys.grid({"optimizer": list(optimizers), "lr": 0.1}), NATIVE
+        grids.grid({"optimizer": list(optimizers), "lr": 0.1}), NATIVE
     )
     return rows(*(
         {
@@ -122,7 +122,7 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("old", [False, True])
 def test_rows_are_matched_by_their_options(tmp_path, old: bool) -> None:
     """If ids in results.csv are of an earlier engine version, settings identify the rows."""
-    cells, _ = validation.validate_cells(keys.grid({"optimizer": OPTIMIZERS, "lr": 0.1}), NATIVE)
+    cells, _ = validation.validate_cells(grids.grid({"optimizer": OPTIMIZERS, "lr": 0.1}), NATIVE)
     frame = ranked_table(
         ROW
         | records.settings_columns(cell, "Ada")

@@ -1,4 +1,4 @@
-"""Studies: their rows become cells, what is wrong is said by row, and they end in verdicts."""
+"""Studies: cells from their rows, error messages that name the row, and their reproduction."""
 
 import re
 import subprocess
@@ -9,41 +9,42 @@ import pandas as pd
 import pytest
 
 from lenet_sweep import sweep
-from lenet_sweep.config import keys, studies, validation
+from lenet_sweep.config import grids, studies, validation
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
 
 ROWS = [{"recipe": "ce_sgd", "batch": 64, "reported": 99.0}, {"recipe": "nll_adam", "batch": 32}]
-WORST = {"says": "x", "check": "best_recipe", "recipe": "ce_sgd"}
+CLAIM = {"says": "x", "check": "best_recipe", "recipe": "ce_sgd"}
 
 
 def cells_of(study, **axes):
-    """Cells and options of a study, with other settings as axes over it."""
+    """Cells and options of a study that is combined with other axes."""
     node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(axes)}
-    return validation.validate_cells([raw | node for raw in keys.grid(axes)], NATIVE)
+    return validation.validate_cells([raw | node for raw in grids.grid(axes)], NATIVE)
 
 
-def refused(**changes):
+def error_message(**changes):
+    """The message for an invalid study."""
     with pytest.raises(UsageError) as error:
         cells_of({"title": "T", "rows": ROWS} | changes)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def command(*arguments, folder):
-    """A command in this folder: status, and all that it said."""
-    done = subprocess.run(
+def run_module(*arguments, folder):
+    """Run a module in a folder. Returns the exit status and the output."""
+    result = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.returncode, done.stdout + done.stderr
+    return result.returncode, result.stdout + result.stderr
 
 
-def test_the_report_is_there_row_by_row() -> None:
-    """34 rows of its three tables, 33 cells in 25 runs of 3,300 epochs, with what it reported."""
+def test_the_study_has_every_row_of_the_report() -> None:
+    """Its three tables have 34 rows: 33 cells, and 25 runs with 3,300 epochs in total."""
     cells, options = cells_of("report")
     study = options.study
     rows = [(r.cell.optimizer.name, r.cell.batch, r.cell.lr, r.cell.epochs, r.reported, r.device)
@@ -61,8 +62,8 @@ def test_the_report_is_there_row_by_row() -> None:
     assert len(study.claims) == 6
 
 
-def test_other_settings_are_axes_over_it() -> None:
-    """seed=0,1,2 trains every row three times; the rows of the study stay the same."""
+def test_other_keys_can_be_swept_over_a_study() -> None:
+    """seed=0,1,2 trains every row three times; the rows of the study do not change."""
     cells, options = cells_of("report", seed=[0, 1, 2], activation="tanh")
     assert len(set(cells)) == 99
     assert {cell.activation for cell in cells} == {"tanh"}
@@ -70,49 +71,52 @@ def test_other_settings_are_axes_over_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"rows": [*ROWS, {"batsh": 3}]}, "row 3 of the study 'T': batsh=3: there is no key"),
         ({"rows": [{"batch": 0}]}, "row 1 of the study 'T': batch=0: must be a whole number"),
         ({"rows": [*ROWS, ROWS[0]]}, "row 3 of the study 'T': the same settings as row 1"),
         ({"rows": [{"reported": 101}]}, "reported=101: must be an accuracy in percent"),
         ({"rows": [{"lr": "fast"}]}, "row 1 of the study 'T': lr=fast: must be a number above 0"),
-        ({"rows": [{"workers": 2}]}, "workers is one for the whole sweep"),
+        ({"rows": [{"workers": 2}]}, "workers=2: a row cannot set workers, which applies to"),
         ({"rows": [{"optimizer.beta": 2}]}, "the optimizer has no option beta"),
-        ({"rows": [{"study": 2}]}, "a row is a cell, and has no study"),
+        ({"rows": [{"study": 2}]}, "a row cannot contain a study"),
         ({"rows": ["lr"]}, "row 1 of the study 'T': lr: must be settings"),
         ({"rows": []}, "study.rows=[]: must be a list of cells"),
         ({"rows": "all"}, "study.rows=all: must be a list of cells"),
         ({"title": None}, "study.title=null: must be one line of text"),
-        ({"common": {"batch": 8}}, "batch stands in common: too"),
-        ({"rows": [{"recipe": "ce_sgd", "loss": "nll"}]}, "recipe and loss are given together"),
+        ({"common": {"batch": 8}}, "batch is also set in common"),
+        ({"rows": [{"recipe": "ce_sgd", "loss": "nll"}]}, "recipe cannot be combined with loss"),
         ({"rows": [{"batch": 8}, {"batch": 8.0}]}, "row 2 of the study 'T': the same settings as"),
         ({"rows": [{"batch": 10**5000}]}, "row 1 of the study 'T': batch=<int>: must be"),
         ({"title": ""}, "study.title=: must be one line of text"),
         ({"title": 10**5000}, "study.title=<int>: must be one line"),
         ({"claims": [{"says": [1], "check": [2]}]}, "check=[2]: must be one of"),
-        ({"claims": [WORST | {"recipe": {"a": 1}}]}, "must be one of ce_sgd"),
+        ({"claims": [CLAIM | {"recipe": {"a": 1}}]}, "must be one of ce_sgd"),
         (
-            {"claims": [WORST | {"check": "best_accuracy", "recipe": "ce_sgd", "accuracy": 1e6}]},
+            {"claims": [CLAIM | {"check": "best_accuracy", "recipe": "ce_sgd", "accuracy": 1e6}]},
             "accuracy=1000000.0: must be an accuracy",
         ),
         ({"common": 3}, "study.common=3: must be the settings"),
         ({"row": []}, "did you mean study.rows?"),
         ({"claims": [{"says": "x", "check": "wisdom"}]}, "check=wisdom: must be one of larger_is"),
-        ({"claims": [WORST | {"key": "lr"}]}, "best_recipe takes says, check, recipe"),
-        ({"claims": [WORST | {"recipe": "sgd"}]}, "recipe=sgd: must be one of ce_sgd"),
-        ({"claims": [{"says": "x", "check": "matters_little"}]}, "matters_little needs keys"),
-        ({"claims": [{"says": "x", "check": "larger_is_better", "key": "seed"}]}, "must be of lr"),
+        ({"claims": [CLAIM | {"key": "lr"}]}, "best_recipe takes says, check, recipe"),
+        ({"claims": [CLAIM | {"recipe": "sgd"}]}, "recipe=sgd: must be one of ce_sgd"),
+        ({"claims": [{"says": "x", "check": "matters_little"}]}, "matters_little requires keys"),
+        (
+            {"claims": [{"says": "x", "check": "larger_is_better", "key": "seed"}]},
+            "must be different keys out of lr",
+        ),
         ({"claims": [{"says": "x", "check": "best_accuracy"}]}, "accuracy=null: must be an acc"),
     ],
 )
-def test_what_is_wrong_is_named(changes, says) -> None:
-    """One line with the row, the key, its value and what is allowed."""
-    assert says in refused(**changes)
+def test_an_invalid_study_is_rejected(changes, message) -> None:
+    """The message is one line with the row, the key, its value, and what is allowed."""
+    assert message in error_message(**changes)
 
 
-def test_who_reported_tells_rows_apart() -> None:
-    """Two people may report the same cell: two rows, one training."""
+def test_rows_may_differ_only_in_the_person() -> None:
+    """Two people may report the same cell, which is trained once."""
     rows = [{"batch": 64, "reported": 99, "reported_by": name} for name in ("Ana", "Ben")]
     cells, options = cells_of({"title": "T", "rows": rows})
     assert len(set(cells)) == 1
@@ -120,16 +124,16 @@ def test_who_reported_tells_rows_apart() -> None:
 
 
 @pytest.mark.parametrize("key", ["batch", "recipe", "optimizer", "dataset.limit"])
-def test_what_rows_give_is_not_typed_beside_them(key) -> None:
-    """Neither would win in silence."""
+def test_keys_that_rows_set_are_rejected(key) -> None:
+    """A key that the rows set cannot also be given: neither silently overrides the other."""
     value = {"batch": 128, "recipe": "ce_sgd", "optimizer": "adam", "dataset.limit": 9}[key]
     rows = [{"recipe": "ce_sgd", "batch": 64, "dataset": "mnist"}]
-    with pytest.raises(UsageError, match="row 1 .* leave it out of the command"):
+    with pytest.raises(UsageError, match=f"row 1 .* remove {key} from the command"):
         cells_of({"title": "T", "rows": rows}, **{key: value})
 
 
-def test_an_option_is_an_axis_over_the_rows_that_have_it() -> None:
-    """Typed beside a study or common to its rows, an option applies where the optimizer has it."""
+def test_an_option_applies_to_the_rows_whose_optimizer_has_it() -> None:
+    """This holds for options that are given with a study, and for options in `common`."""
     rows = [{"recipe": "ce_sgd", "optimizer.weight_decay": 0.1}, {"recipe": "nll_adam"}]
     cells, options = cells_of({"title": "T", "rows": rows}, **{"optimizer.momentum": [0, 0.9]})
     assert sorted({str(cell.optimizer) for cell in cells}) == [
@@ -146,49 +150,49 @@ def test_an_option_is_an_axis_over_the_rows_that_have_it() -> None:
 
 
 def test_an_option_of_a_row_must_fit_its_optimizer() -> None:
-    """What a row itself says is not ignored, and what it says is not typed beside it."""
+    """An option of a row is never ignored, and it cannot also be given with the study."""
     row = {"recipe": "nll_adam", "optimizer.momentum": 0.9}
-    assert "row 2 of the study 'T': optimizer.momentum=0.9: the optimizer has no" in refused(
+    assert "row 2 of the study 'T': optimizer.momentum=0.9: the optimizer has no" in error_message(
         rows=[{"recipe": "ce_sgd"}, row]
     )
-    with pytest.raises(UsageError, match="the rows of the study give optimizer.momentum; leave"):
+    with pytest.raises(UsageError, match="optimizer.momentum is set by the rows of the study"):
         cells_of({"title": "T", "rows": [{"optimizer.momentum": 0}]}, **{"optimizer.momentum": 0.9})
 
 
-def test_what_was_reported_may_be_common_too() -> None:
-    """Who reported all rows is written once."""
+def test_reported_by_may_be_common() -> None:
+    """The person who reported all rows can be given once, in `common`."""
     common = {"reported_by": "Ana", "reported_on": "mps"}
     _, options = cells_of({"title": "T", "common": common, "rows": ROWS})
     assert {(row.person, row.device) for row in options.study.rows} == {("Ana", "mps")}
 
 
-def test_a_changed_study_replaces_itself() -> None:
-    """After a correction in its file a sweep has the new rows alone; axes of one version add up."""
+def test_a_changed_study_replaces_its_old_version() -> None:
+    """A corrected file replaces the rows; sweeps of the same version add rows."""
     before, after = ({"title": "T", "rows": [{"batch": 64, "reported": n}]} for n in (1.0, 2.0))
     old, new, tanh = (cells_of(node, **axes)[1].study for node, axes in
                       ((before, {}), (after, {}), (after, {"activation": "tanh"})))  # fmt: skip
-    (left,) = studies.replace_study([old], new)
-    assert [row.reported for row in left.rows] == [2.0]
-    (both,) = studies.replace_study([left], tanh)
-    assert [row.cell.activation for row in both.rows] == ["relu", "tanh"]
+    (replaced,) = studies.replace_study([old], new)
+    assert [row.reported for row in replaced.rows] == [2.0]
+    (merged,) = studies.replace_study([replaced], tanh)
+    assert [row.cell.activation for row in merged.rows] == ["relu", "tanh"]
     assert len(studies.merge_studies([old, new])) == 2
 
 
-def test_a_study_of_many_cells_is_asked_about() -> None:
-    """As any other grid: more than max_cells are refused, with the fix."""
-    with pytest.raises(UsageError, match="more than 3 cells, which is all that max_cells=3 allows"):
+def test_a_study_of_too_many_cells_is_rejected() -> None:
+    """The limit max_cells applies to a study as it does to a grid."""
+    with pytest.raises(UsageError, match="the study has more than max_cells=3 cells; give fewer"):
         cells_of("report", max_cells=3)
 
 
-def test_it_comes_back_from_json() -> None:
-    """What sweep.json holds is the study that was asked for."""
+def test_json_round_trip() -> None:
+    """A study that is written to sweep.json and read again is equal."""
     study = cells_of("report")[1].study
     assert studies.Study.from_json(study.to_json()) == study
 
 
 @pytest.fixture
-def mine(tmp_path, small_folder):
-    """A study of one's own in a folder, and the words of a command that trains it."""
+def own_study(tmp_path, small_folder):
+    """Arguments that train a study from a --config-dir, which is written to tmp_path."""
     (tmp_path / "own" / "study").mkdir(parents=True)
     (tmp_path / "own" / "study" / "mine.yaml").write_text(
         "title: My rows\n"
@@ -205,10 +209,10 @@ def mine(tmp_path, small_folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["lenet_local", "basic"])
-def test_a_study_of_ones_own(tmp_path, mine, launcher) -> None:
-    """From a folder of YAML to verdicts on the terminal, in files on the page; then free."""
-    asked = ("lenet_sweep", *mine, f"hydra/launcher={launcher}")
-    status, output = command(*asked, folder=tmp_path)
+def test_a_study_from_a_config_dir(tmp_path, own_study, launcher) -> None:
+    """Its verdicts are on the terminal, in files, and on the page; a second run trains nothing."""
+    arguments = ("lenet_sweep", *own_study, f"hydra/launcher={launcher}")
+    status, output = run_module(*arguments, folder=tmp_path)
     assert status == 0, output
     assert "Reproduction of 'My rows'" in output
     assert re.search(r"of 2 rows (is|are) reproduced", output)
@@ -222,10 +226,10 @@ def test_a_study_of_ones_own(tmp_path, mine, launcher) -> None:
     page = (folder / "report.html").read_text()
     assert "CE is best" in page
     assert 'id="study"' in page
-    status, output = command(*asked, folder=tmp_path)
+    status, output = run_module(*arguments, folder=tmp_path)
     assert status == 0, output
     assert " started" not in output
-    status, output = command(
+    status, output = run_module(
         "lenet_sweep.report", str(folder), "--out", "elsewhere", folder=tmp_path
     )
     assert status == 0, output
@@ -233,15 +237,15 @@ def test_a_study_of_ones_own(tmp_path, mine, launcher) -> None:
 
 
 @pytest.mark.slow
-def test_it_needs_the_flag_for_several(tmp_path, mine) -> None:
-    """Without -m one cell is trained: a study is refused in one line."""
-    words = [word for word in mine if word not in ("-m", "seed=0,1")]
-    status, output = command("lenet_sweep", *words, folder=tmp_path)
+def test_a_study_requires_the_flag_m(tmp_path, own_study) -> None:
+    """Without -m, only one cell can be trained, so a study is rejected in one line."""
+    arguments = [word for word in own_study if word not in ("-m", "seed=0,1")]
+    status, output = run_module("lenet_sweep", *arguments, folder=tmp_path)
     assert (status, output) == (2, "error: +study=...: the rows of a study need the flag -m\n")
 
 
 def test_from_python(tmp_path, small_folder) -> None:
-    """sweep(study={...}) takes the same form, with seeds as an axis."""
+    """sweep(study={...}) takes the content of a study file, and other keys can be swept over it."""
     rows = [{"batch": 32, "reported": 50.0}, {"batch": 64}]
     table = sweep(
         study={"title": "T", "rows": rows}, seed=[0, 1], epochs=1, out=str(tmp_path),

@@ -225,7 +225,7 @@ async def cells():  # as in a notebook: one sweep in the thread of the loop, one
 asyncio.run(cells())
 """
 NESTED = """
-from lenet_sweep.config import keys, validation
+from lenet_sweep.config import grids, validation
 from lenet_sweep.runner import run
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui.observer import TerminalView
@@ -239,7 +239,7 @@ class Nested(TerminalView):  # its errors end the test
             self.inner = one(2)
 
 grid = {"dataset": "folder", "dataset.root": sys.argv[1], "seed": [0, 1], "epochs": 1}
-cells, options = validation.validate_cells(keys.grid(grid | {"device": "cpu"}), NATIVE)
+cells, options = validation.validate_cells(grids.grid(grid | {"device": "cpu"}), NATIVE)
 result = run.run_sweep(cells, options, [Nested()], LOCAL)
 assert list(result.sweep.table["status"]) == ["ok", "ok"]
 """

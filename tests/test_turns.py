@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from processes import PATIENCE
 
-from lenet_sweep.config.keys import grid
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (

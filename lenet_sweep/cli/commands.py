@@ -27,7 +27,7 @@ from lenet_sweep.cli.hydra_config import (
     raw_settings,
     search_space,
 )
-from lenet_sweep.config import keys, validation
+from lenet_sweep.config import checks, validation
 from lenet_sweep.config.keys import is_option, missing_options
 from lenet_sweep.config.registry import OPTIMIZERS
 from lenet_sweep.config.validation import Options
@@ -167,7 +167,7 @@ def _typed_folder(master: DictConfig, options: Options) -> Path | None:
             f"name and hydra.{kind}.dir both choose the sweep's folder; give only one of them"
         )
     if not folder or not folder.isprintable():
-        keys.reject(f"hydra.{kind}.dir", folder, "the path of a folder")
+        checks.reject(f"hydra.{kind}.dir", folder, "the path of a folder")
     return Path(folder)
 
 
@@ -193,7 +193,7 @@ def run(cfg: DictConfig) -> float:
     is_multirun = hydra.mode == RunMode.MULTIRUN
     # In a multirun, the sweeper has checked options against the optimizers of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, among=OPTIMIZERS if is_multirun else ()
+        [raw_settings(cfg)], NATIVE, optimizers=OPTIMIZERS if is_multirun else ()
     )
     options = replace(options, unused=())
     if is_multirun:

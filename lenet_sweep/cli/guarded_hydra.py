@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep.cli.config_files import CheckedRepository
 from lenet_sweep.cli.hydra_config import keep_text, override_texts
-from lenet_sweep.config import keys
+from lenet_sweep.config import checks, keys
 from lenet_sweep.config.registry import FILE_KEYS, OPTIMIZERS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
@@ -118,7 +118,7 @@ def _check_options(config: DictConfig) -> None:
     name = str(settings.get("name", ""))
     options = {f"optimizer.{k}": v for k, v in settings.items() if k not in FILE_KEYS}
     for key in keys.missing_options(options, name):
-        keys.unknown_option(key.removeprefix("optimizer."), options[key])
+        checks.unknown_option(key.removeprefix("optimizer."), options[key])
 
 
 def search_folder(loader: ConfigLoader) -> Path | None:

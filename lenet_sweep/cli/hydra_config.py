@@ -25,7 +25,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lenet_sweep.config import launchers, studies
-from lenet_sweep.config.keys import check_count, is_option, missing_options, set_key, takes_text
+from lenet_sweep.config.grids import check_count
+from lenet_sweep.config.keys import is_option, missing_options, set_key, takes_text
 from lenet_sweep.config.registry import GROUPS, OPTIMIZERS, RECIPES, Raw, config_folder, group_node
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value

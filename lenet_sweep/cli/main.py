@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep.cli import arguments, guarded_hydra
 from lenet_sweep.cli.hydra_config import register_help, register_plugins
-from lenet_sweep.config import keys, registry
+from lenet_sweep.config import checks, keys, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
@@ -136,7 +136,7 @@ def _rephrase(error: Exception, text: str) -> None:
             raise UsageError(
                 f"{group}={name}: the plugin is not installed; pip install {PLUGINS[plugin]}"
             )
-        keys.choice(group, name, sorted(error.options))
+        checks.choice(group, name, sorted(error.options))
     if match := re.match(r"Ambiguous value for argument '(.+?)'", text):
         raise UsageError(f"{match[1]}: several values need the flag -m, as in -m {match[1]}")
     if match := re.match(r"Additional config directory '(.+?)' not found", text):
@@ -149,4 +149,4 @@ def _rephrase(error: Exception, text: str) -> None:
                 f"and +{key}=VALUE adds one"
             )
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
-        keys.unknown_key(key, value, keys.known_keys(keys.defaults()))
+        checks.unknown_key(key, value, keys.known_keys(keys.defaults()))

@@ -1,21 +1,19 @@
-"""Keys as they are typed: their groups, their defaults, and grids of them as nested dicts.
+"""The keys that a user can set, and their defaults, as nested dicts shaped like conf/config.yaml.
 
-A nested dict is shaped like conf/config.yaml, with the groups loss, optimizer and dataset as dicts
-that hold at least `name`. The command line (through Hydra) and the Python API both make such dicts.
+The config groups, such as loss and optimizer, are dicts that have at least the key `name`. The
+command line, through Hydra, and the Python API both produce such dicts.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from lenet_sweep.config import suggestions
+from lenet_sweep.config.checks import choice, unknown_key, unknown_option
 from lenet_sweep.config.registry import (
     GROUPS,
     OPTIMIZERS,
@@ -24,12 +22,8 @@ from lenet_sweep.config.registry import (
     config_folder,
     group_node,
 )
-from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value, to_str
 
-MOST_CELLS = 10**9  # what max_cells may be set to
-
-# Keys that take text or a path: what looks like a number or a boolean is text there too.
+# Keys whose values are text or paths, even if they look like numbers or booleans.
 TEXT_KEYS = frozenset({
     "name", "person", "out", "dataset.root",
     *(f"study.{key}" for key in ("title", "source", "claims.says")),
@@ -43,16 +37,16 @@ TEXT_KEYS = frozenset({
 
 
 def takes_text(key: str, *, flag: bool = False) -> bool:
-    """Whether a dotted key takes text; so do the options of sbatch, and a grid of a text key.
+    """Whether the values of a dotted key are text, also if the key is an axis of a grid.
 
-    flag: the value is true or false, which an option of sbatch may be.
+    flag: the value is true or false. It is then not text for an option of sbatch.
     """
-    tail = key.removeprefix("hydra.sweeper.params.")
-    return tail in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
+    name = key.removeprefix("hydra.sweeper.params.")
+    return name in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
 
 
 def defaults() -> Raw:
-    """conf/config.yaml as a nested dict, without what only Hydra reads."""
+    """conf/config.yaml as a nested dict, without the keys that only Hydra reads."""
     return deepcopy(_defaults())
 
 
@@ -61,139 +55,39 @@ def _defaults() -> Raw:
     raw = OmegaConf.to_container(OmegaConf.load(config_folder() / "config.yaml"))
     assert isinstance(raw, dict)
     del raw["hydra"]
-    chosen: Raw = {}
+    selected: Raw = {}
     for entry in raw.pop("defaults"):
-        chosen |= entry if isinstance(entry, dict) else {}
-    return {str(k): v for k, v in raw.items()} | {g: group_node(g, chosen[g]) for g in GROUPS}
-
-
-def grid(axes: Mapping[str, Any]) -> list[Raw]:
-    """Every combination of the given keys' values, the last key varying fastest.
-
-    A list (or tuple, range, array) is an axis, anything else a single value. Keys are those of
-    conf/config.yaml, dotted ones ("optimizer.momentum") and "recipe" included. An optimizer
-    without a given option has one cell where the others have one for each of its values. Raises
-    UsageError for an unknown key.
-    """
-    base = defaults()
-    limit = axes.get("max_cells", base["max_cells"])
-    if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
-        raise UsageError(recipe_conflict(sorted(both)))
-    values = [_as_axis(key, value) for key, value in axes.items()]
-    for key, choices in zip(axes, values, strict=True):
-        if not choices:
-            raise UsageError(f"{format_value(key)}=[]: give at least one value")
-    keys = list(axes)
-    parts = _by_options(dict(zip(keys, values, strict=True)))
-    check_count(sum(math.prod(map(_length, part.values())) for part in parts), limit)
-    # Groups first: a dotted key changes the optimizer that the same call chooses.
-    order = sorted(range(len(keys)), key=lambda i: "." in keys[i])
-    cells = []
-    for choice in itertools.chain.from_iterable(itertools.product(*p.values()) for p in parts):
-        raw = dict(base)
-        for i in order:
-            set_key(raw, keys[i], choice[i])
-        cells.append(raw)
-    return cells
-
-
-def _by_options(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Sequence[Any]]]:
-    """A grid as one grid for the optimizers that have the same of its options.
-
-    Each has a single value for the options that its optimizers do not have.
-    """
-    chooser = next((key for key in ("recipe", "optimizer") if key in axes), "")
-    options = [key for key in axes if is_option(key)]
-    if not chooser or not options:
-        return [dict(axes)]
-    groups: dict[frozenset[str], list[Any]] = {}
-    for value in axes[chooser]:
-        missing = missing_options(options, _optimizer_name(chooser, value))
-        groups.setdefault(missing, []).append(value)
-    nowhere = frozenset.intersection(*groups)  # an error, which config.all_settings raises
-    return [
-        {
-            key: chosen if key == chooser else values[:1] if key in missing - nowhere else values
-            for key, values in axes.items()
-        }
-        for missing, chosen in groups.items()
-    ]
-
-
-def _optimizer_name(chooser: str, value: Any) -> str:
-    """The optimizer that a value of `recipe` or `optimizer` chooses; "" where there is none."""
-    if isinstance(value, Mapping):
-        value = value.get("name")
-    if not isinstance(value, str):
-        return ""
-    return RECIPES.get(value, ("", ""))[1] if chooser == "recipe" else value
+        selected |= entry if isinstance(entry, dict) else {}
+    return {str(k): v for k, v in raw.items()} | {g: group_node(g, selected[g]) for g in GROUPS}
 
 
 def is_option(key: str) -> bool:
-    """Whether a key is an option of an optimizer: 'optimizer.momentum'."""
+    """Whether a key is an option of an optimizer, such as 'optimizer.momentum'."""
     return key.startswith("optimizer.")
 
 
 def missing_options(options: Iterable[str], optimizer: str) -> frozenset[str]:
-    """Those of the options ('optimizer.momentum') that an optimizer does not have.
+    """The options, such as 'optimizer.momentum', that an optimizer does not have.
 
-    None of an unknown optimizer: the error is about its name.
+    Empty for an unknown optimizer, whose name is rejected elsewhere.
     """
     if optimizer not in OPTIMIZERS:
         return frozenset()
-    has = OPTIMIZERS[optimizer].options
-    return frozenset(key for key in options if key.removeprefix("optimizer.") not in has)
-
-
-def _as_axis(key: str, value: Any) -> Sequence[Any]:
-    if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
-        value = value.tolist()
-    if isinstance(value, tuple) and key == "optimizer.betas":
-        return [value]  # one value that is a pair
-    return value if isinstance(value, (list, tuple, range)) else [value]
-
-
-def _length(values: Sequence[Any]) -> int:
-    if isinstance(values, range):  # len() has no number for a long one
-        return max(0, -((values.start - values.stop) // values.step))
-    return len(values)
-
-
-def check_count(count: int, limit: Any) -> None:
-    """Refuse a grid of more cells than max_cells, before it is expanded. Raises UsageError."""
-    most = integer("max_cells", limit, 1, MOST_CELLS, "the most cells that a grid may have")
-    if count > MOST_CELLS:
-        said = f"{count:,}" if count < 10**18 else "more than 10^18"
-        raise UsageError(
-            f"the grid has {said} cells, and max_cells={most} allows {most:,}; give fewer values"
-        )
-    if count > most:
-        raise UsageError(
-            f"the grid has {count:,} cells, and max_cells={most} allows {most:,}; "
-            f"give fewer values, or say that it is meant with max_cells={count}"
-        )
-
-
-def check_length(count: int, most: int) -> None:
-    """Refuse a study of more cells than max_cells, as its rows are read. Raises UsageError."""
-    if count > most:
-        raise UsageError(
-            f"the study has more than {most:,} cells, which is all that max_cells={most} allows; "
-            "give fewer values, or raise max_cells if it is meant"
-        )
+    valid = OPTIMIZERS[optimizer].options
+    return frozenset(key for key in options if key.removeprefix("optimizer.") not in valid)
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
-    """Set one key of `raw`. Raises UsageError where there is no such key.
+    """Set one key of `raw` in place. Raises UsageError if the key does not exist.
 
-    The dicts inside `raw` are replaced, never changed in place: the cells of a grid share them.
-    An option of an optimizer is set if any optimizer has it: `config.all_settings` decides.
+    The dicts inside `raw` are replaced, never changed in place, since the cells of a grid share
+    them. An option is set if any optimizer has it; `validate_cells` checks that it is used.
     """
     if key == "recipe":
         loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
         raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
     elif key in GROUPS:
-        if isinstance(value, Mapping):  # a group with its options, as the Python API may give it
+        if isinstance(value, Mapping):  # a group with its options, from the Python API
             node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
             if key == "optimizer":
                 for option in value:
@@ -220,89 +114,7 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
 
 
 def known_keys(raw: Raw) -> list[str]:
-    """All keys that can be set, dotted where they are nested."""
+    """All keys that can be set; nested keys are dotted."""
     keys = [k for k in raw if k not in GROUPS]
     nested = [f"{g}.{k}" for g in GROUPS for k in raw.get(g, ()) if k != "name"]
     return [*GROUPS, "recipe", *keys, *nested]
-
-
-def unknown_key(key: Any, value: Any, known: Iterable[str]) -> NoReturn:
-    """Raise the UsageError for a key that is not there, with the nearest one that is."""
-    key = to_str(key)
-    if key == "study":
-        raise UsageError(
-            f"study={format_value(value)}: a study is added, with a plus: +study=report"
-        )
-    if key.startswith("optimizer."):
-        unknown_option(key.removeprefix("optimizer."), value)
-    known = list(known)
-    near = suggestions.for_key(key, known)
-    hint = f"did you mean {near}?" if near else f"the keys are {', '.join(known)}"
-    raise UsageError(
-        f"{format_value(key)}={format_value(value)}: there is no key {format_value(key)}; {hint}"
-    )
-
-
-def unknown_option(option: str, value: Any) -> NoReturn:
-    """Raise the UsageError for an option that the chosen optimizer does not have."""
-    text, option = format_value(value), format_value(option)
-    if option == "lr":
-        raise UsageError(f"optimizer.lr={text}: the learning rate is a key of its own, lr={text}")
-    takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
-    options = [f"optimizer.{name}" for s in OPTIMIZERS.values() for name in s.options]
-    near = suggestions.for_value("optimizer.", f"optimizer.{option}", options)
-    hint = f"; did you mean {near}?" if near and near != f"optimizer.{option}" else ""
-    raise UsageError(
-        f"optimizer.{option}={text}: the optimizer has no option {option}; {takes}{hint}"
-    )
-
-
-def recipe_conflict(keys: Sequence[str]) -> str:
-    """The message for a recipe given together with what it already fixes."""
-    return (
-        f"recipe and {' and '.join(keys)} are given together: a recipe fixes loss and optimizer; "
-        "give the recipe alone, or loss and optimizer without it"
-    )
-
-
-# ---------------------------------------------------------------- numbers
-
-
-def integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
-    """The value, if it is a whole number from low to high, 1e2 and "100" included.
-
-    Raises UsageError.
-    """
-    number = finite(value)
-    if number is None or not number.is_integer() or not low <= number <= high:
-        reject(key, value, f"a whole number from {low} to {high}, {meaning}")
-    return int(number)
-
-
-def finite(value: Any) -> float | None:
-    """The value as a float, None where it is not a finite number. Text counts if it is one."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except Exception:  # noqa: BLE001 - from Python the value may be any object
-        return None
-    return number + 0.0 if math.isfinite(number) else None  # + 0.0 makes -0.0 the same as 0.0
-
-
-# ---------------------------------------------------------------- messages
-
-
-def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
-    """The value, if it is one of the allowed names; otherwise UsageError with the nearest one."""
-    allowed = list(allowed)
-    if not isinstance(value, str) or value not in allowed:
-        near = suggestions.for_value(key, to_str(value), allowed)
-        hint = f"; did you mean {key}={near}?" if near else ""
-        reject(key, value, f"one of {', '.join(allowed)}{hint}")
-    return value
-
-
-def reject(key: str, value: Any, allowed: str) -> NoReturn:
-    """Raise the UsageError for a value that is not allowed."""
-    raise UsageError(f"{key}={format_value(value)}: must be {allowed}")

@@ -1,8 +1,8 @@
-"""The optimizers, losses, activations, and recipes to choose from, read from conf/.
+"""The available optimizers, losses, activations, and recipes, read from conf/.
 
-A file of conf/optimizer, conf/loss, or conf/activation is the only place that names a class of
-torch, its options, their defaults, and what they allow: the comment behind an option explains it
-and states its limits. Torch is not imported here: classes are names.
+A file of conf/optimizer, conf/loss, or conf/activation defines a class of torch, its options, and
+their defaults. The comment behind an option is its help and states its limits. This module does not
+import torch: classes are given by name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import yaml
 
 from lenet_sweep.core.cells import Cell, Dataset, Optimizer, OptionValue
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.text import format_value
 from lenet_sweep.data.catalog import added_datasets
 
 Raw = dict[str, Any]
@@ -31,7 +32,7 @@ _REQUIREMENT = re.compile(r"(\w+) ([>=]) (\S+)")
 
 
 def config_folder() -> Path:
-    """conf/: inside an installed package, beside the package in a checkout."""
+    """The folder conf/: inside an installed package, or next to the package in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
@@ -39,14 +40,14 @@ def config_folder() -> Path:
 
 @dataclass(frozen=True)
 class Requirement:
-    """Another option that an option needs, as in 'momentum > 0'."""
+    """A value of another option that an option requires, such as 'momentum > 0'."""
 
     option: str
     comparison: str  # > or =
     value: float
 
     def is_met(self, options: Mapping[str, Any]) -> bool:
-        """Whether these values of the optimizer's options meet it."""
+        """Whether the values of the optimizer's options meet the requirement."""
         return _OPERATORS[self.comparison](options[self.option], self.value)
 
     def __str__(self) -> str:
@@ -55,9 +56,10 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Option:
-    """An argument of an optimizer.
+    """An option of an optimizer.
 
-    The default's type is the option's type: bool, float, or a tuple of that many floats.
+    default: its type is the type of the option: bool, float, or a tuple of floats of this length.
+    min: the smallest number allowed. below: all numbers must be less than this.
     """
 
     default: OptionValue
@@ -68,19 +70,19 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """The values that it takes, for messages: 'a number, at least 0'."""
+        """The allowed values for messages, such as 'a number, at least 0'."""
         if isinstance(self.default, bool):
             return "true or false"
         limits = [f"at least {self.min:g}"] if self.min is not None else []
         limits += [f"less than {self.below:g}"] if self.below is not None else []
-        several = isinstance(self.default, tuple)
+        each = "each " if isinstance(self.default, tuple) else ""
         kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
         if not limits:
             return kind
-        return f"{kind}, {'each ' if several else ''}{' and '.join(limits)}"
+        return f"{kind}, {each}{' and '.join(limits)}"
 
     def accepts(self, number: float) -> bool:
-        """Whether a number is within its limits."""
+        """Whether a number is within the limits."""
         return (self.min is None or number >= self.min) and (
             self.below is None or number < self.below
         )
@@ -88,7 +90,7 @@ class Option:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimizer of torch.optim: its usual learning rate and its options."""
+    """An optimizer of torch.optim: its default learning rate and its options."""
 
     torch_class: str
     help: str
@@ -96,13 +98,13 @@ class OptimizerSpec:
     options: Mapping[str, Option]
 
     def conflict(self, options: Mapping[str, Any]) -> str | None:
-        """Why these values of its options do not go together; None if they do."""
+        """Why the values of the options cannot be combined; None if they can."""
         for name, option in self.options.items():
-            missing = [need for need in option.requires if not need.is_met(options)]
-            if missing and options[name] != option.default:
+            is_met = all(requirement.is_met(options) for requirement in option.requires)
+            if not is_met and options[name] != option.default:
                 value = str(options[name]).lower()
-                needs = " and ".join(map(str, option.requires))
-                return f"optimizer.{name}={value}: requires {needs}"
+                requirements = " and ".join(map(str, option.requires))
+                return f"optimizer.{name}={value}: requires {requirements}"
         return None
 
 
@@ -125,7 +127,7 @@ class ActivationSpec:
 
 @dataclass(frozen=True)
 class _File:
-    """A file of a config group. comments: behind each key; help: its first comment."""
+    """A file of a config group. comments: the comment behind each key. help: the first comment."""
 
     path: Path
     values: Raw
@@ -133,10 +135,12 @@ class _File:
     help: str
 
     def get(self, key: str) -> str:
-        """The value of a key that must be text. Raises UsageError."""
+        """The value of a key. Raises UsageError if it is not text."""
         value = self.values.get(key)
         if not isinstance(value, str):
-            raise UsageError(f"{self.path}: {key}: must be given as text, as in {EXAMPLES[key]}")
+            raise UsageError(
+                f"{self.path}: {key}={format_value(value)}: must be text, such as {EXAMPLES[key]}"
+            )
         return value
 
 
@@ -146,15 +150,15 @@ EXAMPLES = {"name": "name: rmsprop", "class": "class: RMSprop", "input": "input:
 def _read(path: Path) -> _File:
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
-    comments = {found[1]: found[2] for line in lines if (found := _COMMENT.fullmatch(line))}
+    comments = {match[1]: match[2] for line in lines if (match := _COMMENT.fullmatch(line))}
     first = (line for line in lines if line.startswith("# ") and "@package" not in line)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in C
-    values = yaml.load(text, Loader=loader)  # noqa: S506 - it is a safe loader
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is faster
+    values = yaml.load(text, Loader=loader)  # noqa: S506 - both loaders are safe
     return _File(path, values, comments, next(first, "").removeprefix("# "))
 
 
 def _option(path: Path, name: str, value: Any, comment: str) -> Option:
-    """An option from its default and its comment, 'L2 penalty; min 0'."""
+    """An option from its default and its comment, such as 'L2 penalty; min 0'."""
     numbers = value if isinstance(value, list) and value else [value]
     if not all(isinstance(number, (int, float)) for number in numbers):
         raise UsageError(
@@ -165,18 +169,21 @@ def _option(path: Path, name: str, value: Any, comment: str) -> Option:
     limits: dict[str, float] = {}
     requires: tuple[Requirement, ...] = ()
     for rule in rules:
-        if found := _LIMIT.fullmatch(rule):
-            limits[found[1]] = float(found[2])
+        if match := _LIMIT.fullmatch(rule):
+            limits[match[1]] = float(match[2])
         elif rule.startswith("requires "):
             parts = rule.removeprefix("requires ").split(", ")
-            needs = [_REQUIREMENT.fullmatch(part) for part in parts]
-            requires = tuple(Requirement(n[1], n[2], float(n[3])) for n in needs if n)
+            matches = [_REQUIREMENT.fullmatch(part) for part in parts]
+            requires = tuple(Requirement(m[1], m[2], float(m[3])) for m in matches if m)
             if len(requires) < len(parts):
-                raise UsageError(f"{path}: {name}: cannot read {rule!r}")
+                raise UsageError(
+                    f"{path}: {name}: cannot parse {rule!r}; write 'requires OPTION > NUMBER' or "
+                    "'requires OPTION = NUMBER'"
+                )
         else:
             raise UsageError(
-                f"{path}: {name}: cannot read {rule!r}; after a ';' a comment has 'min NUMBER', "
-                "'below NUMBER', or 'requires OPTION > NUMBER'"
+                f"{path}: {name}: cannot parse {rule!r}; after a semicolon, a comment can have "
+                "'min NUMBER', 'below NUMBER', or 'requires OPTION > NUMBER'"
             )
     default = tuple(map(float, value)) if isinstance(value, list) else value
     if isinstance(default, int) and not isinstance(default, bool):
@@ -208,13 +215,13 @@ def _activation(file: _File) -> ActivationSpec:
     return ActivationSpec(file.get("class"), file.help)
 
 
-# The order in which names are listed: the report's choice first.
+# The order of names in lists: the report's choices come first.
 _ORDER = ("cross_entropy", "nll", "sgd", "adam", "relu", "tanh", "sigmoid", "leaky_relu", "elu",
           "gelu", "silu", "mnist", "fashion_mnist", "kmnist", "folder")  # fmt: skip
 
 
 def _files(group: str) -> dict[str, Path]:
-    """The files of a config group by name."""
+    """The files of a config group by name, in the order of lists."""
     paths = {path.stem: path for path in (config_folder() / group).glob("*.yaml")}
     return dict(sorted(paths.items(), key=lambda item: _rank(item[0])))
 
@@ -231,9 +238,9 @@ SHIPPED: Mapping[str, frozenset[str]] = {g: frozenset(files) for g, files in _FI
 OPTIMIZERS: dict[str, OptimizerSpec] = {
     name: _optimizer(file) for name, file in _FILES["optimizer"].items()
 }
-# The report gives log-probabilities to CrossEntropyLoss, too, which then takes their log-softmax:
-# the identity, except for rounding and two more passes. Here that loss gets the logits, so that
-# both losses are the same function to the last bit.
+# The report's script gives log-probabilities to CrossEntropyLoss, which applies log-softmax again.
+# Apart from rounding, this is the identity. Here CrossEntropyLoss gets the logits, which makes the
+# two losses equal to the last bit and saves two passes.
 LOSSES: dict[str, LossSpec] = {name: _loss(file) for name, file in _FILES["loss"].items()}
 ACTIVATIONS: dict[str, ActivationSpec] = {
     name: _activation(file) for name, file in _FILES["activation"].items()
@@ -241,16 +248,16 @@ ACTIVATIONS: dict[str, ActivationSpec] = {
 
 
 def _recipe(path: Path) -> tuple[str, str]:
-    chosen: dict[str, str] = {}
+    selected: dict[str, str] = {}
     for entry in _read(path).values["defaults"]:
-        chosen |= {key.removeprefix("override /"): name for key, name in entry.items()}
-    return chosen["loss"], chosen["optimizer"]
+        selected |= {key.removeprefix("override /"): name for key, name in entry.items()}
+    return selected["loss"], selected["optimizer"]
 
 
 # The pairs of loss and optimizer that the report compares.
 RECIPES: Mapping[str, tuple[str, str]] = {n: _recipe(path) for n, path in _files("recipe").items()}
 
-# Every option of any optimizer by its key, 'optimizer.momentum', with its default.
+# The default of every option of every optimizer, by key, such as 'optimizer.momentum'.
 OPTION_DEFAULTS: dict[str, OptionValue] = {
     f"optimizer.{name}": option.default
     for spec in OPTIMIZERS.values()
@@ -261,17 +268,16 @@ GROUPS: Mapping[str, Collection[str]] = _FILES  # the names in each group
 
 
 def group_node(group: str, name: str) -> Raw:
-    """The content of one file of a config group, a copy."""
+    """A copy of the content of one file of a config group."""
     values = _FILES[group][name].values
     return {key: list(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def add_folder(folder: Path) -> None:
-    """Add the losses, optimizers, and activations of a user's folder (--config-dir).
+    """Add the losses, optimizers, and activations of a folder (--config-dir).
 
-    Raises UsageError for a file that is not in the form of those in conf/ or has the name of one
-    of these. Whether torch has its class is checked when a cell uses it, since torch takes seconds
-    to import.
+    Raises UsageError for an invalid file, and for a file with the name of one in conf/. The class
+    is checked only when a cell uses it, since torch takes seconds to import.
     """
     for group in ADDABLE:
         for path in sorted((folder / group).glob("*.yaml")):
@@ -279,27 +285,31 @@ def add_folder(folder: Path) -> None:
 
 
 def add_file(group: str, path: Path) -> None:
-    """Add one file of a user's; see `add_folder`.
+    """Add one file of a config group; see `add_folder`.
 
-    A file without a class only sets options of an optimizer that exists: it adds nothing.
+    A file without a class adds nothing: it only sets options of an existing optimizer.
     """
     file = _read(path)
     if not isinstance(file.values, dict):
-        raise UsageError(f"{path}: must hold key: value")
+        raise UsageError(f"{path}: must contain lines of the form 'key: value'")
     if "class" not in file.values:
         return
     if path.stem in SHIPPED[group]:
-        raise UsageError(f"{path}: {group}={path.stem} comes with lenet-sweep; rename the file")
+        raise UsageError(
+            f"{path}: {group}={path.stem} already exists in lenet-sweep; rename the file"
+        )
     if file.get("name") != path.stem:
-        raise UsageError(f"{path}: name={file.get('name')}: must be {path.stem}, as the file")
+        raise UsageError(
+            f"{path}: name={file.get('name')}: must be {path.stem}, the name of the file"
+        )
     if group == "optimizer":
         optimizer = _optimizer(file)
         OPTIMIZERS[path.stem] = optimizer
         for name, option in optimizer.options.items():
             OPTION_DEFAULTS.setdefault(f"optimizer.{name}", option.default)
     else:
-        if unknown := set(file.values) - set(FILE_KEYS):
-            raise UsageError(f"{path}: {min(unknown)}: a {group} has no options")
+        if options := set(file.values) - set(FILE_KEYS):
+            raise UsageError(f"{path}: {min(options)}: a {group} has no options; remove it")
         if group == "loss":
             LOSSES[path.stem] = _loss(file)
         else:
@@ -308,50 +318,56 @@ def add_file(group: str, path: Path) -> None:
 
 
 def _check_class(group: str, file: _File) -> None:
-    """Check that the class of a file is in torch.optim or torch.nn and takes its options."""
-    import torch  # noqa: PLC0415 - takes seconds, and most sweeps need no class of the user's
+    """Check that the class of a file exists in torch.optim or torch.nn and takes the options.
+
+    Raises UsageError otherwise.
+    """
+    import torch  # noqa: PLC0415 - takes seconds, and is needed only for the user's own classes
 
     name, module = file.get("class"), "optim" if group == "optimizer" else "nn"
     options = [option for option in file.values if option not in FILE_KEYS]
     base = torch.optim.Optimizer if module == "optim" else torch.nn.Module
-    found = getattr(getattr(torch, module), name, None)
-    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+    cls = getattr(getattr(torch, module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base) and cls is not base):
         raise UsageError(
             f"{file.path}: class={name}: must be a subclass of torch.{module}.{base.__name__} "
             f"in torch.{module}"
         )
-    takes = [p for p in inspect.signature(found).parameters if p not in ("params", "lr")]
+    parameters = [p for p in inspect.signature(cls).parameters if p not in ("params", "lr")]
     for option in options:
-        if option not in takes:
-            raise UsageError(f"{file.path}: {option}: {name} takes {', '.join(takes)}")
+        if option not in parameters:
+            raise UsageError(
+                f"{file.path}: {option}: {name} has no such option; it takes "
+                f"{', '.join(parameters)}"
+            )
 
 
 def add_datasets() -> None:
-    """Add the datasets of other packages to the group `dataset`."""
+    """Add the datasets of other packages to the config group `dataset`."""
     for name in added_datasets():
         values = _FILES["dataset"]["mnist"].values | {"name": name}
         _FILES["dataset"].setdefault(name, _File(Path(name), values, {}, ""))
 
 
 def classes_of(loss: str, optimizer: str, activation: str) -> tuple[tuple[str, str], ...]:
-    """The torch classes of those parts that do not come with this package, for `Cell.classes`.
+    """The torch classes of the parts that do not come with this package, for `Cell.classes`.
 
-    Raises UsageError for a class that torch does not have, or that does not take the options.
+    Raises UsageError for a class that does not exist in torch or does not take the options.
     """
     parts = {"loss": loss, "optimizer": optimizer, "activation": activation}
-    found = []
+    classes = []
     for group, name in parts.items():
         if name not in SHIPPED[group]:
             _check_class(group, _FILES[group][name])
             values = _FILES[group][name].values
-            found.append((group, values["class"]))
+            classes.append((group, values["class"]))
             if group == "loss":
-                found.append(("loss.input", values["input"]))
-    return tuple(found)
+                classes.append(("loss.input", values["input"]))
+    return tuple(classes)
 
 
 def torch_class(cell: Cell, group: str) -> str:
-    """The name of the class in torch.optim or torch.nn of a cell's loss, optimizer, activation."""
+    """The class of a cell's loss, optimizer, or activation: its name in torch.optim or torch.nn."""
     specs: Mapping[str, Mapping[str, OptimizerSpec | LossSpec | ActivationSpec]] = {
         "loss": LOSSES, "optimizer": OPTIMIZERS, "activation": ACTIVATIONS,
     }  # fmt: skip
@@ -360,13 +376,13 @@ def torch_class(cell: Cell, group: str) -> str:
 
 
 def takes_logits(cell: Cell) -> bool:
-    """Whether a cell's loss takes logits; else it takes log-probabilities."""
-    given = dict(cell.classes).get("loss.input")
-    return LOSSES[cell.loss].takes_logits if given is None else given == "logits"
+    """Whether a cell's loss takes logits instead of log-probabilities."""
+    loss_input = dict(cell.classes).get("loss.input")
+    return LOSSES[cell.loss].takes_logits if loss_input is None else loss_input == "logits"
 
 
 def default_lr(optimizer: Optimizer) -> float | None:
-    """The usual learning rate of an optimizer; None for one whose file is not available here."""
+    """The default learning rate of an optimizer; None if its file is not on this machine."""
     spec = OPTIMIZERS.get(optimizer.name)
     return spec.default_lr if spec else None
 
@@ -374,35 +390,35 @@ def default_lr(optimizer: Optimizer) -> float | None:
 def make_optimizer(
     name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]] = ()
 ) -> Optimizer:
-    """An optimizer of the registry, with the defaults of the options that are not given.
+    """Create an optimizer of the registry. Options that are not given have their defaults.
 
-    Raises UsageError for a name or an option that the registry does not have.
+    Raises UsageError for an unknown name or option.
     """
     if name not in OPTIMIZERS:
         raise UsageError(f"optimizer={name}: must be one of {', '.join(OPTIMIZERS)}")
-    known = OPTIMIZERS[name].options
+    specs = OPTIMIZERS[name].options
     given = dict(options)
     for option, value in given.items():
-        if option not in known:
+        if option not in specs:
             raise UsageError(
                 f"optimizer.{option}={value}: {name} has no such option; "
-                f"it takes {', '.join(known)}"
+                f"it takes {', '.join(specs)}"
             )
-    defaults = tuple((option, spec.default) for option, spec in known.items())
-    filled = tuple((option, given.get(option, default)) for option, default in defaults)
-    return Optimizer(name, filled, defaults)
+    defaults = tuple((option, spec.default) for option, spec in specs.items())
+    values = tuple((option, given.get(option, default)) for option, default in defaults)
+    return Optimizer(name, values, defaults)
 
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises KeyError, TypeError or UsageError otherwise."""
     nested = ("optimizer", "dataset", "classes")
     classes = tuple((group, name) for group, name in values.get("classes", ()))
-    written = values["optimizer"]
-    options = _option_values(written["options"])
-    if "optimizer" in dict(classes):  # its file may be on another machine
-        optimizer = Optimizer(written["name"], options, _option_values(written["defaults"]))
+    stored = values["optimizer"]
+    options = _option_values(stored["options"])
+    if "optimizer" in dict(classes):  # its file may not be on this machine
+        optimizer = Optimizer(stored["name"], options, _option_values(stored["defaults"]))
     else:
-        optimizer = make_optimizer(written["name"], options)
+        optimizer = make_optimizer(stored["name"], options)
     return Cell(
         **{f.name: values[f.name] for f in fields(Cell) if f.name not in nested},
         optimizer=optimizer,

@@ -1,4 +1,4 @@
-"""What a mistyped key or value was probably meant to be: by meaning, by case, then by spelling."""
+"""Suggestions for mistyped keys and values: by meaning, then by case, then by spelling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-CLOSE = 0.8  # of difflib's ratio: 'batchs' is close to 'batch', 'scheduler' to nothing
+MIN_SIMILARITY = 0.8  # of difflib: 'batchs' is close to 'batch', and 'scheduler' to no key
 
-# Other names of keys, without case and separators. None: nothing here is like it, however close
-# the spelling may be.
+# Names that other libraries use for keys, in lower case and without separators. None: there is no
+# such key, and a key with a similar spelling is not suggested.
 KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("learningrate", "stepsize", "eta", "learnrate"), "lr"),
     **dict.fromkeys(("batchsize", "bs", "minibatch", "minibatchsize", "batches"), "batch"),
@@ -50,7 +50,7 @@ KEYS: Mapping[str, str | None] = {
     "lrscheduler": None,
 }
 
-# Other names of values, by key.
+# Names that other libraries use for values, by key; None as in KEYS.
 VALUES: Mapping[str, Mapping[str, str | None]] = {
     "device": {
         "gpu": "cuda", "nvidia": "cuda", "cuda0": "cuda", "metal": "mps", "apple": "mps",
@@ -78,27 +78,31 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
 }  # fmt: skip
 
 
-def for_key(typed: str, known: Iterable[str]) -> str:
-    """The key that was probably meant, '' for none."""
-    known = list(known)
-    if (name := _bare(typed)) in KEYS and typed not in known:
+def for_key(typed: str, valid_keys: Iterable[str]) -> str:
+    """The key that was probably meant; "" if there is no good suggestion."""
+    valid_keys = list(valid_keys)
+    if (name := _normalize(typed)) in KEYS and typed not in valid_keys:
         return KEYS[name] or ""
-    return _nearest(typed, known)
+    return _nearest(typed, valid_keys)
 
 
 def for_value(key: str, typed: str, allowed: Iterable[str]) -> str:
-    """The value of a key that was probably meant, with further settings if needed; '' for none."""
+    """The value of a key that was probably meant; "" if there is no good suggestion.
+
+    The value may be followed by other settings, as in 'adam optimizer.amsgrad=true'.
+    """
     names = VALUES.get(key, {})
-    if (name := _bare(typed)) in names:
+    if (name := _normalize(typed)) in names:
         return names[name] or ""
     return _nearest(typed, list(allowed))
 
 
 def _nearest(typed: str, allowed: list[str]) -> str:
-    same = [name for name in allowed if _bare(name) == _bare(typed)]
+    same = [name for name in allowed if _normalize(name) == _normalize(typed)]
+    similar = difflib.get_close_matches(typed, allowed, 1, MIN_SIMILARITY)
     longer = [name for name in allowed if len(typed) > 3 and name.startswith(typed)]
-    return next(iter([*same, *difflib.get_close_matches(typed, allowed, 1, CLOSE), *longer]), "")
+    return next(iter([*same, *similar, *longer]), "")
 
 
-def _bare(text: str) -> str:
+def _normalize(text: str) -> str:
     return re.sub(r"[-_ :]", "", text).lower()
