@@ -116,14 +116,14 @@ def measure_variant(
         measured = seconds(variant, real(number))
         grid = {"runs": GRID_RUNS, "epochs": number, "seconds": measured}
         if epoch_seconds is not None:
-            grid["foretold"] = predict(one, per_run, GRID_RUNS, number, epoch_seconds)
+            grid["predicted"] = predict(one, per_run, GRID_RUNS, number, epoch_seconds)
         grids.append(grid)
     print(
         f"{variant.name}: 1 run {one:.2f} s, {runs} runs {many:.1f} s, "
         f"{1000 * per_run:.0f} ms per run; "
         + "; ".join(
             f"{GRID_RUNS} x {g['epochs']} epochs {g['seconds']:.1f} s"
-            + (f" (predicted {g['foretold']:.1f} s)" if "foretold" in g else "")
+            + (f" (predicted {g['predicted']:.1f} s)" if "predicted" in g else "")
             for g in grids
         )
         + f"  [{time.monotonic() - start:.0f} s]",
@@ -179,7 +179,7 @@ def main() -> None:
             epoch_seconds = rest * WORKERS / (GRID_RUNS * longest["epochs"])
             for grid in local["grids"]:
                 costs = local["sweep of one"], local["a run"]
-                grid["foretold"] = predict(*costs, GRID_RUNS, grid["epochs"], epoch_seconds)
+                grid["predicted"] = predict(*costs, GRID_RUNS, grid["epochs"], epoch_seconds)
     numbers = {
         "environment": machines.here(),
         "seconds per epoch": epoch_seconds,
@@ -209,8 +209,8 @@ def pages(told: dict) -> dict[str, str]:
     ]  # fmt: skip
     grids = [
         [
-            way["way"], f"{grid['runs']} x {grid['epochs']}", f"{grid['foretold']:.1f}",
-            f"{grid['seconds']:.1f}", f"{100 * (grid['seconds'] / grid['foretold'] - 1):+.0f} %",
+            way["way"], f"{grid['runs']} x {grid['epochs']}", f"{grid['predicted']:.1f}",
+            f"{grid['seconds']:.1f}", f"{100 * (grid['seconds'] / grid['predicted'] - 1):+.0f} %",
         ]
         for way in told["ways"]
         for grid in way["grids"]
@@ -227,10 +227,10 @@ def pages(told: dict) -> dict[str, str]:
         f"On the machine of the table, where an epoch of MNIST takes {pace:.2f} s including the "
         "test (from the longest local grid), the formula compares with measured times as follows:"
     )
-    foretold_head = ["", "runs x epochs", "predicted (s)", "measured (s)", "difference"]
+    predicted_head = ["", "runs x epochs", "predicted (s)", "measured (s)", "difference"]
     return {
         "costs": f"{intro}\n\n{tables.table(head, costs)}",
-        "model": f"{model}\n\n{tables.table(foretold_head, grids)}",
+        "model": f"{model}\n\n{tables.table(predicted_head, grids)}",
     }
 
 

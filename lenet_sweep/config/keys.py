@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from lenet_sweep.config.checks import choice, unknown_key, unknown_option
 from lenet_sweep.config.registry import (
+    FILE_KEYS,
     GROUPS,
     OPTIMIZERS,
     RECIPES,
@@ -116,5 +117,5 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
 def known_keys(raw: Raw) -> list[str]:
     """All keys that can be set; nested keys are dotted."""
     keys = [k for k in raw if k not in GROUPS]
-    nested = [f"{g}.{k}" for g in GROUPS for k in raw.get(g, ()) if k != "name"]
+    nested = [f"{g}.{k}" for g in GROUPS for k in raw.get(g, ()) if k not in FILE_KEYS]
     return [*GROUPS, "recipe", *keys, *nested]

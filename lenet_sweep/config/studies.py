@@ -68,7 +68,7 @@ class StudyRow:
     """A row of a study: its cell, and what was reported for it.
 
     number: the position in the file, from 1. cell: has seed 0 unless the row sets the seed
-    (`seeded`). reported: accuracy in percent. device, person: where it was measured, and by whom.
+    (`seeded`). reported: accuracy in percent. device, person: of the report.
     """
 
     number: int
