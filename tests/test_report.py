@@ -102,7 +102,7 @@ def real_sweep(tmp_path_factory, small_folder):
 
 
 def test_page_of_a_real_sweep_has_all_sections(real_sweep) -> None:
-    """From a real sweep: conclusions and warnings first, then all the evidence, in this order."""
+    """Conclusions and warnings come first, then the tables, charts, and images."""
     folder, printed = real_sweep
     page = Page((folder / "report.html").read_text())
     assert [a["id"] for a in page.all("section")] == [
