@@ -251,7 +251,7 @@ def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None
         (latex, r"^(.*?\d) & \d\d\."),
     ):
         assert re.findall(rank, text, re.MULTILINE) == ["best 1", "= 2", "3"]
-        assert "1 tied (=), 1 worse." in " ".join(text.split())
+        assert "1 tied (=, no significant difference), 1 worse." in " ".join(text.split())
     outcomes = re.findall(r'<tbody data-outcome="(\w+)"', (folder / "report.html").read_text())
     assert outcomes == ["best", "tied", "worse"]
 
