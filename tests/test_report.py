@@ -102,7 +102,7 @@ def real_sweep(tmp_path_factory, small_folder):
 
 
 def test_page_of_a_real_sweep_has_all_sections(real_sweep) -> None:
-    """From a real sweep: conclusions and warnings first, then all the evidence, in this order."""
+    """Conclusions and warnings come first, then the tables, charts, and images."""
     folder, printed = real_sweep
     page = Page((folder / "report.html").read_text())
     assert [a["id"] for a in page.all("section")] == [
@@ -251,7 +251,7 @@ def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None
         (latex, r"^(.*?\d) & \d\d\."),
     ):
         assert re.findall(rank, text, re.MULTILINE) == ["best 1", "= 2", "3"]
-        assert "1 tied (=), 1 worse." in " ".join(text.split())
+        assert "1 tied (=, no significant difference), 1 worse." in " ".join(text.split())
     outcomes = re.findall(r'<tbody data-outcome="(\w+)"', (folder / "report.html").read_text())
     assert outcomes == ["best", "tied", "worse"]
 

@@ -238,6 +238,7 @@ def parallel(compared: Sequence[ComparedItem]) -> str | None:
     leading = {n for n, i in enumerate(items) if i.outcome in ("best", "better", "tied")} or {0}
     inconclusive = {n for n, item in enumerate(items) if item.outcome == "inconclusive"}
     points = np.array(columns)
+    faintest = 0.16 if len(items) > 40 else 0.4  # few lines need no transparency to stay readable
     # Jitter, so that lines with the same values do not hide each other.
     points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
     with page_style():
@@ -250,7 +251,7 @@ def parallel(compared: Sequence[ComparedItem]) -> str | None:
                 line |= {"lw": 1.4, "ls": (0, (4, 2)), "zorder": 2.5}
             elif n not in leading:
                 line = {"color": SERIES[0], "lw": 1.0, "zorder": 2}
-                line["alpha"] = 0.16 + 0.44 * float(points[-1, n])
+                line["alpha"] = faintest + (0.6 - faintest) * float(points[-1, n])
             chart.plot(x, points[:, n], **line)
         chart.set(xlim=(-0.25, len(columns) - 0.45), ylim=(-0.08, 1.08))
         chart.grid(visible=False)
