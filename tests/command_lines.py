@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import sys
 import warnings
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ FLAGS = [
     ["--cfg", "job", "--resolve"], ["--cfg", "all", "--resolve"], ["--resolve"],
     ["--package", "lr"],
     ["--cfg", "job", "--package", "optimizer"], ["--cfg", "job", "--package", "no.such"],
-    ["--cfg", "all", "--package", "hydra.sweep"], ["--cfg", "job", "-p", "a[b"], ["-p"], ["--info"],
+    ["--cfg", "all", "--package", "hydra.sweep"], ["--cfg", "job", "-p", "a[b"], ["--cfg", "job", "-p"], ["--info"],
     ["--info", "all"], ["--info", "config"], ["--info", "defaults"], ["--info", "defaults-tree"],
     ["--info", "plugins"], ["--info", "searchpath"], ["--info", "x"], ["-i"], ["--hydra-help"],
     ["--shell-completion"], ["-sc", "install=bash"], ["-sc", "query=fish"], ["-sc", "install=x"],
@@ -198,8 +199,10 @@ def find_fault(arguments: list[str], folder: Path) -> str:
     except BaseException as error:  # noqa: BLE001 - a user would see a traceback for any of them
         return f"traceback: {type(error).__name__}: {error}"
     message = result.err
-    if any(folder.iterdir()):
-        return f"files were written: {list(folder.iterdir())}"
+    if written := list(folder.iterdir()):
+        for path in written:  # so that the next command line starts in an empty folder
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return f"files were written: {written}"
     if result.warnings:
         return f"Python warnings: {result.warnings}"
     if result.status == 0:

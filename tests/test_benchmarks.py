@@ -522,8 +522,8 @@ def test_a_trial_run_is_labeled() -> None:
 
 
 def test_what_scaling_out_costs_is_what_was_measured() -> None:
-    """No number in the tables of docs/scale-out.md was typed by hand."""
-    text = (ROOT / "docs" / "scale-out.md").read_text()
+    """No number in the tables of docs/scaling-out.md was typed by hand."""
+    text = (ROOT / "docs" / "scaling-out.md").read_text()
     pages = executors.pages(json.loads(executors.RESULTS.read_text()))
     assert set(pages) == {"costs", "model"}
     for name, made in pages.items():

@@ -539,13 +539,13 @@ def test_interrupted_sweep_can_be_resumed(small, tmp_path, lenet_sweep) -> None:
     assert not (tmp_path / "outputs/sweeps/cut/figures").exists()
     assert "  report.html\n" in rest
     page = (tmp_path / "outputs/sweeps/cut/report.html").read_text()
-    assert "<b>Stopped by SIGINT</b> with" in page
+    assert "<b>Interrupted by SIGINT</b> with" in page
     interrupted = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
     assert 1 <= len(interrupted) < 3
     lenet_sweep(*arguments, "figures=none")
     resumed = pd.read_csv(tmp_path / "outputs/sweeps/cut/results.csv")
     page = (tmp_path / "outputs/sweeps/cut/report.html").read_text()
-    assert "Stopped by" not in page
+    assert "Interrupted by" not in page
     lenet_sweep(*arguments, "out=undisturbed", "figures=none")
     expected = pd.read_csv(tmp_path / "undisturbed/sweeps/cut/results.csv")
     pd.testing.assert_frame_equal(resumed[DETERMINISTIC], expected[DETERMINISTIC])

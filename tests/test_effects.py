@@ -18,7 +18,7 @@ from lenet_sweep.analysis.effects import effects
 from lenet_sweep.analysis.statistics import Result
 
 FEW = settings(max_examples=25)  # statsmodels takes tenths of a second per formula
-pytestmark = pytest.mark.usefixtures("little_garbage")
+pytestmark = pytest.mark.usefixtures("freeze_garbage")
 
 
 def scored(cells, accuracies):

@@ -26,7 +26,7 @@ OTHER = {"processor": "a slow one"}
 
 
 def stored(
-    store: Store, cell: Cell, seconds: float, test: float = 0.0, environment=HERE, end="readout"
+    store: Store, cell: Cell, seconds: float, test: float = 0.0, environment=HERE, end="snapshot"
 ):
     """Write a run whose epochs each took this long to train and to test, in seconds."""
     run = store.run(cell.run_id)

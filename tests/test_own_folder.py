@@ -116,7 +116,7 @@ def test_changed_folder_is_rejected(tmp_path: Path) -> None:
     content[100] ^= 1
     (tmp_path / FILE_NAMES[2]).write_bytes(content)
     for use in (load_dataset, ensure_dataset):
-        with pytest.raises(DataError, match="dataset=folder: the content is not the one"):
+        with pytest.raises(DataError, match="dataset=folder: the content has changed"):
             use(dataset, tmp_path)
 
 

@@ -32,7 +32,7 @@ from lenet_sweep.analysis.warnings import find_warnings, optimism
 from lenet_sweep.data import datasets
 from lenet_sweep.results.manifest import read_manifest
 
-pytestmark = pytest.mark.usefixtures("little_garbage")
+pytestmark = pytest.mark.usefixtures("freeze_garbage")
 
 FLAT = [2.0, 0.5, *[0.1] * 18]  # costs of 20 epochs: falling, then constant
 RISING = [95.0, *[98.0] * 19]

@@ -16,7 +16,7 @@
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      const area = document.createElement("textarea"); // the clipboard API is not available
+      const area = document.createElement("textarea"); // without the clipboard API
       area.value = text;
       area.className = "visually-hidden";
       document.body.append(area);
