@@ -299,7 +299,7 @@ def test_a_name_that_is_too_long(disks, key: str) -> None:
     def use(disk: FaultyDisk) -> None:
         sweep = (word for word in disks.sweep if not word.startswith(key))
         done = disk.run(Fault(), *sweep, f"{key}={'x' * 300}")
-        assert_one_line(done, "x" * 60, "a path of at most 1000 characters" if key == "out" else "name=")
+        assert_one_line(done, "x" * 60, "at most 1000 characters" if key == "out" else "name=")
         assert leftovers(disk.folder) == []
 
     disks.with_one(use)
