@@ -44,7 +44,7 @@ class Variant:
     @property
     def name(self) -> str:
         names = {"local": "local workers", "ray": "Ray tasks", "slurm": "Slurm jobs"}
-        runs = f", {self.runs_per_job} runs a job" if self.runs_per_job > 1 else ""
+        runs = f", {self.runs_per_job} runs per job" if self.runs_per_job > 1 else ""
         return names[self.executor] + runs
 
     def overrides(self) -> list[str]:
@@ -191,7 +191,7 @@ def main() -> None:
 
 
 def redraw() -> None:
-    """The tables of docs/scaling-out.md, out of the kept figures."""
+    """Write the tables of docs/scaling-out.md again, from the saved measurements."""
     text = DOCUMENT.read_text()
     for name, made in pages(json.loads(RESULTS.read_text())).items():
         text = tables.inserted(text, made, name)
@@ -199,7 +199,7 @@ def redraw() -> None:
 
 
 def pages(told: dict) -> dict[str, str]:
-    """What docs/scaling-out.md says of the figures, by marker."""
+    """The texts and tables of docs/scaling-out.md, by marker."""
     costs = [
         [
             way["way"], f"{way['sweep of one']:.1f}", f"{way['sweep of all']:.0f}",
@@ -218,14 +218,15 @@ def pages(told: dict) -> dict[str, str]:
     runs, pace = told["ways"][0]["runs"], told["seconds per epoch"]
     head = ["", "sweep of one run (s)", f"{runs:,} runs (s)", "time per run (ms)"]
     intro = (
-        f"`python -m benchmarks.executors` measured {runs:,} runs of about ten milliseconds of "
-        "training each, two at a time on two cores "
-        f"({told['environment']['processor']}), as whole processes. The time per run is what one "
-        "more run takes on its core, training included:"
+        f"`python -m benchmarks.executors` measured the wall time of whole processes, for {runs:,} "
+        "runs with about ten milliseconds of training each, two at a time on two cores "
+        f"({told['environment']['processor']}). The time per run is what each additional run takes "
+        "on its core, including training:"
     )
     model = (
-        f"On the machine of the table, where an epoch of MNIST takes {pace:.2f} s including the "
-        "test (from the longest local grid), the formula compares with measured times as follows:"
+        f"On the machine of the table, an epoch of MNIST takes {pace:.2f} s including the test "
+        "(from the longest local grid). These are the times that the formula predicts, and the "
+        "measured times:"
     )
     predicted_head = ["", "runs x epochs", "predicted (s)", "measured (s)", "difference"]
     return {
