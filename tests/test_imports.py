@@ -70,7 +70,7 @@ def test_a_room_imports_only_rooms_below_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", ROOMS[:-3])
 def test_a_room_has_no_circular_imports(name: str) -> None:
-    """Modules of a subpackage import each other in one direction, except for the pairs in `late`."""
+    """Modules of a subpackage import each other in one direction, except for pairs in `late`."""
     inside = {m: imported(p) for m, p in modules().items() if room(m) == name}
     late = {
         ("training.engines", "training.engines.native_engine"),
