@@ -101,9 +101,7 @@ def test_links_exist() -> None:
 
 def test_every_room_is_listed_in_order() -> None:
     """'Architecture' lists each subpackage, lowest first."""
-    listed = re.findall(
-        r"^\| `(\w+)` \|", README[README.index("## Architecture") :], re.MULTILINE
-    )
+    listed = re.findall(r"^\| `(\w+)` \|", README[README.index("## Architecture") :], re.MULTILINE)
     assert listed == [name for name in ROOMS if name != "__main__"]
 
 
