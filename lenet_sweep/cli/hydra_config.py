@@ -356,11 +356,13 @@ def axis_length(override: Override) -> int:
             return max(0, ceil((stop - start) / step))
         except (ValueError, OverflowError, ZeroDivisionError) as error:
             raise UsageError(
-                f"{text}: a range needs finite numbers and a step other than 0"
+                f"{text}: a range requires finite numbers and a step other than 0"
             ) from error
     if isinstance(value, Glob):
         return sum(1 for _ in override.sweep_iterator())
-    raise UsageError(f"{text}: a grid needs a list of values, such as {override.key_or_group}=1,2")
+    raise UsageError(
+        f"{text}: a grid requires a list of values, such as {override.key_or_group}=1,2"
+    )
 
 
 def _is_plain_value(override: Override) -> bool:

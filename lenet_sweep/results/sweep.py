@@ -90,7 +90,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
     if lost := sum(not in_store(*row, manifest.store) for row in records.items()):
         warnings.warn(
-            f"{lost} of {len(records)} rows come from results.csv alone: their runs are not in "
+            f"{lost} of {len(records)} rows come only from results.csv: their runs are not in "
             f"{manifest.store.out / 'runs'}",
             stacklevel=2,
         )
