@@ -3,7 +3,7 @@
 Many tiny runs (generated images, about ten milliseconds of training each) are trained two at a time
 by whole processes of `python -m lenet_sweep`: with local workers, as Ray tasks and as Slurm jobs,
 the last two also with many runs per job. A sweep of one run gives the fixed cost of a sweep. From
-both, a formula predicts the time of a grid of real trainings, which is then measured. Slurm and Ray
+both, a formula predicts the time of a grid of real runs, which is then measured. Slurm and Ray
 are started on this machine, as in the tests.
 """
 
@@ -31,7 +31,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling-out.md"
 WORKERS = 2
 NO_OUTPUTS = ("device=cpu", "figures=none", "report=false")
 SEEDS = 50
-GRID_RUNS = 8  # of the grid of real trainings
+GRID_RUNS = 8  # of the grid of real runs
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def tiny(runs: int) -> list[str]:
 
 
 def real(epochs: int) -> list[str]:
-    """A grid of GRID_RUNS trainings on MNIST."""
+    """A grid of GRID_RUNS runs on MNIST."""
     return ["-m", f"seed=range({GRID_RUNS})", f"epochs={epochs}", *NO_OUTPUTS]
 
 
@@ -99,7 +99,7 @@ def seconds(variant: Variant, words: list[str]) -> float:
 def measure_variant(
     variant: Variant, runs: int, epochs: list[int], epoch_seconds: float | None
 ) -> dict:
-    """Costs of an executor in seconds; predicted and measured time of the real trainings."""
+    """Costs of an executor in seconds; predicted and measured time of the real runs."""
     start = time.monotonic()
     one = statistics.median(seconds(variant, tiny(1)) for _ in range(3))
     many = seconds(variant, tiny(runs))
@@ -147,7 +147,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--epochs", type=int, nargs="*", default=[2, 10],
-        help="epochs of the real trainings (default: 2 10)",
+        help="epochs of the real runs (default: 2 10)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     parser.add_argument(
