@@ -226,7 +226,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
 
 
 def _fell_from(result: Result, reported: float) -> bool:
-    """Whether a training reached the reported accuracy and ended far below it."""
+    """Whether a run reached the reported accuracy and ended far below it."""
     peak = max(epoch.accuracy for epoch in result.history)
     return peak >= reported - NEAR and (result.accuracy or 0.0) < reported - FAR
 

@@ -80,9 +80,11 @@ def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The ranked table of a sweep, rebuilt from the store.
 
-    folder: the folder of the sweep, `outputs/sweeps/<name>`. Rows whose runs are missing from the
-    store or damaged come from results.csv, with a warning. Cells without an outcome are left out.
-    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json cannot be used.
+    folder: the folder of the sweep, `outputs/sweeps/<name>`. If the run of a row is damaged or
+    missing from the store, the row comes from results.csv, with a warning. Cells without an outcome
+    are left out.
+
+    Raises FileNotFoundError if there is no sweep, and StoreError if its sweep.json cannot be used.
     """
     manifest = read_manifest(Path(folder))
     records = read_records(Path(folder), manifest)
