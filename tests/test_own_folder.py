@@ -105,7 +105,7 @@ def test_missing_files_are_reported(tmp_path: Path) -> None:
 
 def test_own_folder_needs_a_root() -> None:
     """The message for dataset=folder alone names the missing key."""
-    with pytest.raises(UsageError, match=r"dataset=folder needs dataset\.root=FOLDER"):
+    with pytest.raises(UsageError, match=r"dataset=folder requires dataset\.root=FOLDER"):
         find_dataset("folder", None, None)
 
 

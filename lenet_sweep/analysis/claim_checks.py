@@ -145,8 +145,8 @@ def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str
             continue
         small.append(median(differences) <= LITTLE)
         sentences.append(
-            f"one step in {key} changes the accuracy by a median of {median(differences):.2f} points "
-            f"and at most {max(differences):.2f} ({pluralize(len(differences), 'pair')})"
+            f"one step in {key} changes the accuracy by a median of {median(differences):.2f} "
+            f"points and at most {max(differences):.2f} ({pluralize(len(differences), 'pair')})"
         )
     text = "; ".join(sentences)
     sentence = f"{text[0].upper()}{text[1:]}. A median of up to {LITTLE} points counts as little."
