@@ -103,7 +103,7 @@ def test_a_low_report_is_explained_by_another_setting() -> None:
     results = [first_correct(c, 99, epochs) if c.batch == 64 else collapsed(c, 1) for c in cells]
     reported = results[-1].accuracy
     note = judged(results, reported).note
-    assert "lost it" not in note
+    assert "then collapsed" not in note
     assert f"batch 256 gives {reported:.2f} %, which explains {reported:g}" in note
 
 
