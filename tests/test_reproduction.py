@@ -92,7 +92,7 @@ def test_a_collapse_is_not_called_mislabeled() -> None:
     epochs = history([1, 1, 2.3], [97, 98.9, 11.35])
     fallen = [replace(collapsed(c, 1), history=epochs) for c in cells[2:]]
     note = judged([*fallen, first_correct(cells[0], 99)], 99.0).note
-    assert "one reached 98.90 % after epoch 2 and then collapsed" in note
+    assert "one reached 98.90 % after epoch 2 and then dropped" in note
     assert "batch" not in note
 
 
@@ -103,7 +103,7 @@ def test_a_low_report_is_explained_by_another_setting() -> None:
     results = [first_correct(c, 99, epochs) if c.batch == 64 else collapsed(c, 1) for c in cells]
     reported = results[-1].accuracy
     note = judged(results, reported).note
-    assert "then collapsed" not in note
+    assert "then dropped" not in note
     assert f"batch 256 gives {reported:.2f} %, which explains {reported:g}" in note
 
 

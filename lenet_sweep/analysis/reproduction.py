@@ -201,7 +201,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
     if fell:
         peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
-        peak_text = f"one reached {peak.accuracy:.2f} % after epoch {peak.epoch} and then collapsed"
+        peak_text = f"one reached {peak.accuracy:.2f} % after epoch {peak.epoch} and then dropped"
         return replace(verdict, note=f"{note}; {peak_text}")
     usual_lr = default_lr(row.cell.optimizer)
     candidates = []
