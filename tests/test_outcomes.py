@@ -240,4 +240,5 @@ def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",
     }  # fmt: skip
     lines = conclusions(ordered)
-    assert "Of 2 other settings, 1 is inconclusive: lr 0.1; 1 is worse" in lines[1]
+    assert "Of 2 other settings, 1 is inconclusive and 1 is worse" in lines[1]
+    assert lines[2].startswith("Inconclusive: lr 0.1. Reason: the test images show a difference")

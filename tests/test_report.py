@@ -230,7 +230,7 @@ def test_statistics_csv_has_the_rows_of_results_csv(real_sweep) -> None:
     assert (ok["accuracy"] <= ok["high"]).all()
     rows = lenet_sweep.analyse(folder).rows
     assert list(statistics["outcome"]) == [c.outcome for c in rows]
-    assert statistics["reason"].iloc[-1] == "no accuracy: diverged"
+    assert statistics["reason"].iloc[-1] == "no accuracy (diverged)"
 
 
 def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None:
