@@ -311,17 +311,17 @@ def test_a_cost_that_is_still_falling() -> None:
     cells = [replace(r.cell, epochs=10) for r in rows]
     shorter = [first_correct(c, 97, r.history[:10]) for c, r in zip(cells, rows, strict=True)]
     warning = only("still falling", [*rows, *shorter])
-    assert warning.sentence.startswith("In 3 of 3 runs the cost was still falling")
+    assert warning.sentence.startswith("In 3 of 3 runs, the cost was still falling")
     assert (
-        "from 1.132 to 1.026 over the last tenth of its 20 epochs, which is 11 % of its"
-        in warning.sentence
+        "from a mean of 1.132 over the second-to-last tenth of its 20 epochs to 1.026 over the "
+        "last tenth, which is 11 % of its" in warning.sentence
     )
     assert warning.severity == "caution"
     assert "epochs=10,20,40" in warning.remedy
     calm = [replace(r, history=history(FLAT)) for r in rows[:2]] + [rows[2]]
     ahead = [first_correct(r.cell, a, r.history) for r, a in zip(calm, [99, 99, 90], strict=True)]
     assert only("still falling", ahead).severity == "note"
-    assert "No leading run is among them." in only("still falling", ahead).sentence
+    assert "None of them is a run of the best" in only("still falling", ahead).sentence
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_early_peak(accuracies, peak: int | None) -> None:
 def test_an_early_peak_is_named_with_both_accuracies() -> None:
     """The sentence gives both accuracies, and the command adds the epoch as a row."""
     warning = only("early peak", trained(LRS, FLAT, [*[99.0] * 5, *[98.0] * 15]))
-    assert "99.00 % after epoch 1, 98.00 % after epoch 20" in warning.sentence
+    assert "from 99.00 % after epoch 1 to 98.00 % after epoch 20" in warning.sentence
     assert warning.remedy == "python -m lenet_sweep -m lr=0.01 epochs=1,20"
 
 

@@ -251,7 +251,7 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """Compare each row with the best on its test set: exact McNemar test, Holm's correction.
 
     The best is the first row with the highest accuracy, on held-out images if all rows have some.
-    The test is about these two trainings; it says nothing about other seeds. Comparisons are in the
+    The test is about these two runs; it says nothing about other seeds. Comparisons are in the
     order of `results`.
     """
     score = scoring(results)
