@@ -336,8 +336,8 @@ def _dominated(measured: Sequence[Result]) -> Iterable[Caveat]:
             "dominated",
             f"{cells} did not learn the task (accuracy below {LEARNED:g} %, or one class predicted "
             f"for nearly every image) and {'account' if failed > 1 else 'accounts'} for "
-            f"{100 * share:.0f} % of the variance. The shares therefore show what makes training "
-            "work at all, not what makes the cells that learned more accurate.",
+            f"{100 * share:.0f} % of the variance. The shares therefore show which hyperparameters "
+            "decide whether a network learns at all, not which of them matter once it does.",
         )
 
 

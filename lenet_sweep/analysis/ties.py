@@ -50,8 +50,8 @@ def caption(compared: Sequence[Comparison]) -> str:
             parts.append(
                 f"{numbers[outcome]} {outcome}" + (f" ({', '.join(notes)})" if notes else "")
             )
-    total = len(compared)
-    return f"Compared with the best of all {total} {thing}{where}{tests}: {', '.join(parts)}."
+    total = f"{'all' if len(compared) > 2 else 'the'} {len(compared)} {thing}"
+    return f"Compared with the best of {total}{where}{tests}: {', '.join(parts)}."
 
 
 _EXPLANATIONS: Mapping[Outcome, str] = {
