@@ -90,7 +90,7 @@ def text_table(report: Report) -> TextTable:
     ]
     methods = (
         "Intervals of the mean: Student's t. Comparison with the best: t tests over the seeds; a "
-        "tie also requires that the test images show no difference."
+        "tie also requires that the test images show no significant difference."
     )
     return "Statistics of each setting", _caption(methods), _arranged(rows)
 
