@@ -292,7 +292,7 @@ def test_pending_jobs_are_explained(cluster, runs_of, monkeypatch) -> None:
 
     def say(line: str) -> None:
         lines.append(line)
-        if "pending" in line:
+        if "jobs pending" in line:
             interrupt(context)
 
     object.__setattr__(context, "say", say)
