@@ -27,8 +27,9 @@ ADDABLE = ("loss", "optimizer", "activation")  # groups that a --config-dir may 
 FILE_KEYS = ("name", "class", "input", "default_lr")  # keys that only a file sets
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {">": operator.gt, "=": operator.eq}
 _COMMENT = re.compile(r"(\w+):[ ]*(?:[^#]*?)[ ]+#[ ]*(.+)")
-_LIMIT = re.compile(r"(min|below) (\S+)")
-_REQUIREMENT = re.compile(r"(\w+) ([>=]) (\S+)")
+_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_LIMIT = re.compile(rf"(min|below) {_NUMBER}")
+_REQUIREMENT = re.compile(rf"(\w+) ([>=]) {_NUMBER}")
 
 
 def config_folder() -> Path:
@@ -148,12 +149,16 @@ EXAMPLES = {"name": "name: rmsprop", "class": "class: RMSprop", "input": "input:
 
 
 def _read(path: Path) -> _File:
-    text = path.read_text(encoding="utf-8")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is faster
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=loader)  # noqa: S506 - both loaders are safe
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        problem = format_value(str(error).partition("\n")[0])
+        raise UsageError(f"{path}: not valid YAML: {problem}") from error
     lines = text.splitlines()
     comments = {match[1]: match[2] for line in lines if (match := _COMMENT.fullmatch(line))}
     first = (line for line in lines if line.startswith("# ") and "@package" not in line)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is faster
-    values = yaml.load(text, Loader=loader)  # noqa: S506 - both loaders are safe
     return _File(path, values, comments, next(first, "").removeprefix("# "))
 
 
@@ -197,6 +202,13 @@ def _optimizer(file: _File) -> OptimizerSpec:
         for name, value in file.values.items()
         if name not in FILE_KEYS
     }
+    for name, option in options.items():
+        for requirement in option.requires:
+            if requirement.option not in options:
+                raise UsageError(
+                    f"{file.path}: {name}: requires {requirement.option}, which is not an option "
+                    f"of this file; its options are {', '.join(options)}"
+                )
     lr = file.values.get("default_lr")
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or lr <= 0:
         raise UsageError(f"{file.path}: default_lr={lr}: must be a number above 0")
