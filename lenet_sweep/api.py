@@ -125,7 +125,7 @@ def _sweep(
         for line in planned.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
         return ranked_table(planned.rows)
-    view = choose_view(single=False, console=console) if progress else Observer()
+    view = choose_view(console) if progress else Observer()
     with handle_signals() as signals:
         result = run_sweep(cells, options, [view, *observers], local.LOCAL)
         with signals.deferred():

@@ -45,14 +45,12 @@ from lenet_sweep.ui.views import choose_view
 def test_the_view_depends_on_the_console() -> None:
     """Only a full terminal shows bars; a file, a CI log and a simple terminal get plain lines."""
     latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    assert isinstance(choose_view(single=False, console=terminal()), LiveView)
-    assert isinstance(choose_view(single=False, console=log_file()), LogView)
-    assert isinstance(choose_view(single=True, console=terminal()), ScriptView)
-    assert isinstance(choose_view(single=True, console=log_file()), ScriptView)
+    assert isinstance(choose_view(terminal()), LiveView)
+    assert isinstance(choose_view(log_file()), LogView)
     dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    assert isinstance(choose_view(single=False, console=dumb), LogView)
+    assert isinstance(choose_view(dumb), LogView)
     narrow = Console(file=latin, force_terminal=True, force_interactive=True, _environ={})
-    assert isinstance(choose_view(single=False, console=narrow), LogView)
+    assert isinstance(choose_view(narrow), LogView)
 
 
 # ---------------------------------------------------------------- log

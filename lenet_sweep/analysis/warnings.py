@@ -1,6 +1,6 @@
 """Find what a reader of the table should be careful about.
 
-Each warning is computed from the results at hand and gives its numbers, its cells and, where one
+Each warning is computed from the results. It gives its numbers, its cells and, if one
 exists, the command that would settle the matter. The rules are in docs/statistics.md.
 """
 

@@ -81,7 +81,7 @@ def launch(
         options = replace(options, unused=())
     console = Console()
     _exit_if_dry_run(cells, options, console, executor)
-    view = LogView(console) if search_folder else views.choose_view(single=False, console=console)
+    view = LogView(console) if search_folder else views.choose_view(console)
     folder = search_folder or _typed_folder(master, options)
     result = run_sweep(cells, options, [view], executor, folder=folder, reported=not search_folder)
     if result.interrupted and search_folder:
