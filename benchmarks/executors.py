@@ -3,7 +3,7 @@
 Many tiny runs (generated images, about ten milliseconds of training each) are trained two at a time
 by whole processes of `python -m lenet_sweep`: with local workers, as Ray tasks and as Slurm jobs,
 the last two also with many runs per job. A sweep of one run gives the fixed cost of a sweep. From
-both, a formula predicts the time of a grid of real trainings, which is then measured. Slurm and Ray
+both, a formula predicts the time of a grid of real runs, which is then measured. Slurm and Ray
 are started on this machine, as in the tests.
 """
 
@@ -31,7 +31,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling-out.md"
 WORKERS = 2
 NO_OUTPUTS = ("device=cpu", "figures=none", "report=false")
 SEEDS = 50
-GRID_RUNS = 8  # of the grid of real trainings
+GRID_RUNS = 8  # of the grid of real runs
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Variant:
     @property
     def name(self) -> str:
         names = {"local": "local workers", "ray": "Ray tasks", "slurm": "Slurm jobs"}
-        runs = f", {self.runs_per_job} runs a job" if self.runs_per_job > 1 else ""
+        runs = f", {self.runs_per_job} runs per job" if self.runs_per_job > 1 else ""
         return names[self.executor] + runs
 
     def overrides(self) -> list[str]:
@@ -86,7 +86,7 @@ def tiny(runs: int) -> list[str]:
 
 
 def real(epochs: int) -> list[str]:
-    """A grid of GRID_RUNS trainings on MNIST."""
+    """A grid of GRID_RUNS runs on MNIST."""
     return ["-m", f"seed=range({GRID_RUNS})", f"epochs={epochs}", *NO_OUTPUTS]
 
 
@@ -99,7 +99,7 @@ def seconds(variant: Variant, words: list[str]) -> float:
 def measure_variant(
     variant: Variant, runs: int, epochs: list[int], epoch_seconds: float | None
 ) -> dict:
-    """Costs of an executor in seconds; predicted and measured time of the real trainings."""
+    """Costs of an executor in seconds; predicted and measured time of the real runs."""
     start = time.monotonic()
     one = statistics.median(seconds(variant, tiny(1)) for _ in range(3))
     many = seconds(variant, tiny(runs))
@@ -147,7 +147,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--epochs", type=int, nargs="*", default=[2, 10],
-        help="epochs of the real trainings (default: 2 10)",
+        help="epochs of the real runs (default: 2 10)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     parser.add_argument(
@@ -191,7 +191,7 @@ def main() -> None:
 
 
 def redraw() -> None:
-    """The tables of docs/scaling-out.md, out of the kept figures."""
+    """Write the tables of docs/scaling-out.md again, from the saved measurements."""
     text = DOCUMENT.read_text()
     for name, made in pages(json.loads(RESULTS.read_text())).items():
         text = tables.inserted(text, made, name)
@@ -199,7 +199,7 @@ def redraw() -> None:
 
 
 def pages(told: dict) -> dict[str, str]:
-    """What docs/scaling-out.md says of the figures, by marker."""
+    """The texts and tables of docs/scaling-out.md, by marker."""
     costs = [
         [
             way["way"], f"{way['sweep of one']:.1f}", f"{way['sweep of all']:.0f}",
@@ -218,14 +218,15 @@ def pages(told: dict) -> dict[str, str]:
     runs, pace = told["ways"][0]["runs"], told["seconds per epoch"]
     head = ["", "sweep of one run (s)", f"{runs:,} runs (s)", "time per run (ms)"]
     intro = (
-        f"`python -m benchmarks.executors` measured {runs:,} runs of about ten milliseconds of "
-        "training each, two at a time on two cores "
-        f"({told['environment']['processor']}), as whole processes. The time per run is what one "
-        "more run takes on its core, training included:"
+        f"`python -m benchmarks.executors` measured the wall time of whole processes, for {runs:,} "
+        "runs with about ten milliseconds of training each, two at a time on two cores "
+        f"({told['environment']['processor']}). The time per run is what each additional run takes "
+        "on its core, including training:"
     )
     model = (
-        f"On the machine of the table, where an epoch of MNIST takes {pace:.2f} s including the "
-        "test (from the longest local grid), the formula compares with measured times as follows:"
+        f"On the machine of the table, an epoch of MNIST takes {pace:.2f} s including the test "
+        "(from the longest local grid). These are the times that the formula predicts, and the "
+        "measured times:"
     )
     predicted_head = ["", "runs x epochs", "predicted (s)", "measured (s)", "difference"]
     return {

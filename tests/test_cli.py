@@ -134,7 +134,7 @@ def test_equal_values_are_merged(lenet_sweep, small, tmp_path) -> None:
         ("=0.1", "=0.1: no key before the '='"),
         ("@x=1", "@x=1: no key before the '='"),
         ("-m lr=glob(*)", "the grid has no cell"),
-        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid needs a list of values"),
+        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid requires a list of values"),
         ("optimizer=null", "must be a string or a list"),
         ("optimizer.lr=0.1", "the learning rate is a separate key; use lr=0.1"),
         ("-m --run", "Only one of --run, --multirun"),
@@ -142,8 +142,8 @@ def test_equal_values_are_merged(lenet_sweep, small, tmp_path) -> None:
         ("timeout=0", "timeout=0: must be a number of seconds above 0"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
         ("-m workers=1,2", "workers cannot be swept"),
-        ("grid/lr=report", "needs the flag -m"),
-        ("lr=0.1,0.2", "need the flag -m"),
+        ("grid/lr=report", "requires the flag -m"),
+        ("lr=0.1,0.2", "require the flag -m"),
         ("dataset=folder dataset.root=/nowhere", "dataset.root=/nowhere: there is no such folder"),
         ("dataset=folder dataset.root=/dev/null", "dataset.root=/dev/null: is not a folder"),
         ("person=${oc.env:NO_SUCH}", "Environment variable 'NO_SUCH' not found"),
@@ -153,7 +153,7 @@ def test_equal_values_are_merged(lenet_sweep, small, tmp_path) -> None:
         ("lr=???", "Missing mandatory value: lr"),
         ("-m hydra/launcher=nonsense", "hydra/launcher=nonsense: must be one of"),
         ("-m hydra/launcher=submitit", "did you mean hydra/launcher=submitit_"),
-        ("-m hydra/launcher=ray", "hydra/launcher=ray: the plugin is not installed; pip install"),
+        ("-m hydra/launcher=ray", "hydra/launcher=ray: the plugin is not installed; run: pip"),
         ("-m hydra/launcher=rq", "pip install hydra-rq-launcher"),
         ("-m hydra/sweeper=ax", "pip install hydra-ax-sweeper"),
         ("-m hydra/sweeper=nevergrad", "pip install hydra-nevergrad-sweeper"),
@@ -182,7 +182,7 @@ def test_missing_plugin_is_named_with_its_package(lenet_sweep, tmp_path) -> None
         ("hydra/sweeper=optuna", "hydra-optuna-sweeper 'optuna<3'"),
     ]:
         done = lenet_sweep("-m", override, status=2, env={"PYTHONPATH": str(tmp_path)})
-        message = f"error: {override}: the plugin is not installed; pip install {package}\n"
+        message = f"error: {override}: the plugin is not installed; run: pip install {package}\n"
         assert done.stderr == message
 
 

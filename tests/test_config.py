@@ -157,7 +157,7 @@ def test_missing_device_is_rejected(device: str, monkeypatch) -> None:
     monkeypatch.setattr("lenet_sweep.machine.devices.available_devices", lambda: ("cpu",))
     with pytest.raises(
         UsageError,
-        match=f"device={device}: not available on this machine, must be one of auto, cpu",
+        match=f"device={device}: not available on this machine; must be one of auto, cpu",
     ):
         cells(device=device)
 

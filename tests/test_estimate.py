@@ -123,7 +123,7 @@ def test_the_wording_of_the_estimate(store: Store) -> None:
         return describe_plan(planned, estimate(planned, store, workers, HERE["processor"]))[1]
 
     assert wording(4) == (
-        "about 2 min on 2 workers; a rough guess, since the store has no comparable run"
+        "about 2 min on 2 workers; a rough estimate, since the store has no comparable run"
     )
     stored(store, replace(BASE, seed=1), 36.0)
     assert wording(2) == "about 6 min on 2 workers, estimated from 1 earlier run"
@@ -148,6 +148,6 @@ def test_approximate_durations_are_close(seconds: float) -> None:
 
 
 def test_a_dry_run_prints_the_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The text uses the requested number of workers; an empty store gives a rough guess."""
+    """The text uses the requested number of workers; an empty store gives a rough estimate."""
     sweep(seed=[0, 1], out=tmp_path, workers=2, dry_run=True)
-    assert " on 2 workers; a rough guess" in capsys.readouterr().out
+    assert " on 2 workers; a rough estimate" in capsys.readouterr().out

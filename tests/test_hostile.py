@@ -234,7 +234,7 @@ def test_list_cannot_set_keys_of_hydra(place: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(GLOBAL + "hydra: {sweeper: {params: {'++hydra.job.env_copy': '[HOME]'}}}")
     result = assert_rejected(place, "-m", "--config-dir", str(place / "configs"), "grid/lr=mine")
-    assert ": ++hydra.job.env_copy: params may hold only keys of" in result.err
+    assert ": ++hydra.job.env_copy: params may contain only keys of" in result.err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rules for imports: the order of the rooms, and modules that must stay fast to import."""
+"""Rules for imports: the order of the subpackages, and modules that must stay fast to import."""
 
 import ast
 import inspect
@@ -14,12 +14,12 @@ from lenet_sweep.config import keys
 
 PACKAGE = Path(lenet_sweep.__file__).parent
 
-# A room imports only from itself and from the rooms before it.
+# A subpackage imports only from itself and from those before it.
 ROOMS = (
     "core", "storage", "machine", "data", "config", "training", "executors", "results", "analysis",
     "report", "ui", "runner", "api", "cli", "hydra_plugins", "__main__",
 )  # fmt: skip
-# Only these rooms import Hydra and OmegaConf; the others get plain values.
+# Only these subpackages import Hydra and OmegaConf; the others get plain values.
 HYDRA = ("cli", "hydra_plugins")
 
 
@@ -56,13 +56,13 @@ def imported(path: Path) -> set[str]:
 
 
 def test_every_module_is_in_a_room() -> None:
-    """Every module of the package belongs to a room of the list."""
+    """Every module of the package belongs to a subpackage of the list."""
     assert {room(name) for name in modules()} == set(ROOMS)
 
 
 @pytest.mark.parametrize("name", modules())
 def test_a_room_imports_only_rooms_below_it(name: str) -> None:
-    """The order of the rooms also holds for imports inside functions."""
+    """The order of the subpackages also holds for imports inside functions."""
     own = ROOMS.index(room(name))
     for other in imported(modules()[name]):
         assert ROOMS.index(room(other)) <= own, f"{name} imports {other}"
@@ -70,7 +70,7 @@ def test_a_room_imports_only_rooms_below_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", ROOMS[:-3])
 def test_a_room_has_no_circular_imports(name: str) -> None:
-    """The modules of a room import each other in one direction, except for the pairs in `late`."""
+    """Modules of a subpackage import each other in one direction, except for pairs in `late`."""
     inside = {m: imported(p) for m, p in modules().items() if room(m) == name}
     late = {
         ("training.engines", "training.engines.native_engine"),
@@ -86,7 +86,7 @@ def test_a_room_has_no_circular_imports(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in modules() if room(n) not in (*HYDRA, "config")])
 def test_only_the_command_line_imports_hydra(name: str) -> None:
-    """All other rooms work with plain values instead of objects of Hydra or OmegaConf."""
+    """All other subpackages work with plain values instead of objects of Hydra or OmegaConf."""
     text = modules()[name].read_text()
     assert "omegaconf" not in text
     assert "import hydra" not in text

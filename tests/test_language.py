@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SKIPPED = PYPROJECT["tool"]["codespell"]["skip"]  # generated files, and texts to be rewritten
+SKIPPED = PYPROJECT["tool"]["codespell"]["skip"]  # generated files
 CHECKED = [
     "*.md", ".ci/run", "docs/*.md", "outputs/README.md", "conf/**/*.yaml", "lenet_sweep/**/*.py",
     "lenet_sweep/report/templates/*",

@@ -106,7 +106,7 @@ def test_gpus_of_jobs_determine_the_device() -> None:
     (cell,), _ = validate_cells(grid({}), NATIVE, remote_devices=("cuda", "cpu"))
     assert cell.device == "cuda"
     with pytest.raises(
-        UsageError, match="not available to the jobs, must be one of auto, cpu; hydra"
+        UsageError, match="not available to the jobs; must be one of auto, cpu; hydra"
     ):
         validate_cells(grid({"device": "cuda"}), NATIVE, remote_devices=("cpu",))
 

@@ -24,7 +24,7 @@ from lenet_sweep.storage.files import read_json, write_json
 
 NUMBERS = ["rank", "accuracy", "lr", "status", "train_loss", "seconds", "cell"]
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*Matplotlib is building the font cache", "ignore:.*results.csv alone"
+    "ignore:.*Matplotlib is building the font cache", "ignore:.*only from results.csv"
 )
 
 
@@ -94,7 +94,7 @@ def test_the_table_keeps_its_rows(swept, lose) -> None:
     names = NUMBERS[:-1] if lose is change_ids else NUMBERS
     pd.testing.assert_frame_equal(after[names], before[names].astype({"rank": "Int64"}))
     assert list(after["person"]) == ["=Ada"] * 3 + ["Ada"]
-    lost = [str(w.message) for w in caught if "results.csv alone" in str(w.message)]
+    lost = [str(w.message) for w in caught if "only from results.csv" in str(w.message)]
     assert len(lost) == 1
     number = {delete_one_run: 1, damage_runs: 3}.get(lose, len(before))
     assert str(number) in lost[0]

@@ -55,8 +55,8 @@ LABELS = np.frombuffer(SMALL[FILE_NAMES[1]], np.uint8, offset=8)
         (FILE_NAMES[0], zeros(28, 28), "magic number 2050; IDX images begin with 2051"),
         (FILE_NAMES[1], SMALL[FILE_NAMES[0]], "magic number 2051; IDX labels begin with 2049"),
         (FILE_NAMES[2], SMALL[FILE_NAMES[3]], "magic number 2049; IDX images begin with 2051"),
-        (FILE_NAMES[0], zeros(30, 28, 27), "images of 28 x 27 pixels; allowed are 28 x 28"),
-        (FILE_NAMES[0], zeros(30, 32, 32), "images of 32 x 32 pixels; allowed are 28 x 28"),
+        (FILE_NAMES[0], zeros(30, 28, 27), "images of 28 x 27 pixels; must be 28 x 28"),
+        (FILE_NAMES[0], zeros(30, 32, 32), "images of 32 x 32 pixels; must be 28 x 28"),
         (FILE_NAMES[2], SMALL[FILE_NAMES[2]][:-1], "15695 bytes, but 15696 for the 20 images"),
         (FILE_NAMES[2], SMALL[FILE_NAMES[2]] + b"\0", "15697 bytes, but 15696 for the 20 images"),
         (FILE_NAMES[3], SMALL[FILE_NAMES[3]] + b"\0", "29 bytes, but 28 for the 20 labels"),
@@ -64,8 +64,8 @@ LABELS = np.frombuffer(SMALL[FILE_NAMES[1]], np.uint8, offset=8)
         (FILE_NAMES[3], idx_bytes(LABELS), "30 labels for the 20 images of"),
         (FILE_NAMES[1], idx_bytes(np.r_[LABELS[:-1], np.uint8(10)]), "label 10 at position 29"),
         (FILE_NAMES[3], idx_bytes(np.full(20, 255, np.uint8)), "label 255 at position 0"),
-        (FILE_NAMES[0], zeros(0, 28, 28), "holds no images; at least one is needed"),
-        (FILE_NAMES[3], zeros(0), "holds no labels; at least one is needed"),
+        (FILE_NAMES[0], zeros(0, 28, 28), "contains no images; at least one is required"),
+        (FILE_NAMES[3], zeros(0), "contains no labels; at least one is required"),
     ],
 )
 def test_invalid_file_is_reported(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_missing_files_are_reported(tmp_path: Path) -> None:
 
 def test_own_folder_needs_a_root() -> None:
     """The message for dataset=folder alone names the missing key."""
-    with pytest.raises(UsageError, match=r"dataset=folder needs dataset\.root=FOLDER"):
+    with pytest.raises(UsageError, match=r"dataset=folder requires dataset\.root=FOLDER"):
         find_dataset("folder", None, None)
 
 
@@ -139,13 +139,13 @@ def test_limit(tmp_path: Path) -> None:
 def test_limit_out_of_range(limit: int, tmp_path: Path) -> None:
     """The message for an invalid limit gives the valid range."""
     put(tmp_path, SMALL)
-    message = rf"dataset\.limit={limit}: .*allowed are 1 to 30"
+    message = rf"dataset\.limit={limit}: must be from 1 to 30"
     with pytest.raises(UsageError, match=message):
         find_dataset("folder", tmp_path, limit)
     dataset = replace(find_dataset("folder", tmp_path, None), limit=limit)
     with pytest.raises(UsageError, match=message):
         load_dataset(dataset, tmp_path)
-    with pytest.raises(UsageError, match="allowed are 1 to 60000"):
+    with pytest.raises(UsageError, match="must be from 1 to 60000"):
         find_dataset("mnist", None, 60_001)
 
 

@@ -100,10 +100,8 @@ def test_links_exist() -> None:
 
 
 def test_every_room_is_listed_in_order() -> None:
-    """'How it is built' lists each room of the package, lowest first."""
-    listed = re.findall(
-        r"^\| `(\w+)` \|", README[README.index("## How it is built") :], re.MULTILINE
-    )
+    """'Architecture' lists each subpackage, lowest first."""
+    listed = re.findall(r"^\| `(\w+)` \|", README[README.index("## Architecture") :], re.MULTILINE)
     assert listed == [name for name in ROOMS if name != "__main__"]
 
 

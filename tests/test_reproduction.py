@@ -64,7 +64,7 @@ def test_the_margin_follows_its_formulas() -> None:
 
 
 def test_coverage_of_the_margin() -> None:
-    """About 95 % of further trainings from the same distribution are called reproduced."""
+    """About 95 % of further runs from the same distribution are called reproduced."""
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(400):
@@ -92,7 +92,7 @@ def test_a_collapse_is_not_called_mislabeled() -> None:
     epochs = history([1, 1, 2.3], [97, 98.9, 11.35])
     fallen = [replace(collapsed(c, 1), history=epochs) for c in cells[2:]]
     note = judged([*fallen, first_correct(cells[0], 99)], 99.0).note
-    assert "one reached 98.90 % after epoch 2 and then lost it" in note
+    assert "one reached 98.90 % after epoch 2 and then dropped" in note
     assert "batch" not in note
 
 
@@ -103,7 +103,7 @@ def test_a_low_report_is_explained_by_another_setting() -> None:
     results = [first_correct(c, 99, epochs) if c.batch == 64 else collapsed(c, 1) for c in cells]
     reported = results[-1].accuracy
     note = judged(results, reported).note
-    assert "lost it" not in note
+    assert "then dropped" not in note
     assert f"batch 256 gives {reported:.2f} %, which explains {reported:g}" in note
 
 
@@ -227,7 +227,7 @@ def test_the_best_recipe_and_accuracy() -> None:
     assert check("best_accuracy", ahead, accuracy=99.1)[0] == "holds"
     verdict, sentence = check("best_accuracy", ahead, accuracy=99.9)
     assert verdict == "does not hold"
-    assert "the highest of 6 trainings is 99.02 %" in sentence
+    assert "the highest of 6 cells is 99.02 %" in sentence
 
 
 def test_equal_seeds_are_inconclusive() -> None:

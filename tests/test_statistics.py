@@ -316,9 +316,9 @@ def test_t_tests_equal_scipy(a: list[float], b: list[float]) -> None:
 @pytest.mark.parametrize(
     ("seeds", "accuracy", "reason"),
     [
-        ([0], 98.0, "it has only one seed, and the test needs 3"),
+        ([0], 98.0, "it has only one seed, and the test requires at least 3"),
         ([0], 99.9, "the best has only one seed"),
-        ([0, 1], 20.0, "it has only 2 seeds, and the test needs 3"),
+        ([0, 1], 20.0, "it has only 2 seeds, and the test requires at least 3"),
     ],
 )
 def test_a_comparison_with_few_seeds_is_inconclusive(

@@ -105,7 +105,7 @@ def test_other_keys_can_be_swept_over_a_study() -> None:
         ({"claims": [{"says": "x", "check": "matters_little"}]}, "matters_little requires keys"),
         (
             {"claims": [{"says": "x", "check": "larger_is_better", "key": "seed"}]},
-            "must be different keys out of lr",
+            "must be different keys from lr",
         ),
         ({"claims": [{"says": "x", "check": "best_accuracy"}]}, "accuracy=null: must be an acc"),
     ],
@@ -241,7 +241,7 @@ def test_a_study_requires_the_flag_m(tmp_path, own_study) -> None:
     """Without -m, only one cell can be trained, so a study is rejected in one line."""
     arguments = [word for word in own_study if word not in ("-m", "seed=0,1")]
     status, output = run_module("lenet_sweep", *arguments, folder=tmp_path)
-    assert (status, output) == (2, "error: +study=...: the rows of a study need the flag -m\n")
+    assert (status, output) == (2, "error: +study=...: the rows of a study require the flag -m\n")
 
 
 def test_from_python(tmp_path, small_folder) -> None:

@@ -145,8 +145,8 @@ def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str
             continue
         small.append(median(differences) <= LITTLE)
         sentences.append(
-            f"one step in {key} changes the accuracy by {median(differences):.2f} points in the "
-            f"median and {max(differences):.2f} at most ({pluralize(len(differences), 'pair')})"
+            f"one step in {key} changes the accuracy by a median of {median(differences):.2f} "
+            f"points and at most {max(differences):.2f} ({pluralize(len(differences), 'pair')})"
         )
     text = "; ".join(sentences)
     sentence = f"{text[0].upper()}{text[1:]}. A median of up to {LITTLE} points counts as little."
@@ -212,7 +212,7 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
         f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {margin:.2f}; the highest of "
-        f"{pluralize(len(runs), 'training')} is {highest:.2f} % "
+        f"{pluralize(len(runs), 'cell')} is {highest:.2f} % "
         f"({cell.description.rpartition(', ')[0]})."
     )
     return (HOLDS if abs(claim.accuracy - _mean(best)) <= margin else FAILS), sentence
@@ -242,7 +242,7 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         for c in common
     ]
     sentence = (
-        f"Epochs to {LEARNED:g} % of the test images at the default lr (mean over seeds, against "
+        f"Epochs to {LEARNED:g} % on the test images at the default lr (mean over seeds, against "
         f"the fastest other recipe): {', '.join(texts)}."
     )
     faster = sum(ours[c] < theirs[c] for c in common)

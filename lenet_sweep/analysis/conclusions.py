@@ -207,8 +207,8 @@ def _effects(
         pair = shares.interactions[0]
         yield (
             f"The combination of {pair.names[0]} and {pair.names[1]} matters most: it explains "
-            f"{_percent(pair.share)} of the variance between cells, beyond the two alone. The best "
-            "value of one depends on the other."
+            f"{_percent(pair.share)} of the variance between cells, beyond the effects of each "
+            "alone. The best value of one depends on the other."
         )
         yield from _dominated(results, shares)
         return

@@ -350,13 +350,13 @@ def _no_residual(
         yield Caveat(
             "no residual",
             "With one cell per combination, an interaction (the effect of one hyperparameter "
-            "depends on another) cannot be distinguished from chance. Several seeds would show "
-            "which it is.",
+            "depends on another) cannot be distinguished from chance. Several seeds would "
+            "show the difference.",
         )
     else:
         names = join_words(["+".join(names) for names in factors])
         yield Caveat(
             "no residual",
             f"There are too few cells for the number of values of {names}: the shares add up to "
-            "100 % whatever the accuracies are, and no variation is left to test against.",
+            "100 % regardless of the accuracies, and no variation is left to test against.",
         )

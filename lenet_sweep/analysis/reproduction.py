@@ -33,7 +33,7 @@ COLUMNS = (
 )  # fmt: skip
 RULE = (
     "Reproduced: the reported accuracy lies within the measured mean \N{PLUS-MINUS SIGN} its "
-    "margin, where 95 % of further trainings with the same settings are expected."
+    "margin, where 95 % of further runs with the same settings are expected."
 )
 
 
@@ -118,7 +118,7 @@ class Reproduction:
             )
         if any(v.setting and v.setting.n < 2 for v in inconclusive):
             caption += (
-                " ?: inconclusive, because one seed does not show how much seeds vary; "
+                " ?: inconclusive, because one seed does not show how much results vary; "
                 "add seed=0,1,2."
             )
         return caption
@@ -132,7 +132,7 @@ def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
 
 
 def spread(setting: Setting) -> float | None:
-    """The margin around the mean within which LEVEL of further trainings are expected, in points.
+    """The margin around the mean within which LEVEL of further runs are expected, in points.
 
     The larger of two margins, times sqrt(1 + 1/n) for the error of the mean over n seeds. For the
     seeds: Student's t for n - 1 degrees of freedom times their standard deviation, as in a
@@ -194,14 +194,14 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
     values = f"{measured[0]:.2f}"
     values += f" to {measured[-1]:.2f} %" if measured[0] < measured[-1] else " %"
-    note = f"{pluralize(len(measured), 'training')} gave {values}"
+    note = f"{pluralize(len(measured), 'seed')} gave {values}"
     if collapsed:
         some = f"{collapsed} of them " if collapsed < len(measured) else ""
         note += f", {some}by predicting one class for nearly all images"
     fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
     if fell:
         peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
-        peak_text = f"one reached {peak.accuracy:.2f} % after epoch {peak.epoch} and then lost it"
+        peak_text = f"one reached {peak.accuracy:.2f} % after epoch {peak.epoch} and then dropped"
         return replace(verdict, note=f"{note}; {peak_text}")
     usual_lr = default_lr(row.cell.optimizer)
     candidates = []
@@ -226,7 +226,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
 
 
 def _fell_from(result: Result, reported: float) -> bool:
-    """Whether a training reached the reported accuracy and ended far below it."""
+    """Whether a run reached the reported accuracy and ended far below it."""
     peak = max(epoch.accuracy for epoch in result.history)
     return peak >= reported - NEAR and (result.accuracy or 0.0) < reported - FAR
 

@@ -251,8 +251,8 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """Compare each row with the best on its test set: exact McNemar test, Holm's correction.
 
     The best is the first row with the highest accuracy, on held-out images if all rows have some.
-    The test is about these two trainings; it says nothing about other seeds. Comparisons are in the
-    order of `results`.
+    The test compares only these two trained networks; it says nothing about other seeds.
+    Comparisons are in the order of `results`.
     """
     score = scoring(results)
     compared: dict[int, Comparison] = {}
@@ -367,7 +367,7 @@ def _t_test_comparison(best: Setting, other: Setting) -> Comparison:
         return _t_test(other, difference, "Welch", a, b)
     subject, seeds = ("it", other.n) if other.n < SEEDS else ("the best", best.n)
     number = "only one seed" if seeds == 1 else f"only {seeds} seeds"
-    reason = f"{subject} has {number}, and the test needs {SEEDS}"
+    reason = f"{subject} has {number}, and the test requires at least {SEEDS}"
     return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
 
 

@@ -143,7 +143,7 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
             f"give its {mean}{group[0].mean:.2f} %. An accuracy chosen in this way is too high on "
             f"average, here by about {excess:.2f} points (estimated by a bootstrap, which repeats "
             "the choice on random resamples of the test images). Hold out training images and "
-            "choose by those instead.",
+            "choose the best on those instead.",
             tuple(r.cell for r in group[0].results),
             "caution",
             f"holdout={max(1, min(images, train // 6))}",

@@ -210,9 +210,9 @@ def run(cfg: DictConfig) -> float:
             raise InterruptedBySignal(result.interrupted)
     else:
         if hydra.sweeper.params:
-            raise UsageError("grid/...: a grid of several cells needs the flag -m")
+            raise UsageError("grid/...: a grid of several cells requires the flag -m")
         if options.study:
-            raise UsageError("+study=...: the rows of a study need the flag -m")
+            raise UsageError("+study=...: the rows of a study require the flag -m")
         typed = _typed_folder(OmegaConf.create({"hydra": hydra}), options)
         folder = Path(hydra.runtime.output_dir) if typed and hydra.job.chdir else typed
         result = _run_single(cells[0], options, folder)
@@ -305,7 +305,7 @@ def _print_files(
         failure = run.failure()
         has_traceback = failure and failure.traceback
         where = f"traceback in {run.path / 'failure.json'}; " if has_traceback else ""
-        _print(console, f"{name} failed: {where}the same command tries it again")
+        _print(console, f"{name} failed: {where}the same command retries it")
     if len(failed) > MAX_FAILURES:
         _print(console, f"and {len(failed) - MAX_FAILURES} more failed")
     if result.interrupted:

@@ -59,7 +59,8 @@ class CheckedRepository(ConfigRepository):
         path = Path(users[0].path) / users[0]._normalize_file_name(config_path)  # noqa: SLF001 - no public equivalent
         if len(sources) > 1:  # the file could replace a built-in one
             raise UsageError(
-                f"{format_value(path)}: another file or setting has this name; rename the file"
+                f"{format_value(path)}: another file or setting already has this name; "
+                "rename the file"
             )
         groups = config_path.split("/")[:-1]
         try:
@@ -122,10 +123,10 @@ def _check_text(path: Path) -> str:
         if not depth and isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent)):
             if path.parent.parent.name == "grid":
                 raise _wrong_form(path)
-            raise UsageError(f"{format_value(path)}: must hold settings in the form key: value")
+            raise UsageError(f"{format_value(path)}: must contain settings in the form key: value")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
             raise UsageError(
-                f"{format_value(path)}: must not have references (*name) or tags (!name)"
+                f"{format_value(path)}: must not contain references (*name) or tags (!name)"
             )
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -140,14 +141,14 @@ def _check_content(content: Any, group: list[str], shown: str) -> None:
     check_values(content, shown)
     node = content.get("hydra", {})
     if not isinstance(node, Mapping) or not set(node) <= set(ALLOWED_HYDRA_KEYS):
-        raise UsageError(f"{shown}: hydra: may hold only launcher: and sweeper: in a file")
+        raise UsageError(f"{shown}: hydra: may contain only launcher: and sweeper: in a file")
     defaults = content.get("defaults") or []
     entries = defaults if isinstance(defaults, list) else [defaults]
     names = [
         str(name) for entry in entries for name in (entry if isinstance(entry, dict) else [entry])
     ]
     if any("@" in name for name in names):
-        raise UsageError(f"{shown}: defaults: must not have @ in a file")
+        raise UsageError(f"{shown}: defaults: must not contain @ in a file")
     chosen = [name.split(" ")[-1].lstrip("/").split("/") for name in names]
     for first, *rest in [group, *chosen] if group else chosen:
         if first == "hydra" and not (rest and rest[0] in ALLOWED_HYDRA_KEYS):
@@ -161,7 +162,7 @@ def _check_content(content: Any, group: list[str], shown: str) -> None:
         parts = re.split(r"[./@]", override.key_or_group)
         if "hydra" in parts or override.package or override.type == OverrideType.DEL:
             raise UsageError(
-                f"{shown}: {format_value(key)}: params may hold only keys of lenet-sweep"
+                f"{shown}: {format_value(key)}: params may contain only keys of lenet-sweep"
             )
         check_values(list(_values(override.value())), shown)
 
@@ -178,7 +179,7 @@ def check_values(value: Any, shown: str) -> None:
         for key in value:
             if isinstance(key, str) and CALLABLE_KEY.fullmatch(key):
                 raise UsageError(
-                    f"{shown}: {key} names something to call; a file may hold only settings"
+                    f"{shown}: {key} names something to call; a file may contain only settings"
                 )
         check_values([*value, *value.values()], shown)
     elif isinstance(value, (list, tuple)):

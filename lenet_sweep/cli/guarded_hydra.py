@@ -66,8 +66,8 @@ class GuardedLoader(ConfigLoaderImpl):
             )
         except RecursionError as error:
             raise UsageError(
-                "the configuration is nested too deeply, or the defaults of a file of --config-dir "
-                "include the file itself"
+                "the configuration is nested too deeply, or a file in --config-dir includes "
+                "itself in its defaults"
             ) from error
         for part in ("hydra", "task"):
             texts = override_texts(config.hydra.overrides[part])

@@ -34,7 +34,7 @@ from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.registry import executor_names, find_executor
 
 HELP = """\
-lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values, get a ranked table.
+lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked table.
 
   python -m lenet_sweep                                    one cell, all defaults
   python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells
@@ -42,13 +42,13 @@ lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values, get a ranked ta
   python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
   python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the report's tables
 
-Groups, chosen by name:
-  loss      {losses}
-  optimizer {optimizers}
-  activation {activations}
-  recipe    {recipes}: a pair of loss and optimizer
-  dataset   {datasets}; dataset.root=FOLDER holds or receives the files
-            (default: a cache folder), dataset.limit=N trains on the first N images
+Groups, selected by name:
+  loss        {losses}
+  optimizer   {optimizers}
+  activation  {activations}
+  recipe      {recipes}: a pair of loss and optimizer
+  dataset     {datasets}; dataset.root=FOLDER is the folder of the files
+              (default: a cache folder), dataset.limit=N trains on the first N images
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
@@ -58,13 +58,14 @@ Options of the optimizers, with their defaults. An option applies to the optimiz
 Keys, with their defaults (conf/config.yaml):
 {keys}
 
-Launchers select where runs are trained (docs/scaling-out.md); set hydra.launcher.KEY=VALUE:
+Launchers select where runs are trained (docs/scaling-out.md). Set options with
+hydra.launcher.KEY=VALUE:
 {launchers}
   hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own launchers; each cell is a job
 
 Exit status: 0 every cell succeeded; 1 some cells failed (the table is still written), the disk is
 full, or the images cannot be downloaded; 2 the command is wrong; 141 the reader of the output
-exited, as in `| head` (the files are still written). Hydra's own flags: --hydra-help
+exited, as in `| head` (the files are still written). --hydra-help lists Hydra's own flags.
 """
 
 
@@ -356,11 +357,13 @@ def axis_length(override: Override) -> int:
             return max(0, ceil((stop - start) / step))
         except (ValueError, OverflowError, ZeroDivisionError) as error:
             raise UsageError(
-                f"{text}: a range needs finite numbers and a step other than 0"
+                f"{text}: a range requires finite numbers and a step other than 0"
             ) from error
     if isinstance(value, Glob):
         return sum(1 for _ in override.sweep_iterator())
-    raise UsageError(f"{text}: a grid needs a list of values, such as {override.key_or_group}=1,2")
+    raise UsageError(
+        f"{text}: a grid requires a list of values, such as {override.key_or_group}=1,2"
+    )
 
 
 def _is_plain_value(override: Override) -> bool:

@@ -134,19 +134,19 @@ def _rephrase(error: Exception, text: str) -> None:
         installed = any(f"{group}={option}".startswith(plugin) for option in error.options)
         if plugin in PLUGINS and not installed:
             raise UsageError(
-                f"{group}={name}: the plugin is not installed; pip install {PLUGINS[plugin]}"
+                f"{group}={name}: the plugin is not installed; run: pip install {PLUGINS[plugin]}"
             )
         checks.choice(group, name, sorted(error.options))
     if match := re.match(r"Ambiguous value for argument '(.+?)'", text):
-        raise UsageError(f"{match[1]}: several values need the flag -m, as in -m {match[1]}")
+        raise UsageError(f"{match[1]}: several values require the flag -m, as in -m {match[1]}")
     if match := re.match(r"Additional config directory '(.+?)' not found", text):
         raise UsageError(f"--config-dir {match[1]}: there is no such folder")
     if match := re.match(r"Could not override '(.+?)'", text):
         key = match[1]
         if key.startswith("hydra."):
             raise UsageError(
-                f"{key}: there is no such setting, or it has another type; --cfg hydra lists them, "
-                f"and +{key}=VALUE adds one"
+                f"{key}: there is no such setting, or it has another type; --cfg hydra lists all "
+                f"settings, and +{key}=VALUE adds one"
             )
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
         checks.unknown_key(key, value, keys.known_keys(keys.defaults()))

@@ -58,7 +58,7 @@ def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:
     key = to_str(key)
     if key == "study":
         raise UsageError(
-            f"study={format_value(value)}: a study is added with a plus sign, as in +study=report"
+            f"study={format_value(value)}: add a study with a plus sign, as in +study=report"
         )
     if key.startswith("optimizer."):
         unknown_option(key.removeprefix("optimizer."), value)
@@ -91,5 +91,5 @@ def recipe_conflict(keys: Sequence[str]) -> str:
     given = join_words(keys)
     return (
         f"recipe cannot be combined with {given}, because a recipe sets loss and optimizer; "
-        f"use either recipe, or {given}"
+        f"use either recipe or {given}"
     )

@@ -189,7 +189,7 @@ class SlurmOptions:
 class RayOptions:
     """Each run is a Ray task; `out` must be on a disk that all nodes share.
 
-    `workers` limits the tasks that run at the same time (auto: as many as Ray has room for).
+    `workers` limits the tasks that run at the same time (auto: as many as fit into the cluster).
     """
 
     address: str | None = option(
@@ -197,7 +197,7 @@ class RayOptions:
         _optional_text,
     )  # fmt: skip
     cpus: float = option(
-        1, "CPU cores per task, possibly a fraction; a run on the CPU uses one",
+        1, "CPU cores per task (can be a fraction); a run on the CPU uses one",
         _amount("a number of cores per task, from 0 to 1000000"),
     )  # fmt: skip
     memory: float = option(
@@ -206,7 +206,7 @@ class RayOptions:
         _gigabytes("a number of GB per task, from 0 to 1000000"),
     )
     gpus: float = option(
-        0, "GPUs per task, possibly a fraction such as 0.25; above 0, device=auto is cuda",
+        0, "GPUs per task (can be a fraction, such as 0.25); above 0, device=auto is cuda",
         _amount("a number of GPUs per task, from 0 to 1000000"),
     )  # fmt: skip
     runs_per_job: int = option(

@@ -307,7 +307,7 @@ def _claim(number: int, node: Any) -> Claim:
         or any(key not in NUMBERS for key in keys)
         or (len(keys) > len({*map(to_str, keys)}))
     ):
-        reject(f"{where}: keys", keys, f"different keys out of {', '.join(NUMBERS)}")
+        reject(f"{where}: keys", keys, f"different keys from {', '.join(NUMBERS)}")
     key_counts = {
         "larger_is_better": (1,),
         "wants_small_with_large": (2,),

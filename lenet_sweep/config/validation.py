@@ -377,11 +377,11 @@ def _device(value: Any, remote_devices: Sequence[str] | None) -> str:
     allowed = ", ".join(["auto", *available])
     if name not in available and remote_devices is not None:
         raise UsageError(
-            f"device={name}: not available to the jobs, must be one of {allowed}; "
+            f"device={name}: not available to the jobs; must be one of {allowed}; "
             "hydra.launcher.gpus=1 gives each job a GPU (cuda)"
         )
     if name not in available:
-        raise UsageError(f"device={name}: not available on this machine, must be one of {allowed}")
+        raise UsageError(f"device={name}: not available on this machine; must be one of {allowed}")
     return name
 
 
@@ -419,7 +419,7 @@ def _name(value: Any) -> str | None:
         )
     reserved = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # names of devices on Windows
     if re.fullmatch(reserved, text, re.IGNORECASE) or text.endswith("."):
-        reject("name", value, "a valid folder name on Windows, too; choose another name")
+        reject("name", value, "a folder name that is also valid on Windows; choose another name")
     return text
 
 

@@ -59,7 +59,8 @@ class Cell:
     """One point of the grid, which is one row of the table.
 
     Two cells are equal if and only if they must give the same results; `lr=0.1`, `1e-1` and `.1`
-    are the same cell. Cells are not validated here: `lenet_sweep.sweep` and the command line do it.
+    are the same cell. Cells are not validated here; `lenet_sweep.sweep` and the command line do
+    that.
     """
 
     loss: str

@@ -234,7 +234,7 @@ def _catalog_spec(name: str) -> DatasetSpec:
     spec = find_spec(name)
     if spec is None:
         allowed = ", ".join([*DATASETS, *added_datasets(), FOLDER])
-        raise UsageError(f"dataset={name}: no such dataset; allowed are {allowed}")
+        raise UsageError(f"dataset={name}: must be one of {allowed}")
     return spec
 
 
@@ -249,23 +249,23 @@ def _check_digest(dataset: Dataset, digest: str) -> None:
 def _check_limit(limit: int | None, count: int) -> None:
     if limit is not None and not 1 <= limit <= count:
         raise UsageError(
-            f"dataset.limit={limit}: there are {count} training images; "
-            f"allowed are 1 to {count}, or null for all"
+            f"dataset.limit={limit}: must be from 1 to {count}, the number of training images, "
+            "or null for all"
         )
 
 
 def _check_holdout(holdout: int | None, count: int) -> None:
     if holdout is not None and not 1 <= holdout < count:
         raise UsageError(
-            f"holdout={holdout}: there are {count} training images; "
-            f"allowed are 1 to {count - 1}, or null for none"
+            f"holdout={holdout}: must be from 1 to {count - 1}, since there are {count} training "
+            "images, or null for none"
         )
 
 
 def _own_root(root: Path | None) -> Path:
     if root is None:
         raise UsageError(
-            "dataset=folder needs dataset.root=FOLDER, the folder with the four files "
+            "dataset=folder requires dataset.root=FOLDER, the folder with the four files "
             f"{', '.join(FILE_NAMES)}, uncompressed or as .gz"
         )
     return _expand_home(root)

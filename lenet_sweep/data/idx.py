@@ -49,14 +49,14 @@ def _decode_file(file: Content, kind: str, shape: tuple[int, ...]) -> NDArray[np
         )
     if tuple(size) != shape:
         pixels = " x ".join(map(str, size))
-        raise DataError(f"{file.source}: images of {pixels} pixels; allowed are 28 x 28")
+        raise DataError(f"{file.source}: images of {pixels} pixels; must be 28 x 28")
     if count == 0:
-        raise DataError(f"{file.source}: holds no {kind}; at least one is needed")
+        raise DataError(f"{file.source}: contains no {kind}; at least one is required")
     length = offset + count * int(np.prod(shape, dtype=int))
     if len(file.array) != length:
         raise DataError(
             f"{file.source}: {len(file.array)} bytes, but {length} for the {count} {kind} "
-            "that its header announces"
+            "that its header declares"
         )
     array = file.array[offset:].reshape(count, *shape)
     return array if array.flags.writeable else array.copy()  # torch needs writable arrays

@@ -42,8 +42,8 @@ def check() -> None:
         import ray  # noqa: F401, PLC0415 - an optional extra
     except ImportError as error:
         raise UsageError(
-            "hydra/launcher=lenet_ray: needs the package ray, which is not installed; "
-            "pip install 'lenet-sweep[ray]'"
+            "hydra/launcher=lenet_ray: requires the package ray, which is not installed; "
+            "run: pip install 'lenet-sweep[ray]'"
         ) from error
 
 
@@ -140,7 +140,7 @@ class Ray:
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:
         tasks = pluralize(len(jobs), "Ray task")
-        return f"{tasks} will end with this process; the same command resumes from checkpoints"
+        return f"{tasks} will end with this process; the same command resumes them from checkpoints"
 
 
 def check_reachable(address: str | None) -> None:

@@ -62,8 +62,8 @@ def check() -> None:
         import submitit  # noqa: F401, PLC0415 - an optional extra
     except ImportError as error:
         raise UsageError(
-            "hydra/launcher=lenet_slurm: needs the package submitit, which is not installed; "
-            "pip install 'lenet-sweep[slurm]'"
+            "hydra/launcher=lenet_slurm: requires the package submitit, which is not installed; "
+            "run: pip install 'lenet-sweep[slurm]'"
         ) from error
     missing = [name for name in COMMANDS if not shutil.which(name)]
     if missing:
@@ -150,8 +150,8 @@ class Slurm:
         names = sorted({job.partition("_")[0] for job in jobs})
         count = pluralize(len(jobs), "Slurm job")
         return (
-            f"{count} left running ({', '.join(names)}); run the same command again to follow, "
-            f"or cancel with scancel {' '.join(names)}"
+            f"{count} left running ({', '.join(names)}); run the same command again to follow "
+            f"them, or cancel them with scancel {' '.join(names)}"
         )
 
     def _states(self) -> dict[str, tuple[str, str]] | None:

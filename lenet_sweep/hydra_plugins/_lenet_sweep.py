@@ -3,7 +3,8 @@
 Hydra loads plugins only from the namespace package `hydra_plugins`, and imports every module in it
 into every application. It skips names that start with an underscore, so other applications do not
 see this module; `hydra_config.register_plugins` registers it for the lenet-sweep command line.
-The imports inside functions keep --help fast, which imports this module too. May import every room.
+The imports inside functions keep --help fast, which also imports this module. It may import every
+subpackage.
 """
 
 import contextlib

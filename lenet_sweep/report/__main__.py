@@ -24,13 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _Parser(
         prog="python -m lenet_sweep.report",
-        description="Write the report.html of a sweep, or of several sweeps merged.",
+        description="Write report.html for one sweep, or for several sweeps that are merged.",
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", type=Path,
                         help="the folder of a sweep: outputs/sweeps/<name>")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="the output folder (default: the folder of the sweep); required to "
-                        "merge several sweeps, and receives their merged tables too")  # fmt: skip
+                        "merge several sweeps, and also gets their merged tables")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of the images (default: the one the sweep used)",
                         )  # fmt: skip

@@ -80,9 +80,11 @@ def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The ranked table of a sweep, rebuilt from the store.
 
-    folder: the folder of the sweep, `outputs/sweeps/<name>`. Rows whose runs are missing from the
-    store or damaged come from results.csv, with a warning. Cells without an outcome are left out.
-    Raises FileNotFoundError if there is no sweep, StoreError if its sweep.json cannot be used.
+    folder: the folder of the sweep, `outputs/sweeps/<name>`. If the run of a row is damaged or
+    missing from the store, the row comes from results.csv, with a warning. Cells without an outcome
+    are left out.
+
+    Raises FileNotFoundError if there is no sweep, and StoreError if its sweep.json cannot be used.
     """
     manifest = read_manifest(Path(folder))
     records = read_records(Path(folder), manifest)
@@ -90,7 +92,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
     if lost := sum(not in_store(*row, manifest.store) for row in records.items()):
         warnings.warn(
-            f"{lost} of {len(records)} rows come from results.csv alone: their runs are not in "
+            f"{lost} of {len(records)} rows come only from results.csv: their runs are not in "
             f"{manifest.store.out / 'runs'}",
             stacklevel=2,
         )

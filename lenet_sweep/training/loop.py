@@ -119,7 +119,7 @@ def _failure(error: BaseException, epoch: int, person: str) -> Failure:
     trace = "".join(traceback.format_exception(error))
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, MemoryError):
-        reason += " (out of memory; set a smaller workers=N)"
+        reason += " (out of memory; reduce workers=N)"
     return Failure("failed", epoch, reason, trace, person)
 
 
@@ -261,7 +261,9 @@ def _snapshot(
     history = previous.history if previous else ()
     epoch = len(history) + 1
     if not np.isfinite(evaluation.losses).all():
-        raise _DivergedError(f"the loss on test images became infinite or nan after epoch {epoch}")
+        raise _DivergedError(
+            f"the loss on the test images became infinite or NaN after epoch {epoch}"
+        )
     # The loss of a batch is the mean over its images, and the last batch may be smaller.
     starts = np.arange(len(losses)) * cell.batch
     sizes = np.minimum(cell.batch, len(images.train_labels) - starts)

@@ -61,7 +61,7 @@ class LogView(TerminalView):
         match event:
             case Waiting() if run_id not in self._waiting:  # this event repeats twice a second
                 self._waiting.add(run_id)
-                self._print(f"{name}  waiting for another process that trains it")
+                self._print(f"{name}  waiting for another process to train it")
             case Started(epoch=0):
                 self._print(f"{name}  started")
             case Started(epoch=epoch) if not paused:  # runs that take turns resume often
@@ -82,7 +82,7 @@ class LogView(TerminalView):
                 self._time_slicing = True
                 self._print("the last runs take turns to keep all workers busy")
             case Stopped():
-                self._print(f"{name}  stopped; its progress is in the store")
+                self._print(f"{name}  stopped; its progress is saved in the store")
 
     def _print_epoch(self, run_id: str, name: str, result: Epoch) -> None:
         assert self._progress is not None

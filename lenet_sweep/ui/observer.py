@@ -34,7 +34,7 @@ class Observer:
     def on_table(self, table: pd.DataFrame) -> None:
         """Called with the ranked table so far, as cells end, and once more with the final table.
 
-        The columns are those of results.csv. Accuracies are percent, the best cell comes first.
+        The columns are those of results.csv. Accuracies are in percent; the best cell is first.
         """
 
     def on_message(self, text: str) -> None:

@@ -260,7 +260,7 @@ def _describe_estimate(estimate: Estimate) -> str:
     else:
         where = f"on {pluralize(estimate.workers, 'worker')}"
     if not estimate.runs:
-        return f"{time} {where}; a rough guess, since the store has no comparable run"
+        return f"{time} {where}; a rough estimate, since the store has no comparable run"
     return f"{time} {where}, estimated from {pluralize(estimate.runs, 'earlier run')}"
 
 
@@ -298,7 +298,7 @@ def describe_problem(event: Damaged | Retrying | Requeued) -> str:
 
 def describe_damage(path: str) -> str:
     """The message about a damaged file."""
-    return f"{one_line(path)} was damaged: it gets the suffix .damaged and is rebuilt when needed"
+    return f"{one_line(path)} was damaged: it is renamed to *.damaged and rebuilt when needed"
 
 
 def describe_failure(failure: Failure) -> str:

@@ -89,7 +89,7 @@ def missing() -> str | None:
             )
         return (
             f"this installation has no native engine ({error}); "
-            "install again with a C++ compiler to build it"
+            "to build it, install lenet-sweep again with a C++ compiler"
         )
     return None
 
