@@ -187,7 +187,7 @@ def test_filter(report, opened, query, rows) -> None:
 def test_hide_worse_and_failed(report, opened) -> None:
     """The checkbox leaves the best row and those tied with it."""
     with opened(report) as page:
-        page.get_by_label("hide worse and failed").check()
+        page.get_by_label("Hide worse and failed").check()
         ranks = column(page, "rank")
         assert 1 < len(ranks) < 17
         assert all(rank.startswith(("best", "=")) for rank in ranks)

@@ -103,7 +103,7 @@ def test_an_incomplete_grid_equals_statsmodels_anova(seed: int) -> None:
     assert not computed.interactions
     assert kinds(computed) == ["missing"]
     assert (
-        "4 of the 18 combinations of activation, lr and batch have no acc"
+        "4 of the 18 combinations of activation, lr and batch are missing"
         in computed.caveats[0].sentence
     )
 

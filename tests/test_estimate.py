@@ -123,7 +123,7 @@ def test_the_wording_of_the_estimate(store: Store) -> None:
         return describe_plan(planned, estimate(planned, store, workers, HERE["processor"]))[1]
 
     assert wording(4) == (
-        "about 2 min on 2 workers; a rough estimate, since the store has no comparable run"
+        "about 2 min on 2 workers; a rough guess, because the store has no comparable run"
     )
     stored(store, replace(BASE, seed=1), 36.0)
     assert wording(2) == "about 6 min on 2 workers, estimated from 1 earlier run"

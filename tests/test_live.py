@@ -213,7 +213,8 @@ def test_a_run_of_another_process_is_marked(live: Callable[..., Live]) -> None:
     """If another process trains a run, its line says so instead of showing a bar."""
     at = live(*LRS)
     at.at(0, events.Waiting(BASE.run_id), events.Waiting(BASE.run_id))
-    assert at.line("lr 0.1 ").split("  ", 1)[1].strip() == "waiting for another process to train it"
+    message = at.line("lr 0.1 ").split("  ", 1)[1].strip()
+    assert message == "waiting for another process that is training it"
     at.at(1, events.Started(BASE.run_id, 3))
     assert "waiting" not in at.line("lr 0.1 ")
 

@@ -233,11 +233,12 @@ def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
     frame, ordered = table_of(scored(cells, rows))
     marks = ties.tie_marks(ordered)
     assert marks.caption.endswith(
-        "0 tied (=, no significant difference), 1 inconclusive (?, too few seeds to decide), "
+        "0 tied (=, no significant difference), 1 inconclusive (?, the seeds cannot decide), "
         "1 worse."
     )
     assert dict(zip(frame["lr"], marks.outcomes.values(), strict=True)) == {
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",
     }  # fmt: skip
     lines = conclusions(ordered)
-    assert "Of 2 other settings, 1 is inconclusive: lr 0.1; 1 is worse" in lines[1]
+    assert "Of 2 other settings, 1 is inconclusive and 1 is worse" in lines[1]
+    assert lines[2].startswith("Inconclusive: lr 0.1. Reason: the test images show a difference")

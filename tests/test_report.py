@@ -230,7 +230,7 @@ def test_statistics_csv_has_the_rows_of_results_csv(real_sweep) -> None:
     assert (ok["accuracy"] <= ok["high"]).all()
     rows = lenet_sweep.analyse(folder).rows
     assert list(statistics["outcome"]) == [c.outcome for c in rows]
-    assert statistics["reason"].iloc[-1] == "no accuracy: diverged"
+    assert statistics["reason"].iloc[-1] == "no accuracy (diverged)"
 
 
 def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None:
@@ -358,7 +358,7 @@ def test_recipes_are_compared_by_their_settings(make_cells) -> None:
     assert "settings2 (3 seeds each)2 (3 seeds each)" in text
     assert "best mean98.00 ± 0.50 %88.50 ± 1.50 %" in text
     assert re.search(
-        r"compared with the bestbestworse: 9.50 points below the best \(paired t, adj", text
+        r"compared with the bestbestworse: 9.50 points below the best \(paired t test, adj", text
     )
     assert "did not learn1 setting below 50 % or collapsed1 setting" in text
     assert "Each dot is a setting" in text
@@ -425,7 +425,7 @@ def test_error_atlas_counts_images(make_cells) -> None:
     assert "2 are misclassified by all of them" in text
     assert "1 cell that did not learn or has no predictions is left out" in text
     labels = [a["aria-label"] for a in page.all("span") if a.get("role") == "img"]
-    assert sum("missed by 3 of 3" in label for label in labels) == 2
+    assert sum("misclassified by 3 of 3 cells" in label for label in labels) == 2
     assert sum(label.startswith("test image 2:") for label in labels) == 1
 
 

@@ -197,7 +197,7 @@ def test_rows_are_tied_or_worse() -> None:
     assert [c.test for c in compared] == ["McNemar", "best", "McNemar", "none"]
     assert [c.outcome for c in compared] == ["tied", "best", "worse", "not compared"]
     assert [c.difference for c in compared] == pytest.approx([0.05, 0, 0.3, None])
-    assert compared[3].reason == "no accuracy: killed"
+    assert compared[3].reason == "no accuracy (killed)"
     assert [c.results[0].cell for c in compared] == cells
     assert [c.results[0].cell for c in statistics.leaders(compared)] == cells[:2]
 
@@ -316,9 +316,9 @@ def test_t_tests_equal_scipy(a: list[float], b: list[float]) -> None:
 @pytest.mark.parametrize(
     ("seeds", "accuracy", "reason"),
     [
-        ([0], 98.0, "it has only one seed, and the test requires at least 3"),
+        ([0], 98.0, "the setting has only one seed, and the t test needs 3"),
         ([0], 99.9, "the best has only one seed"),
-        ([0, 1], 20.0, "it has only 2 seeds, and the test requires at least 3"),
+        ([0, 1], 20.0, "the setting has only 2 seeds, and the t test needs 3"),
     ],
 )
 def test_a_comparison_with_few_seeds_is_inconclusive(
@@ -338,7 +338,7 @@ def test_a_constant_difference_is_inconclusive() -> None:
     best, worse = [99.02, 99.12, 99.06], [98.52, 98.62, 98.56]
     compared = compare(bare_results(cells, [*best, *best, *worse]))
     assert [c.outcome for c in compared] == ["best", "tied", "inconclusive"]
-    assert "do not vary" in compared[2].reason
+    assert "the same for every seed" in compared[2].reason
 
 
 def test_seeds_that_vary_too_much_are_inconclusive() -> None:
@@ -348,7 +348,7 @@ def test_seeds_that_vary_too_much_are_inconclusive() -> None:
     compared = compare(scored(cells, rows))
     assert [c.outcome for c in compared] == ["best", "tied", "inconclusive", "inconclusive"]
     assert compared[2].adjusted > 0.05
-    assert compared[2].reason.startswith("its seeds vary too much")
+    assert compared[2].reason.startswith("the test images show a difference")
 
 
 def test_failed_seeds_are_excluded() -> None:
@@ -358,7 +358,7 @@ def test_failed_seeds_are_excluded() -> None:
     results = [*bare_results(cells[:7], a + b), *(failed(c, "diverged") for c in cells[7:])]
     compared = compare_settings(group_by_setting(results))
     assert compared[1].p == pytest.approx(stats.ttest_rel(a[:3], b).pvalue)
-    assert (compared[2].outcome, compared[2].reason) == ("not compared", "no accuracy: diverged")
+    assert (compared[2].outcome, compared[2].reason) == ("not compared", "no accuracy (diverged)")
 
 
 def test_seeds_in_reversed_order_are_inconclusive() -> None:

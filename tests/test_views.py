@@ -122,7 +122,7 @@ def test_log_reports_waiting_once() -> None:
     log.at(0, *[events.Waiting(BASE.run_id)] * 5)
     log.at(1, events.CellFinished(BASE.run_id, 10), events.Finished(BASE.run_id))
     assert log.lines()[1:] == [
-        "lr 0.1 batch 64  waiting for another process to train it",
+        "lr 0.1 batch 64  waiting for another process that is training it",
         "[1/1] trained by another process  lr 0.1 batch 64 epochs 10",
     ]
 
@@ -227,7 +227,7 @@ def test_script_view_reports_other_events() -> None:
     view.on_event(events.Started(BASE.run_id, 4))
     view.on_event(events.Failed(BASE.run_id, Failure("failed", 5, HOSTILE)))
     assert printed(console) == (
-        "waiting for another process to train this cell\n"
+        "waiting for another process that is training this cell\n"
         "resumed after epoch 4\n"
         f"failed in epoch 5: {HARMLESS}\n"
     )

@@ -183,7 +183,8 @@ def test_held_out_images_choose_the_best() -> None:
     lines = conclusions(rows)
     assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
     assert lines[1].startswith("It was chosen by 99.00 % on 5,000 training images that were held")
-    assert "Of 2 other rows, 1 is better than it on the test images: lr 0.1; 1 is worse" in lines[2]
+    assert "Of 2 other rows, 1 is better than it on the test images and 1 is worse" in lines[2]
+    assert lines[3] == "Better: lr 0.1."
     assert "ahead" not in only("one seed", rows).sentence
     partly = [*rows[:2], replace(rows[2], holdout_accuracy=None)]
     assert conclusions(partly)[0].startswith("Best: lr 0.1, 99.00 %")
@@ -310,17 +311,17 @@ def test_a_cost_that_is_still_falling() -> None:
     cells = [replace(r.cell, epochs=10) for r in rows]
     shorter = [first_correct(c, 97, r.history[:10]) for c, r in zip(cells, rows, strict=True)]
     warning = only("still falling", [*rows, *shorter])
-    assert warning.sentence.startswith("In 3 of 3 runs the cost was still falling")
+    assert warning.sentence.startswith("In 3 of 3 runs, the cost was still falling")
     assert (
-        "from 1.132 to 1.026 over the last tenth of its 20 epochs, which is 11 % of its"
-        in warning.sentence
+        "from a mean of 1.132 over the second-to-last tenth of its 20 epochs to 1.026 over the "
+        "last tenth, which is 11 % of its" in warning.sentence
     )
     assert warning.severity == "caution"
     assert "epochs=10,20,40" in warning.remedy
     calm = [replace(r, history=history(FLAT)) for r in rows[:2]] + [rows[2]]
     ahead = [first_correct(r.cell, a, r.history) for r, a in zip(calm, [99, 99, 90], strict=True)]
     assert only("still falling", ahead).severity == "note"
-    assert "No leading run is among them." in only("still falling", ahead).sentence
+    assert "None of them is a run of the best" in only("still falling", ahead).sentence
 
 
 @pytest.mark.parametrize(
@@ -343,7 +344,7 @@ def test_early_peak(accuracies, peak: int | None) -> None:
 def test_an_early_peak_is_named_with_both_accuracies() -> None:
     """The sentence gives both accuracies, and the command adds the epoch as a row."""
     warning = only("early peak", trained(LRS, FLAT, [*[99.0] * 5, *[98.0] * 15]))
-    assert "99.00 % after epoch 1, 98.00 % after epoch 20" in warning.sentence
+    assert "from 99.00 % after epoch 1 to 98.00 % after epoch 20" in warning.sentence
     assert warning.remedy == "python -m lenet_sweep -m lr=0.01 epochs=1,20"
 
 
@@ -375,18 +376,20 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     """The best row and its interval, the comparisons, what matters, and what stays open."""
     cells = product(lr=[0.1, 0.01], batch=[32, 64])
     rows = scored(cells, [99, 98.95, 97, 96.5])
-    best, tied, matters, unknown = conclusions(rows)
+    best, counted, tied, matters, unknown = conclusions(rows)
     assert best == (
         "Best: lr 0.1, batch 32, 99.00 % of 10,000 test images "
-        "(95 % confidence interval for this number of images 98.79 to 99.18 %)."
+        "(95 % confidence interval 98.79 to 99.18 %, for the choice of images only)."
     )
-    assert tied == (
-        "Of 3 other rows, 1 is tied with it: lr 0.1, batch 64; 2 are worse (McNemar's test on the "
-        "same test images, with Holm's correction for multiple comparisons; tied: no significant "
+    assert counted == (
+        "Of 3 other rows, 1 is tied with it and 2 are worse (McNemar's test on the same test "
+        "images, with Holm's correction for multiple comparisons; tied: no significant "
         "difference)."
     )
+    assert tied == "Tied: lr 0.1, batch 64."
     assert matters.startswith(
-        "lr matters most: 98 % of the variance between cells; accuracy averages 98.97 % with lr 0.1"
+        "lr matters most: it explains 98 % of the variance between cells. The accuracy averages "
+        "98.97 % with lr 0.1"
     )
     assert unknown.endswith("the order would be the same with other seeds.")
     assert "as high on new images" in conclusions(CLOSE)[-1]
@@ -416,7 +419,7 @@ def test_nothing_matters_if_all_differences_are_chance() -> None:
     )
     seeded = random_results(product(lr=[0.1, 0.01], batch=[32, 64], seed=[0, 1, 2]), lambda _: 0.95)
     (line,) = [line for line in conclusions(seeded) if "No hyperparameter is shown" in line]
-    assert "may be due to chance (F test against the unexplained variance, p = " in line
+    assert "may be due to chance (F test against the unexplained variance, adjusted p = " in line
 
 
 def test_what_matters_among_cells_that_learned() -> None:
@@ -428,10 +431,10 @@ def test_what_matters_among_cells_that_learned() -> None:
         collapsed(cells[5], 1),
     ]
     lines = conclusions(rows)
-    assert any(line.startswith("lr matters most: 100 %") for line in lines)
-    assert any(
-        line.startswith("Among the 4 cells that learned, batch matters most (99 %)")
-        for line in lines
+    assert any(line.startswith("lr matters most: it explains 100 %") for line in lines)
+    assert (
+        "Among the 4 cells that learned, batch matters most: it explains 99 % of their variance."
+        in lines
     )
 
 

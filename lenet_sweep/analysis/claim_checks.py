@@ -126,9 +126,11 @@ def _larger_is_better(claim: Claim, settings: Sequence[Setting]) -> tuple[str, s
         return OPEN, f"No two settings differ only in {key}."
     sentence = (
         f"Of {pluralize(pairs.total, 'pair')} of settings that differ only in {key}, by one step, "
-        f"the larger value is better in {pairs.up} and worse in {pairs.down}; in {pairs.close} the "
-        "difference is not significant."
+        f"the larger value is significantly better in {pairs.up} and significantly worse in "
+        f"{pairs.down}."
     )
+    if pairs.close:
+        sentence += f" In the other {pairs.close}, the difference is not significant."
     return _verdict(pairs.up, pairs.down), sentence
 
 
@@ -146,7 +148,8 @@ def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str
         small.append(median(differences) <= LITTLE)
         sentences.append(
             f"one step in {key} changes the accuracy by a median of {median(differences):.2f} "
-            f"points and at most {max(differences):.2f} ({pluralize(len(differences), 'pair')})"
+            f"points and by at most {max(differences):.2f} points "
+            f"({pluralize(len(differences), 'pair')})"
         )
     text = "; ".join(sentences)
     sentence = f"{text[0].upper()}{text[1:]}. A median of up to {LITTLE} points counts as little."
@@ -171,10 +174,11 @@ def _wants_small_with_large(claim: Claim, settings: Sequence[Setting]) -> tuple[
     large = _pairs(key, [s for s in own if getattr(s.cell, other) > middle])
     small = _pairs(key, [s for s in own if getattr(s.cell, other) <= middle])
     sentence = (
-        f"With a large {other} (above {middle:.2g}), the smaller {key} is better in {large.down} "
-        f"of {pluralize(large.total, 'pair')} and worse in {large.up}; with a small {other}, the "
-        f"larger {key} is better in {small.up} of {pluralize(small.total, 'pair')} and worse in "
-        f"{small.down}. In the other pairs, the difference is not significant."
+        f"With a large {other} (above {middle:.2g}), the smaller {key} is significantly better in "
+        f"{large.down} of {pluralize(large.total, 'pair')} and significantly worse in {large.up}. "
+        f"With a small {other}, the larger {key} is significantly better in {small.up} of "
+        f"{pluralize(small.total, 'pair')} and significantly worse in {small.down}. In the other "
+        "pairs, the difference is not significant."
     )
     verdict = _verdict(large.down + small.up, large.up + small.down)
     if verdict == HOLDS and not (large.down and small.up):  # only one half of the claim was seen
@@ -193,10 +197,9 @@ def _best_recipe(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
     difference = _mean(ours) - _mean(theirs)
     significant = _differ(ours, theirs)
     sentence = (
-        f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f} %, the best of the others "
-        f"({names[theirs.cell]}) {_mean(theirs):.2f} %: "
-        f"{abs(difference):.2f} points {'more' if difference >= 0 else 'less'}"
-        f"{'' if significant else ', which is not significant'}."
+        f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f} %, and the best of the "
+        f"others ({names[theirs.cell]}) has {_mean(theirs):.2f} %. The difference of "
+        f"{abs(difference):.2f} points is {'' if significant else 'not '}significant."
     )
     return (OPEN if not significant else HOLDS if difference > 0 else FAILS), sentence
 
@@ -211,8 +214,8 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
-        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {margin:.2f}; the highest of "
-        f"{pluralize(len(runs), 'cell')} is {highest:.2f} % "
+        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {margin:.2f} (95 % prediction interval for one "
+        f"more run). The highest accuracy of {pluralize(len(runs), 'cell')} is {highest:.2f} % "
         f"({cell.description.rpartition(', ')[0]})."
     )
     return (HOLDS if abs(claim.accuracy - _mean(best)) <= margin else FAILS), sentence
@@ -242,8 +245,8 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         for c in common
     ]
     sentence = (
-        f"Epochs to {LEARNED:g} % on the test images at the default lr (mean over seeds, against "
-        f"the fastest other recipe): {', '.join(texts)}."
+        f"Epochs until {LEARNED:g} % test accuracy at the default lr (mean over seeds, against the "
+        f"fastest other recipe, without a significance test): {', '.join(texts)}."
     )
     faster = sum(ours[c] < theirs[c] for c in common)
     return _verdict(faster, sum(ours[c] > theirs[c] for c in common)), sentence

@@ -128,7 +128,9 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     (interval,) = intervals([only])
     confidence = ""
     if interval:
-        confidence = f" (95 % confidence interval for this number of images {_range(interval)})"
+        confidence = (
+            f" (95 % confidence interval {_range(interval)}, for the choice of images only)"
+        )
     images = f" of {only.correct.size:,} test images" if only.correct is not None else ""
     return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{confidence}."
 
@@ -150,34 +152,41 @@ def _range(interval: Interval) -> str:
 def _comparisons(
     others: Sequence[Comparison], names: Mapping[Cell, str], *, by_seed: bool, several: bool
 ) -> Iterable[str]:
-    """How many rows or settings have each outcome, and why some are inconclusive."""
+    """How many rows or settings have each outcome, which ones, and why some are inconclusive."""
     if not others:
         return
     thing = "setting" if by_seed else "row"
-    parts = []
-    for outcome, number in counts(others).items():
-        group = sorted((c for c in others if c.outcome == outcome), key=lambda c: c.difference or 0)
-        listed = f": {join_words([names[c.results[0].cell] for c in group])}"
-        if number == len(others) or outcome == "worse":
-            listed = ""
-        if number:
-            verb = "is" if number == 1 else "are"
-            parts.append(f"{number} {verb} {_OUTCOMES[outcome]}{listed}")
+    groups = {
+        outcome: sorted(
+            (c for c in others if c.outcome == outcome), key=lambda c: c.difference or 0
+        )
+        for outcome, number in counts(others).items()
+        if number
+    }
+    parts = [
+        f"{len(group)} {'is' if len(group) == 1 else 'are'} {_OUTCOMES[outcome]}"
+        for outcome, group in groups.items()
+    ]
     test = "t tests over the seeds" if by_seed else "McNemar's test on the same test images"
     tests = ""
     if any(c.p is not None for c in others):
-        tied = any(c.outcome == "tied" for c in others)
-        meaning = "; tied: no significant difference" if tied else ""
+        meaning = "; tied: no significant difference" if "tied" in groups else ""
         tests = f" ({test}, with Holm's correction for multiple comparisons{meaning})"
     where = " on the same test images" if several else ""
     if len(others) == 1:
         yield f"The only other {thing}{where} is {_OUTCOMES[others[0].outcome]}{tests}."
     else:
-        yield f"Of {len(others)} other {thing}s{where}, {'; '.join(parts)}{tests}."
-    for outcome in ("inconclusive", "not compared"):
-        reasons = dict.fromkeys(c.reason for c in others if c.outcome == outcome)
-        if reasons:
-            yield f"{outcome[0].upper()}{outcome[1:]}: {'; '.join(reasons)}."
+        counted = f"{', '.join(parts[:-1])}{',' * (len(parts) > 2)} and {parts[-1]}"
+        if len(parts) == 1:
+            counted = parts[0]
+        yield f"Of {len(others)} other {thing}s{where}, {counted}{tests}."
+    for outcome, group in groups.items():
+        named = len(group) < len(others) and outcome != "worse"
+        listed = join_words([names[c.results[0].cell] for c in group]) if named else ""
+        reasons = "; ".join(dict.fromkeys(c.reason for c in group if c.reason))
+        if listed or reasons:
+            text = ". Reason: ".join(filter(None, [listed, reasons]))
+            yield f"{outcome[0].upper()}{outcome[1:]}: {text}."
 
 
 _OUTCOMES: Mapping[Outcome, str] = {
@@ -200,15 +209,15 @@ def _effects(
         return
     top = ranked[0]
     if len(shares.effects) == 1:
-        yield f"Only {join_words(top.settings)} varied: {_mean_accuracies(top)}."
+        yield f"Only {join_words(top.settings)} varied: the {_mean_accuracies(top)}."
         return
     assert top.share is not None
     if shares.interactions and shares.interactions[0].share > max(top.share, 0.5):
         pair = shares.interactions[0]
         yield (
             f"The combination of {pair.names[0]} and {pair.names[1]} matters most: it explains "
-            f"{_percent(pair.share)} of the variance between cells, beyond the effects of each "
-            "alone. The best value of one depends on the other."
+            f"{_percent(pair.share)} of the variance between cells, beyond what each explains "
+            "alone. The effect of one depends on the value of the other."
         )
         yield from _dominated(results, shares)
         return
@@ -216,21 +225,22 @@ def _effects(
         c.outcome in ("best", "tied") for c in compared if c.difference is not None
     ):
         yield (
-            "No hyperparameter is shown to matter, because all are tied with the best. The "
-            f"largest share of the little variance there is, {_percent(top.share)}, belongs to "
-            f"{top.name}."
+            "No hyperparameter is shown to matter, because all accuracies are tied with the best. "
+            f"{top.name} explains the largest share, {_percent(top.share)}, of what little "
+            "variance there is."
         )
         return
     if all(e.p is not None and e.p >= ALPHA for e in ranked):
         yield (
             "No hyperparameter is shown to matter: even the largest share of the variance, "
             f"{_percent(top.share)} for {top.name}, may be due to chance (F test against the "
-            f"unexplained variance, p = {top.p:.2g})."
+            f"unexplained variance, adjusted p = {top.p:.2g})."
         )
         return
+    pronoun = "they explain" if _subject(top.settings).endswith(" matter") else "it explains"
     sentence = (
-        f"{_subject(top.settings)} most: {_percent(top.share)} of the variance between cells; "
-        f"{_mean_accuracies(top)}."
+        f"{_subject(top.settings)} most: {pronoun} {_percent(top.share)} of the variance between "
+        f"cells. The {_mean_accuracies(top)}."
     )
     if len(ranked) > 1 and ranked[1].share is not None:
         sentence += f" Next is {ranked[1].name} with {_percent(ranked[1].share)}."
@@ -239,10 +249,14 @@ def _effects(
         pair = shares.interactions[0]
         yield (
             f"The combination of {pair.names[0]} and {pair.names[1]} matters even more "
-            f"({_percent(pair.share)}): the best value of one depends on the other."
+            f"({_percent(pair.share)}): the effect of one depends on the value of the other."
         )
     if shares.residual is not None and shares.residual > top.share:
-        yield f"No single hyperparameter explains {_percent(shares.residual)} of the variance."
+        pair_too = " or pair of hyperparameters" if shares.interactions else ""
+        yield (
+            f"{_percent(shares.residual)} of the variance is not explained by any single "
+            f"hyperparameter{pair_too}."
+        )
     yield from _dominated(results, shares)
 
 
@@ -267,11 +281,18 @@ def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
             yield caveat.sentence
             learned = [r for r in results if has_learned(r)]
             ranked = [e for e in effects(learned).effects if e.share and e.settings != ("seed",)]
-            if len(learned) > 2 and len(ranked) > 1:
+            if len(learned) < 3 or len(ranked) < 2:
+                continue
+            among, top = f"Among the {len(learned)} cells that learned", ranked[0]
+            share = _percent(top.share or 0.0)
+            if all(e.p is not None and e.p >= ALPHA for e in ranked):
                 yield (
-                    f"Among the {len(learned)} cells that learned, {ranked[0].name} matters "
-                    f"most ({_percent(ranked[0].share or 0.0)})."
+                    f"{among}, no hyperparameter is shown to matter: even the largest share of "
+                    f"their variance, {share} for {top.name}, may be due to chance (adjusted "
+                    f"p = {top.p:.2g})."
                 )
+            else:
+                yield f"{among}, {top.name} matters most: it explains {share} of their variance."
 
 
 def _percent(share: float) -> str:
@@ -287,7 +308,7 @@ def _subject(names: Sequence[str]) -> str:
 
 
 def _open_questions(warnings: Sequence[ResultWarning]) -> Iterable[str]:
-    """One sentence on what the warnings do not allow to conclude."""
+    """One sentence on the conclusions that the warnings rule out."""
     texts = {
         "together": "which of the hyperparameters that change together matters",
         "one seed": "that the order would be the same with other seeds",
@@ -298,4 +319,4 @@ def _open_questions(warnings: Sequence[ResultWarning]) -> Iterable[str]:
     }
     open_questions = [texts[w.kind] for w in warnings if w.kind in texts and w.severity != "note"]
     if open_questions:
-        yield f"This sweep does not show {', nor '.join(dict.fromkeys(open_questions))}."
+        yield f"This sweep does not show {', or '.join(dict.fromkeys(open_questions))}."

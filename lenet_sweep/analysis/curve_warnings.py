@@ -50,7 +50,7 @@ def still_falling(
         yield ResultWarning(
             "one epoch",
             f"{count_of(len(short), len(longest), 'run')} {'was' if len(short) == 1 else 'were'} "
-            "trained for only one epoch, so it is unknown whether the cost had stopped falling.",
+            "trained for only one epoch, so it is unknown whether the cost was still falling.",
             tuple(r.cell for r in short),
             "note",
         )
@@ -59,17 +59,21 @@ def still_falling(
     r, (before, last, share) = max(steep, key=lambda item: item[1][2])
     leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    among = "No leading run is among them."
+    among = "None of them is a run of the best or of one tied with it."
     if number:
         verb = "is" if number == 1 else "are"
-        among = f"{number} of the {pluralize(len(leading), 'leading run')} {verb} among them."
+        among = (
+            f"{number} of the {pluralize(len(leading), 'leading run')} (those of the best and of "
+            f"its ties) {verb} among them."
+        )
     longer = 2 * max(r.cell.epochs for r, _ in steep)
     yield ResultWarning(
         "still falling",
-        f"In {count_of(len(steep), len(measured), 'run')} the cost was still falling when training "
-        f"ended, most in {names[r.cell]}: from {before:.4g} to {last:.4g} over the last tenth of "
-        f"its {len(r.history)} epochs, which is {100 * share:.0f} % of its total decrease since "
-        f"the first epoch. More epochs may change the ranking. {among}",
+        f"In {count_of(len(steep), len(measured), 'run')}, the cost was still falling when "
+        f"training ended. The largest decrease is in {names[r.cell]}: from a mean of "
+        f"{before:.4g} over the second-to-last tenth of its {pluralize(len(r.history), 'epoch')} "
+        f"to {last:.4g} over the last tenth, which is {100 * share:.0f} % of its total decrease "
+        f"since the first epoch. More epochs may change the ranking. {among}",
         tuple(r.cell for r, _ in steep),
         "caution" if number else "note",
         command(
@@ -107,11 +111,12 @@ def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterabl
     r, peak = max(peaks, key=lambda item: item[1].accuracy - accuracy_of(item[0]))
     yield ResultWarning(
         "early peak",
-        f"{count_of(len(peaks), len(results))} {'was' if len(peaks) == 1 else 'were'} better long "
-        "before the end, by more than the sampling error of the test images. The largest drop is "
-        f"in {names[r.cell]}: {peak.accuracy:.2f} % after epoch {peak.epoch}, "
-        f"{accuracy_of(r):.2f} % after epoch {r.cell.epochs}. To see that epoch as a row of its "
-        f"own, add {peak.epoch} to epochs.",
+        f"{count_of(len(peaks), len(results))} {'was' if len(peaks) == 1 else 'were'} more "
+        "accurate long before the end, by more than the sampling error of the test images. The "
+        f"largest drop is in {names[r.cell]}: from {peak.accuracy:.2f} % after epoch {peak.epoch} "
+        f"to {accuracy_of(r):.2f} % after epoch {r.cell.epochs}. To see the earlier epoch as a row "
+        f"of its own, add {peak.epoch} to epochs. Because a peak is chosen on the test images, its "
+        "accuracy is too high on average.",
         tuple(r.cell for r, _ in peaks),
         "caution",
         command([r.cell], {"epochs": [peak.epoch, r.cell.epochs]}),

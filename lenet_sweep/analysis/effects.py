@@ -291,15 +291,15 @@ def _missing(
             "others, which form a full grid.",
         )
     elif factors:
-        names = join_words(["+".join(names) for names in factors])
+        names = join_words(["+".join(names) for names in factors], 8)
         absent = possible - len(measured)
         yield Caveat(
             "missing",
             f"{absent} of the {possible} combinations of {names} "
-            f"{'has' if absent == 1 else 'have'} no accuracy{failures}. A share is what a "
-            "hyperparameter explains in addition to all others; with combinations missing, the "
-            "shares depend on each other, and the mean for a value also reflects which other "
-            "values it was combined with.",
+            f"{'is' if absent == 1 else 'are'} missing{failures}. Each hyperparameter's share is "
+            "what it explains beyond all the others, scaled so that the shares and the residual "
+            "add up to 100 %. With combinations missing, the shares depend on each other, and the "
+            "mean accuracy for a value also reflects the other values that it was combined with.",
         )
 
 
@@ -336,8 +336,8 @@ def _dominated(measured: Sequence[Result]) -> Iterable[Caveat]:
             "dominated",
             f"{cells} did not learn the task (accuracy below {LEARNED:g} %, or one class predicted "
             f"for nearly every image) and {'account' if failed > 1 else 'accounts'} for "
-            f"{100 * share:.0f} % of the variance. The shares therefore show what makes training "
-            "work at all, not what is best among the cells that learned.",
+            f"{100 * share:.0f} % of the variance. The shares therefore show which hyperparameters "
+            "decide whether a network learns at all, not which of them matter once it does.",
         )
 
 
@@ -350,13 +350,13 @@ def _no_residual(
         yield Caveat(
             "no residual",
             "With one cell per combination, an interaction (the effect of one hyperparameter "
-            "depends on another) cannot be distinguished from chance. Several seeds would "
-            "show the difference.",
+            "depends on another) cannot be distinguished from chance. Several seeds would separate "
+            "the two.",
         )
     else:
         names = join_words(["+".join(names) for names in factors])
         yield Caveat(
             "no residual",
-            f"There are too few cells for the number of values of {names}: the shares add up to "
-            "100 % regardless of the accuracies, and no variation is left to test against.",
+            f"There are too few cells for the number of values of {names}: these explain all of "
+            "the variance, whatever the accuracies are, and leave nothing to test against.",
         )

@@ -93,8 +93,8 @@ def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
     if largest > 0 or differing:
         agreement = (
             f"accuracies differ by at most {largest:.2f} points and "
-            f"{pluralize(differing, 'prediction')} {'differs' if differing == 1 else 'differ'}, "
-            "because training amplifies differences in rounding"
+            f"{pluralize(differing, 'prediction')} {'differs' if differing == 1 else 'differ'} in "
+            "total, because training amplifies differences in rounding"
         )
     yield ResultWarning(
         "same loss",

@@ -33,7 +33,13 @@ COLUMNS = (
 )  # fmt: skip
 RULE = (
     "Reproduced: the reported accuracy lies within the measured mean \N{PLUS-MINUS SIGN} its "
-    "margin, where 95 % of further runs with the same settings are expected."
+    "margin. This is the 95 % prediction interval, which contains the result of one more run of "
+    "the same setting with a probability of about 95 %."
+)
+CLAIMS_RULE = (
+    "Significant: p < 0.05 in Welch's t test over the seeds, without correction for the number of "
+    "pairs. With fewer than three seeds, or without variation between them: a difference beyond "
+    "the sampling error of the test images."
 )
 
 
@@ -109,19 +115,21 @@ class Reproduction:
         caption = RULE
         if by_chance >= 1:
             caption += (
-                f" About {by_chance:.0f} rows would lie outside by chance even if all were correct."
+                f" Even if all reported accuracies were correct, about {by_chance:.0f} rows would "
+                "lie outside by chance."
             )
         inconclusive = [v for v in self.verdicts if v.verdict == OPEN]
         if any(v.spread is not None and v.spread > FAR for v in inconclusive):
             caption += (
-                f" ?: inconclusive, because a margin of over {FAR:g} points confirms nothing."
+                f" ?: inconclusive, because a margin of more than {FAR:g} points would confirm "
+                "almost anything."
             )
         if any(v.setting and v.setting.n < 2 for v in inconclusive):
             caption += (
-                " ?: inconclusive, because one seed does not show how much results vary; "
+                " ?: inconclusive, because one seed does not show the variation between seeds; "
                 "add seed=0,1,2."
             )
-        return caption
+        return f"{caption} diff.: reported minus measured accuracy, in points."
 
 
 def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
@@ -132,7 +140,7 @@ def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
 
 
 def spread(setting: Setting) -> float | None:
-    """The margin around the mean within which LEVEL of further runs are expected, in points.
+    """The margin around the mean that contains one more run with probability LEVEL, in points.
 
     The larger of two margins, times sqrt(1 + 1/n) for the error of the mean over n seeds. For the
     seeds: Student's t for n - 1 degrees of freedom times their standard deviation, as in a
@@ -194,14 +202,15 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
     values = f"{measured[0]:.2f}"
     values += f" to {measured[-1]:.2f} %" if measured[0] < measured[-1] else " %"
-    note = f"{pluralize(len(measured), 'seed')} gave {values}"
+    note = f"{pluralize(len(measured), 'run')} ended at {values}"
     if collapsed:
         some = f"{collapsed} of them " if collapsed < len(measured) else ""
-        note += f", {some}by predicting one class for nearly all images"
+        some = "all " if not some and collapsed > 1 else some
+        note += f", {some}predicting one class for nearly all images"
     fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
     if fell:
         peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
-        peak_text = f"one reached {peak.accuracy:.2f} % after epoch {peak.epoch} and then dropped"
+        peak_text = f"one had reached {peak.accuracy:.2f} % after epoch {peak.epoch}"
         return replace(verdict, note=f"{note}; {peak_text}")
     usual_lr = default_lr(row.cell.optimizer)
     candidates = []
@@ -214,14 +223,18 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
                 default = changed == "lr" and setting.cell.lr == usual_lr
                 candidates.append((not default, distance, changed, setting, default))
     if not candidates:
-        return replace(verdict, note=f"{note}; no setting measured here explains {row.reported:g}")
+        return replace(
+            verdict,
+            note=f"{note}; no measured setting that differs only in lr, batch, or epochs is "
+            f"consistent with the reported {row.reported:.2f} %",
+        )
     _, _, name, setting, default = min(candidates, key=lambda candidate: candidate[:2])
     value = getattr(setting.cell, name)
     hint = f", the default of {row.cell.optimizer.name}," if default else ""
     return replace(
         verdict,
-        note=f"{note}; {name} {value:g}{hint} gives {setting.mean:.2f} %, which explains "
-        f"{row.reported:g}",
+        note=f"{note}; {name} {value:g}{hint} gives {setting.mean:.2f} %, which is consistent with "
+        f"the reported {row.reported:.2f} %",
     )
 
 
@@ -317,7 +330,7 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
             for f in reproduction.findings
         ]
         title = f"Claims of '{reproduction.study.title}'"
-        tables.append((title, "", pd.DataFrame(claims)))
+        tables.append((title, CLAIMS_RULE, pd.DataFrame(claims)))
     return tables
 
 

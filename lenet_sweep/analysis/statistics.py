@@ -251,8 +251,8 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """Compare each row with the best on its test set: exact McNemar test, Holm's correction.
 
     The best is the first row with the highest accuracy, on held-out images if all rows have some.
-    The test compares only these two trained networks; it says nothing about other seeds.
-    Comparisons are in the order of `results`.
+    The test is about these two runs; it says nothing about other seeds. Comparisons are in the
+    order of `results`.
     """
     score = scoring(results)
     compared: dict[int, Comparison] = {}
@@ -260,7 +260,7 @@ def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:
         finished = [i for i in group if results[i].accuracy is not None]
         for i in set(group) - set(finished):
             status = results[i].status
-            compared[i] = Comparison((results[i],), "none", reason=f"no accuracy: {status}")
+            compared[i] = Comparison((results[i],), "none", reason=f"no accuracy ({status})")
         if not finished:
             continue
         best = max(finished, key=lambda i: score(results[i]))
@@ -345,13 +345,13 @@ def _confirm_tie(compared: Comparison, other: Setting, best: Setting) -> Compari
     differences = np.mean(ours, axis=0) - np.mean(theirs, axis=0)
     if abs(differences.mean()) <= Z * differences.std() / np.sqrt(differences.size):
         return compared
-    reason = "its seeds vary too much to confirm the difference that the test images show"
+    reason = "the test images show a difference that the t test over the seeds does not confirm"
     return replace(compared, outcome="inconclusive", reason=reason)
 
 
 def _t_test_comparison(best: Setting, other: Setting) -> Comparison:
     if other.mean is None or best.mean is None:
-        reason = f"no accuracy: {other.results[0].status}"
+        reason = f"no accuracy ({other.results[0].status})"
         return Comparison(other.results, "none", reason=reason)
     if other is best:
         return Comparison(best.results, "best", "best", 0.0)
@@ -365,9 +365,9 @@ def _t_test_comparison(best: Setting, other: Setting) -> Comparison:
     if min(best.n, other.n) >= SEEDS:
         a, b = np.array(list(ours.values()), float), np.array(list(theirs.values()), float)
         return _t_test(other, difference, "Welch", a, b)
-    subject, seeds = ("it", other.n) if other.n < SEEDS else ("the best", best.n)
+    subject, seeds = ("the setting", other.n) if other.n < SEEDS else ("the best", best.n)
     number = "only one seed" if seeds == 1 else f"only {seeds} seeds"
-    reason = f"{subject} has {number}, and the test requires at least {SEEDS}"
+    reason = f"{subject} has {number}, and the t test needs {SEEDS}"
     return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
 
 
@@ -378,10 +378,13 @@ def _t_test(
     if variation < EPSILON:
         if abs(a.mean() - b.mean()) < EPSILON:
             return Comparison(other.results, test, difference=difference, p=1.0)
-        reason = "its seeds do not vary at all, so the t test does not apply"
+        constant = "the difference is the same for every seed"
+        if test != "paired t":
+            constant = "neither setting varies between seeds"
+        reason = f"{constant}, so the t test does not apply"
         return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
     if (a.mean() - b.mean()) * difference < 0:  # `difference` includes seeds that only one has
-        reason = "on the seeds that both have, the order of the two is reversed"
+        reason = "on the seeds that both settings have, the order of the two is reversed"
         return Comparison(other.results, "none", "inconclusive", difference, reason=reason)
     p = t_tests.paired_p(a, b) if test == "paired t" else t_tests.welch_p(a, b)
     return Comparison(other.results, test, difference=difference, p=p)

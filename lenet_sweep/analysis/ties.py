@@ -50,12 +50,13 @@ def caption(compared: Sequence[Comparison]) -> str:
             parts.append(
                 f"{numbers[outcome]} {outcome}" + (f" ({', '.join(notes)})" if notes else "")
             )
-    return f"Compared with the best of {len(compared)} {thing}{where}{tests}: {', '.join(parts)}."
+    total = f"{'all' if len(compared) > 2 else 'the'} {len(compared)} {thing}"
+    return f"Compared with the best of {total}{where}{tests}: {', '.join(parts)}."
 
 
 _EXPLANATIONS: Mapping[Outcome, str] = {
     "tied": "no significant difference",
-    "inconclusive": "too few seeds to decide",
+    "inconclusive": "the seeds cannot decide",
 }
 
 

@@ -134,16 +134,17 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
         excess = optimism(rows)
         if excess < MIN_OPTIMISM:
             continue
-        thing, mean = "cells", ""
+        thing, mean = "cells", "accuracy of "
         if any(s.n > 1 for s in group):
-            thing, mean = "settings", "mean of "
+            thing, mean = "settings", "mean accuracy of "
         yield ResultWarning(
             "selection",
-            f"The best of {len(group)} {thing} was chosen on the same {images:,} test images that "
-            f"give its {mean}{group[0].mean:.2f} %. An accuracy chosen in this way is too high on "
-            f"average, here by about {excess:.2f} points (estimated by a bootstrap, which repeats "
-            "the choice on random resamples of the test images). Hold out training images and "
-            "choose the best on those instead.",
+            f"The best of {len(group)} {thing} was chosen on the same {images:,} test images on "
+            f"which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in this way "
+            f"is too high on average, here by about {excess:.2f} points (a bootstrap estimate, "
+            "which repeats the choice on random resamples of the test images; it does not include "
+            "the luck of the seeds). Hold out training images instead, and choose by the accuracy "
+            "on them.",
             tuple(r.cell for r in group[0].results),
             "caution",
             f"holdout={max(1, min(images, train // 6))}",
@@ -205,13 +206,13 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     place = ordinal(1 + ranked.index(last))
     if len(tied) > 1:
         detail = (
-            f"Even the test images alone do not separate the 1st row from the {place}, "
-            f"{last.difference:.2f} points below it."
+            "Even for these single runs, the test images do not separate the 1st row from the "
+            f"{place}, {last.difference:.2f} points below it."
         )
     else:
         detail = (
-            f"The 1st row is {last.difference:.2f} points ahead of the {place}, more than the "
-            "choice of test images explains, but another seed may change the order."
+            f"The 1st row is {last.difference:.2f} points ahead of the {place}. That is more than "
+            "the choice of test images explains, but another seed may change the order."
         )
     yield ResultWarning("one seed", f"{start} {detail}", cells, "caution", remedy)
 

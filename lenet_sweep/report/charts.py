@@ -206,7 +206,7 @@ def _set_cost_axis(chart: Axes, costs: Series, *, log: bool) -> float:
     low, high = positive.min() / 1.3, positive.max() * 1.3
     zero = zero_position(low, high) if (costs <= SMALLEST_COST).any() else None
     bottom = low if zero is None else extend_below(zero, high, 0.03)
-    chart.set(ylabel="Cost on the training set (log)", yscale="log", ylim=(bottom, high))
+    chart.set(ylabel="Cost on the training set (log scale)", yscale="log", ylim=(bottom, high))
     log_axis(chart.yaxis, low, high, zero)
     return zero or 0.0
 
@@ -276,8 +276,8 @@ def parallel(compared: Sequence[ComparedItem]) -> str | None:
                 )  # fmt: skip
     title = (
         f"Parallel coordinates of {pluralize(len(items), _noun(compared))}: {', '.join(names)}, "
-        f"and accuracy; {len(leading)} best or tied highlighted"
-    ) + (f", {len(inconclusive)} inconclusive dashed" if inconclusive else "")
+        f"and accuracy; highlighted: {len(leading)} best or tied"
+    ) + (f"; dashed: {len(inconclusive)} inconclusive" if inconclusive else "")
     return to_svg(figure, "parallel", title)
 
 
@@ -385,7 +385,7 @@ def front(compared: Sequence[ComparedItem]) -> Front | None:
         front_y = [point.accuracy for point in best]
         chart.step(front_x, front_y, where="post", color=SERIES[1], lw=1.6, zorder=3)
         chart.plot(front_x, front_y, "s", color=SERIES[1], ms=6, mew=0.6, mec=PAPER, zorder=4)
-        chart.set(xscale="log", xlabel="Training and testing, seconds (log)")
+        chart.set(xscale="log", xlabel="Seconds for training and testing (log scale)")
         chart.set_ylabel(ACCURACY_LABEL)
         accuracy_axis(chart, y)
         low, high = x.min() / 1.25, x.max() * 1.25
@@ -424,7 +424,7 @@ def missed(counts: NDArray[np.int64]) -> str:
                 chart.text(
                     float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5
                 )
-    title = f"Number of test images by how many of {cells} cells misclassify them"
+    title = f"Number of test images by the number of cells, of {cells}, that misclassify them"
     return to_svg(figure, "missed", title)
 
 

@@ -165,15 +165,15 @@ def _heatmap(name: str, rows: Sequence[Row], low: float, high: float) -> Heatmap
 def _heatmap_cell(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
     """low, high: the range of the color scale, in the units of `stretch`."""
     if not rows:
-        return HeatmapCell("\N{EN DASH}", "not trained", None, "")
+        return HeatmapCell("\N{EN DASH}", "no result", None, "")
     known = [row.result.accuracy for row in rows if row.result.accuracy is not None]
     if not known:
         return HeatmapCell(rows[0].record["status"], "no accuracy", None, "")
     mean = sum(known) / len(known)
     shade = (float(stretch(mean)) - low) / (high - low) if high > low else 1.0
-    tooltip = f"mean of {len(known)} rows, {min(known):.2f} to {max(known):.2f} %"
+    tooltip = f"mean of {len(known)} cells, which range from {min(known):.2f} to {max(known):.2f} %"
     if len(known) == 1:
-        tooltip = "one row"
+        tooltip = "one cell"
     outcomes = {r.outcome for r in rows}
     outcome = next((o for o in OUTCOMES if o in outcomes), "")
     return HeatmapCell(f"{mean:.2f}", tooltip, min(1.0, max(0.0, shade)), outcome)

@@ -94,10 +94,10 @@ def best(report: Report, *, pictures: bool) -> Best | None:
     return Best(
         confusion,
         _digits(tests, correct, correct_total, [f"{labels[i]} \N{CHECK MARK}" for i in correct],
-                [f"a {labels[i]}, classified correctly" for i in correct]),
+                [f"digit {labels[i]}, classified correctly" for i in correct]),
         _digits(tests, first, len(wrong),
                 [f"{labels[i]}\N{RIGHTWARDS ARROW}{predictions[i]}" for i in first],
-                [f"a {labels[i]}, classified as {predictions[i]}" for i in first]),
+                [f"digit {labels[i]}, classified as {predictions[i]}" for i in first]),
     )  # fmt: skip
 
 
@@ -131,8 +131,8 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
         usual = [_most_frequent_error(predictions[:, i], int(labels[i])) for i in first]
         captions = [f"{labels[i]}\N{RIGHTWARDS ARROW}{digit} \N{MULTIPLICATION SIGN}{missed[i]}"
                     for i, digit in zip(first, usual, strict=True)]  # fmt: skip
-        texts = [f"a {labels[i]}, missed by {missed[i]} of {cells}, mostly classified as {digit}"
-                 for i, digit in zip(first, usual, strict=True)]  # fmt: skip
+        texts = [f"digit {labels[i]}, misclassified by {missed[i]} of {cells} cells, most often "
+                 f"as {digit}" for i, digit in zip(first, usual, strict=True)]  # fmt: skip
         return _digits(tests, first, len(indices), captions, texts)
 
     return Atlas(

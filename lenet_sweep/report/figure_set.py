@@ -138,7 +138,7 @@ def _draw(tasks: Iterable[_Task], progress: _Progress) -> None:
             save(task.make(), task.path)
         except OSError as error:
             raise StoreError(
-                f"cannot write {task.path}: {error.strerror}; the tables are written"
+                f"cannot write {task.path}: {error.strerror}; the tables were written"
             ) from error
         progress(f"drawing {task.position}")
 

@@ -155,7 +155,7 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     entries += ["diverged here"] * diverged
     title = f"Cost and test accuracy {'after one epoch' if single_epoch else 'over epochs'}"
     title += f": {pluralize(len(curves), 'setting')}{_seeds_each(curves)}"
-    note = "Cost: mean of each epoch. Legend: test accuracy after the last epoch, best first"
+    note = "Cost: mean over each epoch. Legend: test accuracy after the last epoch, best first"
     if any(curve.seeds > 1 for curve in curves):
         note = (
             "Lines: means over the seeds; bands: lowest to highest seed. Legend: test accuracy "

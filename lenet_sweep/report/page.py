@@ -92,6 +92,7 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
         "best_name": report.best.cell.description if report.best else "",
         "charts": _charts(report, compared, atlas) if pictures and full else None,
         "severity": SEVERITY,
+        "claims_rule": reproduction.CLAIMS_RULE,
         "version": version("lenet-sweep"),
         "folder": folder,
     }

@@ -219,7 +219,7 @@ def _bar(accuracy: float, interval: Interval | None, scale: AccuracyScale) -> Ba
 
 
 def describe_comparison(compared: Comparison | None) -> str:
-    """A comparison with the best as text: 'tied: 0.05 points below the best (McNemar, ...)'."""
+    """A comparison with the best as text, such as 'tied: 0.05 points below the best (...)'."""
     if compared is None:
         return ""
     if compared.outcome == "best":
@@ -228,8 +228,12 @@ def describe_comparison(compared: Comparison | None) -> str:
         return f"{compared.outcome}: {compared.reason}"
     side = "below" if compared.difference >= 0 else "above"
     result = f"{compared.outcome}: {abs(compared.difference):.2f} points {side} the best"
-    p = f"{compared.test}, adjusted p {compared.adjusted:.2g}" if compared.p is not None else ""
+    test = _TESTS.get(compared.test, compared.test)
+    p = f"{test}, adjusted p = {compared.adjusted:.2g}" if compared.p is not None else ""
     return f"{result} ({'; '.join(filter(None, [p, compared.reason]))})"
+
+
+_TESTS = {"McNemar": "McNemar's test", "paired t": "paired t test", "Welch": "Welch's t test"}
 
 
 def _by_setting(

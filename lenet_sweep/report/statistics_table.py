@@ -74,7 +74,7 @@ def text_table(report: Report) -> TextTable:
         ]
         methods = (
             "Intervals: Wilson. Comparison with the best: exact McNemar test on the same test "
-            "images, Holm's correction."
+            "images."
         )
         return "Statistics of each row", _caption(methods), _arranged(rows)
     compared = {c.results[0].cell.setting: c for c in statistics.comparisons}
@@ -89,14 +89,17 @@ def text_table(report: Report) -> TextTable:
         for s in statistics.settings
     ]
     methods = (
-        "Intervals of the mean: Student's t. Comparison with the best: t tests over the seeds, "
-        "Holm's correction."
+        "Intervals of the mean: Student's t. Comparison with the best: t tests over the seeds; a "
+        "tie also requires that the test images show no significant difference."
     )
     return "Statistics of each setting", _caption(methods), _arranged(rows)
 
 
 def _caption(methods: str) -> str:
-    return f"{methods} Accuracies in percent; diff.: points below the best."
+    return (
+        f"{methods} Accuracies in percent; diff.: points below the best; p: adjusted by Holm's "
+        "method for the number of comparisons."
+    )
 
 
 def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:

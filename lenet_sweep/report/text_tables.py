@@ -121,7 +121,8 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
 
 
 OVER_SEEDS = (
-    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds; interval of the mean."
+    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
+    "confidence interval of the mean, for the variation between seeds only."
 )
 
 

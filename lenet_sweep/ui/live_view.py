@@ -220,7 +220,7 @@ def _run_line(progress: SweepProgress, state: RunProgress | None, layout: _Layou
         return Text(UNKNOWN, PALE)
     name, epochs = progress.names[state.run.id], state.run.cell.epochs
     if state.start is None:
-        waiting = Text("waiting for another process to train it", PALE)
+        waiting = Text("waiting for another process that is training it", PALE)
         return Text(" " * GAP).join([_fit(name, layout.name), waiting])
     left = progress.run_seconds_left(state.run, state.position)
     values = {

@@ -61,7 +61,7 @@ class LogView(TerminalView):
         match event:
             case Waiting() if run_id not in self._waiting:  # this event repeats twice a second
                 self._waiting.add(run_id)
-                self._print(f"{name}  waiting for another process to train it")
+                self._print(f"{name}  waiting for another process that is training it")
             case Started(epoch=0):
                 self._print(f"{name}  started")
             case Started(epoch=epoch) if not paused:  # runs that take turns resume often

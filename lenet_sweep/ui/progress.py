@@ -260,7 +260,7 @@ def _describe_estimate(estimate: Estimate) -> str:
     else:
         where = f"on {pluralize(estimate.workers, 'worker')}"
     if not estimate.runs:
-        return f"{time} {where}; a rough estimate, since the store has no comparable run"
+        return f"{time} {where}; a rough guess, because the store has no comparable run"
     return f"{time} {where}, estimated from {pluralize(estimate.runs, 'earlier run')}"
 
 

@@ -105,7 +105,7 @@ class ScriptView(TerminalView):
                 self._print(f"resumed after epoch {epoch}")
             case Waiting() if not self._waiting:
                 self._waiting = True
-                self._print("waiting for another process to train this cell")
+                self._print("waiting for another process that is training this cell")
 
     def on_message(self, text: str) -> None:
         self._clear_status()
