@@ -47,14 +47,14 @@ setup(
     ext_modules=[
         Extension(
             "lenet_sweep.training.engines._native",
-            [str(FOLDER / "binding.cpp")],
+            [str(FOLDER / "binding.cpp"), str(FOLDER / "threads.cpp")],
             depends=[str(path) for path in FOLDER.glob("*.hpp")],
             define_macros=[("LENET_X86", "1")] if X86 else [],
             # pybind11's own extension class asks for a working compiler even where it may fail.
             include_dirs=[pybind11.get_include()],
-            extra_compile_args=[*FLAGS, "-fvisibility=hidden", *SANITIZE],
+            extra_compile_args=[*FLAGS, "-fvisibility=hidden", "-pthread", *SANITIZE],
             language="c++",
-            extra_link_args=SANITIZE,
+            extra_link_args=["-pthread", *SANITIZE],
             optional=True,  # without a compiler the torch engine serves
         )
     ],

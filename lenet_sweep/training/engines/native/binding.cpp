@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -9,11 +10,8 @@
 #include <string>
 #include <vector>
 
-#ifdef LENET_X86
-#include <immintrin.h>
-#endif
-
 #include "network.hpp"
+#include "threads.hpp"
 
 namespace py = pybind11;
 using namespace lenet;
@@ -46,34 +44,6 @@ const Kernels* kernels_named(const std::string& name) {
     if (name.empty() || name == kernels->name) return kernels;
   throw std::invalid_argument("instruction set " + name + " is not on this machine");
 }
-
-// During the lifetime of an instance, this thread treats floats below 2^-126 as zero, both operands and
-// results. Arithmetic with such subnormal numbers takes a hundred times as long, and the Adam moments of
-// dead units and decaying weights reach them. The destructor restores the caller's setting.
-class FlushSubnormals {
- public:
-#if defined(LENET_X86)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO); }
-  ~FlushSubnormals() { _mm_setcsr(before_); }
-
- private:
-  static constexpr unsigned FLUSH_TO_ZERO = 1u << 15, DENORMALS_ARE_ZERO = 1u << 6;
-  const unsigned before_;
-#elif defined(__aarch64__)
-  FlushSubnormals() : before_(control()) { set(before_ | FLUSH_TO_ZERO); }
-  ~FlushSubnormals() { set(before_); }
-
- private:
-  static constexpr uint64_t FLUSH_TO_ZERO = 1u << 24;  // for both operands and results
-  static uint64_t control() {
-    uint64_t value;
-    asm volatile("mrs %0, fpcr" : "=r"(value));
-    return value;
-  }
-  static void set(uint64_t value) { asm volatile("msr fpcr, %0" : : "r"(value) : "memory"); }
-  const uint64_t before_;
-#endif
-};
 
 struct Free {
   void operator()(void* p) const { std::free(p); }
@@ -130,11 +100,18 @@ class Trainer {
         gradients_(zeros(PARAMETERS)),
         first_(zeros(PARAMETERS)),
         second_(zeros(PARAMETERS)),
-        scratch_(zeros(kernels_->scratch_floats())) {
+        shared_(zeros(kernels_->shared_floats())) {
     if (batch < 1) throw std::invalid_argument("batch must be at least 1");
-    network_ = Network{tanh,        optimizer,        batch,        0,
-                       parameters_.get(), gradients_.get(), first_.get(), second_.get(),
-                       scratch_.get()};
+    network_.tanh = tanh;
+    network_.optimizer = optimizer;
+    network_.batch = batch;
+    network_.parameters = parameters_.get();
+    network_.gradients = gradients_.get();
+    network_.first = first_.get();
+    network_.second = second_.get();
+    network_.shared = shared_.get();
+    network_.pool = &pool_;
+    set_threads(1);
   }
 
   // images (N, 28, 28), labels (N,), order (count,) -> losses (ceil(count / batch),)
@@ -149,7 +126,6 @@ class Trainer {
     float* out = losses.mutable_data();
     {
       py::gil_scoped_release others_may_run;
-      const FlushSubnormals flush;
       kernels_->train(&network_, pixels, classes, numbers, count, out);
     }
     return losses;
@@ -165,7 +141,6 @@ class Trainer {
     float* out_losses = losses.mutable_data();
     {
       py::gil_scoped_release others_may_run;
-      const FlushSubnormals flush;
       kernels_->evaluate(&network_, pixels, classes, labels.size(), out, out_losses);
     }
     return py::make_tuple(predictions, losses);
@@ -190,6 +165,15 @@ class Trainer {
 
   int64_t steps() const { return network_.steps; }
   void set_steps(int64_t steps) { network_.steps = steps; }
+  int threads() const { return network_.threads; }
+  void set_threads(int threads) {
+    if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+    network_.threads = std::min(threads, MAX_THREADS);
+    for (int i = 0; i < network_.threads; i++) {
+      if (!own_[i]) own_[i] = zeros(kernels_->own_floats());
+      network_.own[i] = own_[i].get();
+    }
+  }
   std::string instructions() const { return kernels_->name; }
 
  private:
@@ -211,14 +195,15 @@ class Trainer {
   }
 
   const Kernels* kernels_;
-  Floats parameters_, gradients_, first_, second_, scratch_;
-  Network network_;
+  Floats parameters_, gradients_, first_, second_, shared_, own_[MAX_THREADS];
+  Network network_{};
+  ThreadPool pool_;  // declared last, so that its threads end before the memory does
 };
 
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-  m.doc() = "LeNet5 training on one CPU core. See docs/native-engine.md.";
+  m.doc() = "LeNet5 training on the CPU. See docs/native-engine.md.";
   m.def("instruction_sets", [] {
     py::list names;
     for (const Kernels* kernels : usable()) names.append(kernels->name);
@@ -243,5 +228,6 @@ PYBIND11_MODULE(_native, m) {
       .def("get", &Trainer::get)
       .def("set", &Trainer::set)
       .def_property("steps", &Trainer::steps, &Trainer::set_steps)
+      .def_property("threads", &Trainer::threads, &Trainer::set_threads)
       .def_property_readonly("instructions", &Trainer::instructions);
 }

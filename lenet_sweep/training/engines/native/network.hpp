@@ -20,7 +20,11 @@ enum {
   PARAMETERS = LINEAR2_B + 16
 };
 
-constexpr int CHUNK = 32;  // samples per pass of the dense layers; their activations fit the L2 cache
+constexpr int CHUNK = 32;  // samples that a thread processes at once; their activations fit the L2 cache
+constexpr int PARTIAL_SUMS = 8;  // of the gradients of the convolutions
+constexpr int MIN_BLOCK = 8;     // samples that a partial sum starts with, at least
+constexpr int MAX_THREADS = PARTIAL_SUMS;
+constexpr int ROUND = CHUNK * MAX_THREADS;  // samples between two passes over the dense gradients, at most
 
 struct Optimizer {
   int adam;  // 0: SGD
@@ -29,23 +33,38 @@ struct Optimizer {
   double beta1, beta2, eps;
 };
 
+class ThreadPool;  // see threads.hpp
+
 // The state of a run. All arrays are aligned to 64 bytes.
 struct Network {
   int tanh;
   Optimizer optimizer;
   int64_t batch;
-  int64_t steps;        // taken so far
-  float* parameters;    // (PARAMETERS,)
-  float* gradients;     // (PARAMETERS,)
-  float* first;         // (PARAMETERS,) momentum, or Adam's mean of gradients
-  float* second;        // (PARAMETERS,) Adam's mean of squared gradients
-  float* scratch;       // (scratch_floats(),) initially zero
+  int64_t steps;            // taken so far
+  float* parameters;        // (PARAMETERS,)
+  float* gradients;         // (PARAMETERS,)
+  float* first;             // (PARAMETERS,) momentum, or Adam's mean of gradients
+  float* second;            // (PARAMETERS,) Adam's mean of squared gradients
+  float* shared;            // (shared_floats,) working memory of all threads, initially zero
+  float* own[MAX_THREADS];  // (own_floats,) working memory of each thread, initially zero
+  int threads;              // to use
+  ThreadPool* pool;
 };
+
+// A computation as a sequence of phases. The units of a phase can run in any order and on any thread.
+struct Phases {
+  void* work;
+  int (*next_phase)(void* work);  // prepares the next phase and returns its number of units; 0: the end
+  void (*run_unit)(void* work, int unit, int thread);
+};
+
+void run(ThreadPool* pool, const Phases& phases, int threads);
 
 // The entry points that each instruction set provides.
 struct Kernels {
   const char* name;
-  int64_t (*scratch_floats)();
+  int64_t (*shared_floats)();
+  int64_t (*own_floats)();
   // order (count,) indices of images -> losses (ceil(count / batch),)
   void (*train)(Network*, const uint8_t* images, const uint8_t* labels, const int64_t* order,
                 int64_t count, float* losses);

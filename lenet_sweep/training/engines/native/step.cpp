@@ -6,35 +6,50 @@ namespace LENET_ISA {
 
 using namespace lenet;
 
-// Working memory of one run. It is initially zero, and padding is never written. Every array starts at
-// a cache line, because loading a vector that crosses cache lines takes twice as long.
-struct Scratch {
+// Working memory of a run. It is initially zero, and padding is never written. Every array starts at a
+// cache line, because loading a vector that crosses cache lines takes twice as long.
 #define ARRAY(name) alignas(64) float name
-  ARRAY(conv2_forward)[150 * 16];     // conv2.w as (25 taps, 6 in, 16 out)
+
+// What all threads share.
+struct Shared {
+  // Rearranged weights.
+  ARRAY(conv2_forward)[150 * 16];              // conv2.w as (25 taps, 6 in, 16 out)
   ARRAY(conv2_back)[BACK_COPIES * BACK_COPY];  // conv2.w surrounded by zeros
-  ARRAY(conv3_back)[128 * 400];       // conv3.w transposed
-  ARRAY(linear1_back)[96 * 128];      // linear1.w transposed
-  ARRAY(linear2_back)[16 * 96];       // linear2.w transposed
-  ARRAY(conv1_gradient)[6 * 32];      // of conv1.w, in conv1_backward's layout
-  ARRAY(triples)[31 * TRIPLE_ROW + 16];
-  ARRAY(halves)[CHUNK][2 * HALF + 16];
-  ARRAY(a1)[CHUNK][196 * 8];
-  ARRAY(a2)[CHUNK][400];
-  ARRAY(a3)[CHUNK][128];
-  ARRAY(a4)[CHUNK][96];
-  ARRAY(logits)[CHUNK][16];
-  ARRAY(da1)[196 * 8];
-  ARRAY(da2)[CHUNK][400];
-  ARRAY(da3)[CHUNK][128];
-  ARRAY(da4)[CHUNK][96];
-#undef ARRAY
-  alignas(64) uint8_t winners1[CHUNK][2 * 14 * 64];
-  alignas(64) uint8_t winners2[CHUNK][25 * 16];
-  Ink ink[CHUNK];
+  ARRAY(conv3_back)[128 * 400];                // conv3.w transposed
+  ARRAY(linear1_back)[96 * 128];               // linear1.w transposed
+  ARRAY(linear2_back)[16 * 96];                // linear2.w transposed
+  // Activations of the dense layers, and gradients with respect to them.
+  ARRAY(a2)[ROUND][400];
+  ARRAY(a3)[ROUND][128];
+  ARRAY(a4)[ROUND][96];
+  ARRAY(logits)[ROUND][16];
+  ARRAY(da3)[ROUND][128];
+  ARRAY(da4)[ROUND][96];
+  // Partial sums of the gradients of the convolutions.
+  struct Convolutions {
+    ARRAY(conv1)[6 * 32];  // conv1.w in conv1_backward's layout
+    ARRAY(conv1_bias)[16];
+    ARRAY(conv2)[CONV2_B + 16 - CONV2_W];  // conv2.w and conv2.b
+  } partial[PARTIAL_SUMS];
+  float losses[ROUND];
   uint32_t always_inked;  // rows that conv1 must not skip: all if a weight is not finite
 };
 
-static int64_t scratch_floats() { return (int64_t)(sizeof(Scratch) / sizeof(float)); }
+// What each thread has for the samples that it processes.
+struct Own {
+  ARRAY(halves)[CHUNK][2 * HALF + 16];
+  ARRAY(triples)[31 * TRIPLE_ROW + 16];
+  ARRAY(a1)[CHUNK][196 * 8];
+  ARRAY(da1)[196 * 8];
+  ARRAY(da2)[CHUNK][400];
+  alignas(64) uint8_t winners1[CHUNK][2 * 14 * 64];
+  alignas(64) uint8_t winners2[CHUNK][25 * 16];
+  Ink ink[CHUNK];
+};
+#undef ARRAY
+
+static int64_t shared_floats() { return (int64_t)(sizeof(Shared) / sizeof(float)); }
+static int64_t own_floats() { return (int64_t)(sizeof(Own) / sizeof(float)); }
 
 INLINE Activation kind_of(const Network* net) { return net->tanh ? TANH : RELU; }
 
@@ -56,8 +71,8 @@ static void add_rows(float* out, const float* values, int row, int rows) {
     for (int i = 0; i < row; i += 16) store(out + i, load16(out + i) + load16(values + r * row + i));
 }
 
-// Rearrange weights for the forward pass; needed after each update.
-static void prepare_forward(const float* p, Scratch* s) {
+// Rearrange the weights of the convolutions; needed after each update.
+static void prepare_convolutions(const float* p, Shared* s) {
   float zero = 0;  // becomes NaN if a weight is infinite or NaN
   for (int i = 0; i < 150; i++) zero += 0 * p[CONV1_W + i];
   s->always_inked = zero == 0 ? 0 : ~0u;
@@ -65,33 +80,29 @@ static void prepare_forward(const float* p, Scratch* s) {
     for (int tap = 0; tap < 25; tap++)
       for (int in = 0; in < 6; in++)
         s->conv2_forward[(tap * 6 + in) * 16 + out] = p[CONV2_W + (out * 25 + tap) * 8 + in];
-}
-
-static void prepare_backward(const float* p, Scratch* s) {
   surround(p + CONV2_W, s->conv2_back);
-  transpose(p + CONV3_W, 128, s->conv3_back, 400, 400, 120);
-  transpose(p + LINEAR1_W, 96, s->linear1_back, 128, 120, 84);
-  transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
 }
 
-// Pixels of sample n -> its row of a2. Also stores what the backward pass needs.
-static void convolve(Activation kind, const float* p, const uint8_t* pixels, Scratch* s, int n) {
-  s->ink[n] = unpack(pixels, s->halves[n]);
-  const uint32_t inked = s->ink[n].rows | s->always_inked;
-  conv1_forward(kind, s->halves[n], inked, p + CONV1_W, p + CONV1_B, s->a1[n], s->winners1[n]);
-  conv2_forward(kind, s->a1[n], s->conv2_forward, p + CONV2_B, s->a2[n], s->winners2[n]);
+// Pixels -> a row of a2. Also stores what the backward pass needs as sample n of the thread.
+static void convolve(Activation kind, const float* p, const uint8_t* pixels, const Shared* s, Own* own,
+                     int n, float* a2) {
+  own->ink[n] = unpack(pixels, own->halves[n]);
+  const uint32_t inked = own->ink[n].rows | s->always_inked;
+  conv1_forward(kind, own->halves[n], inked, p + CONV1_W, p + CONV1_B, own->a1[n], own->winners1[n]);
+  conv2_forward(kind, own->a1[n], s->conv2_forward, p + CONV2_B, a2, own->winners2[n]);
 }
 
-// The dense layers of n samples: a2 -> logits.
-static void dense_forward(Activation kind, const float* p, Scratch* s, int n) {
-  fill_rows(s->a3[0], 128, p + CONV3_B, 128, n);
-  product(s->a2[0], 400, 1, p + CONV3_W, 128, s->a3[0], 128, n, 400, 128);
-  activate_all(kind, s->a3[0], n * 128);
-  fill_rows(s->a4[0], 96, p + LINEAR1_B, 96, n);
-  product(s->a3[0], 128, 1, p + LINEAR1_W, 96, s->a4[0], 96, n, 120, 96);
-  activate_all(kind, s->a4[0], n * 96);
-  fill_rows(s->logits[0], 16, p + LINEAR2_B, 16, n);
-  product(s->a4[0], 96, 1, p + LINEAR2_W, 16, s->logits[0], 16, n, 84, 16);
+// The dense layers of n samples from sample `first` of the round: a2 -> logits.
+static void dense_forward(Activation kind, const float* p, Shared* s, int first, int n) {
+  float *a2 = s->a2[first], *a3 = s->a3[first], *a4 = s->a4[first], *logits = s->logits[first];
+  fill_rows(a3, 128, p + CONV3_B, 128, n);
+  product(a2, 400, 1, p + CONV3_W, 128, a3, 128, n, 400, 128);
+  activate_all(kind, a3, n * 128);
+  fill_rows(a4, 96, p + LINEAR1_B, 96, n);
+  product(a3, 128, 1, p + LINEAR1_W, 96, a4, 96, n, 120, 96);
+  activate_all(kind, a4, n * 96);
+  fill_rows(logits, 16, p + LINEAR2_B, 16, n);
+  product(a4, 96, 1, p + LINEAR2_W, 16, logits, 16, n, 84, 16);
 }
 
 // Returns the loss of a sample and replaces its logits by log-probabilities.
@@ -105,61 +116,62 @@ static float log_softmax(float* logits, int label) {
   return -logits[label];
 }
 
-// Backward pass of the dense layers: log-probabilities -> da2. Adds to their gradients. share is the
-// weight of a sample, 1 / batch.
-static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order,
-                           float share, float* g, Scratch* s, int n) {
-  float* d = s->logits[0];  // becomes the gradient of the logits: (softmax - one-hot) / batch
-  for (int i = 0; i < n; i++) {
+// The gradients of the activations of the dense layers, for n samples from sample `first` of the round:
+// log-probabilities -> logits (their gradient), da4, da3 and da2 (n, 400). share is the weight of a
+// sample, 1 / batch.
+static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order, float share,
+                           Shared* s, int first, int n, float* da2) {
+  float *d = s->logits[first], *da3 = s->da3[first], *da4 = s->da4[first];
+  for (int i = 0; i < n; i++) {  // softmax - one-hot
     for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share;
     d[i * 16 + labels[order[i]]] -= share;
   }
-  add_rows(g + LINEAR2_B, d, 16, n);
-  product(s->a4[0], 1, 96, d, 16, g + LINEAR2_W, 16, 84, n, 16);
-  memset(s->da4, 0, n * sizeof(s->da4[0]));
-  product(d, 16, 1, s->linear2_back, 96, s->da4[0], 96, n, 10, 96);
-  deactivate_all(kind, s->da4[0], s->a4[0], n * 96);
-
-  add_rows(g + LINEAR1_B, s->da4[0], 96, n);
-  product(s->a3[0], 1, 128, s->da4[0], 96, g + LINEAR1_W, 96, 120, n, 96);
-  memset(s->da3, 0, n * sizeof(s->da3[0]));
-  product(s->da4[0], 96, 1, s->linear1_back, 128, s->da3[0], 128, n, 84, 128);
-  deactivate_all(kind, s->da3[0], s->a3[0], n * 128);
-
-  add_rows(g + CONV3_B, s->da3[0], 128, n);
-  product(s->a2[0], 1, 400, s->da3[0], 128, g + CONV3_W, 128, 400, n, 128);
-  memset(s->da2, 0, n * sizeof(s->da2[0]));
-  product(s->da3[0], 128, 1, s->conv3_back, 400, s->da2[0], 400, n, 120, 400);
+  memset(da4, 0, n * sizeof s->da4[0]);
+  product(d, 16, 1, s->linear2_back, 96, da4, 96, n, 10, 96);
+  deactivate_all(kind, da4, s->a4[first], n * 96);
+  memset(da3, 0, n * sizeof s->da3[0]);
+  product(da4, 96, 1, s->linear1_back, 128, da3, 128, n, 84, 128);
+  deactivate_all(kind, da3, s->a3[first], n * 128);
+  memset(da2, 0, n * 400 * sizeof(float));
+  product(da3, 128, 1, s->conv3_back, 400, da2, 400, n, 120, 400);
 }
 
-// One step of torch.optim.SGD or torch.optim.Adam, with the same order of operations.
-static void update(Network* net) {
+// The factors of Adam's step that do not depend on the parameter.
+struct AdamFactors {
+  float size, correction2;
+};
+
+static AdamFactors adam_factors(const Optimizer& o, int64_t steps) {
+  return {(float)(o.lr / (1 - pow(o.beta1, (double)steps))),
+          (float)sqrt(1 - pow(o.beta2, (double)steps))};
+}
+
+// One step of torch.optim.SGD or torch.optim.Adam for `count` parameters, with the same order of
+// operations. net->steps includes this step.
+static void update(Network* net, AdamFactors adam, int from, int count) {
   const Optimizer& o = net->optimizer;
-  float *p = net->parameters, *g = net->gradients, *m = net->first, *v = net->second;
+  float *p = net->parameters + from, *m = net->first + from, *v = net->second + from;
+  const float* g = net->gradients + from;
   const float lr = (float)o.lr, decay = (float)o.weight_decay;
-  net->steps++;
   if (o.adam) {
-    const double steps = (double)net->steps;
-    const float correction2 = (float)sqrt(1 - pow(o.beta2, steps));
-    const float size = (float)(o.lr / (1 - pow(o.beta1, steps)));
     const float keep2 = (float)o.beta2, take1 = (float)(1 - o.beta1), take2 = (float)(1 - o.beta2);
     const float eps = (float)o.eps;
-    for (int i = 0; i < PARAMETERS; i++) {
+    for (int i = 0; i < count; i++) {
       const float gradient = g[i] + decay * p[i];
       m[i] += take1 * (gradient - m[i]);
       v[i] = keep2 * v[i] + take2 * gradient * gradient;
-      p[i] -= size * m[i] / (sqrtf(v[i]) / correction2 + eps);
+      p[i] -= adam.size * m[i] / (sqrtf(v[i]) / adam.correction2 + eps);
     }
     return;
   }
   if (o.momentum == 0) {
-    for (int i = 0; i < PARAMETERS; i++) p[i] -= lr * (g[i] + decay * p[i]);
+    for (int i = 0; i < count; i++) p[i] -= lr * (g[i] + decay * p[i]);
     return;
   }
   const float keep = net->steps == 1 ? 0.0f : (float)o.momentum;  // the first step copies the gradient
   const float take = net->steps == 1 ? 1.0f : (float)(1 - o.dampening);
   const float ahead = (float)o.momentum;
-  for (int i = 0; i < PARAMETERS; i++) {
+  for (int i = 0; i < count; i++) {
     const float gradient = g[i] + decay * p[i];
     m[i] = keep * m[i] + take * gradient;
     p[i] -= lr * (o.nesterov ? gradient + ahead * m[i] : m[i]);
@@ -172,65 +184,252 @@ INLINE void prefetch(const uint8_t* pixels) {
   __builtin_prefetch(pixels + 783);
 }
 
+// An epoch, in two alternating phases. A batch is processed in rounds of up to ROUND samples; most
+// batches are one round.
+//
+// SAMPLES: each unit takes some samples through the forward pass and back to the first layer. Samples
+// belong to blocks, and each block adds the gradients of the convolutions to its own partial sum.
+//
+// WEIGHTS: each unit adds the samples of the round to the gradient of some rows of a dense layer. After
+// the last round of a batch, it then updates these rows. Another unit adds up the partial sums.
+//
+// Blocks depend on the batch size but not on the number of threads, and every other sum is over the
+// samples in their order. So the results are the same bits for any number of threads.
+struct Training {
+  Network* net;
+  const uint8_t *images, *labels;
+  const int64_t* order;
+  int64_t count;
+  float* losses;
+
+  int block, round;          // samples in a block and, at most, in a round
+  bool samples;              // the current phase: SAMPLES, else WEIGHTS
+  int64_t start, size;       // of the batch
+  int64_t done;              // samples of the batch before this round
+  int n;                     // samples in this round
+  int unit;                  // samples of a unit of SAMPLES
+  int conv3_rows, linear1_rows, conv3_units, linear1_units;  // of WEIGHTS
+  double loss;
+  AdamFactors adam;
+};
+
+INLINE int ceil_divide(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
+
+static void begin_round(Training* t) {
+  const int64_t left = t->size - t->done;
+  t->n = (int)(left < t->round ? left : t->round);
+  t->samples = true;
+}
+
+static int next_phase(void* work) {
+  Training* t = (Training*)work;
+  Network* net = t->net;
+  Shared* s = (Shared*)net->shared;
+  if (t->samples) {
+    for (int i = 0; i < t->n; i++) t->loss += s->losses[i];
+    t->samples = false;
+    if (t->done + t->n == t->size) t->adam = adam_factors(net->optimizer, ++net->steps);
+    return 3 + t->conv3_units + t->linear1_units;
+  }
+  t->done += t->n;
+  if (t->done == t->size) {
+    if (t->size > 0) *t->losses++ = (float)(t->loss / (double)t->size);
+    t->start += t->size;
+    t->size = t->count - t->start < net->batch ? t->count - t->start : net->batch;
+    t->done = 0;
+    t->loss = 0;
+    if (t->size == 0) return 0;
+  }
+  begin_round(t);
+  return ceil_divide(t->n, t->unit);
+}
+
+static void run_samples(Training* t, int unit, int thread) {
+  Network* net = t->net;
+  Shared* s = (Shared*)net->shared;
+  Own* own = (Own*)net->own[thread];
+  const Activation kind = kind_of(net);
+  const float* p = net->parameters;
+  const int first = unit * t->unit, n = t->n - first < t->unit ? t->n - first : t->unit;
+  const int64_t at = t->start + t->done + first;
+  const int64_t* order = t->order + at;
+  for (int i = 0; i < n; i++) {
+    if (at + i + 1 < t->count) prefetch(t->images + order[i + 1] * 784);
+    convolve(kind, p, t->images + order[i] * 784, s, own, i, s->a2[first + i]);
+  }
+  dense_forward(kind, p, s, first, n);
+  for (int i = 0; i < n; i++)
+    s->losses[first + i] = log_softmax(s->logits[first + i], t->labels[order[i]]);
+  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, s, first, n, own->da2[0]);
+  for (int i = 0; i < n; i++) {
+    const int64_t sample = t->done + first + i;  // in the batch
+    Shared::Convolutions* sum = &s->partial[sample / t->block % PARTIAL_SUMS];
+    if (sample % t->block == 0 && sample < t->block * PARTIAL_SUMS) memset(sum, 0, sizeof *sum);
+    conv2_backward(kind, own->a1[i], s->a2[first + i], own->winners2[i], own->da2[i], s->conv2_back,
+                   own->da1, sum->conv2, sum->conv2 + (CONV2_B - CONV2_W));
+    interleave_rows(own->halves[i], own->triples);
+    conv1_backward(kind, own->triples, own->ink[i], own->a1[i], own->winners1[i], own->da1, sum->conv1,
+                   sum->conv1_bias);
+  }
+}
+
+// Adds the gradients of some rows of a dense layer: a (n, rows) and d (n, columns) -> weights (rows,
+// columns) at an offset of the parameters.
+static void add_gradient(const Training* t, int weights, int columns, const float* a, int a_row,
+                         const float* d, int rows) {
+  float* g = t->net->gradients + weights;
+  if (t->done == 0) memset(g, 0, rows * columns * sizeof(float));
+  product(a, 1, a_row, d, columns, g, columns, rows, t->n, columns);
+}
+
+static void add_bias_gradient(const Training* t, int bias, const float* d, int columns) {
+  float* g = t->net->gradients + bias;
+  if (t->done == 0) memset(g, 0, columns * sizeof(float));
+  add_rows(g, d, columns, t->n);
+}
+
+static void finish_convolutions(Training* t) {
+  Network* net = t->net;
+  Shared* s = (Shared*)net->shared;
+  float* g = net->gradients;
+  const int sums = ceil_divide(t->size, t->block);
+  Shared::Convolutions* sum = &s->partial[0];
+  for (int k = 1; k < sums && k < PARTIAL_SUMS; k++) {
+    const Shared::Convolutions* other = &s->partial[k];
+    add_rows(sum->conv1, other->conv1, 6 * 32, 1);
+    add_rows(sum->conv1_bias, other->conv1_bias, 16, 1);
+    add_rows(sum->conv2, other->conv2, CONV2_B + 16 - CONV2_W, 1);
+  }
+  unpack_conv1_gradient(sum->conv1, g + CONV1_W);
+  memcpy(g + CONV1_B, sum->conv1_bias, sizeof sum->conv1_bias);
+  memcpy(g + CONV2_W, sum->conv2, sizeof sum->conv2);
+  update(net, t->adam, 0, CONV3_W);
+  prepare_convolutions(net->parameters, s);
+}
+
+static void run_weights(Training* t, int unit) {
+  Network* net = t->net;
+  Shared* s = (Shared*)net->shared;
+  float* p = net->parameters;
+  const bool last = t->done + t->n == t->size;
+  if (unit < t->conv3_units) {
+    const int row = unit * t->conv3_rows, rows = 400 - row < t->conv3_rows ? 400 - row : t->conv3_rows;
+    const int at = CONV3_W + row * 128;
+    add_gradient(t, at, 128, s->a2[0] + row, 400, s->da3[0], rows);
+    if (!last) return;
+    update(net, t->adam, at, rows * 128);
+    transpose(p + at, 128, s->conv3_back + row, 400, rows, 120);
+    return;
+  }
+  unit -= t->conv3_units;
+  if (unit < t->linear1_units) {
+    const int row = unit * t->linear1_rows;
+    const int rows = 120 - row < t->linear1_rows ? 120 - row : t->linear1_rows;
+    const int at = LINEAR1_W + row * 96;
+    add_gradient(t, at, 96, s->a3[0] + row, 128, s->da4[0], rows);
+    if (!last) return;
+    update(net, t->adam, at, rows * 96);
+    transpose(p + at, 96, s->linear1_back + row, 128, rows, 84);
+    return;
+  }
+  unit -= t->linear1_units;
+  if (unit == 0 && last) finish_convolutions(t);
+  if (unit == 1) {
+    add_gradient(t, LINEAR2_W, 16, s->a4[0], 96, s->logits[0], 84);
+    add_bias_gradient(t, LINEAR2_B, s->logits[0], 16);
+    if (!last) return;
+    update(net, t->adam, LINEAR2_W, PARAMETERS - LINEAR2_W);
+    transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
+  }
+  if (unit == 2) {
+    add_bias_gradient(t, CONV3_B, s->da3[0], 128);
+    add_bias_gradient(t, LINEAR1_B, s->da4[0], 96);
+    if (!last) return;
+    update(net, t->adam, CONV3_B, 128);
+    update(net, t->adam, LINEAR1_B, 96);
+  }
+}
+
+static void run_unit(void* work, int unit, int thread) {
+  Training* t = (Training*)work;
+  if (t->samples) run_samples(t, unit, thread);
+  else run_weights(t, unit);
+}
+
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
                   int64_t count, float* losses) {
-  Scratch* s = (Scratch*)net->scratch;
+  Shared* s = (Shared*)net->shared;
+  const float* p = net->parameters;
+  prepare_convolutions(p, s);
+  transpose(p + CONV3_W, 128, s->conv3_back, 400, 400, 120);
+  transpose(p + LINEAR1_W, 96, s->linear1_back, 128, 120, 84);
+  transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
+  Training t = {};
+  t.net = net, t.images = images, t.labels = labels, t.order = order, t.count = count;
+  t.losses = losses;
+  const int64_t eighth = ceil_divide(net->batch, PARTIAL_SUMS);
+  t.block = (int)(eighth < MIN_BLOCK ? MIN_BLOCK : eighth > CHUNK ? CHUNK : eighth);
+  const int threads = net->threads;
+  const int blocks = threads == 1 ? CHUNK / t.block : 1;
+  t.unit = t.block * blocks;
+  t.round = threads == 1 ? t.unit : t.block * PARTIAL_SUMS;
+  t.conv3_rows = 16 * ceil_divide(25, threads == 1 ? 1 : 4 * threads);
+  t.linear1_rows = 16 * ceil_divide(8, threads == 1 ? 1 : 2 * threads);
+  t.conv3_units = ceil_divide(400, t.conv3_rows);
+  t.linear1_units = ceil_divide(120, t.linear1_rows);
+  run(net->pool, {&t, next_phase, run_unit}, threads);
+}
+
+struct Evaluation {
+  Network* net;
+  const uint8_t *images, *labels;
+  int64_t count;
+  uint8_t* predictions;
+  float* losses;
+  int units;
+  bool begun;
+};
+
+static int next_evaluation_phase(void* work) {
+  Evaluation* e = (Evaluation*)work;
+  if (e->begun) return 0;
+  e->begun = true;
+  return e->units;
+}
+
+// A unit is every units-th chunk.
+static void evaluate_unit(void* work, int unit, int thread) {
+  const Evaluation* e = (const Evaluation*)work;
+  Network* net = e->net;
+  Shared* s = (Shared*)net->shared;
+  Own* own = (Own*)net->own[thread];
   const Activation kind = kind_of(net);
-  float *p = net->parameters, *g = net->gradients;
-  for (int64_t start = 0; start < count; start += net->batch) {
-    const int64_t size = count - start < net->batch ? count - start : net->batch;
-    prepare_forward(p, s);
-    prepare_backward(p, s);
-    memset(g, 0, PARAMETERS * sizeof(float));
-    memset(s->conv1_gradient, 0, sizeof s->conv1_gradient);
-    double loss = 0;
-    for (int64_t done = 0; done < size; done += CHUNK) {
-      const int n = (int)(size - done < CHUNK ? size - done : CHUNK);
-      const int64_t* chunk = order + start + done;
-      for (int i = 0; i < n; i++) {
-        if (start + done + i + 1 < count) prefetch(images + chunk[i + 1] * 784);
-        convolve(kind, p, images + chunk[i] * 784, s, i);
-      }
-      dense_forward(kind, p, s, n);
-      for (int i = 0; i < n; i++) loss += log_softmax(s->logits[i], labels[chunk[i]]);
-      dense_backward(kind, labels, chunk, 1.0f / (float)size, g, s, n);
-      for (int i = 0; i < n; i++) {
-        conv2_backward(kind, s->a1[i], s->a2[i], s->winners2[i], s->da2[i], s->conv2_back, s->da1,
-                       g + CONV2_W, g + CONV2_B);
-        interleave_rows(s->halves[i], s->triples);
-        conv1_backward(kind, s->triples, s->ink[i], s->a1[i], s->winners1[i], s->da1,
-                       s->conv1_gradient, g + CONV1_B);
-      }
+  const int first = thread * CHUNK;
+  for (int64_t start = (int64_t)unit * CHUNK; start < e->count; start += CHUNK * e->units) {
+    const int n = (int)(e->count - start < CHUNK ? e->count - start : CHUNK);
+    for (int i = 0; i < n; i++)
+      convolve(kind, net->parameters, e->images + (start + i) * 784, s, own, i, s->a2[first + i]);
+    dense_forward(kind, net->parameters, s, first, n);
+    for (int i = 0; i < n; i++) {
+      float* z = s->logits[first + i];
+      e->losses[start + i] = log_softmax(z, e->labels[start + i]);
+      int best = 0;
+      for (int k = 1; k < 10; k++) best = z[k] > z[best] ? k : best;
+      e->predictions[start + i] = (uint8_t)best;
     }
-    unpack_conv1_gradient(s->conv1_gradient, g + CONV1_W);
-    update(net);
-    *losses++ = (float)(loss / (double)size);
   }
 }
 
 static void evaluate(Network* net, const uint8_t* images, const uint8_t* labels, int64_t count,
                      uint8_t* predictions, float* losses) {
-  Scratch* s = (Scratch*)net->scratch;
-  const Activation kind = kind_of(net);
-  prepare_forward(net->parameters, s);
-  for (int64_t start = 0; start < count; start += CHUNK) {
-    const int n = (int)(count - start < CHUNK ? count - start : CHUNK);
-    for (int i = 0; i < n; i++)
-      convolve(kind, net->parameters, images + (start + i) * 784, s, i);
-    dense_forward(kind, net->parameters, s, n);
-    for (int i = 0; i < n; i++) {
-      float* z = s->logits[i];
-      losses[start + i] = log_softmax(z, labels[start + i]);
-      int best = 0;
-      for (int k = 1; k < 10; k++) best = z[k] > z[best] ? k : best;
-      predictions[start + i] = (uint8_t)best;
-    }
-  }
+  prepare_convolutions(net->parameters, (Shared*)net->shared);
+  Evaluation e = {net, images, labels, count, predictions, losses, net->threads == 1 ? 1 : 8 * net->threads, false};
+  run(net->pool, {&e, next_evaluation_phase, evaluate_unit}, net->threads);
 }
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 extern const Kernels kernels;
-const Kernels kernels = {NAME(LENET_ISA), scratch_floats, train, evaluate};
+const Kernels kernels = {NAME(LENET_ISA), shared_floats, own_floats, train, evaluate};
 
 }  // namespace LENET_ISA
