@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 from clusters import small_runs
-from made_data import learnable
+from generated_data import learnable
 from small_mnist import Mirror, small_spec
 
 import lenet_sweep

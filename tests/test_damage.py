@@ -53,7 +53,7 @@ def trained(tmp_path, small_folder):
     settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     cells, options = validate_cells(grid(settings | {"epochs": [1, 2]}), NATIVE)
     store = Store(tmp_path)
-    folder = store.run(cells[0].run_id)
+    folder = store.run_folder(cells[0].run_id)
 
     def train() -> None:
         for _ in loop.train(

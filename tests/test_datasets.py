@@ -16,9 +16,9 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from generated_data import FILE_NAMES, idx_bytes, learnable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_data import FILE_NAMES, idx_bytes, learnable
 from small_mnist import (
     ARCHIVES,
     SMALL,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from made_data import FILE_NAMES
+from generated_data import FILE_NAMES
 from small_mnist import ARCHIVES, SMALL, Mirror, RecordedProgress, assert_small, files_under, put
 
 from lenet_sweep.core.cells import Dataset
@@ -218,7 +218,7 @@ def test_progress_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
         advance(1_500_000)
     with progress.transfer("a wheel", None):
         pass
-    progress.say("done")
+    progress.on_message("done")
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "downloading http://mirror/a.gz (2.5 MB)\ndownloading a wheel\ndone\n"

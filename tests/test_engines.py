@@ -14,7 +14,7 @@ from lenet_sweep.config.registry import (
     ACTIVATIONS,
     LOSSES,
     OPTIMIZERS,
-    Option,
+    OptimizerOption,
 )
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
@@ -347,7 +347,7 @@ ADDED = {
 
 def add_option(monkeypatch) -> tuple[dict, str]:
     """Give Adam an option that the native engine does not know."""
-    foreach = Option(default=False, help="use the foreach implementation")
+    foreach = OptimizerOption(default=False, help="use the foreach implementation")
     options = {**OPTIMIZERS["adam"].options, "foreach": foreach}
     monkeypatch.setitem(OPTIMIZERS, "adam", replace(OPTIMIZERS["adam"], options=options))
     return {"optimizer": {"name": "adam"}}, "optimizer.foreach=false"

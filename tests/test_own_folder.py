@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_data import FILE_NAMES, idx_bytes
+from generated_data import FILE_NAMES, idx_bytes
 from small_mnist import ARCHIVES, SMALL, assert_small, files_under, put, sha256
 
 from lenet_sweep.core.cells import Dataset

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_data import FILE_NAMES
+from generated_data import FILE_NAMES
 from small_mnist import SMALL, Mirror, assert_small, files_under, put, sha256
 
 from lenet_sweep.core.cells import Dataset

@@ -48,7 +48,7 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
     ):
         settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
         (cell,), options = validate_cells(grid(settings | {"epochs": max(epochs)} | axes), NATIVE)
-        folder = Store(tmp_path / out).run(cell.run_id)
+        folder = Store(tmp_path / out).run_folder(cell.run_id)
         events = loop.train(
             Run(cell, tuple(sorted(epochs))),
             folder,
@@ -396,8 +396,8 @@ def test_a_lock_error_is_a_failure_without_an_epoch(runs_of, monkeypatch) -> Non
     monkeypatch.setattr(RunFolder, "claim", refuse)
     (run,), context = runs_of(lr=0.1)
     (event,) = loop.train(
-        run, Store(context.out).run(run.id), None, retrain=False, wait=True, stop=lambda: False,
-        environment={},
+        run, Store(context.out).run_folder(run.id), None,
+        retrain=False, wait=True, stop=lambda: False, environment={},
     )  # fmt: skip
     assert isinstance(event, Failed)
     assert describe_failure(event.failure).startswith("failed: cannot lock ")

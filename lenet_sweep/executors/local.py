@@ -23,7 +23,7 @@ from lenet_sweep.config.launchers import LocalOptions
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
-    ENDS,
+    FINAL_EVENTS,
     EpochEnded,
     Event,
     Failed,
@@ -123,7 +123,7 @@ class _Worker:
         failed = Failed(self.run.id, self._cause_of_death(code, context)) if self.run else None
         if failed:
             with contextlib.suppress(StoreError):  # the event reports the failure anyway
-                Store(context.out).run(failed.run_id).write_failure(failed.failure)
+                Store(context.out).run_folder(failed.run_id).write_failure(failed.failure)
         self.dismiss()
         self.close(time.monotonic())
         return failed
@@ -173,7 +173,7 @@ class _Worker:
         messages.put((self, None))
 
 
-def room(kinds: Iterable[str]) -> int:
+def capacity(kinds: Iterable[str]) -> int:
     """The number of concurrent runs that fill this machine."""
     return max(map(devices.default_workers, kinds))
 
@@ -188,7 +188,7 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
     workers get STOP_WITHIN seconds to save checkpoints.
     """
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    number = min(context.workers or room({run.cell.device for run in runs}), len(runs))
+    number = min(context.workers or capacity({run.cell.device for run in runs}), len(runs))
     # Resuming is bit-identical only on the CPU, and a run with `retrain` has no checkpoints.
     takes_turns = not context.retrain and all(run.cell.device == "cpu" for run in runs)
     scheduler = Scheduler(runs, context.retries, number if takes_turns else 0)
@@ -236,7 +236,7 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
                 worker.answer(not context.stop.is_set() and scheduler.should_pause(run))
             if isinstance(event, Failed) and not context.stop.is_set():
                 event = scheduler.retry(run, event)
-            if isinstance(event, (*ENDS, LockedElsewhere, Retrying, Paused)):
+            if isinstance(event, (*FINAL_EVENTS, LockedElsewhere, Retrying, Paused)):
                 worker.run = None
                 if scheduler and not context.stop.is_set():
                     if worker not in workers:
@@ -260,7 +260,7 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
             worker.close(deadline)
 
 
-LOCAL = Executor(execute, room, check=lambda: None)
+LOCAL = Executor(execute, capacity, check=lambda: None)
 
 
 @register_executor("local", LocalOptions)

@@ -29,7 +29,7 @@ def create(resources: RayOptions) -> Executor:
     """An executor that trains runs as Ray tasks with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),
-        room=lambda _: None,
+        capacity=lambda _: None,
         check=check,
     )
 
@@ -93,7 +93,7 @@ class Ray:
             runtime_env={"env_vars": dict(ONE_THREAD)},
         )
 
-    def room(self, jobs: int) -> int:
+    def free_slots(self, jobs: int) -> int:
         return (self.context.workers or MAX_TASKS) - jobs
 
     def submit(self, payloads: Sequence[Mapping[str, Any]]) -> list[str]:

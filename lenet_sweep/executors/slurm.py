@@ -51,7 +51,7 @@ def create(resources: SlurmOptions) -> Executor:
     """An executor that trains runs as Slurm jobs with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
-        room=lambda _: None,
+        capacity=lambda _: None,
         check=check,
     )
 
@@ -91,7 +91,7 @@ class Slurm:
         self.folder = context.out.absolute() / "jobs" / "slurm"
         self._remove_stale_files()
 
-    def room(self, jobs: int) -> int:
+    def free_slots(self, jobs: int) -> int:
         # Slurm limits the first array to `workers` itself; jobs submitted later would add to it.
         limit = _array_size() - 1
         return min(limit, self.context.workers - jobs) if self.context.workers and jobs else limit
@@ -122,7 +122,7 @@ class Slurm:
             raise RejectedError(f"Slurm rejected the jobs: {_error_line(error)}") from error
         ids = [str(job.job_id) for job in jobs]
         span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
-        self.context.say(f"submitted as Slurm job {span}; its output is in {self.folder}")
+        self.context.on_message(f"submitted as Slurm job {span}; its output is in {self.folder}")
         return ids
 
     def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
@@ -138,7 +138,7 @@ class Slurm:
     def cancel(self, jobs: Iterable[str]) -> None:
         result = _run(["scancel", "--quiet", *jobs])
         if result.returncode:
-            self.context.say(f"scancel failed: {result.stderr.strip()}")
+            self.context.on_message(f"scancel failed: {result.stderr.strip()}")
 
     def describe_pending(self, jobs: Iterable[str]) -> str:
         return ", ".join(sorted({self._pending[job] for job in jobs if job in self._pending}))
@@ -160,7 +160,8 @@ class Slurm:
         result = _run(["squeue", *own_jobs, "--noheader", "--array", "--format=%i|%T|%r"])
         if result.returncode:
             if not self._squeue_failed:
-                self.context.say(f"squeue failed and will be retried: {result.stderr.strip()}")
+                error = result.stderr.strip()
+                self.context.on_message(f"squeue failed and will be retried: {error}")
             self._squeue_failed = True
             return None
         self._squeue_failed = False

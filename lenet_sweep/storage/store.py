@@ -191,7 +191,7 @@ class Store:
         self.out = out
         self.damaged: list[Path] = []
 
-    def run(self, run_id: str) -> RunFolder:
+    def run_folder(self, run_id: str) -> RunFolder:
         """The folder of a run, which need not exist."""
         return RunFolder(self.out / "runs" / run_id, self.damaged)
 
