@@ -17,9 +17,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO
 
-from lenet_sweep.config.launchers import LocalOptions
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
@@ -261,6 +261,11 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
 
 
 LOCAL = Executor(execute, capacity, check=lambda: None)
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """Runs train in worker processes on this machine, the default."""
 
 
 @register_executor("local", LocalOptions)
