@@ -11,7 +11,8 @@ from small_mnist import ARCHIVES, SMALL, assert_small, files_under, put, sha256
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
-from lenet_sweep.data.datasets import ensure_dataset, find_dataset, load_dataset
+from lenet_sweep.data.datasets import find_dataset, load_dataset
+from lenet_sweep.data.download import ensure_dataset
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

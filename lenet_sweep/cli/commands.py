@@ -35,7 +35,7 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
-from lenet_sweep.data.download import StderrProgress
+from lenet_sweep.data.transfer import StderrProgress
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
