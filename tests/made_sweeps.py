@@ -46,7 +46,7 @@ def store_all(cells, out, root, wrong, **more):
         folder = Store(out).run_folder(cell.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write_snapshot(trained(cell, labels, np.array(wrong(n), int), **more))
-        folder.describe(cell, {"host": "here", "cores": 2, "versions": {"numpy": "1"}})
+        folder.write_description(cell, {"host": "here", "cores": 2, "versions": {"numpy": "1"}})
 
 
 def fail(cell, out, status="failed", **texts):

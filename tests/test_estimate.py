@@ -31,7 +31,7 @@ def stored(
     """Write a run whose epochs each took this long to train and to test, in seconds."""
     run = store.run_folder(cell.run_id)
     run.path.mkdir(parents=True)
-    run.describe(cell, environment)
+    run.write_description(cell, environment)
     epochs = [Epoch(n, 0.5, 98.0, 0.5, seconds, test) for n in range(1, cell.epochs + 1)]
     state = {"weights": np.zeros(8, np.float32)}
     trace = np.zeros((1, 2), np.float32)

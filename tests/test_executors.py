@@ -129,7 +129,7 @@ def test_ctrl_c_checkpoints_running_runs(target, runs_of) -> None:
     for run_id in started:
         folder = Store(context.out).run_folder(run_id)
         epochs = [e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == run_id]
-        assert folder.read(folder.checkpoint).epoch >= max(epochs)
+        assert folder.read(folder.checkpoint_path).epoch >= max(epochs)
 
 
 WORDS = ("device=cpu", "figures=none", "report=false", "name=it")

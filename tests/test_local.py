@@ -212,7 +212,7 @@ def test_stopping_checkpoints_all_runs(runs_of) -> None:
         epochs = [
             e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == event.run_id
         ]
-        assert folder.read(folder.checkpoint).epoch == max(epochs)
+        assert folder.read(folder.checkpoint_path).epoch == max(epochs)
     assert not any(Store(context.out).run_folder(run.id).path.exists() for run in runs[2:])
 
 

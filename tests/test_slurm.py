@@ -77,7 +77,7 @@ def test_a_canceled_job_is_a_row_with_its_reason(cluster, runs_of) -> None:
         folder = Store(context.out).run_folder(run.id)
         assert folder.failure() == failed[run.id]
         assert folder.has(1)
-        assert folder.read(folder.checkpoint).epoch > 1  # saved when the job was canceled
+        assert folder.read(folder.checkpoint_path).epoch > 1  # saved when the job was canceled
 
 
 def test_a_job_canceled_before_it_started_is_a_row(cluster, runs_of) -> None:

@@ -210,7 +210,7 @@ def test_a_snapshot_of_another_run_or_epoch_is_not_used(tmp_path, folder) -> Non
     assert folder.read(folder.snapshot_path(3)) is None
     other = Store(tmp_path).run_folder("fedcba9876543210")
     make_folder(other.path)
-    for path in (other.snapshot_path(2), other.checkpoint):
+    for path in (other.snapshot_path(2), other.checkpoint_path):
         path.write_bytes(folder.snapshot_path(2).read_bytes())
         assert other.read(path) is None
     assert other.latest(until=9) is None

@@ -236,8 +236,8 @@ def events_of_a_worker(
 @pytest.mark.parametrize("engine", ["native", "torch"])
 def test_taking_turns_does_not_change_results(tmp_path, small_folder, engine) -> None:
     """Three runs on two workers pause and resume, with bit-identical results."""
-    if engine == "native" and support.missing():
-        pytest.skip(support.missing())
+    if engine == "native" and support.unavailable_reason():
+        pytest.skip(support.unavailable_reason())
     results = []
     for out, workers in (("turns", 2), ("no turns", 1)):
         axes = {"lr": [0.1, 0.02, 0.01], "epochs": [4, 8], "workers": workers, "engine": engine}
@@ -247,7 +247,7 @@ def test_taking_turns_does_not_change_results(tmp_path, small_folder, engine) ->
         assert bool(of_kind(seen, Paused)) == (workers == 2)
         for run in runs:
             folder = Store(context.out).run_folder(run.id)
-            assert not folder.checkpoint.exists()
+            assert not folder.checkpoint_path.exists()
             for epoch in (4, 8):
                 snapshot = folder.read(folder.snapshot_path(epoch))
                 costs = [result.cost for result in snapshot.history]
@@ -284,7 +284,7 @@ def test_stopping_while_a_run_is_paused(runs_of) -> None:
             interrupt(context)
     trained = [e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == paused]
     folder = Store(context.out).run_folder(paused)
-    assert folder.read(folder.checkpoint).epoch == max(trained)
+    assert folder.read(folder.checkpoint_path).epoch == max(trained)
     assert sorted(of_kind(seen, Stopped)) == sorted(run.id for run in runs)
 
 
@@ -341,4 +341,4 @@ def test_a_worker_that_waits_for_an_answer_survives_its_parent(runs_of) -> None:
     )
     assert isinstance(seen[-1], Stopped)
     folder = Store(context.out).run_folder(run.id)
-    assert folder.read(folder.checkpoint).epoch == 1
+    assert folder.read(folder.checkpoint_path).epoch == 1

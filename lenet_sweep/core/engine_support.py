@@ -22,7 +22,7 @@ class EngineSupport:
     name: str
     settings: Mapping[str, Values]  # by field of Cell
     optimizers: Mapping[str, Mapping[str, Values]]  # by optimizer and option
-    missing: Callable[[], str | None]  # why this installation lacks the engine, or None
+    unavailable_reason: Callable[[], str | None]  # why this installation lacks the engine, or None
 
     def unsupported_reason(self, cell: Cell) -> str | None:
         """Why this engine cannot train a cell; None if it can."""
@@ -33,7 +33,7 @@ class EngineSupport:
             if isinstance(allowed, tuple) and allowed:
                 reason += f" (only {', '.join(map(format_value, allowed))})"
             return reason
-        return self.missing()
+        return self.unavailable_reason()
 
     def relevant_settings(self, cell: Cell) -> tuple[Any, ...]:
         """The settings of a cell that `unsupported_reason` depends on."""

@@ -32,6 +32,11 @@ class RunContext:
     signals: Sequence[signal.Signals]  # the signals for which `stop` was set
     on_message: Callable[[str], None]  # displays a line to the user
 
+    @property
+    def person(self) -> str:
+        """Who trains the runs, for their failures."""
+        return str(self.environment.get("person", ""))
+
 
 @dataclass(frozen=True)
 class Executor:

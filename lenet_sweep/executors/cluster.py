@@ -372,9 +372,10 @@ class _Jobs:
             tracked.ended_at = tracked.ended_at or now
             if now - tracked.ended_at < LATE_EVENTS_WITHIN:
                 return
-        person = str(self.context.environment.get("person", ""))
         reason = job_exit.reason or "its job ended without reporting a result"
-        failure = Failure(job_exit.status, tracked.epoch, reason, job_exit.output, person)
+        failure = Failure(
+            job_exit.status, tracked.epoch, reason, job_exit.output, self.context.person
+        )
         with contextlib.suppress(StoreError):  # the event reports the failure anyway
             folder.write_failure(failure)
         yield from self._handle(Failed(run.id, failure), tracked)

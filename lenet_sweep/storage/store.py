@@ -56,7 +56,7 @@ class RunFolder:
         return self.path / f"epoch-{epoch:05d}.safetensors"
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint_path(self) -> Path:
         """The file of the checkpoint."""
         return self.path / "checkpoint.safetensors"
 
@@ -74,7 +74,7 @@ class RunFolder:
 
     def latest(self, until: int) -> Snapshot | None:
         """The newest intact snapshot or checkpoint up to epoch `until`, to resume from."""
-        checkpoint = self.read(self.checkpoint)
+        checkpoint = self.read(self.checkpoint_path)
         if checkpoint and checkpoint.epoch > until:
             checkpoint = None
         newest = checkpoint.epoch if checkpoint else 0
@@ -96,7 +96,7 @@ class RunFolder:
         """
         newest = max((epoch for epoch in self._snapshot_epochs() if epoch <= until), default=0)
         longest: tuple[Epoch, ...] = ()
-        for path in (self.snapshot_path(newest), self.checkpoint):
+        for path in (self.snapshot_path(newest), self.checkpoint_path):
             try:
                 with path.open("rb") as file:
                     length = int.from_bytes(file.read(8), "little")
@@ -113,9 +113,9 @@ class RunFolder:
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
         """Save a snapshot as the checkpoint. Raises StoreError."""
-        write_atomic(self.checkpoint, encode_snapshot(snapshot, self.path.name))
+        write_atomic(self.checkpoint_path, encode_snapshot(snapshot, self.path.name))
 
-    def describe(self, cell: Cell, environment: Mapping[str, Any]) -> None:
+    def write_description(self, cell: Cell, environment: Mapping[str, Any]) -> None:
         """Write run.json, which allows rebuilding a table without its sweep. Raises StoreError."""
         settings = cell.to_json()
         del settings["epochs"]
@@ -166,7 +166,7 @@ class RunFolder:
 
     def clear_checkpoint(self) -> None:
         """Remove the checkpoint. Raises StoreError."""
-        remove(self.checkpoint)
+        remove(self.checkpoint_path)
 
     def claim(self, timeout: float) -> filelock.BaseFileLock | None:
         """Lock the run for training; the caller must release the lock.

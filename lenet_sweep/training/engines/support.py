@@ -14,7 +14,7 @@ from lenet_sweep.core.engine_support import ANY, EngineSupport
 
 
 @cache
-def missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Why the native engine is not available and how to fix it; None if it is available."""
     try:
         from lenet_sweep.training.engines import _native  # noqa: F401, PLC0415 - only to see if it exists
@@ -85,5 +85,5 @@ NATIVE = EngineSupport(
             "maximize": (False,),
         },
     },
-    missing=missing,
+    unavailable_reason=unavailable_reason,
 )
