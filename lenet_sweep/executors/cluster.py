@@ -85,7 +85,7 @@ class ClusterBackend(Protocol):
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
 
-    def begin(self, context: RunContext) -> None:
+    def connect(self, context: RunContext) -> None:
         """Connect. Raises UsageError if that fails."""
 
     def free_slots(self, jobs: int) -> int:
@@ -106,7 +106,7 @@ class ClusterBackend(Protocol):
     def cancel(self, jobs: Iterable[str]) -> None:
         """Ask these jobs to save checkpoints and end."""
 
-    def end(self) -> None:
+    def disconnect(self) -> None:
         """Disconnect."""
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:
@@ -140,10 +140,10 @@ def execute(runs: Sequence[Run], context: RunContext, backend: ClusterBackend) -
     lock = lock_file(folder / f"{launch}.launch", timeout=10)
     jobs = _Jobs(folder, launch, context, backend)
     try:
-        backend.begin(context)
+        backend.connect(context)
         yield from jobs.follow(runs)
     finally:
-        backend.end()
+        backend.disconnect()
         jobs.clean_up()
         if lock:
             lock.release()
@@ -338,7 +338,7 @@ class _Jobs:
             self._report_pending()
             return
         yield from self._read_journals()  # events that were written before the jobs ended
-        for tracked in [each for each in self.tracked.values() if each.job in finished]:
+        for tracked in [t for t in self.tracked.values() if t.job in finished]:
             yield from self._handle_lost(tracked, finished[tracked.job], now)
 
     def _report_pending(self) -> None:
@@ -376,8 +376,7 @@ class _Jobs:
         failure = Failure(
             job_exit.status, tracked.epoch, reason, job_exit.output, self.context.person
         )
-        with contextlib.suppress(StoreError):  # the event reports the failure anyway
-            folder.write_failure(failure)
+        folder.write_failure(failure)
         yield from self._handle(Failed(run.id, failure), tracked)
 
     def _forget(self, run: Run) -> None:

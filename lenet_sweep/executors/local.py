@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import IO
 
 from lenet_sweep.core.cells import Run
-from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
     EpochEnded,
@@ -123,8 +122,7 @@ class _Worker:
             code = self.process.wait()
         failed = Failed(self.run.id, self._cause_of_death(code, context)) if self.run else None
         if failed:
-            with contextlib.suppress(StoreError):  # the event reports the failure anyway
-                Store(context.out).run_folder(failed.run_id).write_failure(failed.failure)
+            Store(context.out).run_folder(failed.run_id).write_failure(failed.failure)
         self.dismiss()
         self.close(time.monotonic())
         return failed

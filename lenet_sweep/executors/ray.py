@@ -135,7 +135,7 @@ class Ray:
         self.runs_per_job = resources.runs_per_job
         self._tasks: dict[str, Any] = {}  # references by id
 
-    def begin(self, context: RunContext) -> None:
+    def connect(self, context: RunContext) -> None:
         import ray  # noqa: PLC0415 - an optional extra
 
         self.context = context
@@ -207,7 +207,7 @@ class Ray:
         for job in jobs:
             ray.cancel(self._tasks[job], force=False)
 
-    def end(self) -> None:
+    def disconnect(self) -> None:
         import ray  # noqa: PLC0415 - an optional extra
 
         self._tasks.clear()

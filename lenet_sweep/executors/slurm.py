@@ -187,7 +187,7 @@ class Slurm:
         self._squeue_failed = False
         self._pending: dict[str, str] = {}  # reasons of the pending jobs, from the last query
 
-    def begin(self, context: RunContext) -> None:
+    def connect(self, context: RunContext) -> None:
         self.context = context
         self.folder = context.out.absolute() / "jobs" / "slurm"
         self._remove_stale_files()
@@ -244,7 +244,7 @@ class Slurm:
     def describe_pending(self, jobs: Iterable[str]) -> str:
         return ", ".join(sorted({self._pending[job] for job in jobs if job in self._pending}))
 
-    def end(self) -> None:
+    def disconnect(self) -> None:
         pass
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ file is never used as a result; it is moved to `<name>.damaged`, where it can be
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from typing import Any
 import filelock
 
 from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.storage.files import (
     UNREADABLE,
@@ -156,9 +158,10 @@ class RunFolder:
         return [move_to_damaged(path) for path in paths]
 
     def write_failure(self, failure: Failure) -> None:
-        """Record why the run did not finish. Raises StoreError."""
-        make_folder(self.path)  # a worker may die before it creates the folder
-        write_json(self.path / "failure.json", asdict(failure))
+        """Record why the run did not finish, if the disk permits; an event reports it anyway."""
+        with contextlib.suppress(StoreError):
+            make_folder(self.path)  # a worker may die before it creates the folder
+            write_json(self.path / "failure.json", asdict(failure))
 
     def clear_failure(self) -> None:
         """Remove the record of a failure. Raises StoreError."""

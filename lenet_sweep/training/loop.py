@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import traceback
@@ -101,8 +100,7 @@ def train(
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
         failure = _failure(error, epoch, person)
-        with contextlib.suppress(StoreError):  # the event reports the failure anyway
-            folder.write_failure(failure)
+        folder.write_failure(failure)
         yield Failed(run.id, failure)
     finally:
         if lock:
