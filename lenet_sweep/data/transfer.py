@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -23,21 +23,6 @@ class DownloadProgress(Protocol):
 
         Yields a function to call with the number of bytes in each part received.
         """
-
-
-class SilentProgress:
-    """Displays nothing."""
-
-    def on_message(self, line: str) -> None:
-        """Discard the line."""
-
-    def transfer(
-        self,
-        what: str,  # noqa: ARG002 - required by the protocol
-        total: int | None,  # noqa: ARG002 - required by the protocol
-    ) -> AbstractContextManager[Callable[[int], object]]:
-        """Display nothing."""
-        return nullcontext(lambda _: None)
 
 
 class StderrProgress:

@@ -79,8 +79,8 @@ def integer_check(low: int, high: int, meaning: str) -> Check:
     return lambda key, value: integer(key, value, low, high, meaning)
 
 
-def gigabytes_check(allowed: str, least: float = 0.0) -> Check:
-    """A check for a number of gigabytes; `allowed` is the message for other values."""
+def number_check(allowed: str, least: float = 0.0) -> Check:
+    """A check for a number from `least` to MAX_AMOUNT; `allowed` describes it in the message."""
 
     def check(key: str, value: Any) -> float:
         number = finite(value)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lenet_sweep.config.checks import finite, reject
+from lenet_sweep.config.checks import reject
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, pluralize
 from lenet_sweep.executors import Executor, RunContext, cluster
@@ -20,13 +20,12 @@ from lenet_sweep.executors.cluster import JobExit, RejectedError
 from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
 from lenet_sweep.executors.options import (
-    MAX_AMOUNT,
     Check,
     check_mapping,
     check_optional_text,
     executor_option,
-    gigabytes_check,
     integer_check,
+    number_check,
 )
 from lenet_sweep.executors.registry import register_executor
 
@@ -37,11 +36,10 @@ RAY_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")  # not custom re
 
 def _amount(allowed: str) -> Check:
     """A number of CPUs, GPUs, or custom resources of Ray: a fraction below 1 or a whole number."""
+    check_number = number_check(allowed)
 
     def check(key: str, value: Any) -> float:
-        number = finite(value)
-        if number is None or not 0 <= number <= MAX_AMOUNT:
-            reject(key, value, allowed)
+        number: float = check_number(key, value)
         if number > 1 and not number.is_integer():
             reject(key, value, "a whole number, or a fraction below 1")
         return number
@@ -80,7 +78,7 @@ class RayOptions:
     memory: float = executor_option(
         0,
         "memory that a task reserves, in GB; 0: none",
-        gigabytes_check("a number of GB per task, from 0 to 1000000"),
+        number_check("a number of GB per task, from 0 to 1000000"),
     )
     gpus: float = executor_option(
         0, "GPUs per task (can be a fraction, such as 0.25); above 0, device=auto is cuda",

@@ -32,8 +32,8 @@ from lenet_sweep.executors.options import (
     check_optional_text,
     check_text,
     executor_option,
-    gigabytes_check,
     integer_check,
+    number_check,
 )
 from lenet_sweep.executors.registry import register_executor
 
@@ -121,7 +121,7 @@ class SlurmOptions:
     memory: float = executor_option(
         2,
         "memory per job in GB",
-        gigabytes_check("a number of GB per job, from 0.001 to 1000000", least=0.001),
+        number_check("a number of GB per job, from 0.001 to 1000000", least=0.001),
     )
     gpus: int = executor_option(
         0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus

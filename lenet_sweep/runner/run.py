@@ -21,7 +21,6 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import download
-from lenet_sweep.data.transfer import StderrProgress
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.csv_file import write_csv
@@ -110,7 +109,7 @@ def run_sweep(
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or executor.capacity(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
-        download.ensure_dataset(dataset, options.data_root, StderrProgress())
+        download.ensure_dataset(dataset, options.data_root)
     with contextlib.ExitStack() as stack:
         stack.callback(group.on_end)
         group.on_start(planned, workers)
