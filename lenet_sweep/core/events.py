@@ -74,14 +74,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch was trained and tested.
-
-    waits_for_answer: the run waits until the executor answers whether it should pause.
-    """
+    """An epoch was trained and tested."""
 
     run_id: str
     result: Epoch
-    waits_for_answer: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,13 +121,6 @@ class Requeued:
 
 
 @dataclass(frozen=True)
-class Paused:
-    """The run gave its worker to a longer one; it will resume from its checkpoint."""
-
-    run_id: str
-
-
-@dataclass(frozen=True)
 class Stopped:
     """The run stopped on request; its progress is in the store."""
 
@@ -140,7 +129,7 @@ class Stopped:
 
 Event = (
     Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | CellFinished
-    | Finished | Failed | Retrying | Requeued | Paused | Stopped
+    | Finished | Failed | Retrying | Requeued | Stopped
 )  # fmt: skip
 FINAL_EVENTS = (Finished, Failed, Stopped)  # the last event of each run is one of these
 

@@ -24,6 +24,7 @@ class RunContext:
     out: Path
     data_root: Path | None
     workers: int | None  # concurrent runs; None: as many as fit
+    threads: int | None  # per run; None: the runs share all cores of the machine
     retrain: bool  # ignore results in the store
     timeout: float | None  # seconds without progress before a run is killed
     retries: int  # how often a failed run is retried

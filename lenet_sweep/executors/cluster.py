@@ -84,6 +84,7 @@ class ClusterBackend(Protocol):
     poll_interval: float  # seconds between two queries for ended jobs
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
+    threads: int  # for a run, from the CPU cores of its job
 
     def connect(self, context: RunContext) -> None:
         """Connect. Raises UsageError if that fails."""
@@ -265,7 +266,10 @@ class _Jobs:
             if not batches:
                 return
             try:
-                jobs = self.backend.submit([job_payload(tasks, self.context) for tasks in batches])
+                threads = self.context.threads or self.backend.threads
+                jobs = self.backend.submit(
+                    [job_payload(tasks, self.context, threads) for tasks in batches]
+                )
             except RejectedError as error:
                 if not self.tracked:
                     raise

@@ -48,11 +48,12 @@ class Task:
     journal: Path
 
 
-def job_payload(tasks: Sequence[Task], context: RunContext) -> dict[str, Any]:
+def job_payload(tasks: Sequence[Task], context: RunContext, threads: int) -> dict[str, Any]:
     """The tasks of a job as JSON values, so that the job does not need to unpickle our classes."""
     return {
         "out": str(context.out.absolute()),
         "data_root": str(context.data_root.absolute()) if context.data_root else None,
+        "threads": threads,
         "retrain": context.retrain,
         "timeout": context.timeout,
         "environment": dict(context.environment),
@@ -120,6 +121,7 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
         out=Path(payload["out"]),
         data_root=Path(payload["data_root"]) if payload["data_root"] else None,
         workers=1,
+        threads=payload["threads"],
         retrain=payload["retrain"],
         timeout=payload["timeout"],
         retries=0,  # the launching process retries, possibly on another node

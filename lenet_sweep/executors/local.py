@@ -1,4 +1,4 @@
-"""The local executor: supervised worker processes, each with one thread and one run at a time.
+"""The local executor: supervised worker processes, each of which trains one run at a time.
 
 Workers share no lock, queue or pool, so a worker that dies affects only its own run. They are plain
 subprocesses, because multiprocessing would import the user's script again in each of them.
@@ -24,20 +24,17 @@ from typing import IO
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
-    EpochEnded,
     Event,
     Failed,
     Failure,
     LockedElsewhere,
-    Paused,
     Retrying,
-    Stopped,
     decode,
     epoch_begun,
 )
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.registry import register_executor
-from lenet_sweep.executors.scheduler import Scheduler
+from lenet_sweep.executors.scheduler import Scheduler, divide_cores
 from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
 
@@ -67,6 +64,7 @@ class _Worker:
     ) -> None:
         self.number = number
         self.run: Run | None = None
+        self.threads = 1
         self.epoch = 1  # in training; recorded if the run fails
         self.last_progress = time.monotonic()
         self.hung = False
@@ -105,9 +103,10 @@ class _Worker:
             {"cell": run.cell.to_json(), "snapshot_epochs": run.snapshot_epochs, "wait": wait}
         )
 
-    def answer(self, should_pause: bool) -> None:
-        self.last_progress = time.monotonic()  # it could not send events while it waited
-        self.send({"pause": should_pause})
+    def use_threads(self, number: int) -> None:
+        if number != self.threads:
+            self.threads = number
+            self.send({"threads": number})
 
     def kill_unresponsive(self) -> None:
         self.hung = True
@@ -176,15 +175,13 @@ class _Pool:
 
     def __init__(self, runs: Sequence[Run], context: RunContext) -> None:
         number = min(context.workers or capacity({run.cell.device for run in runs}), len(runs))
-        # Resuming is bit-identical only on the CPU, and a run with `retrain` has no checkpoints.
-        takes_turns = not context.retrain and all(run.cell.device == "cpu" for run in runs)
         # A single worker keeps the GPUs it sees, which the cluster has selected if this is a job.
         on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
         self.context = context
-        self.scheduler = Scheduler(runs, context.retries, number if takes_turns else 0)
+        self.scheduler = Scheduler(runs, context.retries)
         self.gpus = devices.visible_gpus() if on_gpus else ()
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self.may_pause = False  # whether workers ask after each epoch if their run should pause
+        self.cores = devices.cpu_count()
         self.stop_deadline = math.inf
         self.workers = [self._start_worker(n) for n in range(number)]
 
@@ -203,27 +200,23 @@ class _Pool:
             event = self._handle(worker, message) if worker in self.workers else None
             if event and not isinstance(event, LockedElsewhere):
                 yield event
-        for run in self.scheduler.paused:
-            yield Stopped(run.id)
 
     def _instruct(self) -> None:
-        """Send workers what has changed: to stop, or that runs take turns. Kill hung workers."""
+        """Tell workers to stop, or to use other numbers of threads. Kill those that hang."""
         if self.context.stop.is_set() and self.stop_deadline == math.inf:
             self.stop_deadline = time.monotonic() + STOP_WITHIN
-            self._send_all("stop")
+            for worker in self.workers:
+                worker.send("stop")
         timeout = self.context.timeout
         # Unread messages may hold progress that a worker seems to lack.
         if timeout and self.messages.empty():
             for worker in self.workers:
                 if worker.run and time.monotonic() - worker.last_progress > timeout:
                     worker.kill_unresponsive()
-        if self.may_pause != self.scheduler.needs_turns:
-            self.may_pause = self.scheduler.needs_turns
-            self._send_all({"may_pause": self.may_pause})
-
-    def _send_all(self, message: object) -> None:
-        for worker in self.workers:
-            worker.send(message)
+        training = [(worker, worker.run) for worker in self.workers if worker.run]
+        numbers = divide_cores(self.cores, [run for _, run in training])
+        for (worker, _), number in zip(training, numbers, strict=True):
+            worker.use_threads(self.context.threads or number)
 
     def _handle(self, worker: _Worker, event: Event | None) -> Event | None:
         """Handle an event of a worker, or its death (None). Returns the event to report."""
@@ -236,18 +229,16 @@ class _Pool:
         worker.epoch = epoch_begun(event) or worker.epoch
         run = worker.run
         assert run is not None
-        self.scheduler.update(run, event)
-        if isinstance(event, EpochEnded) and event.waits_for_answer:
-            worker.answer(not stopping and self.scheduler.should_pause(run))
+        if isinstance(event, LockedElsewhere):
+            self.scheduler.try_last(run)
         if isinstance(event, Failed) and not stopping:
             event = self.scheduler.retry(run, event)
-        if isinstance(event, (*FINAL_EVENTS, LockedElsewhere, Retrying, Paused)):
+        if isinstance(event, (*FINAL_EVENTS, LockedElsewhere, Retrying)):
             worker.run = None
             if self.scheduler and not stopping:
                 if worker not in self.workers:
                     worker = self._start_worker(worker.number)
                     self.workers.append(worker)
-                    worker.send({"may_pause": self.may_pause})
                 worker.begin_next(self.scheduler)
         return event
 
@@ -271,11 +262,11 @@ def capacity(kinds: Iterable[str]) -> int:
 def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
     """Train the runs in `context.workers` processes, starting them in the order given.
 
-    When fewer runs wait than there are workers, CPU runs take turns (see the scheduler). A run
-    whose worker dies yields Failed, which is recorded in the store, and a new worker is started.
-    Runs that other processes are training are tried last, when their results may be available;
-    this way, the same command on several machines shares the work. When `context.stop` is set,
-    workers get STOP_WITHIN seconds to save checkpoints.
+    If fewer runs than cores are training, they share the cores, and each run uses several threads.
+    A run whose worker dies yields Failed, which is recorded in the store, and a new worker is
+    started. Runs that other processes are training are tried last, when their results may be
+    available; this way, the same command on several machines shares the work. When `context.stop`
+    is set, workers get STOP_WITHIN seconds to save checkpoints.
     """
     pool = _Pool(runs, context)
     try:

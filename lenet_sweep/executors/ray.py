@@ -72,7 +72,7 @@ class RayOptions:
         check_optional_text,
     )  # fmt: skip
     cpus: float = executor_option(
-        1, "CPU cores per task (can be a fraction); a run on the CPU uses one",
+        1, "CPU cores per task (can be a fraction), which are the threads of a run",
         _amount("a number of cores per task, from 0 to 1000000"),
     )  # fmt: skip
     memory: float = executor_option(
@@ -131,6 +131,7 @@ class Ray:
     def __init__(self, resources: RayOptions) -> None:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
+        self.threads = max(1, int(resources.cpus))
         self._tasks: dict[str, Any] = {}  # references by id
 
     def connect(self, context: RunContext) -> None:

@@ -116,7 +116,7 @@ class SlurmOptions:
         integer_check(1, 525_600, "minutes per job"),
     )  # fmt: skip
     cpus: int = executor_option(
-        1, "CPU cores per job; a run on the CPU uses one", integer_check(1, 1024, "cores per job")
+        1, "CPU cores per job, which are the threads of a run", integer_check(1, 1024, "cores per job")
     )
     memory: float = executor_option(
         2,
@@ -184,6 +184,7 @@ class Slurm:
     def __init__(self, resources: SlurmOptions) -> None:
         self.resources = resources
         self.runs_per_job = resources.runs_per_job
+        self.threads = resources.cpus
         self._squeue_failed = False
         self._pending: dict[str, str] = {}  # reasons of the pending jobs, from the last query
 

@@ -6,13 +6,13 @@ exits, so that no worker outlives its parent.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from lenet_sweep.config.registry import cell_from_json
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import encode
 from lenet_sweep.storage.store import Store
-
-ANSWER_TIMEOUT = 1.0  # seconds to wait for the answer whether a run should pause
 
 
 def main() -> None:
@@ -37,11 +35,9 @@ def main() -> None:
     context = json.loads(sys.stdin.readline() or "null")
     if context is None:
         return
-    stop = threading.Event()
-    may_pause = threading.Event()
-    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
     runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(runs, stop, may_pause, answers), daemon=True).start()
+    instructions = _Instructions()
+    threading.Thread(target=_listen, args=(runs, instructions), daemon=True).start()
 
     from lenet_sweep.training.loop import train  # noqa: PLC0415 - slow; input is read meanwhile
 
@@ -55,45 +51,32 @@ def main() -> None:
             data_root,
             retrain=context["retrain"],
             wait=message["wait"],
-            stop=stop.is_set,
+            stop=lambda: instructions.stop,
             environment=context["environment"],
-            may_pause=may_pause.is_set,
-            should_pause=lambda: _should_pause(answers),
+            threads=lambda: instructions.threads,
         ):
             try:
                 events.write(encode(event) + "\n")
             except BrokenPipeError:  # the parent is gone
-                stop.set()
+                instructions.stop = True
 
 
-def _listen(
-    runs: queue.SimpleQueue[dict[str, Any] | None],
-    stop: threading.Event,
-    may_pause: threading.Event,
-    answers: queue.SimpleQueue[bool],
-) -> None:
+@dataclass
+class _Instructions:
+    """What the parent last said about the run in training."""
+
+    stop: bool = False
+    threads: int = 1
+
+
+def _listen(runs: queue.SimpleQueue[dict[str, Any] | None], instructions: _Instructions) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if message == "stop":
-            _stop(stop, answers)
-        elif "may_pause" in message:
-            may_pause.set() if message["may_pause"] else may_pause.clear()
-        elif "pause" in message:
-            answers.put(message["pause"])
+            instructions.stop = True
+        elif "threads" in message:
+            instructions.threads = message["threads"]
         else:
             runs.put(message)
-    _stop(stop, answers)
+    instructions.stop = True
     runs.put(None)
-
-
-def _should_pause(answers: queue.SimpleQueue[bool]) -> bool:
-    # If the parent is blocked, for example by a terminal, training continues. A late answer is used
-    # for the next question; at worst, a run pauses an epoch late or unnecessarily.
-    with contextlib.suppress(queue.Empty):
-        return answers.get(timeout=ANSWER_TIMEOUT)
-    return False
-
-
-def _stop(stop: threading.Event, answers: queue.SimpleQueue[bool]) -> None:
-    stop.set()
-    answers.put(False)  # wake a run that waits for an answer

@@ -127,6 +127,7 @@ def run_sweep(
                 out=options.out,
                 data_root=options.data_root,
                 workers=workers,
+                threads=options.threads,
                 retrain=not options.reuse,
                 timeout=options.timeout,
                 retries=options.retries,

@@ -27,7 +27,6 @@ from lenet_sweep.core.events import (
     Failure,
     Finished,
     LockedElsewhere,
-    Paused,
     Progress,
     Started,
     Stopped,
@@ -53,8 +52,7 @@ def train(
     wait: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
-    may_pause: Callable[[], bool] = lambda: False,
-    should_pause: Callable[[], bool] = lambda: False,
+    threads: Callable[[], int] = lambda: 1,
 ) -> Iterator[Event]:
     """Train a run until all of its snapshots are in the store, yielding its events.
 
@@ -68,9 +66,7 @@ def train(
     stop: called every 100 batches; once it returns True, the last finished epoch is checkpointed
         and training ends with Stopped.
     environment: the provenance recorded in run.json.
-    may_pause: whether the run may pause after the current epoch; if so, `should_pause` is called
-        after the epoch. If that returns True, the epoch is checkpointed and training ends with
-        Paused.
+    threads: called as often as `stop`; the number of threads that the engine may use.
     """
     lock = None
     epoch = 0  # no epoch was started
@@ -91,12 +87,8 @@ def train(
         for path in folder.move_damaged_files():
             yield Damaged(run.id, str(path))
         folder.clear_failure()
-        for event in _train(
-            run, folder, data_root, retrain, stop, environment, may_pause, should_pause
-        ):
+        for event in _train(run, folder, data_root, retrain, stop, environment, threads):
             epoch = epoch_begun(event) or epoch
-            if isinstance(event, Paused):  # the receiver may resume the run immediately
-                lock.release()
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
         failure = _failure(error, epoch, person)
@@ -134,8 +126,7 @@ def _train(
     retrain: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
-    may_pause: Callable[[], bool],
-    should_pause: Callable[[], bool],
+    threads: Callable[[], int],
 ) -> Iterator[Event]:
     missing = [epoch for epoch in run.snapshot_epochs if retrain or not folder.has(epoch)]
     for epoch in sorted(set(run.snapshot_epochs) - set(missing)):  # finished by another process
@@ -156,7 +147,9 @@ def _train(
     yield Started(run.id, saver.saved_epoch)
     for epoch in range(saver.saved_epoch + 1, missing[-1] + 1):
         began = time.perf_counter()
-        losses = yield from _train_epoch(engine, run, epoch, len(images.train_labels), stop)
+        losses = yield from _train_epoch(
+            engine, run, epoch, len(images.train_labels), stop, threads
+        )
         if losses is None:
             saver.write_checkpoint(snapshot)
             yield Stopped(run.id)
@@ -167,14 +160,9 @@ def _train(
         )
         saver.save(snapshot)
         # Yield only after the write: if that fails, the failure belongs to this epoch.
-        waits_for_answer = may_pause() and saver.may_checkpoint(epoch) and epoch < missing[-1]
-        yield EpochEnded(run.id, snapshot.history[-1], waits_for_answer)
+        yield EpochEnded(run.id, snapshot.history[-1])
         if epoch in missing:
             yield CellFinished(run.id, epoch)
-        if waits_for_answer and should_pause():
-            saver.write_checkpoint(snapshot)
-            yield Paused(run.id)
-            return
     yield Finished(run.id)
 
 
@@ -193,9 +181,6 @@ class _Saver:
         checkpoint = folder.read(folder.checkpoint_path)
         self._newest = checkpoint.epoch if checkpoint else 0  # of a longer run; must not be lost
 
-    def may_checkpoint(self, epoch: int) -> bool:
-        return epoch > self._newest and not self._retrain
-
     def save(self, snapshot: Snapshot) -> None:
         """Save an epoch as a snapshot if it is missing, or as a checkpoint if one is due."""
         epoch = snapshot.epoch
@@ -209,7 +194,9 @@ class _Saver:
 
     def write_checkpoint(self, snapshot: Snapshot | None) -> None:
         """Save the last finished epoch as a checkpoint, unless the store has it or a later one."""
-        if snapshot and snapshot.epoch > self.saved_epoch and self.may_checkpoint(snapshot.epoch):
+        if self._retrain or snapshot is None:
+            return
+        if snapshot.epoch > max(self.saved_epoch, self._newest):
             self._folder.write_checkpoint(snapshot)
             self.saved_epoch, self._saved_at = snapshot.epoch, time.monotonic()
 
@@ -234,7 +221,12 @@ def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> floa
 
 
 def _train_epoch(
-    engine: Engine, run: Run, epoch: int, images: int, stop: Callable[[], bool]
+    engine: Engine,
+    run: Run,
+    epoch: int,
+    images: int,
+    stop: Callable[[], bool],
+    threads: Callable[[], int],
 ) -> Generator[Event, None, NDArray[np.float32] | None]:
     """Train one epoch. Returns the batch losses, or None if `stop` ended it early."""
     batch = run.cell.batch
@@ -242,6 +234,7 @@ def _train_epoch(
     losses: list[NDArray[np.float32]] = []
     # The report prints the loss of the first batch and of every 100th after it.
     for start, end in pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]):
+        engine.threads = threads()
         losses.append(engine.train(order[start:end]))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():

@@ -15,7 +15,6 @@ from lenet_sweep.core.events import (
     EpochEnded,
     Event,
     Failed,
-    Paused,
     Requeued,
     Retrying,
     Started,
@@ -78,9 +77,6 @@ class LogView(TerminalView):
                 self._print(f"{done} FAILED  {name}{cells}: {describe_failure(failure)}")
             case Retrying() | Damaged() | Requeued():
                 self._print(f"{name}  {describe_problem(event)}")
-            case Paused() if not self._time_slicing:
-                self._time_slicing = True
-                self._print("the last runs take turns to keep all workers busy")
             case Stopped():
                 self._print(f"{name}  stopped; its progress is saved in the store")
 

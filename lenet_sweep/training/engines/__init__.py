@@ -31,6 +31,7 @@ class Engine(Protocol):
     """
 
     detail: str  # how it computes on this machine, such as the instruction set
+    threads: int  # that it may use; on the CPU, the results do not depend on it
 
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
         """Train on the training images with these indices, in batches; the last may be smaller.

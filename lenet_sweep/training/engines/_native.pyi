@@ -22,6 +22,7 @@ class Optimizer:
 
 class Trainer:
     steps: int
+    threads: int
     def __init__(
         self, *, tanh: bool, batch: int, optimizer: Optimizer, instructions: str = ...
     ) -> None: ...

@@ -1,4 +1,4 @@
-"""The native engine: LeNet5 in C++ on one CPU core, without torch. See docs/native-engine.md."""
+"""The native engine: LeNet5 in C++ on the CPU, without torch. See docs/native-engine.md."""
 
 from __future__ import annotations
 
@@ -66,6 +66,14 @@ class NativeEngine:
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
         self._set("parameters", initial_weights(cell.seed))
+
+    @property
+    def threads(self) -> int:
+        return self.trainer.threads
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        self.trainer.threads = number
 
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
         losses: NDArray[np.float32] = self.trainer.train(

@@ -41,10 +41,15 @@ def _subnormals_flushed() -> Iterator[None]:
 
 
 class TorchEngine:
-    """Engine for any cell, on cpu, cuda or mps."""
+    """Engine for any cell, on cpu, cuda or mps.
+
+    It uses one thread, because the results of torch depend on the number of threads.
+    """
+
+    threads = 1
 
     def __init__(self, cell: Cell, images: Images) -> None:
-        torch.set_num_threads(1)  # results must not depend on how many runs share the machine
+        torch.set_num_threads(1)
         if cell.device == "cuda":
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False

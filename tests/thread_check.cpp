@@ -1,0 +1,97 @@
+// Trains with different numbers of threads, which must give the same bits. Built with the thread
+// sanitizer, it also shows that threads do not access the same memory without synchronization.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "network.hpp"
+#include "threads.hpp"
+
+using namespace lenet;
+
+namespace baseline { extern const Kernels kernels; }
+
+namespace {
+
+constexpr int IMAGES = 700;
+
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+typedef std::unique_ptr<float, Free> Floats;
+
+Floats zeros(int64_t count) {
+  const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
+  float* p = static_cast<float*>(std::aligned_alloc(64, bytes));
+  std::memset(p, 0, bytes);
+  return Floats(p);
+}
+
+// All parameters, losses and predictions after training with these numbers of threads in turn.
+std::vector<float> train(int batch, bool adam, const std::vector<int>& threads) {
+  std::mt19937 random(7);
+  std::vector<uint8_t> pixels(IMAGES * 784), labels(IMAGES), predictions(IMAGES);
+  std::vector<int64_t> order(IMAGES);
+  for (uint8_t& pixel : pixels) pixel = random() % 3 ? 0 : static_cast<uint8_t>(random());
+  for (uint8_t& label : labels) label = random() % 10;
+  for (int i = 0; i < IMAGES; i++) order[i] = random() % IMAGES;
+
+  const Kernels& kernels = baseline::kernels;
+  Floats arrays[4], shared = zeros(kernels.shared_floats()), own[MAX_THREADS];
+  for (Floats& array : arrays) array = zeros(PARAMETERS);
+  for (Floats& memory : own) memory = zeros(kernels.own_floats());
+  Network net{};
+  net.optimizer = {adam, 0.01, 0.9, 0, 0, 0, 0.9, 0.999, 1e-8};
+  net.batch = batch;
+  net.parameters = arrays[0].get(), net.gradients = arrays[1].get();
+  net.first = arrays[2].get(), net.second = arrays[3].get();
+  net.shared = shared.get();
+  for (int i = 0; i < MAX_THREADS; i++) net.own[i] = own[i].get();
+  // Every fourth parameter, so that padding stays zero in the layouts that have any.
+  for (int i = 0; i < CONV1_W + 150; i++) net.parameters[i] = (random() % 1000 / 1000.0f - 0.5f) / 2;
+  for (int i = CONV2_W; i < CONV2_B; i++)
+    net.parameters[i] = i % 8 < 6 ? (random() % 1000 / 1000.0f - 0.5f) / 6 : 0;
+  for (int row = 0; row < 400; row++)
+    for (int i = 0; i < 120; i++)
+      net.parameters[CONV3_W + row * 128 + i] = (random() % 1000 / 1000.0f - 0.5f) / 10;
+  for (int row = 0; row < 120; row++)
+    for (int i = 0; i < 84; i++)
+      net.parameters[LINEAR1_W + row * 96 + i] = (random() % 1000 / 1000.0f - 0.5f) / 5;
+  for (int row = 0; row < 84; row++)
+    for (int i = 0; i < 10; i++)
+      net.parameters[LINEAR2_W + row * 16 + i] = (random() % 1000 / 1000.0f - 0.5f) / 4;
+
+  ThreadPool pool;
+  net.pool = &pool;
+  std::vector<float> results;
+  for (int number : threads) {
+    net.threads = number;
+    std::vector<float> losses((IMAGES + batch - 1) / batch), test_losses(IMAGES);
+    kernels.train(&net, pixels.data(), labels.data(), order.data(), IMAGES, losses.data());
+    kernels.evaluate(&net, pixels.data(), labels.data(), IMAGES, predictions.data(),
+                     test_losses.data());
+    results.insert(results.end(), losses.begin(), losses.end());
+    results.insert(results.end(), test_losses.begin(), test_losses.end());
+    results.insert(results.end(), predictions.begin(), predictions.end());
+  }
+  results.insert(results.end(), net.parameters, net.parameters + PARAMETERS);
+  return results;
+}
+
+}  // namespace
+
+int main() {
+  for (int batch : {1, 16, 64, 100, 300, 1000})
+    for (bool adam : {false, true}) {
+      const std::vector<float> expected = train(batch, adam, {1, 1, 1, 1});
+      const std::vector<float> threaded = train(batch, adam, {2, 8, 1, 3});
+      if (std::memcmp(expected.data(), threaded.data(), expected.size() * sizeof(float))) {
+        std::printf("batch %d, adam %d: results depend on the number of threads\n", batch, adam);
+        return 1;
+      }
+    }
+  std::printf("equal\n");
+}
