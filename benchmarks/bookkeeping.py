@@ -27,7 +27,7 @@ from lenet_sweep.storage.files import write_json
 from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training.engines.support import NATIVE
 
-MADE_DATA = Path(__file__).parent.parent / "tests" / "made_data.py"
+GENERATED_DATA = Path(__file__).parent.parent / "tests" / "generated_data.py"
 LRS = [n / 500 for n in range(1, 21)]
 # A small process starts each sweep, because a process inherits the peak memory of its parent.
 MEASURE = """
@@ -57,7 +57,7 @@ def empty_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").mkdir()
-        for file, content in runpy.run_path(str(MADE_DATA))["learnable"](600, 200, 0).items():
+        for file, content in runpy.run_path(str(GENERATED_DATA))["learnable"](600, 200, 0).items():
             (folder / "data" / file).write_bytes(content)
         yield folder
 
@@ -127,10 +127,10 @@ def finished(cells: int, repeats: int) -> list[dict[str, float]]:
         planned, _ = validate_cells(raws, NATIVE)
         store = Store(folder / "outputs")
         measure(folder, *arguments(len(LRS)))
-        trained = [store.run(cell.run_id) for cell in planned if cell.seed == 0]
+        trained = [store.run_folder(cell.run_id) for cell in planned if cell.seed == 0]
         for place, cell in enumerate(planned):  # the other seeds get copies of these snapshots
             if cell.seed:
-                copy(trained[place % len(trained)], store.run(cell.run_id))
+                copy(trained[place % len(trained)], store.run_folder(cell.run_id))
         return [
             show(f"finished, {name}", {"cells": cells} | measure(folder, *words, repeats=count))
             for name, words, count in (

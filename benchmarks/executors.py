@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import machines, tables
-from benchmarks.bookkeeping import MADE_DATA, empty_folder, measure
+from benchmarks.bookkeeping import GENERATED_DATA, empty_folder, measure
 from benchmarks.contenders import RAY_VARIABLES
 from lenet_sweep.data.datasets import default_root
 
@@ -60,7 +60,7 @@ class Variant:
 @contextlib.contextmanager
 def slurm() -> Iterator[None]:
     """Slurm on this machine, for the processes started in the `with` block."""
-    sys.path.insert(0, str(MADE_DATA.parent))
+    sys.path.insert(0, str(GENERATED_DATA.parent))
     import slurm_here  # noqa: PLC0415 - it is part of the tests
 
     with tempfile.TemporaryDirectory() as folder, slurm_here.slurm(Path(folder)) as variables:

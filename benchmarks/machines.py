@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.machine import provenance
-from lenet_sweep.training.engines.support import missing
+from lenet_sweep.training.engines.support import unavailable_reason
 
 
 def here() -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _generation() -> str:
 
 def _instructions() -> str:
     """The best instruction set that the native engine can use here."""
-    if missing():
+    if unavailable_reason():
         return "torch only"
     from lenet_sweep.training.engines import _native  # noqa: PLC0415 - it may be missing
 

@@ -24,6 +24,7 @@ from benchmarks.records import COLD, Record, Results
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.data import datasets
+from lenet_sweep.data.download import ensure_dataset
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
@@ -124,7 +125,7 @@ class Bench:
         state = seeded_lenet5("relu", 0).state_dict()
         np.savez(self.weights, **{name: tensor.numpy() for name, tensor in state.items()})
         (cell,), options = validate_cells(grid({}), NATIVE)
-        datasets.ensure_dataset(cell.dataset, options.data_root)
+        ensure_dataset(cell.dataset, options.data_root)
         self.mnist = datasets.default_root() / "MNIST" / "raw"
         self.pythons: dict[str, Path | str] = {}
 

@@ -27,7 +27,7 @@ def seeds(manifest: Manifest) -> list[dict]:
     rows = []
     for seed in sorted({cell.seed for cell in manifest.cells}):
         cells = [cell for cell in manifest.cells if cell.seed == seed]
-        runs = {cell.run_id: manifest.store.run(cell.run_id) for cell in cells}
+        runs = {cell.run_id: manifest.store.run_folder(cell.run_id) for cell in cells}
         snapshots = [runs[cell.run_id].snapshot_path(cell.epochs) for cell in cells]
         began = min(
             datetime.fromisoformat(run.description()["environment"]["time"]).timestamp()

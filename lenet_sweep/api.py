@@ -136,7 +136,7 @@ def _sweep(
             write_page(result, options, view.on_message)
             draw_figures(result, options, view.on_message)
         except KeyboardInterrupt:  # skips the rest of the figures; the tables are written
-            if not signals.received or signals.insisted:
+            if not signals.received or signals.force_quit:
                 raise
         if signals.received:
             raise InterruptedBySignal(

@@ -12,11 +12,13 @@ import pytest
 from slurm_here import UnavailableError, slurm
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.launchers import RayOptions, SlurmOptions, parse
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import make_plan
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.executors.options import parse_options
+from lenet_sweep.executors.ray import RayOptions
+from lenet_sweep.executors.slurm import SlurmOptions
 from lenet_sweep.training.engines.support import NATIVE
 
 TESTS = Path(__file__).parent
@@ -44,11 +46,11 @@ class TargetExecutor:
 
 
 def slurm_options(**changed):
-    return parse(SlurmOptions, {"time": 10, "memory": 1} | changed)
+    return parse_options(SlurmOptions, {"time": 10, "memory": 1} | changed)
 
 
 def ray_options(**changed):
-    return parse(RayOptions, changed)
+    return parse_options(RayOptions, changed)
 
 
 @contextmanager
@@ -128,7 +130,7 @@ def small_runs(folder: Path, data: Path, **axes):
         environment={"person": "Ada"},
         stop=threading.Event(),
         signals=[],
-        say=print,
+        on_message=print,
         **context_settings,
     )
     return make_plan(cells, lambda _: False).runs, context

@@ -167,8 +167,8 @@ def run_here(*arguments: str) -> CommandResult:
 
     handlers, level = logging.root.handlers[:], logging.root.level
     argv, sys.argv = sys.argv, ["lenet_sweep", *arguments]
-    ensure_dataset = run.datasets.ensure_dataset
-    run.datasets.ensure_dataset = fail  # the first step before any training
+    ensure_dataset = run.download.ensure_dataset
+    run.download.ensure_dataset = fail  # the first step before any training
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
     GlobalHydra.instance().clear()
@@ -185,7 +185,7 @@ def run_here(*arguments: str) -> CommandResult:
                 status = exiting.code or 0
     finally:
         sys.argv = argv
-        run.datasets.ensure_dataset = ensure_dataset
+        run.download.ensure_dataset = ensure_dataset
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
         os.environ.pop("HYDRA_FULL_ERROR", None)

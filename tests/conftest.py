@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 from clusters import small_runs
-from made_data import learnable
+from generated_data import learnable
 from small_mnist import Mirror, small_spec
 
 import lenet_sweep
@@ -22,7 +22,9 @@ from lenet_sweep.config import registry
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import datasets
-from lenet_sweep.data.datasets import DATASETS, find_dataset
+from lenet_sweep.data.catalog import DATASETS
+from lenet_sweep.data.datasets import find_dataset
+from lenet_sweep.data.download import ensure_dataset
 
 # No test may fail because a machine is slow.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -70,7 +72,7 @@ def mnist_root(skip_if_offline: Callable[[Exception], None]) -> Path:
     """A data folder with real MNIST, kept between test runs."""
     root = datasets.default_root()
     try:
-        datasets.ensure_dataset(datasets.find_dataset("mnist", None, None), root)
+        ensure_dataset(datasets.find_dataset("mnist", None, None), root)
     except DataError as error:
         skip_if_offline(error)
     return root

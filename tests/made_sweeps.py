@@ -43,16 +43,16 @@ def store_all(cells, out, root, wrong, **more):
     """Write a snapshot of each cell; `wrong(n)` gives the images that the n-th cell misses."""
     labels = datasets.load_dataset(replace(cells[0].dataset, holdout=None), Path(root)).test_labels
     for n, cell in enumerate(cells):
-        folder = Store(out).run(cell.run_id)
+        folder = Store(out).run_folder(cell.run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write_snapshot(trained(cell, labels, np.array(wrong(n), int), **more))
-        folder.describe(cell, {"host": "here", "cores": 2, "versions": {"numpy": "1"}})
+        folder.write_description(cell, {"host": "here", "cores": 2, "versions": {"numpy": "1"}})
 
 
 def fail(cell, out, status="failed", **texts):
     """Write a failure of a cell to the store."""
     values = {"reason": "RuntimeError: no", "traceback": "Traceback: no\n", "person": "Ada"}
-    Store(out).run(cell.run_id).write_failure(Failure(status, 1, **(values | texts)))
+    Store(out).run_folder(cell.run_id).write_failure(Failure(status, 1, **(values | texts)))
 
 
 def launched(cells, options):

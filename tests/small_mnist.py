@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from made_data import FILE_NAMES, idx_bytes, learnable
+from generated_data import FILE_NAMES, idx_bytes, learnable
 
 from lenet_sweep.data.catalog import DatasetSpec, File, Wheel
 from lenet_sweep.data.datasets import Images
@@ -68,7 +68,7 @@ class RecordedProgress:
     lines: list[str] = field(default_factory=list)
     transfers: list[tuple[str, int | None, list[int]]] = field(default_factory=list)
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         self.lines.append(line)
 
     @contextlib.contextmanager

@@ -53,7 +53,7 @@ def trained(tmp_path, small_folder):
     settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     cells, options = validate_cells(grid(settings | {"epochs": [1, 2]}), NATIVE)
     store = Store(tmp_path)
-    folder = store.run(cells[0].run_id)
+    folder = store.run_folder(cells[0].run_id)
 
     def train() -> None:
         for _ in loop.train(
@@ -85,7 +85,7 @@ def test_damage_to_a_run_folder_never_gives_a_wrong_row(trained) -> None:
         "run.json": folder.description,
         "failure.json": folder.failure,
         "checkpoint.safetensors": lambda: (
-            (snapshot := folder.read(folder.checkpoint)) and snapshot.history
+            (snapshot := folder.read(folder.checkpoint_path)) and snapshot.history
         ),
         "epoch-00001.safetensors": lambda: records.record(cells[0], store),
         "epoch-00002.safetensors": lambda: records.record(cells[1], store),
@@ -112,18 +112,18 @@ def test_damage_to_a_run_folder_never_gives_a_wrong_row(trained) -> None:
 def test_damaged_snapshots_are_retrained_to_the_same_weights(trained) -> None:
     """After any damage to snapshots and checkpoints, training restores the original weights."""
     store, folder, cells, train = trained
-    folder.checkpoint.unlink()
+    folder.checkpoint_path.unlink()
     folder.clear_failure()
     expected, original = rows(store, cells), files(folder)
     rng = random.Random(0)
     for _ in range(30):
-        for path in (folder.snapshot_path(1), folder.snapshot_path(2), folder.checkpoint):
+        for path in (folder.snapshot_path(1), folder.snapshot_path(2), folder.checkpoint_path):
             content = original[folder.snapshot_path(1)]
             damaged = bytearray(content[: rng.randrange(len(content))])
             if rng.random() < 0.5 or not damaged:
                 damaged = bytearray(content)
                 damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-            if path != folder.checkpoint or rng.random() < 0.5:
+            if path != folder.checkpoint_path or rng.random() < 0.5:
                 path.write_bytes(damaged)
         train()
         for row, true in zip(rows(store, cells), expected, strict=True):

@@ -16,9 +16,9 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from generated_data import FILE_NAMES, idx_bytes, learnable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_data import FILE_NAMES, idx_bytes, learnable
 from small_mnist import (
     ARCHIVES,
     SMALL,
@@ -33,13 +33,9 @@ from small_mnist import (
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
 from lenet_sweep.data import datasets
-from lenet_sweep.data.datasets import (
-    DATASETS,
-    ensure_dataset,
-    find_dataset,
-    load_dataset,
-    load_test_images,
-)
+from lenet_sweep.data.catalog import DATASETS
+from lenet_sweep.data.datasets import find_dataset, load_dataset, load_test_images
+from lenet_sweep.data.download import ensure_dataset
 
 MNIST_MD5 = (
     "6bbc9ace898e44ae57da46a324031adb",

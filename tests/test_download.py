@@ -12,13 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from made_data import FILE_NAMES
+from generated_data import FILE_NAMES
 from small_mnist import ARCHIVES, SMALL, Mirror, RecordedProgress, assert_small, files_under, put
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
-from lenet_sweep.data import download, files
-from lenet_sweep.data.datasets import Images, ensure_dataset, load_dataset
+from lenet_sweep.data import mirror as mirror_module
+from lenet_sweep.data.datasets import Images, load_dataset
+from lenet_sweep.data.download import ensure_dataset, write_file
+from lenet_sweep.data.transfer import StderrProgress
 
 
 def test_download_from_a_mirror(
@@ -104,7 +106,7 @@ def test_an_endless_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that never stops sending does not fill the memory."""
-    monkeypatch.setattr(download, "MAX_BYTES", 1000)
+    monkeypatch.setattr(mirror_module, "MAX_BYTES", 1000)
     with pytest.raises(DataError, match="more than 1000 bytes"):
         ensure_dataset(small_dataset(mirror.serve()), tmp_path)
 
@@ -121,7 +123,7 @@ def test_a_mirror_that_never_answers(
         hung_up.wait()
         raise OSError
 
-    monkeypatch.setattr(download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(mirror_module, "TIMEOUT", 0.05)
     monkeypatch.setattr(urllib.request, "urlopen", swallow)
     began = time.monotonic()
     with pytest.raises(DataError, match=r"http://nowhere/.*: no answer within 0\.05 s"):
@@ -152,9 +154,9 @@ def test_concurrent_downloads(
 def test_identical_content_is_not_called_damaged(tmp_path: Path) -> None:
     """Of two sweeps that download at once, neither reports the other's file as damaged."""
     path = tmp_path / "file"
-    assert not files.write(path, b"new")
-    assert not files.write(path, b"new")
-    assert files.write(path, b"newer")
+    assert not write_file(path, b"new")
+    assert not write_file(path, b"new")
+    assert write_file(path, b"newer")
     assert path.read_bytes() == b"newer"
 
 
@@ -212,13 +214,13 @@ def test_folder_in_place_of_a_file(
 
 def test_progress_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
     """If stderr is not a terminal, each download is one line, and stdout stays empty."""
-    progress = download.StderrProgress()
+    progress = StderrProgress()
     with progress.transfer("http://mirror/a.gz", 2_500_000) as advance:
         advance(1_000_000)
         advance(1_500_000)
     with progress.transfer("a wheel", None):
         pass
-    progress.say("done")
+    progress.on_message("done")
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "downloading http://mirror/a.gz (2.5 MB)\ndownloading a wheel\ndone\n"
@@ -235,7 +237,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with download.StderrProgress().transfer("[a].gz", 2_500_000) as advance:
+    with StderrProgress().transfer("[a].gz", 2_500_000) as advance:
         advance(2_500_000)
     assert "downloading [a].gz" in terminal.getvalue()
     assert "2.5/2.5 MB" in terminal.getvalue()
@@ -250,5 +252,5 @@ def test_interrupt_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     put(tmp_path, SMALL)
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        files.write(tmp_path / FILE_NAMES[0], b"new")
+        write_file(tmp_path / FILE_NAMES[0], b"new")
     assert files_under(tmp_path) == SMALL

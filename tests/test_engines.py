@@ -14,7 +14,7 @@ from lenet_sweep.config.registry import (
     ACTIVATIONS,
     LOSSES,
     OPTIMIZERS,
-    Option,
+    OptimizerOption,
 )
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
@@ -38,8 +38,8 @@ VARIANTS = {
 
 @pytest.fixture(params=ENGINE_VERSIONS)
 def engine_name(request: pytest.FixtureRequest) -> str:
-    if request.param == "native" and support.missing():
-        pytest.skip(support.missing())
+    if request.param == "native" and support.unavailable_reason():
+        pytest.skip(support.unavailable_reason())
     return request.param
 
 
@@ -347,7 +347,7 @@ ADDED = {
 
 def add_option(monkeypatch) -> tuple[dict, str]:
     """Give Adam an option that the native engine does not know."""
-    foreach = Option(default=False, help="use the foreach implementation")
+    foreach = OptimizerOption(default=False, help="use the foreach implementation")
     options = {**OPTIMIZERS["adam"].options, "foreach": foreach}
     monkeypatch.setitem(OPTIMIZERS, "adam", replace(OPTIMIZERS["adam"], options=options))
     return {"optimizer": {"name": "adam"}}, "optimizer.foreach=false"
@@ -378,7 +378,7 @@ def test_torch_trains_what_is_added(
             engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
         )
     assert cell.engine == "torch"
-    if not support.missing():
+    if not support.unavailable_reason():
         assert len(options.notes) == 1
         assert f"native engine does not support {key}" in options.notes[0]
 
@@ -391,7 +391,9 @@ def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
     """
     monkeypatch.setattr(validation, "Cell", CellWithDropout)
     assert make_cell("auto", small_folder).engine == "torch"
-    with pytest.raises(UsageError, match="dropout=0" if not support.missing() else "native"):
+    with pytest.raises(
+        UsageError, match="dropout=0" if not support.unavailable_reason() else "native"
+    ):
         validate_cells(grid({"device": "cpu", "engine": "native"}), NATIVE)
 
 

@@ -29,9 +29,9 @@ def stored(
     store: Store, cell: Cell, seconds: float, test: float = 0.0, environment=HERE, end="snapshot"
 ):
     """Write a run whose epochs each took this long to train and to test, in seconds."""
-    run = store.run(cell.run_id)
+    run = store.run_folder(cell.run_id)
     run.path.mkdir(parents=True)
-    run.describe(cell, environment)
+    run.write_description(cell, environment)
     epochs = [Epoch(n, 0.5, 98.0, 0.5, seconds, test) for n in range(1, cell.epochs + 1)]
     state = {"weights": np.zeros(8, np.float32)}
     trace = np.zeros((1, 2), np.float32)
@@ -107,7 +107,7 @@ def test_damaged_runs_are_skipped(store: Store) -> None:
     """Damaged runs and unknown files in the store do not stop a dry run."""
     stored(store, replace(BASE, seed=1), 3.0)
     for name, text in (("run.json", "{"), ("epoch-00010.safetensors", "x" * 20)):
-        damaged = store.run(replace(BASE, seed=len(name)).run_id).path
+        damaged = store.run_folder(replace(BASE, seed=len(name)).run_id).path
         stored(store, replace(BASE, seed=len(name)), 99.0)
         (damaged / name).write_text(text)
     (store.out / "runs" / "a file").touch()

@@ -13,7 +13,7 @@ from clusters import TargetExecutor, interrupt, small_runs, start_executor
 from processes import Sweep, assert_kept, finished, linux, results
 
 from lenet_sweep.core.events import (
-    ENDS,
+    FINAL_EVENTS,
     CellFinished,
     EpochEnded,
     Failed,
@@ -37,7 +37,7 @@ def target(request, tmp_path_factory) -> TargetExecutor:
 
 
 def ends(events) -> dict[str, object]:
-    return {event.run_id: event for event in events if isinstance(event, ENDS)}
+    return {event.run_id: event for event in events if isinstance(event, FINAL_EVENTS)}
 
 
 def epochs_trained(run_id: str) -> int:
@@ -60,8 +60,8 @@ def test_results_are_those_of_the_local_executor(target, runs_of, tmp_path) -> N
         for epochs in run.snapshot_epochs:
             actual, expected = (
                 Store(where.out)
-                .run(run.id)
-                .read(Store(where.out).run(run.id).snapshot_path(epochs))
+                .run_folder(run.id)
+                .read(Store(where.out).run_folder(run.id).snapshot_path(epochs))
                 for where in (context, other)
             )
             assert {k: v.tobytes() for k, v in actual.state.items()} == {
@@ -90,7 +90,7 @@ def test_every_kind_of_failure_has_its_reason(target, runs_of) -> None:
     }
     assert len(ended) == len(runs)
     for run in runs:
-        failure = Store(context.out).run(run.id).failure()
+        failure = Store(context.out).run_folder(run.id).failure()
         assert failure == getattr(ended[run.id], "failure", None)
 
 
@@ -127,9 +127,9 @@ def test_ctrl_c_checkpoints_running_runs(target, runs_of) -> None:
     assert stopped == started
     assert len(started) == 2
     for run_id in started:
-        folder = Store(context.out).run(run_id)
+        folder = Store(context.out).run_folder(run_id)
         epochs = [e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == run_id]
-        assert folder.read(folder.checkpoint).epoch >= max(epochs)
+        assert folder.read(folder.checkpoint_path).epoch >= max(epochs)
 
 
 WORDS = ("device=cpu", "figures=none", "report=false", "name=it")

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.validation import Options, validate_cells
+from lenet_sweep.config.validation import SweepOptions, validate_cells
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
 from lenet_sweep.data.test_images import ImageCache
@@ -55,14 +55,14 @@ def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
     )
 
 
-def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: Options) -> Sweep:
+def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: SweepOptions) -> Sweep:
     """A sweep with the results that the store has for these cells."""
     table = ranked_table(row for cell in cells if (row := record(cell, store, "Ada")))
     manifest = Manifest(tuple(cells), store, options.data_root, ())
     return Sweep(folder, manifest, store, options.data_root, table)
 
 
-def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], Options]:
+def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], SweepOptions]:
     given = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 1}
     return validate_cells(grid(given | {"out": str(out)} | axes), NATIVE)
 
@@ -74,7 +74,7 @@ def finished(tmp_path_factory, small_folder) -> tuple[subprocess.CompletedProces
     lrs = [n / 100 for n in range(1, 21)]
     cells, _ = cells_of(small_folder(), folder / "outputs", lr=lrs, seed=range(50))
     for index, cell in enumerate(cells):
-        run = Store(folder / "outputs").run(cell.run_id)
+        run = Store(folder / "outputs").run_folder(cell.run_id)
         run.path.mkdir(parents=True)
         run.write_snapshot(snapshot(90.0 + index % 5))
     (folder / "blocked").mkdir()
@@ -138,8 +138,8 @@ def test_rows_are_written_while_other_cells_train(tmp_path, small_folder) -> Non
 
     def execute_two_and_keep_training(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
         for run in runs[:2]:
-            Store(context.out).run(run.id).path.mkdir(parents=True)
-            Store(context.out).run(run.id).write_snapshot(snapshot(99.0))
+            Store(context.out).run_folder(run.id).path.mkdir(parents=True)
+            Store(context.out).run_folder(run.id).write_snapshot(snapshot(99.0))
         last = runs[2].id
         yield Started(last, 0)
         for run in runs[:2]:  # the second ends immediately after the first
@@ -163,7 +163,7 @@ def draw(
     cells, options = cells_of(root, tmp_path / "out", **axes)
     store = Store(options.out)
     for cell in cells:
-        run = store.run(cell.run_id)
+        run = store.run_folder(cell.run_id)
         run.path.mkdir(parents=True, exist_ok=True)
         if not run.has(1):
             run.write_snapshot(snapshot(9.0, wrong=200))

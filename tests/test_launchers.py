@@ -6,9 +6,7 @@ import sys
 import pytest
 from clusters import ray_options, slurm_options
 
-from lenet_sweep.config import launchers
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import config_folder
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import Finished, Progress, Started
@@ -135,10 +133,3 @@ def test_a_journal_records_progress_once_a_second(tmp_path) -> None:
     for images in range(100, 100_000, 100):
         journal.append(Progress("run", 1, images, 100_000, 1.0))
     assert 1 <= len(Journal(journal.path).poll()) < 100
-
-
-@pytest.mark.parametrize("name", launchers.OPTIONS)
-def test_launcher_files_are_up_to_date(name: str) -> None:
-    """The files in conf/hydra/launcher equal those that are generated from the options."""
-    path = config_folder() / "hydra" / "launcher" / f"lenet_{name}.yaml"
-    assert path.read_text() == launchers.to_yaml(name)

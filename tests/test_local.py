@@ -11,7 +11,7 @@ from processes import TIMEOUT, all_ended
 
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
-    ENDS,
+    FINAL_EVENTS,
     EpochEnded,
     Failed,
     Finished,
@@ -27,11 +27,11 @@ FAULTS = Path(__file__).parent / "faults"
 
 
 def ends(events) -> dict[str, object]:
-    return {event.run_id: event for event in events if isinstance(event, ENDS)}
+    return {event.run_id: event for event in events if isinstance(event, FINAL_EVENTS)}
 
 
 def costs(runs: tuple[Run, ...], out: Path) -> list[float]:
-    folders = [(Store(out).run(run.id), run.cell.epochs) for run in runs]
+    folders = [(Store(out).run_folder(run.id), run.cell.epochs) for run in runs]
     return [f.read(f.snapshot_path(epochs)).history[-1].cost for f, epochs in folders]
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_dies_does_not_affect_others(
     assert failed[victim.id].failure.status == status
     assert failed[victim.id].failure.reason.startswith(reason)
     assert len(ended) == 3
-    assert Store(context.out).run(victim.id).failure() == failed[victim.id].failure
+    assert Store(context.out).run_folder(victim.id).failure() == failed[victim.id].failure
 
 
 def test_a_failed_run_is_retried(runs_of, monkeypatch, tmp_path) -> None:
@@ -100,7 +100,7 @@ def test_a_failed_run_is_retried(runs_of, monkeypatch, tmp_path) -> None:
     assert retrying.failure.status == "killed"
     assert list(ends(seen)) == [runs[1].id, runs[2].id, runs[0].id]
     assert {type(e) for e in ends(seen).values()} == {Finished}
-    assert Store(context.out).run(runs[0].id).failure() is None
+    assert Store(context.out).run_folder(runs[0].id).failure() is None
 
 
 def test_retries_are_limited(runs_of, monkeypatch) -> None:
@@ -124,7 +124,7 @@ def test_a_diverged_run_is_not_retried(runs_of) -> None:
 def test_a_run_of_another_process_comes_last(runs_of) -> None:
     """A sweep waits for another one only when it has nothing else to train."""
     runs, context = runs_of(seed=[0, 1, 2], workers=1)
-    lock = Store(context.out).run(runs[0].id).claim(timeout=0)
+    lock = Store(context.out).run_folder(runs[0].id).claim(timeout=0)
     seen = []
     for event in local.execute(runs, context):
         seen.append(event)
@@ -156,7 +156,7 @@ def test_a_run_that_hangs_is_killed(runs_of) -> None:
             os.kill(_only_child(), signal.SIGSTOP)
         if isinstance(event, EpochEnded) and event.run_id == runs[1].id:
             context.stop.set()  # the second run trains
-        if isinstance(event, ENDS):
+        if isinstance(event, FINAL_EVENTS):
             ended[event.run_id] = event
     first = ended[runs[0].id]
     assert isinstance(first, Failed)
@@ -177,7 +177,7 @@ def test_a_worker_that_dies_at_its_start_is_a_failed_run(runs_of, tmp_path, monk
     for run in runs:
         assert isinstance(ended[run.id], Failed)
         assert ended[run.id].failure.reason == "the worker process exited with status 9"
-        assert Store(context.out).run(run.id).failure() == ended[run.id].failure
+        assert Store(context.out).run_folder(run.id).failure() == ended[run.id].failure
 
 
 def test_a_worker_killed_in_training_keeps_its_snapshots(runs_of) -> None:
@@ -193,7 +193,7 @@ def test_a_worker_killed_in_training_keeps_its_snapshots(runs_of) -> None:
     assert isinstance(ended, Failed)
     assert ended.failure.status == "killed"
     assert ended.failure.epoch >= 3
-    assert Store(context.out).run(runs[0].id).has(1)
+    assert Store(context.out).run_folder(runs[0].id).has(1)
 
 
 def test_stopping_checkpoints_all_runs(runs_of) -> None:
@@ -208,12 +208,12 @@ def test_stopping_checkpoints_all_runs(runs_of) -> None:
     stopped = [e for e in seen if isinstance(e, Stopped)]
     assert len(stopped) == 2
     for event in stopped:
-        folder = Store(context.out).run(event.run_id)
+        folder = Store(context.out).run_folder(event.run_id)
         epochs = [
             e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == event.run_id
         ]
-        assert folder.read(folder.checkpoint).epoch == max(epochs)
-    assert not any(Store(context.out).run(run.id).path.exists() for run in runs[2:])
+        assert folder.read(folder.checkpoint_path).epoch == max(epochs)
+    assert not any(Store(context.out).run_folder(run.id).path.exists() for run in runs[2:])
 
 
 def test_no_worker_outlives_its_sweep(runs_of) -> None:

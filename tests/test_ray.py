@@ -10,7 +10,7 @@ from clusters import TargetExecutor, interrupt, ray_options, start_executor
 from processes import linux
 
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.events import ENDS, EpochEnded, Failed, Finished, Retrying, Started
+from lenet_sweep.core.events import FINAL_EVENTS, EpochEnded, Failed, Finished, Retrying, Started
 from lenet_sweep.executors import cluster as cluster_module
 from lenet_sweep.executors import ray
 from lenet_sweep.storage.files import lock_file
@@ -52,7 +52,7 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
     (lost,) = (event for event in seen if isinstance(event, (Failed, Retrying)))
     assert lost.failure.status == "killed"
     assert lost.failure.reason == "the process of its Ray task died, or its node was lost"
-    assert Store(context.out).run(runs[0].id).has(2)
+    assert Store(context.out).run_folder(runs[0].id).has(2)
     if retries:
         assert isinstance(seen[-1], Finished)
         assert [event.epoch for event in seen if isinstance(event, Started)][1] >= 2
@@ -73,7 +73,7 @@ def test_a_lost_node(cluster, runs_of) -> None:
         if len(trained) == 4 and not removed:
             removed = True
             cluster.cluster.remove_node(node)
-    ended = {event.run_id: event for event in seen if isinstance(event, ENDS)}
+    ended = {event.run_id: event for event in seen if isinstance(event, FINAL_EVENTS)}
     assert {type(end) for end in ended.values()} == {Finished}
     assert len(ended) == 4
     assert [event for event in seen if isinstance(event, Retrying)]
@@ -101,11 +101,11 @@ def test_tasks_that_no_node_can_run_are_explained(cluster, runs_of, monkeypatch)
     runs, context = runs_of()
     lines = []
 
-    def say(line: str) -> None:
+    def on_message(line: str) -> None:
         lines.append(line)
         interrupt(context)
 
-    object.__setattr__(context, "say", say)
+    object.__setattr__(context, "on_message", on_message)
     assert list(ray.create(resources).execute(runs, context)) == []
     assert lines == ["1 Ray job pending: no node of the cluster has CPU 1, GPU 1"]
 

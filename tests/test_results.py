@@ -106,8 +106,8 @@ def test_a_table_of_an_earlier_version_can_be_read(tmp_path, runs_of) -> None:
     """A results.csv with options in the optimizer column names the same cells."""
     (run,), setup = runs_of(lr=0.1)
     store = Store(setup.out)
-    store.run(run.id).path.mkdir(parents=True)
-    store.run(run.id).describe(run.cell, {})
+    store.run_folder(run.id).path.mkdir(parents=True)
+    store.run_folder(run.id).write_description(run.cell, {})
     old = rows({"cell": f"{run.id}-e1"})[list(COLUMNS)]
     old["optimizer"] = "sgd momentum=0.9"
     write_csv(old, tmp_path / "results.csv")

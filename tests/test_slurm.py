@@ -74,10 +74,10 @@ def test_a_canceled_job_is_a_row_with_its_reason(cluster, runs_of) -> None:
         assert failed[run.id].status == "killed"
         assert failed[run.id].reason.startswith("Slurm job ")
         assert failed[run.id].reason.endswith(" was canceled")
-        folder = Store(context.out).run(run.id)
+        folder = Store(context.out).run_folder(run.id)
         assert folder.failure() == failed[run.id]
         assert folder.has(1)
-        assert folder.read(folder.checkpoint).epoch > 1  # saved when the job was canceled
+        assert folder.read(folder.checkpoint_path).epoch > 1  # saved when the job was canceled
 
 
 def test_a_job_canceled_before_it_started_is_a_row(cluster, runs_of) -> None:
@@ -141,7 +141,7 @@ def test_a_lost_node_loses_no_run(cluster, runs_of, tmp_path) -> None:
     alone, other = small_runs(tmp_path / "alone", context.data_root, epochs=[20, 800])
     list(LOCAL.execute(alone, other))
     for epochs in (20, 800):
-        actual, expected = (Store(where.out).run(runs[0].id) for where in (context, other))
+        actual, expected = (Store(where.out).run_folder(runs[0].id) for where in (context, other))
         weights = actual.read(actual.snapshot_path(epochs)).state
         for name, array in expected.read(expected.snapshot_path(epochs)).state.items():
             assert weights[name].tobytes() == array.tobytes()
@@ -164,7 +164,7 @@ def test_many_runs_in_one_job(cluster, runs_of) -> None:
     """With runs_per_job=3, seven runs are three jobs; a run that dies does not affect others."""
     runs, context = runs_of(lr=[0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     lines = []
-    object.__setattr__(context, "say", lines.append)
+    object.__setattr__(context, "on_message", lines.append)
     executor = slurm.create(slurm_options(runs_per_job=3))
     seen = list(executor.execute(runs, context))
     assert len([event for event in seen if isinstance(event, Finished)]) == 6
@@ -290,12 +290,12 @@ def test_pending_jobs_are_explained(cluster, runs_of, monkeypatch) -> None:
     runs, context = runs_of(seed=[0, 1])
     lines = []
 
-    def say(line: str) -> None:
+    def on_message(line: str) -> None:
         lines.append(line)
         if "jobs pending" in line:
             interrupt(context)
 
-    object.__setattr__(context, "say", say)
+    object.__setattr__(context, "on_message", on_message)
     executor = slurm.create(slurm_options(sbatch={"hold": True}))
     assert not [e for e in executor.execute(runs, context) if isinstance(e, Started)]
     assert lines[-1] == "2 Slurm jobs pending: JobHeldUser"
@@ -313,7 +313,7 @@ def test_no_more_jobs_than_workers(cluster, runs_of) -> None:
         if isinstance(event, (Finished, Retrying)):
             training.discard(event.run_id)
         assert len(training) <= 1
-    assert {run.id for run in runs if Store(context.out).run(run.id).has(200)} == {
+    assert {run.id for run in runs if Store(context.out).run_folder(run.id).has(200)} == {
         run.id for run in runs
     }
 

@@ -41,7 +41,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = Store(tmp_path).run("0123456789abcdef")
+    folder = Store(tmp_path).run_folder("0123456789abcdef")
     make_folder(folder.path)
     return folder
 
@@ -168,7 +168,7 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path) -> None:
     """If out= is a file, the error says so and names the fix."""
     (tmp_path / "runs").write_text("")
     with pytest.raises(StoreError, match="cannot create the folder .*out=FOLDER"):
-        Store(tmp_path).run("x").claim(timeout=0)
+        Store(tmp_path).run_folder("x").claim(timeout=0)
 
 
 def test_damage_to_a_json_record_is_detected(tmp_path) -> None:
@@ -208,9 +208,9 @@ def test_a_snapshot_of_another_run_or_epoch_is_not_used(tmp_path, folder) -> Non
     folder.write_snapshot(snapshot(2))
     folder.snapshot_path(3).write_bytes(folder.snapshot_path(2).read_bytes())
     assert folder.read(folder.snapshot_path(3)) is None
-    other = Store(tmp_path).run("fedcba9876543210")
+    other = Store(tmp_path).run_folder("fedcba9876543210")
     make_folder(other.path)
-    for path in (other.snapshot_path(2), other.checkpoint):
+    for path in (other.snapshot_path(2), other.checkpoint_path):
         path.write_bytes(folder.snapshot_path(2).read_bytes())
         assert other.read(path) is None
     assert other.latest(until=9) is None

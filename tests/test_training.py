@@ -48,7 +48,7 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
     ):
         settings = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
         (cell,), options = validate_cells(grid(settings | {"epochs": max(epochs)} | axes), NATIVE)
-        folder = Store(tmp_path / out).run(cell.run_id)
+        folder = Store(tmp_path / out).run_folder(cell.run_id)
         events = loop.train(
             Run(cell, tuple(sorted(epochs))),
             folder,
@@ -96,7 +96,7 @@ def test_cells_that_differ_in_epochs_share_a_run(start) -> None:
     assert isinstance(seen[-1], Finished)
     assert folder.read(folder.snapshot_path(1)).epoch == 1
     assert len(folder.read(folder.snapshot_path(3)).history) == 3
-    assert not folder.checkpoint.exists()
+    assert not folder.checkpoint_path.exists()
 
 
 def test_losses_are_reported_every_100_batches(start) -> None:
@@ -136,14 +136,14 @@ def test_longer_training_resumes_from_the_snapshot(start) -> None:
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, epochs) -> None:
     """A run that was stopped after any epoch ends with the weights of an uninterrupted run."""
-    if engine == "native" and support.missing():
-        pytest.skip(support.missing())
+    if engine == "native" and support.unavailable_reason():
+        pytest.skip(support.unavailable_reason())
     axes = {"engine": engine, "optimizer": optimizer, "shuffle": shuffle, "batch": 100}
     stopped: list[bool] = []
     events, folder = start(4, stop=lambda: bool(stopped), **axes)
     seen = stop_after(epochs, events, stopped)
     assert isinstance(seen[-1], Stopped)
-    assert folder.read(folder.checkpoint).epoch == epochs
+    assert folder.read(folder.checkpoint_path).epoch == epochs
     events, _ = start(4, **axes)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, Started)] == [epochs]
@@ -166,8 +166,8 @@ def test_checkpoints_are_written_in_long_runs(start, monkeypatch) -> None:
     events, folder = start(3)
     for event in events:
         if isinstance(event, EpochEnded) and event.result.epoch == 2:
-            assert folder.read(folder.checkpoint).epoch == 2
-    assert not folder.checkpoint.exists()
+            assert folder.read(folder.checkpoint_path).epoch == 2
+    assert not folder.checkpoint_path.exists()
 
 
 def test_retraining_replaces_only_its_own_snapshots(start) -> None:
@@ -189,7 +189,7 @@ def test_a_shorter_cell_keeps_the_checkpoint_of_a_longer_one(start) -> None:
     events, folder = start(4, stop=lambda: bool(stopped))
     stop_after(3, events, stopped)
     list(start(2)[0])
-    assert folder.read(folder.checkpoint).epoch == 3
+    assert folder.read(folder.checkpoint_path).epoch == 3
     events, _ = start(4)
     assert [e.epoch for e in events if isinstance(e, Started)] == [3]
 
@@ -204,7 +204,7 @@ def test_a_paused_run_resumes_bit_for_bit(start) -> None:
         ended += [(e.result.epoch, e.waits_for_answer) for e in seen if isinstance(e, EpochEnded)]
         assert isinstance(seen[-1], Paused if attempt < 4 else Finished)
     assert ended == [(1, True), (2, True), (3, True), (4, False)]
-    assert not folder.checkpoint.exists()
+    assert not folder.checkpoint_path.exists()
     uninterrupted, other = start(2, 4, out="other")
     list(uninterrupted)
     same_state(folder, other, 4)
@@ -227,7 +227,7 @@ def test_a_run_does_not_pause_if_that_would_overwrite_a_longer_checkpoint(start)
     stop_after(3, events, stopped)
     *_, last = start(2, should_pause=lambda: True)[0]
     assert isinstance(last, Finished)
-    assert folder.read(folder.checkpoint).epoch == 3
+    assert folder.read(folder.checkpoint_path).epoch == 3
 
 
 def test_retraining_does_not_pause(start) -> None:
@@ -396,8 +396,8 @@ def test_a_lock_error_is_a_failure_without_an_epoch(runs_of, monkeypatch) -> Non
     monkeypatch.setattr(RunFolder, "claim", refuse)
     (run,), context = runs_of(lr=0.1)
     (event,) = loop.train(
-        run, Store(context.out).run(run.id), None, retrain=False, wait=True, stop=lambda: False,
-        environment={},
+        run, Store(context.out).run_folder(run.id), None,
+        retrain=False, wait=True, stop=lambda: False, environment={},
     )  # fmt: skip
     assert isinstance(event, Failed)
     assert describe_failure(event.failure).startswith("failed: cannot lock ")

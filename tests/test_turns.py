@@ -21,7 +21,7 @@ from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
-    ENDS,
+    FINAL_EVENTS,
     CellFinished,
     Epoch,
     EpochEnded,
@@ -236,8 +236,8 @@ def events_of_a_worker(
 @pytest.mark.parametrize("engine", ["native", "torch"])
 def test_taking_turns_does_not_change_results(tmp_path, small_folder, engine) -> None:
     """Three runs on two workers pause and resume, with bit-identical results."""
-    if engine == "native" and support.missing():
-        pytest.skip(support.missing())
+    if engine == "native" and support.unavailable_reason():
+        pytest.skip(support.unavailable_reason())
     results = []
     for out, workers in (("turns", 2), ("no turns", 1)):
         axes = {"lr": [0.1, 0.02, 0.01], "epochs": [4, 8], "workers": workers, "engine": engine}
@@ -246,8 +246,8 @@ def test_taking_turns_does_not_change_results(tmp_path, small_folder, engine) ->
         assert sorted(of_kind(seen, Finished)) == sorted(run.id for run in runs)
         assert bool(of_kind(seen, Paused)) == (workers == 2)
         for run in runs:
-            folder = Store(context.out).run(run.id)
-            assert not folder.checkpoint.exists()
+            folder = Store(context.out).run_folder(run.id)
+            assert not folder.checkpoint_path.exists()
             for epoch in (4, 8):
                 snapshot = folder.read(folder.snapshot_path(epoch))
                 costs = [result.cost for result in snapshot.history]
@@ -264,7 +264,7 @@ def test_a_paused_run_may_be_trained_by_another_sweep(runs_of) -> None:
     for event in local.execute(runs, context):
         seen.append(event)
         if isinstance(event, Paused) and not lock and not of_kind(seen, Waiting):
-            lock = Store(context.out).run(event.run_id).claim(timeout=0)
+            lock = Store(context.out).run_folder(event.run_id).claim(timeout=0)
         if isinstance(event, Waiting) and lock:
             lock.release()
             lock = None
@@ -283,8 +283,8 @@ def test_stopping_while_a_run_is_paused(runs_of) -> None:
             paused = event.run_id
             interrupt(context)
     trained = [e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == paused]
-    folder = Store(context.out).run(paused)
-    assert folder.read(folder.checkpoint).epoch == max(trained)
+    folder = Store(context.out).run_folder(paused)
+    assert folder.read(folder.checkpoint_path).epoch == max(trained)
     assert sorted(of_kind(seen, Stopped)) == sorted(run.id for run in runs)
 
 
@@ -297,7 +297,7 @@ def test_a_new_worker_takes_turns_too(runs_of, monkeypatch, tmp_path) -> None:
     (fails, *others), context = runs_of(**axes)
     seen = list(local.execute([*others, fails], context))
     assert sorted(of_kind(seen, Finished)) == sorted(run.id for run in (fails, *others))
-    assert of_kind(seen, ENDS)[-1] == fails.id
+    assert of_kind(seen, FINAL_EVENTS)[-1] == fails.id
     died = next(n for n, event in enumerate(seen) if isinstance(event, Retrying))
     ended = next(n for n, event in enumerate(seen) if isinstance(event, Finished))
     later = [e for e in seen[died:ended] if isinstance(e, EpochEnded) and e.result.epoch < 150]
@@ -340,5 +340,5 @@ def test_a_worker_that_waits_for_an_answer_survives_its_parent(runs_of) -> None:
         run, context, PATIENCE, until=lambda event: isinstance(event, EpochEnded)
     )
     assert isinstance(seen[-1], Stopped)
-    folder = Store(context.out).run(run.id)
-    assert folder.read(folder.checkpoint).epoch == 1
+    folder = Store(context.out).run_folder(run.id)
+    assert folder.read(folder.checkpoint_path).epoch == 1

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from generated_data import learnable
 from hypothesis import given
 from hypothesis import strategies as st
-from made_data import learnable
 from made_results import (
     base,
     collapsed,
@@ -489,7 +489,7 @@ def test_a_real_sweep_is_analyzed(tmp_path) -> None:
     labels = datasets.load_dataset(cells[0].dataset, tmp_path).test_labels
     rows = []
     for cell in (by_id[name] for name in table["cell"]):
-        folder = store.run(cell.run_id)
+        folder = store.run_folder(cell.run_id)
         rows.append(Result.of(cell, folder.read(folder.snapshot_path(cell.epochs)), labels))
     assert [r.accuracy for r in rows] == pytest.approx(list(table["accuracy"]))
     statistics = analyse(rows)

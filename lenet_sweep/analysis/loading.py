@@ -53,7 +53,7 @@ def _result(
     cell = source.cell
     if status != "ok":
         return Result(cell, status)
-    folder = source.store.run(cell.run_id)
+    folder = source.store.run_folder(cell.run_id)
     try:
         snapshot = folder.read(folder.snapshot_path(cell.epochs))
     except StoreError:  # the disk cannot be read

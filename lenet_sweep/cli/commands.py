@@ -30,12 +30,12 @@ from lenet_sweep.cli.hydra_config import (
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.keys import is_option, missing_options
 from lenet_sweep.config.registry import OPTIMIZERS
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.validation import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
-from lenet_sweep.data.download import StderrProgress
+from lenet_sweep.data.transfer import StderrProgress
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
@@ -155,7 +155,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     return finish
 
 
-def _typed_folder(master: DictConfig, options: Options) -> Path | None:
+def _typed_folder(master: DictConfig, options: SweepOptions) -> Path | None:
     """The folder given as hydra.sweep.dir (for a single cell, hydra.run.dir), if any."""
     kind = "run" if master.hydra.mode == RunMode.RUN else "sweep"
     typed = re.compile(rf"\+*hydra\.{kind}(\.dir)?=")
@@ -230,13 +230,13 @@ def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> l
     return [0.0 if searching and isnan(value) else value for value in values]
 
 
-def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResult:
+def _run_single(cell: Cell, options: SweepOptions, folder: Path | None) -> SweepResult:
     """Train one cell with the output of the report's script. Exits with status 1 if it failed."""
     console = Console()
     _exit_if_dry_run([cell], options, console, LOCAL)
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
-    run_folder = Store(options.out).run(cell.run_id)
+    run_folder = Store(options.out).run_folder(cell.run_id)
     if not view.complete and (snapshot := run_folder.read(run_folder.snapshot_path(cell.epochs))):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
         replay(console, snapshot, cell, images)  # all or part of the run was in the store
@@ -247,7 +247,7 @@ def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResul
 
 
 def _exit_if_dry_run(
-    cells: Sequence[Cell], options: Options, console: Console, executor: Executor | None
+    cells: Sequence[Cell], options: SweepOptions, console: Console, executor: Executor | None
 ) -> None:
     if options.dry_run:
         for line in preview(cells, options, executor).lines():
@@ -256,7 +256,7 @@ def _exit_if_dry_run(
 
 
 def _report(
-    result: SweepResult, options: Options, console: Console, *, tables: bool = True
+    result: SweepResult, options: SweepOptions, console: Console, *, tables: bool = True
 ) -> None:
     """Write and print the tables, draw the figures, and print how to resume after an interruption.
 
@@ -279,11 +279,11 @@ def _report(
         try:
             # Drawn last, since users wait for the tables. Progress goes to stderr: for one cell,
             # standard output is that of the report's script.
-            report_progress = StderrProgress().say
+            report_progress = StderrProgress().on_message
             page = write_page(result, options, report_progress)
             figures = draw_figures(result, options, report_progress)
         except KeyboardInterrupt:
-            if signals.insisted or result.interrupted or not signals.received:
+            if signals.force_quit or result.interrupted or not signals.received:
                 raise
             result = replace(result, interrupted=signals.received[0])
         with signals.deferred():
@@ -293,7 +293,7 @@ def _report(
 
 
 def _print_files(
-    result: SweepResult, options: Options, console: Console, files: Sequence[Path]
+    result: SweepResult, options: SweepOptions, console: Console, files: Sequence[Path]
 ) -> None:
     """Print which files were written, which cells failed and, after a signal, how to resume."""
     _print(console, f"Written to {result.sweep.folder}/")
@@ -301,7 +301,7 @@ def _print_files(
         _print(console, f"  {name}")
     failed = result.sweep.table[~result.sweep.table["status"].isin(["ok", "diverged"])]
     for name in failed["cell"][:MAX_FAILURES]:
-        run = Store(options.out).run(name.partition("-e")[0])
+        run = Store(options.out).run_folder(name.partition("-e")[0])
         failure = run.failure()
         has_traceback = failure and failure.traceback
         where = f"traceback in {run.path / 'failure.json'}; " if has_traceback else ""

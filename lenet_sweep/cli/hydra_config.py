@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import fields
 from fractions import Fraction
 from math import ceil, prod
 from typing import Any, NamedTuple
@@ -24,14 +25,17 @@ from hydra.core.override_parser.types import (
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lenet_sweep.config import launchers, studies
+from lenet_sweep.config import studies
 from lenet_sweep.config.grids import check_count
 from lenet_sweep.config.keys import is_option, missing_options, set_key, takes_text
 from lenet_sweep.config.registry import GROUPS, OPTIMIZERS, RECIPES, Raw, config_folder, group_node
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 from lenet_sweep.data.catalog import added_datasets
+from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
+
+LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
 
 HELP = """\
 lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked table.
@@ -100,9 +104,9 @@ def register_plugins() -> None:
     for name in added_datasets():
         store.store(group="dataset", name=name, node=group_node("dataset", name))
     for name in executor_names():
-        if name not in launchers.OPTIONS:  # these are files in conf/
-            node = launchers.to_node(name, find_executor(name).options)
-            store.store(group="hydra/launcher", name=f"lenet_{name}", node=node)
+        defaults = {option.name: option.default for option in fields(find_executor(name).options)}
+        node = {"_target_": LAUNCHER, "executor": name, **defaults}
+        store.store(group="hydra/launcher", name=f"lenet_{name}", node=node)
 
 
 def help_text() -> str:
@@ -132,7 +136,7 @@ def _launcher_help(name: str) -> str:
     options = find_executor(name).options
     description = (options.__doc__ or "").partition("\n")[0]
     first = f"  hydra/launcher=lenet_{name:<6} {description}"
-    return "\n".join([first, *(f"      .{line}" for line in launchers.describe(options))])
+    return "\n".join([first, *(f"      .{line}" for line in describe_options(options))])
 
 
 def _yaml(value: object) -> str:

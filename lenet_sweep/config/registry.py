@@ -56,7 +56,7 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Option:
+class OptimizerOption:
     """An option of an optimizer.
 
     default: its type is the type of the option: bool, float, or a tuple of floats of this length.
@@ -96,7 +96,7 @@ class OptimizerSpec:
     torch_class: str
     help: str
     default_lr: float
-    options: Mapping[str, Option]
+    options: Mapping[str, OptimizerOption]
 
     def conflict(self, options: Mapping[str, Any]) -> str | None:
         """Why the values of the options cannot be combined; None if they can."""
@@ -162,7 +162,7 @@ def _read(path: Path) -> _File:
     return _File(path, values, comments, next(first, "").removeprefix("# "))
 
 
-def _option(path: Path, name: str, value: Any, comment: str) -> Option:
+def _option(path: Path, name: str, value: Any, comment: str) -> OptimizerOption:
     """An option from its default and its comment, such as 'L2 penalty; min 0'."""
     numbers = value if isinstance(value, list) and value else [value]
     if not all(isinstance(number, (int, float)) for number in numbers):
@@ -193,7 +193,7 @@ def _option(path: Path, name: str, value: Any, comment: str) -> Option:
     default = tuple(map(float, value)) if isinstance(value, list) else value
     if isinstance(default, int) and not isinstance(default, bool):
         default = float(default)
-    return Option(default, text, limits.get("min"), limits.get("below"), requires)
+    return OptimizerOption(default, text, limits.get("min"), limits.get("below"), requires)
 
 
 def _optimizer(file: _File) -> OptimizerSpec:

@@ -1,4 +1,4 @@
-"""Validation: a nested dict of raw values becomes a Cell and Options, or one line of error.
+"""Validation: a nested dict of raw values becomes a Cell and SweepOptions, or one line of error.
 
 Only this module and the modules that it imports see values as they were typed.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lenet_sweep.config import studies
 from lenet_sweep.config.checks import choice, finite, integer, reject, unknown_key, unknown_option
@@ -25,7 +25,7 @@ from lenet_sweep.config.registry import (
     GROUPS,
     LOSSES,
     OPTIMIZERS,
-    Option,
+    OptimizerOption,
     Raw,
     classes_of,
     group_node,
@@ -33,6 +33,7 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
+from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
 from lenet_sweep.data.datasets import find_dataset
@@ -44,11 +45,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Options:
+class SweepOptions:
     """How a sweep is run. Options do not change results, so they are not part of a cell."""
 
     person: str
-    workers: int | None  # None: as many as the machine has room for
+    workers: int | None  # None: as many as fit on the machine
     timeout: float | None  # seconds without progress before a run is killed; None: no limit
     retries: int  # how often a failed run is retried
     reuse: bool
@@ -66,7 +67,7 @@ class Options:
 
 
 OPTION_KEYS = [
-    f.name for f in fields(Options) if f.name not in ("data_root", "notes", "unused", "study")
+    f.name for f in fields(SweepOptions) if f.name not in ("data_root", "notes", "unused", "study")
 ]
 
 
@@ -105,23 +106,13 @@ def _identity_of_one(value: Any) -> Any:
         return id(value)
 
 
-class EngineSupport(Protocol):
-    """Which cells the native engine supports. Implemented by `training.engines.support.NATIVE`."""
-
-    def refusal(self, cell: Cell) -> str | None:
-        """Why the engine does not support a cell; None if it does."""
-
-    def decisive(self, cell: Cell) -> tuple[Any, ...]:
-        """The settings that `refusal` depends on; it is the same for cells that share them."""
-
-
 def validate_cell(
     raw: Mapping[str, Any],
     native: EngineSupport,
     check_cache: CheckCache | None = None,
     remote_devices: Sequence[str] | None = None,
     unused: UnusedOptions | None = None,
-) -> tuple[Cell, Options]:
+) -> tuple[Cell, SweepOptions]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     native: which cells the native engine supports.
@@ -157,21 +148,22 @@ def validate_cell(
     }
     values["classes"] = once(classes_of, values["loss"], optimizer.name, values["activation"])
     cell = Cell(**values, engine="torch")  # torch supports all cells
-    refusal = once.for_equal(native.decisive(cell), native.refusal, cell)
-    engine = _engine(raw["engine"], refusal)
+    identity = native.relevant_settings(cell)
+    unsupported = once.for_equal(identity, native.unsupported_reason, cell)
+    engine = _engine(raw["engine"], unsupported)
     cell = Cell(**values, engine=engine)
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
-    needs_note = refusal and raw["engine"] == "auto" and cell.device == "cpu"
+    needs_note = unsupported and raw["engine"] == "auto" and cell.device == "cpu"
     option_values = itemgetter(*OPTION_KEYS)(raw)
     options = once(
-        _options, raw["dataset"]["root"], refusal if needs_note else None, *option_values
+        _options, raw["dataset"]["root"], unsupported if needs_note else None, *option_values
     )
     return cell, options
 
 
-def _options(data_root: Any, refusal: str | None, *values: Any) -> Options:
+def _options(data_root: Any, unsupported: str | None, *values: Any) -> SweepOptions:
     raw = dict(zip(OPTION_KEYS, values, strict=True))
-    return Options(
+    return SweepOptions(
         person=_text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         timeout=_timeout(raw["timeout"]),
@@ -185,7 +177,7 @@ def _options(data_root: Any, refusal: str | None, *values: Any) -> Options:
         name=_name(raw["name"]),
         max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "cells of a grid"),
         data_root=_path("dataset.root", data_root),
-        notes=(f"torch trains: {refusal}",) if refusal else (),
+        notes=(f"torch trains: {unsupported}",) if unsupported else (),
     )
 
 
@@ -194,22 +186,22 @@ def validate_cells(
     native: EngineSupport,
     remote_devices: Sequence[str] | None = None,
     optimizers: Iterable[str] = (),
-) -> tuple[list[Cell], Options]:
+) -> tuple[list[Cell], SweepOptions]:
     """Validate the nested dicts of a sweep: their cells, and the options that they share.
 
     raws: shaped like conf/config.yaml, one per cell. A dict with a study gives a cell per row.
     native, remote_devices: see `validate_cell`.
     optimizers: the optimizers of other cells of the same sweep.
 
-    An optimizer's option applies only to the cells whose optimizer has it; `Options.unused` lists
-    these. Raises UsageError for a value that is not allowed, for an option that no optimizer of the
-    sweep has, and for different values of a key that applies to the whole sweep.
+    An optimizer's option applies only to the cells whose optimizer has it; `SweepOptions.unused`
+    lists these. Raises UsageError for a value that is not allowed, for an option that no optimizer
+    of the sweep has, and for different values of a key that applies to the whole sweep.
     """
     check_cache = CheckCache()
     not_applied: UnusedOptions = {}
     cells: list[Cell] = []
-    shared: Options | None = None
-    seen: set[Options] = set()
+    shared: SweepOptions | None = None
+    seen: set[SweepOptions] = set()
     parts: list[Study] = []  # the study with one row each
     for raw in raws:  # one at a time: raw settings take 100 times the memory of a cell
         study_rows: list[studies.StudyRow] = []
@@ -264,9 +256,9 @@ def unused_options(options: UnusedOptions, optimizers: Collection[str]) -> tuple
     return tuple(sentences)
 
 
-def _merged(shared: Options, other: Options) -> Options:
+def _merged(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
     """The shared options with the notes of both. Raises UsageError if the options differ."""
-    for field in fields(Options):
+    for field in fields(SweepOptions):
         same = getattr(other, field.name) == getattr(shared, field.name)
         if not same and field.name != "notes":
             key = "dataset.root" if field.name == "data_root" else field.name
@@ -299,7 +291,7 @@ def _optimizer(node: Any, unused: UnusedOptions | None) -> Optimizer:
     return make_optimizer(name, tuple(options.items()))
 
 
-def _option(key: str, value: Any, option: Option) -> float | bool | tuple[float, ...]:
+def _option(key: str, value: Any, option: OptimizerOption) -> float | bool | tuple[float, ...]:
     if isinstance(option.default, bool):
         return _boolean(key, value)
     if isinstance(option.default, tuple):
@@ -385,11 +377,11 @@ def _device(value: Any, remote_devices: Sequence[str] | None) -> str:
     return name
 
 
-def _engine(value: Any, refusal: str | None) -> str:
+def _engine(value: Any, unsupported: str | None) -> str:
     name = choice("engine", value, ("auto", *ENGINE_VERSIONS))
-    if name == "native" and refusal:
-        raise UsageError(f"engine=native: {refusal}; use engine=torch or engine=auto")
-    return ("torch" if refusal else "native") if name == "auto" else name
+    if name == "native" and unsupported:
+        raise UsageError(f"engine=native: {unsupported}; use engine=torch or engine=auto")
+    return ("torch" if unsupported else "native") if name == "auto" else name
 
 
 def _workers(value: Any) -> int | None:

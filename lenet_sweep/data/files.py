@@ -1,4 +1,4 @@
-"""Files of a dataset: find them, verify them by digest, write them.
+"""Files of a dataset: find them and verify them by digest.
 
 A catalog dataset may lie in any of three folders, uncompressed or as .gz. Nothing returned by
 `find_catalog_files` is unverified.
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from lenet_sweep.core.errors import DataError, DataFolderError
 from lenet_sweep.data.catalog import FILE_NAMES, DatasetSpec, File
-from lenet_sweep.storage import atomic
 
 
 class Content(NamedTuple):
@@ -83,10 +82,10 @@ def load_own_files(root: Path) -> tuple[dict[str, Content], str]:
     contents: dict[str, Content] = {}
     for name in FILE_NAMES:
         path = root / name
-        data = _read(path)
+        data = read(path)
         if data is None:
             path = root / f"{name}.gz"
-            archive = _read(path)
+            archive = read(path)
             data = None if archive is None else _decompress(path, archive.data)
         if data is not None:
             contents[name] = Content(path, data)
@@ -103,7 +102,7 @@ def load_own_files(root: Path) -> tuple[dict[str, Content], str]:
 
 
 def download_folder(spec: DatasetSpec, root: Path) -> Path:
-    """The only folder written to; others may hold another dataset with the same file names."""
+    """The folder for downloads; the others may hold another dataset with the same file names."""
     return root / spec.folder / "raw"
 
 
@@ -114,28 +113,6 @@ def unpack(file: File, path: Path, archive: bytes | memoryview) -> NDArray[np.ui
     if file.sha256 is not None:
         _check_digest(path, _sha256(data), file.sha256)
     return data
-
-
-def write(path: Path, data: bytes | memoryview) -> bool:
-    """Write a file atomically. Returns whether it replaced different content.
-
-    Raises DataError, leaving the file as it was.
-    """
-    try:
-        old = _read(path)
-    except DataError:  # unreadable, so replace it
-        old = np.empty(0, np.uint8)
-    if old is not None and old.data == data:  # another process wrote it first
-        return False
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace_file(path, data)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written: {error.strerror or error}; "
-            "free some space or choose another folder with dataset.root=FOLDER"
-        ) from error
-    return old is not None
 
 
 def unresolved_problems(contents: dict[str, Content], problems: dict[Path, str]) -> list[str]:
@@ -154,7 +131,7 @@ def unavailable_error(spec: DatasetSpec, root: Path, attempts: Iterable[str]) ->
     )
 
 
-def _read(path: Path) -> NDArray[np.uint8] | None:
+def read(path: Path) -> NDArray[np.uint8] | None:
     """The bytes of a file, None if it does not exist. Raises DataError if it cannot be read.
 
     The array is writable, so that `idx.decode` does not need to copy it.
@@ -173,7 +150,7 @@ def _read(path: Path) -> NDArray[np.uint8] | None:
 
 def _read_verified(file: File, path: Path) -> NDArray[np.uint8] | None:
     """The verified content of a catalog file at `path`, None if `path` does not exist."""
-    data = _read(path)
+    data = read(path)
     if data is None:
         return None
     if path.suffix == ".gz":

@@ -30,7 +30,12 @@ class RunContext:
     environment: Mapping[str, Any]  # provenance, recorded with each run
     stop: threading.Event
     signals: Sequence[signal.Signals]  # the signals for which `stop` was set
-    say: Callable[[str], None]  # displays a line to the user
+    on_message: Callable[[str], None]  # displays a line to the user
+
+    @property
+    def person(self) -> str:
+        """Who trains the runs, for their failures."""
+        return str(self.environment.get("person", ""))
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,14 @@ class Executor:
     """Where runs are trained.
 
     execute: trains the runs and yields their events. The last event of each run is one of
-        `events.ENDS`. Runs that have not started when `context.stop` is set yield no events.
-    room: the number of concurrent runs that fill the executor, given the kinds of devices that the
-        runs use; None if unknown.
+        `FINAL_EVENTS`. Runs that have not started when `context.stop` is set yield no events.
+    capacity: the number of concurrent runs that fill the executor, given the kinds of devices that
+        the runs use; None if unknown.
     check: raises UsageError if the executor is not available. Called before anything is written.
     """
 
     execute: Callable[[Sequence[Run], RunContext], Iterator[Event]]
-    room: Callable[[Iterable[str]], int | None]
+    capacity: Callable[[Iterable[str]], int | None]
     check: Callable[[], None]
 
 

@@ -85,10 +85,10 @@ class ClusterBackend(Protocol):
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
 
-    def begin(self, context: RunContext) -> None:
+    def connect(self, context: RunContext) -> None:
         """Connect. Raises UsageError if that fails."""
 
-    def room(self, jobs: int) -> int:
+    def free_slots(self, jobs: int) -> int:
         """How many more jobs can be submitted if `jobs` jobs are queued or running."""
 
     def submit(self, payloads: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -106,7 +106,7 @@ class ClusterBackend(Protocol):
     def cancel(self, jobs: Iterable[str]) -> None:
         """Ask these jobs to save checkpoints and end."""
 
-    def end(self) -> None:
+    def disconnect(self) -> None:
         """Disconnect."""
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:
@@ -140,10 +140,10 @@ def execute(runs: Sequence[Run], context: RunContext, backend: ClusterBackend) -
     lock = lock_file(folder / f"{launch}.launch", timeout=10)
     jobs = _Jobs(folder, launch, context, backend)
     try:
-        backend.begin(context)
+        backend.connect(context)
         yield from jobs.follow(runs)
     finally:
-        backend.end()
+        backend.disconnect()
         jobs.clean_up()
         if lock:
             lock.release()
@@ -182,7 +182,7 @@ class _Jobs:
         if not stop.is_set() or not self.tracked:
             return
         if signal.SIGINT not in self.context.signals:
-            self.context.say(self.backend.describe_remaining(self._jobs()))
+            self.context.on_message(self.backend.describe_remaining(self._jobs()))
             return
         self.backend.cancel(self._jobs())
         deadline = time.monotonic() + STOP_WITHIN
@@ -239,7 +239,7 @@ class _Jobs:
                 )
         if self.tracked:
             count = pluralize(len(self.tracked), "run")
-            self.context.say(
+            self.context.on_message(
                 f"following {count} in {self.backend.name} jobs that an earlier launch submitted"
             )
         return [run for run in runs if run.id not in self.tracked]
@@ -255,11 +255,11 @@ class _Jobs:
         return records
 
     def _submit(self) -> None:
-        """Submit waiting runs as far as the backend has room."""
+        """Submit waiting runs as far as the backend has free slots."""
         while self.waiting and time.monotonic() >= self._rejected_until:
-            room = self.backend.room(len(self._jobs()))
+            free = self.backend.free_slots(len(self._jobs()))
             batches: list[list[Task]] = []  # the tasks of each job
-            while self.waiting and len(batches) < room:
+            while self.waiting and len(batches) < free:
                 size = min(self.backend.runs_per_job, len(self.waiting))
                 batches.append([self._task(self.waiting.popleft()) for _ in range(size)])
             if not batches:
@@ -269,11 +269,11 @@ class _Jobs:
             except RejectedError as error:
                 if not self.tracked:
                     raise
-                # There may be a limit of jobs per user, with room again when some have ended.
+                # There may be a limit of jobs per user, with free slots when some have ended.
                 self.waiting.extendleft(reversed([task.run for tasks in batches for task in tasks]))
                 self._rejected_until = time.monotonic() + RESUBMIT_AFTER
                 count = pluralize(len(self.waiting), "run")
-                self.context.say(f"{error}; {count} will be submitted later")
+                self.context.on_message(f"{error}; {count} will be submitted later")
                 return
             self._track(jobs, batches)
 
@@ -338,7 +338,7 @@ class _Jobs:
             self._report_pending()
             return
         yield from self._read_journals()  # events that were written before the jobs ended
-        for tracked in [each for each in self.tracked.values() if each.job in finished]:
+        for tracked in [t for t in self.tracked.values() if t.job in finished]:
             yield from self._handle_lost(tracked, finished[tracked.job], now)
 
     def _report_pending(self) -> None:
@@ -350,11 +350,11 @@ class _Jobs:
             reason = self.backend.describe_pending(self._jobs())
             if reason and reason != self._pending_reason:
                 count = pluralize(len(self._jobs()), f"{self.backend.name} job")
-                self.context.say(f"{count} pending: {reason}")
+                self.context.on_message(f"{count} pending: {reason}")
             self._pending_reason = reason
 
     def _handle_lost(self, tracked: _TrackedRun, job_exit: JobExit, now: float) -> Iterator[Event]:
-        run, folder = tracked.run, self.store.run(tracked.run.id)
+        run, folder = tracked.run, self.store.run_folder(tracked.run.id)
         if not self.context.retrain and all(folder.has(epoch) for epoch in run.snapshot_epochs):
             for epoch in run.snapshot_epochs:
                 yield from self._handle(CellFinished(run.id, epoch), tracked)
@@ -372,11 +372,11 @@ class _Jobs:
             tracked.ended_at = tracked.ended_at or now
             if now - tracked.ended_at < LATE_EVENTS_WITHIN:
                 return
-        person = str(self.context.environment.get("person", ""))
         reason = job_exit.reason or "its job ended without reporting a result"
-        failure = Failure(job_exit.status, tracked.epoch, reason, job_exit.output, person)
-        with contextlib.suppress(StoreError):  # the event reports the failure anyway
-            folder.write_failure(failure)
+        failure = Failure(
+            job_exit.status, tracked.epoch, reason, job_exit.output, self.context.person
+        )
+        folder.write_failure(failure)
         yield from self._handle(Failed(run.id, failure), tracked)
 
     def _forget(self, run: Run) -> None:

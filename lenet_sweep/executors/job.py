@@ -19,7 +19,6 @@ from typing import Any
 
 from lenet_sweep.config.registry import cell_from_json
 from lenet_sweep.core.cells import Run
-from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     EpochEnded,
     Event,
@@ -127,7 +126,7 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
         environment=payload["environment"],
         stop=stop,
         signals=(),
-        say=_say_nothing,
+        on_message=lambda _: None,
     )
     # After a requeue, some runs have already ended.
     remaining = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}
@@ -146,10 +145,6 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
     ]
 
 
-def _say_nothing(_: str) -> None:
-    pass
-
-
 def _slurm_job() -> str | None:
     """The id of the Slurm job that this process belongs to."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
@@ -161,7 +156,7 @@ def _requeue(job: str, interrupted: Sequence[_InterruptedRun], payload: Mapping[
     """Requeue this job, or record the failure of its runs if that would not help."""
     if not interrupted:
         return
-    if not any(each.has_progressed for each in interrupted):
+    if not any(item.has_progressed for item in interrupted):
         reason = (
             "no epoch finished within the time limit of its job; "
             "increase hydra.launcher.time=MINUTES"
@@ -182,11 +177,10 @@ def _requeue(job: str, interrupted: Sequence[_InterruptedRun], payload: Mapping[
             f"its job reached the time limit, and Slurm did not requeue it: {result.stderr.strip()}"
         )
     person = str(payload["environment"].get("person", ""))
-    for each in interrupted:
-        failure = Failure("timed-out", each.epoch, reason, person=person)
-        with contextlib.suppress(StoreError):  # the journal records the failure anyway
-            Store(Path(payload["out"])).run(each.run.id).write_failure(failure)
-        each.journal.append(Failed(each.run.id, failure))
+    for item in interrupted:
+        failure = Failure("timed-out", item.epoch, reason, person=person)
+        Store(Path(payload["out"])).run_folder(item.run.id).write_failure(failure)
+        item.journal.append(Failed(item.run.id, failure))
 
 
 class Journal:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -17,13 +18,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO
 
-from lenet_sweep.config.launchers import LocalOptions
 from lenet_sweep.core.cells import Run
-from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
-    ENDS,
+    FINAL_EVENTS,
     EpochEnded,
     Event,
     Failed,
@@ -122,8 +122,7 @@ class _Worker:
             code = self.process.wait()
         failed = Failed(self.run.id, self._cause_of_death(code, context)) if self.run else None
         if failed:
-            with contextlib.suppress(StoreError):  # the event reports the failure anyway
-                Store(context.out).run(failed.run_id).write_failure(failed.failure)
+            Store(context.out).run_folder(failed.run_id).write_failure(failed.failure)
         self.dismiss()
         self.close(time.monotonic())
         return failed
@@ -131,7 +130,6 @@ class _Worker:
     def _cause_of_death(self, code: int, context: RunContext) -> Failure:
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 8000))
         stderr = self.errors.read().decode(errors="replace")
-        person = str(context.environment.get("person", ""))
         status = "failed"
         if self.hung:
             status = "timed-out"
@@ -142,7 +140,7 @@ class _Worker:
             status, reason = "killed", f"the worker process was terminated by {name}{hint}"
         else:
             reason = f"the worker process exited with status {code}"
-        return Failure(status, self.epoch, reason, stderr, person)
+        return Failure(status, self.epoch, reason, stderr, context.person)
 
     def dismiss(self) -> None:
         """End the worker by closing its input. A worker that is training is killed."""
@@ -173,7 +171,99 @@ class _Worker:
         messages.put((self, None))
 
 
-def room(kinds: Iterable[str]) -> int:
+class _Pool:
+    """The workers of a sweep, which train its runs."""
+
+    def __init__(self, runs: Sequence[Run], context: RunContext) -> None:
+        number = min(context.workers or capacity({run.cell.device for run in runs}), len(runs))
+        # Resuming is bit-identical only on the CPU, and a run with `retrain` has no checkpoints.
+        takes_turns = not context.retrain and all(run.cell.device == "cpu" for run in runs)
+        # A single worker keeps the GPUs it sees, which the cluster has selected if this is a job.
+        on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
+        self.context = context
+        self.scheduler = Scheduler(runs, context.retries, number if takes_turns else 0)
+        self.gpus = devices.visible_gpus() if on_gpus else ()
+        self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.may_pause = False  # whether workers ask after each epoch if their run should pause
+        self.stop_deadline = math.inf
+        self.workers = [self._start_worker(n) for n in range(number)]
+
+    def _start_worker(self, number: int) -> _Worker:
+        return _Worker(number, self.context, self.gpus, self.messages)
+
+    def train(self) -> Iterator[Event]:
+        for worker in self.workers:
+            worker.begin_next(self.scheduler)
+        while any(worker.run for worker in self.workers) and time.monotonic() < self.stop_deadline:
+            self._instruct()
+            try:
+                worker, message = self.messages.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            event = self._handle(worker, message) if worker in self.workers else None
+            if event and not isinstance(event, LockedElsewhere):
+                yield event
+        for run in self.scheduler.paused:
+            yield Stopped(run.id)
+
+    def _instruct(self) -> None:
+        """Send workers what has changed: to stop, or that runs take turns. Kill hung workers."""
+        if self.context.stop.is_set() and self.stop_deadline == math.inf:
+            self.stop_deadline = time.monotonic() + STOP_WITHIN
+            self._send_all("stop")
+        timeout = self.context.timeout
+        # Unread messages may hold progress that a worker seems to lack.
+        if timeout and self.messages.empty():
+            for worker in self.workers:
+                if worker.run and time.monotonic() - worker.last_progress > timeout:
+                    worker.kill_unresponsive()
+        if self.may_pause != self.scheduler.needs_turns:
+            self.may_pause = self.scheduler.needs_turns
+            self._send_all({"may_pause": self.may_pause})
+
+    def _send_all(self, message: object) -> None:
+        for worker in self.workers:
+            worker.send(message)
+
+    def _handle(self, worker: _Worker, event: Event | None) -> Event | None:
+        """Handle an event of a worker, or its death (None). Returns the event to report."""
+        if event is None:
+            self.workers.remove(worker)
+            event = worker.reap(self.context)
+            if event is None:
+                return None
+        stopping = self.context.stop.is_set()
+        worker.epoch = epoch_begun(event) or worker.epoch
+        run = worker.run
+        assert run is not None
+        self.scheduler.update(run, event)
+        if isinstance(event, EpochEnded) and event.waits_for_answer:
+            worker.answer(not stopping and self.scheduler.should_pause(run))
+        if isinstance(event, Failed) and not stopping:
+            event = self.scheduler.retry(run, event)
+        if isinstance(event, (*FINAL_EVENTS, LockedElsewhere, Retrying, Paused)):
+            worker.run = None
+            if self.scheduler and not stopping:
+                if worker not in self.workers:
+                    worker = self._start_worker(worker.number)
+                    self.workers.append(worker)
+                    worker.send({"may_pause": self.may_pause})
+                worker.begin_next(self.scheduler)
+        return event
+
+    def kill(self) -> None:
+        for worker in self.workers:
+            worker.process.kill()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.dismiss()
+        deadline = time.monotonic() + CLOSE_WITHIN
+        for worker in self.workers:
+            worker.close(deadline)
+
+
+def capacity(kinds: Iterable[str]) -> int:
     """The number of concurrent runs that fill this machine."""
     return max(map(devices.default_workers, kinds))
 
@@ -187,80 +277,22 @@ def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
     this way, the same command on several machines shares the work. When `context.stop` is set,
     workers get STOP_WITHIN seconds to save checkpoints.
     """
-    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    number = min(context.workers or room({run.cell.device for run in runs}), len(runs))
-    # Resuming is bit-identical only on the CPU, and a run with `retrain` has no checkpoints.
-    takes_turns = not context.retrain and all(run.cell.device == "cpu" for run in runs)
-    scheduler = Scheduler(runs, context.retries, number if takes_turns else 0)
-    may_pause = False  # whether workers ask after each epoch if their run should pause
-    # A single worker keeps the GPUs it sees, which the cluster has selected if this is a job.
-    on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
-    gpus = devices.visible_gpus() if on_gpus else ()
-    workers = [_Worker(n, context, gpus, messages) for n in range(number)]
-    deadline = None
+    pool = _Pool(runs, context)
     try:
-        for worker in workers:
-            worker.begin_next(scheduler)
-        while any(worker.run for worker in workers):
-            if context.stop.is_set() and deadline is None:
-                deadline = time.monotonic() + STOP_WITHIN
-                for worker in workers:
-                    worker.send("stop")
-            if deadline and time.monotonic() > deadline:
-                break
-            # Unread messages may hold progress that a worker seems to lack.
-            if context.timeout and messages.empty():
-                for worker in workers:
-                    if worker.run and time.monotonic() - worker.last_progress > context.timeout:
-                        worker.kill_unresponsive()
-            if may_pause != scheduler.needs_turns:
-                may_pause = scheduler.needs_turns
-                for worker in workers:
-                    worker.send({"may_pause": may_pause})
-            try:
-                worker, event = messages.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if worker not in workers:
-                continue
-            if event is None:
-                workers.remove(worker)
-                event = worker.reap(context)
-            if event is None:
-                continue
-            worker.epoch = epoch_begun(event) or worker.epoch
-            run = worker.run
-            assert run is not None
-            scheduler.update(run, event)
-            if isinstance(event, EpochEnded) and event.waits_for_answer:
-                worker.answer(not context.stop.is_set() and scheduler.should_pause(run))
-            if isinstance(event, Failed) and not context.stop.is_set():
-                event = scheduler.retry(run, event)
-            if isinstance(event, (*ENDS, LockedElsewhere, Retrying, Paused)):
-                worker.run = None
-                if scheduler and not context.stop.is_set():
-                    if worker not in workers:
-                        worker = _Worker(worker.number, context, gpus, messages)
-                        workers.append(worker)
-                        worker.send({"may_pause": may_pause})
-                    worker.begin_next(scheduler)
-            if not isinstance(event, LockedElsewhere):
-                yield event
-        for run in scheduler.paused:
-            yield Stopped(run.id)
+        yield from pool.train()
     except BaseException:  # interrupted or abandoned: do not wait even for idle workers
-        for worker in workers:
-            worker.process.kill()
+        pool.kill()
         raise
     finally:
-        for worker in workers:
-            worker.dismiss()
-        deadline = time.monotonic() + CLOSE_WITHIN
-        for worker in workers:
-            worker.close(deadline)
+        pool.close()
 
 
-LOCAL = Executor(execute, room, check=lambda: None)
+LOCAL = Executor(execute, capacity, check=lambda: None)
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """Runs train in worker processes on this machine, the default."""
 
 
 @register_executor("local", LocalOptions)

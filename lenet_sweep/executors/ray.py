@@ -9,19 +9,93 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lenet_sweep.config.launchers import RayOptions
+from lenet_sweep.config.checks import reject
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import format_value, pluralize
 from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RejectedError
 from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
+from lenet_sweep.executors.options import (
+    Check,
+    check_mapping,
+    check_optional_text,
+    executor_option,
+    integer_check,
+    number_check,
+)
 from lenet_sweep.executors.registry import register_executor
 
 MAX_TASKS = 1000  # queued at once; queuing takes milliseconds, so more would gain nothing
 CONNECT_TIMEOUT = 10.0  # seconds
+RAY_RESOURCES = ("CPU", "GPU", "memory", "object_store_memory")  # not custom resources
+
+
+def _amount(allowed: str) -> Check:
+    """A number of CPUs, GPUs, or custom resources of Ray: a fraction below 1 or a whole number."""
+    check_number = number_check(allowed)
+
+    def check(key: str, value: Any) -> float:
+        number: float = check_number(key, value)
+        if number > 1 and not number.is_integer():
+            reject(key, value, "a whole number, or a fraction below 1")
+        return number
+
+    return check
+
+
+def _resources(key: str, value: Any) -> dict[str, float]:
+    """Custom resources of Ray by name."""
+    resources = check_mapping(key, value, "numbers by name, such as {big: 1}")
+    for name in resources:
+        if name in RAY_RESOURCES or not isinstance(name, str) or not name.isidentifier():
+            reject(
+                key, format_value(dict(resources)), "numbers by name, such as {big: 1}; CPU, GPU, "
+                "and memory are set with cpus, gpus, and memory",
+            )  # fmt: skip
+    check = _amount("a number from 0 to 1000000")
+    return {str(name): check(f"{key}.{name}", number) for name, number in resources.items()}
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Each run is a Ray task; `out` must be on a disk that all nodes share.
+
+    `workers` limits the tasks that run at the same time (auto: as many as fit into the cluster).
+    """
+
+    address: str | None = executor_option(
+        None, "auto or host:port of a cluster; null: RAY_ADDRESS, or else Ray on this machine",
+        check_optional_text,
+    )  # fmt: skip
+    cpus: float = executor_option(
+        1, "CPU cores per task (can be a fraction); a run on the CPU uses one",
+        _amount("a number of cores per task, from 0 to 1000000"),
+    )  # fmt: skip
+    memory: float = executor_option(
+        0,
+        "memory that a task reserves, in GB; 0: none",
+        number_check("a number of GB per task, from 0 to 1000000"),
+    )
+    gpus: float = executor_option(
+        0, "GPUs per task (can be a fraction, such as 0.25); above 0, device=auto is cuda",
+        _amount("a number of GPUs per task, from 0 to 1000000"),
+    )  # fmt: skip
+    runs_per_job: int = executor_option(
+        1, "runs that a task trains one after the other; use more if runs are short",
+        integer_check(1, 100_000, "runs per task"),
+    )  # fmt: skip
+    resources: Mapping[str, float] | None = executor_option(
+        None, "other resources per task by name, such as {big: 1}", _resources
+    )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of devices that a task may train on, best first."""
+        return ("cuda", "cpu") if self.gpus else ("cpu",)
 
 
 @register_executor("ray", RayOptions)
@@ -29,7 +103,7 @@ def create(resources: RayOptions) -> Executor:
     """An executor that trains runs as Ray tasks with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),
-        room=lambda _: None,
+        capacity=lambda _: None,
         check=check,
     )
 
@@ -59,7 +133,7 @@ class Ray:
         self.runs_per_job = resources.runs_per_job
         self._tasks: dict[str, Any] = {}  # references by id
 
-    def begin(self, context: RunContext) -> None:
+    def connect(self, context: RunContext) -> None:
         import ray  # noqa: PLC0415 - an optional extra
 
         self.context = context
@@ -93,7 +167,7 @@ class Ray:
             runtime_env={"env_vars": dict(ONE_THREAD)},
         )
 
-    def room(self, jobs: int) -> int:
+    def free_slots(self, jobs: int) -> int:
         return (self.context.workers or MAX_TASKS) - jobs
 
     def submit(self, payloads: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -131,7 +205,7 @@ class Ray:
         for job in jobs:
             ray.cancel(self._tasks[job], force=False)
 
-    def end(self) -> None:
+    def disconnect(self) -> None:
         import ray  # noqa: PLC0415 - an optional extra
 
         self._tasks.clear()

@@ -16,7 +16,7 @@ from typing import Any
 from lenet_sweep.executors import Executor
 
 GROUP = "lenet_sweep.executors"
-BUILT_IN = {name: f"lenet_sweep.executors.{name}" for name in ("local", "slurm", "ray")}
+BUILT_IN = ("local", "slurm", "ray")  # each is registered by the module of its name
 Create = Callable[[Any], Executor]
 
 
@@ -24,7 +24,7 @@ Create = Callable[[Any], Executor]
 class ExecutorSpec:
     """How to create an executor.
 
-    options: a dataclass whose fields are made by `config.launchers.option`. It may have a property
+    options: a dataclass whose fields are made by `options.executor_option`. It may have a property
     `devices`: the kinds of devices that runs train on, if that is not this machine. create: takes
     an instance of it.
     """
@@ -49,12 +49,13 @@ def register_executor(name: str, options: type[Any]) -> Callable[[Create], Creat
 @cache
 def _modules() -> dict[str, str]:
     """The module of each executor by name."""
-    return {entry.name: entry.value for entry in entry_points(group=GROUP)} | BUILT_IN
+    added = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    return added | {name: f"lenet_sweep.executors.{name}" for name in BUILT_IN}
 
 
 def executor_names() -> tuple[str, ...]:
     """The names of all executors, those of this package first."""
-    return (*BUILT_IN, *sorted(_modules().keys() - BUILT_IN))
+    return (*BUILT_IN, *sorted(_modules().keys() - set(BUILT_IN)))
 
 
 def find_executor(name: str) -> ExecutorSpec:

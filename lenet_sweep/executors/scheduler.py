@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from lenet_sweep.core.cells import Run, relative_epoch
 from lenet_sweep.core.events import (
-    ENDS,
+    FINAL_EVENTS,
     EpochEnded,
     Event,
     Failed,
@@ -93,7 +93,7 @@ class Scheduler:
         elif isinstance(event, Paused):
             remaining = tuple(e for e in run.snapshot_epochs if e > self._trained[run.id])
             self._waiting.append(replace(run, snapshot_epochs=remaining))
-        if isinstance(event, (*ENDS, Paused)):
+        if isinstance(event, (*FINAL_EVENTS, Paused)):
             self._pausing.discard(run.id)
 
     def retry(self, run: Run, failed: Failed) -> Failed | Retrying:

@@ -16,15 +16,25 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lenet_sweep.config.launchers import SlurmOptions
+from lenet_sweep.config.checks import finite, integer, reject
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import format_value, pluralize
 from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RejectedError
 from lenet_sweep.executors.job import run_job
 from lenet_sweep.executors.local import ONE_THREAD
+from lenet_sweep.executors.options import (
+    PREFIX,
+    check_mapping,
+    check_optional_text,
+    check_text,
+    executor_option,
+    integer_check,
+    number_check,
+)
 from lenet_sweep.executors.registry import register_executor
 
 SIGNAL_BEFORE = 60  # seconds before its time limit when a job is signaled; up to 60 s more
@@ -45,13 +55,104 @@ FILE = re.compile(r"(\d+(?:_\d+)?)_(?:\d+_(?:log|result)|submitted|submission)\.
 # of its own error number 4021.
 OUTPUT_NOT_OPENED = "53"
 
+SBATCH_KEYS = {  # options of sbatch that have a separate key, or ("") that the launcher sets
+    "array": "workers=N",
+    "cpus-per-task": f"{PREFIX}.cpus=N",
+    "mem": f"{PREFIX}.memory=GB",
+    "time": f"{PREFIX}.time=MINUTES",
+    "partition": f"{PREFIX}.partition=NAME",
+    "account": f"{PREFIX}.account=NAME",
+    "qos": f"{PREFIX}.qos=NAME",
+    "constraint": f"{PREFIX}.constraint=TEXT",
+    "gpus": f"{PREFIX}.gpus=N",
+    "gpus-per-node": f"{PREFIX}.gpus=N",
+    **dict.fromkeys(
+        (
+            "chdir", "error", "export", "job-name", "no-requeue", "nodes", "ntasks",
+            "ntasks-per-node", "open-mode", "output", "parsable", "requeue", "signal", "test-only",
+            "wait", "wrap",
+        ),
+        "",
+    ),
+}  # fmt: skip
+
+
+def _whole_gpus(key: str, value: Any) -> int:
+    if (number := finite(value)) is not None and not number.is_integer():
+        reject(key, value, "a whole number of GPUs; only Ray can assign fractions")
+    return integer(key, value, 0, 64, "GPUs per job")
+
+
+def _sbatch(key: str, value: Any) -> dict[str, str | bool]:
+    """Other options of sbatch by name, without the leading dashes."""
+    options: dict[str, str | bool] = {}
+    for name, given in check_mapping(key, value, "options by name, such as {nice: 100}").items():
+        dotted = f"{key}.{format_value(name)}"
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z-]*", name):
+            raise UsageError(f"{dotted}: must be the name of an option of sbatch, such as nice")
+        if name in SBATCH_KEYS:
+            separate_key = SBATCH_KEYS[name]
+            fix = (
+                f"use {separate_key} instead" if separate_key else "set by the launcher; remove it"
+            )
+            raise UsageError(f"{dotted}={format_value(given)}: {fix}")
+        # An option without a value is a flag, such as {hold: true}.
+        options[name] = True if given is True else check_text(dotted, given)
+    return options
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """Each run is a Slurm job; `out` must be on a disk that all nodes share.
+
+    `workers` limits the jobs that run at the same time (auto: as many as Slurm starts).
+    """
+
+    partition: str | None = executor_option(
+        None, "partition of the jobs; null: the cluster's default", check_optional_text
+    )
+    time: int = executor_option(
+        60, "time limit of a job in minutes; a job that reaches it requeues itself and resumes",
+        integer_check(1, 525_600, "minutes per job"),
+    )  # fmt: skip
+    cpus: int = executor_option(
+        1, "CPU cores per job; a run on the CPU uses one", integer_check(1, 1024, "cores per job")
+    )
+    memory: float = executor_option(
+        2,
+        "memory per job in GB",
+        number_check("a number of GB per job, from 0.001 to 1000000", least=0.001),
+    )
+    gpus: int = executor_option(
+        0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus
+    )
+    runs_per_job: int = executor_option(
+        1, "runs that a job trains one after the other; use more if runs are short",
+        integer_check(1, 100_000, "runs per job"),
+    )  # fmt: skip
+    account: str | None = executor_option(
+        None, "account to charge, if the cluster requires one", check_optional_text
+    )
+    qos: str | None = executor_option(None, "quality of service", check_optional_text)
+    constraint: str | None = executor_option(
+        None, "features that the nodes must have", check_optional_text
+    )
+    sbatch: Mapping[str, str | bool] | None = executor_option(
+        None, "other options of sbatch by name, such as {nice: 100}", _sbatch
+    )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of devices that a job may train on, best first."""
+        return ("cuda", "cpu") if self.gpus else ("cpu",)
+
 
 @register_executor("slurm", SlurmOptions)
 def create(resources: SlurmOptions) -> Executor:
     """An executor that trains runs as Slurm jobs with these resources."""
     return Executor(
         execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
-        room=lambda _: None,
+        capacity=lambda _: None,
         check=check,
     )
 
@@ -86,12 +187,12 @@ class Slurm:
         self._squeue_failed = False
         self._pending: dict[str, str] = {}  # reasons of the pending jobs, from the last query
 
-    def begin(self, context: RunContext) -> None:
+    def connect(self, context: RunContext) -> None:
         self.context = context
         self.folder = context.out.absolute() / "jobs" / "slurm"
         self._remove_stale_files()
 
-    def room(self, jobs: int) -> int:
+    def free_slots(self, jobs: int) -> int:
         # Slurm limits the first array to `workers` itself; jobs submitted later would add to it.
         limit = _array_size() - 1
         return min(limit, self.context.workers - jobs) if self.context.workers and jobs else limit
@@ -122,7 +223,7 @@ class Slurm:
             raise RejectedError(f"Slurm rejected the jobs: {_error_line(error)}") from error
         ids = [str(job.job_id) for job in jobs]
         span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
-        self.context.say(f"submitted as Slurm job {span}; its output is in {self.folder}")
+        self.context.on_message(f"submitted as Slurm job {span}; its output is in {self.folder}")
         return ids
 
     def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
@@ -138,12 +239,12 @@ class Slurm:
     def cancel(self, jobs: Iterable[str]) -> None:
         result = _run(["scancel", "--quiet", *jobs])
         if result.returncode:
-            self.context.say(f"scancel failed: {result.stderr.strip()}")
+            self.context.on_message(f"scancel failed: {result.stderr.strip()}")
 
     def describe_pending(self, jobs: Iterable[str]) -> str:
         return ", ".join(sorted({self._pending[job] for job in jobs if job in self._pending}))
 
-    def end(self) -> None:
+    def disconnect(self) -> None:
         pass
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:
@@ -160,7 +261,8 @@ class Slurm:
         result = _run(["squeue", *own_jobs, "--noheader", "--array", "--format=%i|%T|%r"])
         if result.returncode:
             if not self._squeue_failed:
-                self.context.say(f"squeue failed and will be retried: {result.stderr.strip()}")
+                error = result.stderr.strip()
+                self.context.on_message(f"squeue failed and will be retried: {error}")
             self._squeue_failed = True
             return None
         self._squeue_failed = False

@@ -51,7 +51,7 @@ def main() -> None:
         run = Run(cell_from_json(message["cell"]), tuple(message["snapshot_epochs"]))
         for event in train(
             run,
-            store.run(run.id),
+            store.run_folder(run.id),
             data_root,
             retrain=context["retrain"],
             wait=message["wait"],

@@ -102,11 +102,11 @@ class LenetLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
-        from lenet_sweep.config import launchers  # noqa: PLC0415 - see above
+        from lenet_sweep.executors.options import parse_options  # noqa: PLC0415 - see above
         from lenet_sweep.executors.registry import find_executor  # noqa: PLC0415 - see above
 
         spec = find_executor(self.executor)
-        options = launchers.parse(spec.options, self.settings)
+        options = parse_options(spec.options, self.settings)
         executor, devices = spec.create(options), getattr(options, "devices", None)
         hydra = self.config.hydra
         composed = []

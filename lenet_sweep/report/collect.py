@@ -296,7 +296,7 @@ def _by_setting(results: Sequence[Result], stats: Statistics) -> Sequence[Compar
 def _failure(source: Source, result: Result) -> Failure | None:
     if result.status == "ok":
         return None
-    return source.store.run(source.cell.run_id).failure()
+    return source.store.run_folder(source.cell.run_id).failure()
 
 
 def launches(manifests: Iterable[Manifest]) -> tuple[Launch, ...]:
@@ -317,7 +317,7 @@ def _environments(sources: Sequence[Source]) -> tuple[tuple[Mapping[str, Any], i
     distinct: dict[str, tuple[Mapping[str, Any], int]] = {}
     runs = {(str(s.store.out), s.cell.run_id): s for s in sources}
     for source in runs.values():
-        description = source.store.run(source.cell.run_id).description() or {}
+        description = source.store.run_folder(source.cell.run_id).description() or {}
         environment = description.get("environment", {})
         lasting = {k: v for k, v in environment.items() if k not in ("time", "person")}
         key = json.dumps(lasting, sort_keys=True)

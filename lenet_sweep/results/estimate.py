@@ -70,7 +70,7 @@ def estimate(plan: Plan, store: Store, workers: int | None, processor: str) -> E
             paces[kind] = _pace(cell, measured, processor)
         per_unit, test_seconds, sources = paces[kind]
         used.update(sources)
-        trained = len(store.run(run.id).history(cell.epochs)) if run.id in stored else 0
+        trained = len(store.run_folder(run.id).history(cell.epochs)) if run.id in stored else 0
         epoch_seconds = per_unit * relative_epoch(cell) + test_seconds
         durations.append((cell.epochs - trained) * epoch_seconds)
     parallel = min(workers or 1, len(durations)) or 1
@@ -84,7 +84,8 @@ def _measured(plan: Plan, store: Store, stored: set[str]) -> list[Measured]:
     candidates = (run_id for ids in (own, sorted(stored)) for run_id in ids if run_id in stored)
     measured = []
     for run_id in islice(dict.fromkeys(candidates), MAX_RUNS_READ):
-        folder = Store(store.out).run(run_id)  # a separate Store: damage found here is not reported
+        # A separate Store, so that damage found here is not reported.
+        folder = Store(store.out).run_folder(run_id)
         try:
             description, history = folder.description(), folder.history()
             if description is None or not history:

@@ -83,7 +83,7 @@ def recover_cells(folder: Path, store: Store) -> list[Cell]:
     cells = []
     for name in names:
         match = re.fullmatch(r"([0-9a-f]{16})-e(\d{1,6})", str(name))
-        if match and (description := store.run(match[1]).description()):
+        if match and (description := store.run_folder(match[1]).description()):
             cells.append(cell_from_json(description["settings"] | {"epochs": int(match[2])}))
     if len(cells) < len(names):
         with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ def record(
     person: named if the store does not say who trained the run. failure: a failure that was just
     reported, which takes precedence over the store.
     """
-    folder = store.run(cell.run_id)
+    folder = store.run_folder(cell.run_id)
     if failure and failure.epoch > cell.epochs:
         failure = None  # it happened after the last epoch of this cell
     snapshot = None if failure else folder.read(folder.snapshot_path(cell.epochs))
@@ -109,6 +109,6 @@ def known_record(
 
 def in_store(cell: Cell, row: Record, store: Store) -> bool:
     """Whether the store still has the file behind a row, and it is not known to be damaged."""
-    run = store.run(cell.run_id)
+    run = store.run_folder(cell.run_id)
     path = run.snapshot_path(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
     return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - Path.exists may raise

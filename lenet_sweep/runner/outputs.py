@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.validation import SweepOptions
 from lenet_sweep.report.text_tables import text_tables, write_texts
 from lenet_sweep.results.columns import REPRODUCTION
 from lenet_sweep.results.csv_file import write_csv
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lenet_sweep.analysis.statistics import Result
 
 
-def compare(result: SweepResult, options: Options) -> TieMarks:
+def compare(result: SweepResult, options: SweepOptions) -> TieMarks:
     """Compare the rows with the best one, for the printed tables.
 
     An interrupted sweep has no comparisons, since they take seconds.
@@ -76,10 +76,12 @@ def write_tables(
     return [*files, *write_texts(tables, folder), folder / "sweep.json"]
 
 
-def draw_figures(result: SweepResult, options: Options, say: Callable[[str], None]) -> list[Path]:
+def draw_figures(
+    result: SweepResult, options: SweepOptions, on_message: Callable[[str], None]
+) -> list[Path]:
     """Draw the figures that `options.figures` selects, and return their files.
 
-    say: gets progress messages, and a line for everything that is left out.
+    on_message: gets progress messages, and a line for everything that is left out.
 
     An interrupted sweep has no figures, so that Ctrl-C does not wait for them. They are drawn in
     this process: forking a process that has threads can deadlock, and a new process would take
@@ -89,14 +91,17 @@ def draw_figures(result: SweepResult, options: Options, say: Callable[[str], Non
         return []
     from lenet_sweep.report import figure_set  # noqa: PLC0415 - importing matplotlib takes most of a second
 
-    return figure_set.draw(result.sweep, options.figures, say)
+    return figure_set.draw(result.sweep, options.figures, on_message)
 
 
-def write_page(result: SweepResult, options: Options, say: Callable[[str], None]) -> list[Path]:
+def write_page(
+    result: SweepResult, options: SweepOptions, on_message: Callable[[str], None]
+) -> list[Path]:
     """Write the page and its statistics if `options.report` is true, and return their files.
 
     With `figures=none` the page has no pictures. After an interrupted sweep it has only the table.
-    If an existing page shows more than the new one would, it is kept and `say` gets the reason.
+    If an existing page shows more than the new one would, it is kept and `on_message` gets
+    the reason.
     """
     if not options.report:
         return []
@@ -106,5 +111,5 @@ def write_page(result: SweepResult, options: Options, say: Callable[[str], None]
         result.sweep,
         pictures=options.figures != "none",
         interrupted=result.interrupted.name if result.interrupted else "",
-        say=say,
+        on_message=on_message,
     )

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.studies import Study, replace_study
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.validation import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
-from lenet_sweep.data import datasets
-from lenet_sweep.data.download import StderrProgress
+from lenet_sweep.data import download
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.csv_file import write_csv
@@ -76,7 +75,7 @@ class SweepResult:
 
 def run_sweep(
     cells: Sequence[Cell],
-    options: Options,
+    options: SweepOptions,
     observers: Sequence[Observer],
     executor: Executor,
     folder: Path | None = None,
@@ -108,9 +107,9 @@ def run_sweep(
     table.keep(folder, manifest.cells)
     table.complete(set(manifest.cells) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
-    workers = options.workers or executor.room(kinds)
+    workers = options.workers or executor.capacity(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
-        datasets.ensure_dataset(dataset, options.data_root, StderrProgress())
+        download.ensure_dataset(dataset, options.data_root)
     with contextlib.ExitStack() as stack:
         stack.callback(group.on_end)
         group.on_start(planned, workers)
@@ -134,7 +133,7 @@ def run_sweep(
                 environment=environment,
                 stop=signals.stop,
                 signals=signals.received,
-                say=group.on_message,
+                on_message=group.on_message,
             )
             for event in executor.execute(planned.runs, context) if planned.runs else ():
                 group.on_event(event)
@@ -154,7 +153,7 @@ def run_sweep(
     return SweepResult(sweep, planned.cells, interrupted, stale, tuple(group.errors))
 
 
-def _modules_for_outputs(options: Options, *, reported: bool) -> list[str]:
+def _modules_for_outputs(options: SweepOptions, *, reported: bool) -> list[str]:
     """The modules that are slow to import, for the table and then for the page and the figures."""
     names = ["pandas"]
     if not reported:
@@ -179,7 +178,7 @@ def reload_sweep(folder: Path) -> Sweep:
     return sweep
 
 
-def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
+def sweep_folder(options: SweepOptions, cells: Sequence[Cell]) -> Path:
     """The folder of a sweep: `options.name`, or a date and a hash of its cells.
 
     An existing folder with the same hash is used again, so a repeated command continues its sweep.
@@ -200,7 +199,7 @@ def _update_manifest(
     folder: Path,
     cells: Sequence[Cell],
     store: Store,
-    options: Options,
+    options: SweepOptions,
     environment: dict[str, Any],
 ) -> Manifest:
     """Add this launch and its cells to sweep.json, and return the new content."""

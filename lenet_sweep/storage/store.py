@@ -13,6 +13,7 @@ file is never used as a result; it is moved to `<name>.damaged`, where it can be
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from typing import Any
 import filelock
 
 from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.storage.files import (
     UNREADABLE,
@@ -56,7 +58,7 @@ class RunFolder:
         return self.path / f"epoch-{epoch:05d}.safetensors"
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint_path(self) -> Path:
         """The file of the checkpoint."""
         return self.path / "checkpoint.safetensors"
 
@@ -74,7 +76,7 @@ class RunFolder:
 
     def latest(self, until: int) -> Snapshot | None:
         """The newest intact snapshot or checkpoint up to epoch `until`, to resume from."""
-        checkpoint = self.read(self.checkpoint)
+        checkpoint = self.read(self.checkpoint_path)
         if checkpoint and checkpoint.epoch > until:
             checkpoint = None
         newest = checkpoint.epoch if checkpoint else 0
@@ -96,7 +98,7 @@ class RunFolder:
         """
         newest = max((epoch for epoch in self._snapshot_epochs() if epoch <= until), default=0)
         longest: tuple[Epoch, ...] = ()
-        for path in (self.snapshot_path(newest), self.checkpoint):
+        for path in (self.snapshot_path(newest), self.checkpoint_path):
             try:
                 with path.open("rb") as file:
                     length = int.from_bytes(file.read(8), "little")
@@ -113,9 +115,9 @@ class RunFolder:
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
         """Save a snapshot as the checkpoint. Raises StoreError."""
-        write_atomic(self.checkpoint, encode_snapshot(snapshot, self.path.name))
+        write_atomic(self.checkpoint_path, encode_snapshot(snapshot, self.path.name))
 
-    def describe(self, cell: Cell, environment: Mapping[str, Any]) -> None:
+    def write_description(self, cell: Cell, environment: Mapping[str, Any]) -> None:
         """Write run.json, which allows rebuilding a table without its sweep. Raises StoreError."""
         settings = cell.to_json()
         del settings["epochs"]
@@ -156,9 +158,10 @@ class RunFolder:
         return [move_to_damaged(path) for path in paths]
 
     def write_failure(self, failure: Failure) -> None:
-        """Record why the run did not finish. Raises StoreError."""
-        make_folder(self.path)  # a worker may die before it creates the folder
-        write_json(self.path / "failure.json", asdict(failure))
+        """Record why the run did not finish, if the disk permits; an event reports it anyway."""
+        with contextlib.suppress(StoreError):
+            make_folder(self.path)  # a worker may die before it creates the folder
+            write_json(self.path / "failure.json", asdict(failure))
 
     def clear_failure(self) -> None:
         """Remove the record of a failure. Raises StoreError."""
@@ -166,7 +169,7 @@ class RunFolder:
 
     def clear_checkpoint(self) -> None:
         """Remove the checkpoint. Raises StoreError."""
-        remove(self.checkpoint)
+        remove(self.checkpoint_path)
 
     def claim(self, timeout: float) -> filelock.BaseFileLock | None:
         """Lock the run for training; the caller must release the lock.
@@ -191,7 +194,7 @@ class Store:
         self.out = out
         self.damaged: list[Path] = []
 
-    def run(self, run_id: str) -> RunFolder:
+    def run_folder(self, run_id: str) -> RunFolder:
         """The folder of a run, which need not exist."""
         return RunFolder(self.out / "runs" / run_id, self.damaged)
 

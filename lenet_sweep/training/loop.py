@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def train(
     """
     lock = None
     epoch = 0  # no epoch was started
-    person = str(environment.get("person", ""))
+    person = _person(environment)
     try:
         lock = folder.claim(timeout=0)
         if lock is None and not wait:
@@ -91,7 +92,7 @@ def train(
             yield Damaged(run.id, str(path))
         folder.clear_failure()
         for event in _train(
-            run, folder, data_root, retrain, stop, environment, person, may_pause, should_pause
+            run, folder, data_root, retrain, stop, environment, may_pause, should_pause
         ):
             epoch = epoch_begun(event) or epoch
             if isinstance(event, Paused):  # the receiver may resume the run immediately
@@ -99,12 +100,15 @@ def train(
             yield event
     except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is a row in the table
         failure = _failure(error, epoch, person)
-        with contextlib.suppress(StoreError):  # the event reports the failure anyway
-            folder.write_failure(failure)
+        folder.write_failure(failure)
         yield Failed(run.id, failure)
     finally:
         if lock:
             lock.release()
+
+
+def _person(environment: Mapping[str, Any]) -> str:
+    return str(environment.get("person", ""))
 
 
 class _DivergedError(Exception):
@@ -130,7 +134,6 @@ def _train(
     retrain: bool,
     stop: Callable[[], bool],
     environment: Mapping[str, Any],
-    person: str,
     may_pause: Callable[[], bool],
     should_pause: Callable[[], bool],
 ) -> Iterator[Event]:
@@ -142,57 +145,73 @@ def _train(
         return
     images = _images(run.cell.dataset, data_root)
     engine = engines.build_engine(run.cell, _append_holdout_to_test(images))
-    folder.describe(run.cell, {**environment, "engine": engine.detail})
-    checkpoint = folder.read(folder.checkpoint)
-    newest = checkpoint.epoch if checkpoint else 0  # of a longer run; it must not be lost
+    folder.write_description(run.cell, {**environment, "engine": engine.detail})
+    saver = _Saver(folder, missing, retrain)
     snapshot = None if retrain else folder.latest(until=missing[0])
     for path in folder.move_damaged_files():
         yield Damaged(run.id, str(path))
-    saved_epoch = 0
     if snapshot:
         engine.restore(snapshot.state)
-        saved_epoch = snapshot.epoch
-    yield Started(run.id, saved_epoch)
-    saved_at = time.monotonic()
-    for epoch in range(saved_epoch + 1, missing[-1] + 1):
+        saver.saved_epoch = snapshot.epoch
+    yield Started(run.id, saver.saved_epoch)
+    for epoch in range(saver.saved_epoch + 1, missing[-1] + 1):
         began = time.perf_counter()
-        losses: list[NDArray[np.float32]] = []
-        for batches in _train_epoch(engine, run.cell, epoch, len(images.train_labels)):
-            losses.append(batches)
-            count = sum(map(len, losses))
-            _check_finite(batches, epoch, count - len(batches))
-            if stop():
-                if snapshot and snapshot.epoch > max(saved_epoch, newest) and not retrain:
-                    folder.write_checkpoint(snapshot)
-                yield Stopped(run.id)
-                return
-            if (count - 1) % REPORT_EVERY == 0:
-                seen = min(count * run.cell.batch, len(images.train_labels))
-                yield Progress(run.id, epoch, seen, len(images.train_labels), float(batches[-1]))
+        losses = yield from _train_epoch(engine, run, epoch, len(images.train_labels), stop)
+        if losses is None:
+            saver.write_checkpoint(snapshot)
+            yield Stopped(run.id)
+            return
         seconds = time.perf_counter() - began
         snapshot = _snapshot(
-            engine, run.cell, snapshot, np.concatenate(losses), images, seconds, person
+            engine, run.cell, snapshot, losses, images, seconds, _person(environment)
         )
-        due = time.monotonic() - saved_at > CHECKPOINT_EVERY and epoch > newest and not retrain
-        if epoch in missing:
-            folder.write_snapshot(snapshot)
-            if epoch >= newest:
-                folder.clear_checkpoint()
-        elif due:
-            folder.write_checkpoint(snapshot)
-        if epoch in missing or due:
-            saved_epoch, saved_at = epoch, time.monotonic()
+        saver.save(snapshot)
         # Yield only after the write: if that fails, the failure belongs to this epoch.
-        waits_for_answer = may_pause() and not retrain and newest < epoch < missing[-1]
+        waits_for_answer = may_pause() and saver.may_checkpoint(epoch) and epoch < missing[-1]
         yield EpochEnded(run.id, snapshot.history[-1], waits_for_answer)
         if epoch in missing:
             yield CellFinished(run.id, epoch)
         if waits_for_answer and should_pause():
-            if epoch > saved_epoch:
-                folder.write_checkpoint(snapshot)
+            saver.write_checkpoint(snapshot)
             yield Paused(run.id)
             return
     yield Finished(run.id)
+
+
+class _Saver:
+    """Writes the missing snapshots of a run, and a checkpoint every CHECKPOINT_EVERY seconds.
+
+    saved_epoch: the last epoch that is in the store.
+    """
+
+    def __init__(self, folder: RunFolder, missing: Collection[int], retrain: bool) -> None:
+        self.saved_epoch = 0
+        self._saved_at = time.monotonic()
+        self._folder = folder
+        self._missing = missing
+        self._retrain = retrain
+        checkpoint = folder.read(folder.checkpoint_path)
+        self._newest = checkpoint.epoch if checkpoint else 0  # of a longer run; must not be lost
+
+    def may_checkpoint(self, epoch: int) -> bool:
+        return epoch > self._newest and not self._retrain
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Save an epoch as a snapshot if it is missing, or as a checkpoint if one is due."""
+        epoch = snapshot.epoch
+        if epoch in self._missing:
+            self._folder.write_snapshot(snapshot)
+            if epoch >= self._newest:
+                self._folder.clear_checkpoint()
+            self.saved_epoch, self._saved_at = epoch, time.monotonic()
+        elif time.monotonic() - self._saved_at > CHECKPOINT_EVERY:
+            self.write_checkpoint(snapshot)
+
+    def write_checkpoint(self, snapshot: Snapshot | None) -> None:
+        """Save the last finished epoch as a checkpoint, unless the store has it or a later one."""
+        if snapshot and snapshot.epoch > self.saved_epoch and self.may_checkpoint(snapshot.epoch):
+            self._folder.write_checkpoint(snapshot)
+            self.saved_epoch, self._saved_at = snapshot.epoch, time.monotonic()
 
 
 # Most runs of a worker share a dataset, which is then read and verified once.
@@ -215,14 +234,21 @@ def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> floa
 
 
 def _train_epoch(
-    engine: Engine, cell: Cell, epoch: int, images: int
-) -> Iterator[NDArray[np.float32]]:
-    """Train one epoch, yielding the batch losses up to each batch that is reported."""
-    order = epoch_order(cell, epoch, images)
-    first = cell.batch  # the report prints the loss of the first batch and of every 100th after it
-    step = REPORT_EVERY * cell.batch
-    for start in (0, *range(first, images, step)):
-        yield engine.train(order[start : first if start == 0 else start + step])
+    engine: Engine, run: Run, epoch: int, images: int, stop: Callable[[], bool]
+) -> Generator[Event, None, NDArray[np.float32] | None]:
+    """Train one epoch. Returns the batch losses, or None if `stop` ended it early."""
+    batch = run.cell.batch
+    order = epoch_order(run.cell, epoch, images)
+    losses: list[NDArray[np.float32]] = []
+    # The report prints the loss of the first batch and of every 100th after it.
+    for start, end in pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]):
+        losses.append(engine.train(order[start:end]))
+        _check_finite(losses[-1], epoch, start // batch)
+        if stop():
+            return None
+        if math.ceil(end / batch) % REPORT_EVERY == 1:
+            yield Progress(run.id, epoch, end, images, float(losses[-1][-1]))
+    return np.concatenate(losses)
 
 
 def epoch_order(cell: Cell, epoch: int, images: int) -> NDArray[np.int64]:

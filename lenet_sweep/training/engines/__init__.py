@@ -58,7 +58,7 @@ def build_engine(cell: Cell, images: Images) -> Engine:
     Raises ValueError if the cell selects the native engine, which does not support it.
     """
     if cell.engine == "native":
-        if reason := NATIVE.refusal(cell):
+        if reason := NATIVE.unsupported_reason(cell):
             raise ValueError(reason)
         from lenet_sweep.training.engines.native_engine import (  # noqa: PLC0415 - may be missing
             NativeEngine,

@@ -1,4 +1,4 @@
-"""What the native engine supports, which decides the engine of a cell when a sweep is planned.
+"""The cells that the native engine supports.
 
 This module is separate from the engine so that planning imports neither torch nor the extension.
 """
@@ -6,72 +6,15 @@ This module is separate from the engine so that planning imports neither torch n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
-from lenet_sweep.core.cells import Cell, Dataset
-from lenet_sweep.core.text import format_value
-
-ANY = None
-Values = tuple[Any, ...] | Callable[[Any], bool] | None  # allowed values, a condition, or ANY
-
-
-@dataclass(frozen=True)
-class EngineSupport:
-    """The allow-list of an engine. The torch engine trains everything else."""
-
-    name: str
-    settings: Mapping[str, Values]  # by field of Cell
-    optimizers: Mapping[str, Mapping[str, Values]]  # by optimizer and option
-    missing: Callable[[], str | None]  # why this installation lacks the engine, or None
-
-    def refusal(self, cell: Cell) -> str | None:
-        """Why this engine cannot train a cell; None if it can."""
-        for key, value, allowed in self._settings(cell):
-            if allowed is ANY or (allowed(value) if callable(allowed) else value in allowed):
-                continue
-            reason = f"the {self.name} engine does not support {key}={format_value(value)}"
-            if isinstance(allowed, tuple) and allowed:
-                reason += f" (only {', '.join(map(format_value, allowed))})"
-            return reason
-        return self.missing()
-
-    def decisive(self, cell: Cell) -> tuple[Any, ...]:
-        """The settings that `refusal` depends on; it is the same for cells that share them."""
-        values: tuple[Any, ...] = self._decisive(cell)
-        return values
-
-    @cached_property
-    def _decisive(self) -> attrgetter[tuple[Any, ...]]:
-        listed = {key for key, allowed in self.settings.items() if allowed is ANY}
-        if listed.issuperset(f"dataset.{part.name}" for part in fields(Dataset)):
-            listed.add("dataset")
-        return attrgetter(*(field.name for field in fields(Cell) if field.name not in listed))
-
-    def _settings(self, cell: Cell) -> Iterator[tuple[str, Any, Values]]:
-        """The key, the value and the allowed values of each setting of a cell."""
-        options = self.optimizers.get(cell.optimizer.name, {})
-        for field in fields(cell):
-            value = getattr(cell, field.name)
-            if field.name == "optimizer":
-                yield "optimizer", value.name, tuple(self.optimizers)
-                for option, chosen in value.options:
-                    yield f"optimizer.{option}", chosen, options.get(option, ())
-            elif field.name == "dataset":
-                for part in fields(value):
-                    key = f"dataset.{part.name}"
-                    yield key, getattr(value, part.name), self.settings.get(key, ())
-            else:
-                yield field.name, value, self.settings.get(field.name, ())
+from lenet_sweep.core.engine_support import ANY, EngineSupport
 
 
 @cache
-def missing() -> str | None:
+def unavailable_reason() -> str | None:
     """Why the native engine is not available and how to fix it; None if it is available."""
     try:
         from lenet_sweep.training.engines import _native  # noqa: F401, PLC0415 - only to see if it exists
@@ -142,5 +85,5 @@ NATIVE = EngineSupport(
             "maximize": (False,),
         },
     },
-    missing=missing,
+    unavailable_reason=unavailable_reason,
 )

@@ -60,17 +60,18 @@ class TorchEngine:
         self.optimizer: torch.optim.Optimizer = optimizer_class(
             self.model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
         )
-        self.train_images, self.train_labels = self._resident(
+        self.train_images, self.train_labels = self._to_device(
             images.train_images, images.train_labels
         )
-        self.test_images, self.test_labels = self._resident(images.test_images, images.test_labels)
+        self.test_images, self.test_labels = self._to_device(images.test_images, images.test_labels)
 
     @_subnormals_flushed()
     def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
         self.model.train()
         losses = []
         for indices in torch.split(torch.from_numpy(order).to(self.device), self.batch):
-            loss = self.loss(self.outputs(self._pixels(indices)), self.train_labels[indices])
+            images = _to_unit_range(self.train_images[indices])
+            loss = self.loss(self.outputs(images), self.train_labels[indices])
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -118,7 +119,7 @@ class TorchEngine:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
-    def _resident(
+    def _to_device(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> tuple[Tensor, Tensor]:
         # Stored as uint8, which takes a quarter of the memory; each batch is divided by 255 as in
@@ -127,9 +128,6 @@ class TorchEngine:
             torch.from_numpy(images).unsqueeze(1).to(self.device),
             torch.from_numpy(labels).long().to(self.device),
         )
-
-    def _pixels(self, indices: Tensor) -> Tensor:
-        return _to_unit_range(self.train_images[indices])
 
 
 def _to_unit_range(images: Tensor) -> Tensor:
