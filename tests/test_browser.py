@@ -214,8 +214,8 @@ def test_section_of_a_study(seeds, opened) -> None:
         study = page.locator("#study")
         assert study.locator("tbody tr:not(.note)").count() == 3
         assert study.locator("tr.not-reproduced td:last-child").first.inner_text() == "no"
-        assert study.locator(".findings li").count() == 2
-        assert study.locator(".findings li.does-not-hold").count() == 1
+        assert study.locator(".claim_results li").count() == 2
+        assert study.locator(".claim_results li.does-not-hold").count() == 1
         assert study.locator("svg.chart").is_visible()
         assert HOSTILE in study.inner_text()
         assert page.title() != "stolen"

@@ -18,7 +18,8 @@ from screens import printed, terminal, without_styles
 from lenet_sweep.analysis import loading, ties
 from lenet_sweep.analysis.conclusions import conclusions
 from lenet_sweep.analysis.loading import Source
-from lenet_sweep.analysis.statistics import OUTCOMES, Result
+from lenet_sweep.analysis.significance import OUTCOMES
+from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.report import collect, page, statistics_table
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown

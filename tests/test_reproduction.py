@@ -17,7 +17,7 @@ from made_results import (
     scored,
 )
 
-from lenet_sweep.analysis import claim_checks, reproduction
+from lenet_sweep.analysis import claim_checks, reproduction, reproduction_tables
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, UNMEASURED, reproduce, spread
 from lenet_sweep.analysis.statistics import group_by_setting
 from lenet_sweep.config.studies import Claim, Study, StudyRow
@@ -162,7 +162,11 @@ def test_the_headline_counts_all_rows() -> None:
                  enumerate(zip(cells, [99.0, 50.0, 99.0], strict=True), 1))  # fmt: skip
     done = reproduce(Study("T", "", rows, ()), results)
     assert done.headline == "1 of 3 rows is reproduced, 1 is not, and 1 has no accuracy here."
-    assert list(reproduction.reproduction_table([done])["verdict"]) == [REPRODUCED, NOT, UNMEASURED]
+    assert list(reproduction_tables.reproduction_table([done])["verdict"]) == [
+        REPRODUCED,
+        NOT,
+        UNMEASURED,
+    ]
 
 
 def seeded(cells, accuracy):
@@ -204,17 +208,19 @@ def test_matters_little() -> None:
     assert "no two settings differ only in epochs" in sentence
 
 
-def test_wants_small_with_large() -> None:
+def test_smaller_is_better_with_larger() -> None:
     """The effect of the batch size changes its sign with the learning rate, or not."""
     cells = product(lr=[0.0001, 0.1], batch=[32, 64, 128], seed=[0, 1, 2])
     reversing = seeded(cells, lambda c: 97 + (-1 if c.lr > 0.01 else 1) * c.batch / 128)
-    verdict, sentence = check("wants_small_with_large", reversing, keys=["batch", "lr"])
+    verdict, sentence = check("smaller_is_better_with_larger", reversing, keys=["batch", "lr"])
     assert verdict == "holds"
     assert "better in 2 of 2 pairs" in sentence
     half = [r for r in reversing if r.cell.lr > 0.01 or r.cell.batch == 32]
-    assert check("wants_small_with_large", half, keys=["batch", "lr"])[0] == "holds in part"
+    assert check("smaller_is_better_with_larger", half, keys=["batch", "lr"])[0] == "holds in part"
     straight = seeded(cells, lambda c: 97 + c.batch / 128)
-    assert check("wants_small_with_large", straight, keys=["batch", "lr"])[0] == "does not hold"
+    assert (
+        check("smaller_is_better_with_larger", straight, keys=["batch", "lr"])[0] == "does not hold"
+    )
 
 
 def test_the_best_recipe_and_accuracy() -> None:

@@ -14,29 +14,22 @@ from statistics import fmean, median
 
 from lenet_sweep.analysis import t_tests
 from lenet_sweep.analysis.reproduction import ClaimResult, Reproduction, reproduce, sampling, spread
-from lenet_sweep.analysis.statistics import (
-    ALPHA,
-    EPSILON,
-    SEEDS,
-    Result,
-    Setting,
-    accuracies,
-    group_by_setting,
-)
+from lenet_sweep.analysis.significance import ALPHA, MIN_SEEDS
+from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, accuracies, group_by_setting
 from lenet_sweep.config.registry import RECIPES, default_lr, make_optimizer
 from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
 
 LITTLE = 0.2  # points; twice the sampling error of 10,000 images at an accuracy of 99 %
-LEARNED = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
+TARGET = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
 ANY_OPTIMIZER = make_optimizer("sgd")  # placeholder in keys that ignore the recipe
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "inconclusive"
 
 
 def judge(study: Study, results: Sequence[Result]) -> Reproduction:
     """Judge the rows and the claims of a study by these results."""
-    return replace(reproduce(study, results), findings=check_claims(study.claims, results))
+    return replace(reproduce(study, results), claim_results=check_claims(study.claims, results))
 
 
 def check_claims(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[ClaimResult, ...]:
@@ -60,10 +53,10 @@ def _mean(setting: Setting) -> float:
 def _differ(one: Setting, other: Setting) -> bool:
     """Whether two settings differ significantly: Welch's t test over their seeds, at ALPHA.
 
-    If one has fewer than SEEDS seeds, or neither varies: whether the difference exceeds the
+    If one has fewer than MIN_SEEDS seeds, or neither varies: whether the difference exceeds the
     sampling error of the test images.
     """
-    if min(one.n, other.n) >= SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
+    if min(one.n, other.n) >= MIN_SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
         a, b = (accuracies(s.results) for s in (one, other))
         return t_tests.welch_p(a, b) < ALPHA
     errors = [sampling(s) for s in (one, other)]
@@ -159,7 +152,7 @@ def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str
     return (HOLDS if all(small) and complete else PARTLY if any(small) else FAILS), sentence
 
 
-def _wants_small_with_large(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+def _smaller_is_better_with_larger(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
     """Holds if neighbors in the first key agree, at both large and small values of the second.
 
     Large is above the geometric mean of the smallest and the largest value. Holds in part if most
@@ -222,7 +215,7 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
 
 
 def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
-    """Holds if the recipe needs fewer epochs to LEARNED than the fastest other recipe.
+    """Holds if the recipe needs fewer epochs to TARGET than the fastest other recipe.
 
     Recipes are compared at their default learning rate and options, for each batch size that both
     have. Holds in part if the recipe is faster at more batch sizes than not.
@@ -245,7 +238,7 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         for c in common
     ]
     sentence = (
-        f"Epochs until {LEARNED:g} % test accuracy at the default lr (mean over seeds, against the "
+        f"Epochs until {TARGET:g} % test accuracy at the default lr (mean over seeds, against the "
         f"fastest other recipe, without a significance test): {', '.join(texts)}."
     )
     faster = sum(ours[c] < theirs[c] for c in common)
@@ -253,7 +246,7 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
 
 
 def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
-    """The first epoch at LEARNED, as a mean over seeds; infinite if a seed never reaches it.
+    """The first epoch at TARGET, as a mean over seeds; infinite if a seed never reaches it.
 
     Keyed by a cell without recipe, lr and epochs; the fastest of several recipes counts.
     """
@@ -265,7 +258,7 @@ def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
         for result in setting.results:
             if result.accuracy is not None and not result.history:
                 continue  # its epochs are not available
-            reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
+            reached = (float(e.epoch) for e in result.history if e.accuracy >= TARGET)
             first = next(reached, float("inf"))  # a run's shorter snapshots may not reach it
             by_run[result.cell.run_id] = min(first, by_run.get(result.cell.run_id, first))
     return {
@@ -282,7 +275,7 @@ def _format_epochs(epochs: float) -> str:
 _CHECKS: Mapping[str, Callable[[Claim, Sequence[Setting]], tuple[str, str]]] = {
     "larger_is_better": _larger_is_better,
     "matters_little": _matters_little,
-    "wants_small_with_large": _wants_small_with_large,
+    "smaller_is_better_with_larger": _smaller_is_better_with_larger,
     "best_recipe": _best_recipe,
     "best_accuracy": _best_accuracy,
     "learns_faster": _learns_faster,

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lenet_sweep.analysis.effects import Effect, Effects, effects, has_learned
-from lenet_sweep.analysis.statistics import (
+from lenet_sweep.analysis.effects import Effect, Effects, effects
+from lenet_sweep.analysis.significance import (
     ALPHA,
     Comparison,
-    Interval,
     Outcome,
-    Result,
-    Setting,
-    by_holdout,
     compare,
     compare_rows,
     compare_settings,
     counts,
+)
+from lenet_sweep.analysis.statistics import (
+    Interval,
+    Result,
+    Setting,
+    by_holdout,
     group_by_setting,
     intervals,
 )
-from lenet_sweep.analysis.warning import ResultWarning, accuracy_of
+from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words, pluralize
@@ -279,7 +281,7 @@ def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
     for caveat in shares.caveats:
         if caveat.kind == "dominated":
             yield caveat.sentence
-            learned = [r for r in results if has_learned(r)]
+            learned = [r for r in results if r.has_learned]
             ranked = [e for e in effects(learned).effects if e.share and e.settings != ("seed",)]
             if len(learned) < 3 or len(ranked) < 2:
                 continue

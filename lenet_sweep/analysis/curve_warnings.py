@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lenet_sweep.analysis.axes import command, ordered
-from lenet_sweep.analysis.statistics import Comparison, Result, leaders, wilson
-from lenet_sweep.analysis.warning import ResultWarning, accuracy_of, count_of
+from lenet_sweep.analysis.significance import Comparison, leaders
+from lenet_sweep.analysis.statistics import Result, wilson
+from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of, count_of
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.core.text import pluralize

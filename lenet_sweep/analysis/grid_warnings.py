@@ -9,8 +9,9 @@ import numpy as np
 
 from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
 from lenet_sweep.analysis.factors import confounded_groups, connected_groups
-from lenet_sweep.analysis.statistics import Comparison, Result, leaders
-from lenet_sweep.analysis.warning import ResultWarning, accuracy_of
+from lenet_sweep.analysis.significance import Comparison, leaders
+from lenet_sweep.analysis.statistics import Result
+from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 

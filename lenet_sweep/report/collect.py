@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from lenet_sweep.analysis import claim_checks, conclusions, loading, statistics
+from lenet_sweep.analysis import claim_checks, conclusions, loading, significance, statistics
 from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import MAX_ROWS, Source
 from lenet_sweep.analysis.reproduction import Reproduction
-from lenet_sweep.analysis.statistics import Comparison, Interval, Result
+from lenet_sweep.analysis.significance import Comparison
+from lenet_sweep.analysis.statistics import Interval, Result
 from lenet_sweep.config import studies
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
@@ -197,7 +198,7 @@ def _gather(
             first.setdefault(r.cell, index)
         distinct = [results[index] for index in first.values()]
         repeated = len(results) - len(distinct)
-        of_rows = statistics.compare_rows(results)
+        of_rows = significance.compare_rows(results)
         stats = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
         intervals = statistics.intervals(results) if repeated else stats.intervals
         compared = _by_setting(results, stats) if stats.by_seed else of_rows

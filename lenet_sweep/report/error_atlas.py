@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis.effects import has_learned
 from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.samples import misclassified, sample_correct
@@ -110,7 +109,7 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
         return None
     digest = report.best.cell.dataset.digest
     same_test_set = [r.result for r in report.rows if r.cell.dataset.digest == digest]
-    learned = [r for r in same_test_set if has_learned(r) and r.predictions is not None]
+    learned = [r for r in same_test_set if r.has_learned and r.predictions is not None]
     if len(learned) < 2:
         return None
     cells, excluded = len(learned), len(same_test_set) - len(learned)

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
-from lenet_sweep.analysis import reproduction
+from lenet_sweep.analysis import reproduction_tables
 from lenet_sweep.core.text import one_line, pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_table
 from lenet_sweep.report.collect import Report
@@ -86,13 +86,16 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
         "varied": comparisons.what_varies([row.cell for row in report.rows]),
         "fixed": comparisons.what_is_fixed([row.cell for row in report.rows]),
         "failures": _failures(report),
-        "studies": [(each, *reproduction.text_tables(each)[0]) for each in report.reproductions],
+        "studies": [
+            (reproduction, *reproduction_tables.text_tables(reproduction)[0])
+            for reproduction in report.reproductions
+        ],
         "best": error_atlas.best(report, pictures=pictures),
         "atlas": atlas,
         "best_name": report.best.cell.description if report.best else "",
         "charts": _charts(report, compared, atlas) if pictures and full else None,
         "severity": SEVERITY,
-        "claims_rule": reproduction.CLAIMS_RULE,
+        "claims_rule": reproduction_tables.CLAIMS_RULE,
         "version": version("lenet-sweep"),
         "folder": folder,
     }

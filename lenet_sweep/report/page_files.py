@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lenet_sweep.analysis import reproduction, ties
+from lenet_sweep.analysis import reproduction_tables, ties
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
@@ -44,9 +44,9 @@ def write_page(
     digest = _digest(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
     if not _is_current(folder, digest):
         report = collect.collect_sweep(sweep, interrupted)
-        if loss := _loss(report, folder):
+        if lost := _missing_evidence(report, folder):
             command = f"python -m lenet_sweep.report {shlex.quote(str(folder))} --out FOLDER"
-            say(f"{loss}; to write the new page elsewhere, run: {command}")
+            say(f"{lost}; to write the new page elsewhere, run: {command}")
         else:
             _write(report, folder, digest, pictures=pictures)
     return [path for path in files if path.exists()]
@@ -63,8 +63,8 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
     `out` shows more than the new one would.
     """
     report, table = collect.collect_merged(folders, data_root)
-    if loss := _loss(report, out):
-        raise StoreError(f"{loss}. Write the new page to another folder with --out FOLDER")
+    if lost := _missing_evidence(report, out):
+        raise StoreError(f"{lost}. Write the new page to another folder with --out FOLDER")
     make_folder(out)
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
@@ -77,14 +77,15 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
         )
         write_csv(table, out / "results.csv")
         tables = text_tables(table, marks)
-        tables += [t for each in report.reproductions for t in reproduction.text_tables(each)]
+        for reproduction in report.reproductions:
+            tables += reproduction_tables.text_tables(reproduction)
         files = [out / "results.csv", *write_texts(tables, out)]
     if report.reproductions:
-        write_csv(reproduction.reproduction_table(report.reproductions), out / REPRODUCTION)
+        write_csv(reproduction_tables.reproduction_table(report.reproductions), out / REPRODUCTION)
         files.append(out / REPRODUCTION)
     else:
         (out / REPRODUCTION).unlink(missing_ok=True)  # from an earlier merge
-    studies = [each.study for each in report.reproductions]
+    studies = [reproduction.study for reproduction in report.reproductions]
     digest = _digest(table, report.launches, studies, report.planned, True, "")
     _write(report, out, digest, pictures=True)
     return [*files, *(out / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS))]
@@ -116,24 +117,24 @@ def _is_current(folder: Path, digest: str) -> bool:
         return False
 
 
-def _loss(report: Report, folder: Path) -> str:
+def _missing_evidence(report: Report, folder: Path) -> str:
     """What the page in `folder` shows and a new page would not, as a sentence; '' for nothing.
 
     Only cells of this report count, and not those that have failed since.
     """
     before = _evidence_in(folder)
     failed = {row.cell.id for row in report.rows if row.record["status"] != "ok"}
-    lost = [
+    cells = [
         cell.id
         for cell in report.cells
         if cell.id not in failed
         and not set(before.get(cell.id, "")) <= set(report.evidence.get(cell.id, ""))
     ]
-    if not lost:
+    if not cells:
         return ""
     reasons = " ".join(report.missing) or "They have no results now."
     return (
-        f"{folder / PAGE} is kept because it shows more about {pluralize(len(lost), 'cell')} than "
+        f"{folder / PAGE} is kept because it shows more about {pluralize(len(cells), 'cell')} than "
         f"a new page would. {reasons}"
     ).removesuffix(".")
 

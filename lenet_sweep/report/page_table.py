@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lenet_sweep.analysis.axes import Value, command
-from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interval, Setting
+from lenet_sweep.analysis.significance import OUTCOMES, Comparison
+from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lenet_sweep.analysis.statistics import Comparison, Interval
+from lenet_sweep.analysis.significance import Comparison
+from lenet_sweep.analysis.statistics import Interval
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report

@@ -72,7 +72,8 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COM
 
 def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     """Print the verdict on each row and claim of a study; rows not reproduced are in bold."""
-    from lenet_sweep.analysis.reproduction import NOT, SHORT, text_tables  # noqa: PLC0415 - SciPy is slow
+    from lenet_sweep.analysis.reproduction import NOT  # noqa: PLC0415 - SciPy is slow
+    from lenet_sweep.analysis.reproduction_tables import SHORT, text_tables  # noqa: PLC0415 - as above
 
     (title, caption, rows), *_ = text_tables(reproduction)
     texts = [
@@ -98,10 +99,10 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
         table.add_row(*(Text(row[name]) for name in names), style=style)
     console.print()
     console.print(table)
-    for finding in reproduction.findings:
-        claim = escape_unencodable(one_line(finding.claim.says), console.encoding)
-        reason = escape_unencodable(one_line(finding.sentence), console.encoding)
-        console.print(Text.assemble((f"{finding.verdict}: {claim}. ", BOLD), reason))
+    for result in reproduction.claim_results:
+        claim = escape_unencodable(one_line(result.claim.says), console.encoding)
+        reason = escape_unencodable(one_line(result.sentence), console.encoding)
+        console.print(Text.assemble((f"{result.verdict}: {claim}. ", BOLD), reason))
 
 
 def _empty_table(title: str, caption: str) -> Table:
