@@ -14,7 +14,7 @@ from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
 from lenet_sweep.config.studies import Claim, Study, StudyRow
-from lenet_sweep.report import charts, collect
+from lenet_sweep.report import charts, collect, curve_charts
 from lenet_sweep.report import page as page_module
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.runner import outputs
@@ -383,11 +383,12 @@ def charts_of(costs, accuracies, seconds, **axes):
         )
     report = SimpleNamespace(rows=rows, statistics=None)
     compared = compared_items(report)
-    curves = charts.curves(report)
+    curves = curve_charts.curves(report)
     by_recipe = [(f"{item.cell.loss} + {item.cell.optimizer}", [item]) for item in compared]
     front = charts.front(compared)
-    svgs = [*curves.cost, *curves.accuracy, charts.parallel(compared), charts.recipes(by_recipe)]
-    return [svg for svg in [*svgs, front and front.svg] if svg]
+    sections = [section.draw(report) for section in charts.SECTIONS]
+    svgs = [*curves.cost, *curves.accuracy, charts.recipes(by_recipe), front and front.svg]
+    return [svg for svg in [*svgs, *(chart and chart.svg for chart in sections)] if svg]
 
 
 @pytest.mark.parametrize("size", WIDTHS)

@@ -19,6 +19,7 @@ from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import download, files
 from lenet_sweep.data.datasets import Images, ensure_dataset, load_dataset
+from lenet_sweep.ui.download_progress import StderrProgress
 
 
 def test_download_from_a_mirror(
@@ -212,7 +213,7 @@ def test_folder_in_place_of_a_file(
 
 def test_progress_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
     """If stderr is not a terminal, each download is one line, and stdout stays empty."""
-    progress = download.StderrProgress()
+    progress = StderrProgress()
     with progress.transfer("http://mirror/a.gz", 2_500_000) as advance:
         advance(1_000_000)
         advance(1_500_000)
@@ -235,7 +236,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with download.StderrProgress().transfer("[a].gz", 2_500_000) as advance:
+    with StderrProgress().transfer("[a].gz", 2_500_000) as advance:
         advance(2_500_000)
     assert "downloading [a].gz" in terminal.getvalue()
     assert "2.5/2.5 MB" in terminal.getvalue()

@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -23,6 +24,8 @@ from payloads import HTML, PAYLOADS
 
 import lenet_sweep
 from lenet_sweep.core.cells import Cell
+from lenet_sweep.report import charts
+from lenet_sweep.report import page as page_module
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs, run
 
@@ -259,6 +262,19 @@ def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None
 # ---------------------------------------------------------------- sweeps of every kind
 
 
+def test_a_chart_is_added_by_the_recipe_in_the_documentation(make_cells, monkeypatch) -> None:
+    """The function in docs/extending.md adds a section with its chart and an entry in the list."""
+    monkeypatch.setattr(charts, "SECTIONS", [*charts.SECTIONS])
+    text = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    flags = re.MULTILINE | re.DOTALL
+    (code,) = re.findall(r"^```python\n(from lenet_sweep\.report.*?)^```", text, flags)
+    exec(code, {})  # noqa: S102 - the code is a page of this repository
+    page = page_of(*make_cells(lr=[0.1, 0.01]))
+    assert "Histogram of the accuracies Number of rows by test" in page.text("histogram")
+    assert "Histogram of 2 accuracies" in page.text("histogram")
+    assert "#histogram" in [a["href"] for a in page.all("a")]
+
+
 def test_a_single_cell(make_cells) -> None:
     """The page shows its row and its misclassified images, and no comparisons."""
     page = page_of(*make_cells(lr=0.1))
@@ -467,6 +483,25 @@ def test_report_and_figures_options(make_cells, settings_, files, figures) -> No
         page = Page(written[0].read_text())
         assert bool(page.all("figure")) == figures
         assert "data:image/png" in page.html if figures else "data:image/png" not in page.html
+
+
+@pytest.mark.parametrize("source", ["report/charts.py", "analysis/ties.py", "core/text.py",
+                                    "report/templates/style.css"])  # fmt: skip
+def test_changed_code_rewrites_the_page(make_cells, tmp_path, monkeypatch, source) -> None:
+    """An edited source file of the package gives a new page when a finished sweep is repeated."""
+    cells, options = make_cells(lr=[0.1, 0.01])
+    options = replace(options, figures="none", name="it")
+    package = shutil.copytree(page_module.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(page_module, "PACKAGE", package)
+
+    def write():
+        path, *_ = outputs.write_page(launched(cells, options), options, print)
+        return path.stat().st_mtime_ns
+
+    first = write()
+    assert write() == first
+    (package / source).write_text((package / source).read_text() + "\n")
+    assert write() > first
 
 
 def test_unchanged_page_is_not_rewritten(make_cells) -> None:

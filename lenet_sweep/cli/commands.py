@@ -35,7 +35,6 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
-from lenet_sweep.data.download import StderrProgress
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
@@ -49,6 +48,7 @@ from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui import views
+from lenet_sweep.ui.download_progress import StderrProgress
 from lenet_sweep.ui.log_view import LogView
 from lenet_sweep.ui.script_view import ScriptView, replay, status_console
 from lenet_sweep.ui.tables import print_reproduction, print_tables

@@ -14,8 +14,8 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,35 +62,6 @@ class SilentProgress:
     ) -> AbstractContextManager[Callable[[int], object]]:
         """Display nothing."""
         return nullcontext(lambda _: None)
-
-
-class StderrProgress:
-    """Displays downloads on stderr: a progress bar on a terminal, else one line each."""
-
-    def say(self, line: str) -> None:
-        """Print one line."""
-        sys.stderr.write(f"{line}\n")
-
-    @contextmanager
-    def transfer(self, what: str, total: int | None) -> Iterator[Callable[[int], object]]:
-        """Display a download of `total` bytes (None: unknown)."""
-        if not sys.stderr.isatty():
-            size = "" if total is None else f" ({total / 1e6:.1f} MB)"
-            self.say(f"downloading {what}{size}")
-            yield lambda _: None
-            return
-        from rich import progress  # noqa: PLC0415 - only needed for a bar
-        from rich.console import Console  # noqa: PLC0415 - only needed for a bar
-
-        with progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            console=Console(stderr=True),
-        ) as bars:
-            task = bars.add_task(f"downloading {what}", total=total)
-            yield lambda count: bars.advance(task, count)
 
 
 def fetch(url: str, md5: str, progress: DownloadProgress) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,8 @@ from lenet_sweep.report.collect import Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 
 MAX_FAILURES = 50  # failed runs with a traceback on the page
+PACKAGE = Path(__file__).parent.parent
+SOURCES = (".py", ".jinja", ".css", ".js")  # files of the package whose changes give a new page
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
 
 
@@ -33,10 +36,11 @@ def asset(name: str) -> str:
 
 
 def compute_digest(table: pd.DataFrame, launches: object, *more: object) -> str:
-    """A digest of everything that a page depends on: results, templates, and package version."""
+    """A digest of everything that a page depends on: results, the package's files, its version."""
     digest = hashlib.sha256(table.to_csv(index=False).encode())
-    for name in ("page.html.jinja", "style.css", "page.js"):
-        digest.update(asset(name).encode())
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in SOURCES:
+            digest.update(path.read_bytes())
     digest.update(json.dumps([launches, *more, version("lenet-sweep")], default=str).encode())
     return digest.hexdigest()
 
@@ -112,16 +116,19 @@ def title(report: Report) -> str:
 def _charts(
     report: Report, compared: Sequence[ComparedItem], atlas: error_atlas.Atlas | None
 ) -> Mapping[str, Any]:
-    from lenet_sweep.report import charts  # noqa: PLC0415 - importing matplotlib takes 0.5 to 1 s
+    # Importing matplotlib takes 0.5 to 1 s.
+    from lenet_sweep.report import charts, curve_charts  # noqa: PLC0415
 
+    sections = [(section, section.draw(report)) for section in charts.SECTIONS]
     return {
-        "curves": charts.curves(report),
-        "parallel": charts.parallel(compared),
+        "curves": curve_charts.curves(report),
+        "sections": [(section, chart) for section, chart in sections if chart],
         "recipes": charts.recipes(comparisons.by_recipe(compared)),
         "front": charts.front(compared),
         "missed": charts.missed(atlas.counts) if atlas else None,
         "reproduced": [
-            charts.reproduced(each, f"study-{n}") for n, each in enumerate(report.reproductions)
+            charts.reproduced(reproduction, f"study-{n}")
+            for n, reproduction in enumerate(report.reproductions)
         ],
     }
 

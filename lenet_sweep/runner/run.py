@@ -21,7 +21,6 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
-from lenet_sweep.data.download import StderrProgress
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.csv_file import write_csv
@@ -39,6 +38,7 @@ from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged, write_json
 from lenet_sweep.storage.store import Store
+from lenet_sweep.ui.download_progress import StderrProgress
 from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.progress import describe_damage
 
