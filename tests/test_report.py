@@ -433,16 +433,27 @@ def test_missing_test_images(make_cells, tmp_path, small_folder) -> None:
 
 
 def test_error_atlas_counts_images(make_cells) -> None:
-    """It counts images by the number of cells that misclassify them."""
+    """It counts images by the number of runs that misclassify them."""
     wrong = [[0, 1, 2], [0, 1, 3], [0, 1, 4, 5], range(150)]  # the last did not learn
     page = page_of(*make_cells(lambda n: wrong[n], lr=[0.1, 0.2, 0.3, 0.4]))
     text = page.text("atlas")
-    assert "Of 200 test images, 194 are classified correctly by all 3 cells that learned" in text
+    assert "Of 200 test images, 194 are classified correctly by all 3 runs that learned" in text
     assert "2 are misclassified by all of them" in text
-    assert "1 cell that did not learn or has no predictions is left out" in text
+    assert "1 run that did not learn or has no predictions is left out" in text
     labels = [a["aria-label"] for a in page.all("span") if a.get("role") == "img"]
-    assert sum("misclassified by 3 of 3 cells" in label for label in labels) == 2
+    assert sum("misclassified by 3 of 3 runs" in label for label in labels) == 2
     assert sum(label.startswith("test image 2:") for label in labels) == 1
+
+
+def test_error_atlas_counts_each_run_once(make_cells) -> None:
+    """Of a run's rows, the one with the most epochs counts, or the best row."""
+    wrong = {(0.1, 2): [0], (0.1, 3): [0, 1], (0.2, 2): [2, 3], (0.2, 3): [0, 4, 5]}
+    cells, _ = make_cells(lr=[0.1, 0.2], epochs=[2, 3])
+    by_cell = [wrong[cell.lr, cell.epochs] for cell in cells]
+    page = page_of(*make_cells(lambda n: by_cell[n], lr=[0.1, 0.2], epochs=[2, 3]))
+    text = page.text("atlas")
+    assert "197 are classified correctly by all 2 runs that learned, and 1 is" in text
+    assert "Each run counts once: with its most epochs, or with the best row." in text
 
 
 def test_page_of_a_collapsed_row_stays_small(tmp_path, small_folder) -> None:

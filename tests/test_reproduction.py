@@ -193,7 +193,7 @@ def test_larger_is_better() -> None:
 
 
 def test_matters_little() -> None:
-    """Little is a median of up to 0.2 points, judged separately for each key."""
+    """Little is a median of up to 0.2 points without larger significant steps, for each key."""
     cells = product(batch=[32, 64], epochs=[5, 10], seed=[0, 1, 2])
     both = ["batch", "epochs"]
     assert check("matters_little", seeded(cells, lambda c: 98 + c.batch / 400), keys=both)[0] == (
@@ -202,6 +202,11 @@ def test_matters_little() -> None:
     assert check("matters_little", seeded(cells, lambda c: 95 + c.batch / 32), keys=both)[0] == (
         "holds in part"
     )
+    cells = product(batch=[16, 32, 64, 128], seed=[0, 1, 2])
+    with_a_jump = seeded(cells, lambda c: 98 if c.batch < 128 else 57)
+    verdict, sentence = check("matters_little", with_a_jump, keys=["batch"])
+    assert verdict == "holds in part"
+    assert "a median of 0.00 points and by at most 41.00 points (3 pairs, of which 1" in sentence
     flat = seeded(product(batch=[32, 64], seed=[0, 1, 2]), lambda _: 98)
     verdict, sentence = check("matters_little", flat, keys=both)
     assert verdict == "holds in part"
@@ -235,6 +240,12 @@ def test_the_best_recipe_and_accuracy() -> None:
     verdict, sentence = check("best_accuracy", ahead, accuracy=99.9)
     assert verdict == "does not hold"
     assert "The highest accuracy of 6 cells is 99.02 %" in sentence
+
+
+def test_a_check_of_another_version_is_inconclusive() -> None:
+    """A sweep.json may have claims whose check this version does not know."""
+    verdict, sentence = check("is_prettier", scored(SEEDS, [99, 99, 98]))
+    assert (verdict, "no check 'is_prettier'" in sentence) == ("inconclusive", True)
 
 
 def test_equal_seeds_are_inconclusive() -> None:

@@ -124,15 +124,15 @@ def test_interval_of_a_mean_equals_statsmodels(counts: list[int]) -> None:
     """It contains the mean, lies in 0 to 100 %, and equals that of statsmodels if seeds vary."""
     accuracies = [count / 100 for count in counts]
     (setting,) = group_by_setting(bare_results(product(seed=range(len(counts))), accuracies))
-    assert setting.interval is not None
+    assert setting.seeds_are_equal == (len(set(counts)) == 1)
+    if setting.seeds_are_equal:
+        assert (setting.sd, setting.interval) == (pytest.approx(0), None)
+        return
     low, high = setting.interval.low, setting.interval.high
     assert 0 <= low <= setting.mean + 1e-9
     assert setting.mean - 1e-9 <= high <= 100
-    if len(set(counts)) > 1:
-        expected = DescrStatsW(accuracies).tconfint_mean()
-        assert [low, high] == pytest.approx(np.clip(expected, 0, 100), abs=1e-6)
-    else:
-        assert low == high
+    expected = DescrStatsW(accuracies).tconfint_mean()
+    assert [low, high] == pytest.approx(np.clip(expected, 0, 100), abs=1e-6)
 
 
 def test_coverage_of_the_interval_of_a_mean() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from math import sqrt
 from statistics import fmean, median
 
@@ -35,7 +35,7 @@ def judge(study: Study, results: Sequence[Result]) -> Reproduction:
 def check_claims(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[ClaimResult, ...]:
     """The result of each claim, in order."""
     measured = [s for s in group_by_setting(results) if s.mean is not None]
-    return tuple(ClaimResult(c, *_CHECKS[c.check](c, measured)) for c in claims)
+    return tuple(ClaimResult(c, *_CHECKS.get(c.check, _unknown)(c, measured)) for c in claims)
 
 
 def _of_recipe(recipe: str, settings: Iterable[Setting]) -> list[Setting]:
@@ -69,18 +69,30 @@ def _differ(one: Setting, other: Setting) -> bool:
 class _Pairs:
     """Pairs of neighbors: settings that differ in one hyperparameter only, by one step.
 
-    up, down: pairs in which the larger value is significantly better or worse. close: the others.
-    differences: absolute difference in accuracy of every pair, in points.
+    differences: of each pair, the accuracy of the larger value minus that of the smaller one, in
+    points. significant: whether the two differ significantly.
     """
 
-    up: int
-    down: int
-    close: int
     differences: tuple[float, ...]
+    significant: tuple[bool, ...]
 
     @property
     def total(self) -> int:
-        return self.up + self.down + self.close
+        return len(self.differences)
+
+    @property
+    def up(self) -> int:
+        """The number of pairs in which the larger value is significantly better."""
+        return sum(d > 0 for d in self.significant_differences)
+
+    @property
+    def down(self) -> int:
+        """The number of pairs in which the larger value is significantly worse."""
+        return sum(d < 0 for d in self.significant_differences)
+
+    @property
+    def significant_differences(self) -> list[float]:
+        return list(compress(self.differences, self.significant))
 
 
 def _pairs(key: str, settings: Iterable[Setting]) -> _Pairs:
@@ -88,19 +100,15 @@ def _pairs(key: str, settings: Iterable[Setting]) -> _Pairs:
     for setting in settings:
         rest = replace(setting.cell.setting, **{key: 1})  # type: ignore[arg-type] # a number
         groups.setdefault(rest, []).append(setting)
-    up = down = close = 0
-    differences = []
-    for group in groups.values():
-        by_value = sorted(group, key=lambda s: getattr(s.cell, key))
-        for smaller, larger in pairwise(by_value):
-            differences.append(abs(_mean(larger) - _mean(smaller)))
-            if not _differ(smaller, larger):
-                close += 1
-            elif _mean(larger) > _mean(smaller):
-                up += 1
-            else:
-                down += 1
-    return _Pairs(up, down, close, tuple(differences))
+    neighbors = [
+        pair
+        for group in groups.values()
+        for pair in pairwise(sorted(group, key=lambda s: getattr(s.cell, key)))
+    ]
+    return _Pairs(
+        tuple(_mean(larger) - _mean(smaller) for smaller, larger in neighbors),
+        tuple(_differ(smaller, larger) for smaller, larger in neighbors),
+    )
 
 
 def _verdict(supporting: int, contradicting: int) -> str:
@@ -122,34 +130,44 @@ def _larger_is_better(claim: Claim, settings: Sequence[Setting]) -> tuple[str, s
         f"the larger value is significantly better in {pairs.up} and significantly worse in "
         f"{pairs.down}."
     )
-    if pairs.close:
-        sentence += f" In the other {pairs.close}, the difference is not significant."
+    if close := pairs.total - pairs.up - pairs.down:
+        sentence += f" In the other {close}, the difference is not significant."
     return _verdict(pairs.up, pairs.down), sentence
 
 
 def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
-    """Holds if the median difference between neighbors is at most LITTLE for each key.
+    """Holds if each key has a median difference of up to LITTLE and no larger significant one.
 
-    Holds in part if only for some keys, or if some key has no neighbors.
+    Differences are between neighbors. Holds in part if only the median is up to LITTLE, if this is
+    true for only some keys, or if some key has no neighbors.
     """
     small, sentences = [], []
+    large = 0  # significant differences above LITTLE
     for key in claim.keys:
-        differences = _pairs(key, _of_recipe(claim.recipe, settings)).differences
-        if not differences:
+        pairs = _pairs(key, _of_recipe(claim.recipe, settings))
+        if not pairs.total:
             sentences.append(f"no two settings differ only in {key}")
             continue
-        small.append(median(differences) <= LITTLE)
+        sizes = [abs(difference) for difference in pairs.differences]
+        large_here = sum(abs(d) > LITTLE for d in pairs.significant_differences)
+        large += large_here
+        small.append(median(sizes) <= LITTLE)
         sentences.append(
-            f"one step in {key} changes the accuracy by a median of {median(differences):.2f} "
-            f"points and by at most {max(differences):.2f} points "
-            f"({pluralize(len(differences), 'pair')})"
+            f"one step in {key} changes the accuracy by a median of {median(sizes):.2f} points and "
+            f"by at most {max(sizes):.2f} points ({pluralize(pairs.total, 'pair')}, of which "
+            f"{large_here or 'none'} {'differ' if large_here > 1 else 'differs'} significantly by "
+            f"more than {LITTLE} points)"
         )
     text = "; ".join(sentences)
-    sentence = f"{text[0].upper()}{text[1:]}. A median of up to {LITTLE} points counts as little."
+    sentence = (
+        f"{text[0].upper()}{text[1:]}. Little means a median of up to {LITTLE} points and no "
+        "significant difference above it."
+    )
     if not small:
         return OPEN, sentence
-    complete = len(small) == len(claim.keys)
-    return (HOLDS if all(small) and complete else PARTLY if any(small) else FAILS), sentence
+    if all(small) and not large and len(small) == len(claim.keys):
+        return HOLDS, sentence
+    return (PARTLY if any(small) else FAILS), sentence
 
 
 def _smaller_is_better_with_larger(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
@@ -270,6 +288,11 @@ def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
 
 def _format_epochs(epochs: float) -> str:
     return f"{epochs:.1f}" if epochs < float("inf") else "never"
+
+
+def _unknown(claim: Claim, _settings: Sequence[Setting]) -> tuple[str, str]:
+    """The claim comes from a sweep of another version of lenet-sweep."""
+    return OPEN, f"This version of lenet-sweep has no check '{claim.check}'."
 
 
 _CHECKS: Mapping[str, Callable[[Claim, Sequence[Setting]], tuple[str, str]]] = {

@@ -99,6 +99,11 @@ class Effects:
     full: bool
     caveats: tuple[Caveat, ...]
 
+    @property
+    def share_name(self) -> str:
+        """What the shares are shares of. In an incomplete grid, their sum is not the variance."""
+        return "share of the variance" if self.full else "relative share of the variance"
+
 
 def effects(results: Sequence[Result]) -> Effects:
     """Analyze the variance of the accuracies by swept hyperparameters.

@@ -76,6 +76,20 @@ class Result:
         return self.accuracy is not None and self.accuracy >= MIN_LEARNED and self.collapsed is None
 
 
+def longest_snapshots(results: Iterable[Result]) -> list[Result]:
+    """The result with the most epochs of each run: how the run ended.
+
+    Cells that share a run are snapshots of it, so they are not independent. If a cell has several
+    results, the first one counts.
+    """
+    longest: dict[str, Result] = {}
+    for result in results:
+        run = result.cell.run_id
+        if run not in longest or result.cell.epochs > longest[run].cell.epochs:
+            longest[run] = result
+    return list(longest.values())
+
+
 @dataclass(frozen=True)
 class Interval:
     """A confidence interval at LEVEL, in percent."""
@@ -121,7 +135,8 @@ class Setting:
     """Cells that differ only in their seed.
 
     n: the number of seeds with an accuracy; mean (percent) and sd (sample standard deviation,
-    points) are over these. interval: Student's t interval of the mean. sd and interval are None
+    points) are over these. interval: Student's t interval of the mean; None if all seeds have the
+    same accuracy, which does not show how much other seeds would vary. sd and interval are None
     for fewer than 2 seeds. rank: by the mean, or by the mean on held-out images (`holdout`) if all
     cells of the sweep have some.
     """
@@ -133,6 +148,11 @@ class Setting:
     sd: float | None
     interval: Interval | None
     holdout: float | None = None  # percent, mean over the seeds
+
+    @property
+    def seeds_are_equal(self) -> bool:
+        """Whether it has several seeds that all have the same accuracy, so it has no interval."""
+        return self.n > 1 and self.interval is None
 
     @property
     def cell(self) -> Cell:
@@ -185,10 +205,10 @@ def _setting(results: Sequence[Result]) -> Setting:
     if mean is None or n < 2:
         return Setting(tuple(results), 0, n, mean, None, None, held_out)
     sd = float(np.std(values, ddof=1))
-    width = 0.0  # if seeds differ only by rounding
+    interval = None
     if sd > EPSILON:
         width = t_tests.t_quantile(LEVEL, n - 1) * sd / sqrt(n)
-    interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
+        interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
     return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
 
 

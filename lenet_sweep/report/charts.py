@@ -295,26 +295,26 @@ def front(compared: Sequence[ComparedItem]) -> Front | None:
 
 
 def missed(counts: NDArray[np.int64]) -> str:
-    """Bars: how many test images exactly 1, 2, ..., all cells misclassify.
+    """Bars: how many test images exactly 1, 2, ..., all runs misclassify.
 
-    counts: (cells + 1,), see `error_atlas.Atlas`.
+    counts: (runs + 1,), see `error_atlas.Atlas`.
     """
-    cells = len(counts) - 1
+    runs = len(counts) - 1
     with page_style():
         figure, chart = page_figure(7.2, 2.6)
-        x, y = np.arange(1, cells + 1), counts[1:]
-        colors = [SERIES[0]] * (cells - 1) + [SERIES[1]]
-        width = 0.85 if cells <= 60 else 1.0
+        x, y = np.arange(1, runs + 1), counts[1:]
+        colors = [SERIES[0]] * (runs - 1) + [SERIES[1]]
+        width = 0.85 if runs <= 60 else 1.0
         chart.bar(x, y, width=width, color=colors, lw=0)
         chart.grid(visible=False, axis="x")
-        chart.set(xlabel="Cells that misclassify the image", ylabel="Test images")
-        chart.set(xlim=(0.3, cells + 0.7))
+        chart.set(xlabel="Runs that misclassify the image", ylabel="Test images")
+        chart.set(xlim=(0.3, runs + 0.7))
         chart.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
         chart.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if cells <= 16:
+        if runs <= 16:
             for at, number in zip(x, y, strict=True):
                 chart.text(
                     float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5
                 )
-    title = f"Number of test images by the number of cells, of {cells}, that misclassify them"
+    title = f"Number of test images by the number of runs, of {runs}, that misclassify them"
     return to_svg(figure, "missed", title)

@@ -90,8 +90,9 @@ def text_table(report: Report) -> TextTable:
         for s in statistics.settings
     ]
     methods = (
-        "Intervals of the mean: Student's t. Comparison with the best: t tests over the seeds; a "
-        "tie also requires that the test images show no significant difference."
+        "Intervals of the mean: Student's t; none if all seeds have the same accuracy. Comparison "
+        "with the best: t tests over the seeds; a tie also requires that the test images show no "
+        "significant difference."
     )
     return "Statistics of each setting", _caption(methods), _arranged(rows)
 

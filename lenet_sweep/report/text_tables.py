@@ -87,6 +87,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
     MARKS, such as '= 2' for a tie.
     """
     by_setting = bool(marks.settings)
+    over_seeds = OVER_SEEDS * by_setting
+    if any(setting.n > 1 and setting.low is None for setting in marks.settings):
+        over_seeds += " There is none if all seeds have the same accuracy."
     all_rows = _over_seeds(frame, marks) if by_setting else frame
     settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
     parts = []
@@ -115,7 +118,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         # Options that all rows share are part of the title.
         name = " ".join([optimizer, *shared_options(rows)])
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        caption = " ".join(filter(None, [caption, OVER_SEEDS * by_setting, marks.caption]))
+        caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
         parts.append((f"{loss} + {name}", caption, table))
     return parts
 
