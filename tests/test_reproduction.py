@@ -18,7 +18,14 @@ from made_results import (
 )
 
 from lenet_sweep.analysis import claim_checks, reproduction, reproduction_tables
-from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, UNMEASURED, reproduce, spread
+from lenet_sweep.analysis.reproduction import (
+    NOT,
+    OPEN,
+    REPRODUCED,
+    UNMEASURED,
+    prediction_margin,
+    reproduce,
+)
 from lenet_sweep.analysis.statistics import group_by_setting
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 
@@ -44,7 +51,7 @@ def check(name, results, recipe="", keys=(), accuracy=None):
 def test_verdict_by_distance_from_the_mean(accuracies, reported) -> None:
     """A number within the margin is reproduced, unless the margin is too large to confirm it."""
     results = scored(SEEDS[: len(accuracies)], accuracies)
-    margin = judged(results, reported).spread
+    margin = judged(results, reported).margin
     mean = np.mean(accuracies)
     inside = OPEN if margin > 5 else REPRODUCED
     outside = NOT if len(accuracies) > 1 else OPEN
@@ -56,11 +63,15 @@ def test_verdict_by_distance_from_the_mean(accuracies, reported) -> None:
 def test_the_margin_follows_its_formulas() -> None:
     """The larger of 1.96 sqrt(p(1-p)/N) for the images and t(n-1) sd for the seeds."""
     (one,) = group_by_setting([first_correct(SEEDS[0], 99)])
-    assert spread(one) == pytest.approx(196 * np.sqrt(0.99 * 0.01 / 10_000) * np.sqrt(2), rel=1e-6)
+    assert prediction_margin(one) == pytest.approx(
+        196 * np.sqrt(0.99 * 0.01 / 10_000) * np.sqrt(2), rel=1e-6
+    )
     (agreeing,) = group_by_setting(scored(SEEDS, [99, 99, 99]))
-    assert spread(agreeing) == pytest.approx(spread(one) / np.sqrt(2) * np.sqrt(4 / 3))
+    assert prediction_margin(agreeing) == pytest.approx(
+        prediction_margin(one) / np.sqrt(2) * np.sqrt(4 / 3)
+    )
     (scattered,) = group_by_setting(scored(SEEDS, [98, 99, 100]))
-    assert spread(scattered) == pytest.approx(4.302653 * np.sqrt(4 / 3), rel=1e-6)
+    assert prediction_margin(scattered) == pytest.approx(4.302653 * np.sqrt(4 / 3), rel=1e-6)
 
 
 def test_coverage_of_the_margin() -> None:
@@ -121,7 +132,7 @@ def test_one_seed_confirms_but_does_not_refute() -> None:
 def test_one_accuracy_without_test_images_is_inconclusive() -> None:
     """Without test images, one accuracy or equal seeds have no margin, so nothing is decided."""
     bare = [replace(first_correct(c, 99), correct=None, predictions=None) for c in SEEDS]
-    assert judged(bare[:1], 99.1).spread is None
+    assert judged(bare[:1], 99.1).margin is None
     assert judged(bare[:1], 99.1).verdict == OPEN
     assert judged(bare, 99.1).verdict == OPEN  # equal seeds prove nothing
     two = [replace(r, cell=replace(r.cell, lr=lr)) for r, lr in zip(bare, (0.1, 0.2), strict=False)]

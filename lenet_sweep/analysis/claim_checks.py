@@ -13,7 +13,13 @@ from math import sqrt
 from statistics import fmean, median
 
 from lenet_sweep.analysis import t_tests
-from lenet_sweep.analysis.reproduction import ClaimResult, Reproduction, reproduce, sampling, spread
+from lenet_sweep.analysis.reproduction import (
+    ClaimResult,
+    Reproduction,
+    prediction_margin,
+    reproduce,
+    sampling_margin,
+)
 from lenet_sweep.analysis.significance import ALPHA, MIN_SEEDS
 from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, accuracies, group_by_setting
 from lenet_sweep.config.registry import RECIPES, default_lr, make_optimizer
@@ -59,7 +65,7 @@ def _differ(one: Setting, other: Setting) -> bool:
     if min(one.n, other.n) >= MIN_SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
         a, b = (accuracies(s.results) for s in (one, other))
         return t_tests.welch_p(a, b) < ALPHA
-    errors = [sampling(s) for s in (one, other)]
+    errors = [sampling_margin(s) for s in (one, other)]
     if None in errors:  # the test images are not available
         return False
     return abs(_mean(one) - _mean(other)) > sqrt(sum((e or 0.0) ** 2 for e in errors))
@@ -220,7 +226,7 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     if not settings or claim.accuracy is None:
         return OPEN, "No setting has an accuracy."
     best = max(settings, key=_mean)
-    margin = spread(best) or 0.0
+    margin = prediction_margin(best) or 0.0
     runs = [(r.accuracy, r.cell) for s in settings for r in s.results if r.accuracy is not None]
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (

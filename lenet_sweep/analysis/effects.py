@@ -7,7 +7,7 @@ accuracies (percent) enter the computation. The rules are in docs/statistics.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -122,13 +122,7 @@ def effects(results: Sequence[Result]) -> Effects:
     full = is_full(factors, len(measured))
     caveats = [*_missing(results, measured, factors, full), *_confounded(factors)]
     if len(measured) < 2 or not factors:
-        cells = "Only one cell has" if measured else "No cell has"
-        sentence = f"{cells} an accuracy, so no effect can be estimated."
-        if len(measured) > 1:
-            sentence = (
-                f"The {len(measured)} cells with an accuracy do not differ in any hyperparameter."
-            )
-        caveats.insert(0, Caveat("too few", sentence))
+        caveats.insert(0, _too_few(measured))
         without_share = tuple(_effect((name,), results, measured, None, 0) for name in untested)
         return Effects(without_share, (), None, 0, len(measured), full, tuple(caveats))
 
@@ -146,15 +140,13 @@ def effects(results: Sequence[Result]) -> Effects:
         caveats += [*_dominated(measured), *_no_residual(factors, pairs, residual_df)]
     p_values = {} if constant else anova.p_values(factors, squares, residual, residual_df)
     main_effects = [
-        replace(
-            _effect(
-                names,
-                results,
-                measured,
-                None if constant else squares[names] / total,
-                degrees_of_freedom(levels),
-            ),
-            p=p_values.get(names),
+        _effect(
+            names,
+            results,
+            measured,
+            None if constant else squares[names] / total,
+            degrees_of_freedom(levels),
+            p_values.get(names),
         )
         for names, levels in factors.items()
     ]
@@ -181,6 +173,7 @@ def _effect(
     measured: Sequence[Result],
     share: float | None,
     df: int,
+    p: float | None = None,
 ) -> Effect:
     def level(cell: Cell) -> tuple[Value, ...]:
         settings = axes(cell)
@@ -202,10 +195,20 @@ def _effect(
         )
     )
     means = [level.mean for level in levels if level.mean is not None]
-    return Effect(names, levels, max(means) - min(means) if means else 0.0, share, df)
+    return Effect(names, levels, max(means) - min(means) if means else 0.0, share, df, p)
 
 
 # ---------------------------------------------------------------- caveats
+
+
+def _too_few(measured: Sequence[Result]) -> Caveat:
+    if len(measured) > 1:
+        sentence = (
+            f"The {len(measured)} cells with an accuracy do not differ in any hyperparameter."
+        )
+        return Caveat("too few", sentence)
+    cells = "Only one cell has" if measured else "No cell has"
+    return Caveat("too few", f"{cells} an accuracy, so no effect can be estimated.")
 
 
 def _missing(

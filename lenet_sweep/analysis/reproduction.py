@@ -33,14 +33,14 @@ RULE = (
 class Verdict:
     """The verdict on a row of a study.
 
-    setting: what was measured; None if nothing was. spread: margin around the measured mean for one
+    setting: what was measured; None if nothing was. margin: around the measured mean for one
     more training, in points; None if unknown. difference: reported minus measured mean, in points.
     note: evidence about a row that is far off.
     """
 
     row: StudyRow
     setting: Setting | None
-    spread: float | None
+    margin: float | None
     verdict: str
     difference: float | None = None
     note: str = ""
@@ -105,7 +105,7 @@ class Reproduction:
                 "lie outside by chance."
             )
         inconclusive = [v for v in self.verdicts if v.verdict == OPEN]
-        if any(v.spread is not None and v.spread > FAR for v in inconclusive):
+        if any(v.margin is not None and v.margin > FAR for v in inconclusive):
             caption += (
                 f" ?: inconclusive, because a margin of more than {FAR:g} points would confirm "
                 "almost anything."
@@ -125,7 +125,7 @@ def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
     return Reproduction(study, tuple(_explain(v, settings) for v in verdicts))
 
 
-def spread(setting: Setting) -> float | None:
+def prediction_margin(setting: Setting) -> float | None:
     """The margin around the mean that contains one more run with probability LEVEL, in points.
 
     The larger of two margins, times sqrt(1 + 1/n) for the error of the mean over n seeds. For the
@@ -134,11 +134,11 @@ def spread(setting: Setting) -> float | None:
     because seeds that happen to agree do not remove the sampling error of the images. None if
     there is neither.
     """
-    margins = [margin for margin in (sampling(setting), _seed_margin(setting)) if margin]
+    margins = [margin for margin in (sampling_margin(setting), _seed_margin(setting)) if margin]
     return sqrt(1 + 1 / setting.n) * max(margins) if margins else None
 
 
-def sampling(setting: Setting) -> float | None:
+def sampling_margin(setting: Setting) -> float | None:
     """The sampling error of the test images at LEVEL, in points; None without their predictions."""
     images = max((r.correct.size for r in setting.results if r.correct is not None), default=0)
     if setting.mean is None or not images:
@@ -165,7 +165,7 @@ def _measured(row: StudyRow, settings: Iterable[Setting]) -> Setting | None:
 
 
 def _judge(row: StudyRow, setting: Setting | None) -> Verdict:
-    margin = spread(setting) if setting else None
+    margin = prediction_margin(setting) if setting else None
     if setting is None or setting.mean is None:
         return Verdict(row, setting, None, UNMEASURED)
     if row.reported is None:
@@ -201,7 +201,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     usual_lr = default_lr(row.cell.optimizer)
     candidates = []
     for setting in settings:
-        margin = spread(setting)
+        margin = prediction_margin(setting)
         changed = _one_change(row.cell, setting.cell)
         if changed and setting.mean is not None and margin is not None and margin <= FAR:
             distance = abs(row.reported - setting.mean)

@@ -53,8 +53,8 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
             "seeds": v.setting.n if v.setting else 0,
             "mean": v.mean,
             "sd": v.setting.sd if v.setting else None,
-            "low": None if v.mean is None or v.spread is None else max(0.0, v.mean - v.spread),
-            "high": None if v.mean is None or v.spread is None else min(100.0, v.mean + v.spread),
+            "low": None if v.mean is None or v.margin is None else max(0.0, v.mean - v.margin),
+            "high": None if v.mean is None or v.margin is None else min(100.0, v.mean + v.margin),
             "difference": v.difference,
             "verdict": v.verdict,
             "note": v.note,
@@ -89,7 +89,7 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
         line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
         line |= {"on": v.row.device} if devices else {}
         line |= {"by": v.row.person} if people else {}
-        margin = "" if v.spread is None else f" \N{PLUS-MINUS SIGN}{_format_margin(v.spread)}"
+        margin = "" if v.margin is None else f" \N{PLUS-MINUS SIGN}{_format_margin(v.margin)}"
         line |= {
             "measured": "" if mean is None else f"{mean:.2f}{margin}",
             "diff.": "" if v.difference is None else f"{v.difference:+.2f}",

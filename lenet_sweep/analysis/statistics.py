@@ -150,11 +150,6 @@ class Setting:
     holdout: float | None = None  # percent, mean over the seeds
 
     @property
-    def seeds_are_equal(self) -> bool:
-        """Whether it has several seeds that all have the same accuracy, so it has no interval."""
-        return self.n > 1 and self.interval is None
-
-    @property
     def cell(self) -> Cell:
         """One of its cells, which share everything but the seed."""
         return self.results[0].cell

@@ -202,7 +202,7 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
         return None
     reported = np.array([v.row.reported for v in known], float)
     measured = np.array([v.mean for v in known], float)
-    spread = np.array([v.spread for v in known], float)
+    margin = np.array([v.margin for v in known], float)
     styles = {REPRODUCED: ("o", SERIES[0]), NOT: ("X", SERIES[1]), OPEN: ("D", SERIES[2])}
     with page_style():
         figure, chart = page_figure(6.4, 5.0)
@@ -212,7 +212,7 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
             if not chosen.any():
                 continue
             x, y = reported[chosen], measured[chosen]
-            bars = [np.minimum(spread[chosen], y), np.minimum(spread[chosen], 100 - y)]
+            bars = [np.minimum(margin[chosen], y), np.minimum(margin[chosen], 100 - y)]
             chart.errorbar(x, y, bars, fmt="none", ecolor=color, elinewidth=1.2, alpha=0.5)
             style: dict[str, Any] = {"ms": 7, "mew": 0.6, "mec": PAPER, "zorder": 3}
             label = f"{verdict} ({int(chosen.sum())})"
@@ -262,7 +262,7 @@ def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
 
 def front(compared: Sequence[ComparedItem]) -> Front | None:
     """Training time against accuracy; None if fewer than two settings or rows have learned."""
-    timed = [item for item in compared if item.known and item.mean("seconds") > 0]
+    timed = [item for item in compared if item.measured and item.mean("seconds") > 0]
     points = [
         FrontPoint(item, item.mean("seconds"), item.accuracy or 0.0)
         for item in timed

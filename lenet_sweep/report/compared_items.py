@@ -34,7 +34,7 @@ class ComparedItem:
         return self.comparison.outcome if self.comparison else ""
 
     @property
-    def known(self) -> list[Row]:
+    def measured(self) -> list[Row]:
         """Its rows with an accuracy."""
         return [row for row in self.rows if row.result.accuracy is not None]
 
@@ -43,11 +43,11 @@ class ComparedItem:
         """Whether its accuracy is at least MIN_LEARNED and not all of its seeds collapsed."""
         if self.accuracy is None or self.accuracy < MIN_LEARNED:
             return False
-        return any(row.result.collapsed is None for row in self.known)
+        return any(row.result.collapsed is None for row in self.measured)
 
     def mean(self, name: str) -> float:
         """The mean of a column of the table over the rows with an accuracy."""
-        return fmean(float(row.record[name]) for row in self.known)
+        return fmean(float(row.record[name]) for row in self.measured)
 
 
 def compared_items(report: Report) -> tuple[ComparedItem, ...]:

@@ -114,7 +114,7 @@ def _not_learned(items: Sequence[ComparedItem]) -> str:
     noun = "setting" if any(len(item.rows) > 1 for item in items) else "row"
     failed = sum(item.accuracy is None for item in items)
     poor = sum(item.accuracy is not None and not item.has_learned for item in items)
-    seeds = sum(len(item.rows) - len(item.known) for item in items if item.accuracy is not None)
+    seeds = sum(len(item.rows) - len(item.measured) for item in items if item.accuracy is not None)
     parts = [f"{pluralize(failed, noun)} failed"] if failed else []
     parts += [f"{pluralize(poor, noun)} below {MIN_LEARNED:g} % or collapsed"] if poor else []
     parts += [f"{pluralize(seeds, 'seed')} failed"] if seeds else []
@@ -179,7 +179,7 @@ def _heatmap_cell(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
     return HeatmapCell(f"{mean:.2f}", tooltip, min(1.0, max(0.0, shade)), outcome)
 
 
-def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+def varied_settings(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """The hyperparameters that vary, each with its values as text."""
     varying = []
     for name, values in varied(cells).items():
@@ -190,7 +190,7 @@ def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     return varying
 
 
-def what_is_fixed(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+def fixed_settings(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """The hyperparameters that all cells share, each with its value as text."""
     swept = varied(cells)
     shared = axes(cells[0]) if cells else {}

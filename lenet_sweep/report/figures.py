@@ -70,7 +70,6 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
     if not curves:
         raise ValueError("no curves to draw; pass at least one")
     ranked = sorted(curves, key=_rank_key)  # stable: equal curves keep their order
-    parts = [curve.before_divergence() for curve in ranked]
     colored = len(curves) if len(curves) <= len(COLORS) else min(highlight, len(COLORS))
     single_epoch = max(len(curve.epochs) for curve in curves) == 1
     diverged = any(curve.diverged_in is not None for curve in curves)
@@ -92,36 +91,11 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
         columns = min(3, len(entries), int(width / (widest + padding)) or 1)
         rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
         figure, both = _figure_with_axes(width, 2, title, note, legend_rows=rows)
-        cost_axes, accuracy_axes = both
-        costs = [costs for _, costs, _ in parts]
-        accuracies = [accuracy for *_, accuracy in parts]
-        for curve in ranked[:colored]:
-            costs += curve.cost_band or ()
-            accuracies += curve.accuracy_band or ()
-        _, zero = cost_axis(cost_axes, np.concatenate(costs))
-        accuracy_axes.set_ylabel("Test accuracy (%), log error scale")
-        accuracy_axis(accuracy_axes, np.concatenate(accuracies))
+        zero = _set_overlay_axes(both, ranked, colored)
         handles: list[Line2D] = []
-        for rank, (curve, (epochs, cost, accuracy)) in enumerate(zip(ranked, parts, strict=True)):
-            line: dict[str, Any] = {"color": FAINT, "lw": 0.9}
-            line["marker"] = "." if single_epoch else None
-            if rank < colored:
-                line = curve_style(rank, len(epochs), COLORS[rank]) | {"ms": 5}
-            first = rank + 1 if single_epoch else curve.epochs[0]
-            bands = (curve.cost_band, curve.accuracy_band)
-            for axes, band in zip(both, bands, strict=True) if rank < colored else ():
-                if band:
-                    low, high = (move_zeros(b, zero if axes is cost_axes else 0.0) for b in band)
-                    at = [first] if single_epoch else curve.epochs
-                    draw_band(axes, at, (low, high), COLORS[rank])
-            for axes, series, edge in zip(both, (move_zeros(cost, zero), accuracy), (1, 0),
-                                          strict=True):  # fmt: skip
-                x = np.full_like(epochs, first) if single_epoch else epochs
-                points = finite_points(np.array([x, series]))
-                drawn = axes.plot(*points, **line)
-                if curve.diverged_in is not None:
-                    color = COLORS[rank] if rank < colored else QUIET
-                    _mark_divergence(axes, points, (first, edge), color)
+        for rank, curve in enumerate(ranked):
+            color = COLORS[rank] if rank < colored else None
+            drawn = _draw_curve(both, curve, rank, color, zero, as_dot=single_epoch)
             handles += drawn if rank <= colored else []  # the first gray line stands for all
         for axes in both:
             epoch_axis(axes, max(curve.epochs[-1] for curve in curves))
@@ -130,6 +104,58 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
         handles += [Line2D([], [], color=QUIET, marker="x", lw=0, ms=8)] * diverged
         figure.legend(handles, entries, loc="lower left", ncols=columns)
     return figure
+
+
+def _set_overlay_axes(both: Sequence[Axes], ranked: Sequence[Curve], colored: int) -> float:
+    """Set the y axes of cost and accuracy; returns where a cost of 0 is drawn."""
+    costs, accuracies = [], []
+    for curve in ranked:
+        _, cost, accuracy = curve.before_divergence()
+        costs.append(cost)
+        accuracies.append(accuracy)
+    for curve in ranked[:colored]:
+        costs += curve.cost_band or ()
+        accuracies += curve.accuracy_band or ()
+    cost_axes, accuracy_axes = both
+    _, zero = cost_axis(cost_axes, np.concatenate(costs))
+    accuracy_axes.set_ylabel("Test accuracy (%), log error scale")
+    accuracy_axis(accuracy_axes, np.concatenate(accuracies))
+    return zero
+
+
+def _draw_curve(
+    both: Sequence[Axes],
+    curve: Curve,
+    rank: int,
+    color: str | None,
+    zero: float,
+    *,
+    as_dot: bool,
+) -> list[Line2D]:
+    """Draw the cost and the accuracy of a curve; returns the line of the accuracy.
+
+    color: None for a gray line without a band. zero: where a cost of 0 is drawn. as_dot: whether
+    the curve is its first epoch, at its rank.
+    """
+    epochs, cost, accuracy = curve.before_divergence()
+    first = rank + 1 if as_dot else curve.epochs[0]
+    x = np.full_like(epochs, first) if as_dot else epochs
+    line: dict[str, Any] = {"color": FAINT, "lw": 0.9, "marker": "." if as_dot else None}
+    if color:
+        line = curve_style(rank, len(epochs), color) | {"ms": 5}
+    lines: list[Line2D] = []
+    for axes, series, band, height_of_0, edge in (
+        (both[0], cost, curve.cost_band, zero, 1),
+        (both[1], accuracy, curve.accuracy_band, 0.0, 0),
+    ):
+        if color and band:
+            low, high = (move_zeros(end, height_of_0) for end in band)
+            draw_band(axes, [first] if as_dot else curve.epochs, (low, high), color)
+        points = finite_points(np.array([x, move_zeros(series, height_of_0)]))
+        lines = axes.plot(*points, **line)
+        if curve.diverged_in is not None:
+            _mark_divergence(axes, points, (first, edge), color or QUIET)
+    return lines
 
 
 def _seeds_each(curves: Sequence[Curve]) -> str:

@@ -87,8 +87,8 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
         "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,
         "maps_total": maps_total,
-        "varied": comparisons.what_varies([row.cell for row in report.rows]),
-        "fixed": comparisons.what_is_fixed([row.cell for row in report.rows]),
+        "varied": comparisons.varied_settings([row.cell for row in report.rows]),
+        "fixed": comparisons.fixed_settings([row.cell for row in report.rows]),
         "failures": _failures(report),
         "studies": [
             (reproduction, *reproduction_tables.text_tables(reproduction)[0])
@@ -108,7 +108,7 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
 
 def title(report: Report) -> str:
     """The heading of the page: '24 cells over lr, batch, epochs'."""
-    swept = [name for name, _ in comparisons.what_varies([row.cell for row in report.rows])]
+    swept = [name for name, _ in comparisons.varied_settings([row.cell for row in report.rows])]
     over = f" over {', '.join(swept)}" if swept else ""
     return f"{pluralize(report.planned, 'cell')}{over}"
 
@@ -170,17 +170,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inert"] = lambda value: one_line(str(value))
-    environment.filters["lines"] = _inert_lines
+    environment.filters["one_line"] = lambda value: one_line(str(value))
+    environment.filters["lines"] = _escape_lines
     return environment
 
 
-def _inert_lines(text: str) -> str:
+def _escape_lines(text: str) -> str:
     """Text of several lines, with control and text-direction characters escaped."""
-    return "\n".join(inert_line(line) for line in text.splitlines())
+    return "\n".join(_escape_line(line) for line in text.splitlines())
 
 
-def inert_line(line: str) -> str:
+def _escape_line(line: str) -> str:
     """A line with its spaces and tabs, and with other unprintable characters escaped."""
     return "".join(
         c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line

@@ -17,6 +17,7 @@ from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
+from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
     HEADINGS,
     HOLDOUT,
@@ -28,9 +29,6 @@ from lenet_sweep.results.columns import (
     shared_options,
 )
 from lenet_sweep.results.ranking import MARKS
-
-TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine",
-                "status", *OPTION_TEXTS)  # fmt: skip
 
 
 @dataclass(frozen=True)
