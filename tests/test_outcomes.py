@@ -141,7 +141,7 @@ def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
     with patch.object(loading, "load_results_of", return_value=tuple(outcomes)):
         report = collect._build_report(
-            frame, sources, NoImages(), [Path("it")], [], [], [r.cell for r in outcomes], [], ""
+            frame, sources, NoImages(), [], [], [r.cell for r in outcomes], [], ""
         )
     csv = pd.read_csv(io.StringIO(statistics_table.statistics_table(report).to_csv(index=False)))
     assert report.statistics is not None

@@ -83,7 +83,6 @@ class Report:
     something is not available.
     """
 
-    folders: tuple[Path, ...]
     rows: tuple[Row, ...]
     total: int
     cells: tuple[Cell, ...]
@@ -110,7 +109,6 @@ def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
         sweep.table,
         loading.sources(sweep, sweep.table),
         sweep.test_images,
-        [sweep.folder],
         launches([sweep.manifest]),
         sweep.manifest.studies,
         sweep.cells,
@@ -158,7 +156,6 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
         table,
         [sources[index] for index in order],
         ImageCache(),
-        folders,
         launches(manifests),
         studies.merge_studies(study for manifest in manifests for study in manifest.studies),
         [*planned],
@@ -172,7 +169,6 @@ def _build_report(
     table: pd.DataFrame,
     sources: Sequence[Source],
     images: ImageCache,
-    folders: Sequence[Path],
     launches: Sequence[Launch],
     swept_studies: Sequence[Study],
     cells: Sequence[Cell],
@@ -200,7 +196,6 @@ def _build_report(
     if best and not interrupted and best.result.predictions is not None:
         tests = images.get(best.cell.dataset, sources[0].data_root)
     return Report(
-        folders=tuple(folders),
         rows=rows,
         total=len(table),
         cells=tuple(cells),

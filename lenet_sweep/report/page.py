@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -18,9 +18,10 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
 from lenet_sweep.analysis import reproduction_tables
+from lenet_sweep.config.studies import Study
 from lenet_sweep.core.text import one_line, pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_table
-from lenet_sweep.report.collect import Report
+from lenet_sweep.report.collect import Launch, Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 
 MAX_FAILURES = 50  # failed runs with a traceback on the page
@@ -35,13 +36,29 @@ def asset(name: str) -> str:
     return (files("lenet_sweep.report") / "templates" / name).read_text()
 
 
-def compute_digest(table: pd.DataFrame, launches: object, *more: object) -> str:
+def compute_digest(
+    table: pd.DataFrame,
+    launches: Sequence[Launch],
+    studies: Sequence[Study],
+    planned: int,
+    *,
+    pictures: bool = True,
+    interrupted: str = "",
+) -> str:
     """A digest of everything that a page depends on: results, the package's files, its version."""
     digest = hashlib.sha256(table.to_csv(index=False).encode())
     for path in sorted(PACKAGE.rglob("*")):
         if path.suffix in SOURCES:
             digest.update(path.read_bytes())
-    digest.update(json.dumps([launches, *more, version("lenet-sweep")], default=str).encode())
+    values = [
+        [astuple(launch) for launch in launches],
+        [study.to_json() for study in studies],
+        planned,
+        pictures,
+        interrupted,
+        version("lenet-sweep"),
+    ]
+    digest.update(json.dumps(values, default=str).encode())
     return digest.hexdigest()
 
 
@@ -51,12 +68,10 @@ def digest_of(html: str) -> str:
     return match[1] if match else ""
 
 
-def evidence_of(html: str) -> dict[str, str] | None:
-    """`Report.evidence` of the report that a page was written from; None if it is not recorded."""
+def evidence_of(html: str) -> dict[str, str]:
+    """`Report.evidence` of the report that a page was written from; {} if it is not recorded."""
     match = re.search(r'<meta name="lenet-sweep-evidence" content="([\w: -]*)">', html)
-    if not match:
-        return None
-    return dict(entry.split(":") for entry in match[1].split())
+    return dict(entry.split(":") for entry in match[1].split()) if match else {}
 
 
 def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from lenet_sweep.analysis import reproduction_tables, ties
-from lenet_sweep.config.studies import Study
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.report import collect, page, statistics_table
-from lenet_sweep.report.collect import Launch, Report
+from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import text_tables, write_texts
 from lenet_sweep.results.columns import REPRODUCTION
 from lenet_sweep.results.csv_file import write_csv
@@ -41,7 +38,14 @@ def write_page(
     files = [folder / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS)]
     launches = collect.launches([sweep.manifest])
     studies = sweep.manifest.studies
-    digest = _digest(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
+    digest = page.compute_digest(
+        sweep.table,
+        launches,
+        studies,
+        len(sweep.cells),
+        pictures=pictures,
+        interrupted=interrupted,
+    )
     if not _is_current(folder, digest):
         report = collect.collect_sweep(sweep, interrupted)
         if lost := _missing_evidence(report, folder):
@@ -86,27 +90,9 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
     else:
         (out / REPRODUCTION).unlink(missing_ok=True)  # from an earlier merge
     studies = [reproduction.study for reproduction in report.reproductions]
-    digest = _digest(table, report.launches, studies, report.planned, True, "")
+    digest = page.compute_digest(table, report.launches, studies, report.planned)
     _write(report, out, digest, pictures=True)
     return [*files, *(out / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS))]
-
-
-def _digest(
-    table: pd.DataFrame,
-    launches: Sequence[Launch],
-    studies: Sequence[Study],
-    planned: int,
-    pictures: bool,
-    interrupted: str,
-) -> str:
-    return page.compute_digest(
-        table,
-        [astuple(launch) for launch in launches],
-        [study.to_json() for study in studies],
-        planned,
-        pictures,
-        interrupted,
-    )
 
 
 def _is_current(folder: Path, digest: str) -> bool:
@@ -145,15 +131,7 @@ def _evidence_in(folder: Path) -> dict[str, str]:
         html = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    if (evidence := page.evidence_of(html)) is not None:
-        return evidence
-    # Earlier versions did not record it, but rows with predictions have an interval.
-    try:
-        table = pd.read_csv(folder / STATISTICS, usecols=["cell", "low"])
-    except (OSError, ValueError):
-        return {}
-    rows = zip(table["cell"], table["low"].notna(), strict=True)
-    return {cell: collect.NUMBERS + collect.PREDICTIONS * has for cell, has in rows}
+    return page.evidence_of(html)
 
 
 def _write(report: Report, folder: Path, digest: str, *, pictures: bool) -> None:
