@@ -214,8 +214,8 @@ def test_section_of_a_study(seeds, opened) -> None:
         study = page.locator("#study")
         assert study.locator("tbody tr:not(.note)").count() == 3
         assert study.locator("tr.not-reproduced td:last-child").first.inner_text() == "no"
-        assert study.locator(".claim_results li").count() == 2
-        assert study.locator(".claim_results li.does-not-hold").count() == 1
+        assert study.locator(".claims li").count() == 2
+        assert study.locator(".claims li.does-not-hold").count() == 1
         assert study.locator("svg.chart").is_visible()
         assert HOSTILE in study.inner_text()
         assert page.title() != "stolen"
@@ -365,6 +365,7 @@ RANGES = [  # of two settings: costs by epoch, and accuracies
     ([[2.3, 0.0, 0.0], [2.0, 1e-7, 0.0]], [100.0, 100.0]),
     ([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [100.0, 99.99]),
     ([[1e25, 1e12, 1e3], [123456.7, 1e5, 99999.9]], [9.8, 10.1]),
+    ([[2.3, 9e37, 5e37], [2.0, 1.0, 2e38]], [9.8, 98.0]),  # the second diverges in its last epoch
     ([[0.0012345, 0.0012344, 0.0012343], [0.00123, 0.00122, 0.00121]], [0.0, 0.01]),
     ([[-5.5, -12345.678, -20000.0], [2.0, 1.0, 0.5]], [98.76, 98.77]),
 ]
