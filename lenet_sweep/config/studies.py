@@ -40,7 +40,7 @@ OPTIONS = ("workers", "person", "timeout", "retries", "reuse", "dry_run", "max_c
 CHECKS: Mapping[str, tuple[str, ...]] = {
     "larger_is_better": ("key",),
     "matters_little": ("keys",),
-    "wants_small_with_large": ("key", "with"),
+    "smaller_is_better_with_larger": ("key", "with"),
     "best_recipe": (),
     "best_accuracy": ("accuracy",),
     "learns_faster": (),
@@ -310,7 +310,7 @@ def _claim(number: int, node: Any) -> Claim:
         reject(f"{where}: keys", keys, f"different keys from {', '.join(NUMBERS)}")
     key_counts = {
         "larger_is_better": (1,),
-        "wants_small_with_large": (2,),
+        "smaller_is_better_with_larger": (2,),
         "matters_little": (1, 2, 3),
     }
     if len(keys) not in key_counts.get(check, (0,)):

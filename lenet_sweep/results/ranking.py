@@ -41,9 +41,9 @@ class SettingRow:
 class TieMarks:
     """What printed tables add to results.csv.
 
-    outcomes: the outcome of the comparison with the best (one of `analysis.statistics.OUTCOMES`),
-    by the index of the row. caption: explains them. settings: rows to print instead of cells, best
-    first; empty if no setting has several seeds.
+    outcomes: the outcome of the comparison with the best (one of
+    `analysis.significance.OUTCOMES`), by the index of the row. caption: explains them. settings:
+    rows to print instead of cells, best first; empty if no setting has several seeds.
     """
 
     outcomes: Mapping[int, str] = field(default_factory=dict)

@@ -65,12 +65,14 @@ def write_tables(
     tables = text_tables(sweep.table, marks)
     files = [folder / "results.csv"]
     if reproductions:
-        from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - most sweeps have no study
+        from lenet_sweep.analysis import (  # noqa: PLC0415 - most sweeps have no study
+            reproduction_tables,
+        )
 
         for judged in reproductions:
-            tables += reproduction.text_tables(judged)
+            tables += reproduction_tables.text_tables(judged)
         files.append(folder / REPRODUCTION)
-        write_csv(reproduction.reproduction_table(reproductions), files[-1])
+        write_csv(reproduction_tables.reproduction_table(reproductions), files[-1])
     else:
         (folder / REPRODUCTION).unlink(missing_ok=True)  # of an earlier launch in this folder
     return [*files, *write_texts(tables, folder), folder / "sweep.json"]
