@@ -128,7 +128,7 @@ def small_runs(folder: Path, data: Path, **axes):
         environment={"person": "Ada"},
         stop=threading.Event(),
         signals=[],
-        say=print,
+        on_message=print,
         **context_settings,
     )
     return make_plan(cells, lambda _: False).runs, context

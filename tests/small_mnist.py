@@ -68,7 +68,7 @@ class RecordedProgress:
     lines: list[str] = field(default_factory=list)
     transfers: list[tuple[str, int | None, list[int]]] = field(default_factory=list)
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         self.lines.append(line)
 
     @contextlib.contextmanager

@@ -218,7 +218,7 @@ def test_progress_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
         advance(1_500_000)
     with progress.transfer("a wheel", None):
         pass
-    progress.say("done")
+    progress.on_message("done")
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "downloading http://mirror/a.gz (2.5 MB)\ndownloading a wheel\ndone\n"

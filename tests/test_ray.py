@@ -101,11 +101,11 @@ def test_tasks_that_no_node_can_run_are_explained(cluster, runs_of, monkeypatch)
     runs, context = runs_of()
     lines = []
 
-    def say(line: str) -> None:
+    def on_message(line: str) -> None:
         lines.append(line)
         interrupt(context)
 
-    object.__setattr__(context, "say", say)
+    object.__setattr__(context, "on_message", on_message)
     assert list(ray.create(resources).execute(runs, context)) == []
     assert lines == ["1 Ray job pending: no node of the cluster has CPU 1, GPU 1"]
 

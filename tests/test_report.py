@@ -325,7 +325,7 @@ def test_page_after_interrupt_imports_no_slow_libraries(make_cells) -> None:
         "import sys; from pathlib import Path; from lenet_sweep.report import page_files;"
         "from lenet_sweep.results.sweep import load_sweep;"
         f"sweep = load_sweep(Path({str(folder)!r}));"
-        "page_files.write_page(sweep, say=print, interrupted='SIGINT');"
+        "page_files.write_page(sweep, on_message=print, interrupted='SIGINT');"
         "assert not {'scipy', 'statsmodels', 'matplotlib', 'torch'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

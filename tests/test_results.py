@@ -16,7 +16,7 @@ from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
 from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
-from lenet_sweep.results.csv_file import kept_rows, write_csv
+from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.manifest import recover_cells
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.storage.store import Store
@@ -136,7 +136,7 @@ def test_rows_are_matched_by_their_options(tmp_path, old: bool) -> None:
         frame["optimizer"] = [str(cell.optimizer) for cell in cells]
         frame = frame[list(COLUMNS)]
     write_csv(frame, tmp_path / "results.csv")
-    kept = kept_rows(tmp_path, cells)
+    kept = read_records_csv(tmp_path, cells)
     assert [kept[cell]["accuracy"] for cell in cells] == [90, 89, 88, 87]
 
 

@@ -164,7 +164,7 @@ def test_many_runs_in_one_job(cluster, runs_of) -> None:
     """With runs_per_job=3, seven runs are three jobs; a run that dies does not affect others."""
     runs, context = runs_of(lr=[0.04, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     lines = []
-    object.__setattr__(context, "say", lines.append)
+    object.__setattr__(context, "on_message", lines.append)
     executor = slurm.create(slurm_options(runs_per_job=3))
     seen = list(executor.execute(runs, context))
     assert len([event for event in seen if isinstance(event, Finished)]) == 6
@@ -290,12 +290,12 @@ def test_pending_jobs_are_explained(cluster, runs_of, monkeypatch) -> None:
     runs, context = runs_of(seed=[0, 1])
     lines = []
 
-    def say(line: str) -> None:
+    def on_message(line: str) -> None:
         lines.append(line)
         if "jobs pending" in line:
             interrupt(context)
 
-    object.__setattr__(context, "say", say)
+    object.__setattr__(context, "on_message", on_message)
     executor = slurm.create(slurm_options(sbatch={"hold": True}))
     assert not [e for e in executor.execute(runs, context) if isinstance(e, Started)]
     assert lines[-1] == "2 Slurm jobs pending: JobHeldUser"

@@ -170,7 +170,7 @@ def _restore(
             try:
                 _write(plain, content.array.data, progress, source=str(content.source))
             except DataError as error:  # a shared folder may be read-only
-                progress.say(f"{error}; using {content.source} instead")
+                progress.on_message(f"{error}; using {content.source} instead")
 
 
 def _download(
@@ -184,7 +184,9 @@ def _download(
     from lenet_sweep.data import download  # noqa: PLC0415 - urllib is rarely needed
 
     folder = files.download_folder(spec, root)
-    progress.say(f"{spec.folder} is incomplete in {root}; fetching {len(missing)} of 4 files")
+    progress.on_message(
+        f"{spec.folder} is incomplete in {root}; fetching {len(missing)} of 4 files"
+    )
     for mirror in spec.mirrors:
         try:
             while missing:
@@ -207,7 +209,7 @@ def _download(
             attempts.append(str(error))
     if missing:
         raise files.unavailable_error(spec, root, attempts)
-    progress.say(f"{spec.folder} is now in {folder}")
+    progress.on_message(f"{spec.folder} is now in {folder}")
 
 
 def _write(
@@ -215,9 +217,9 @@ def _write(
 ) -> None:
     """Write verified content and report what changed. source: the local file it came from."""
     if files.write(path, data):
-        progress.say(f"{path} was damaged: replaced by {source or 'verified content'}")
+        progress.on_message(f"{path} was damaged: replaced by {source or 'verified content'}")
     elif source:
-        progress.say(f"{path} was missing: restored from {source}")
+        progress.on_message(f"{path} was missing: restored from {source}")
 
 
 def _decode(contents: dict[str, files.Content]) -> Images:

@@ -37,7 +37,7 @@ class UnavailableError(Exception):
 class DownloadProgress(Protocol):
     """Displays what `ensure_dataset` does."""
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         """Display one line."""
 
     def transfer(
@@ -52,7 +52,7 @@ class DownloadProgress(Protocol):
 class SilentProgress:
     """Displays nothing."""
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         """Discard the line."""
 
     def transfer(
@@ -67,7 +67,7 @@ class SilentProgress:
 class StderrProgress:
     """Displays downloads on stderr: a progress bar on a terminal, else one line each."""
 
-    def say(self, line: str) -> None:
+    def on_message(self, line: str) -> None:
         """Print one line."""
         sys.stderr.write(f"{line}\n")
 
@@ -76,7 +76,7 @@ class StderrProgress:
         """Display a download of `total` bytes (None: unknown)."""
         if not sys.stderr.isatty():
             size = "" if total is None else f" ({total / 1e6:.1f} MB)"
-            self.say(f"downloading {what}{size}")
+            self.on_message(f"downloading {what}{size}")
             yield lambda _: None
             return
         from rich import progress  # noqa: PLC0415 - only needed for a bar

@@ -30,7 +30,7 @@ class RunContext:
     environment: Mapping[str, Any]  # provenance, recorded with each run
     stop: threading.Event
     signals: Sequence[signal.Signals]  # the signals for which `stop` was set
-    say: Callable[[str], None]  # displays a line to the user
+    on_message: Callable[[str], None]  # displays a line to the user
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ class _Jobs:
         if not stop.is_set() or not self.tracked:
             return
         if signal.SIGINT not in self.context.signals:
-            self.context.say(self.backend.describe_remaining(self._jobs()))
+            self.context.on_message(self.backend.describe_remaining(self._jobs()))
             return
         self.backend.cancel(self._jobs())
         deadline = time.monotonic() + STOP_WITHIN
@@ -239,7 +239,7 @@ class _Jobs:
                 )
         if self.tracked:
             count = pluralize(len(self.tracked), "run")
-            self.context.say(
+            self.context.on_message(
                 f"following {count} in {self.backend.name} jobs that an earlier launch submitted"
             )
         return [run for run in runs if run.id not in self.tracked]
@@ -273,7 +273,7 @@ class _Jobs:
                 self.waiting.extendleft(reversed([task.run for tasks in batches for task in tasks]))
                 self._rejected_until = time.monotonic() + RESUBMIT_AFTER
                 count = pluralize(len(self.waiting), "run")
-                self.context.say(f"{error}; {count} will be submitted later")
+                self.context.on_message(f"{error}; {count} will be submitted later")
                 return
             self._track(jobs, batches)
 
@@ -350,7 +350,7 @@ class _Jobs:
             reason = self.backend.describe_pending(self._jobs())
             if reason and reason != self._pending_reason:
                 count = pluralize(len(self._jobs()), f"{self.backend.name} job")
-                self.context.say(f"{count} pending: {reason}")
+                self.context.on_message(f"{count} pending: {reason}")
             self._pending_reason = reason
 
     def _handle_lost(self, tracked: _TrackedRun, job_exit: JobExit, now: float) -> Iterator[Event]:

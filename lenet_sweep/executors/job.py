@@ -127,7 +127,7 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
         environment=payload["environment"],
         stop=stop,
         signals=(),
-        say=_say_nothing,
+        on_message=_ignore_message,
     )
     # After a requeue, some runs have already ended.
     remaining = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}
@@ -146,7 +146,7 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
     ]
 
 
-def _say_nothing(_: str) -> None:
+def _ignore_message(_: str) -> None:
     pass
 
 

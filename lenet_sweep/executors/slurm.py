@@ -122,7 +122,7 @@ class Slurm:
             raise RejectedError(f"Slurm rejected the jobs: {_error_line(error)}") from error
         ids = [str(job.job_id) for job in jobs]
         span = ids[0] if len(ids) == 1 else f"{ids[0].partition('_')[0]}_[0-{len(ids) - 1}]"
-        self.context.say(f"submitted as Slurm job {span}; its output is in {self.folder}")
+        self.context.on_message(f"submitted as Slurm job {span}; its output is in {self.folder}")
         return ids
 
     def finished(self, jobs: Iterable[str]) -> dict[str, JobExit]:
@@ -138,7 +138,7 @@ class Slurm:
     def cancel(self, jobs: Iterable[str]) -> None:
         result = _run(["scancel", "--quiet", *jobs])
         if result.returncode:
-            self.context.say(f"scancel failed: {result.stderr.strip()}")
+            self.context.on_message(f"scancel failed: {result.stderr.strip()}")
 
     def describe_pending(self, jobs: Iterable[str]) -> str:
         return ", ".join(sorted({self._pending[job] for job in jobs if job in self._pending}))
@@ -160,7 +160,9 @@ class Slurm:
         result = _run(["squeue", *own_jobs, "--noheader", "--array", "--format=%i|%T|%r"])
         if result.returncode:
             if not self._squeue_failed:
-                self.context.say(f"squeue failed and will be retried: {result.stderr.strip()}")
+                self.context.on_message(
+                    f"squeue failed and will be retried: {result.stderr.strip()}"
+                )
             self._squeue_failed = True
             return None
         self._squeue_failed = False

@@ -39,7 +39,7 @@ class _Task:
 def draw(
     sweep: Sweep,
     which: str,
-    say: Callable[[str], None],
+    on_message: Callable[[str], None],
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Path]:
@@ -47,20 +47,20 @@ def draw(
 
     which: "best" draws one figure with the curves of the BEST best cells, and of the single best
     cell its cost and up to PAGES pages of test images; "all" draws all of this for every cell.
-    say: receives messages about figures that are left out (such as images, if the test images are
-    not available) and about progress. clock: seconds.
+    on_message: receives messages about figures that are left out (such as images, if the test
+    images are not available) and about progress. clock: seconds.
 
     A figure that is newer than the snapshot it shows is not drawn again. Figures of other cells are
     left alone. Raises StoreError if a figure cannot be written.
     """
     ranked, store, folder = sweep.finished_cells(), sweep.store, sweep.folder / "figures"
-    progress = _Progress(say, clock)
+    progress = _Progress(on_message, clock)
     make_folder(folder)
     cells = ranked if which == "all" else ranked[:BEST]
     overlay, outdated = folder / "all-cells.png", folder / "best-cells.png"
     if len(cells) < len(ranked):
         overlay, outdated = outdated, overlay
-        say(
+        on_message(
             f"figures show the curves of the best {len(cells)} of {len(ranked)} cells; "
             "figures=all draws every cell"
         )
@@ -107,7 +107,7 @@ def draw(
                     old.unlink(missing_ok=True)
                 draw_correct, draw_pages = _samples(cell, snapshot, tests, folder)
                 if which != "all" and len(draw_pages) > PAGES:
-                    say(
+                    on_message(
                         f"figures show the first {PAGES} of {len(draw_pages)} pages of "
                         "misclassified digits; figures=all draws every page"
                     )
@@ -117,10 +117,10 @@ def draw(
                 final_tasks.append(_Task(correct, draw_correct, position))
             paths += [correct, *existing]
     for reason in missing:
-        say(f"no figures of test images: {reason}")
+        on_message(f"no figures of test images: {reason}")
     if lost:
         runs = store.out / "runs"
-        say(f"{lost} of {len(cells)} cells have no figures: their runs are not in {runs}")
+        on_message(f"{lost} of {len(cells)} cells have no figures: their runs are not in {runs}")
     if lost and overlay.exists():
         paths.append(overlay)  # it may show curves that are no longer available
     elif len(curves) > 1:
@@ -146,14 +146,14 @@ def _draw(tasks: Iterable[_Task], progress: _Progress) -> None:
 class _Progress:
     """Says which step is done, but not more often than every few seconds."""
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float]) -> None:
-        self._say, self._clock = say, clock
+    def __init__(self, on_message: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._on_message, self._clock = on_message, clock
         self._due = clock() + FIRST
 
     def __call__(self, step: str) -> None:
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
-            self._say(f"figures: {step}")
+            self._on_message(f"figures: {step}")
 
 
 def _by_setting(runs: Sequence[tuple[Cell, figures.Curve]]) -> list[figures.Curve]:

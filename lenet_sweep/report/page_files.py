@@ -26,12 +26,12 @@ STATISTICS_TEXTS = ("statistics.md", "statistics.tex")
 
 
 def write_page(
-    sweep: Sweep, *, say: Callable[[str], None], pictures: bool = True, interrupted: str = ""
+    sweep: Sweep, *, on_message: Callable[[str], None], pictures: bool = True, interrupted: str = ""
 ) -> list[Path]:
     """Write the page of a sweep and its statistics files into its folder; returns the files.
 
     A page with the same content is kept, so repeating a finished sweep takes no time. A page that
-    shows more than the new one would is kept too, and `say` receives the reason.
+    shows more than the new one would is kept too, and `on_message` receives the reason.
 
     pictures: False leaves out charts and images. interrupted: the name of the signal that ended the
     sweep early, or ""; if given, the page has only the table, which takes no time to compute.
@@ -46,7 +46,7 @@ def write_page(
         report = collect.collect_sweep(sweep, interrupted)
         if loss := _loss(report, folder):
             command = f"python -m lenet_sweep.report {shlex.quote(str(folder))} --out FOLDER"
-            say(f"{loss}; to write the new page elsewhere, run: {command}")
+            on_message(f"{loss}; to write the new page elsewhere, run: {command}")
         else:
             _write(report, folder, digest, pictures=pictures)
     return [path for path in files if path.exists()]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
 
 
-def kept_rows(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
+def read_records_csv(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
     """The records of these cells in the results.csv of a folder, without damaged rows.
 
     A row belongs to the cell with its id. Ids change with the version of an engine; then a row

@@ -70,8 +70,8 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     records = list(records)
-    one_of_each = {row["optimizer"]: row for row in records}.values()
-    values = {name: v for row in one_of_each for name, v in row.items() if is_option(name)}
+    one_of_each = {record["optimizer"]: record for record in records}.values()
+    values = {name: v for record in one_of_each for name, v in record.items() if is_option(name)}
     options = in_option_order(values)
     frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *options])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)

@@ -16,10 +16,10 @@ from lenet_sweep.storage.store import Store
 Record = dict[str, Any]
 
 
-def record(
+def stored_record(
     cell: Cell, store: Store, person: str = "", failure: Failure | None = None
 ) -> Record | None:
-    """The row of a cell, from the store; None if the cell has no outcome yet.
+    """The record of a cell, from the store; None if the cell has no outcome yet.
 
     person: named if the store does not say who trained the run. failure: a failure that was just
     reported, which takes precedence over the store.
@@ -38,7 +38,7 @@ def record(
 
 
 def settings_columns(cell: Cell, person: str) -> Record:
-    """The columns of a row that do not depend on the outcome."""
+    """The columns that do not depend on the outcome."""
     return {
         "batch": cell.batch,
         "lr": cell.lr,
@@ -87,28 +87,29 @@ def _failure(failure: Failure | None) -> Record:
     return {"status": failure.status, "error": failure.reason} | missing
 
 
-def known_record(
-    cell: Cell, store: Store, kept: Mapping[Cell, Record], person: str = ""
+def load_record(
+    cell: Cell, store: Store, earlier: Mapping[Cell, Record], person: str = ""
 ) -> Record | None:
-    """The row of a cell from the store, otherwise from `kept`; None if neither has an outcome.
+    """The record of a cell, from the store or else from `earlier`; None if neither has an outcome.
 
-    An accuracy in `kept` takes precedence over a failure in the store, because the cell did finish
-    once. Raises StoreError if the store cannot be read and `kept` does not have the cell.
+    earlier: the records of a results.csv. An accuracy there takes precedence over a failure in the
+    store, because the cell did finish once. Raises StoreError if the store cannot be read and
+    `earlier` does not have the cell.
     """
-    earlier = kept.get(cell)
+    old = earlier.get(cell)
     try:
-        current = record(cell, store, person)
+        current = stored_record(cell, store, person)
     except StoreError:
-        if earlier is None:
+        if old is None:
             raise
-        return earlier
-    if earlier and (current is None or (earlier["status"] == "ok" and current["status"] != "ok")):
-        return earlier
+        return old
+    if old and (current is None or (old["status"] == "ok" and current["status"] != "ok")):
+        return old
     return current
 
 
-def in_store(cell: Cell, row: Record, store: Store) -> bool:
-    """Whether the store still has the file behind a row, and it is not known to be damaged."""
+def in_store(cell: Cell, record: Record, store: Store) -> bool:
+    """Whether the store still has the file behind a record, and it is not known to be damaged."""
     run = store.run(cell.run_id)
-    path = run.snapshot_path(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
+    path = run.snapshot_path(cell.epochs) if record["status"] == "ok" else run.path / "failure.json"
     return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - Path.exists may raise
