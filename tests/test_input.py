@@ -23,7 +23,7 @@ from lenet_sweep.cli.hydra_config import (
     register_help,
     register_plugins,
 )
-from lenet_sweep.config import grids, keys, registry
+from lenet_sweep.config import files, grids, keys, registry
 from lenet_sweep.core.errors import DataError, UsageError
 
 
@@ -221,7 +221,7 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> GuardedLoader:
         (folder / "who" / f"w{index}.yaml").write_text(content)
     register_plugins()
     register_help()
-    path = create_config_search_path(str(registry.config_folder()))
+    path = create_config_search_path(str(files.config_folder()))
     path.prepend("command-line", str(folder), anchor="schema")
     return GuardedLoader(path)
 

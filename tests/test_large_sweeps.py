@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.validation import Options, validate_cells
+from lenet_sweep.config.sweep_options import Options
+from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
 from lenet_sweep.data.test_images import ImageCache

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config import grids, validation
-from lenet_sweep.config.registry import make_optimizer
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
@@ -45,7 +44,8 @@ def test_order_of_the_columns() -> None:
         "optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
         "optimizer.amsgrad,optimizer.decoupled_weight_decay"
     )
-    options = records.option_values(make_optimizer("adam"))
+    (cell,), _ = validation.validate_cells(grids.grid({"optimizer": "adam"}), NATIVE)
+    options = records.option_values(cell)
     assert ",".join(rows(options).columns) == f"{common},{adam}"
     held_out = rows(options | {"holdout_accuracy": 98.0})
     assert ",".join(held_out.columns) == f"{common},holdout_accuracy,{adam}"
@@ -59,7 +59,7 @@ def optimized(*optimizers):
     return rows(*(
         {
             "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - index,
-            **records.option_values(cell.optimizer),
+            **records.option_values(cell),
         }
         for index, cell in enumerate(cells)
     ))  # fmt: skip
@@ -162,7 +162,7 @@ def test_any_person_can_be_read_back_as_documented(tmp_path, person: str) -> Non
     """The call in docs/reliability.md keeps names that pandas would convert."""
     write_csv(rows({"person": person}, FAILED | {"status": "failed"}), tmp_path / "r.csv")
     text = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text()
-    (call,) = re.findall(r"`pd.read_csv\(\"results.csv\", (.*?)\)`", text, re.DOTALL)
+    (call,) = re.findall(r"`pd.read_csv\(\"results.csv\",\s(.*?)\)`", text, re.DOTALL)
     restored = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
     assert restored["person"][0] == person
     assert restored["accuracy"].isna().tolist() == [False, True]

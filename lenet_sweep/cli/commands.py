@@ -20,7 +20,7 @@ from rich.console import Console
 
 from lenet_sweep.cli import guarded_hydra, output
 from lenet_sweep.cli.hydra_config import (
-    chosen_optimizers,
+    chosen_by_search,
     compose_jobs,
     override_texts,
     raw_settings,
@@ -28,8 +28,8 @@ from lenet_sweep.cli.hydra_config import (
 )
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.keys import is_option, missing_options
-from lenet_sweep.config.registry import OPTIMIZERS
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.registry import all_choices
+from lenet_sweep.config.sweep_options import Options
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.data import datasets
@@ -71,9 +71,9 @@ def launch(
     of the search.
     """
     search_folder = guarded_hydra.search_folder(loader)
-    among = chosen_optimizers(loader, master) if search_folder else ()
+    others = chosen_by_search(loader, master) if search_folder else None
     cells, options = validation.validate_cells(
-        compose_jobs(loader, master, jobs), NATIVE, remote_devices, among
+        compose_jobs(loader, master, jobs), NATIVE, remote_devices, others
     )
     if search_folder and not options.dry_run:  # `prepare_search` has printed these lines
         options = replace(options, unused=())
@@ -124,18 +124,20 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     failed. Raises UsageError for a wrong setting.
     """
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
-    optimizers = chosen_optimizers(loader, master)
-    _, options = validation.validate_cells(
-        [raw_settings(master)], NATIVE, devices.KINDS, optimizers
-    )
+    chosen = chosen_by_search(loader, master)
+    _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
     missing = {
-        o.key_or_group.removeprefix("optimizer."): str(o.input_line).partition("=")[2]
+        o.key_or_group: str(o.input_line).partition("=")[2]
         for o in search_space(master)
         if is_option(o.key_or_group)
-        and any(missing_options([o.key_or_group], name) for name in optimizers)
+        and any(
+            missing_options([o.key_or_group], {group: name})
+            for group, names in chosen.items()
+            for name in names
+        )
     }
     if not options.dry_run:
-        for line in validation.unused_options(missing, optimizers):
+        for line in validation.unused_options(missing, chosen):
             _print(Console(), line)
     folder = _typed_folder(master, options)
     if folder is None:
@@ -191,9 +193,9 @@ def run(cfg: DictConfig) -> float:
     """
     hydra = HydraConfig.get()
     is_multirun = hydra.mode == RunMode.MULTIRUN
-    # In a multirun, the sweeper has checked options against the optimizers of all jobs.
+    # In a multirun, the sweeper has checked options against the choices of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, optimizers=OPTIMIZERS if is_multirun else ()
+        [raw_settings(cfg)], NATIVE, others=all_choices() if is_multirun else None
     )
     options = replace(options, unused=())
     if is_multirun:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep.cli import arguments, guarded_hydra
 from lenet_sweep.cli.hydra_config import register_help, register_plugins
-from lenet_sweep.config import checks, keys, registry
+from lenet_sweep.config import checks, files, keys, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
@@ -83,7 +83,7 @@ def main() -> None:
         registry.add_datasets()
         register_plugins()
         register_help()
-        hydra.main(str(registry.config_folder()), "config", version_base="1.3")(task)()
+        hydra.main(str(files.config_folder()), "config", version_base="1.3")(task)()
     except Exception as error:
         if full_error == "1" or not (isinstance(error, EXPECTED) or _is_usage_error(error)):
             raise
@@ -149,4 +149,4 @@ def _rephrase(error: Exception, text: str) -> None:
                 f"settings, and +{key}=VALUE adds one"
             )
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
-        checks.unknown_key(key, value, keys.known_keys(keys.defaults()))
+        keys.unknown_key(key, value, keys.known_keys(keys.defaults()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.config.registry import OPTION_GROUPS
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT, in_option_order, ranked_by
 from lenet_sweep.results.records import Record
 
@@ -70,7 +71,7 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     records = list(records)
-    one_of_each = {record["optimizer"]: record for record in records}.values()
+    one_of_each = {tuple(record[g] for g in OPTION_GROUPS): record for record in records}.values()
     values = {name: v for record in one_of_each for name, v in record.items() if is_option(name)}
     options = in_option_order(values)
     frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *options])

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lenet_sweep.core.cells import Cell, Optimizer
+from lenet_sweep.config.registry import OPTION_GROUPS
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
 from lenet_sweep.results.columns import HOLDOUT
@@ -52,17 +53,16 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
-        **option_values(cell.optimizer),
+        **option_values(cell),
     }
 
 
-def option_values(optimizer: Optimizer) -> Record:
-    """The columns of the optimizer's options; a pair of numbers is text such as '[0.9,0.999]'."""
+def option_values(cell: Cell) -> Record:
+    """The columns of a cell's options; a pair of numbers is text such as '[0.9,0.999]'."""
     return {
-        f"optimizer.{name}": f"[{','.join(map(repr, value))}]"
-        if isinstance(value, tuple)
-        else value
-        for name, value in optimizer.options
+        f"{group}.{name}": f"[{','.join(map(repr, value))}]" if isinstance(value, tuple) else value
+        for group in OPTION_GROUPS
+        for name, value in getattr(cell, group).options
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.sweep_options import Options
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.machine import provenance
 from lenet_sweep.report.text_tables import text_tables, write_texts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.sweep_options import Options
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.executors import Executor
 from lenet_sweep.machine import provenance

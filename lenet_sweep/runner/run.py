@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.studies import Study, replace_study
-from lenet_sweep.config.validation import Options
+from lenet_sweep.config.sweep_options import Options
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
