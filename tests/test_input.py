@@ -23,7 +23,7 @@ from lenet_sweep.cli.hydra_config import (
     register_help,
     register_plugins,
 )
-from lenet_sweep.config import files, grids, keys, registry
+from lenet_sweep.config import files, grids, keys
 from lenet_sweep.core.errors import DataError, UsageError
 
 

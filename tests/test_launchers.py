@@ -7,8 +7,8 @@ import pytest
 from clusters import ray_options, slurm_options
 
 from lenet_sweep.config import launchers
-from lenet_sweep.config.grids import grid
 from lenet_sweep.config.files import config_folder
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import Finished, Progress, Started

@@ -28,7 +28,7 @@ from lenet_sweep.cli.hydra_config import (
     register_help,
     register_plugins,
 )
-from lenet_sweep.config import files, grids, registry, validation
+from lenet_sweep.config import files, grids, validation
 from lenet_sweep.config.sweep_options import merge_options
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
