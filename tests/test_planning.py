@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from lenet_sweep import sweep
+from lenet_sweep.__main__ import register_plugins
 from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     raw_settings,
-    register_help,
-    register_plugins,
+    register_groups,
 )
 from lenet_sweep.config import files, grids, validation
 from lenet_sweep.config.sweep_options import merge_options
@@ -121,7 +121,7 @@ def test_grid_gives_same_cells_as_single_validation(axes: dict[str, list[Any]]) 
 def composer() -> Iterator[Composer]:
     """Hydra's loader, and the configuration it composes for batch=32."""
     register_plugins()
-    register_help()
+    register_groups()
     with initialize_config_dir(str(files.config_folder()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", ["batch=32"], RunMode.MULTIRUN)

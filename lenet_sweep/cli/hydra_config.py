@@ -20,7 +20,6 @@ from hydra.core.override_parser.types import (
     OverrideType,
     RangeSweep,
 )
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lenet_sweep.config import launchers, studies
@@ -67,34 +66,11 @@ exited, as in `| head` (the files are still written). --hydra-help lists Hydra's
 """
 
 
-def register_help() -> None:
-    """Register the help text with Hydra; all other groups are files in conf/."""
-    ConfigStore.instance().store(
-        group="hydra/help",
-        name="lenet_sweep",
-        node={"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()},
-    )
-
-
-def register_plugins() -> None:
-    """Register the sweeper and the launchers with Hydra, in this process only.
-
-    Hydra passes its state, including plugins, to jobs in other processes.
-    """
-    plugins = Plugins.instance()
-    # Imported afterwards: the line above makes Hydra execute its own plugins, which store `basic`.
-    from hydra_plugins import _lenet_sweep  # noqa: PLC0415 - see above
-
-    for plugin in _lenet_sweep.PLUGINS:
-        plugins.register(plugin)
+def register_groups() -> None:
+    """Register with Hydra what is not a file in conf/: the help text, and what others added."""
     store = ConfigStore.instance()
-    # Replaces Hydra's own `basic`, which creates folders and all cells before any check.
-    nodes = [
-        ("hydra/sweeper", "lenet_grid", _lenet_sweep.LenetGridConf),
-        ("hydra/sweeper", "basic", _lenet_sweep.LenetGridConf),
-    ]
-    for group, name, node in nodes:
-        store.store(group=group, name=name, node=node, provider="lenet_sweep")
+    text = {"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()}
+    store.store(group="hydra/help", name="lenet_sweep", node=text)
     for name in added_datasets():
         store.store(group="dataset", name=name, node=group_node("dataset", name))
     for name in executor_names():
