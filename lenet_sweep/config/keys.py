@@ -120,7 +120,7 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
             if GROUPS[key].has_options:
                 for option in value:
                     if option not in node:
-                        unknown_option(f"{key}.{option}", value[option])
+                        unknown_option(f"{key}.{to_str(option)}", value[option])
             raw[key] = node | dict(value)
         else:
             raw[key] = group_node(key, choice(key, value, choices))

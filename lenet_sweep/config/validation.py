@@ -31,7 +31,7 @@ from lenet_sweep.config.studies import Study
 from lenet_sweep.config.sweep_options import OPTION_KEYS, Options, merge_options, read_options
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value, join_words
+from lenet_sweep.core.text import format_value, join_words, to_str
 from lenet_sweep.data.datasets import find_dataset
 from lenet_sweep.machine import devices
 
@@ -202,7 +202,7 @@ def _choice(group: Group, node: Any, unused: UnusedOptions | None) -> Optimizer 
     spec = group.choices[name]
     given = _without_file_keys(group, node)
     for option, value in given.items():
-        key = f"{group.name}.{option}"
+        key = f"{group.name}.{to_str(option)}"
         if not group.has_options:
             unknown_key(key, value, [group.name])
         if option not in spec.options:
