@@ -26,7 +26,7 @@ from lenet_sweep.config import launchers, studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
 from lenet_sweep.config.keys import group_node, groups_set_by, set_key, takes_text
-from lenet_sweep.config.registry import CLASS_GROUPS, GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words
 from lenet_sweep.data.catalog import added_datasets
@@ -90,12 +90,12 @@ def help_text() -> str:
             for name, option in spec.options.items():
                 setting = f"{group}.{name}={_yaml(option.default)}"
                 options.append(f"    {setting:<40} {option.help}; {option.allowed}")
+    groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
+    datasets = groups.pop("dataset")
     return HELP.format(
-        groups="\n".join(
-            f"  {name:<11} {', '.join(GROUPS[name].choices)}" for name in CLASS_GROUPS
-        ),
+        groups="\n".join(f"  {name:<11} {choices}" for name, choices in groups.items()),
         option_groups=join_words(OPTION_GROUPS, len(OPTION_GROUPS)),
-        datasets=", ".join(GROUPS["dataset"].choices),
+        datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),
         keys="\n".join("  " + line for line in keys.strip().splitlines()),

@@ -176,9 +176,9 @@ def unknown_option(key: str, value: Any) -> NoReturn:
     text, option = format_value(value), format_value(option)
     if (group, option) == ("optimizer", "lr"):
         raise UsageError(f"optimizer.lr={text}: the learning rate is a separate key; use lr={text}")
-    choices = GROUPS[group].choices
-    takes = "; ".join(f"{name} takes {', '.join(c.options)}" for name, c in choices.items())
-    options = [f"{group}.{name}" for c in choices.values() for name in c.options]
+    names = {name: c.options for name, c in GROUPS[group].choices.items() if c.options}
+    takes = "; ".join(f"{name} takes {', '.join(options)}" for name, options in names.items())
+    options = [f"{group}.{name}" for options in names.values() for name in options]
     suggestion = suggestions.for_value(f"{group}.", f"{group}.{option}", options)
     hint = ""
     if suggestion and suggestion != f"{group}.{option}":

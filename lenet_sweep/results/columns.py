@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
+FURTHER = tuple(group for group in GROUPS if group not in COLUMNS)  # the columns after that
 OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
 REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 
@@ -36,7 +37,7 @@ INTERVAL = "95 % interval"
 NO_RANK = "\N{EN DASH}"
 
 # Shown to people only if they vary. Other columns are always shown, or never.
-SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
+SETTINGS = ("loss", "optimizer", "activation", *FURTHER, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
 # Results of a training: percent, loss per image, seconds, seconds.

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lenet_sweep.config.registry import OPTION_GROUPS
+from lenet_sweep.config.registry import OPTION_GROUPS, choice_name
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
-from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.results.columns import FURTHER, HOLDOUT
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 
@@ -53,6 +53,7 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
+        **{group: choice_name(getattr(cell, group)) for group in FURTHER},
         **option_values(cell),
     }
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from lenet_sweep.config.studies import Study, replace_study
 from lenet_sweep.config.sweep_options import Options
-from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
@@ -116,13 +116,8 @@ def run_sweep(
         stack.callback(group.on_end)
         group.on_start(planned, workers)
         signals = stack.enter_context(handle_signals())
-        if planned.duplicates:
-            group.on_message(f"{pluralize(planned.duplicates, 'duplicate cell')} merged")
-        for path in dict.fromkeys(table.store.damaged):
-            if path.parent.name not in planned.by_id:  # else the worker that trains it reports it
-                group.on_message(describe_damage(str(path)))
-        for note in (*options.unused, *(options.notes if planned.runs else ())):
-            group.on_message(note)
+        for message in _messages(planned, table.store, options):
+            group.on_message(message)
         modules = _modules_for_outputs(options, with_outputs=with_outputs) if planned.runs else ()
         with signals.deferred(), background_imports.import_in_background(modules):
             context = RunContext(
@@ -153,6 +148,18 @@ def run_sweep(
     sweep = Sweep(folder, manifest, table.store, options.data_root, frame)
     not_retrained = frozenset(cell.id for cell in planned.cells if cell not in table.records)
     return SweepResult(sweep, planned.cells, interrupted, not_retrained, tuple(group.errors))
+
+
+def _messages(planned: Plan, store: Store, options: Options) -> Iterator[str]:
+    """What users should know before the training starts."""
+    if planned.duplicates:
+        yield f"{pluralize(planned.duplicates, 'duplicate cell')} merged"
+    for path in dict.fromkeys(store.damaged):
+        if path.parent.name not in planned.by_id:  # else the worker that trains it reports it
+            yield describe_damage(str(path))
+    yield from options.unused
+    if planned.runs:
+        yield from options.notes
 
 
 def _modules_for_outputs(options: Options, *, with_outputs: bool) -> list[str]:
