@@ -130,14 +130,14 @@ class Group:
                 )
 
 
-EXAMPLES = {"name": "name: rmsprop", "class": "class: RMSprop", "input": "input: logits"}
+_EXAMPLES = {"name": "name: rmsprop", "class": "class: RMSprop", "input": "input: logits"}
 
 
 def _text(file: ConfigFile, key: str) -> str:
     """The value of a key of a file. Raises UsageError if it is not text."""
     value = file.values.get(key)
     if not isinstance(value, str):
-        raise file.error(key, f"must be text, such as {EXAMPLES[key]}")
+        raise file.error(key, f"must be text, such as {_EXAMPLES[key]}")
     return value
 
 
