@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.sweep_options import Options
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
@@ -56,14 +56,14 @@ def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
     )
 
 
-def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: Options) -> Sweep:
+def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: SweepOptions) -> Sweep:
     """A sweep with the results that the store has for these cells."""
     table = ranked_table(row for cell in cells if (row := stored_record(cell, store, "Ada")))
     manifest = Manifest(tuple(cells), store, options.data_root, ())
     return Sweep(folder, manifest, store, options.data_root, table)
 
 
-def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], Options]:
+def cells_of(root: Path, out: Path, **axes: object) -> tuple[list[Cell], SweepOptions]:
     given = {"dataset": "folder", "dataset.root": str(root), "device": "cpu", "epochs": 1}
     return validate_cells(grid(given | {"out": str(out)} | axes), NATIVE)
 

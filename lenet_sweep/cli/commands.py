@@ -29,7 +29,7 @@ from lenet_sweep.cli.hydra_config import (
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.keys import is_option, missing_options
 from lenet_sweep.config.registry import all_choices
-from lenet_sweep.config.sweep_options import Options
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.data import datasets
@@ -157,7 +157,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     return finish
 
 
-def _typed_folder(master: DictConfig, options: Options) -> Path | None:
+def _typed_folder(master: DictConfig, options: SweepOptions) -> Path | None:
     """The folder given as hydra.sweep.dir (for a single cell, hydra.run.dir), if any."""
     kind = "run" if master.hydra.mode == RunMode.RUN else "sweep"
     typed = re.compile(rf"\+*hydra\.{kind}(\.dir)?=")
@@ -232,7 +232,7 @@ def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> l
     return [0.0 if searching and isnan(value) else value for value in values]
 
 
-def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResult:
+def _run_single(cell: Cell, options: SweepOptions, folder: Path | None) -> SweepResult:
     """Train one cell with the output of the report's script. Exits with status 1 if it failed."""
     console = Console()
     _exit_if_dry_run([cell], options, console, LOCAL)
@@ -249,7 +249,7 @@ def _run_single(cell: Cell, options: Options, folder: Path | None) -> SweepResul
 
 
 def _exit_if_dry_run(
-    cells: Sequence[Cell], options: Options, console: Console, executor: Executor | None
+    cells: Sequence[Cell], options: SweepOptions, console: Console, executor: Executor | None
 ) -> None:
     if options.dry_run:
         for line in preview(cells, options, executor).lines():
@@ -258,7 +258,7 @@ def _exit_if_dry_run(
 
 
 def _report(
-    result: SweepResult, options: Options, console: Console, *, tables: bool = True
+    result: SweepResult, options: SweepOptions, console: Console, *, tables: bool = True
 ) -> None:
     """Write the outputs of a sweep, and print its tables, its files and how to resume it.
 

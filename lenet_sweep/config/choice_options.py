@@ -37,7 +37,7 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Option:
+class ChoiceOption:
     """An option of a choice.
 
     default: its type is the type of the option: bool, float, or a tuple of floats of this length.
@@ -86,7 +86,7 @@ class Option:
 
 
 def check_options(
-    group: str, options: Mapping[str, Option], given: Mapping[str, Any]
+    group: str, options: Mapping[str, ChoiceOption], given: Mapping[str, Any]
 ) -> dict[str, OptionValue]:
     """The value of each option of a choice; the default where none is given.
 
@@ -107,7 +107,7 @@ def check_options(
     return values
 
 
-def parse_options(file: ConfigFile, names: Sequence[str]) -> dict[str, Option]:
+def parse_options(file: ConfigFile, names: Sequence[str]) -> dict[str, ChoiceOption]:
     """The options that a file defines. Raises UsageError for an invalid default or limit."""
     options = {name: _parse_option(file, name) for name in names}
     for name, option in options.items():
@@ -120,7 +120,7 @@ def parse_options(file: ConfigFile, names: Sequence[str]) -> dict[str, Option]:
     return options
 
 
-def _parse_option(file: ConfigFile, name: str) -> Option:
+def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
     """An option from its default and its comment, such as 'L2 penalty; min 0'."""
     default = file.values[name]
     numbers = default if isinstance(default, list) and default else [default]
@@ -152,4 +152,4 @@ def _parse_option(file: ConfigFile, name: str) -> Option:
         default = tuple(map(float, default))
     elif not isinstance(default, bool):
         default = float(default)
-    return Option(default, text, limits.get("min"), limits.get("below"), requires)
+    return ChoiceOption(default, text, limits.get("min"), limits.get("below"), requires)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lenet_sweep.config.choice_options import Option, parse_options
+from lenet_sweep.config.choice_options import ChoiceOption, parse_options
 from lenet_sweep.config.files import ConfigFile, config_folder, read_file, read_user_file
 from lenet_sweep.core.cells import Cell, Dataset, Optimizer, OptionValue
 from lenet_sweep.core.errors import UsageError
@@ -31,7 +31,7 @@ class Choice:
 
     file: ConfigFile
     torch_class: str
-    options: Mapping[str, Option]
+    options: Mapping[str, ChoiceOption]
     shipped: bool
 
     @property

@@ -16,8 +16,8 @@ from lenet_sweep.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a sweep is run. Options do not change results, so they are not part of a cell."""
+class SweepOptions:
+    """How a sweep is run. Its options do not change results, so they are not part of a cell."""
 
     person: str
     workers: int | None  # None: as many as the machine has room for
@@ -39,17 +39,17 @@ class Options:
 
 # The keys of conf/config.yaml that these fields are read from.
 OPTION_KEYS = tuple(
-    f.name for f in fields(Options) if f.name not in ("data_root", "notes", "unused", "study")
+    f.name for f in fields(SweepOptions) if f.name not in ("data_root", "notes", "unused", "study")
 )
 
 
-def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...]) -> Options:
+def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...]) -> SweepOptions:
     """Validate the options.
 
     raw: has OPTION_KEYS. data_root: the value of dataset.root. Raises UsageError for the first
     value that is not allowed.
     """
-    return Options(
+    return SweepOptions(
         person=checks.text("person", raw["person"]) or _login_name(),
         workers=_workers(raw["workers"]),
         timeout=_timeout(raw["timeout"]),
@@ -67,9 +67,9 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
     )
 
 
-def merge_options(shared: Options, other: Options) -> Options:
+def merge_options(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
     """The shared options with the notes of both. Raises UsageError if the options differ."""
-    for field in fields(Options):
+    for field in fields(SweepOptions):
         same = getattr(other, field.name) == getattr(shared, field.name)
         if not same and field.name != "notes":
             key = "dataset.root" if field.name == "data_root" else field.name

@@ -1,4 +1,4 @@
-"""Validation: a nested dict of raw values becomes a Cell and Options, or one line of error.
+"""Validation: a nested dict of raw values becomes a Cell and SweepOptions, or one line of error.
 
 Only this module and the modules that it imports see values as they were typed.
 """
@@ -28,7 +28,7 @@ from lenet_sweep.config.registry import (
     make_choice,
 )
 from lenet_sweep.config.studies import Study
-from lenet_sweep.config.sweep_options import OPTION_KEYS, Options, merge_options, read_options
+from lenet_sweep.config.sweep_options import OPTION_KEYS, SweepOptions, merge_options, read_options
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
@@ -54,7 +54,7 @@ def validate_cell(
     check_cache: CheckCache | None = None,
     remote_devices: Sequence[str] | None = None,
     unused: UnusedOptions | None = None,
-) -> tuple[Cell, Options]:
+) -> tuple[Cell, SweepOptions]:
     """Validate a nested dict shaped like conf/config.yaml.
 
     native: which cells the native engine supports.
@@ -102,7 +102,7 @@ def validate_cell(
     return cell, options
 
 
-def _options(data_root: Any, notes: tuple[str, ...], *values: Any) -> Options:
+def _options(data_root: Any, notes: tuple[str, ...], *values: Any) -> SweepOptions:
     return read_options(dict(zip(OPTION_KEYS, values, strict=True)), data_root, notes)
 
 
@@ -111,22 +111,22 @@ def validate_cells(
     native: EngineSupport,
     remote_devices: Sequence[str] | None = None,
     others: Mapping[str, Iterable[str]] | None = None,
-) -> tuple[list[Cell], Options]:
+) -> tuple[list[Cell], SweepOptions]:
     """Validate the nested dicts of a sweep: their cells, and the options that they share.
 
     raws: shaped like conf/config.yaml, one per cell. A dict with a study gives a cell per row.
     native, remote_devices: see `validate_cell`.
     others: the choices of other cells of the same sweep, by group.
 
-    An option applies only to the cells whose choice has it; `Options.unused` lists these. Raises
-    UsageError for a value that is not allowed, for an option that no choice of the sweep has, and
-    for different values of a key that applies to the whole sweep.
+    An option applies only to the cells whose choice has it; `SweepOptions.unused` lists these.
+    Raises UsageError for a value that is not allowed, for an option that no choice of the sweep
+    has, and for different values of a key that applies to the whole sweep.
     """
     check_cache = CheckCache()
     not_applied: UnusedOptions = {}
     cells: list[Cell] = []
-    shared: Options | None = None
-    seen: set[Options] = set()
+    shared: SweepOptions | None = None
+    seen: set[SweepOptions] = set()
     parts: list[Study] = []  # the study with one row each
     for raw in raws:  # one at a time: raw settings take 100 times the memory of a cell
         study_rows: list[studies.StudyRow] = []

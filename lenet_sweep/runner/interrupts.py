@@ -38,7 +38,7 @@ class Interrupts:
             self._deferred -= 1
 
     @property
-    def insisted(self) -> bool:
+    def force_quit(self) -> bool:
         """Whether Ctrl-C was pressed more than once."""
         return self.received.count(signal.SIGINT) > 1
 
@@ -50,7 +50,7 @@ class Interrupts:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         first = not self.stop.is_set()
         self.stop.set()
-        if (first and not self._deferred) or (number == signal.SIGINT and self.insisted):
+        if (first and not self._deferred) or (number == signal.SIGINT and self.force_quit):
             raise InterruptedBySignal(self.received[0])
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_sweep.config.sweep_options import Options
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.machine import provenance
 from lenet_sweep.report.text_tables import text_tables, write_texts
@@ -31,7 +31,7 @@ MAX_FILES = 5  # files of a kind that are listed one by one
 
 def write_outputs(
     result: SweepResult,
-    options: Options,
+    options: SweepOptions,
     on_message: Callable[[str], None],
     on_tables: Callable[[TieMarks, Sequence[Reproduction]], None] | None = None,
     *,
@@ -62,13 +62,13 @@ def write_outputs(
             page = write_page(result, options, on_message)
             figures = draw_figures(result, options, on_message)
         except KeyboardInterrupt:
-            if signals.insisted or result.interrupted or not signals.received:
+            if signals.force_quit or result.interrupted or not signals.received:
                 raise
             result = replace(result, interrupted=signals.received[0])
     return result, [*page, *files, *figures]
 
 
-def compare(result: SweepResult, options: Options) -> TieMarks:
+def compare(result: SweepResult, options: SweepOptions) -> TieMarks:
     """Compare the rows with the best one, for the printed tables.
 
     An interrupted sweep has no comparisons, since they take seconds.
@@ -125,7 +125,7 @@ def write_tables(
 
 
 def draw_figures(
-    result: SweepResult, options: Options, on_message: Callable[[str], None]
+    result: SweepResult, options: SweepOptions, on_message: Callable[[str], None]
 ) -> list[Path]:
     """Draw the figures that `options.figures` selects, and return their files.
 
@@ -143,7 +143,7 @@ def draw_figures(
 
 
 def write_page(
-    result: SweepResult, options: Options, on_message: Callable[[str], None]
+    result: SweepResult, options: SweepOptions, on_message: Callable[[str], None]
 ) -> list[Path]:
     """Write the page and its statistics if `options.report` is true, and return their files.
 
@@ -163,7 +163,9 @@ def write_page(
     )
 
 
-def describe_outputs(result: SweepResult, options: Options, files: Sequence[Path]) -> list[str]:
+def describe_outputs(
+    result: SweepResult, options: SweepOptions, files: Sequence[Path]
+) -> list[str]:
     """Lines that list the files that were written and the cells that failed."""
     folder, table = result.sweep.folder, result.sweep.table
     lines = [f"Written to {folder}/"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_sweep.config.sweep_options import Options
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.executors import Executor
 from lenet_sweep.machine import provenance
@@ -37,7 +37,7 @@ class Preview:
         return [*describe_plan(self.plan, self.estimate), *self.notes, *damaged]
 
 
-def preview(cells: Sequence[Cell], options: Options, executor: Executor | None) -> Preview:
+def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | None) -> Preview:
     """Plan the cells as `run_sweep` does, without training or writing anything.
 
     executor: None if it is not known how many runs train at the same time.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.studies import Study, replace_study
-from lenet_sweep.config.sweep_options import Options
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
@@ -77,7 +77,7 @@ class SweepResult:
 
 def run_sweep(
     cells: Sequence[Cell],
-    options: Options,
+    options: SweepOptions,
     observers: Sequence[Observer],
     executor: Executor,
     folder: Path | None = None,
@@ -150,7 +150,7 @@ def run_sweep(
     return SweepResult(sweep, planned.cells, interrupted, not_retrained, tuple(group.errors))
 
 
-def _messages(planned: Plan, store: Store, options: Options) -> Iterator[str]:
+def _messages(planned: Plan, store: Store, options: SweepOptions) -> Iterator[str]:
     """What users should know before the training starts."""
     if planned.duplicates:
         yield f"{pluralize(planned.duplicates, 'duplicate cell')} merged"
@@ -162,7 +162,7 @@ def _messages(planned: Plan, store: Store, options: Options) -> Iterator[str]:
         yield from options.notes
 
 
-def _modules_for_outputs(options: Options, *, with_outputs: bool) -> list[str]:
+def _modules_for_outputs(options: SweepOptions, *, with_outputs: bool) -> list[str]:
     """The modules that are slow to import, for the table and then for the page and the figures."""
     names = ["pandas"]
     if not with_outputs:
@@ -187,7 +187,7 @@ def reload_sweep(folder: Path) -> Sweep:
     return sweep
 
 
-def sweep_folder(options: Options, cells: Sequence[Cell]) -> Path:
+def sweep_folder(options: SweepOptions, cells: Sequence[Cell]) -> Path:
     """The folder of a sweep: `options.name`, or a date and a hash of its cells.
 
     An existing folder with the same hash is used again, so a repeated command continues its sweep.
@@ -208,7 +208,7 @@ def _update_manifest(
     folder: Path,
     cells: Sequence[Cell],
     store: Store,
-    options: Options,
+    options: SweepOptions,
     environment: dict[str, Any],
 ) -> Manifest:
     """Add this launch and its cells to sweep.json, and return the new content."""
