@@ -119,6 +119,8 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
          "alpha: requires nesterov, which is not an option of this file"),
         ("optimizer", "rmsprop", RMSPROP + "{", "not a YAML file of settings"),
         ("optimizer", "rmsprop", RMSPROP + "a: &b [*b]\n", "must not contain references"),
+        ("optimizer", "rmsprop", RMSPROP + "#" * 100_000, "must have at most 100000 characters"),
+        ("optimizer", "rmsprop", RMSPROP + f"a: {'[' * 20}1{']' * 20}\n", "20 levels of nesting"),
         ("activation", "mish", "name: mish\n\tclass: Mish\n", "not a YAML file of settings"),
         ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: pixels\n",
          "input=pixels: must be one of logits, log_probabilities"),

@@ -127,7 +127,7 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
         environment=payload["environment"],
         stop=stop,
         signals=(),
-        on_message=_ignore_message,
+        on_message=lambda _: None,
     )
     # After a requeue, some runs have already ended.
     remaining = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}
@@ -144,10 +144,6 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
         _InterruptedRun(run, journal, epoch[run.id], run.id in progressed)
         for run, journal in remaining.values()
     ]
-
-
-def _ignore_message(_: str) -> None:
-    pass
 
 
 def _slurm_job() -> str | None:

@@ -39,7 +39,7 @@ class Interrupts:
 
     @property
     def force_quit(self) -> bool:
-        """Whether Ctrl-C was pressed more than once."""
+        """Whether Ctrl-C was pressed more than once, to exit without waiting."""
         return self.received.count(signal.SIGINT) > 1
 
     def handle(self, number: int, _: object) -> None:
