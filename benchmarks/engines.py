@@ -165,7 +165,7 @@ import numpy as np
 from lenet_sweep.data import datasets
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.config.grids import grid
-from lenet_sweep.training.engines import build, native_engine
+from lenet_sweep.training.engines import build_engine
 from lenet_sweep.training.engines.support import NATIVE
 (cell,), options = validate_cells(grid({"engine": "native", "device": "cpu"}), NATIVE)
 def peak():  # KiB; getrusage would include the peak of the parent process

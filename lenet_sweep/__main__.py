@@ -22,11 +22,21 @@ def main() -> None:
             from lenet_sweep.cli import main  # noqa: PLC0415
 
             with output.exit_if_lost():
-                main.main()
+                main.main(register_plugins)
     except KeyboardInterrupt as interrupt:
         sys.exit(128 + getattr(interrupt, "signal", 2))
     finally:
         gc.freeze()
+
+
+def register_plugins() -> None:
+    """Register the sweeper and the launcher of this package with Hydra."""
+    from hydra.core.plugins import Plugins  # noqa: PLC0415 - as in `main`
+
+    Plugins.instance()  # executes Hydra's own plugins; what these store, ours replace
+    from hydra_plugins import _lenet_sweep  # noqa: PLC0415 - must be imported afterwards
+
+    _lenet_sweep.register()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -15,7 +14,7 @@ from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.runner.interrupts import handle_signals
-from lenet_sweep.runner.outputs import compare, draw_figures, reproduce, write_page, write_tables
+from lenet_sweep.runner.outputs import write_outputs
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.training.engines.support import NATIVE
@@ -124,26 +123,17 @@ def _sweep(
         planned = preview(cells, options, local.LOCAL)
         for line in planned.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
-        return ranked_table(planned.rows)
+        return ranked_table(planned.records)
     view = choose_view(console) if progress else Observer()
-    with handle_signals() as signals:
+    with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL)
-        with signals.deferred():
-            write_tables(result.sweep, compare(result, options), reproduce(result))
-        if signals.received:
-            result = replace(result, interrupted=signals.received[0])
-        try:
-            write_page(result, options, view.on_message)
-            draw_figures(result, options, view.on_message)
-        except KeyboardInterrupt:  # skips the rest of the figures; the tables are written
-            if not signals.received or signals.force_quit:
-                raise
-        if signals.received:
-            raise InterruptedBySignal(
-                signals.received[0],
-                f"{signals.received[0].name}: the table so far is in "
-                f"{result.sweep.folder / 'results.csv'}; the same call resumes the sweep",
-            )
+        result, _ = write_outputs(result, options, view.on_message)
+    if result.interrupted:
+        raise InterruptedBySignal(
+            result.interrupted,
+            f"{result.interrupted.name}: the table so far is in "
+            f"{result.sweep.folder / 'results.csv'}; the same call resumes the sweep",
+        )
     for error in () if progress else result.observer_errors:  # no view has shown them
         warnings.warn(error, RuntimeWarning, stacklevel=3)
     result.sweep.table.attrs["folder"] = str(result.sweep.folder)

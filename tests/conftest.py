@@ -163,8 +163,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def own_registry() -> Iterator[None]:
     """Forget at the end what a test adds to the registry of losses, optimizers, activations."""
-    registered = [registry.OPTIMIZERS, registry.LOSSES, registry.ACTIVATIONS,
-                  registry.OPTION_DEFAULTS, *registry._FILES.values()]  # fmt: skip
+    choices = [group.choices for group in registry.GROUPS.values()]
+    registered: list[dict[str, Any]] = [registry.OPTION_DEFAULTS, *choices]
     before = [dict(each) for each in registered]
     yield
     for each, content in zip(registered, before, strict=True):

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,8 @@ from lenet_sweep.storage.store import RunFolder
 
 DETERMINISTIC = ["rank", "accuracy", "batch", "lr", "epochs", "status", "train_loss", "cell"]
 PATIENCE = 120  # seconds until a process counts as hanging; none should take 10
+# `timeout` for sweeps with a run that hangs. Without the native engine, workers import torch first.
+TIMEOUT = 5 if find_spec("lenet_sweep.training.engines._native") else 40
 MARK = "LENET_SWEEP_TEST_TREE"  # in the environment of a sweep and its descendants
 _number = itertools.count()
 

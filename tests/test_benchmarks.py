@@ -1,5 +1,7 @@
 """The benchmarks report what was measured. Nothing is timed here."""
 
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -16,8 +18,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402
     accuracy,
+    bookkeeping,
     contenders,
     drawing,
+    engines,
     environments,
     executors,
     jobs,
@@ -413,6 +417,17 @@ def test_other_child_processes_are_left_alone(tmp_path: Path) -> None:
         assert other.poll() is None
         other.communicate(b"\n")
     assert other.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "script", [bookkeeping.MEASURE, bookkeeping.MEASURE_LAUNCHER, engines.TRAIN]
+)
+def test_scripts_in_strings_import_existing_names(script: str) -> None:
+    """The scripts that benchmarks start as processes, which mypy does not see."""
+    for node in ast.walk(ast.parse(script)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                assert hasattr(importlib.import_module(node.module), alias.name), alias.name
 
 
 def test_peers_and_lenet_sweep_get_the_same_grid(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from made_sweeps import fail, launched, settings, store_all
 from PIL import Image
 
 from lenet_sweep.config.studies import Claim, Study, StudyRow
-from lenet_sweep.report import charts, collect
+from lenet_sweep.report import charts, collect, curve_charts
 from lenet_sweep.report import page as page_module
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.runner import outputs
@@ -214,8 +214,8 @@ def test_section_of_a_study(seeds, opened) -> None:
         study = page.locator("#study")
         assert study.locator("tbody tr:not(.note)").count() == 3
         assert study.locator("tr.not-reproduced td:last-child").first.inner_text() == "no"
-        assert study.locator(".findings li").count() == 2
-        assert study.locator(".findings li.does-not-hold").count() == 1
+        assert study.locator(".claims li").count() == 2
+        assert study.locator(".claims li.does-not-hold").count() == 1
         assert study.locator("svg.chart").is_visible()
         assert HOSTILE in study.inner_text()
         assert page.title() != "stolen"
@@ -365,6 +365,7 @@ RANGES = [  # of two settings: costs by epoch, and accuracies
     ([[2.3, 0.0, 0.0], [2.0, 1e-7, 0.0]], [100.0, 100.0]),
     ([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [100.0, 99.99]),
     ([[1e25, 1e12, 1e3], [123456.7, 1e5, 99999.9]], [9.8, 10.1]),
+    ([[2.3, 9e37, 5e37], [2.0, 1.0, 2e38]], [9.8, 98.0]),  # the second diverges in its last epoch
     ([[0.0012345, 0.0012344, 0.0012343], [0.00123, 0.00122, 0.00121]], [0.0, 0.01]),
     ([[-5.5, -12345.678, -20000.0], [2.0, 1.0, 0.5]], [98.76, 98.77]),
 ]
@@ -383,11 +384,12 @@ def charts_of(costs, accuracies, seconds, **axes):
         )
     report = SimpleNamespace(rows=rows, statistics=None)
     compared = compared_items(report)
-    curves = charts.curves(report)
+    curves = curve_charts.curves(report)
     by_recipe = [(f"{item.cell.loss} + {item.cell.optimizer}", [item]) for item in compared]
     front = charts.front(compared)
-    svgs = [*curves.cost, *curves.accuracy, charts.parallel(compared), charts.recipes(by_recipe)]
-    return [svg for svg in [*svgs, front and front.svg] if svg]
+    sections = [section.draw(report) for section in charts.SECTIONS]
+    svgs = [*curves.cost, *curves.accuracy, charts.recipes(by_recipe), front and front.svg]
+    return [svg for svg in [*svgs, *(chart and chart.svg for chart in sections)] if svg]
 
 
 @pytest.mark.parametrize("size", WIDTHS)

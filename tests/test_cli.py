@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from processes import DETERMINISTIC, TIMEOUT
 
 FAULTS = Path(__file__).parent / "faults"
-DETERMINISTIC = ["rank", "accuracy", "batch", "lr", "epochs", "status", "train_loss", "cell"]
 
 
 @pytest.fixture
@@ -209,13 +209,18 @@ def test_failing_cells_are_rows(lenet_sweep, small, tmp_path) -> None:
 @pytest.mark.parametrize(
     "launcher",
     [
-        ["workers=2"],
-        ["hydra/launcher=basic"],
-        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        pytest.param(["workers=2"], id="local"),
+        pytest.param(["hydra/launcher=basic"], id="basic", marks=pytest.mark.slow),
+        pytest.param(
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+            id="joblib", marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+            id="submitit", marks=pytest.mark.slow,
+        ),
     ],
-    ids=["local", "basic", "joblib", "submitit"],
-)
+)  # fmt: skip
 def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher) -> None:
     """Each way to fail gives one row under any launcher, and the other cells finish.
 
@@ -228,11 +233,11 @@ def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher
         0.06: ("failed", "SystemExit: 3"),
         0.07: ("failed", "the worker process exited with status 7"),
         0.08: ("failed", "MemoryError: Unable to allocate"),
-        0.09: ("timed-out", "no progress for 5 s"),
+        0.09: ("timed-out", f"no progress for {TIMEOUT} s"),
         1e30: ("diverged", "the loss "),
     }
     arguments = ["-m", "lr=0.1,0.03,0.04,0.05,0.06,0.07,0.08,0.09,1e30,0.01", *small]
-    arguments += ["figures=none", "name=it", "timeout=5", *launcher]
+    arguments += ["figures=none", "name=it", f"timeout={TIMEOUT}", *launcher]
     lenet_sweep(*arguments, status=1, env={"PYTHONPATH": str(FAULTS)})
     frame = table(tmp_path).set_index("lr")
     assert list(frame.loc[[0.1, 0.01], "status"]) == ["ok", "ok"]
@@ -270,6 +275,7 @@ def test_diverged_cell_is_not_retried(lenet_sweep, small, tmp_path) -> None:
     assert (run / "failure.json").stat().st_mtime_ns == time_before
 
 
+@pytest.mark.slow
 def test_all_launchers_give_the_same_table(lenet_sweep, small, tmp_path) -> None:
     """Hydra's launchers and any number of workers give the same numbers."""
     frames = []
@@ -285,7 +291,9 @@ def test_all_launchers_give_the_same_table(lenet_sweep, small, tmp_path) -> None
         pd.testing.assert_frame_equal(frame[DETERMINISTIC], frames[0][DETERMINISTIC])
 
 
-@pytest.mark.parametrize("launcher", ["lenet_local", "basic", "joblib"])
+@pytest.mark.parametrize(
+    "launcher", ["lenet_local", "basic", pytest.param("joblib", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("chosen", ["optimizer=sgd,adam", "recipe=ce_sgd,nll_adam", "own"])
 def test_option_applies_to_optimizers_that_have_it(
     lenet_sweep, small, tmp_path, launcher, chosen
@@ -489,7 +497,7 @@ def test_unprintable_error_keeps_its_status(tmp_path, words, streams) -> None:
 
 def test_single_cell_prints_what_the_report_prints(lenet_sweep, small, tmp_path) -> None:
     """Without -m, the output has the form of the report's script, also for a stored cell."""
-    done = lenet_sweep(*small, "batch=4")
+    done = lenet_sweep(*small, "batch=4", "engine=torch")
     script, separator, rest = done.stdout.partition("Written to ")
     assert separator
     assert re.fullmatch(
@@ -501,7 +509,7 @@ def test_single_cell_prints_what_the_report_prints(lenet_sweep, small, tmp_path)
     assert "[    4/  600]" in script
     assert "[  404/  600]" in script
     assert "results.csv" in rest
-    assert lenet_sweep(*small, "batch=4").stdout == done.stdout
+    assert lenet_sweep(*small, "batch=4", "engine=torch").stdout == done.stdout
 
 
 def test_several_seeds_do_not_import_scipy_stats(small, tmp_path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet_sweep.config import grids, keys, registry, suggestions, validation
+from lenet_sweep.config import files, grids, keys, registry, suggestions, validation
 from lenet_sweep.config.registry import OPTIMIZERS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
@@ -231,7 +231,7 @@ def test_recipe_selects_loss_and_optimizer() -> None:
 
 def test_every_key_has_a_comment() -> None:
     """Each key in conf/config.yaml has a comment, which --help prints."""
-    text = (registry.config_folder() / "config.yaml").read_text()
+    text = (files.config_folder() / "config.yaml").read_text()
     for key in keys.defaults():
         if key not in registry.GROUPS:
             assert re.search(rf"^{key}: \S+ +# \w", text, re.MULTILINE), key

@@ -70,7 +70,7 @@ def trained(tmp_path, small_folder):
 
 
 def rows(store: Store, cells) -> list[Record | None]:
-    return [records.record(cell, store) for cell in cells]
+    return [records.stored_record(cell, store) for cell in cells]
 
 
 def files(folder: RunFolder) -> dict[Path, bytes]:
@@ -87,8 +87,8 @@ def test_damage_to_a_run_folder_never_gives_a_wrong_row(trained) -> None:
         "checkpoint.safetensors": lambda: (
             (snapshot := folder.read(folder.checkpoint_path)) and snapshot.history
         ),
-        "epoch-00001.safetensors": lambda: records.record(cells[0], store),
-        "epoch-00002.safetensors": lambda: records.record(cells[1], store),
+        "epoch-00001.safetensors": lambda: records.stored_record(cells[0], store),
+        "epoch-00002.safetensors": lambda: records.stored_record(cells[1], store),
         "lock": lambda: rows(store, cells),
     }
     assert {path.name for path in original} == set(read)

@@ -3,29 +3,20 @@
 import csv
 import json
 import re
-import shlex
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from examples import assert_planned, code_blocks, commands, run_python
 
-from lenet_sweep.config import keys
+from lenet_sweep.config import keys, registry
+from lenet_sweep.core.text import format_setting
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
-BLOCKS = [
-    (page, language, block)
-    for page, text in PAGES.items()
-    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-]
-COMMANDS = sorted({
-    line.partition(" #")[0].removeprefix("$ ").strip()
-    for page, language, block in BLOCKS
-    for line in block.splitlines()
-    if language in ("sh", "console") and "python -m lenet_sweep " in line
-})  # fmt: skip
+BLOCKS = {page: code_blocks(text) for page, text in PAGES.items()}
+ALL_BLOCKS = [block for blocks in BLOCKS.values() for block in blocks]
+COMMANDS = [c for c in commands(ALL_BLOCKS) if "lenet_sweep.report" not in c]
 
 
 def test_the_pages_have_commands() -> None:
@@ -36,38 +27,17 @@ def test_the_pages_have_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_accepted(command: str, tmp_path: Path) -> None:
     """Every command on a page plans its cells, given the configuration files shown there."""
-    for _, language, block in BLOCKS:
+    for language, block in ALL_BLOCKS:
         if language == "yaml" and (name := re.search(r"^# (my-configs/\S+)$", block, re.MULTILINE)):
             (tmp_path / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name[1]).write_text(block)
-    words = shlex.split(command)
-    arguments = words[words.index("lenet_sweep") + 1 :]
-    dry_run = [] if any(word.startswith("dry_run") for word in arguments) else ["dry_run=true"]
-    result = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", *arguments, *dry_run],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"^\d+ cells?( \(\d+ duplicates? merged\))?, ", result.stdout, re.MULTILINE)
+    assert_planned(command, tmp_path)
 
 
 def test_python_example_runs(tmp_path: Path, small_folder) -> None:
     """The Python example on the page about sweeping returns a table."""
-    (code,) = (
-        block
-        for page, language, block in BLOCKS
-        if (page, language) == ("sweeping.md", "python")
-    )  # fmt: skip
-    assert "epochs=1)" in code
-    root = str(small_folder())
-    data = f', epochs=1, dataset="folder", device="cpu", **{{"dataset.root": {root!r}}})'
-    (tmp_path / "script.py").write_text(
-        code.replace(", epochs=1)", data) + "assert len(table) == 4\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    (code,) = (block for language, block in BLOCKS["sweeping.md"] if language == "python")
+    run_python(code, tmp_path, small_folder())
 
 
 def test_table_matches_example() -> None:
@@ -83,6 +53,27 @@ def test_every_key_is_documented() -> None:
     for key, value in keys.defaults().items():
         default = value["name"] if isinstance(value, dict) else value
         assert rows[key] == (default if isinstance(default, str) else json.dumps(default)), key
+
+
+def test_every_choice_is_documented() -> None:
+    """The page about sweeping lists the choices of each group, in the order of --help."""
+    for group in registry.GROUPS:
+        (row,) = re.findall(rf"^\| `{group}` \|.*", PAGES["sweeping.md"], re.MULTILINE)
+        choices = [f"`{name}`" for name in registry.GROUPS[group].choices]
+        assert ", ".join(choices) in row, group
+
+
+def test_options_match_files() -> None:
+    """The table of options on the page about sweeping is that of the files in conf/optimizer."""
+    rows = []
+    for key, default in registry.OPTION_DEFAULTS.items():
+        names = keys.owners(key)
+        option = key.removeprefix("optimizer.")
+        spec = registry.OPTIMIZERS[names[0]].options[option]
+        needs = [f"`{r.option} {r.comparison} {r.value:g}`" for r in spec.requires]
+        meaning = spec.help + (f"; requires {' and '.join(needs)}" if needs else "")
+        rows.append(f"| `{option}` | {', '.join(names)} | {format_setting(default)} | {meaning} |")
+    assert "\n" + "\n".join(rows) + "\n\n" in PAGES["sweeping.md"]
 
 
 def test_named_tests_exist() -> None:

@@ -261,7 +261,7 @@ def test_one_cell_per_value_explains_everything_with_a_caveat() -> None:
     computed = effects(scored(product(lr=[0.1, 0.2, 0.3]), [90, 95, 97]))
     assert [e.share for e in computed.effects] == pytest.approx([1])
     assert (computed.residual_df, kinds(computed)) == (0, ["no residual"])
-    assert "regardless of the accuracies" in computed.caveats[0].sentence
+    assert "whatever the accuracies are" in computed.caveats[0].sentence
 
 
 def test_a_level_without_an_accuracy_has_no_mean() -> None:

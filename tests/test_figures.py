@@ -20,7 +20,8 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from lenet_sweep.report import encodings, figure_set, figures, sample_figures, style
-from lenet_sweep.report.figures import Curve, cost_figure, overlay_figure
+from lenet_sweep.report.figures import cost_figure, overlay_figure
+from lenet_sweep.report.histories import Curve, mean_curve
 from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
 from lenet_sweep.report.style import save
@@ -129,15 +130,15 @@ def test_mean_curve_over_seeds():
     """It has the mean and range of all seeds that did not diverge; the title counts settings."""
     seeds = [Curve(f"seed {n}", [1, 2], [1.0, 0.5], [90.0, 95.0 + n]) for n in range(3)]
     diverged = Curve("seed 3", [1], [NAN], [10.0])
-    setting = figures.mean_curve("lr 0.1", [*seeds, diverged])
+    setting = mean_curve("lr 0.1", [*seeds, diverged])
     assert list(setting.accuracy) == [90.0, 96.0]
     assert [list(end) for end in setting.accuracy_band] == [[90.0, 95.0], [90.0, 97.0]]
     text = all_text(overlay_figure([setting, replace(setting, label="lr 0.01")]))
     assert "over epochs: 2 settings, 3 seeds each" in text
     assert "96.00 ± 1.00 % \N{MIDDLE DOT} lr 0.1" in text
-    single = figures.mean_curve("lr 1", seeds[:1])
+    single = mean_curve("lr 1", seeds[:1])
     assert ": 2 settings, 1 to 3 seeds each" in all_text(overlay_figure([setting, single]))
-    assert figures.mean_curve("lr 1", [diverged]).diverged_in == 1
+    assert mean_curve("lr 1", [diverged]).diverged_in == 1
 
 
 def test_figure_of_all_cells_has_one_line_per_setting(tmp_path, small_folder):

@@ -38,20 +38,22 @@ def room(module: str) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports, including imports inside functions."""
-    names = set()
+    """The modules of the package that a file imports, including imports inside functions.
+
+    The subpackage `hydra_plugins` is installed, and imported, as a package of its own.
+    """
+    found = set()  # modules, and names in modules
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lenet_sweep"):
-            inside = node.module.removeprefix("lenet_sweep").lstrip(".")
-            for alias in node.names:
-                full = f"{inside}.{alias.name}".lstrip(".")
-                names.add(full if full in modules() else inside)
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {
-                alias.name.removeprefix("lenet_sweep.")
-                for alias in node.names
-                if alias.name.startswith("lenet_sweep.")
-            }
+            found |= {alias.name for alias in node.names}
+    names = set()
+    for name in found:
+        first, _, inside = name.partition(".")
+        if first in ("lenet_sweep", "hydra_plugins"):
+            inside = inside if first == "lenet_sweep" else name
+            names.add(inside if inside in modules() else inside.rpartition(".")[0])
     return names - {""}
 
 

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lenet_sweep import sweep
+from lenet_sweep.__main__ import register_plugins
 from lenet_sweep.cli.guarded_hydra import GuardedLoader
 from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     grid_jobs,
     raw_settings,
-    register_help,
-    register_plugins,
+    register_groups,
 )
-from lenet_sweep.config import grids, keys, registry
+from lenet_sweep.config import files, grids, keys
 from lenet_sweep.core.errors import DataError, UsageError
 
 
@@ -220,8 +220,8 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> GuardedLoader:
         content = f"# @package _global_\nperson: {text}\ndataset: {{root: {text}}}\n"
         (folder / "who" / f"w{index}.yaml").write_text(content)
     register_plugins()
-    register_help()
-    path = create_config_search_path(str(registry.config_folder()))
+    register_groups()
+    path = create_config_search_path(str(files.config_folder()))
     path.prepend("command-line", str(folder), anchor="schema")
     return GuardedLoader(path)
 

@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.validation import SweepOptions, validate_cells
+from lenet_sweep.config.sweep_options import SweepOptions
+from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
 from lenet_sweep.data.test_images import ImageCache
@@ -27,7 +28,7 @@ from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.report import figure_set
 from lenet_sweep.results.manifest import Manifest
 from lenet_sweep.results.ranking import ranked_table
-from lenet_sweep.results.records import record
+from lenet_sweep.results.records import stored_record
 from lenet_sweep.results.sweep import Sweep, load_results
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
@@ -57,7 +58,7 @@ def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
 
 def sweep_of(cells: Sequence[Cell], store: Store, folder: Path, options: SweepOptions) -> Sweep:
     """A sweep with the results that the store has for these cells."""
-    table = ranked_table(row for cell in cells if (row := record(cell, store, "Ada")))
+    table = ranked_table(row for cell in cells if (row := stored_record(cell, store, "Ada")))
     manifest = Manifest(tuple(cells), store, options.data_root, ())
     return Sweep(folder, manifest, store, options.data_root, table)
 

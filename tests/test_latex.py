@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from payloads import PAYLOADS
 from test_results import FAILED, rows
 
-from lenet_sweep.report import latex
+from lenet_sweep.report import latex, latex_text
 from lenet_sweep.report.text_tables import text_tables, to_latex
 
 ENGINES = [
@@ -125,7 +125,7 @@ def test_names_in_all_scripts_are_typeset(typeset, engine) -> None:
     else:
         latin = [name for name in NAMES if name[0] not in "王ИZ"]
         assert [name for name in latin if name not in text] == []
-        if any(name in FONTS for name in latex.FONTS[:3]):
+        if any(name in FONTS for name in latex_text.FONTS[:3]):
             assert "王小明" in text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clusters import small_runs
-from processes import all_ended
+from processes import TIMEOUT, all_ended
 
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
@@ -147,7 +147,7 @@ def test_an_abort_records_a_traceback(runs_of, monkeypatch) -> None:
 
 def test_a_run_that_hangs_is_killed(runs_of) -> None:
     """A run without progress ends as timed-out, and the others are trained."""
-    runs, context = runs_of(seed=[0, 1], epochs=500, workers=1, timeout=4)
+    runs, context = runs_of(seed=[0, 1], epochs=500, workers=1, timeout=TIMEOUT)
     ended: dict[str, object] = {}
     stopped = False
     for event in local.execute(runs, context):
@@ -161,7 +161,7 @@ def test_a_run_that_hangs_is_killed(runs_of) -> None:
     first = ended[runs[0].id]
     assert isinstance(first, Failed)
     assert (first.failure.status, first.failure.epoch) == ("timed-out", 2)
-    assert first.failure.reason == "no progress for 4 s, so the worker process was killed"
+    assert first.failure.reason == f"no progress for {TIMEOUT} s, so the worker process was killed"
     assert isinstance(ended[runs[1].id], Stopped)
 
 

@@ -85,7 +85,9 @@ def launch(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., S
         return replace(LOCAL, execute=execute)
 
     def start(*observers: Observer) -> SweepResult:
-        cells, options = made_sweeps.settings(root, tmp_path / "out", lr=[0.1, 0.01, 0.001])
+        cells, options = made_sweeps.settings(
+            root, tmp_path / "out", lr=[0.1, 0.01, 0.001], engine="torch"
+        )
         return run_sweep([*cells, cells[0]], options, observers, trains(cells))
 
     return start

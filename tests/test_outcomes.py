@@ -18,7 +18,8 @@ from screens import printed, terminal, without_styles
 from lenet_sweep.analysis import loading, ties
 from lenet_sweep.analysis.conclusions import conclusions
 from lenet_sweep.analysis.loading import Source
-from lenet_sweep.analysis.statistics import OUTCOMES, Result
+from lenet_sweep.analysis.significance import OUTCOMES
+from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.report import collect, page, statistics_table
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
@@ -139,8 +140,8 @@ def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
     frame, outcomes = table_of(results)
     sources = [Source(r.cell, Store(Path("nowhere")), None) for r in outcomes]
     with patch.object(loading, "load_results_of", return_value=tuple(outcomes)):
-        report = collect._gather(
-            frame, sources, NoImages(), [Path("it")], [], [], [r.cell for r in outcomes], [], ""
+        report = collect._build_report(
+            frame, sources, NoImages(), [], [], [r.cell for r in outcomes], [], ""
         )
     csv = pd.read_csv(io.StringIO(statistics_table.statistics_table(report).to_csv(index=False)))
     assert report.statistics is not None

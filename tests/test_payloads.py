@@ -14,7 +14,8 @@ from lenet_sweep.config import validation
 from lenet_sweep.config.keys import defaults
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import one_line
-from lenet_sweep.report import figures, latex
+from lenet_sweep.report import figures, latex, latex_text
+from lenet_sweep.report.histories import Curve
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.csv_file import write_csv
 from lenet_sweep.results.ranking import ranked_table
@@ -91,8 +92,8 @@ def test_latex_contains_text_only(text: str) -> None:
         text[text.index("{\\fontsize") :] for text in (written, to_latex(text_tables(frame("x"))))
     )
     # Commands for escaped characters: signs, accents, line breaks, characters by their number.
-    signs = "".join([*latex._COMMANDS.values(), *latex._SIGNS.values()])
-    spelled = set(re.findall(r"\\[A-Za-z]+", signs + latex.BREAK + latex._column(False, 1.0)))
+    signs = "".join([*latex_text._COMMANDS.values(), *latex_text._SIGNS.values()])
+    spelled = set(re.findall(r"\\[A-Za-z]+", signs + latex_text.BREAK + latex._column(False, 1.0)))
     used = set(re.findall(r"\\[A-Za-z]+", table)) - spelled - {"\\sweepunicode"}
     assert used <= set(re.findall(r"\\[A-Za-z]+", plain))
     own = r"\\[A-Za-z]+(?:\{\})?|\\[&%$#_{}]|\\\\|\\[`'^~=.\"]\{\w\}"
@@ -119,7 +120,7 @@ def test_the_terminal_prints_text_only(text: str) -> None:
 @pytest.mark.parametrize("text", [*PLOT, *PAYLOADS[::4]], ids=ascii)
 def test_figures_draw_text_only(tmp_path, text: str) -> None:
     """A label is drawn as typed, even if it looks like mathematics."""
-    curves = [figures.Curve(f"{text} {n}", [1, 2], [1.0, 0.5], [90.0, 95.0]) for n in range(2)]
+    curves = [Curve(f"{text} {n}", [1, 2], [1.0, 0.5], [90.0, 95.0]) for n in range(2)]
     for figure in (figures.cost_figure(curves[0]), figures.overlay_figure(curves)):
         labels = "".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
         assert letters(one_line(text)) in letters(labels)

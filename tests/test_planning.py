@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from lenet_sweep import sweep
+from lenet_sweep.__main__ import register_plugins
 from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     raw_settings,
-    register_help,
-    register_plugins,
+    register_groups,
 )
-from lenet_sweep.config import grids, registry, validation
+from lenet_sweep.config import files, grids, validation
+from lenet_sweep.config.sweep_options import merge_options
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
@@ -103,10 +104,12 @@ def test_grid_gives_same_cells_as_single_validation(axes: dict[str, list[Any]]) 
         options, missing = None, {}
         for raw in grids.grid(axes):
             cell, own = validation.validate_cell(deepcopy(raw), NATIVE, unused=missing)
-            options = validation._merged(options, own) if options else own
+            options = merge_options(options, own) if options else own
             cells.append(cell)
         assert options
-        unused = validation.unused_options(missing, {cell.optimizer.name for cell in cells})
+        unused = validation.unused_options(
+            missing, {"optimizer": {cell.optimizer.name for cell in cells}}
+        )
         return cells, replace(options, unused=unused)
 
     assert outcome(lambda: validation.validate_cells(grids.grid(axes), NATIVE)) == outcome(
@@ -118,8 +121,8 @@ def test_grid_gives_same_cells_as_single_validation(axes: dict[str, list[Any]]) 
 def composer() -> Iterator[Composer]:
     """Hydra's loader, and the configuration it composes for batch=32."""
     register_plugins()
-    register_help()
-    with initialize_config_dir(str(registry.config_folder()), version_base="1.3"):
+    register_groups()
+    with initialize_config_dir(str(files.config_folder()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", ["batch=32"], RunMode.MULTIRUN)
 

@@ -9,19 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from examples import assert_planned, code_blocks, commands, run_python
 from test_imports import ROOMS
 
 from lenet_sweep.config.registry import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-ALL_COMMANDS = [
-    line.partition("#")[0].removeprefix("$ ").strip()
-    for language, block in BLOCKS
-    for line in block.splitlines()
-    if language in ("sh", "console") and "python -m lenet_sweep" in line
-]
+BLOCKS = code_blocks(README)
+ALL_COMMANDS = commands(BLOCKS)
 REPORT_COMMANDS = [command for command in ALL_COMMANDS if "lenet_sweep.report" in command]
 SWEEP_COMMANDS = [command for command in ALL_COMMANDS if command not in REPORT_COMMANDS]
 
@@ -37,18 +33,10 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 135
 
 
-@pytest.mark.parametrize("command", sorted(set(SWEEP_COMMANDS)))
+@pytest.mark.parametrize("command", SWEEP_COMMANDS)
 def test_sweep_command_is_accepted(command: str, tmp_path: Path) -> None:
     """Every sweep command in the README plans its cells."""
-    words = shlex.split(command)
-    arguments = words[words.index("lenet_sweep") + 1 :]
-    dry_run = [] if any(word.startswith("dry_run") for word in arguments) else ["dry_run=true"]
-    result = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", *arguments, *dry_run],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert re.match(r"\d+ cells?( \(\d+ duplicates? merged\))?, ", result.stdout)
+    assert_planned(command, tmp_path)
 
 
 @pytest.mark.parametrize("command", REPORT_COMMANDS)
@@ -78,19 +66,9 @@ def test_study_result_matches_files() -> None:
 
 
 def test_python_example_runs(tmp_path: Path, small_folder) -> None:
-    """The Python example returns a table, also as a script without a main guard."""
+    """The Python example returns a table."""
     (code,) = (block for language, block in BLOCKS if language == "python")
-    assert "epochs=1)" in code
-    root = str(small_folder())
-    data = f', epochs=1, dataset="folder", device="cpu", **{{"dataset.root": {root!r}}})'
-    (tmp_path / "script.py").write_text(
-        code.replace(", epochs=1)", data) + "assert len(table) == 4\nprint(table.columns[0])\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "rank"
+    assert run_python(code, tmp_path, small_folder()).splitlines()[-1] == "rank"
 
 
 def test_links_exist() -> None:

@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -23,6 +24,8 @@ from payloads import HTML, PAYLOADS
 
 import lenet_sweep
 from lenet_sweep.core.cells import Cell
+from lenet_sweep.report import charts
+from lenet_sweep.report import page as page_module
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs, run
 
@@ -259,6 +262,19 @@ def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None
 # ---------------------------------------------------------------- sweeps of every kind
 
 
+def test_a_chart_is_added_by_the_recipe_in_the_documentation(make_cells, monkeypatch) -> None:
+    """The function in docs/extending.md adds a section with its chart and an entry in the list."""
+    monkeypatch.setattr(charts, "SECTIONS", [*charts.SECTIONS])
+    text = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    flags = re.MULTILINE | re.DOTALL
+    (code,) = re.findall(r"^```python\n(from lenet_sweep\.report.*?)^```", text, flags)
+    exec(code, {})  # noqa: S102 - the code is a page of this repository
+    page = page_of(*make_cells(lr=[0.1, 0.01]))
+    assert "Histogram of the accuracies Number of rows by test" in page.text("histogram")
+    assert "Histogram of 2 accuracies" in page.text("histogram")
+    assert "#histogram" in [a["href"] for a in page.all("a")]
+
+
 def test_a_single_cell(make_cells) -> None:
     """The page shows its row and its misclassified images, and no comparisons."""
     page = page_of(*make_cells(lr=0.1))
@@ -417,16 +433,27 @@ def test_missing_test_images(make_cells, tmp_path, small_folder) -> None:
 
 
 def test_error_atlas_counts_images(make_cells) -> None:
-    """It counts images by the number of cells that misclassify them."""
+    """It counts images by the number of runs that misclassify them."""
     wrong = [[0, 1, 2], [0, 1, 3], [0, 1, 4, 5], range(150)]  # the last did not learn
     page = page_of(*make_cells(lambda n: wrong[n], lr=[0.1, 0.2, 0.3, 0.4]))
     text = page.text("atlas")
-    assert "Of 200 test images, 194 are classified correctly by all 3 cells that learned" in text
+    assert "Of 200 test images, 194 are classified correctly by all 3 runs that learned" in text
     assert "2 are misclassified by all of them" in text
-    assert "1 cell that did not learn or has no predictions is left out" in text
+    assert "1 run that did not learn or has no predictions is left out" in text
     labels = [a["aria-label"] for a in page.all("span") if a.get("role") == "img"]
-    assert sum("misclassified by 3 of 3 cells" in label for label in labels) == 2
+    assert sum("misclassified by 3 of 3 runs" in label for label in labels) == 2
     assert sum(label.startswith("test image 2:") for label in labels) == 1
+
+
+def test_error_atlas_counts_each_run_once(make_cells) -> None:
+    """Of a run's rows, the one with the most epochs counts, or the best row."""
+    wrong = {(0.1, 2): [0], (0.1, 3): [0, 1], (0.2, 2): [2, 3], (0.2, 3): [0, 4, 5]}
+    cells, _ = make_cells(lr=[0.1, 0.2], epochs=[2, 3])
+    by_cell = [wrong[cell.lr, cell.epochs] for cell in cells]
+    page = page_of(*make_cells(lambda n: by_cell[n], lr=[0.1, 0.2], epochs=[2, 3]))
+    text = page.text("atlas")
+    assert "197 are classified correctly by all 2 runs that learned, and 1 is" in text
+    assert "Each run counts once: with its most epochs, or with the best row." in text
 
 
 def test_page_of_a_collapsed_row_stays_small(tmp_path, small_folder) -> None:
@@ -467,6 +494,25 @@ def test_report_and_figures_options(make_cells, settings_, files, figures) -> No
         page = Page(written[0].read_text())
         assert bool(page.all("figure")) == figures
         assert "data:image/png" in page.html if figures else "data:image/png" not in page.html
+
+
+@pytest.mark.parametrize("source", ["report/charts.py", "analysis/ties.py", "core/text.py",
+                                    "report/templates/style.css"])  # fmt: skip
+def test_changed_code_rewrites_the_page(make_cells, tmp_path, monkeypatch, source) -> None:
+    """An edited source file of the package gives a new page when a finished sweep is repeated."""
+    cells, options = make_cells(lr=[0.1, 0.01])
+    options = replace(options, figures="none", name="it")
+    package = shutil.copytree(page_module.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(page_module, "PACKAGE", package)
+
+    def write():
+        path, *_ = outputs.write_page(launched(cells, options), options, print)
+        return path.stat().st_mtime_ns
+
+    first = write()
+    assert write() == first
+    (package / source).write_text((package / source).read_text() + "\n")
+    assert write() > first
 
 
 def test_unchanged_page_is_not_rewritten(make_cells) -> None:

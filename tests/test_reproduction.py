@@ -17,8 +17,15 @@ from made_results import (
     scored,
 )
 
-from lenet_sweep.analysis import claim_checks, reproduction
-from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, UNMEASURED, reproduce, spread
+from lenet_sweep.analysis import claim_checks, reproduction, reproduction_tables
+from lenet_sweep.analysis.reproduction import (
+    NOT,
+    OPEN,
+    REPRODUCED,
+    UNMEASURED,
+    prediction_margin,
+    reproduce,
+)
 from lenet_sweep.analysis.statistics import group_by_setting
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 
@@ -44,7 +51,7 @@ def check(name, results, recipe="", keys=(), accuracy=None):
 def test_verdict_by_distance_from_the_mean(accuracies, reported) -> None:
     """A number within the margin is reproduced, unless the margin is too large to confirm it."""
     results = scored(SEEDS[: len(accuracies)], accuracies)
-    margin = judged(results, reported).spread
+    margin = judged(results, reported).margin
     mean = np.mean(accuracies)
     inside = OPEN if margin > 5 else REPRODUCED
     outside = NOT if len(accuracies) > 1 else OPEN
@@ -56,11 +63,15 @@ def test_verdict_by_distance_from_the_mean(accuracies, reported) -> None:
 def test_the_margin_follows_its_formulas() -> None:
     """The larger of 1.96 sqrt(p(1-p)/N) for the images and t(n-1) sd for the seeds."""
     (one,) = group_by_setting([first_correct(SEEDS[0], 99)])
-    assert spread(one) == pytest.approx(196 * np.sqrt(0.99 * 0.01 / 10_000) * np.sqrt(2), rel=1e-6)
+    assert prediction_margin(one) == pytest.approx(
+        196 * np.sqrt(0.99 * 0.01 / 10_000) * np.sqrt(2), rel=1e-6
+    )
     (agreeing,) = group_by_setting(scored(SEEDS, [99, 99, 99]))
-    assert spread(agreeing) == pytest.approx(spread(one) / np.sqrt(2) * np.sqrt(4 / 3))
+    assert prediction_margin(agreeing) == pytest.approx(
+        prediction_margin(one) / np.sqrt(2) * np.sqrt(4 / 3)
+    )
     (scattered,) = group_by_setting(scored(SEEDS, [98, 99, 100]))
-    assert spread(scattered) == pytest.approx(4.302653 * np.sqrt(4 / 3), rel=1e-6)
+    assert prediction_margin(scattered) == pytest.approx(4.302653 * np.sqrt(4 / 3), rel=1e-6)
 
 
 def test_coverage_of_the_margin() -> None:
@@ -121,7 +132,7 @@ def test_one_seed_confirms_but_does_not_refute() -> None:
 def test_one_accuracy_without_test_images_is_inconclusive() -> None:
     """Without test images, one accuracy or equal seeds have no margin, so nothing is decided."""
     bare = [replace(first_correct(c, 99), correct=None, predictions=None) for c in SEEDS]
-    assert judged(bare[:1], 99.1).spread is None
+    assert judged(bare[:1], 99.1).margin is None
     assert judged(bare[:1], 99.1).verdict == OPEN
     assert judged(bare, 99.1).verdict == OPEN  # equal seeds prove nothing
     two = [replace(r, cell=replace(r.cell, lr=lr)) for r, lr in zip(bare, (0.1, 0.2), strict=False)]
@@ -162,7 +173,11 @@ def test_the_headline_counts_all_rows() -> None:
                  enumerate(zip(cells, [99.0, 50.0, 99.0], strict=True), 1))  # fmt: skip
     done = reproduce(Study("T", "", rows, ()), results)
     assert done.headline == "1 of 3 rows is reproduced, 1 is not, and 1 has no accuracy here."
-    assert list(reproduction.reproduction_table([done])["verdict"]) == [REPRODUCED, NOT, UNMEASURED]
+    assert list(reproduction_tables.reproduction_table([done])["verdict"]) == [
+        REPRODUCED,
+        NOT,
+        UNMEASURED,
+    ]
 
 
 def seeded(cells, accuracy):
@@ -189,7 +204,7 @@ def test_larger_is_better() -> None:
 
 
 def test_matters_little() -> None:
-    """Little is a median of up to 0.2 points, judged separately for each key."""
+    """Little is a median of up to 0.2 points without larger significant steps, for each key."""
     cells = product(batch=[32, 64], epochs=[5, 10], seed=[0, 1, 2])
     both = ["batch", "epochs"]
     assert check("matters_little", seeded(cells, lambda c: 98 + c.batch / 400), keys=both)[0] == (
@@ -198,23 +213,30 @@ def test_matters_little() -> None:
     assert check("matters_little", seeded(cells, lambda c: 95 + c.batch / 32), keys=both)[0] == (
         "holds in part"
     )
+    cells = product(batch=[16, 32, 64, 128], seed=[0, 1, 2])
+    with_a_jump = seeded(cells, lambda c: 98 if c.batch < 128 else 57)
+    verdict, sentence = check("matters_little", with_a_jump, keys=["batch"])
+    assert verdict == "holds in part"
+    assert "a median of 0.00 points and by at most 41.00 points (3 pairs, of which 1" in sentence
     flat = seeded(product(batch=[32, 64], seed=[0, 1, 2]), lambda _: 98)
     verdict, sentence = check("matters_little", flat, keys=both)
     assert verdict == "holds in part"
     assert "no two settings differ only in epochs" in sentence
 
 
-def test_wants_small_with_large() -> None:
+def test_smaller_is_better_with_larger() -> None:
     """The effect of the batch size changes its sign with the learning rate, or not."""
     cells = product(lr=[0.0001, 0.1], batch=[32, 64, 128], seed=[0, 1, 2])
     reversing = seeded(cells, lambda c: 97 + (-1 if c.lr > 0.01 else 1) * c.batch / 128)
-    verdict, sentence = check("wants_small_with_large", reversing, keys=["batch", "lr"])
+    verdict, sentence = check("smaller_is_better_with_larger", reversing, keys=["batch", "lr"])
     assert verdict == "holds"
     assert "better in 2 of 2 pairs" in sentence
     half = [r for r in reversing if r.cell.lr > 0.01 or r.cell.batch == 32]
-    assert check("wants_small_with_large", half, keys=["batch", "lr"])[0] == "holds in part"
+    assert check("smaller_is_better_with_larger", half, keys=["batch", "lr"])[0] == "holds in part"
     straight = seeded(cells, lambda c: 97 + c.batch / 128)
-    assert check("wants_small_with_large", straight, keys=["batch", "lr"])[0] == "does not hold"
+    assert (
+        check("smaller_is_better_with_larger", straight, keys=["batch", "lr"])[0] == "does not hold"
+    )
 
 
 def test_the_best_recipe_and_accuracy() -> None:
@@ -229,6 +251,12 @@ def test_the_best_recipe_and_accuracy() -> None:
     verdict, sentence = check("best_accuracy", ahead, accuracy=99.9)
     assert verdict == "does not hold"
     assert "The highest accuracy of 6 cells is 99.02 %" in sentence
+
+
+def test_a_check_of_another_version_is_inconclusive() -> None:
+    """A sweep.json may have claims whose check this version does not know."""
+    verdict, sentence = check("is_prettier", scored(SEEDS, [99, 99, 98]))
+    assert (verdict, "no check 'is_prettier'" in sentence) == ("inconclusive", True)
 
 
 def test_equal_seeds_are_inconclusive() -> None:

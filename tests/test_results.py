@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config import grids, validation
-from lenet_sweep.config.registry import make_optimizer
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
 from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
-from lenet_sweep.results.csv_file import kept_rows, write_csv
+from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.manifest import recover_cells
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.storage.store import Store
@@ -45,7 +44,8 @@ def test_order_of_the_columns() -> None:
         "optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
         "optimizer.amsgrad,optimizer.decoupled_weight_decay"
     )
-    options = records.option_values(make_optimizer("adam"))
+    (cell,), _ = validation.validate_cells(grids.grid({"optimizer": "adam"}), NATIVE)
+    options = records.option_values(cell)
     assert ",".join(rows(options).columns) == f"{common},{adam}"
     held_out = rows(options | {"holdout_accuracy": 98.0})
     assert ",".join(held_out.columns) == f"{common},holdout_accuracy,{adam}"
@@ -59,7 +59,7 @@ def optimized(*optimizers):
     return rows(*(
         {
             "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - index,
-            **records.option_values(cell.optimizer),
+            **records.option_values(cell),
         }
         for index, cell in enumerate(cells)
     ))  # fmt: skip
@@ -136,7 +136,7 @@ def test_rows_are_matched_by_their_options(tmp_path, old: bool) -> None:
         frame["optimizer"] = [str(cell.optimizer) for cell in cells]
         frame = frame[list(COLUMNS)]
     write_csv(frame, tmp_path / "results.csv")
-    kept = kept_rows(tmp_path, cells)
+    kept = read_records_csv(tmp_path, cells)
     assert [kept[cell]["accuracy"] for cell in cells] == [90, 89, 88, 87]
 
 
@@ -162,7 +162,7 @@ def test_any_person_can_be_read_back_as_documented(tmp_path, person: str) -> Non
     """The call in docs/reliability.md keeps names that pandas would convert."""
     write_csv(rows({"person": person}, FAILED | {"status": "failed"}), tmp_path / "r.csv")
     text = (Path(__file__).parent.parent / "docs" / "reliability.md").read_text()
-    (call,) = re.findall(r"`pd.read_csv\(\"results.csv\", (.*?)\)`", text, re.DOTALL)
+    (call,) = re.findall(r"`pd.read_csv\(\"results.csv\",\s(.*?)\)`", text, re.DOTALL)
     restored = pd.read_csv(tmp_path / "r.csv", **eval(f"dict({call})"))  # noqa: S307 - our own page
     assert restored["person"][0] == person
     assert restored["accuracy"].isna().tolist() == [False, True]

@@ -26,16 +26,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lenet_sweep.analysis import statistics, t_tests
-from lenet_sweep.analysis.statistics import (
-    EPSILON,
-    Result,
-    compare,
-    compare_rows,
-    compare_settings,
-    group_by_setting,
-    wilson,
-)
+from lenet_sweep.analysis import significance, statistics, t_tests
+from lenet_sweep.analysis.significance import compare, compare_rows, compare_settings
+from lenet_sweep.analysis.statistics import EPSILON, Result, group_by_setting, wilson
 from lenet_sweep.storage.snapshots import Snapshot
 
 pytestmark = pytest.mark.usefixtures("freeze_garbage")
@@ -131,15 +124,14 @@ def test_interval_of_a_mean_equals_statsmodels(counts: list[int]) -> None:
     """It contains the mean, lies in 0 to 100 %, and equals that of statsmodels if seeds vary."""
     accuracies = [count / 100 for count in counts]
     (setting,) = group_by_setting(bare_results(product(seed=range(len(counts))), accuracies))
-    assert setting.interval is not None
+    if len(set(counts)) == 1:
+        assert (setting.sd, setting.interval) == (pytest.approx(0), None)
+        return
     low, high = setting.interval.low, setting.interval.high
     assert 0 <= low <= setting.mean + 1e-9
     assert setting.mean - 1e-9 <= high <= 100
-    if len(set(counts)) > 1:
-        expected = DescrStatsW(accuracies).tconfint_mean()
-        assert [low, high] == pytest.approx(np.clip(expected, 0, 100), abs=1e-6)
-    else:
-        assert low == high
+    expected = DescrStatsW(accuracies).tconfint_mean()
+    assert [low, high] == pytest.approx(np.clip(expected, 0, 100), abs=1e-6)
 
 
 def test_coverage_of_the_interval_of_a_mean() -> None:
@@ -174,7 +166,7 @@ def test_mcnemar_equals_statsmodels(seed: int, share: float, images: int) -> Non
     random = np.random.default_rng(seed)
     best, rows = random.random(images) < share, random.random((4, images)) < 0.7
     rows[0] = best
-    for row, p in zip(rows, statistics.mcnemar(best, rows), strict=True):
+    for row, p in zip(rows, significance.mcnemar(best, rows), strict=True):
         b, c = int((best & ~row).sum()), int((~best & row).sum())
         assert p == pytest.approx(mcnemar([[0, b], [c, 0]], exact=True).pvalue, rel=1e-12)
         if b + c:
@@ -185,7 +177,7 @@ def test_mcnemar_by_hand() -> None:
     """10 images that only the best classifies correctly against 2 give p = 158/4096."""
     best, row = np.ones(40, bool), np.ones(40, bool)
     row[:10], best[10:12] = False, False
-    (p,) = statistics.mcnemar(best, row[None])
+    (p,) = significance.mcnemar(best, row[None])
     assert p == pytest.approx(158 / 4096)
 
 
@@ -199,7 +191,7 @@ def test_rows_are_tied_or_worse() -> None:
     assert [c.difference for c in compared] == pytest.approx([0.05, 0, 0.3, None])
     assert compared[3].reason == "no accuracy (killed)"
     assert [c.results[0].cell for c in compared] == cells
-    assert [c.results[0].cell for c in statistics.leaders(compared)] == cells[:2]
+    assert [c.results[0].cell for c in significance.leaders(compared)] == cells[:2]
 
 
 def test_a_paired_test_finds_more_than_intervals() -> None:
@@ -268,7 +260,7 @@ def test_false_positive_rate_of_mcnemar() -> None:
     """At most 5 % of many pairs of equally good rows are called different."""
     random = np.random.default_rng(3)
     pairs = random.random((2000, 2, 1000)) < 0.95
-    p = [statistics.mcnemar(best, row[None])[0] for best, row in pairs]
+    p = [significance.mcnemar(best, row[None])[0] for best, row in pairs]
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.06  # an exact test is conservative
 
 

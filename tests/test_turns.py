@@ -15,7 +15,7 @@ import pytest
 from clusters import interrupt, small_runs
 from hypothesis import example, given
 from hypothesis import strategies as st
-from processes import PATIENCE
+from processes import PATIENCE, TIMEOUT
 
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
@@ -308,7 +308,7 @@ def test_a_new_worker_takes_turns_too(runs_of, monkeypatch, tmp_path) -> None:
 @pytest.mark.parametrize(("epochs", "workers"), [(30, 2), (1, 1)])
 def test_a_blocked_launcher_kills_no_run(runs_of, epochs: int, workers: int) -> None:
     """A worker that waits for the launcher is not taken for one that hangs."""
-    runs, context = runs_of(seed=[0, 1, 2], epochs=epochs, workers=workers, timeout=4.0)
+    runs, context = runs_of(seed=[0, 1, 2], epochs=epochs, workers=workers, timeout=TIMEOUT)
     blocked = False
     seen = []
     for event in local.execute(runs, context):

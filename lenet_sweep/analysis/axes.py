@@ -39,12 +39,12 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     An option that not every optimizer has varies if it has several values where it exists; None
     stands for the cells without it.
     """
-    rows = [axes(cell) for cell in cells]
-    names = dict.fromkeys(name for row in rows for name in row)
+    by_cell = [axes(cell) for cell in cells]
+    names = dict.fromkeys(name for settings in by_cell for name in settings)
     return {
-        name: ordered(row.get(name) for row in rows)
+        name: ordered(settings.get(name) for settings in by_cell)
         for name in names
-        if len({row[name] for row in rows if name in row}) > 1
+        if len({settings[name] for settings in by_cell if name in settings}) > 1
     }
 
 
@@ -76,9 +76,9 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
 
     changes: new values by key. Keys at their defaults are left out.
     """
-    rows = [axes(cell) for cell in cells]
-    names = dict.fromkeys(name for row in rows for name in row)
-    values = {name: ordered(row.get(name) for row in rows) for name in names}
+    by_cell = [axes(cell) for cell in cells]
+    names = dict.fromkeys(name for settings in by_cell for name in settings)
+    values = {name: ordered(settings.get(name) for settings in by_cell) for name in names}
     values |= {name: list(new) for name, new in changes.items()}
     for name in filter(keys.is_option, values):  # None is of an optimizer without the option
         values[name] = [value for value in values[name] if value is not None]

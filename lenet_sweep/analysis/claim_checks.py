@@ -8,41 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from math import sqrt
 from statistics import fmean, median
 
 from lenet_sweep.analysis import t_tests
-from lenet_sweep.analysis.reproduction import ClaimResult, Reproduction, reproduce, sampling, spread
-from lenet_sweep.analysis.statistics import (
-    ALPHA,
-    EPSILON,
-    SEEDS,
-    Result,
-    Setting,
-    accuracies,
-    group_by_setting,
+from lenet_sweep.analysis.reproduction import (
+    ClaimResult,
+    Reproduction,
+    prediction_margin,
+    reproduce,
+    sampling_margin,
 )
+from lenet_sweep.analysis.significance import ALPHA, MIN_SEEDS
+from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, accuracies, group_by_setting
 from lenet_sweep.config.registry import RECIPES, default_lr, make_optimizer
 from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
 
 LITTLE = 0.2  # points; twice the sampling error of 10,000 images at an accuracy of 99 %
-LEARNED = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
+TARGET = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
 ANY_OPTIMIZER = make_optimizer("sgd")  # placeholder in keys that ignore the recipe
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "inconclusive"
 
 
 def judge(study: Study, results: Sequence[Result]) -> Reproduction:
     """Judge the rows and the claims of a study by these results."""
-    return replace(reproduce(study, results), findings=check_claims(study.claims, results))
+    return replace(reproduce(study, results), claim_results=check_claims(study.claims, results))
 
 
 def check_claims(claims: Iterable[Claim], results: Sequence[Result]) -> tuple[ClaimResult, ...]:
     """The result of each claim, in order."""
     measured = [s for s in group_by_setting(results) if s.mean is not None]
-    return tuple(ClaimResult(c, *_CHECKS[c.check](c, measured)) for c in claims)
+    return tuple(ClaimResult(c, *_CHECKS.get(c.check, _unknown)(c, measured)) for c in claims)
 
 
 def _of_recipe(recipe: str, settings: Iterable[Setting]) -> list[Setting]:
@@ -60,13 +59,13 @@ def _mean(setting: Setting) -> float:
 def _differ(one: Setting, other: Setting) -> bool:
     """Whether two settings differ significantly: Welch's t test over their seeds, at ALPHA.
 
-    If one has fewer than SEEDS seeds, or neither varies: whether the difference exceeds the
+    If one has fewer than MIN_SEEDS seeds, or neither varies: whether the difference exceeds the
     sampling error of the test images.
     """
-    if min(one.n, other.n) >= SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
+    if min(one.n, other.n) >= MIN_SEEDS and max(one.sd or 0.0, other.sd or 0.0) > EPSILON:
         a, b = (accuracies(s.results) for s in (one, other))
         return t_tests.welch_p(a, b) < ALPHA
-    errors = [sampling(s) for s in (one, other)]
+    errors = [sampling_margin(s) for s in (one, other)]
     if None in errors:  # the test images are not available
         return False
     return abs(_mean(one) - _mean(other)) > sqrt(sum((e or 0.0) ** 2 for e in errors))
@@ -76,18 +75,30 @@ def _differ(one: Setting, other: Setting) -> bool:
 class _Pairs:
     """Pairs of neighbors: settings that differ in one hyperparameter only, by one step.
 
-    up, down: pairs in which the larger value is significantly better or worse. close: the others.
-    differences: absolute difference in accuracy of every pair, in points.
+    differences: of each pair, the accuracy of the larger value minus that of the smaller one, in
+    points. significant: whether the two differ significantly.
     """
 
-    up: int
-    down: int
-    close: int
     differences: tuple[float, ...]
+    significant: tuple[bool, ...]
 
     @property
     def total(self) -> int:
-        return self.up + self.down + self.close
+        return len(self.differences)
+
+    @property
+    def up(self) -> int:
+        """The number of pairs in which the larger value is significantly better."""
+        return sum(d > 0 for d in self.significant_differences)
+
+    @property
+    def down(self) -> int:
+        """The number of pairs in which the larger value is significantly worse."""
+        return sum(d < 0 for d in self.significant_differences)
+
+    @property
+    def significant_differences(self) -> list[float]:
+        return list(compress(self.differences, self.significant))
 
 
 def _pairs(key: str, settings: Iterable[Setting]) -> _Pairs:
@@ -95,19 +106,15 @@ def _pairs(key: str, settings: Iterable[Setting]) -> _Pairs:
     for setting in settings:
         rest = replace(setting.cell.setting, **{key: 1})  # type: ignore[arg-type] # a number
         groups.setdefault(rest, []).append(setting)
-    up = down = close = 0
-    differences = []
-    for group in groups.values():
-        by_value = sorted(group, key=lambda s: getattr(s.cell, key))
-        for smaller, larger in pairwise(by_value):
-            differences.append(abs(_mean(larger) - _mean(smaller)))
-            if not _differ(smaller, larger):
-                close += 1
-            elif _mean(larger) > _mean(smaller):
-                up += 1
-            else:
-                down += 1
-    return _Pairs(up, down, close, tuple(differences))
+    neighbors = [
+        pair
+        for group in groups.values()
+        for pair in pairwise(sorted(group, key=lambda s: getattr(s.cell, key)))
+    ]
+    return _Pairs(
+        tuple(_mean(larger) - _mean(smaller) for smaller, larger in neighbors),
+        tuple(_differ(smaller, larger) for smaller, larger in neighbors),
+    )
 
 
 def _verdict(supporting: int, contradicting: int) -> str:
@@ -129,37 +136,47 @@ def _larger_is_better(claim: Claim, settings: Sequence[Setting]) -> tuple[str, s
         f"the larger value is significantly better in {pairs.up} and significantly worse in "
         f"{pairs.down}."
     )
-    if pairs.close:
-        sentence += f" In the other {pairs.close}, the difference is not significant."
+    if close := pairs.total - pairs.up - pairs.down:
+        sentence += f" In the other {close}, the difference is not significant."
     return _verdict(pairs.up, pairs.down), sentence
 
 
 def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
-    """Holds if the median difference between neighbors is at most LITTLE for each key.
+    """Holds if each key has a median difference of up to LITTLE and no larger significant one.
 
-    Holds in part if only for some keys, or if some key has no neighbors.
+    Differences are between neighbors. Holds in part if only the median is up to LITTLE, if this is
+    true for only some keys, or if some key has no neighbors.
     """
     small, sentences = [], []
+    large = 0  # significant differences above LITTLE
     for key in claim.keys:
-        differences = _pairs(key, _of_recipe(claim.recipe, settings)).differences
-        if not differences:
+        pairs = _pairs(key, _of_recipe(claim.recipe, settings))
+        if not pairs.total:
             sentences.append(f"no two settings differ only in {key}")
             continue
-        small.append(median(differences) <= LITTLE)
+        sizes = [abs(difference) for difference in pairs.differences]
+        large_here = sum(abs(d) > LITTLE for d in pairs.significant_differences)
+        large += large_here
+        small.append(median(sizes) <= LITTLE)
         sentences.append(
-            f"one step in {key} changes the accuracy by a median of {median(differences):.2f} "
-            f"points and by at most {max(differences):.2f} points "
-            f"({pluralize(len(differences), 'pair')})"
+            f"one step in {key} changes the accuracy by a median of {median(sizes):.2f} points and "
+            f"by at most {max(sizes):.2f} points ({pluralize(pairs.total, 'pair')}, of which "
+            f"{large_here or 'none'} {'differ' if large_here > 1 else 'differs'} significantly by "
+            f"more than {LITTLE} points)"
         )
     text = "; ".join(sentences)
-    sentence = f"{text[0].upper()}{text[1:]}. A median of up to {LITTLE} points counts as little."
+    sentence = (
+        f"{text[0].upper()}{text[1:]}. Little means a median of up to {LITTLE} points and no "
+        "significant difference above it."
+    )
     if not small:
         return OPEN, sentence
-    complete = len(small) == len(claim.keys)
-    return (HOLDS if all(small) and complete else PARTLY if any(small) else FAILS), sentence
+    if all(small) and not large and len(small) == len(claim.keys):
+        return HOLDS, sentence
+    return (PARTLY if any(small) else FAILS), sentence
 
 
-def _wants_small_with_large(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
+def _smaller_is_better_with_larger(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
     """Holds if neighbors in the first key agree, at both large and small values of the second.
 
     Large is above the geometric mean of the smallest and the largest value. Holds in part if most
@@ -209,7 +226,7 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     if not settings or claim.accuracy is None:
         return OPEN, "No setting has an accuracy."
     best = max(settings, key=_mean)
-    margin = spread(best) or 0.0
+    margin = prediction_margin(best) or 0.0
     runs = [(r.accuracy, r.cell) for s in settings for r in s.results if r.accuracy is not None]
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
@@ -222,7 +239,7 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
 
 
 def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
-    """Holds if the recipe needs fewer epochs to LEARNED than the fastest other recipe.
+    """Holds if the recipe needs fewer epochs to TARGET than the fastest other recipe.
 
     Recipes are compared at their default learning rate and options, for each batch size that both
     have. Holds in part if the recipe is faster at more batch sizes than not.
@@ -245,7 +262,7 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         for c in common
     ]
     sentence = (
-        f"Epochs until {LEARNED:g} % test accuracy at the default lr (mean over seeds, against the "
+        f"Epochs until {TARGET:g} % test accuracy at the default lr (mean over seeds, against the "
         f"fastest other recipe, without a significance test): {', '.join(texts)}."
     )
     faster = sum(ours[c] < theirs[c] for c in common)
@@ -253,7 +270,7 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
 
 
 def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
-    """The first epoch at LEARNED, as a mean over seeds; infinite if a seed never reaches it.
+    """The first epoch at TARGET, as a mean over seeds; infinite if a seed never reaches it.
 
     Keyed by a cell without recipe, lr and epochs; the fastest of several recipes counts.
     """
@@ -265,7 +282,7 @@ def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
         for result in setting.results:
             if result.accuracy is not None and not result.history:
                 continue  # its epochs are not available
-            reached = (float(e.epoch) for e in result.history if e.accuracy >= LEARNED)
+            reached = (float(e.epoch) for e in result.history if e.accuracy >= TARGET)
             first = next(reached, float("inf"))  # a run's shorter snapshots may not reach it
             by_run[result.cell.run_id] = min(first, by_run.get(result.cell.run_id, first))
     return {
@@ -279,10 +296,15 @@ def _format_epochs(epochs: float) -> str:
     return f"{epochs:.1f}" if epochs < float("inf") else "never"
 
 
+def _unknown(claim: Claim, _settings: Sequence[Setting]) -> tuple[str, str]:
+    """The claim comes from a sweep of another version of lenet-sweep."""
+    return OPEN, f"This version of lenet-sweep has no check '{claim.check}'."
+
+
 _CHECKS: Mapping[str, Callable[[Claim, Sequence[Setting]], tuple[str, str]]] = {
     "larger_is_better": _larger_is_better,
     "matters_little": _matters_little,
-    "wants_small_with_large": _wants_small_with_large,
+    "smaller_is_better_with_larger": _smaller_is_better_with_larger,
     "best_recipe": _best_recipe,
     "best_accuracy": _best_accuracy,
     "learns_faster": _learns_faster,

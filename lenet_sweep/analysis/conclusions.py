@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lenet_sweep.analysis.effects import Effect, Effects, effects, has_learned
-from lenet_sweep.analysis.statistics import (
+from lenet_sweep.analysis.effects import Effect, Effects, effects
+from lenet_sweep.analysis.significance import (
     ALPHA,
     Comparison,
-    Interval,
     Outcome,
-    Result,
-    Setting,
-    by_holdout,
     compare,
     compare_rows,
     compare_settings,
     counts,
+)
+from lenet_sweep.analysis.statistics import (
+    Interval,
+    Result,
+    Setting,
+    by_holdout,
     group_by_setting,
     intervals,
 )
-from lenet_sweep.analysis.warning import ResultWarning, accuracy_of
+from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words, pluralize
@@ -118,11 +120,15 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     accuracies = [accuracy_of(r) for r in top.results if r.accuracy is not None]
     if len(accuracies) > 1:
         (setting,) = group_by_setting(top.results)
-        assert setting.interval is not None
+        variation = "no confidence interval, because all seeds have the same accuracy"
+        if setting.interval:
+            variation = (
+                f"95 % confidence interval of the mean {_range(setting.interval)}; standard "
+                f"deviation between seeds {setting.sd:.2f} points"
+            )
         return (
             f"Best{where}: {name}, {setting.mean:.2f} % on average over {setting.n} seeds "
-            f"(95 % confidence interval of the mean {_range(setting.interval)}; standard "
-            f"deviation between seeds {setting.sd:.2f} points)."
+            f"({variation})."
         )
     only = next(r for r in top.results if r.accuracy is not None)
     (interval,) = intervals([only])
@@ -226,21 +232,22 @@ def _effects(
     ):
         yield (
             "No hyperparameter is shown to matter, because all accuracies are tied with the best. "
-            f"{top.name} explains the largest share, {_percent(top.share)}, of what little "
-            "variance there is."
+            f"{top.name} has the largest {shares.share_name}, {_percent(top.share)} of what little "
+            "there is."
         )
         return
     if all(e.p is not None and e.p >= ALPHA for e in ranked):
         yield (
-            "No hyperparameter is shown to matter: even the largest share of the variance, "
+            f"No hyperparameter is shown to matter: even the largest {shares.share_name}, "
             f"{_percent(top.share)} for {top.name}, may be due to chance (F test against the "
             f"unexplained variance, adjusted p = {top.p:.2g})."
         )
         return
     pronoun = "they explain" if _subject(top.settings).endswith(" matter") else "it explains"
+    relative = "" if shares.full else _RELATIVE
     sentence = (
         f"{_subject(top.settings)} most: {pronoun} {_percent(top.share)} of the variance between "
-        f"cells. The {_mean_accuracies(top)}."
+        f"cells{relative}. The {_mean_accuracies(top)}."
     )
     if len(ranked) > 1 and ranked[1].share is not None:
         sentence += f" Next is {ranked[1].name} with {_percent(ranked[1].share)}."
@@ -255,9 +262,12 @@ def _effects(
         pair_too = " or pair of hyperparameters" if shares.interactions else ""
         yield (
             f"{_percent(shares.residual)} of the variance is not explained by any single "
-            f"hyperparameter{pair_too}."
+            f"hyperparameter{pair_too}{relative}."
         )
     yield from _dominated(results, shares)
+
+
+_RELATIVE = " (a relative share, because combinations are missing)"
 
 
 def _mean_accuracies(effect: Effect) -> str:
@@ -279,20 +289,25 @@ def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
     for caveat in shares.caveats:
         if caveat.kind == "dominated":
             yield caveat.sentence
-            learned = [r for r in results if has_learned(r)]
-            ranked = [e for e in effects(learned).effects if e.share and e.settings != ("seed",)]
+            learned = [r for r in results if r.has_learned]
+            among_learned = effects(learned)
+            ranked = [e for e in among_learned.effects if e.share and e.settings != ("seed",)]
             if len(learned) < 3 or len(ranked) < 2:
                 continue
             among, top = f"Among the {len(learned)} cells that learned", ranked[0]
             share = _percent(top.share or 0.0)
             if all(e.p is not None and e.p >= ALPHA for e in ranked):
                 yield (
-                    f"{among}, no hyperparameter is shown to matter: even the largest share of "
-                    f"their variance, {share} for {top.name}, may be due to chance (adjusted "
-                    f"p = {top.p:.2g})."
+                    f"{among}, no hyperparameter is shown to matter: even the largest "
+                    f"{among_learned.share_name}, {share} for {top.name}, may be due to chance "
+                    f"(adjusted p = {top.p:.2g})."
                 )
             else:
-                yield f"{among}, {top.name} matters most: it explains {share} of their variance."
+                relative = "" if among_learned.full else _RELATIVE
+                yield (
+                    f"{among}, {top.name} matters most: it explains {share} of their "
+                    f"variance{relative}."
+                )
 
 
 def _percent(share: float) -> str:

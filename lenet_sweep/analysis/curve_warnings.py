@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lenet_sweep.analysis.axes import command, ordered
-from lenet_sweep.analysis.statistics import Comparison, Result, leaders, wilson
-from lenet_sweep.analysis.warning import ResultWarning, accuracy_of, count_of
+from lenet_sweep.analysis.significance import Comparison, leaders
+from lenet_sweep.analysis.statistics import Result, longest_snapshots, wilson
+from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of, count_of
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.core.text import pluralize
@@ -40,13 +41,10 @@ def still_falling(
 ) -> Iterable[ResultWarning]:
     """Warn about runs whose cost was still falling, and about runs of a single epoch."""
     trained = [r for r in results if r.accuracy is not None and r.history]
-    # The longest snapshot of a run shows how the run ended.
-    longest: dict[str, Result] = {}
-    for r in sorted(trained, key=lambda r: r.cell.epochs):
-        longest[r.cell.run_id] = r
-    measured = [(r, end) for r in longest.values() if (end := falling(r.history))]
+    longest = longest_snapshots(trained)
+    measured = [(r, end) for r in longest if (end := falling(r.history))]
     steep = [(r, end) for r, end in measured if end[2] >= STILL_FALLING]
-    if short := [r for r in longest.values() if len(r.history) == 1]:
+    if short := [r for r in longest if len(r.history) == 1]:
         yield ResultWarning(
             "one epoch",
             f"{count_of(len(short), len(longest), 'run')} {'was' if len(short) == 1 else 'were'} "

@@ -6,31 +6,27 @@ accuracies (percent) enter the computation. The rules are in docs/statistics.md.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lenet_sweep.analysis import anova
 from lenet_sweep.analysis.axes import Value, axes, ordered, varied
 from lenet_sweep.analysis.factors import (
     FOLLOWERS,
     Factors,
-    Names,
     degrees_of_freedom,
-    design,
     is_full,
     label,
     separable,
 )
-from lenet_sweep.analysis.statistics import EPSILON, Result, holm
+from lenet_sweep.analysis.statistics import EPSILON, MIN_LEARNED, Result
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import join_words, pluralize
 
-LEARNED = 50.0  # percent; a cell below it, or one that collapsed, did not learn the task
 DOMINATED = 0.5  # share of the variance at which cells that did not learn are said to dominate
 
 
@@ -103,6 +99,11 @@ class Effects:
     full: bool
     caveats: tuple[Caveat, ...]
 
+    @property
+    def share_name(self) -> str:
+        """What the shares are shares of. In an incomplete grid, their sum is not the variance."""
+        return "share of the variance" if self.full else "relative share of the variance"
+
 
 def effects(results: Sequence[Result]) -> Effects:
     """Analyze the variance of the accuracies by swept hyperparameters.
@@ -121,21 +122,15 @@ def effects(results: Sequence[Result]) -> Effects:
     full = is_full(factors, len(measured))
     caveats = [*_missing(results, measured, factors, full), *_confounded(factors)]
     if len(measured) < 2 or not factors:
-        cells = "Only one cell has" if measured else "No cell has"
-        sentence = f"{cells} an accuracy, so no effect can be estimated."
-        if len(measured) > 1:
-            sentence = (
-                f"The {len(measured)} cells with an accuracy do not differ in any hyperparameter."
-            )
-        caveats.insert(0, Caveat("too few", sentence))
+        caveats.insert(0, _too_few(measured))
         without_share = tuple(_effect((name,), results, measured, None, 0) for name in untested)
         return Effects(without_share, (), None, 0, len(measured), full, tuple(caveats))
 
-    squares, residual = _sums_of_squares(factors, accuracy)
-    pairs = _interactions(factors, accuracy) if full else {}
+    squares, residual = anova.sums_of_squares(factors, accuracy)
+    pairs = anova.interactions(factors, accuracy) if full else {}
     residual = max(0.0, residual - sum(pairs.values()))
     residual_df = len(measured) - 1 - sum(map(degrees_of_freedom, factors.values()))
-    residual_df -= sum(_pair_df(factors, pair) for pair in pairs)
+    residual_df -= sum(anova.pair_df(factors, pair) for pair in pairs)
     total = sum(squares.values()) + sum(pairs.values()) + residual
     constant = float(np.ptp(accuracy)) < EPSILON
     if constant:
@@ -143,23 +138,21 @@ def effects(results: Sequence[Result]) -> Effects:
         caveats.insert(0, Caveat("equal", sentence))
     else:
         caveats += [*_dominated(measured), *_no_residual(factors, pairs, residual_df)]
-    p_values = {} if constant else _p_values(factors, squares, residual, residual_df)
+    p_values = {} if constant else anova.p_values(factors, squares, residual, residual_df)
     main_effects = [
-        replace(
-            _effect(
-                names,
-                results,
-                measured,
-                None if constant else squares[names] / total,
-                degrees_of_freedom(levels),
-            ),
-            p=p_values.get(names),
+        _effect(
+            names,
+            results,
+            measured,
+            None if constant else squares[names] / total,
+            degrees_of_freedom(levels),
+            p_values.get(names),
         )
         for names, levels in factors.items()
     ]
     main_effects.sort(key=lambda e: (-(e.share or 0), e.name))
     interactions = [
-        Interaction(("+".join(a), "+".join(b)), square / total, _pair_df(factors, (a, b)))
+        Interaction(("+".join(a), "+".join(b)), square / total, anova.pair_df(factors, (a, b)))
         for (a, b), square in pairs.items()
         if not constant
     ]
@@ -174,81 +167,13 @@ def effects(results: Sequence[Result]) -> Effects:
     )
 
 
-def has_learned(result: Result) -> bool:
-    """Whether a cell has an accuracy of at least LEARNED and did not collapse to one class."""
-    accuracy = result.accuracy
-    return accuracy is not None and accuracy >= LEARNED and result.collapsed is None
-
-
-# ---------------------------------------------------------------- sums of squares
-
-
-def _sums_of_squares(factors: Factors, y: NDArray[np.float64]) -> tuple[dict[Names, float], float]:
-    """Type II sums of squares of the factors, and the residual sum of squares.
-
-    A factor's sum is the increase of the residual when it is left out of the fit of all factors.
-    """
-    residual = _residual(factors.values(), y)
-    without = {
-        name: _residual((f for other, f in factors.items() if other != name), y) for name in factors
-    }
-    return {name: max(0.0, ssr - residual) for name, ssr in without.items()}, residual
-
-
-def _interactions(factors: Factors, y: NDArray[np.float64]) -> dict[tuple[Names, Names], float]:
-    """Sums of squares of the interactions of two factors, in a full grid.
-
-    An interaction is what the sum of both effects does not explain of the means of their
-    combinations. Seeds are left out: their variation is the noise that effects are tested against.
-    """
-    squares = {}
-    for a, b in combinations([names for names in factors if names != ("seed",)], 2):
-        groups: dict[Hashable, list[float]] = {}
-        for key, value in zip(zip(factors[a], factors[b], strict=True), y, strict=True):
-            groups.setdefault(key, []).append(value)
-        means = np.array([np.mean(values) for values in groups.values()])
-        levels = list(zip(*groups, strict=True))
-        squares[a, b] = _residual(levels, means) * len(y) / len(means)
-    return squares
-
-
-def _p_values(
-    factors: Factors, squares: Mapping[Names, float], residual: float, residual_df: int
-) -> dict[Names, float]:
-    """Holm-adjusted p-values of the factors' F tests; empty without a residual beyond rounding."""
-    if residual_df < 1 or residual < EPSILON * sum(squares.values()):
-        return {}
-    from scipy.special import fdtrc  # noqa: PLC0415 - slow to import
-
-    mean_residual = residual / residual_df
-    raw = [
-        fdtrc(
-            degrees_of_freedom(factors[names]),
-            residual_df,
-            square / degrees_of_freedom(factors[names]) / mean_residual,
-        )
-        for names, square in squares.items()
-    ]
-    return dict(zip(squares, map(float, holm(raw)), strict=True))
-
-
-def _residual(factors: Iterable[Sequence[Hashable]], y: NDArray[np.float64]) -> float:
-    """The residual sum of squares of the least squares fit of the factors."""
-    columns, centered = design(factors, len(y)), y - y.mean()
-    fitted = columns @ np.linalg.lstsq(columns, centered, rcond=None)[0]
-    return float(((centered - fitted) ** 2).sum())
-
-
-def _pair_df(factors: Factors, pair: tuple[Names, Names]) -> int:
-    return degrees_of_freedom(factors[pair[0]]) * degrees_of_freedom(factors[pair[1]])
-
-
 def _effect(
     names: tuple[str, ...],
     results: Sequence[Result],
     measured: Sequence[Result],
     share: float | None,
     df: int,
+    p: float | None = None,
 ) -> Effect:
     def level(cell: Cell) -> tuple[Value, ...]:
         settings = axes(cell)
@@ -270,10 +195,20 @@ def _effect(
         )
     )
     means = [level.mean for level in levels if level.mean is not None]
-    return Effect(names, levels, max(means) - min(means) if means else 0.0, share, df)
+    return Effect(names, levels, max(means) - min(means) if means else 0.0, share, df, p)
 
 
 # ---------------------------------------------------------------- caveats
+
+
+def _too_few(measured: Sequence[Result]) -> Caveat:
+    if len(measured) > 1:
+        sentence = (
+            f"The {len(measured)} cells with an accuracy do not differ in any hyperparameter."
+        )
+        return Caveat("too few", sentence)
+    cells = "Only one cell has" if measured else "No cell has"
+    return Caveat("too few", f"{cells} an accuracy, so no effect can be estimated.")
 
 
 def _missing(
@@ -324,7 +259,7 @@ def _confounded(factors: Factors) -> Iterable[Caveat]:
 
 
 def _dominated(measured: Sequence[Result]) -> Iterable[Caveat]:
-    learned = [r.accuracy for r in measured if r.accuracy is not None and has_learned(r)]
+    learned = [r.accuracy for r in measured if r.accuracy is not None and r.has_learned]
     failed = len(measured) - len(learned)
     if not failed or not learned:
         return
@@ -334,8 +269,8 @@ def _dominated(measured: Sequence[Result]) -> Iterable[Caveat]:
         cells = f"{failed} of {len(measured)} cells" if failed > 1 else "One cell"
         yield Caveat(
             "dominated",
-            f"{cells} did not learn the task (accuracy below {LEARNED:g} %, or one class predicted "
-            f"for nearly every image) and {'account' if failed > 1 else 'accounts'} for "
+            f"{cells} did not learn the task (accuracy below {MIN_LEARNED:g} %, or one class "
+            f"predicted for nearly every image) and {'account' if failed > 1 else 'accounts'} for "
             f"{100 * share:.0f} % of the variance. The shares therefore show which hyperparameters "
             "decide whether a network learns at all, not which of them matter once it does.",
         )

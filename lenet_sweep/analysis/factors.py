@@ -32,10 +32,10 @@ def confounded_groups(cells: Sequence[Cell]) -> tuple[tuple[str, ...], ...]:
 
 def separable(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Hashable]]:
     """The factors of these cells, merged until all main effects can be estimated."""
-    rows = [axes(cell) for cell in cells]
+    by_cell = [axes(cell) for cell in cells]
     names = list(varied(cells))
     factors: dict[tuple[str, ...], list[Hashable]] = {
-        (name,): [row.get(name) for row in rows] for name in names
+        (name,): [settings.get(name) for settings in by_cell] for name in names
     }
     for name in FOLLOWERS:
         if (name,) in factors and any(

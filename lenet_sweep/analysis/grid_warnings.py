@@ -9,8 +9,9 @@ import numpy as np
 
 from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
 from lenet_sweep.analysis.factors import confounded_groups, connected_groups
-from lenet_sweep.analysis.statistics import Comparison, Result, leaders
-from lenet_sweep.analysis.warning import ResultWarning, accuracy_of
+from lenet_sweep.analysis.significance import Comparison, leaders
+from lenet_sweep.analysis.statistics import Result
+from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
@@ -20,11 +21,11 @@ NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers that have no best va
 def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
     """Warn about swept hyperparameters whose effects this grid cannot separate."""
     cells = [r.cell for r in results]
-    rows = [axes(cell) for cell in cells]
+    by_cell = [axes(cell) for cell in cells]
     for group in confounded_groups(cells):
         # An option cannot be crossed with an optimizer that does not have it.
-        names = [name for name in group if all(name in row for row in rows)]
-        if len(names) < 2 or not (combinations := _describe_groups(rows, names)):
+        names = [name for name in group if all(name in settings for settings in by_cell)]
+        if len(names) < 2 or not (combinations := _describe_groups(by_cell, names)):
             continue
         values = varied(cells)
         yield ResultWarning(
@@ -38,12 +39,13 @@ def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
         )
 
 
-def _describe_groups(rows: Sequence[Mapping[str, Value]], names: Sequence[str]) -> str:
+def _describe_groups(by_cell: Sequence[Mapping[str, Value]], names: Sequence[str]) -> str:
     """Which values never meet: 'cross_entropy ran only with sgd and nll ran only with adam'."""
     for first in names:
         rest = [name for name in names if name != first]
         groups = connected_groups(
-            [row[first] for row in rows], [tuple(row[n] for n in rest) for row in rows]
+            [settings[first] for settings in by_cell],
+            [tuple(settings[n] for n in rest) for settings in by_cell],
         )
         if len(groups) > 1:
             break

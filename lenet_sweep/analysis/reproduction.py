@@ -1,15 +1,15 @@
 """Judge the accuracies that a study reported by what was measured for the same settings.
 
 A row is reproduced if one more training of its settings could give the reported accuracy: if that
-lies within the 95 % prediction interval. docs/reproducing-a-report.md has the rules.
+lies within the 95 % prediction interval. docs/reproducing-a-report.md has the rules;
+reproduction_tables has the tables of the verdicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis import t_tests
 from lenet_sweep.analysis.statistics import LEVEL, Result, Setting, Z, accuracies, group_by_setting
@@ -18,28 +18,14 @@ from lenet_sweep.config.studies import Claim, Study, StudyRow
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import pluralize
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FAR = 5.0  # points; a larger margin would confirm anything, a larger miss is a wrong label
 NEAR = 0.5  # points; a run that came this close to the reported accuracy has reached it
 REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "inconclusive"
 UNMEASURED, UNREPORTED = "not measured", "nothing reported"
-SHORT = {REPRODUCED: "yes", NOT: "no", OPEN: "?", UNMEASURED: "not measured", UNREPORTED: ""}
-COLUMNS = (
-    "study", "row", "loss", "optimizer", "activation", "dataset", "lr", "batch", "epochs",
-    "reported", "reported_on", "reported_by", "seeds", "mean", "sd", "low", "high", "difference",
-    "verdict", "note", "cell",
-)  # fmt: skip
 RULE = (
     "Reproduced: the reported accuracy lies within the measured mean \N{PLUS-MINUS SIGN} its "
     "margin. This is the 95 % prediction interval, which contains the result of one more run of "
     "the same setting with a probability of about 95 %."
-)
-CLAIMS_RULE = (
-    "Significant: p < 0.05 in Welch's t test over the seeds, without correction for the number of "
-    "pairs. With fewer than three seeds, or without variation between them: a difference beyond "
-    "the sampling error of the test images."
 )
 
 
@@ -47,14 +33,14 @@ CLAIMS_RULE = (
 class Verdict:
     """The verdict on a row of a study.
 
-    setting: what was measured; None if nothing was. spread: margin around the measured mean for one
+    setting: what was measured; None if nothing was. margin: around the measured mean for one
     more training, in points; None if unknown. difference: reported minus measured mean, in points.
     note: evidence about a row that is far off.
     """
 
     row: StudyRow
     setting: Setting | None
-    spread: float | None
+    margin: float | None
     verdict: str
     difference: float | None = None
     note: str = ""
@@ -83,12 +69,12 @@ class ClaimResult:
 class Reproduction:
     """A study compared with what was measured.
 
-    verdicts: one for each row, findings: one for each claim, both in the order of the study.
+    verdicts: one for each row, claim_results: one for each claim, both in the order of the study.
     """
 
     study: Study
     verdicts: tuple[Verdict, ...]
-    findings: tuple[ClaimResult, ...] = ()
+    claim_results: tuple[ClaimResult, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -119,7 +105,7 @@ class Reproduction:
                 "lie outside by chance."
             )
         inconclusive = [v for v in self.verdicts if v.verdict == OPEN]
-        if any(v.spread is not None and v.spread > FAR for v in inconclusive):
+        if any(v.margin is not None and v.margin > FAR for v in inconclusive):
             caption += (
                 f" ?: inconclusive, because a margin of more than {FAR:g} points would confirm "
                 "almost anything."
@@ -139,7 +125,7 @@ def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
     return Reproduction(study, tuple(_explain(v, settings) for v in verdicts))
 
 
-def spread(setting: Setting) -> float | None:
+def prediction_margin(setting: Setting) -> float | None:
     """The margin around the mean that contains one more run with probability LEVEL, in points.
 
     The larger of two margins, times sqrt(1 + 1/n) for the error of the mean over n seeds. For the
@@ -148,11 +134,11 @@ def spread(setting: Setting) -> float | None:
     because seeds that happen to agree do not remove the sampling error of the images. None if
     there is neither.
     """
-    margins = [margin for margin in (sampling(setting), _seed_margin(setting)) if margin]
+    margins = [margin for margin in (sampling_margin(setting), _seed_margin(setting)) if margin]
     return sqrt(1 + 1 / setting.n) * max(margins) if margins else None
 
 
-def sampling(setting: Setting) -> float | None:
+def sampling_margin(setting: Setting) -> float | None:
     """The sampling error of the test images at LEVEL, in points; None without their predictions."""
     images = max((r.correct.size for r in setting.results if r.correct is not None), default=0)
     if setting.mean is None or not images:
@@ -179,7 +165,7 @@ def _measured(row: StudyRow, settings: Iterable[Setting]) -> Setting | None:
 
 
 def _judge(row: StudyRow, setting: Setting | None) -> Verdict:
-    margin = spread(setting) if setting else None
+    margin = prediction_margin(setting) if setting else None
     if setting is None or setting.mean is None:
         return Verdict(row, setting, None, UNMEASURED)
     if row.reported is None:
@@ -215,7 +201,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     usual_lr = default_lr(row.cell.optimizer)
     candidates = []
     for setting in settings:
-        margin = spread(setting)
+        margin = prediction_margin(setting)
         changed = _one_change(row.cell, setting.cell)
         if changed and setting.mean is not None and margin is not None and margin <= FAR:
             distance = abs(row.reported - setting.mean)
@@ -250,97 +236,3 @@ def _one_change(one: Cell, other: Cell) -> str:
     if len(names) != 1 or replace(other.setting, **{names[0]: getattr(one, names[0])}) != one:
         return ""
     return names[0]
-
-
-# ---------------------------------------------------------------- tables
-
-
-def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
-    """The content of reproduction.csv: one row per row of a study, with COLUMNS.
-
-    Accuracies are percent, differences points; low and high are the mean minus and plus its margin.
-    """
-    rows = [
-        {
-            "study": reproduction.study.title,
-            "row": v.row.number,
-            "loss": v.row.cell.loss,
-            "optimizer": str(v.row.cell.optimizer),
-            "activation": v.row.cell.activation,
-            "dataset": v.row.cell.data,
-            "lr": v.row.cell.lr,
-            "batch": v.row.cell.batch,
-            "epochs": v.row.cell.epochs,
-            "reported": v.row.reported,
-            "reported_on": v.row.device,
-            "reported_by": v.row.person,
-            "seeds": v.setting.n if v.setting else 0,
-            "mean": v.mean,
-            "sd": v.setting.sd if v.setting else None,
-            "low": None if v.mean is None or v.spread is None else max(0.0, v.mean - v.spread),
-            "high": None if v.mean is None or v.spread is None else min(100.0, v.mean + v.spread),
-            "difference": v.difference,
-            "verdict": v.verdict,
-            "note": v.note,
-            "cell": v.row.cell.id,
-        }
-        for reproduction in reproductions
-        for v in reproduction.verdicts
-    ]
-    import pandas as pd  # noqa: PLC0415 - slow to import, and not needed to start a sweep
-
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
-    """Tables of its verdicts and claims for people: title, caption, and rows as text."""
-    import pandas as pd  # noqa: PLC0415 - as above
-
-    cells = [v.row.cell for v in reproduction.verdicts]
-    settings = {name: [text(c) for c in cells] for name, text in _SETTINGS.items()}
-    varied = [name for name, texts in settings.items() if len(set(texts)) > 1]
-    if "optimizer" in varied and len({(c.loss, c.optimizer) for c in cells}) == len(
-        {c.optimizer for c in cells}
-    ):
-        varied = [name for name in varied if name != "loss"]  # the optimizer identifies the recipe
-    people = any(v.row.person for v in reproduction.verdicts)
-    devices = any(v.row.device not in ("", v.row.cell.device) for v in reproduction.verdicts)
-    rows = []
-    for index, v in enumerate(reproduction.verdicts):
-        cell, mean = v.row.cell, v.mean
-        line = {"row": str(v.row.number)} | {name: settings[name][index] for name in varied}
-        line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": str(cell.epochs)}
-        line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
-        line |= {"on": v.row.device} if devices else {}
-        line |= {"by": v.row.person} if people else {}
-        margin = "" if v.spread is None else f" \N{PLUS-MINUS SIGN}{_format_margin(v.spread)}"
-        line |= {
-            "measured": "" if mean is None else f"{mean:.2f}{margin}",
-            "diff.": "" if v.difference is None else f"{v.difference:+.2f}",
-            "reproduced": SHORT[v.verdict],
-        }
-        rows.append(line)
-    notes = [f"Row {v.row.number}: {v.note}." for v in reproduction.verdicts if v.note]
-    caption = " ".join(filter(None, [reproduction.headline, reproduction.caption, *notes]))
-    title = f"Reproduction of '{reproduction.study.title}'"
-    tables = [(title, caption, pd.DataFrame(rows))]
-    if reproduction.findings:
-        claims = [
-            {"claim": f.claim.says, "verdict": f.verdict, "measured here": f.sentence}
-            for f in reproduction.findings
-        ]
-        title = f"Claims of '{reproduction.study.title}'"
-        tables.append((title, CLAIMS_RULE, pd.DataFrame(claims)))
-    return tables
-
-
-def _format_margin(points: float) -> str:
-    return f"{points:.2f}" if points < 100 else "100"  # no accuracy is further away
-
-
-_SETTINGS: Mapping[str, Callable[[Cell], str]] = {
-    "loss": lambda cell: cell.loss,
-    "optimizer": lambda cell: str(cell.optimizer),
-    "activation": lambda cell: cell.activation,
-    "data": lambda cell: cell.data,
-}

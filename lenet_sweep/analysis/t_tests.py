@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def t_quantile(level: float, freedom: int) -> float:
+def t_quantile(level: float, df: int) -> float:
     """The half-width around 0 that contains the share `level` of the t distribution.
 
-    freedom: degrees of freedom.
+    df: degrees of freedom.
     """
     from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
 
-    return float(stdtrit(freedom, (1 + level) / 2))
+    return float(stdtrit(df, (1 + level) / 2))
 
 
 def paired_p(a: ArrayLike, b: ArrayLike) -> float:
@@ -49,7 +49,7 @@ def welch_p(a: ArrayLike, b: ArrayLike) -> float:
     return _two_sided((mean_a - mean_b) / sqrt(sum(errors)), sum(errors) ** 2 / sum(terms))
 
 
-def _two_sided(t: float, freedom: float) -> float:
+def _two_sided(t: float, df: float) -> float:
     from scipy.special import stdtr  # noqa: PLC0415 - slow to import
 
-    return float(2 * stdtr(freedom, -abs(t)))
+    return float(2 * stdtr(df, -abs(t)))

@@ -6,15 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lenet_sweep.analysis.statistics import (
-    OUTCOMES,
-    Comparison,
-    Outcome,
-    Result,
-    compare_table,
-    counts,
-    group_by_setting,
-)
+from lenet_sweep.analysis.significance import OUTCOMES, Comparison, Outcome, compare_table, counts
+from lenet_sweep.analysis.statistics import Result, group_by_setting
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, SettingRow, TieMarks

@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis.axes import command
 from lenet_sweep.analysis.curve_warnings import early_peaks, still_falling
 from lenet_sweep.analysis.grid_warnings import confounded_settings, edges, same_loss
-from lenet_sweep.analysis.statistics import (
-    Comparison,
-    Result,
-    Setting,
-    by_holdout,
-    compare,
-    group_by_setting,
-)
-from lenet_sweep.analysis.warning import (
+from lenet_sweep.analysis.significance import Comparison, compare
+from lenet_sweep.analysis.statistics import Result, Setting, by_holdout, group_by_setting
+from lenet_sweep.analysis.warning_types import (
     ResultWarning,
     accuracy_of,
     count_of,
@@ -33,7 +27,7 @@ from lenet_sweep.analysis.warning import (
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words
 
-SEEDS = (0, 1, 2, 3, 4)  # suggested where only one seed was used
+SUGGESTED_SEEDS = (0, 1, 2, 3, 4)  # suggested where only one seed was used
 RESAMPLES = 200  # bootstrap resamples of the test images
 MIN_OPTIMISM = 0.015  # points; less than this rounds to one of 10,000 test images
 
@@ -44,7 +38,7 @@ def find_warnings(
 ) -> tuple[ResultWarning, ...]:
     """All warnings about these results, the most serious first.
 
-    comparisons: the result of `statistics.compare`, if it was already computed.
+    comparisons: the result of `significance.compare`, if it was already computed.
     """
     if not results:
         return ()
@@ -183,7 +177,7 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     if not single or len(settings) < 2:
         return
     cells = tuple(s.cell for s in single)
-    remedy = command([r.cell for r in results], {"seed": SEEDS})
+    remedy = command([r.cell for r in results], {"seed": SUGGESTED_SEEDS})
     if len(single) < len(settings):
         sentence = (
             f"{count_of(len(single), len(settings), 'setting')} {has_or_have(single)} an accuracy "

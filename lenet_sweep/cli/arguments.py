@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from lenet_sweep.config import checks, registry
+from lenet_sweep.config import keys, registry
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -46,7 +46,7 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     overrides = [parse_override(text) for text in args.overrides]
     given = {override.key_or_group for override in overrides}
     if "recipe" in given and (both := {"loss", "optimizer"} & given):
-        raise UsageError(checks.recipe_conflict(sorted(both)))
+        raise UsageError(keys.recipe_conflict(sorted(both)))
     return overrides
 
 

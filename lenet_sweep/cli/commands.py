@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 import signal
-from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from lenet_sweep.cli import guarded_hydra, output
 from lenet_sweep.cli.hydra_config import (
-    chosen_optimizers,
+    chosen_by_search,
     compose_jobs,
     override_texts,
     raw_settings,
@@ -29,20 +28,19 @@ from lenet_sweep.cli.hydra_config import (
 )
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.keys import is_option, missing_options
-from lenet_sweep.config.registry import OPTIMIZERS
-from lenet_sweep.config.validation import SweepOptions
+from lenet_sweep.config.registry import all_choices
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
-from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import datasets
 from lenet_sweep.data.transfer import StderrProgress
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
-from lenet_sweep.machine import devices, provenance
+from lenet_sweep.machine import devices
 from lenet_sweep.results.manifest import read_manifest
-from lenet_sweep.results.ranking import NO_COMPARISON
+from lenet_sweep.results.ranking import TieMarks
 from lenet_sweep.runner import interrupts
-from lenet_sweep.runner.outputs import compare, draw_figures, reproduce, write_page, write_tables
+from lenet_sweep.runner.outputs import describe_interruption, describe_outputs, write_outputs
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import SweepResult, reload_sweep, run_sweep, sweep_folder
 from lenet_sweep.storage.files import make_folder
@@ -53,8 +51,8 @@ from lenet_sweep.ui.log_view import LogView
 from lenet_sweep.ui.script_view import ScriptView, replay, status_console
 from lenet_sweep.ui.tables import print_reproduction, print_tables
 
-MAX_FAILURES = 10  # failed cells that are listed with the file of their traceback
-MAX_FILES = 5  # files of a kind that are listed one by one
+if TYPE_CHECKING:
+    from lenet_sweep.analysis.reproduction import Reproduction
 
 
 def launch(
@@ -73,9 +71,9 @@ def launch(
     of the search.
     """
     search_folder = guarded_hydra.search_folder(loader)
-    among = chosen_optimizers(loader, master) if search_folder else ()
+    others = chosen_by_search(loader, master) if search_folder else None
     cells, options = validation.validate_cells(
-        compose_jobs(loader, master, jobs), NATIVE, remote_devices, among
+        compose_jobs(loader, master, jobs), NATIVE, remote_devices, others
     )
     if search_folder and not options.dry_run:  # `prepare_search` has printed these lines
         options = replace(options, unused=())
@@ -83,7 +81,9 @@ def launch(
     _exit_if_dry_run(cells, options, console, executor)
     view = LogView(console) if search_folder else views.choose_view(console)
     folder = search_folder or _typed_folder(master, options)
-    result = run_sweep(cells, options, [view], executor, folder=folder, reported=not search_folder)
+    result = run_sweep(
+        cells, options, [view], executor, folder=folder, with_outputs=not search_folder
+    )
     if result.interrupted and search_folder:
         raise InterruptedBySignal(result.interrupted)
     if not search_folder:
@@ -124,18 +124,20 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     failed. Raises UsageError for a wrong setting.
     """
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
-    optimizers = chosen_optimizers(loader, master)
-    _, options = validation.validate_cells(
-        [raw_settings(master)], NATIVE, devices.KINDS, optimizers
-    )
+    chosen = chosen_by_search(loader, master)
+    _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
     missing = {
-        o.key_or_group.removeprefix("optimizer."): str(o.input_line).partition("=")[2]
+        o.key_or_group: str(o.input_line).partition("=")[2]
         for o in search_space(master)
         if is_option(o.key_or_group)
-        and any(missing_options([o.key_or_group], name) for name in optimizers)
+        and any(
+            missing_options([o.key_or_group], {group: name})
+            for group, names in chosen.items()
+            for name in names
+        )
     }
     if not options.dry_run:
-        for line in validation.unused_options(missing, optimizers):
+        for line in validation.unused_options(missing, chosen):
             _print(Console(), line)
     folder = _typed_folder(master, options)
     if folder is None:
@@ -191,9 +193,9 @@ def run(cfg: DictConfig) -> float:
     """
     hydra = HydraConfig.get()
     is_multirun = hydra.mode == RunMode.MULTIRUN
-    # In a multirun, the sweeper has checked options against the optimizers of all jobs.
+    # In a multirun, the sweeper has checked options against the choices of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, optimizers=OPTIMIZERS if is_multirun else ()
+        [raw_settings(cfg)], NATIVE, others=all_choices() if is_multirun else None
     )
     options = replace(options, unused=())
     if is_multirun:
@@ -204,7 +206,7 @@ def run(cfg: DictConfig) -> float:
             [LogView(Console())],
             LOCAL,  # a supervised process: if it is killed, the other jobs of the launcher continue
             folder=Path(hydra.sweep.dir),
-            reported=False,
+            with_outputs=False,
         )
         if result.interrupted:
             raise InterruptedBySignal(result.interrupted)
@@ -258,86 +260,35 @@ def _exit_if_dry_run(
 def _report(
     result: SweepResult, options: SweepOptions, console: Console, *, tables: bool = True
 ) -> None:
-    """Write and print the tables, draw the figures, and print how to resume after an interruption.
+    """Write the outputs of a sweep, and print its tables, its files and how to resume it.
 
-    A signal does not stop the tables from being written, but it stops the drawing at once. Exits
-    with the status of the signal after an interruption.
+    tables: False prints only the verdicts on studies. Exits with the status of the signal after an
+    interruption.
     """
+
+    def print_results(marks: TieMarks, reproductions: Sequence[Reproduction]) -> None:
+        if tables and len(result.sweep.table):
+            print_tables(console, result.sweep.table, marks)
+        for reproduction in reproductions:
+            print_reproduction(console, reproduction)
+
     with interrupts.handle_signals() as signals:
+        # Messages go to stderr: for one cell, standard output is that of the report's script.
+        result, files = write_outputs(
+            result, options, StderrProgress().on_message, print_results, comparisons=tables
+        )
         with signals.deferred():
-            marks = compare(result, options) if tables else NO_COMPARISON
-            reproduced = reproduce(result)
-            files = write_tables(result.sweep, marks, reproduced)
-            if tables and len(result.sweep.table):
-                print_tables(console, result.sweep.table, marks)
-            for reproduction in reproduced:
-                print_reproduction(console, reproduction)
-        if signals.received:
-            result = replace(result, interrupted=signals.received[0])
-        page: list[Path] = []
-        figures: list[Path] = []
-        try:
-            # Drawn last, since users wait for the tables. Progress goes to stderr: for one cell,
-            # standard output is that of the report's script.
-            report_progress = StderrProgress().on_message
-            page = write_page(result, options, report_progress)
-            figures = draw_figures(result, options, report_progress)
-        except KeyboardInterrupt:
-            if signals.force_quit or result.interrupted or not signals.received:
-                raise
-            result = replace(result, interrupted=signals.received[0])
-        with signals.deferred():
-            _print_files(result, options, console, [*page, *files, *figures])
+            for line in describe_outputs(result, options, files):
+                _print(console, line)
+            consoles = [console]
+            if output.lost():  # in `| tee log`, the same Ctrl-C ends tee
+                consoles.append(Console(stderr=True))
+            for target in consoles:
+                for line in describe_interruption(result):
+                    _print(target, line)
     if result.interrupted:
         raise SystemExit(result.exit_status)
 
 
-def _print_files(
-    result: SweepResult, options: SweepOptions, console: Console, files: Sequence[Path]
-) -> None:
-    """Print which files were written, which cells failed and, after a signal, how to resume."""
-    _print(console, f"Written to {result.sweep.folder}/")
-    for name in _shortened([path.relative_to(result.sweep.folder) for path in files]):
-        _print(console, f"  {name}")
-    failed = result.sweep.table[~result.sweep.table["status"].isin(["ok", "diverged"])]
-    for name in failed["cell"][:MAX_FAILURES]:
-        run = Store(options.out).run_folder(name.partition("-e")[0])
-        failure = run.failure()
-        has_traceback = failure and failure.traceback
-        where = f"traceback in {run.path / 'failure.json'}; " if has_traceback else ""
-        _print(console, f"{name} failed: {where}the same command retries it")
-    if len(failed) > MAX_FAILURES:
-        _print(console, f"and {len(failed) - MAX_FAILURES} more failed")
-    if result.interrupted:
-        requested = {cell.id for cell in result.requested}
-        finished = len(requested & set(result.sweep.table["cell"]) - result.stale)
-        done = f"{finished} of {pluralize(len(result.requested), 'cell')}"
-        consoles = [console]
-        if output.lost():  # in `| tee log`, the same Ctrl-C ends tee
-            consoles.append(Console(stderr=True))
-        for target in consoles:
-            _print(target, f"Stopped by {result.interrupted.name} with {done} done. To resume:")
-            _print(target, f"  {shlex.join(provenance.command())}")
-
-
 def _print(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)  # keeps paths on one line
-
-
-def _shortened(paths: Sequence[Path]) -> list[str]:
-    """One line per file, or one per kind (pattern and number) if there are more than MAX_FILES."""
-    kinds = Counter(_kind(path) for path in paths)
-    lines: dict[str, None] = {}  # ordered, without duplicates
-    for path in paths:
-        kind, number = _kind(path), kinds[_kind(path)]
-        line = f"{kind} ({number} files)" if number > MAX_FILES else str(path)
-        lines[line] = None
-    return list(lines)
-
-
-def _kind(path: Path) -> str:
-    """'figures/*_cost.png' for 'figures/nll-adam_..._cost.png'; the name itself without '_'."""
-    _, separator, last = path.stem.rpartition("_")
-    return (
-        str(path.parent / f"*_{last.partition('-')[0]}*{path.suffix}") if separator else str(path)
-    )

@@ -19,8 +19,9 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from lenet_sweep.cli.arguments import parse_override
-from lenet_sweep.config import registry
+from lenet_sweep.config.files import SETTINGS, read_user_file
 from lenet_sweep.config.keys import takes_text
+from lenet_sweep.config.registry import CLASS_GROUPS, GROUPS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -29,8 +30,6 @@ ALLOWED_HYDRA_KEYS = ("launcher", "sweeper")
 # Keys that name something to call: _target_, _args_, _partial_, ... for Hydra, and one of
 # hydra-optuna-sweeper.
 CALLABLE_KEY = re.compile(r"_[a-z]+_|custom_search_space")
-MAX_CHARACTERS = 100_000
-MAX_DEPTH = 20  # levels of nesting
 
 
 class CheckedRepository(ConfigRepository):
@@ -64,7 +63,7 @@ class CheckedRepository(ConfigRepository):
             )
         groups = config_path.split("/")[:-1]
         try:
-            text = _check_text(path)
+            file = read_user_file(path, _list_form(path) if groups[:1] == ["grid"] else SETTINGS)
             content = users[0].load_config(config_path).config  # including its defaults list
             _check_content(
                 OmegaConf.to_container(content, resolve=False), groups, format_value(path)
@@ -80,11 +79,11 @@ class CheckedRepository(ConfigRepository):
             ) from error
         assert result is not None
         package = [] if result.header.get("package") == "_global_" else groups
-        _keep_text(yaml.compose(text, Loader=yaml.SafeLoader), result.config, package)
+        _keep_text(yaml.compose(file.text, Loader=yaml.SafeLoader), result.config, package)
         if groups[:1] == ["grid"]:
             _check_grid(result, path)
-        elif groups and groups[0] in registry.ADDABLE:
-            registry.add_file(groups[0], path)
+        elif groups and groups[0] in CLASS_GROUPS:
+            GROUPS[groups[0]].add(file)
         return result
 
 
@@ -101,40 +100,6 @@ def _keep_text(node: yaml.Node | None, config: Any, path: Sequence[str]) -> None
                 _keep_text(value, loaded, name.split("."))
         elif isinstance(loaded, (int, float)) and takes_text(name, flag=isinstance(loaded, bool)):
             config[key.value] = value.value
-
-
-def _check_text(path: Path) -> str:
-    """Read the file and check its form, before Hydra loads it.
-
-    Raises UsageError for what would move its settings elsewhere (headers) or could grow without
-    limit (size, nesting, references).
-    """
-    with path.open(encoding="utf-8") as file:
-        text = file.read(MAX_CHARACTERS + 1)
-    if len(text) > MAX_CHARACTERS:
-        raise UsageError(f"{format_value(path)}: must have at most {MAX_CHARACTERS} characters")
-    for header in re.findall(r"^\s*#+\s*(@.*)$", text, re.MULTILINE):
-        if header.split() != ["@package", "_global_"]:
-            raise UsageError(
-                f"{format_value(path)}: the only header allowed is # @package _global_"
-            )
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if not depth and isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent)):
-            if path.parent.parent.name == "grid":
-                raise _wrong_form(path)
-            raise UsageError(f"{format_value(path)}: must contain settings in the form key: value")
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
-            raise UsageError(
-                f"{format_value(path)}: must not contain references (*name) or tags (!name)"
-            )
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise UsageError(
-                f"{format_value(path)}: must have at most {MAX_DEPTH} levels of nesting"
-            )
-    return text
 
 
 def _check_content(content: Any, group: list[str], shown: str) -> None:
@@ -196,11 +161,11 @@ def _check_grid(result: ConfigResult, path: Path) -> None:
     params = OmegaConf.select(result.config, "hydra.sweeper.params")
     has_lists = OmegaConf.is_dict(params) and not any(map(OmegaConf.is_config, params.values()))
     if not (params and has_lists and result.header.get("package") == "_global_"):
-        raise _wrong_form(path)
+        raise UsageError(f"{format_value(path)}: {_list_form(path)}")
 
 
-def _wrong_form(path: Path) -> UsageError:
-    return UsageError(
-        f"{format_value(path)}: a list of values needs these two lines: '# @package _global_' and "
+def _list_form(path: Path) -> str:
+    return (
+        "a list of values needs these two lines: '# @package _global_' and "
         f"'hydra: {{sweeper: {{params: {{{format_value(path.parent.name)}: \"VALUE,VALUE\"}}}}}}'"
     )

@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lenet_sweep.cli.config_files import CheckedRepository
 from lenet_sweep.cli.hydra_config import keep_text, override_texts
-from lenet_sweep.config import checks, keys
-from lenet_sweep.config.registry import FILE_KEYS, OPTIMIZERS, Raw
+from lenet_sweep.config import keys
+from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -98,7 +98,7 @@ class GuardedLoader(ConfigLoaderImpl):
 
 
 def _force_option(text: str) -> str:
-    """Prefix the override of an optimizer's option with ++, so that Hydra accepts it for any.
+    """Prefix the override of an option with ++, so that Hydra accepts it for any choice.
 
     In a sweep over optimizers, each job has the options of all of them; validation later drops
     those that its optimizer lacks.
@@ -106,19 +106,19 @@ def _force_option(text: str) -> str:
     if not keys.is_option(text):
         return text
     override = OverridesParser.create().parse_override(text)
-    exists = any(not keys.missing_options([override.key_or_group], name) for name in OPTIMIZERS)
+    exists = keys.owners(override.key_or_group)
     return f"++{text}" if exists and not override.is_sweep_override() else text
 
 
 def _check_options(config: DictConfig) -> None:
-    """Raise UsageError for an option that the optimizer of a single cell lacks."""
-    node = config.get("optimizer")
-    optimizer = OmegaConf.to_container(node) if OmegaConf.is_dict(node) else {}
-    settings = cast("Raw", optimizer)
-    name = str(settings.get("name", ""))
-    options = {f"optimizer.{k}": v for k, v in settings.items() if k not in FILE_KEYS}
-    for key in keys.missing_options(options, name):
-        checks.unknown_option(key.removeprefix("optimizer."), options[key])
+    """Raise UsageError for an option that the choice of a single cell lacks."""
+    for group in OPTION_GROUPS:
+        node = config.get(group)
+        settings = cast("Raw", OmegaConf.to_container(node) if OmegaConf.is_dict(node) else {})
+        file_keys = GROUPS[group].file_keys
+        options = {f"{group}.{k}": v for k, v in settings.items() if k not in file_keys}
+        for key in keys.missing_options(options, {group: str(settings.get("name", ""))}):
+            keys.unknown_option(key, options[key])
 
 
 def search_folder(loader: ConfigLoader) -> Path | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from fractions import Fraction
-from math import ceil, prod
+from math import ceil
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
@@ -22,15 +21,15 @@ from hydra.core.override_parser.types import (
     OverrideType,
     RangeSweep,
 )
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lenet_sweep.config import studies
-from lenet_sweep.config.grids import check_count
-from lenet_sweep.config.keys import is_option, missing_options, set_key, takes_text
-from lenet_sweep.config.registry import GROUPS, OPTIMIZERS, RECIPES, Raw, config_folder, group_node
+from lenet_sweep.config.files import config_folder
+from lenet_sweep.config.grids import expand
+from lenet_sweep.config.keys import group_node, groups_set_by, set_key, takes_text
+from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value
+from lenet_sweep.core.text import format_value, join_words
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
@@ -47,16 +46,14 @@ lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked
   python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the report's tables
 
 Groups, selected by name:
-  loss        {losses}
-  optimizer   {optimizers}
-  activation  {activations}
+{groups}
   recipe      {recipes}: a pair of loss and optimizer
   dataset     {datasets}; dataset.root=FOLDER is the folder of the files
               (default: a cache folder), dataset.limit=N trains on the first N images
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
-Options of the optimizers, with their defaults. An option applies to the optimizers that have it:
+Options of the {option_groups}, with their defaults. An option applies to the choices that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -73,34 +70,11 @@ exited, as in `| head` (the files are still written). --hydra-help lists Hydra's
 """
 
 
-def register_help() -> None:
-    """Register the help text with Hydra; all other groups are files in conf/."""
-    ConfigStore.instance().store(
-        group="hydra/help",
-        name="lenet_sweep",
-        node={"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()},
-    )
-
-
-def register_plugins() -> None:
-    """Register the sweeper and the launchers with Hydra, in this process only.
-
-    Hydra passes its state, including plugins, to jobs in other processes.
-    """
-    plugins = Plugins.instance()
-    # Imported afterwards: the line above makes Hydra execute its own plugins, which store `basic`.
-    from hydra_plugins import _lenet_sweep  # noqa: PLC0415 - see above
-
-    for plugin in _lenet_sweep.PLUGINS:
-        plugins.register(plugin)
+def register_groups() -> None:
+    """Register with Hydra what is not a file in conf/: the help text, and what others added."""
     store = ConfigStore.instance()
-    # Replaces Hydra's own `basic`, which creates folders and all cells before any check.
-    nodes = [
-        ("hydra/sweeper", "lenet_grid", _lenet_sweep.LenetGridConf),
-        ("hydra/sweeper", "basic", _lenet_sweep.LenetGridConf),
-    ]
-    for group, name, node in nodes:
-        store.store(group=group, name=name, node=node, provider="lenet_sweep")
+    text = {"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()}
+    store.store(group="hydra/help", name="lenet_sweep", node=text)
     for name in added_datasets():
         store.store(group="dataset", name=name, node=group_node("dataset", name))
     for name in executor_names():
@@ -114,16 +88,18 @@ def help_text() -> str:
     config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
-    for optimizer, spec in OPTIMIZERS.items():
-        options.append(f"  optimizer={optimizer}")
-        for name, option in spec.options.items():
-            setting = f"optimizer.{name}={_yaml(option.default)}"
-            options.append(f"    {setting:<40} {option.help}; {option.allowed}")
+    for group in OPTION_GROUPS:
+        for choice, spec in GROUPS[group].choices.items():
+            options.append(f"  {group}={choice}")
+            for name, option in spec.options.items():
+                setting = f"{group}.{name}={_yaml(option.default)}"
+                options.append(f"    {setting:<40} {option.help}; {option.allowed}")
+    groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
+    datasets = groups.pop("dataset")
     return HELP.format(
-        losses=", ".join(GROUPS["loss"]),
-        optimizers=", ".join(GROUPS["optimizer"]),
-        activations=", ".join(GROUPS["activation"]),
-        datasets=", ".join(GROUPS["dataset"]),
+        groups="\n".join(f"  {name:<11} {choices}" for name, choices in groups.items()),
+        option_groups=join_words(OPTION_GROUPS, len(OPTION_GROUPS)),
+        datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),
         keys="\n".join("  " + line for line in keys.strip().splitlines()),
@@ -219,51 +195,33 @@ def compose_jobs(
 def grid_jobs(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[Override]
 ) -> list[list[str]]:
-    """The overrides of each job of a grid; the last key varies fastest.
+    """The overrides of each job of a grid; see `grids.expand`.
 
-    Optimizers of the grid that lack an option get only its first value, which they ignore. Raises
-    UsageError for a grid of more than max_cells.
+    Raises UsageError for a grid of more than max_cells.
     """
     axes = {override.get_key_element(): override for override in overrides}
-    lengths = {key: axis_length(override) for key, override in axes.items()}
-    groups = [key for key, override in axes.items() if not _is_plain_value(override)]
-    options = [key for key, o in axes.items() if is_option(o.key_or_group) and key not in groups]
-    if not options or not any(lengths[key] > 1 for key in groups):
-        check_count(prod(lengths.values()), master.max_cells)
-        return _product({key: _texts(key, override) for key, override in axes.items()})
-    check_count(prod(lengths[key] for key in groups), master.max_cells)
-    names = {axes[key].key_or_group: key for key in options}
-    parts = []
-    for chosen in _product({key: _texts(key, axes[key]) for key in groups}):
-        optimizer = _optimizer_of(loader, master, chosen)
-        parts.append((dict(zip(groups, chosen, strict=True)), missing_options(names, optimizer)))
-    # An option that no optimizer has stays in every job, to be reported by the validation.
-    unknown = frozenset.intersection(*(missing for _, missing in parts))
-    ignored = [{names[key] for key in missing - unknown} for _, missing in parts]
-    plain = {key: length for key, length in lengths.items() if key not in groups}
-    check_count(
-        sum(prod(n for key, n in plain.items() if key not in keys) for keys in ignored),
-        master.max_cells,
+    points = expand(
+        {key: axis_length(override) for key, override in axes.items()},
+        lambda key: _texts(key, axes[key]),
+        selectors=[key for key, override in axes.items() if not _is_plain_value(override)],
+        choices_of=lambda selected: _choices_of(loader, master, list(selected.values())),
+        limit=master.max_cells,
     )
-    texts = {key: _texts(key, override) for key, override in axes.items() if key not in groups}
-    return [
-        job
-        for (chosen, _), keys in zip(parts, ignored, strict=True)
-        for job in _product({
-            key: [chosen[key]] if key in chosen else texts[key][:1] if key in keys else texts[key]
-            for key in axes
-        })
-    ]  # fmt: skip
+    return [list(point.values()) for point in points]
 
 
-def chosen_optimizers(loader: ConfigLoader, master: DictConfig) -> set[str]:
-    """The names of the optimizers that a searching sweeper may choose from."""
-    names = set()
+def chosen_by_search(loader: ConfigLoader, master: DictConfig) -> dict[str, set[str]]:
+    """The names that a searching sweeper may choose from, for each group with options."""
+    chosen = {group: {name} for group, name in _choices_of(loader, master, []).items()}
+    searched: dict[str, set[str]] = {}
     for override in search_space(master):
-        if override.key_or_group in ("optimizer", "recipe"):
+        if override.key_or_group in (*OPTION_GROUPS, "recipe"):
             key = override.get_key_element()
-            names |= {_optimizer_of(loader, master, [text]) for text in _texts(key, override)}
-    return names or {str(OmegaConf.select(master, "optimizer.name"))}
+            for text in _texts(key, override):
+                names = _choices_of(loader, master, [text])
+                for group in groups_set_by(override.key_or_group) & names.keys():
+                    searched.setdefault(group, set()).add(names[group])
+    return chosen | searched
 
 
 def search_space(master: DictConfig) -> list[Override]:
@@ -283,22 +241,21 @@ def _texts(key: str, override: Override) -> list[str]:
     return [f"{key}={override.get_value_element_as_str()}"]
 
 
-def _product(axes: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    return [list(job) for job in itertools.product(*axes.values())]
-
-
-def _optimizer_of(loader: ConfigLoader, master: DictConfig, groups: Sequence[str]) -> str:
-    """The optimizer that a combination of config groups selects, composed only if necessary."""
-    optimizer = str(OmegaConf.select(master, "optimizer.name"))
-    for text in groups:
+def _choices_of(
+    loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
+) -> dict[str, str]:
+    """The choice of each group with options, given overrides. Composed only if necessary."""
+    names = {group: str(OmegaConf.select(master, f"{group}.name")) for group in OPTION_GROUPS}
+    for text in overrides:
         key, _, name = text.partition("=")
-        if name not in (RECIPES if key == "recipe" else GROUPS.get(key, ())):
-            return str(loader.load_sweep_config(master, list(groups)).optimizer.name)
-        if key == "recipe":
-            optimizer = RECIPES[name][1]
-        elif key == "optimizer":
-            optimizer = name
-    return optimizer
+        if key == "recipe" and name in RECIPES:
+            names["optimizer"] = RECIPES[name][1]
+        elif key in GROUPS and name in GROUPS[key].choices:
+            names |= {key: name} if key in names else {}
+        else:
+            config = loader.load_sweep_config(master, list(overrides))
+            return {group: str(config[group].name) for group in OPTION_GROUPS}
+    return names
 
 
 class _Part(NamedTuple):

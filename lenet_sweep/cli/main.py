@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.metadata import version
 
 import hydra
@@ -16,8 +17,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep.cli import arguments, guarded_hydra
-from lenet_sweep.cli.hydra_config import register_help, register_plugins
-from lenet_sweep.config import checks, keys, registry
+from lenet_sweep.cli.hydra_config import register_groups
+from lenet_sweep.config import checks, files, keys, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
@@ -70,8 +71,11 @@ def _logging(overrides: list[Override]) -> list[str]:
     return [f"{group}={name}" for group, name in handlers.items() if group not in given]
 
 
-def main() -> None:
-    """Run the command line. Exits with status 0, 1 or 2; lets KeyboardInterrupt pass."""
+def main(register_plugins: Callable[[], None]) -> None:
+    """Run the command line. Exits with status 0, 1 or 2; lets KeyboardInterrupt pass.
+
+    register_plugins: makes the plugins in `hydra_plugins`, which use this package, known to Hydra.
+    """
     full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     try:
@@ -82,8 +86,8 @@ def main() -> None:
         guarded_hydra.install(_prepare_search, _check_single)
         registry.add_datasets()
         register_plugins()
-        register_help()
-        hydra.main(str(registry.config_folder()), "config", version_base="1.3")(task)()
+        register_groups()
+        hydra.main(str(files.config_folder()), "config", version_base="1.3")(task)()
     except Exception as error:
         if full_error == "1" or not (isinstance(error, EXPECTED) or _is_usage_error(error)):
             raise
@@ -149,4 +153,4 @@ def _rephrase(error: Exception, text: str) -> None:
                 f"settings, and +{key}=VALUE adds one"
             )
         value = next((a.partition("=")[2] for a in sys.argv if a.startswith(f"{key}=")), "")
-        checks.unknown_key(key, value, keys.known_keys(keys.defaults()))
+        keys.unknown_key(key, value, keys.known_keys(keys.defaults()))

@@ -1,15 +1,18 @@
-"""Checks of single values, and the messages for keys and values that are not allowed."""
+"""Checks of single values: each returns the value in its type, or raises UsageError."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from lenet_sweep.config import suggestions
-from lenet_sweep.config.registry import OPTIMIZERS
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value, join_words, to_str
+from lenet_sweep.core.text import format_value, to_str
+
+PLAIN = (str, int, float)  # types of text: Hydra parses person=7 as a number
 
 
 def reject(key: str, value: Any, allowed: str) -> NoReturn:
@@ -42,6 +45,14 @@ def integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
     return int(number)
 
 
+def positive(key: str, value: Any, allowed: str) -> float:
+    """The value as a float, which must be above 0. `allowed` describes it in the message."""
+    number = finite(value)
+    if number is None or number <= 0:
+        reject(key, value, allowed)
+    return number
+
+
 def finite(value: Any) -> float | None:
     """The value as a float, or None if it is not a finite number. Numbers as text are accepted."""
     if isinstance(value, bool):
@@ -53,43 +64,64 @@ def finite(value: Any) -> float | None:
     return number + 0.0 if math.isfinite(number) else None  # + 0.0 turns -0.0 into 0.0
 
 
-def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:
-    """Raise UsageError for a key that does not exist, and suggest the nearest valid key."""
-    key = to_str(key)
-    if key == "study":
-        raise UsageError(
-            f"study={format_value(value)}: add a study with a plus sign, as in +study=report"
+def boolean(key: str, value: Any) -> bool:
+    """The value, which must be true or false."""
+    if not isinstance(value, bool):
+        reject(key, value, f"true or false, for example {key}=true")
+    return value
+
+
+def text(key: str, value: Any) -> str | None:
+    """The value as one line of text; None if it is not given."""
+    if value is None:
+        return None
+    typed = to_str(value)
+    if (
+        not isinstance(value, PLAIN)
+        or isinstance(value, bool)
+        or not typed.isprintable()
+        or len(typed) > 100
+    ):
+        reject(key, value, "one line of up to 100 printable characters")
+    if "${" in typed:
+        reject(key, value, "plain text; ${...} is not resolved in this key")
+    return typed
+
+
+def folder(key: str, value: Any) -> Path | None:
+    """The value as the path of a folder; None if it is not given."""
+    if value is None:
+        return None
+    text = to_str(value)
+    if (
+        not isinstance(value, (*PLAIN, Path))
+        or isinstance(value, bool)
+        or not text.isprintable()
+        or not text
+    ):
+        reject(key, value, "the path of a folder")
+    if len(text) > 1000 or any(len(part) > 200 for part in Path(text).parts):
+        reject(key, value, "a path of at most 1000 characters, 200 for each folder")
+    if "${" in text:
+        reject(key, value, "a plain path; ${...} is not resolved in this key")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~name of an unknown user
+        reject(key, value, "the path of a folder; this home folder does not exist")
+
+
+def folder_name(key: str, value: Any) -> str | None:
+    """The value as the name of a folder on any system; None if it is not given."""
+    if value is None:
+        return None
+    text = to_str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        reject(
+            key,
+            value,
+            "up to 100 letters, digits, '.', '_' or '-', starting with a letter or digit",
         )
-    if key.startswith("optimizer."):
-        unknown_option(key.removeprefix("optimizer."), value)
-    valid_keys = list(valid_keys)
-    suggestion = suggestions.for_key(key, valid_keys)
-    hint = f"did you mean {suggestion}?" if suggestion else f"the keys are {', '.join(valid_keys)}"
-    raise UsageError(
-        f"{format_value(key)}={format_value(value)}: there is no key {format_value(key)}; {hint}"
-    )
-
-
-def unknown_option(option: str, value: Any) -> NoReturn:
-    """Raise UsageError for an option that the selected optimizer does not have."""
-    text, option = format_value(value), format_value(option)
-    if option == "lr":
-        raise UsageError(f"optimizer.lr={text}: the learning rate is a separate key; use lr={text}")
-    takes = "; ".join(f"{name} takes {', '.join(s.options)}" for name, s in OPTIMIZERS.items())
-    options = [f"optimizer.{name}" for s in OPTIMIZERS.values() for name in s.options]
-    suggestion = suggestions.for_value("optimizer.", f"optimizer.{option}", options)
-    hint = ""
-    if suggestion and suggestion != f"optimizer.{option}":
-        hint = f"; did you mean {suggestion}?"
-    raise UsageError(
-        f"optimizer.{option}={text}: the optimizer has no option {option}; {takes}{hint}"
-    )
-
-
-def recipe_conflict(keys: Sequence[str]) -> str:
-    """The message for a recipe that is given together with `loss`, `optimizer`, or both."""
-    given = join_words(keys)
-    return (
-        f"recipe cannot be combined with {given}, because a recipe sets loss and optimizer; "
-        f"use either recipe or {given}"
-    )
+    reserved = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"  # names of devices on Windows
+    if re.fullmatch(reserved, text, re.IGNORECASE) or text.endswith("."):
+        reject(key, value, "a folder name that is also valid on Windows; choose another name")
+    return text

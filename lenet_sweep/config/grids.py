@@ -6,17 +6,24 @@ The number of cells is checked against max_cells before a grid is expanded.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any, TypeVar
 
-from lenet_sweep.config.checks import integer, recipe_conflict
-from lenet_sweep.config.keys import defaults, is_option, missing_options, set_key
-from lenet_sweep.config.registry import RECIPES, Raw
+from lenet_sweep.config.checks import integer
+from lenet_sweep.config.keys import (
+    defaults,
+    is_option,
+    missing_options,
+    recipe_conflict,
+    set_key,
+)
+from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
 MOST_CELLS = 10**9  # the largest value of max_cells
+T = TypeVar("T")
 
 
 def grid(axes: Mapping[str, Any]) -> list[Raw]:
@@ -25,69 +32,98 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     axes: keys of conf/config.yaml, including "recipe" and dotted keys such as
         "optimizer.momentum". A list, tuple, range, or array is an axis; anything else is one value.
 
-    An option of an optimizer is an axis only for the optimizers that have it: the others get one
-    cell instead of one per value. Raises UsageError for an unknown key, an empty axis, and a grid
-    with more than max_cells cells.
+    An option is an axis only for the choices that have it: the others get one cell instead of one
+    per value. Raises UsageError for an unknown key, an empty axis, and a grid with more than
+    max_cells cells.
     """
     base = defaults()
-    limit = axes.get("max_cells", base["max_cells"])
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
         raise UsageError(recipe_conflict(sorted(both)))
     values = {key: _as_axis(key, value) for key, value in axes.items()}
     for key, axis in values.items():
         if not axis:
             raise UsageError(f"{format_value(key)}=[]: give at least one value")
-    subgrids = _split_by_options(values)
-    check_count(sum(math.prod(map(_length, subgrid.values())) for subgrid in subgrids), limit)
-    keys = list(axes)
-    # Groups first: a dotted key changes the optimizer that the same call selects.
-    order = sorted(range(len(keys)), key=lambda i: "." in keys[i])
     cells = []
-    for point in itertools.chain.from_iterable(itertools.product(*s.values()) for s in subgrids):
+    for point in expand(
+        {key: _length(axis) for key, axis in values.items()},
+        values.__getitem__,
+        selectors=[key for key in axes if key == "recipe" or key in OPTION_GROUPS],
+        choices_of=_choices_of,
+        limit=axes.get("max_cells", base["max_cells"]),
+    ):
         raw = dict(base)
-        for i in order:
-            set_key(raw, keys[i], point[i])
+        # Groups first: a dotted key changes the choice that the same call selects.
+        for key in sorted(point, key=lambda key: "." in key):
+            set_key(raw, key, point[key])
         cells.append(raw)
     return cells
 
 
-def _split_by_options(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Sequence[Any]]]:
-    """Split a grid into one grid per set of optimizers that have the same of its options.
+def expand(
+    lengths: Mapping[str, int],
+    values_of: Callable[[str], Sequence[T]],
+    *,
+    selectors: Collection[str],
+    choices_of: Callable[[Mapping[str, T]], Mapping[str, str]],
+    limit: Any,
+) -> Iterator[dict[str, T]]:
+    """The points of a grid, as a value for each axis; the last axis varies fastest.
 
-    Options that the optimizers of a grid do not have are reduced to one value there.
+    The points of choices that lack an option of the grid have only its first value, which they
+    ignore.
+
+    lengths: the number of values of each axis, by key. values_of: the values of an axis; called
+    after the number of points was checked. selectors: the axes that may select choices.
+    choices_of: the choice of each group, given values of the selectors. limit: max_cells.
+
+    Raises UsageError for a grid of more than `limit` points.
     """
-    selector = next((key for key in ("recipe", "optimizer") if key in axes), "")
-    options = [key for key in axes if is_option(key)]
-    if not selector or not options:
-        return [dict(axes)]
-    groups: dict[frozenset[str], list[Any]] = {}
-    for value in axes[selector]:
-        missing = missing_options(options, _optimizer_name(selector, value))
-        groups.setdefault(missing, []).append(value)
-    # Options that no optimizer has keep all their values: validation rejects them.
-    missing_everywhere = frozenset.intersection(*groups)
-    subgrids = []
-    for missing, selected in groups.items():
-        unused = missing - missing_everywhere
-        subgrid = {key: values[:1] if key in unused else values for key, values in axes.items()}
-        subgrids.append(subgrid | {selector: selected})
-    return subgrids
+    options = {key: key.lstrip("+") for key in lengths if key not in selectors}
+    options = {key: option for key, option in options.items() if is_option(option)}
+    if not options or not any(lengths[key] > 1 for key in selectors):
+        check_count(prod(lengths.values()), limit)
+        yield from _product({key: values_of(key) for key in lengths})
+        return
+    check_count(prod(lengths[key] for key in selectors), limit)
+    selections = list(_product({key: values_of(key) for key in lengths if key in selectors}))
+    missing = [missing_options(options.values(), choices_of(chosen)) for chosen in selections]
+    # An option that no choice has stays in every point, to be reported by the validation.
+    unknown = frozenset.intersection(*missing)
+    ignored = [{key for key in options if options[key] in m - unknown} for m in missing]
+    others = {key: length for key, length in lengths.items() if key not in selectors}
+    check_count(
+        sum(prod(n for key, n in others.items() if key not in keys) for keys in ignored), limit
+    )
+    values = {key: values_of(key) for key in others}
+    for chosen, keys in zip(selections, ignored, strict=True):
+        yield from _product({
+            key: [chosen[key]] if key in chosen else values[key][: 1 if key in keys else None]
+            for key in lengths
+        })  # fmt: skip
 
 
-def _optimizer_name(selector: str, value: Any) -> str:
-    """The optimizer that a value of `recipe` or `optimizer` selects; "" for an invalid value."""
-    if isinstance(value, Mapping):
-        value = value.get("name")
-    if not isinstance(value, str):
-        return ""
-    return RECIPES.get(value, ("", ""))[1] if selector == "recipe" else value
+def _product(axes: Mapping[str, Sequence[T]]) -> Iterator[dict[str, T]]:
+    for point in itertools.product(*axes.values()):
+        yield dict(zip(axes, point, strict=True))
+
+
+def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
+    """The choices that values of `recipe` and of groups select; none for an invalid value."""
+    names = {}
+    for key, value in selected.items():
+        name = value.get("name") if isinstance(value, Mapping) else value
+        if key != "recipe" and isinstance(name, str):
+            names[key] = name
+        elif isinstance(name, str) and name in RECIPES:
+            names["optimizer"] = RECIPES[name][1]
+    return names
 
 
 def _as_axis(key: str, value: Any) -> Sequence[Any]:
     if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
-    if isinstance(value, tuple) and key == "optimizer.betas":
-        return [value]  # a single value, which is a pair
+    if isinstance(value, tuple) and isinstance(OPTION_DEFAULTS.get(key), tuple):
+        return [value]  # a single value of an option that is a pair
     return value if isinstance(value, (list, tuple, range)) else [value]
 
 

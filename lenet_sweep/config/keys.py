@@ -6,23 +6,21 @@ command line, through Hydra, and the Python API both produce such dicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from lenet_sweep.config.checks import choice, unknown_key, unknown_option
-from lenet_sweep.config.registry import (
-    FILE_KEYS,
-    GROUPS,
-    OPTIMIZERS,
-    RECIPES,
-    Raw,
-    config_folder,
-    group_node,
-)
+from lenet_sweep.config import suggestions
+from lenet_sweep.config.checks import choice
+from lenet_sweep.config.files import config_folder
+from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.text import format_value, join_words, to_str
+
+_OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
 
 # Keys whose values are text or paths, even if they look like numbers or booleans.
 TEXT_KEYS = frozenset({
@@ -62,46 +60,75 @@ def _defaults() -> Raw:
     return {str(k): v for k, v in raw.items()} | {g: group_node(g, selected[g]) for g in GROUPS}
 
 
+def group_node(group: str, name: str) -> Raw:
+    """A copy of the content of one file of a config group."""
+    return GROUPS[group].choices[name].to_node()
+
+
 def is_option(key: str) -> bool:
-    """Whether a key is an option of an optimizer, such as 'optimizer.momentum'."""
-    return key.startswith("optimizer.")
+    """Whether a key is an option of a choice, such as 'optimizer.momentum'."""
+    return key.startswith(_OPTION_PREFIXES)
 
 
-def missing_options(options: Iterable[str], optimizer: str) -> frozenset[str]:
-    """The options, such as 'optimizer.momentum', that an optimizer does not have.
+def missing_options(options: Iterable[str], choices: Mapping[str, str]) -> frozenset[str]:
+    """The options, such as 'optimizer.momentum', that the choices do not have.
 
-    Empty for an unknown optimizer, whose name is rejected elsewhere.
+    choices: the name of the choice of each group. An unknown name lacks no option; it is rejected
+    elsewhere.
     """
-    if optimizer not in OPTIMIZERS:
-        return frozenset()
-    valid = OPTIMIZERS[optimizer].options
-    return frozenset(key for key in options if key.removeprefix("optimizer.") not in valid)
+    missing = set()
+    for key in options:
+        group, _, option = key.partition(".")
+        choice = GROUPS[group].choices.get(choices.get(group, ""))
+        if choice and option not in choice.options:
+            missing.add(key)
+    return frozenset(missing)
+
+
+def owners(key: str) -> list[str]:
+    """The choices that have an option, such as ['sgd'] for 'optimizer.momentum'."""
+    group, _, option = key.partition(".")
+    return [name for name, choice in GROUPS[group].choices.items() if option in choice.options]
+
+
+def chosen_names(raw: Mapping[str, Any]) -> dict[str, str]:
+    """The choice of each group with options in a nested dict shaped like conf/config.yaml."""
+    nodes = ((group, raw.get(group)) for group in OPTION_GROUPS)
+    return {group: to_str(n.get("name", "")) for group, n in nodes if isinstance(n, Mapping)}
+
+
+def groups_set_by(key: str) -> set[str]:
+    """The config groups that a key selects or changes."""
+    if key == "recipe":
+        return {"loss", "optimizer"}
+    return {key.partition(".")[0]} & set(GROUPS)
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:
     """Set one key of `raw` in place. Raises UsageError if the key does not exist.
 
     The dicts inside `raw` are replaced, never changed in place, since the cells of a grid share
-    them. An option is set if any optimizer has it; `validate_cells` checks that it is used.
+    them. An option is set if any choice has it; `validate_cells` checks that it is used.
     """
     if key == "recipe":
         loss, optimizer = RECIPES[choice("recipe", value, RECIPES)]
         raw["loss"], raw["optimizer"] = group_node("loss", loss), group_node("optimizer", optimizer)
     elif key in GROUPS:
+        choices = GROUPS[key].choices
         if isinstance(value, Mapping):  # a group with its options, from the Python API
-            node = group_node(key, choice(key, value.get("name"), GROUPS[key]))
-            if key == "optimizer":
+            node = group_node(key, choice(key, value.get("name"), choices))
+            if GROUPS[key].has_options:
                 for option in value:
                     if option not in node:
-                        unknown_option(option, value[option])
+                        unknown_option(f"{key}.{to_str(option)}", value[option])
             raw[key] = node | dict(value)
         else:
-            raw[key] = group_node(key, choice(key, value, GROUPS[key]))
-    elif is_option(key) and isinstance(raw.get("optimizer"), dict):
-        option = key.removeprefix("optimizer.")
-        if not any(option in spec.options for spec in OPTIMIZERS.values()):
-            unknown_option(option, value)
-        raw["optimizer"] = raw["optimizer"] | {option: value}
+            raw[key] = group_node(key, choice(key, value, choices))
+    elif is_option(key) and isinstance(raw.get(key.partition(".")[0]), dict):
+        group, _, option = key.partition(".")
+        if not owners(key):
+            unknown_option(key, value)
+        raw[group] = raw[group] | {option: value}
     else:
         node, (*parents, last) = raw, key.split(".")
         for part in parents:
@@ -117,5 +144,52 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
 def known_keys(raw: Raw) -> list[str]:
     """All keys that can be set; nested keys are dotted."""
     keys = [k for k in raw if k not in GROUPS]
-    nested = [f"{g}.{k}" for g in GROUPS for k in raw.get(g, ()) if k not in FILE_KEYS]
+    nested = [
+        f"{name}.{k}"
+        for name, group in GROUPS.items()
+        for k in raw.get(name, ())
+        if k not in group.file_keys
+    ]
     return [*GROUPS, "recipe", *keys, *nested]
+
+
+def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:
+    """Raise UsageError for a key that does not exist, and suggest the nearest valid key."""
+    key = to_str(key)
+    if key == "study":
+        raise UsageError(
+            f"study={format_value(value)}: add a study with a plus sign, as in +study=report"
+        )
+    if is_option(key):
+        unknown_option(key, value)
+    valid_keys = list(valid_keys)
+    suggestion = suggestions.for_key(key, valid_keys)
+    hint = f"did you mean {suggestion}?" if suggestion else f"the keys are {', '.join(valid_keys)}"
+    raise UsageError(
+        f"{format_value(key)}={format_value(value)}: there is no key {format_value(key)}; {hint}"
+    )
+
+
+def unknown_option(key: str, value: Any) -> NoReturn:
+    """Raise UsageError for an option, such as 'optimizer.momentum', that the choice lacks."""
+    group, _, option = key.partition(".")
+    text, option = format_value(value), format_value(option)
+    if (group, option) == ("optimizer", "lr"):
+        raise UsageError(f"optimizer.lr={text}: the learning rate is a separate key; use lr={text}")
+    names = {name: c.options for name, c in GROUPS[group].choices.items() if c.options}
+    takes = "; ".join(f"{name} takes {', '.join(options)}" for name, options in names.items())
+    options = [f"{group}.{name}" for options in names.values() for name in options]
+    suggestion = suggestions.for_value(f"{group}.", f"{group}.{option}", options)
+    hint = ""
+    if suggestion and suggestion != f"{group}.{option}":
+        hint = f"; did you mean {suggestion}?"
+    raise UsageError(f"{group}.{option}={text}: the {group} has no option {option}; {takes}{hint}")
+
+
+def recipe_conflict(keys: Sequence[str]) -> str:
+    """The message for a recipe that is given together with `loss`, `optimizer`, or both."""
+    given = join_words(keys)
+    return (
+        f"recipe cannot be combined with {given}, because a recipe sets loss and optimizer; "
+        f"use either recipe or {given}"
+    )

@@ -15,16 +15,20 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lenet_sweep.config.checks import (
-    choice,
-    finite,
+from lenet_sweep.config.checks import choice, finite, reject
+from lenet_sweep.config.files import config_folder
+from lenet_sweep.config.keys import (
+    chosen_names,
+    groups_set_by,
+    is_option,
+    known_keys,
+    missing_options,
     recipe_conflict,
-    reject,
+    set_key,
     unknown_key,
     unknown_option,
 )
-from lenet_sweep.config.keys import is_option, known_keys, missing_options, set_key
-from lenet_sweep.config.registry import GROUPS, RECIPES, Raw, cell_from_json, config_folder
+from lenet_sweep.config.registry import RECIPES, Raw, cell_from_json
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, one_line, to_str
@@ -40,7 +44,7 @@ OPTIONS = ("workers", "person", "timeout", "retries", "reuse", "dry_run", "max_c
 CHECKS: Mapping[str, tuple[str, ...]] = {
     "larger_is_better": ("key",),
     "matters_little": ("keys",),
-    "wants_small_with_large": ("key", "with"),
+    "smaller_is_better_with_larger": ("key", "with"),
     "best_recipe": (),
     "best_accuracy": ("accuracy",),
     "learns_faster": (),
@@ -233,7 +237,7 @@ def _parse_row(
         raise UsageError(recipe_conflict(sorted(both)))
     raw = dict(base)
     valid_keys = [*known_keys(base), *REPORTED]
-    # Groups first: a dotted key changes the optimizer that the same row selects.
+    # Groups first: a dotted key changes the choice that the same row selects.
     for key in sorted(settings, key=lambda key: "." in key):
         if key in OPTIONS:
             raise UsageError(
@@ -242,18 +246,20 @@ def _parse_row(
             )
         if key == KEY:
             raise UsageError("study: a row cannot contain a study; remove it from the row")
-        if key == "grid" or (key not in valid_keys and not key.startswith("optimizer.")):
+        if key == "grid" or (key not in valid_keys and not is_option(key)):
             unknown_key(key, settings[key], valid_keys)
         if conflicts := sorted(other for other in given if _conflict(key, other)):
             raise UsageError(
                 f"{key} is set by the rows of the study; remove {conflicts[0]} from the command"
             )
         set_key(raw, key, settings[key])
-    if {"recipe", "optimizer"} & set(settings):  # selecting an optimizer resets the given options
-        for key in filter(is_option, given):
-            set_key(raw, key, base["optimizer"][key.removeprefix("optimizer.")])
-    for key in missing_options(filter(is_option, own), raw["optimizer"].get("name")):
-        unknown_option(key.removeprefix("optimizer."), own[key])
+    selected = {g for key in settings if "." not in key for g in groups_set_by(key)}
+    for key in filter(is_option, given):
+        group, _, option = key.partition(".")
+        if group in selected:  # selecting a choice resets the given options
+            set_key(raw, key, base[group][option])
+    for key in missing_options(filter(is_option, own), chosen_names(raw)):
+        unknown_option(key, own[key])
     reported = row.get("reported")
     if reported is not None:
         accuracy = finite(reported)
@@ -268,16 +274,9 @@ def _conflict(row_key: str, given_key: str) -> bool:
     """Whether a key of a row sets the same as a key that was given together with the study."""
     if row_key == given_key:
         return True
-    if is_option(given_key):  # changes only this option of the row's optimizer
+    if is_option(given_key):  # changes only this option of the row's choice
         return False
-    return bool(_groups_set_by(row_key) & _groups_set_by(given_key))
-
-
-def _groups_set_by(key: str) -> set[str]:
-    """The config groups that a key selects or changes."""
-    if key == "recipe":
-        return {"loss", "optimizer"}
-    return {key.partition(".")[0]} & set(GROUPS)
+    return bool(groups_set_by(row_key) & groups_set_by(given_key))
 
 
 def _claims(node: Any) -> tuple[Claim, ...]:
@@ -310,7 +309,7 @@ def _claim(number: int, node: Any) -> Claim:
         reject(f"{where}: keys", keys, f"different keys from {', '.join(NUMBERS)}")
     key_counts = {
         "larger_is_better": (1,),
-        "wants_small_with_large": (2,),
+        "smaller_is_better_with_larger": (2,),
         "matters_little": (1, 2, 3),
     }
     if len(keys) not in key_counts.get(check, (0,)):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import field, fields
 from typing import Any, TypeVar
 
-from lenet_sweep.config.checks import finite, integer, reject, unknown_key
+from lenet_sweep.config.checks import finite, integer, reject
+from lenet_sweep.config.keys import unknown_key
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 

@@ -2,9 +2,8 @@
 
 Hydra loads plugins only from the namespace package `hydra_plugins`, and imports every module in it
 into every application. It skips names that start with an underscore, so other applications do not
-see this module; `hydra_config.register_plugins` registers it for the lenet-sweep command line.
-The imports inside functions keep --help fast, which also imports this module. It may import every
-subpackage.
+see this module; `register` makes it known to the lenet-sweep command line. The imports inside
+functions keep --help fast, which also imports this module. It may import every subpackage.
 """
 
 import contextlib
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, env_override
@@ -135,4 +135,16 @@ class LenetGridConf(BasicSweeperConf):
     params: dict[str, str] | None = field(default_factory=dict)
 
 
-PLUGINS = (LenetGridSweeper, LenetLauncher)
+def register() -> None:
+    """Register the sweeper and the launcher with Hydra, in this process only.
+
+    Hydra passes its state, including plugins, to jobs in other processes.
+    """
+    plugins = Plugins.instance()
+    for plugin in (LenetGridSweeper, LenetLauncher):
+        plugins.register(plugin)
+    # Replaces Hydra's own `basic`, which creates folders and all cells before any check.
+    for name in ("lenet_grid", "basic"):
+        ConfigStore.instance().store(
+            group="hydra/sweeper", name=name, node=LenetGridConf, provider="lenet_sweep"
+        )

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from lenet_sweep.analysis import claim_checks, conclusions, loading, statistics
+from lenet_sweep.analysis import claim_checks, conclusions, loading, significance, statistics
 from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import MAX_ROWS, Source
 from lenet_sweep.analysis.reproduction import Reproduction
-from lenet_sweep.analysis.statistics import Comparison, Interval, Result
+from lenet_sweep.analysis.significance import Comparison
+from lenet_sweep.analysis.statistics import Interval, Result
 from lenet_sweep.config import studies
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
@@ -82,7 +83,6 @@ class Report:
     something is not available.
     """
 
-    folders: tuple[Path, ...]
     rows: tuple[Row, ...]
     total: int
     cells: tuple[Cell, ...]
@@ -105,11 +105,10 @@ class Report:
 
 def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
     """The report of one sweep. interrupted: the name of the signal that ended it early, or ""."""
-    return _gather(
+    return _build_report(
         sweep.table,
         loading.sources(sweep, sweep.table),
         sweep.test_images,
-        [sweep.folder],
         launches([sweep.manifest]),
         sweep.manifest.studies,
         sweep.cells,
@@ -153,11 +152,10 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
             f"{which} is counted once."
         )
     table, order = rank_records(merged)
-    report = _gather(
+    report = _build_report(
         table,
         [sources[index] for index in order],
         ImageCache(),
-        folders,
         launches(manifests),
         studies.merge_studies(study for manifest in manifests for study in manifest.studies),
         [*planned],
@@ -167,11 +165,10 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
     return report, table
 
 
-def _gather(
+def _build_report(
     table: pd.DataFrame,
     sources: Sequence[Source],
     images: ImageCache,
-    folders: Sequence[Path],
     launches: Sequence[Launch],
     swept_studies: Sequence[Study],
     cells: Sequence[Cell],
@@ -180,72 +177,35 @@ def _gather(
 ) -> Report:
     """Build a report from a ranked table; `sources` are in the order of its rows."""
     top, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
-    stats: Statistics | None = None
-    compared: Sequence[Comparison | None] = [None] * len(top)
-    intervals: Sequence[Interval | None] = compared  # type: ignore[assignment] # only None so far
-    notes = list(notes)
-    reproductions: tuple[Reproduction, ...] = ()
     if interrupted:  # skip what takes seconds
-        results = tuple(
-            Result(s.cell, status, None if pd.isna(accuracy) else accuracy)
-            for s, status, accuracy in zip(sources, top["status"], top["accuracy"], strict=True)
-        )
+        analysis = _without_statistics(top, sources)
     else:
-        results = loading.load_results_of(top, sources, images)
-        first: dict[Cell, int] = {}
-        for index, r in enumerate(results):
-            first.setdefault(r.cell, index)
-        distinct = [results[index] for index in first.values()]
-        repeated = len(results) - len(distinct)
-        of_rows = statistics.compare_rows(results)
-        stats = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
-        intervals = statistics.intervals(results) if repeated else stats.intervals
-        compared = _by_setting(results, stats) if stats.by_seed else of_rows
-        reproductions = tuple(claim_checks.judge(study, distinct) for study in swept_studies)
-        if repeated:
-            verb = "repeats" if repeated == 1 else "repeat"
-            notes.append(
-                f"{pluralize(repeated, 'row')} {verb} the cell of another row, trained elsewhere "
-                "with different results. Conclusions and effects use the better row of each cell."
-            )
+        analysis = _analyze(loading.load_results_of(top, sources, images), swept_studies)
+    notes = [*notes, *analysis.notes]
     if len(table) > len(top):
         notes.append(f"The best {len(top):,} of {len(table):,} rows are compared and shown.")
-    missing = _missing(top, sources, results)
+    missing = _missing(top, sources, analysis.results)
     notes += [*missing, *(f"Test images are not available ({why})" for why in images.missing)]
     if interrupted:  # what a complete page of this sweep would have
         evidence = {s.cell.id: NUMBERS + (PREDICTIONS + CURVE) * _in_store(s) for s in sources}
     else:
-        evidence = {r.cell.id: _evidence(r) for r in results}
-    rows = [
-        Row(
-            index,
-            {str(k): v for k, v in values.items()},
-            result,
-            interval,
-            comparison,
-            _failure(source, result),
-            source.data_root and source.data_root.absolute(),
-        )
-        for index, (values, result, interval, comparison, source) in enumerate(
-            zip(top.to_dict("records"), results, intervals, compared, sources, strict=True)
-        )
-    ]
+        evidence = {r.cell.id: _evidence(r) for r in analysis.results}
+    rows = _rows(top, sources, analysis)
     best = rows[0] if rows and rows[0].record["status"] == "ok" else None
     tests = None
     if best and not interrupted and best.result.predictions is not None:
         tests = images.get(best.cell.dataset, sources[0].data_root)
     return Report(
-        folders=tuple(folders),
-        rows=tuple(rows),
+        rows=rows,
         total=len(table),
         cells=tuple(cells),
-        statistics=stats,
+        statistics=analysis.statistics,
         best=best,
         tests=tests,
         launches=tuple(launches),
         environments=_environments(sources),
         notes=tuple(notes),
-        reproductions=reproductions,
+        reproductions=analysis.reproductions,
         interrupted=interrupted,
         evidence=evidence,
         missing=(
@@ -255,6 +215,79 @@ def _gather(
                 for why in images.missing
             ),
         ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Analysis:
+    """The analysis of the rows. results, intervals, and comparisons: one for each row."""
+
+    results: Sequence[Result]
+    intervals: Sequence[Interval | None]
+    comparisons: Sequence[Comparison | None]
+    statistics: Statistics | None = None
+    reproductions: tuple[Reproduction, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _without_statistics(table: pd.DataFrame, sources: Sequence[Source]) -> _Analysis:
+    results = [
+        Result(source.cell, status, None if pd.isna(accuracy) else accuracy)
+        for source, status, accuracy in zip(
+            sources, table["status"], table["accuracy"], strict=True
+        )
+    ]
+    return _Analysis(results, [None] * len(results), [None] * len(results))
+
+
+def _analyze(results: Sequence[Result], swept_studies: Sequence[Study]) -> _Analysis:
+    first: dict[Cell, int] = {}
+    for index, r in enumerate(results):
+        first.setdefault(r.cell, index)
+    distinct = [results[index] for index in first.values()]
+    of_rows = significance.compare_rows(results)
+    stats = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
+    compared: Sequence[Comparison | None] = of_rows
+    if stats.by_seed:
+        by_setting = {c.results[0].cell.setting: c for c in stats.comparisons}
+        compared = [by_setting.get(r.cell.setting) for r in results]
+    notes = []
+    if repeated := len(results) - len(distinct):
+        verb = "repeats" if repeated == 1 else "repeat"
+        notes.append(
+            f"{pluralize(repeated, 'row')} {verb} the cell of another row, trained elsewhere with "
+            "different results. Conclusions and effects use the better row of each cell."
+        )
+    return _Analysis(
+        results=results,
+        intervals=statistics.intervals(results) if repeated else stats.intervals,
+        comparisons=compared,
+        statistics=stats,
+        reproductions=tuple(claim_checks.judge(study, distinct) for study in swept_studies),
+        notes=tuple(notes),
+    )
+
+
+def _rows(table: pd.DataFrame, sources: Sequence[Source], analysis: _Analysis) -> tuple[Row, ...]:
+    columns = zip(
+        table.to_dict("records"),
+        sources,
+        analysis.results,
+        analysis.intervals,
+        analysis.comparisons,
+        strict=True,
+    )
+    return tuple(
+        Row(
+            at=index,
+            record={str(name): value for name, value in record.items()},
+            result=result,
+            interval=interval,
+            comparison=comparison,
+            failure=_failure(source, result),
+            data_root=source.data_root and source.data_root.absolute(),
+        )
+        for index, (record, source, result, interval, comparison) in enumerate(columns)
     )
 
 
@@ -286,11 +319,6 @@ def _missing(
         f"{'Its' if one else 'Their'} numbers come from results.csv."
     )
     return [sentence]
-
-
-def _by_setting(results: Sequence[Result], stats: Statistics) -> Sequence[Comparison | None]:
-    by_setting = {c.results[0].cell.setting: c for c in stats.comparisons}
-    return [by_setting.get(r.cell.setting) for r in results]
 
 
 def _failure(source: Source, result: Result) -> Failure | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from lenet_sweep.analysis.effects import LEARNED
-from lenet_sweep.analysis.statistics import Comparison, Interval
+from lenet_sweep.analysis.significance import Comparison
+from lenet_sweep.analysis.statistics import MIN_LEARNED, Interval
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.report.collect import Report, Row
 
@@ -34,20 +34,20 @@ class ComparedItem:
         return self.comparison.outcome if self.comparison else ""
 
     @property
-    def known(self) -> list[Row]:
+    def measured(self) -> list[Row]:
         """Its rows with an accuracy."""
         return [row for row in self.rows if row.result.accuracy is not None]
 
     @property
     def has_learned(self) -> bool:
-        """Whether its accuracy is at least LEARNED percent and not all of its seeds collapsed."""
-        if self.accuracy is None or self.accuracy < LEARNED:
+        """Whether its accuracy is at least MIN_LEARNED and not all of its seeds collapsed."""
+        if self.accuracy is None or self.accuracy < MIN_LEARNED:
             return False
-        return any(row.result.collapsed is None for row in self.known)
+        return any(row.result.collapsed is None for row in self.measured)
 
     def mean(self, name: str) -> float:
         """The mean of a column of the table over the rows with an accuracy."""
-        return fmean(float(row.record[name]) for row in self.known)
+        return fmean(float(row.record[name]) for row in self.measured)
 
 
 def compared_items(report: Report) -> tuple[ComparedItem, ...]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from lenet_sweep.analysis.axes import axes, ordered, varied
-from lenet_sweep.analysis.effects import LEARNED
-from lenet_sweep.analysis.statistics import OUTCOMES
+from lenet_sweep.analysis.significance import OUTCOMES
+from lenet_sweep.analysis.statistics import MIN_LEARNED
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
@@ -114,9 +114,9 @@ def _not_learned(items: Sequence[ComparedItem]) -> str:
     noun = "setting" if any(len(item.rows) > 1 for item in items) else "row"
     failed = sum(item.accuracy is None for item in items)
     poor = sum(item.accuracy is not None and not item.has_learned for item in items)
-    seeds = sum(len(item.rows) - len(item.known) for item in items if item.accuracy is not None)
+    seeds = sum(len(item.rows) - len(item.measured) for item in items if item.accuracy is not None)
     parts = [f"{pluralize(failed, noun)} failed"] if failed else []
-    parts += [f"{pluralize(poor, noun)} below {LEARNED:g} % or collapsed"] if poor else []
+    parts += [f"{pluralize(poor, noun)} below {MIN_LEARNED:g} % or collapsed"] if poor else []
     parts += [f"{pluralize(seeds, 'seed')} failed"] if seeds else []
     return ", ".join(parts) or "none"
 
@@ -179,7 +179,7 @@ def _heatmap_cell(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
     return HeatmapCell(f"{mean:.2f}", tooltip, min(1.0, max(0.0, shade)), outcome)
 
 
-def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+def varied_settings(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """The hyperparameters that vary, each with its values as text."""
     varying = []
     for name, values in varied(cells).items():
@@ -190,7 +190,7 @@ def what_varies(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     return varying
 
 
-def what_is_fixed(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+def fixed_settings(cells: Sequence[Cell]) -> list[tuple[str, str]]:
     """The hyperparameters that all cells share, each with its value as text."""
     swept = varied(cells)
     shared = axes(cells[0]) if cells else {}

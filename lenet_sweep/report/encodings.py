@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 # style.css repeats it as --series-0 to --series-5; the last color is the page's text color.
 COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = "osD^vPX"  # one per color, for black-and-white prints
+MARKERS_PER_CURVE: Final = 12
 
 PERFECT: Final = 100.005  # percent: 100 plus half an image in 10,000, since log(0) is undefined
 ONE_IMAGE: Final = 0.01  # points: one image in 10,000, the smallest distance between two ticks
@@ -52,13 +53,19 @@ def move_zeros(costs: NDArray[np.float64], position: float) -> NDArray[np.float6
     return np.where(costs <= SMALLEST_COST, position, costs) if position else costs
 
 
-def marked_epochs(rank: int, epochs: int, markers: int) -> tuple[int, int]:
-    """Matplotlib's `markevery` (first, step) for about `markers` markers on a curve.
+def curve_style(rank: int, epochs: int, color: str) -> dict[str, Any]:
+    """Matplotlib's line style of a colored curve. rank: 0 for the best.
 
-    On long curves the first marker depends on the curve's rank, so that the markers of neighboring
-    curves do not overlap.
+    About MARKERS_PER_CURVE epochs have a marker. On long curves the first marker depends on the
+    rank, so that the markers of neighboring curves do not overlap.
     """
-    return rank % 3 if epochs > 30 else 0, epochs // markers + 1
+    first = rank % 3 if epochs > 30 else 0
+    return {
+        "color": color,
+        "marker": MARKERS[rank],
+        "markevery": (first, epochs // MARKERS_PER_CURVE + 1),
+        "zorder": 3 - rank / 10,
+    }
 
 
 class AccuracyScale:

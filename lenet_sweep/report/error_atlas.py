@@ -1,4 +1,4 @@
-"""The confusion matrix of the best row, and the test images that the cells misclassify."""
+"""The confusion matrix of the best row, and the test images that the runs misclassify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis.effects import has_learned
+from lenet_sweep.analysis.statistics import longest_snapshots
 from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.samples import misclassified, sample_correct
@@ -50,26 +50,28 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """Which test images the cells that learned misclassify.
+    """Which test images the runs that learned misclassify.
 
-    counts: (cells + 1,), the number of test images that 0, 1, ..., all cells misclassify.
+    Each run counts once, as it was after its last epoch; the run of the best row, as in that row.
+
+    counts: (runs + 1,), the number of test images that 0, 1, ..., all runs misclassify.
     """
 
-    cells: int
-    excluded: int  # cells that did not learn, or have no predictions
+    runs: int
+    excluded: int  # runs that did not learn, or have no predictions
     images: int
     counts: NDArray[np.int64]
     hardest: Digits | None
-    best_only: Digits | None  # the best row misclassifies them, at most a quarter of the cells do
+    best_only: Digits | None  # the best row misclassifies them, at most a quarter of the runs do
 
     @property
     def missed_by_all(self) -> int:
-        """The number of test images that all cells misclassify."""
+        """The number of test images that all runs misclassify."""
         return int(self.counts[-1])
 
     @property
     def missed_by_none(self) -> int:
-        """The number of test images that all cells classify correctly."""
+        """The number of test images that all runs classify correctly."""
         return int(self.counts[0])
 
 
@@ -102,28 +104,30 @@ def best(report: Report, *, pictures: bool) -> Best | None:
 
 
 def atlas(report: Report, *, pictures: bool) -> Atlas | None:
-    """The error atlas of all cells that learned and use the test set of the best row.
+    """The error atlas of all runs that learned and use the test set of the best row.
 
-    None if there are fewer than two such cells.
+    None if there are fewer than two such runs.
     """
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
     digest = report.best.cell.dataset.digest
-    same_test_set = [r.result for r in report.rows if r.cell.dataset.digest == digest]
-    learned = [r for r in same_test_set if has_learned(r) and r.predictions is not None]
+    best_result, best_run = report.best.result, report.best.cell.run_id
+    ended = longest_snapshots(r.result for r in report.rows if r.cell.dataset.digest == digest)
+    counted = [best_result if r.cell.run_id == best_run else r for r in ended]
+    learned = [r for r in counted if r.has_learned and r.predictions is not None]
     if len(learned) < 2:
         return None
-    cells, excluded = len(learned), len(same_test_set) - len(learned)
+    runs, excluded = len(learned), len(counted) - len(learned)
     tests, labels = report.tests, report.tests.labels
     predictions = np.stack([r.predictions for r in learned if r.predictions is not None])
-    missed = (predictions != labels).sum(axis=0)  # (images,), by how many cells
-    counts = np.bincount(missed, minlength=cells + 1)
+    missed = (predictions != labels).sum(axis=0)  # (images,), by how many runs
+    counts = np.bincount(missed, minlength=runs + 1)
     if not pictures:
-        return Atlas(cells, excluded, len(labels), counts, None, None)
+        return Atlas(runs, excluded, len(labels), counts, None, None)
     hardest = np.lexsort((np.arange(len(labels)), -missed))
     hardest = hardest[missed[hardest] > 0]
     missed_by_best = report.best.result.predictions != labels
-    best_only = np.flatnonzero(missed_by_best & (missed <= max(1, cells // 4)))
+    best_only = np.flatnonzero(missed_by_best & (missed <= max(1, runs // 4)))
     best_only = best_only[np.lexsort((best_only, missed[best_only]))]
 
     def show(indices: NDArray[np.intp], limit: int) -> Digits | None:
@@ -131,12 +135,12 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
         usual = [_most_frequent_error(predictions[:, i], int(labels[i])) for i in first]
         captions = [f"{labels[i]}\N{RIGHTWARDS ARROW}{digit} \N{MULTIPLICATION SIGN}{missed[i]}"
                     for i, digit in zip(first, usual, strict=True)]  # fmt: skip
-        texts = [f"digit {labels[i]}, misclassified by {missed[i]} of {cells} cells, most often "
+        texts = [f"digit {labels[i]}, misclassified by {missed[i]} of {runs} runs, most often "
                  f"as {digit}" for i, digit in zip(first, usual, strict=True)]  # fmt: skip
         return _digits(tests, first, len(indices), captions, texts)
 
     return Atlas(
-        cells=cells,
+        runs=runs,
         excluded=excluded,
         images=len(labels),
         counts=counts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.events import Epoch
 from lenet_sweep.data.test_images import LabeledImages
 from lenet_sweep.report import figures, sample_figures
-from lenet_sweep.report.histories import trajectory_setting
+from lenet_sweep.report.histories import Curve, curves_by_setting
 from lenet_sweep.report.style import save
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import make_folder
@@ -66,17 +67,8 @@ def draw(
         )
     with contextlib.suppress(OSError):  # from when the sweep had fewer cells, or from figures=all
         outdated.unlink()
-    pages: dict[str, list[Path]] = {}  # list the folder once: it may hold thousands of files
-    for path in sorted(folder.glob("*_misclassified-*.png")):
-        pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
-    names = short_names(ranked)
-    # One curve per run: cells of fewer epochs are part of it.
-    curves: dict[str, tuple[Cell, figures.Curve]] = {}
-    missing: dict[str, None] = {}
-    lost = 0
-    paths: list[Path] = []
-    tasks: list[_Task] = []
-    final_tasks: list[_Task] = []
+    plan = _Figures(sweep, folder, on_message, draw_all=which == "all")
+    histories: list[tuple[Cell, Sequence[Epoch]]] = []
     for index, cell in enumerate(cells):
         position = f"cell {index + 1} of {len(cells)}"
         progress(f"reading {position}")
@@ -84,63 +76,97 @@ def draw(
         snapshot_path = run.snapshot_path(cell.epochs)
         snapshot = run.read(snapshot_path)
         if snapshot is None:  # only results.csv has this cell
-            lost += 1
             continue
-        curve = _curve(cell.description, snapshot)
-        if cell.run_id not in curves or len(curve.epochs) > len(curves[cell.run_id][1].epochs):
-            curves[cell.run_id] = cell, replace(curve, label=names[cell], trace=())
+        histories.append((cell, snapshot.history))
         if index == 0 or which == "all":
-            cost = folder / f"{cell.file_name}_cost.png"
-            if not _is_current(cost, snapshot_path):
-                tasks.append(_Task(cost, partial(figures.cost_figure, curve), position))
-            paths.append(cost)
-            # Drawn after the pages, so that a current file means that the pages are complete.
-            correct = folder / f"{cell.file_name}_correct.png"
-            existing = pages.get(cell.file_name, [])
-            maybe_cut = len(existing) == PAGES and which == "all"  # by an earlier figures=best
-            if maybe_cut or not _is_current(correct, snapshot_path):
-                tests = sweep.test_images.get(cell.dataset, sweep.data_root)
-                if tests is None:  # keep existing files: the snapshot may only have been copied
-                    missing.update(sweep.test_images.missing)
-                    continue
-                for old in existing:
-                    old.unlink(missing_ok=True)
-                draw_correct, draw_pages = _samples(cell, snapshot, tests, folder)
-                if which != "all" and len(draw_pages) > PAGES:
-                    on_message(
-                        f"figures show the first {PAGES} of {len(draw_pages)} pages of "
-                        "misclassified digits; figures=all draws every page"
-                    )
-                    draw_pages = dict(list(draw_pages.items())[:PAGES])
-                existing = list(draw_pages)
-                tasks += [_Task(path, make, position) for path, make in draw_pages.items()]
-                final_tasks.append(_Task(correct, draw_correct, position))
-            paths += [correct, *existing]
-    for reason in missing:
+            plan.add_cell(cell, snapshot, snapshot_path, position)
+    for reason in plan.missing:
         on_message(f"no figures of test images: {reason}")
-    if lost:
+    if lost := len(cells) - len(histories):
         runs = store.out / "runs"
         on_message(f"{lost} of {len(cells)} cells have no figures: their runs are not in {runs}")
     if lost and overlay.exists():
-        paths.append(overlay)  # it may show curves that are no longer available
-    elif len(curves) > 1:
-        paths.append(overlay)
-        make = partial(figures.overlay_figure, _by_setting(list(curves.values())))
-        tasks.append(_Task(overlay, make, "all cells"))
-    for batch in (tasks, final_tasks):
-        _draw(batch, progress)
-    return paths
-
-
-def _draw(tasks: Iterable[_Task], progress: _Progress) -> None:
-    for task in tasks:
-        try:
-            save(task.make(), task.path)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {task.path}: {error.strerror}; the tables were written"
-            ) from error
+        plan.paths.append(overlay)  # it may show curves that are no longer available
+    elif len({cell.run_id for cell, _ in histories}) > 1:
+        plan.paths.append(overlay)
+        make = partial(figures.overlay_figure, _labeled_curves(histories))
+        plan.tasks.append(_Task(overlay, make, "all cells"))
+    for task in (*plan.tasks, *plan.final_tasks):
+        _draw(task)
         progress(f"drawing {task.position}")
+    return plan.paths
+
+
+class _Figures:
+    """The figures of single cells: the paths of all, and those to draw.
+
+    final_tasks: drawn last, so that a current file means that the pages of its cell are complete.
+    missing: why test images are not available.
+    """
+
+    def __init__(
+        self, sweep: Sweep, folder: Path, on_message: Callable[[str], None], *, draw_all: bool
+    ) -> None:
+        self.paths: list[Path] = []
+        self.tasks: list[_Task] = []
+        self.final_tasks: list[_Task] = []
+        self.missing: dict[str, None] = {}
+        self._sweep, self._folder = sweep, folder
+        self._on_message, self._draw_all = on_message, draw_all
+        self._pages: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*_misclassified-*.png")):  # it may hold thousands of files
+            self._pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
+
+    def add_cell(self, cell: Cell, snapshot: Snapshot, snapshot_path: Path, position: str) -> None:
+        """Add the figures of a cell: its cost, and its test images if they are available."""
+        cost = self._folder / f"{cell.file_name}_cost.png"
+        if not _is_current(cost, snapshot_path):
+            curve = Curve.of(cell.description, snapshot.history, snapshot.trace)
+            self.tasks.append(_Task(cost, partial(figures.cost_figure, curve), position))
+        self.paths.append(cost)
+        correct = self._folder / f"{cell.file_name}_correct.png"
+        pages = self._pages.get(cell.file_name, [])
+        maybe_cut = len(pages) == PAGES and self._draw_all  # by an earlier figures=best
+        if maybe_cut or not _is_current(correct, snapshot_path):
+            images = self._sweep.test_images
+            tests = images.get(cell.dataset, self._sweep.data_root)
+            if tests is None:  # keep existing files: the snapshot may only have been copied
+                self.missing.update(images.missing)
+                return
+            for old in pages:
+                old.unlink(missing_ok=True)
+            draw_correct, draw_pages = _samples(cell, snapshot, tests, self._folder)
+            if not self._draw_all and len(draw_pages) > PAGES:
+                self._on_message(
+                    f"figures show the first {PAGES} of {len(draw_pages)} pages of "
+                    "misclassified digits; figures=all draws every page"
+                )
+                draw_pages = dict(list(draw_pages.items())[:PAGES])
+            pages = list(draw_pages)
+            self.tasks += [_Task(path, make, position) for path, make in draw_pages.items()]
+            self.final_tasks.append(_Task(correct, draw_correct, position))
+        self.paths += [correct, *pages]
+
+
+def _draw(task: _Task) -> None:
+    try:
+        save(task.make(), task.path)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {task.path}: {error.strerror}; the tables were written"
+        ) from error
+
+
+def _labeled_curves(histories: Sequence[tuple[Cell, Sequence[Epoch]]]) -> list[Curve]:
+    """The curves of the settings; labels name the seed if no setting has several."""
+    curves = curves_by_setting(histories)
+    runs = {cell.run_id for cell, _ in histories}
+    by_seed = len(curves) < len(runs)
+    cells = [cell.setting if by_seed else cell for cell, _ in curves]
+    names = short_names(cells)
+    return [
+        replace(curve, label=names[cell]) for cell, (_, curve) in zip(cells, curves, strict=True)
+    ]
 
 
 class _Progress:
@@ -154,30 +180,6 @@ class _Progress:
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
             self._on_message(f"figures: {step}")
-
-
-def _by_setting(runs: Sequence[tuple[Cell, figures.Curve]]) -> list[figures.Curve]:
-    """One curve per setting: the mean over its seeds, if it has several."""
-    groups: dict[Cell, list[tuple[Cell, figures.Curve]]] = {}
-    for cell, curve in runs:
-        groups.setdefault(trajectory_setting(cell), []).append((cell, curve))
-    if len(groups) == len(runs):
-        return [curve for _, curve in runs]
-    names = short_names([cell.setting for cell, _ in runs])
-    return [
-        figures.mean_curve(names[group[0][0].setting], [curve for _, curve in group])
-        for group in groups.values()
-    ]
-
-
-def _curve(label: str, snapshot: Snapshot) -> figures.Curve:
-    return figures.Curve(
-        label=label,
-        epochs=[epoch.epoch for epoch in snapshot.history],
-        cost=[epoch.cost for epoch in snapshot.history],
-        accuracy=[epoch.accuracy for epoch in snapshot.history],
-        trace=snapshot.trace,
-    )
 
 
 def _samples(

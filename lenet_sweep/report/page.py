@@ -7,22 +7,26 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
-from lenet_sweep.analysis import reproduction
+from lenet_sweep.analysis import reproduction_tables
+from lenet_sweep.config.studies import Study
 from lenet_sweep.core.text import one_line, pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_table
-from lenet_sweep.report.collect import Report
+from lenet_sweep.report.collect import Launch, Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 
 MAX_FAILURES = 50  # failed runs with a traceback on the page
+PACKAGE = Path(__file__).parent.parent
+SOURCES = (".py", ".jinja", ".css", ".js")  # files of the package whose changes give a new page
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
 
 
@@ -32,12 +36,29 @@ def asset(name: str) -> str:
     return (files("lenet_sweep.report") / "templates" / name).read_text()
 
 
-def compute_digest(table: pd.DataFrame, launches: object, *more: object) -> str:
-    """A digest of everything that a page depends on: results, templates, and package version."""
+def compute_digest(
+    table: pd.DataFrame,
+    launches: Sequence[Launch],
+    studies: Sequence[Study],
+    planned: int,
+    *,
+    pictures: bool = True,
+    interrupted: str = "",
+) -> str:
+    """A digest of everything that a page depends on: results, the package's files, its version."""
     digest = hashlib.sha256(table.to_csv(index=False).encode())
-    for name in ("page.html.jinja", "style.css", "page.js"):
-        digest.update(asset(name).encode())
-    digest.update(json.dumps([launches, *more, version("lenet-sweep")], default=str).encode())
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in SOURCES:
+            digest.update(path.read_bytes())
+    values = [
+        [astuple(launch) for launch in launches],
+        [study.to_json() for study in studies],
+        planned,
+        pictures,
+        interrupted,
+        version("lenet-sweep"),
+    ]
+    digest.update(json.dumps(values, default=str).encode())
     return digest.hexdigest()
 
 
@@ -47,12 +68,10 @@ def digest_of(html: str) -> str:
     return match[1] if match else ""
 
 
-def evidence_of(html: str) -> dict[str, str] | None:
-    """`Report.evidence` of the report that a page was written from; None if it is not recorded."""
+def evidence_of(html: str) -> dict[str, str]:
+    """`Report.evidence` of the report that a page was written from; {} if it is not recorded."""
     match = re.search(r'<meta name="lenet-sweep-evidence" content="([\w: -]*)">', html)
-    if not match:
-        return None
-    return dict(entry.split(":") for entry in match[1].split())
+    return dict(entry.split(":") for entry in match[1].split()) if match else {}
 
 
 def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> str:
@@ -83,16 +102,19 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
         "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,
         "maps_total": maps_total,
-        "varied": comparisons.what_varies([row.cell for row in report.rows]),
-        "fixed": comparisons.what_is_fixed([row.cell for row in report.rows]),
+        "varied": comparisons.varied_settings([row.cell for row in report.rows]),
+        "fixed": comparisons.fixed_settings([row.cell for row in report.rows]),
         "failures": _failures(report),
-        "studies": [(each, *reproduction.text_tables(each)[0]) for each in report.reproductions],
+        "studies": [
+            (reproduction, *reproduction_tables.text_tables(reproduction)[0])
+            for reproduction in report.reproductions
+        ],
         "best": error_atlas.best(report, pictures=pictures),
         "atlas": atlas,
         "best_name": report.best.cell.description if report.best else "",
         "charts": _charts(report, compared, atlas) if pictures and full else None,
         "severity": SEVERITY,
-        "claims_rule": reproduction.CLAIMS_RULE,
+        "claims_rule": reproduction_tables.CLAIMS_RULE,
         "version": version("lenet-sweep"),
         "folder": folder,
     }
@@ -101,7 +123,7 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
 
 def title(report: Report) -> str:
     """The heading of the page: '24 cells over lr, batch, epochs'."""
-    swept = [name for name, _ in comparisons.what_varies([row.cell for row in report.rows])]
+    swept = [name for name, _ in comparisons.varied_settings([row.cell for row in report.rows])]
     over = f" over {', '.join(swept)}" if swept else ""
     return f"{pluralize(report.planned, 'cell')}{over}"
 
@@ -109,16 +131,19 @@ def title(report: Report) -> str:
 def _charts(
     report: Report, compared: Sequence[ComparedItem], atlas: error_atlas.Atlas | None
 ) -> Mapping[str, Any]:
-    from lenet_sweep.report import charts  # noqa: PLC0415 - importing matplotlib takes 0.5 to 1 s
+    # Importing matplotlib takes 0.5 to 1 s.
+    from lenet_sweep.report import charts, curve_charts  # noqa: PLC0415
 
+    sections = [(section, section.draw(report)) for section in charts.SECTIONS]
     return {
-        "curves": charts.curves(report),
-        "parallel": charts.parallel(compared),
+        "curves": curve_charts.curves(report),
+        "sections": [(section, chart) for section, chart in sections if chart],
         "recipes": charts.recipes(comparisons.by_recipe(compared)),
         "front": charts.front(compared),
         "missed": charts.missed(atlas.counts) if atlas else None,
         "reproduced": [
-            charts.reproduced(each, f"study-{n}") for n, each in enumerate(report.reproductions)
+            charts.reproduced(reproduction, f"study-{n}")
+            for n, reproduction in enumerate(report.reproductions)
         ],
     }
 
@@ -160,17 +185,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inert"] = lambda value: one_line(str(value))
-    environment.filters["lines"] = _inert_lines
+    environment.filters["one_line"] = lambda value: one_line(str(value))
+    environment.filters["lines"] = _escape_lines
     return environment
 
 
-def _inert_lines(text: str) -> str:
+def _escape_lines(text: str) -> str:
     """Text of several lines, with control and text-direction characters escaped."""
-    return "\n".join(inert_line(line) for line in text.splitlines())
+    return "\n".join(_escape_line(line) for line in text.splitlines())
 
 
-def inert_line(line: str) -> str:
+def _escape_line(line: str) -> str:
     """A line with its spaces and tabs, and with other unprintable characters escaped."""
     return "".join(
         c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
-from lenet_sweep.analysis import reproduction, ties
-from lenet_sweep.config.studies import Study
+from lenet_sweep.analysis import reproduction_tables, ties
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.report import collect, page, statistics_table
-from lenet_sweep.report.collect import Launch, Report
+from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import text_tables, write_texts
 from lenet_sweep.results.columns import REPRODUCTION
 from lenet_sweep.results.csv_file import write_csv
@@ -41,12 +38,19 @@ def write_page(
     files = [folder / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS)]
     launches = collect.launches([sweep.manifest])
     studies = sweep.manifest.studies
-    digest = _digest(sweep.table, launches, studies, len(sweep.cells), pictures, interrupted)
+    digest = page.compute_digest(
+        sweep.table,
+        launches,
+        studies,
+        len(sweep.cells),
+        pictures=pictures,
+        interrupted=interrupted,
+    )
     if not _is_current(folder, digest):
         report = collect.collect_sweep(sweep, interrupted)
-        if loss := _loss(report, folder):
+        if lost := _missing_evidence(report, folder):
             command = f"python -m lenet_sweep.report {shlex.quote(str(folder))} --out FOLDER"
-            on_message(f"{loss}; to write the new page elsewhere, run: {command}")
+            on_message(f"{lost}; to write the new page elsewhere, run: {command}")
         else:
             _write(report, folder, digest, pictures=pictures)
     return [path for path in files if path.exists()]
@@ -63,8 +67,8 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
     `out` shows more than the new one would.
     """
     report, table = collect.collect_merged(folders, data_root)
-    if loss := _loss(report, out):
-        raise StoreError(f"{loss}. Write the new page to another folder with --out FOLDER")
+    if lost := _missing_evidence(report, out):
+        raise StoreError(f"{lost}. Write the new page to another folder with --out FOLDER")
     make_folder(out)
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
@@ -77,35 +81,18 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
         )
         write_csv(table, out / "results.csv")
         tables = text_tables(table, marks)
-        tables += [t for each in report.reproductions for t in reproduction.text_tables(each)]
+        for reproduction in report.reproductions:
+            tables += reproduction_tables.text_tables(reproduction)
         files = [out / "results.csv", *write_texts(tables, out)]
     if report.reproductions:
-        write_csv(reproduction.reproduction_table(report.reproductions), out / REPRODUCTION)
+        write_csv(reproduction_tables.reproduction_table(report.reproductions), out / REPRODUCTION)
         files.append(out / REPRODUCTION)
     else:
         (out / REPRODUCTION).unlink(missing_ok=True)  # from an earlier merge
-    studies = [each.study for each in report.reproductions]
-    digest = _digest(table, report.launches, studies, report.planned, True, "")
+    studies = [reproduction.study for reproduction in report.reproductions]
+    digest = page.compute_digest(table, report.launches, studies, report.planned)
     _write(report, out, digest, pictures=True)
     return [*files, *(out / name for name in (PAGE, STATISTICS, *STATISTICS_TEXTS))]
-
-
-def _digest(
-    table: pd.DataFrame,
-    launches: Sequence[Launch],
-    studies: Sequence[Study],
-    planned: int,
-    pictures: bool,
-    interrupted: str,
-) -> str:
-    return page.compute_digest(
-        table,
-        [astuple(launch) for launch in launches],
-        [study.to_json() for study in studies],
-        planned,
-        pictures,
-        interrupted,
-    )
 
 
 def _is_current(folder: Path, digest: str) -> bool:
@@ -116,24 +103,24 @@ def _is_current(folder: Path, digest: str) -> bool:
         return False
 
 
-def _loss(report: Report, folder: Path) -> str:
+def _missing_evidence(report: Report, folder: Path) -> str:
     """What the page in `folder` shows and a new page would not, as a sentence; '' for nothing.
 
     Only cells of this report count, and not those that have failed since.
     """
     before = _evidence_in(folder)
     failed = {row.cell.id for row in report.rows if row.record["status"] != "ok"}
-    lost = [
+    cells = [
         cell.id
         for cell in report.cells
         if cell.id not in failed
         and not set(before.get(cell.id, "")) <= set(report.evidence.get(cell.id, ""))
     ]
-    if not lost:
+    if not cells:
         return ""
     reasons = " ".join(report.missing) or "They have no results now."
     return (
-        f"{folder / PAGE} is kept because it shows more about {pluralize(len(lost), 'cell')} than "
+        f"{folder / PAGE} is kept because it shows more about {pluralize(len(cells), 'cell')} than "
         f"a new page would. {reasons}"
     ).removesuffix(".")
 
@@ -144,15 +131,7 @@ def _evidence_in(folder: Path) -> dict[str, str]:
         html = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    if (evidence := page.evidence_of(html)) is not None:
-        return evidence
-    # Earlier versions did not record it, but rows with predictions have an interval.
-    try:
-        table = pd.read_csv(folder / STATISTICS, usecols=["cell", "low"])
-    except (OSError, ValueError):
-        return {}
-    rows = zip(table["cell"], table["low"].notna(), strict=True)
-    return {cell: collect.NUMBERS + collect.PREDICTIONS * has for cell, has in rows}
+    return page.evidence_of(html)
 
 
 def _write(report: Report, folder: Path, digest: str, *, pictures: bool) -> None:

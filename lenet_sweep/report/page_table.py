@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lenet_sweep.analysis.axes import Value, command
-from lenet_sweep.analysis.statistics import LEVEL, OUTCOMES, Comparison, Interval, Setting
+from lenet_sweep.analysis.significance import OUTCOMES, Comparison
+from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
+from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
     HEADINGS,
     HOLDOUT,
@@ -27,9 +29,6 @@ from lenet_sweep.results.columns import (
     shared_options,
 )
 from lenet_sweep.results.ranking import MARKS
-
-TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine",
-                "status", *OPTION_TEXTS)  # fmt: skip
 
 
 @dataclass(frozen=True)

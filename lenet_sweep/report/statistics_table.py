@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lenet_sweep.analysis.statistics import Comparison, Interval
+from lenet_sweep.analysis.significance import Comparison
+from lenet_sweep.analysis.statistics import Interval
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report
@@ -89,8 +90,9 @@ def text_table(report: Report) -> TextTable:
         for s in statistics.settings
     ]
     methods = (
-        "Intervals of the mean: Student's t. Comparison with the best: t tests over the seeds; a "
-        "tie also requires that the test images show no significant difference."
+        "Intervals of the mean: Student's t; none if all seeds have the same accuracy. Comparison "
+        "with the best: t tests over the seeds; a tie also requires that the test images show no "
+        "significant difference."
     )
     return "Statistics of each setting", _caption(methods), _arranged(rows)
 

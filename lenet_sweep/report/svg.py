@@ -1,4 +1,4 @@
-"""Converts matplotlib figures to inline SVGs that use the page's colors.
+"""The style of the page's charts, and their conversion to inline SVGs in the page's colors.
 
 Figures are drawn in the placeholder colors below. In the SVG they become CSS variables, so the same
 chart fits the light page, the dark page, and paper.
@@ -12,6 +12,7 @@ import re
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -20,6 +21,7 @@ from lenet_sweep.report.encodings import COLORS
 from lenet_sweep.report.style import STYLE, styled
 
 PADDING: Final = 0.06  # inches around texts: the page's font may be wider than matplotlib's
+ACCURACY_LABEL: Final = "Accuracy (%), log error scale"
 INK: Final = "#010203"
 QUIET: Final = "#010204"
 LINE: Final = "#010205"
@@ -58,6 +60,20 @@ _PAGE_STYLE: Final[dict[str, Any]] = STYLE | {
 def page_style(**settings: Any) -> AbstractContextManager[None]:
     """Context manager that applies the style of the page's charts, plus `settings` (rcParams)."""
     return styled(_PAGE_STYLE | settings)
+
+
+def page_figure(width: float, height: float, left: float = 0.72) -> tuple[Figure, Axes]:
+    """A figure with one chart. width, height, left (margin): inches.
+
+    Labels get a fixed margin: matplotlib's layout engines take longer than drawing the chart.
+    """
+    figure = Figure((width, height))
+    bottom, right, top = 0.52, 0.14, 0.12
+    box = (
+        left / width, bottom / height, (width - left - right) / width,
+        (height - bottom - top) / height,
+    )  # fmt: skip
+    return figure, figure.add_axes(box)
 
 
 def to_svg(figure: Figure, name: str, title: str) -> str:

@@ -33,6 +33,9 @@ from lenet_sweep.storage.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
+# Columns of the results that hold text.
+TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine",
+                "status", "error", *OPTION_TEXTS)  # fmt: skip
 # Title, caption, and rows as text.
 TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
@@ -87,6 +90,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
     MARKS, such as '= 2' for a tie.
     """
     by_setting = bool(marks.settings)
+    over_seeds = OVER_SEEDS * by_setting
+    if any(setting.n > 1 and setting.low is None for setting in marks.settings):
+        over_seeds += " There is none if all seeds have the same accuracy."
     all_rows = _over_seeds(frame, marks) if by_setting else frame
     settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
     parts = []
@@ -115,7 +121,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         # Options that all rows share are part of the title.
         name = " ".join([optimizer, *shared_options(rows)])
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        caption = " ".join(filter(None, [caption, OVER_SEEDS * by_setting, marks.caption]))
+        caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
         parts.append((f"{loss} + {name}", caption, table))
     return parts
 
@@ -133,15 +139,15 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415 - slow to import; runs start before
 
-    cells = frame.to_dict("records")
+    records = frame.to_dict("records")
     measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
     rows = []
     for setting in marks.settings:
-        own = [cells[place] for place in setting.places]
-        ok = [cell for cell in own if cell["status"] == "ok"]
-        seeds = len({cell["seed"] for cell in own})
-        persons = {cell["person"] for cell in own}
-        row = own[0] | {name: _mean(cell[name] for cell in ok) for name in measured}
+        own = [records[place] for place in setting.places]
+        ok = [record for record in own if record["status"] == "ok"]
+        seeds = len({record["seed"] for record in own})
+        persons = {record["person"] for record in own}
+        row = own[0] | {name: _mean(record[name] for record in ok) for name in measured}
         rows.append(
             row
             | {
@@ -151,7 +157,7 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
                 "seeds": str(seeds) if setting.n == seeds else f"{setting.n} of {seeds}",
                 "person": "several" if len(persons) > 1 else own[0]["person"],
                 "status": _statuses(own),
-                "error": "; ".join(dict.fromkeys(cell["error"] for cell in own if cell["error"])),
+                "error": "; ".join(dict.fromkeys(r["error"] for r in own if r["error"])),
             }
         )
     return pd.DataFrame(rows, index=[setting.places[0] for setting in marks.settings])
@@ -164,7 +170,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def _statuses(own: Sequence[Mapping[Any, Any]]) -> str:
     """'ok', 'diverged' if all seeds diverged, '1 diverged' if some did."""
-    failed = Counter(cell["status"] for cell in own if cell["status"] != "ok")
+    failed = Counter(r["status"] for r in own if r["status"] != "ok")
     if sum(failed.values()) < len(own):
         return ", ".join(f"{number} {status}" for status, number in failed.items()) or "ok"
     return ", ".join(failed)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The first columns of results.csv. A column for each option of the table's optimizers follows,
-# which is empty for an optimizer without the option.
+# The first columns of results.csv. A column for each option of the table's choices follows, which
+# is empty for a choice without the option.
 COLUMNS = (
     "rank", "accuracy", "batch", "lr", "epochs", "person", "device",  # as in the report
     "loss", "optimizer", "activation", "seed", "status", "train_loss", "seconds_per_epoch",
@@ -22,6 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
+FURTHER = tuple(group for group in GROUPS if group not in COLUMNS)  # the columns after that
 OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
 REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 
@@ -31,12 +32,12 @@ HEADINGS = {
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
-} | {key: key.removeprefix("optimizer.") for key in OPTION_DEFAULTS}
+} | {key: key.partition(".")[2] for key in OPTION_DEFAULTS}
 INTERVAL = "95 % interval"
 NO_RANK = "\N{EN DASH}"
 
 # Shown to people only if they vary. Other columns are always shown, or never.
-SETTINGS = ("loss", "optimizer", "activation", "seed", "dataset", "engine")
+SETTINGS = ("loss", "optimizer", "activation", *FURTHER, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
 # Results of a training: percent, loss per image, seconds, seconds.
@@ -51,14 +52,16 @@ def in_option_order(columns: Iterable[str]) -> list[str]:
 
 
 def settings_of(columns: Iterable[str]) -> list[str]:
-    """SETTINGS, with those options of optimizers that are among the columns after the optimizer."""
+    """SETTINGS, with the options that are among the columns after their group."""
     options = in_option_order(columns)
-    after = SETTINGS.index("optimizer") + 1
-    return [*SETTINGS[:after], *options, *SETTINGS[after:]]
+    names = []
+    for setting in SETTINGS:
+        names += [setting, *(key for key in options if key.startswith(f"{setting}."))]
+    return names
 
 
 def varying(frame: pd.DataFrame) -> list[str]:
-    """The settings with several values; for an option, among the optimizers that have it."""
+    """The settings with several values; for an option, among the choices that have it."""
     return [name for name in settings_of(frame.columns) if len({*frame[name].dropna()}) > 1]
 
 
@@ -93,5 +96,5 @@ def shared_options(frame: pd.DataFrame) -> list[str]:
         if len(values) == 1 and (
             default is None or setting_text(values[0]) != format_option(default)
         ):
-            texts.append(f"{name.removeprefix('optimizer.')}={setting_text(values[0])}")
+            texts.append(f"{name.partition('.')[2]}={setting_text(values[0])}")
     return texts

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lenet_sweep.config.keys import defaults
 from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.cells import Cell, OptionValue
 from lenet_sweep.core.text import format_option, one_line
-from lenet_sweep.results.columns import COLUMNS, HOLDOUT, MEASURED
+from lenet_sweep.results.columns import COLUMNS, FURTHER, HOLDOUT, MEASURED
 from lenet_sweep.results.records import Record, settings_columns
 from lenet_sweep.storage.files import write_atomic
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\u2212")
 
 
-def kept_rows(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
+def read_records_csv(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
     """The records of these cells in the results.csv of a folder, without damaged rows.
 
     A row belongs to the cell with its id. Ids change with the version of an engine; then a row
@@ -80,7 +81,10 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     names = ("batch", "epochs", "device", "loss", "activation", "seed", "engine")
     dataset = _unescape(str(settings["dataset"]))
     lr = f"{float(settings['lr'])!r}"
-    return (*(str(settings[name]) for name in names), *_optimizer_key(settings), dataset, lr)
+    # Tables from before a group was added lack its column; their cells have its default.
+    further = (str(settings.get(group) or defaults()[group]["name"]) for group in FURTHER)
+    texts = (str(settings[name]) for name in names)
+    return (*texts, *further, *_optimizer_key(settings), dataset, lr)
 
 
 def _optimizer_key(settings: Mapping[str, Any]) -> tuple[str, ...]:

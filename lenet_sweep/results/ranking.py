@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.results.columns import COLUMNS, HOLDOUT, in_option_order, ranked_by
+from lenet_sweep.config.registry import OPTION_GROUPS
+from lenet_sweep.results.columns import COLUMNS, FURTHER, HOLDOUT, in_option_order, ranked_by
 from lenet_sweep.results.records import Record
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class SettingRow:
 class TieMarks:
     """What printed tables add to results.csv.
 
-    outcomes: the outcome of the comparison with the best (one of `analysis.statistics.OUTCOMES`),
-    by the index of the row. caption: explains them. settings: rows to print instead of cells, best
-    first; empty if no setting has several seeds.
+    outcomes: the outcome of the comparison with the best (one of
+    `analysis.significance.OUTCOMES`), by the index of the row. caption: explains them. settings:
+    rows to print instead of cells, best first; empty if no setting has several seeds.
     """
 
     outcomes: Mapping[int, str] = field(default_factory=dict)
@@ -57,8 +58,8 @@ NO_COMPARISON = TieMarks()
 def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last.
 
-    It has COLUMNS, then HOLDOUT if images were held out, then a column for each option of its
-    optimizers, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
+    It has COLUMNS, HOLDOUT if images were held out, FURTHER, and a column for each option of its
+    choices, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
     images, that decides the rank. Equal accuracies share a rank (1, 2, 2, 4), with fewer epochs
     first. Failed cells have no rank.
     """
@@ -70,10 +71,10 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     records = list(records)
-    one_of_each = {row["optimizer"]: row for row in records}.values()
-    values = {name: v for row in one_of_each for name, v in row.items() if is_option(name)}
+    one_of_each = {tuple(record[g] for g in OPTION_GROUPS): record for record in records}.values()
+    values = {name: v for record in one_of_each for name, v in record.items() if is_option(name)}
     options = in_option_order(values)
-    frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *options])
+    frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *FURTHER, *options])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
     types = {bool: "boolean", float: "float64", str: "object"}
     frame = frame.astype(

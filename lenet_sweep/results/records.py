@@ -6,20 +6,21 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lenet_sweep.core.cells import Cell, Optimizer
+from lenet_sweep.config.registry import OPTION_GROUPS, choice_name
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
-from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.results.columns import FURTHER, HOLDOUT
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 
 Record = dict[str, Any]
 
 
-def record(
+def stored_record(
     cell: Cell, store: Store, person: str = "", failure: Failure | None = None
 ) -> Record | None:
-    """The row of a cell, from the store; None if the cell has no outcome yet.
+    """The record of a cell, from the store; None if the cell has no outcome yet.
 
     person: named if the store does not say who trained the run. failure: a failure that was just
     reported, which takes precedence over the store.
@@ -38,7 +39,7 @@ def record(
 
 
 def settings_columns(cell: Cell, person: str) -> Record:
-    """The columns of a row that do not depend on the outcome."""
+    """The columns that do not depend on the outcome."""
     return {
         "batch": cell.batch,
         "lr": cell.lr,
@@ -52,17 +53,17 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
-        **option_values(cell.optimizer),
+        **{group: choice_name(getattr(cell, group)) for group in FURTHER},
+        **option_values(cell),
     }
 
 
-def option_values(optimizer: Optimizer) -> Record:
-    """The columns of the optimizer's options; a pair of numbers is text such as '[0.9,0.999]'."""
+def option_values(cell: Cell) -> Record:
+    """The columns of a cell's options; a pair of numbers is text such as '[0.9,0.999]'."""
     return {
-        f"optimizer.{name}": f"[{','.join(map(repr, value))}]"
-        if isinstance(value, tuple)
-        else value
-        for name, value in optimizer.options
+        f"{group}.{name}": f"[{','.join(map(repr, value))}]" if isinstance(value, tuple) else value
+        for group in OPTION_GROUPS
+        for name, value in getattr(cell, group).options
     }
 
 
@@ -87,28 +88,29 @@ def _failure(failure: Failure | None) -> Record:
     return {"status": failure.status, "error": failure.reason} | missing
 
 
-def known_record(
-    cell: Cell, store: Store, kept: Mapping[Cell, Record], person: str = ""
+def load_record(
+    cell: Cell, store: Store, earlier: Mapping[Cell, Record], person: str = ""
 ) -> Record | None:
-    """The row of a cell from the store, otherwise from `kept`; None if neither has an outcome.
+    """The record of a cell, from the store or else from `earlier`; None if neither has an outcome.
 
-    An accuracy in `kept` takes precedence over a failure in the store, because the cell did finish
-    once. Raises StoreError if the store cannot be read and `kept` does not have the cell.
+    earlier: the records of a results.csv. An accuracy there takes precedence over a failure in the
+    store, because the cell did finish once. Raises StoreError if the store cannot be read and
+    `earlier` does not have the cell.
     """
-    earlier = kept.get(cell)
+    old = earlier.get(cell)
     try:
-        current = record(cell, store, person)
+        current = stored_record(cell, store, person)
     except StoreError:
-        if earlier is None:
+        if old is None:
             raise
-        return earlier
-    if earlier and (current is None or (earlier["status"] == "ok" and current["status"] != "ok")):
-        return earlier
+        return old
+    if old and (current is None or (old["status"] == "ok" and current["status"] != "ok")):
+        return old
     return current
 
 
-def in_store(cell: Cell, row: Record, store: Store) -> bool:
-    """Whether the store still has the file behind a row, and it is not known to be damaged."""
+def in_store(cell: Cell, record: Record, store: Store) -> bool:
+    """Whether the store still has the file behind a record, and it is not known to be damaged."""
     run = store.run_folder(cell.run_id)
-    path = run.snapshot_path(cell.epochs) if row["status"] == "ok" else run.path / "failure.json"
+    path = run.snapshot_path(cell.epochs) if record["status"] == "ok" else run.path / "failure.json"
     return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - Path.exists may raise

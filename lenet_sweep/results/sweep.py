@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.test_images import ImageCache
-from lenet_sweep.results.csv_file import kept_rows
+from lenet_sweep.results.csv_file import read_records_csv
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import ranked_table
-from lenet_sweep.results.records import Record, in_store, known_record
+from lenet_sweep.results.records import Record, in_store, load_record
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def load_sweep(folder: Path) -> Sweep:
     written by another version.
     """
     manifest = read_manifest(folder)
-    rows = read_records(folder, manifest)
-    return Sweep(folder, manifest, manifest.store, manifest.data_root, ranked_table(rows.values()))
+    table = ranked_table(read_records(folder, manifest).values())
+    return Sweep(folder, manifest, manifest.store, manifest.data_root, table)
 
 
 def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
     """The records of a sweep's cells, from the store, otherwise from results.csv in its folder."""
-    kept = kept_rows(folder, manifest.cells)
-    records = ((cell, known_record(cell, manifest.store, kept)) for cell in manifest.cells)
+    earlier = read_records_csv(folder, manifest.cells)
+    records = ((cell, load_record(cell, manifest.store, earlier)) for cell in manifest.cells)
     return {cell: record for cell, record in records if record}
 
 
@@ -90,7 +90,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     records = read_records(Path(folder), manifest)
     for path in dict.fromkeys(manifest.store.damaged):
         warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
-    if lost := sum(not in_store(*row, manifest.store) for row in records.items()):
+    if lost := sum(not in_store(*item, manifest.store) for item in records.items()):
         warnings.warn(
             f"{lost} of {len(records)} rows come only from results.csv: their runs are not in "
             f"{manifest.store.out / 'runs'}",

@@ -37,8 +37,11 @@ class ObserverGroup(Observer):
         self._call_each("on_event", lambda observer: observer.on_event(event))
 
     def on_table(self, table: pd.DataFrame) -> None:
-        # A copy for each, so that an observer cannot change the table that the sweep returns.
-        self._call_each("on_table", lambda observer: observer.on_table(table.copy()))
+        def call(observer: Observer) -> None:
+            # A copy, so that an observer cannot change the table that the sweep returns.
+            observer.on_table(table if isinstance(observer, TerminalView) else table.copy())
+
+        self._call_each("on_table", call)
 
     def on_message(self, text: str) -> None:
         self._call_each("on_message", lambda observer: observer.on_message(text))

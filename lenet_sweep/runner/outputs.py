@@ -1,23 +1,71 @@
-"""Writes the files that a sweep ends with: tables, figures and the page."""
+"""The end of a sweep: writes its tables, figures and page, and describes what was written."""
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_sweep.config.validation import SweepOptions
+from lenet_sweep.config.sweep_options import SweepOptions
+from lenet_sweep.core.text import pluralize
+from lenet_sweep.machine import provenance
 from lenet_sweep.report.text_tables import text_tables, write_texts
 from lenet_sweep.results.columns import REPRODUCTION
 from lenet_sweep.results.csv_file import write_csv
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.results.sweep import Sweep
+from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.run import SweepResult
+from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
     from lenet_sweep.analysis.reproduction import Reproduction
     from lenet_sweep.analysis.statistics import Result
+
+MAX_FAILURES = 10  # failed cells that are listed with the file of their traceback
+MAX_FILES = 5  # files of a kind that are listed one by one
+
+
+def write_outputs(
+    result: SweepResult,
+    options: SweepOptions,
+    on_message: Callable[[str], None],
+    on_tables: Callable[[TieMarks, Sequence[Reproduction]], None] | None = None,
+    *,
+    comparisons: bool = True,
+) -> tuple[SweepResult, list[Path]]:
+    """Write the tables, then the page and the figures, and return the result and all files.
+
+    A signal does not stop the tables from being written, but it stops the page and the figures at
+    once; the returned result then has it as `interrupted`. A second Ctrl-C raises
+    InterruptedBySignal.
+
+    on_message: gets the progress of the page and the figures, and what is left out. on_tables:
+    called when the tables are written, which is long before the end: the figures take seconds.
+    comparisons: False leaves out the comparison of rows with the best one.
+    """
+    with handle_signals() as signals:
+        with signals.deferred():
+            marks = compare(result, options) if comparisons else NO_COMPARISON
+            reproductions = reproduce(result)
+            files = write_tables(result.sweep, marks, reproductions)
+            if on_tables:
+                on_tables(marks, reproductions)
+        if signals.received:
+            result = replace(result, interrupted=signals.received[0])
+        page: list[Path] = []
+        figures: list[Path] = []
+        try:
+            page = write_page(result, options, on_message)
+            figures = draw_figures(result, options, on_message)
+        except KeyboardInterrupt:
+            if signals.force_quit or result.interrupted or not signals.received:
+                raise
+            result = replace(result, interrupted=signals.received[0])
+    return result, [*page, *files, *figures]
 
 
 def compare(result: SweepResult, options: SweepOptions) -> TieMarks:
@@ -65,12 +113,14 @@ def write_tables(
     tables = text_tables(sweep.table, marks)
     files = [folder / "results.csv"]
     if reproductions:
-        from lenet_sweep.analysis import reproduction  # noqa: PLC0415 - most sweeps have no study
+        from lenet_sweep.analysis import (  # noqa: PLC0415 - most sweeps have no study
+            reproduction_tables,
+        )
 
         for judged in reproductions:
-            tables += reproduction.text_tables(judged)
+            tables += reproduction_tables.text_tables(judged)
         files.append(folder / REPRODUCTION)
-        write_csv(reproduction.reproduction_table(reproductions), files[-1])
+        write_csv(reproduction_tables.reproduction_table(reproductions), files[-1])
     else:
         (folder / REPRODUCTION).unlink(missing_ok=True)  # of an earlier launch in this folder
     return [*files, *write_texts(tables, folder), folder / "sweep.json"]
@@ -100,8 +150,8 @@ def write_page(
     """Write the page and its statistics if `options.report` is true, and return their files.
 
     With `figures=none` the page has no pictures. After an interrupted sweep it has only the table.
-    If an existing page shows more than the new one would, it is kept and `on_message` gets
-    the reason.
+    If an existing page shows more than the new one would, it is kept and `on_message` gets the
+    reason.
     """
     if not options.report:
         return []
@@ -112,4 +162,55 @@ def write_page(
         pictures=options.figures != "none",
         interrupted=result.interrupted.name if result.interrupted else "",
         on_message=on_message,
+    )
+
+
+def describe_outputs(
+    result: SweepResult, options: SweepOptions, files: Sequence[Path]
+) -> list[str]:
+    """Lines that list the files that were written and the cells that failed."""
+    folder, table = result.sweep.folder, result.sweep.table
+    lines = [f"Written to {folder}/"]
+    lines += [f"  {name}" for name in _shortened([path.relative_to(folder) for path in files])]
+    failed = table[~table["status"].isin(["ok", "diverged"])]
+    for name in failed["cell"][:MAX_FAILURES]:
+        run = Store(options.out).run_folder(name.partition("-e")[0])
+        failure = run.failure()
+        has_traceback = failure and failure.traceback
+        where = f"traceback in {run.path / 'failure.json'}; " if has_traceback else ""
+        lines.append(f"{name} failed: {where}the same command retries it")
+    if len(failed) > MAX_FAILURES:
+        lines.append(f"and {len(failed) - MAX_FAILURES} more failed")
+    return lines
+
+
+def describe_interruption(result: SweepResult) -> list[str]:
+    """Lines that say how much was done and how to resume; none if it was not interrupted."""
+    if not result.interrupted:
+        return []
+    requested = {cell.id for cell in result.requested}
+    finished = len(requested & set(result.sweep.table["cell"]) - result.not_retrained)
+    done = f"{finished} of {pluralize(len(result.requested), 'cell')}"
+    return [
+        f"Stopped by {result.interrupted.name} with {done} done. To resume:",
+        f"  {shlex.join(provenance.command())}",
+    ]
+
+
+def _shortened(paths: Sequence[Path]) -> list[str]:
+    """One line per file, or one per kind (pattern and number) if there are more than MAX_FILES."""
+    kinds = Counter(_kind(path) for path in paths)
+    lines: dict[str, None] = {}  # ordered, without duplicates
+    for path in paths:
+        kind, number = _kind(path), kinds[_kind(path)]
+        line = f"{kind} ({number} files)" if number > MAX_FILES else str(path)
+        lines[line] = None
+    return list(lines)
+
+
+def _kind(path: Path) -> str:
+    """'figures/*_cost.png' for 'figures/nll-adam_..._cost.png'; the name itself without '_'."""
+    _, separator, last = path.stem.rpartition("_")
+    return (
+        str(path.parent / f"*_{last.partition('-')[0]}*{path.suffix}") if separator else str(path)
     )

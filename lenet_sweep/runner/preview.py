@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_sweep.config.validation import SweepOptions
+from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.executors import Executor
 from lenet_sweep.machine import provenance
@@ -21,12 +21,12 @@ from lenet_sweep.ui.progress import describe_plan
 class Preview:
     """What a sweep would do.
 
-    rows: the results that the store already has. damaged: files of these cells that cannot be
+    records: the results that the store already has. damaged: files of these cells that cannot be
     used. estimate: None if there is nothing to train. notes: on how the cells are trained.
     """
 
     plan: Plan
-    rows: tuple[Record, ...]
+    records: tuple[Record, ...]
     damaged: tuple[Path, ...]
     estimate: Estimate | None
     notes: tuple[str, ...]
@@ -51,4 +51,4 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
         duration = estimate(planned, table.store, workers, provenance.processor())
     damaged = tuple(dict.fromkeys(table.store.damaged))
     notes = (*options.unused, *options.notes)
-    return Preview(planned, tuple(table.rows.values()), damaged, duration, notes)
+    return Preview(planned, tuple(table.records.values()), damaged, duration, notes)

@@ -1,4 +1,4 @@
-"""The results table of a sweep while it runs: rows from the store, and from each event."""
+"""The results table of a sweep while it runs: records from the store, and from each event."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from lenet_sweep.core.cells import Cell, Plan, make_plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Event, Failed
-from lenet_sweep.results import records
-from lenet_sweep.results.csv_file import kept_rows, write_csv
+from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.ranking import ranked_table
-from lenet_sweep.results.records import Record
+from lenet_sweep.results.records import Record, load_record, stored_record
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
@@ -27,22 +26,22 @@ WRITE_PAUSE = 10.0
 
 
 class ResultsTable:
-    """The rows of a sweep, by cell.
+    """The records of a sweep, by cell.
 
-    rows: from results in the store. kept: from an earlier results.csv, for cells without a result
-    in the store.
+    records: from results in the store. earlier: from the results.csv of an earlier launch, for
+    cells without a result in the store.
     """
 
     def __init__(self, store: Store, person: str) -> None:
         self.store = store
         self.person = person
-        self.rows: dict[Cell, Record] = {}
-        self.kept: dict[Cell, Record] = {}
+        self.records: dict[Cell, Record] = {}
+        self.earlier: dict[Cell, Record] = {}
         self._changed = False  # since the last write
         self._due = 0.0  # the earliest time of the next write
 
     def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
-        """Plan the runs that these cells still need, and add the rows of finished cells.
+        """Plan the runs that these cells still need, and add the records of finished cells.
 
         reuse: False plans every cell as if the store were empty.
         """
@@ -56,45 +55,45 @@ class ResultsTable:
 
     def _is_final(self, cell: Cell) -> bool:
         try:
-            row = records.record(cell, self.store, self.person)
+            record = stored_record(cell, self.store, self.person)
         except StoreError:  # training this run meets the same error and reports it in the table
             return False
-        if row is None or row["status"] not in FINAL:
+        if record is None or record["status"] not in FINAL:
             return False
-        self.rows[cell] = row
+        self.records[cell] = record
         return True
 
     def complete(self, cells: Iterable[Cell]) -> None:
-        """Add the rows that the store has for these cells, including failed ones."""
+        """Add the records that the store has for these cells, including failed ones."""
         for cell in cells:
-            if cell not in self.rows and (
-                row := records.known_record(cell, self.store, self.kept, self.person)
+            if cell not in self.records and (
+                record := load_record(cell, self.store, self.earlier, self.person)
             ):
-                self.rows[cell] = row
+                self.records[cell] = record
 
     def keep(self, folder: Path, cells: Iterable[Cell]) -> None:
-        """Keep the rows of the folder's results.csv until these cells have new ones."""
-        self.kept = kept_rows(folder, cells)
+        """Keep the records of the folder's results.csv until these cells have new ones."""
+        self.earlier = read_records_csv(folder, cells)
 
     def update(self, event: Event, planned: Plan) -> bool:
-        """Add the rows that an event completes, and return whether to write the table now.
+        """Add the records that an event completes, and return whether to write the table now.
 
-        Call it with every event: also an event that completes no row can make a write due.
+        Call it with every event: also an event that completes no record can make a write due.
         """
         if isinstance(event, (CellFinished, Failed)):
             run = planned.by_id[event.run_id]
             failure = event.failure if isinstance(event, Failed) else None
             epochs = [event.epoch] if isinstance(event, CellFinished) else run.snapshot_epochs
             for cell in (replace(run.cell, epochs=number) for number in epochs):
-                if row := records.record(cell, self.store, self.person, failure):
-                    self.rows[cell] = row
+                if record := stored_record(cell, self.store, self.person, failure):
+                    self.records[cell] = record
             self._changed = True
         return self._changed and time.monotonic() >= self._due
 
     def write(self, folder: Path) -> pd.DataFrame:
         """Write the ranked table to results.csv, and return it."""
         start = time.monotonic()
-        frame = ranked_table((self.kept | self.rows).values())
+        frame = ranked_table((self.earlier | self.records).values())
         write_csv(frame, folder / "results.csv")
         end = time.monotonic()
         self._changed, self._due = False, end + WRITE_PAUSE * (end - start)

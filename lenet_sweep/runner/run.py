@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.studies import Study, replace_study
-from lenet_sweep.config.validation import SweepOptions
-from lenet_sweep.core.cells import Cell
+from lenet_sweep.config.sweep_options import SweepOptions
+from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data import download
@@ -48,15 +48,16 @@ LOCK_TIMEOUT = 60.0  # seconds to wait for another launch that holds the lock of
 class SweepResult:
     """A sweep at the end of a launch.
 
-    requested: the cells of this launch. interrupted: the signal that ended it early, if any. stale:
-    the ids of requested cells that were not retrained although `reuse` is false; their rows are
-    those of an earlier launch. observer_errors: one line for each observer that was removed.
+    requested: the cells of this launch. interrupted: the signal that ended it early, if any.
+    not_retrained: the ids of requested cells that were not retrained although `reuse` is false;
+    their rows are those of an earlier launch. observer_errors: one line for each observer that was
+    removed.
     """
 
     sweep: Sweep
     requested: tuple[Cell, ...]
     interrupted: signal.Signals | None = None
-    stale: frozenset[str] = frozenset()
+    not_retrained: frozenset[str] = frozenset()
     observer_errors: tuple[str, ...] = ()
 
     @property
@@ -80,7 +81,7 @@ def run_sweep(
     executor: Executor,
     folder: Path | None = None,
     *,
-    reported: bool = True,
+    with_outputs: bool = True,
 ) -> SweepResult:
     """Train the runs that the cells still need, and rewrite results.csv as cells end.
 
@@ -89,8 +90,8 @@ def run_sweep(
     written; see `lenet_sweep.runner.interrupts`.
 
     observers: follow the sweep in the given order; `Observer` says what happens if one fails.
-    reported: whether the page and the figures come next. If so, their modules are imported during
-    the training.
+    with_outputs: whether the page and the figures come next. If so, their modules are imported
+    during the training.
 
     Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
     UsageError if the executor is not available.
@@ -114,14 +115,9 @@ def run_sweep(
         stack.callback(group.on_end)
         group.on_start(planned, workers)
         signals = stack.enter_context(handle_signals())
-        if planned.duplicates:
-            group.on_message(f"{pluralize(planned.duplicates, 'duplicate cell')} merged")
-        for path in dict.fromkeys(table.store.damaged):
-            if path.parent.name not in planned.by_id:  # else the worker that trains it reports it
-                group.on_message(describe_damage(str(path)))
-        for note in (*options.unused, *(options.notes if planned.runs else ())):
-            group.on_message(note)
-        modules = _modules_for_outputs(options, reported=reported) if planned.runs else ()
+        for message in _messages(planned, table.store, options):
+            group.on_message(message)
+        modules = _modules_for_outputs(options, with_outputs=with_outputs) if planned.runs else ()
         with signals.deferred(), background_imports.import_in_background(modules):
             context = RunContext(
                 out=options.out,
@@ -150,14 +146,26 @@ def run_sweep(
         group.on_table(frame)
         interrupted = signals.received[0] if signals.received else None
     sweep = Sweep(folder, manifest, table.store, options.data_root, frame)
-    stale = frozenset(cell.id for cell in planned.cells if cell not in table.rows)
-    return SweepResult(sweep, planned.cells, interrupted, stale, tuple(group.errors))
+    not_retrained = frozenset(cell.id for cell in planned.cells if cell not in table.records)
+    return SweepResult(sweep, planned.cells, interrupted, not_retrained, tuple(group.errors))
 
 
-def _modules_for_outputs(options: SweepOptions, *, reported: bool) -> list[str]:
+def _messages(planned: Plan, store: Store, options: SweepOptions) -> Iterator[str]:
+    """What users should know before the training starts."""
+    if planned.duplicates:
+        yield f"{pluralize(planned.duplicates, 'duplicate cell')} merged"
+    for path in dict.fromkeys(store.damaged):
+        if path.parent.name not in planned.by_id:  # else the worker that trains it reports it
+            yield describe_damage(str(path))
+    yield from options.unused
+    if planned.runs:
+        yield from options.notes
+
+
+def _modules_for_outputs(options: SweepOptions, *, with_outputs: bool) -> list[str]:
     """The modules that are slow to import, for the table and then for the page and the figures."""
     names = ["pandas"]
-    if not reported:
+    if not with_outputs:
         return names
     if options.figures != "none":
         names += ["matplotlib.figure", "lenet_sweep.report.figure_set"]

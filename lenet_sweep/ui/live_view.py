@@ -19,9 +19,9 @@ from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
+from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
     HEADINGS,
-    OPTION_TEXTS,
     REPORT_COLUMNS,
     setting_text,
     varying,
@@ -45,11 +45,6 @@ GAP = 2  # spaces between columns
 NAME = 40  # characters of a run's name that take precedence over the columns in OPTIONAL
 TEXT = 20  # characters that a text column keeps on a narrow terminal
 OPTIONAL = ("s/epoch", "cost", "epoch", "accuracy")  # dropped in this order on a narrow terminal
-TEXTS = frozenset(
-    ("person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
-     *OPTION_TEXTS)
-)  # fmt: skip
-
 # Both have a contrast ratio of 4 against black and white, and differ for every kind of color
 # vision. Nothing is shown by color alone.
 BLUE = Style(color="#1f83c6")
@@ -301,7 +296,7 @@ def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[Text]:
     def line(cells: Mapping[str, str]) -> Text:
         sides: Mapping[bool, AlignMethod] = {True: "left", False: "right"}
         return Text(" " * GAP).join(
-            _fit(cells[name], w, sides[name in TEXTS]) for name, w in columns.items()
+            _fit(cells[name], w, sides[name in TEXT_COLUMNS]) for name, w in columns.items()
         )
 
     heading = _style(line({name: HEADINGS.get(name, name) for name in columns}), PALE)

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import escape_unencodable, one_line, pluralize
-from lenet_sweep.report.text_tables import text_tables
+from lenet_sweep.report.text_tables import TEXT_COLUMNS, text_tables
 from lenet_sweep.results.columns import HEADINGS, INTERVAL, NUMERIC, REPORT_COLUMNS, settings_of
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
-from lenet_sweep.ui.live_view import BOLD, PALE, RED, TEXTS
+from lenet_sweep.ui.live_view import BOLD, PALE, RED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROWS = 100  # rows that are printed of each table; more would scroll the best ones off the screen
 FAILURES = 20  # failed runs that are explained below each table
 MOVABLE = ("person", "device", "epochs", "batch", "lr")  # if constant, may move to the caption
-WRAPPED = (TEXTS - {"status", "error"}) | {"settings"}  # columns whose text may wrap
+WRAPPED = ({*TEXT_COLUMNS} - {"status", "error"}) | {"settings"}  # columns whose text may wrap
 WORD = 20  # characters of a word that a narrow table does not break
 
 
@@ -72,7 +72,8 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COM
 
 def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     """Print the verdict on each row and claim of a study; rows not reproduced are in bold."""
-    from lenet_sweep.analysis.reproduction import NOT, SHORT, text_tables  # noqa: PLC0415 - SciPy is slow
+    from lenet_sweep.analysis.reproduction import NOT  # noqa: PLC0415 - SciPy is slow
+    from lenet_sweep.analysis.reproduction_tables import SHORT, text_tables  # noqa: PLC0415 - as above
 
     (title, caption, rows), *_ = text_tables(reproduction)
     texts = [
@@ -98,10 +99,10 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
         table.add_row(*(Text(row[name]) for name in names), style=style)
     console.print()
     console.print(table)
-    for finding in reproduction.findings:
-        claim = escape_unencodable(one_line(finding.claim.says), console.encoding)
-        reason = escape_unencodable(one_line(finding.sentence), console.encoding)
-        console.print(Text.assemble((f"{finding.verdict}: {claim}. ", BOLD), reason))
+    for result in reproduction.claim_results:
+        claim = escape_unencodable(one_line(result.claim.says), console.encoding)
+        reason = escape_unencodable(one_line(result.sentence), console.encoding)
+        console.print(Text.assemble((f"{result.verdict}: {claim}. ", BOLD), reason))
 
 
 def _empty_table(title: str, caption: str) -> Table:
@@ -139,13 +140,32 @@ def _table(
     width: int,
     constant: Sequence[str],
 ) -> Table:
-    """The table, fitted to `width` characters.
-
-    A table that is too wide first wraps headings, then moves `constant` columns (those with one
-    value in all rows) to the caption, hides others, and shrinks texts.
-    """
+    """The table, fitted to `width` characters. constant: columns with one value in all rows."""
     # A failed row shows its status in the column of the accuracy; its error is below the table.
     rows = [{**row, "accuracy": row["accuracy"] or row["status"]} for row in rows]
+    widths, rows, note = _fit_columns(rows, width, constant)
+    table = _empty_table(title, f"{caption} {note}".strip())
+    for name in widths:
+        table.add_column(
+            Text(HEADINGS.get(name, name)),
+            justify="left" if name in WRAPPED else "right",
+            width=widths[name],
+            overflow="fold",
+        )
+    for row in rows:
+        best = row["rank"].split()[-1:] == ["1"] and row.get("status", "ok") == "ok"
+        table.add_row(*(Text(row[name]) for name in widths), style=BOLD if best else None)
+    return table
+
+
+def _fit_columns(
+    rows: Sequence[Mapping[str, str]], width: int, constant: Sequence[str]
+) -> tuple[dict[str, int], Sequence[Mapping[str, str]], str]:
+    """The widths of the columns to show, the rows, and a note on the other columns.
+
+    A table that is too wide first wraps headings, then moves `constant` columns to the note, hides
+    others, joins settings in one column, and shrinks texts.
+    """
     names = [name for name in rows[0] if name not in ("status", "error")]
     settings = [name for name in settings_of(rows[0]) if name in names]
 
@@ -178,33 +198,27 @@ def _table(
         if name in names and not fits():
             names.remove(name)
             hidden.append(HEADINGS.get(name, name))
-    if moved:
-        caption = f"{caption} Every row: {', '.join(moved)}.".strip()
-    if hidden:
-        caption = f"{caption} Also in results.md: {', '.join(hidden)}.".strip()
+    notes = [f"Every row: {', '.join(moved)}."] if moved else []
+    notes += [f"Also in results.md: {', '.join(hidden)}."] if hidden else []
+    return _shrunk_widths(names, rows, width, split=split), rows, " ".join(notes)
+
+
+def _shrunk_widths(
+    names: Sequence[str], rows: Sequence[Mapping[str, str]], width: int, *, split: bool
+) -> dict[str, int]:
+    """The widths of the columns in a table of `width` characters: the widest texts wrap first."""
     widths = _widths(names, rows, split=split, wrap=False)
     min_widths = _widths(names, rows, split=split, wrap=True)
-    while _total(widths) > width and widths != min_widths:  # shrink the widest text first
+    while _total(widths) > width and widths != min_widths:
         name = max((n for n in names if widths[n] > min_widths[n]), key=widths.__getitem__)
         widths[name] -= 1
-    table = _empty_table(title, caption)
-    for name in names:
-        table.add_column(
-            Text(HEADINGS.get(name, name)),
-            justify="left" if name in WRAPPED else "right",
-            width=widths[name],
-            overflow="fold",
-        )
-    for row in rows:
-        best = row["rank"].split()[-1:] == ["1"] and row.get("status", "ok") == "ok"
-        table.add_row(*(Text(row[name]) for name in names), style=BOLD if best else None)
-    return table
+    return widths
 
 
 def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
     """Settings as one text: 'momentum 0.9 tanh seed 1'."""
     return " ".join(
-        row[n] if n in TEXTS and not is_option(n)
+        row[n] if n in TEXT_COLUMNS and not is_option(n)
         else f"{n.removeprefix('optimizer.')} {row[n]}"
         for n in names
     )  # fmt: skip

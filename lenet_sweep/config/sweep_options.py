@@ -1,0 +1,101 @@
+"""The options of a sweep, which say how it is run and do not change any result."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lenet_sweep.config import checks
+from lenet_sweep.config.checks import boolean, choice, finite, integer, positive, reject
+from lenet_sweep.config.grids import MOST_CELLS
+from lenet_sweep.config.studies import Study
+from lenet_sweep.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is run. Its options do not change results, so they are not part of a cell."""
+
+    person: str
+    workers: int | None  # None: as many as the machine has room for
+    timeout: float | None  # seconds without progress before a run is killed; None: no limit
+    retries: int  # how often a failed run is retried
+    reuse: bool
+    dry_run: bool
+    figures: str  # best, all, or none
+    rows: str  # what a row of the printed tables is: settings or cells
+    report: bool
+    out: Path
+    name: str | None  # None: the date and a hash of the cells
+    max_cells: int  # a larger grid is rejected as a likely typo
+    data_root: Path | None  # None: the user's cache folder
+    notes: tuple[str, ...] = ()  # sentences for the user on how the cells are trained
+    unused: tuple[str, ...] = ()  # sentences on options that some optimizers do not have
+    study: Study | None = None  # the study that the cells belong to
+
+
+# The keys of conf/config.yaml that these fields are read from.
+OPTION_KEYS = tuple(
+    f.name for f in fields(SweepOptions) if f.name not in ("data_root", "notes", "unused", "study")
+)
+
+
+def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...]) -> SweepOptions:
+    """Validate the options.
+
+    raw: has OPTION_KEYS. data_root: the value of dataset.root. Raises UsageError for the first
+    value that is not allowed.
+    """
+    return SweepOptions(
+        person=checks.text("person", raw["person"]) or _login_name(),
+        workers=_workers(raw["workers"]),
+        timeout=_timeout(raw["timeout"]),
+        retries=integer("retries", raw["retries"], 0, 100, "retries of a failed run"),
+        reuse=boolean("reuse", raw["reuse"]),
+        dry_run=boolean("dry_run", raw["dry_run"]),
+        figures=choice("figures", raw["figures"], ("best", "all", "none")),
+        rows=choice("rows", raw["rows"], ("settings", "cells")),
+        report=boolean("report", raw["report"]),
+        out=checks.folder("out", raw["out"]) or Path("outputs"),
+        name=checks.folder_name("name", raw["name"]),
+        max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "cells of a grid"),
+        data_root=checks.folder("dataset.root", data_root),
+        notes=notes,
+    )
+
+
+def merge_options(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
+    """The shared options with the notes of both. Raises UsageError if the options differ."""
+    for field in fields(SweepOptions):
+        same = getattr(other, field.name) == getattr(shared, field.name)
+        if not same and field.name != "notes":
+            key = "dataset.root" if field.name == "data_root" else field.name
+            raise UsageError(
+                f"{key} cannot be swept: it applies to the whole sweep; give one value"
+            )
+    return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
+
+
+def _workers(value: Any) -> int | None:
+    if value == "auto":
+        return None
+    number = finite(value)
+    if number is None or not number.is_integer() or not 1 <= number <= 1024:
+        reject("workers", value, "auto, or a whole number from 1 to 1024 (concurrent runs)")
+    return int(number)
+
+
+def _timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    return positive("timeout", value, "a number of seconds above 0, or null for no limit")
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # some containers have no entry for the user
+        return "unknown"
