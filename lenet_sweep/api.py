@@ -58,6 +58,7 @@ def sweep(
     engine: OneOrMany[str] = DEFAULT,
     study: str | Mapping[str, Any] | None = None,
     workers: int | str = DEFAULT,
+    threads: int | str = DEFAULT,
     person: str | None = DEFAULT,
     timeout: float | None = DEFAULT,
     retries: int = DEFAULT,

@@ -120,7 +120,9 @@ def _start_ray(environment: pytest.MonkeyPatch) -> Iterator[TargetExecutor]:
 
 def small_runs(folder: Path, data: Path, **axes):
     """Runs of a grid on small data, and their context. `axes` may change the settings of both."""
-    context_settings = {"workers": 2, "retrain": False, "timeout": None, "retries": 0}
+    context_settings = {
+        "workers": 2, "threads": None, "retrain": False, "timeout": None, "retries": 0,
+    }  # fmt: skip
     context_settings |= {key: axes.pop(key) for key in list(axes) if key in context_settings}
     settings = {"dataset": "folder", "dataset.root": str(data), "device": "cpu", "epochs": 1}
     cells, options = validate_cells(grid(settings | axes), NATIVE)

@@ -404,31 +404,3 @@ def test_a_cluster_shows_only_the_runs_in_training(live: Callable[..., Live]) ->
     assert len([line for line in at.lines() if "seed" in line]) == 2
     text = " ".join(printed(at.console).split())
     assert "seed 0 its job was interrupted by Slurm; it will resume from its checkpoint" in text
-
-
-def test_a_paused_run_keeps_its_progress(live: Callable[..., Live]) -> None:
-    """A paused run is not shown, but its epochs still count in the bar and in the time left."""
-    first, second, third = (replace(BASE, seed=n) for n in range(3))
-    at = live(first, second, third)
-    at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
-    at.at(4, *(ended(cell, n, seconds=2.0) for cell in (first, second) for n in (1, 2)))
-    done = at.bar("0/3 cells")
-    assert at.left("0/3 cells") == "0:26"  # (8 + 8 + 10) epochs of 2 s, two at a time
-    at.at(4, events.Paused(first.run_id), events.Started(third.run_id, 0))
-    assert at.bar("0/3 cells") == done
-    assert at.left("0/3 cells") == "0:26"
-    assert [line.split()[1] for line in at.lines() if line.startswith("seed")] == ["2", "1"]
-    at.at(20, *(ended(second, n) for n in range(3, 11)), events.Finished(second.run_id))
-    at.at(20, events.Started(first.run_id, 2))
-    assert " 3/10 " in at.line("seed 0")
-    assert "2.00" in at.line("seed 0")  # seconds per epoch before the pause
-    at.at(36, *(ended(first, n) for n in range(3, 11)), events.Finished(first.run_id))
-    assert at.left("0/3 cells") == "0:20"  # for the third run, which has not completed an epoch
-
-
-def test_a_paused_run_may_continue_in_another_process(live: Callable[..., Live]) -> None:
-    """If another process takes over a run that was paused here, its line says so."""
-    at = live(*LRS)
-    at.at(0, events.Started(BASE.run_id, 0))
-    at.at(2, ended(BASE, 1), events.Paused(BASE.run_id), events.Waiting(BASE.run_id))
-    assert "waiting for another process" in at.line("lr 0.1 ")

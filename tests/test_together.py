@@ -109,8 +109,7 @@ def test_the_same_command_twice(together, tmp_path, undisturbed, workers) -> Non
         assert status == 0, output
     frame = results(tmp_path)
     assert_rows(frame, undisturbed, {0, 1, 2})
-    if workers == 1:  # with two workers, runs can take turns, and then start several times
-        assert record(tmp_path, "built") == dict.fromkeys(run_ids(frame), 1)
+    assert record(tmp_path, "built") == dict.fromkeys(run_ids(frame), 1)
     assert record(tmp_path, "epoch") == dict.fromkeys(run_ids(frame), EPOCHS)
     assert_whole(tmp_path / "outputs", undisturbed)
 

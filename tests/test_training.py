@@ -18,7 +18,6 @@ from lenet_sweep.core.events import (
     Failed,
     Failure,
     Finished,
-    Paused,
     Progress,
     Started,
     Stopped,
@@ -40,7 +39,6 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
     def begin(
         *epochs: int,
         stop=lambda: False,
-        should_pause=None,
         retrain: bool = False,
         wait: bool = True,
         out: str = "",
@@ -57,8 +55,6 @@ def start(tmp_path: Path, small_folder) -> Callable[..., tuple[Iterator[Event], 
             wait=wait,
             stop=stop,
             environment={"person": "Ada"},
-            may_pause=lambda: should_pause is not None,
-            should_pause=should_pause,
         )
         return events, folder
 
@@ -194,48 +190,6 @@ def test_a_shorter_cell_keeps_the_checkpoint_of_a_longer_one(start) -> None:
     assert [e.epoch for e in events if isinstance(e, Started)] == [3]
 
 
-def test_a_paused_run_resumes_bit_for_bit(start) -> None:
-    """A run that pauses after each epoch ends with the state of one that never paused."""
-    ended = []
-    for attempt in range(1, 5):
-        events, folder = start(2, 4, should_pause=lambda: True)
-        seen = list(events)
-        assert [e.epoch for e in seen if isinstance(e, Started)] == [attempt - 1]
-        ended += [(e.result.epoch, e.waits_for_answer) for e in seen if isinstance(e, EpochEnded)]
-        assert isinstance(seen[-1], Paused if attempt < 4 else Finished)
-    assert ended == [(1, True), (2, True), (3, True), (4, False)]
-    assert not folder.checkpoint_path.exists()
-    uninterrupted, other = start(2, 4, out="other")
-    list(uninterrupted)
-    same_state(folder, other, 4)
-
-
-def test_a_paused_run_is_unlocked(start) -> None:
-    """The lock of a paused run is released before its Paused event."""
-    events, folder = start(2, should_pause=lambda: True)
-    for event in events:
-        lock = folder.claim(timeout=0)
-        assert (lock is not None) == isinstance(event, Paused)
-    assert isinstance(event, Paused)
-    lock.release()
-
-
-def test_a_run_does_not_pause_if_that_would_overwrite_a_longer_checkpoint(start) -> None:
-    """A checkpoint after 3 of 4 epochs survives a run of 2 epochs that is asked to pause."""
-    stopped: list[bool] = []
-    events, folder = start(4, stop=lambda: bool(stopped))
-    stop_after(3, events, stopped)
-    *_, last = start(2, should_pause=lambda: True)[0]
-    assert isinstance(last, Finished)
-    assert folder.read(folder.checkpoint_path).epoch == 3
-
-
-def test_retraining_does_not_pause(start) -> None:
-    """With reuse=false there is no checkpoint to resume from, so the run does not pause."""
-    *_, last = start(3, retrain=True, should_pause=lambda: True)[0]
-    assert isinstance(last, Finished)
-
-
 def test_a_diverging_run_reports_batch_and_epoch(start) -> None:
     """A non-finite loss ends the run as diverged, with the batch and the epoch."""
     events, folder = start(2, lr=1e30)
@@ -337,11 +291,10 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         Started("a", 3),
         Progress("a", 1, 64, 60000, 2.31),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4)),
-        EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4), waits_for_answer=True),
+        EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4, threads=2)),
         CellFinished("a", 1),
         Finished("a"),
         Failed("a", Failure("failed", 2, "why\n\x00", "trace")),
-        Paused("a"),
         Stopped("a"),
     ],
 )

@@ -199,6 +199,8 @@ def run(cfg: DictConfig) -> float:
     )
     options = replace(options, unused=())
     if is_multirun:
+        # The launcher may run several jobs on this machine, which do not know of each other.
+        options = replace(options, threads=options.threads or 1)
         _exit_if_dry_run(cells, options, Console(), None)  # for a search; a grid has exited before
         result = run_sweep(
             cells,

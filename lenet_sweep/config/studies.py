@@ -38,8 +38,8 @@ GIVEN = "study_given"  # not a setting: the keys that were given together with a
 PARTS = ("title", "source", "common", "rows", "claims")
 REPORTED = ("reported", "reported_on", "reported_by")  # accuracy in percent, device, person
 # Keys that apply to the whole sweep, so a row cannot set them.
-OPTIONS = ("workers", "person", "timeout", "retries", "reuse", "dry_run", "max_cells", "report",
-           "figures", "rows", "out", "name")  # fmt: skip
+OPTIONS = ("workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "max_cells",
+           "report", "figures", "rows", "out", "name")  # fmt: skip
 # The checks of claims, and the keys that each requires. analysis.claim_checks implements them.
 CHECKS: Mapping[str, tuple[str, ...]] = {
     "larger_is_better": ("key",),

@@ -20,6 +20,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("optim", "opt", "solver"), "optimizer"),
     **dict.fromkeys(("act", "nonlinearity", "activationfunction"), "activation"),
     **dict.fromkeys(("randomseed", "randomstate", "manualseed", "rngseed"), "seed"),
+    **dict.fromkeys(("numthreads", "nthreads", "cores", "cpus"), "threads"),
     **dict.fromkeys(("numworkers", "nworkers", "njobs", "jobs", "processes"), "workers"),
     **dict.fromkeys(("outputdir", "outdir", "output", "outputs", "savedir", "logdir"), "out"),
     **dict.fromkeys(("user", "username", "author", "runby"), "person"),

@@ -20,7 +20,8 @@ class SweepOptions:
     """How a sweep is run. Its options do not change results, so they are not part of a cell."""
 
     person: str
-    workers: int | None  # None: as many as the machine has room for
+    workers: int | None  # None: as many as fit on the machine
+    threads: int | None  # per run; None: the runs share all cores
     timeout: float | None  # seconds without progress before a run is killed; None: no limit
     retries: int  # how often a failed run is retried
     reuse: bool
@@ -51,7 +52,8 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
     """
     return SweepOptions(
         person=checks.text("person", raw["person"]) or _login_name(),
-        workers=_workers(raw["workers"]),
+        workers=_auto_or_number("workers", raw["workers"], "concurrent runs"),
+        threads=_auto_or_number("threads", raw["threads"], "threads per run"),
         timeout=_timeout(raw["timeout"]),
         retries=integer("retries", raw["retries"], 0, 100, "retries of a failed run"),
         reuse=boolean("reuse", raw["reuse"]),
@@ -79,12 +81,12 @@ def merge_options(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
     return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
 
 
-def _workers(value: Any) -> int | None:
+def _auto_or_number(key: str, value: Any, unit: str) -> int | None:
     if value == "auto":
         return None
     number = finite(value)
     if number is None or not number.is_integer() or not 1 <= number <= 1024:
-        reject("workers", value, "auto, or a whole number from 1 to 1024 (concurrent runs)")
+        reject(key, value, f"auto, or a whole number from 1 to 1024 ({unit})")
     return int(number)
 
 

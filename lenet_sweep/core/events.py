@@ -18,6 +18,7 @@ class Epoch:
     seconds: float  # training only
     test_seconds: float
     holdout_accuracy: float | None = None  # percent; None if no images are held out
+    threads: int = 1  # at the end of the epoch; they change as other runs start and end
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ class SlurmOptions:
         integer_check(1, 525_600, "minutes per job"),
     )  # fmt: skip
     cpus: int = executor_option(
-        1, "CPU cores per job, which are the threads of a run", integer_check(1, 1024, "cores per job")
+        1,
+        "CPU cores per job, which are the threads of a run",
+        integer_check(1, 1024, "cores per job"),
     )
     memory: float = executor_option(
         2,

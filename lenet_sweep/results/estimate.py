@@ -20,6 +20,7 @@ MAX_RATIO = 30  # epochs that are longer or shorter by more are dominated by oth
 # AVX-512 (docs/native-engine.md), and on the report's laptop. Accurate within a factor of three.
 TYPICAL_SECONDS = {("native", "cpu"): 0.7, ("torch", "cpu"): 9.0, ("torch", "mps"): 8.0,
                    ("torch", "cuda"): 3.0}  # fmt: skip
+THREAD_GAIN = 0.8  # what each thread after the first adds to the speed of a run
 TYPICAL_TEST_SHARE = 0.1  # time to test after an epoch, as a share of the above
 
 
@@ -27,7 +28,8 @@ TYPICAL_TEST_SHARE = 0.1  # time to test after an epoch, as a share of the above
 class Measured:
     """Mean times of one epoch of a run, in seconds.
 
-    per_unit: training time divided by `relative_epoch` of its cell.
+    per_unit: training time on one thread, divided by `relative_epoch` of its cell. test_seconds:
+        also on one thread.
     """
 
     cell: Cell
@@ -49,10 +51,13 @@ class Estimate:
     runs: int
 
 
-def estimate(plan: Plan, store: Store, workers: int | None, processor: str) -> Estimate:
+def estimate(
+    plan: Plan, store: Store, workers: int | None, processor: str, threads: int = 1
+) -> Estimate:
     """Estimate the time of a plan from the headers of snapshots in the store.
 
-    workers: None if unknown. processor: the name of this machine's processor.
+    workers: None if unknown. processor: the name of this machine's processor. threads: of all runs
+    in training, together; only the native engine uses more than one per run.
     """
     try:
         stored = store.run_ids()
@@ -74,8 +79,17 @@ def estimate(plan: Plan, store: Store, workers: int | None, processor: str) -> E
         epoch_seconds = per_unit * relative_epoch(cell) + test_seconds
         durations.append((cell.epochs - trained) * epoch_seconds)
     parallel = min(workers or 1, len(durations)) or 1
-    seconds = max([sum(durations) / parallel, *durations])
+    if all(run.cell.engine == "native" for run in plan.runs):
+        longest = max(durations, default=0.0) / _speed(threads)
+        seconds = max(sum(durations) / parallel / _speed(threads / parallel), longest)
+    else:
+        seconds = max([sum(durations) / parallel, *durations])
     return Estimate(seconds, None if workers is None else parallel, len(used))
+
+
+def _speed(threads: float) -> float:
+    """The speed of a run with this many threads, relative to one thread."""
+    return 1 + THREAD_GAIN * max(0.0, threads - 1)
 
 
 def _measured(plan: Plan, store: Store, stored: set[str]) -> list[Measured]:
@@ -94,8 +108,8 @@ def _measured(plan: Plan, store: Store, stored: set[str]) -> list[Measured]:
             processor = str(description["environment"].get("processor"))
         except (KeyError, TypeError, AttributeError, UsageError, StoreError):
             continue  # damaged, or written by another version
-        seconds = fmean(epoch.seconds for epoch in history)
-        test_seconds = fmean(epoch.test_seconds for epoch in history)
+        seconds = fmean(epoch.seconds * _speed(epoch.threads) for epoch in history)
+        test_seconds = fmean(epoch.test_seconds * _speed(epoch.threads) for epoch in history)
         measured.append(Measured(cell, processor, seconds / relative_epoch(cell), test_seconds))
     return measured
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.executors import Executor
-from lenet_sweep.machine import provenance
+from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.machine import devices, provenance
 from lenet_sweep.results.estimate import Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
@@ -48,7 +49,10 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
     if planned.runs:
         kinds = sorted({run.cell.device for run in planned.runs})
         workers = options.workers or (executor.capacity(kinds) if executor else None)
-        duration = estimate(planned, table.store, workers, provenance.processor())
+        threads = (workers or 1) * options.threads if options.threads else 1
+        if executor is LOCAL and not options.threads:
+            threads = devices.cpu_count()
+        duration = estimate(planned, table.store, workers, provenance.processor(), threads)
     damaged = tuple(dict.fromkeys(table.store.damaged))
     notes = (*options.unused, *options.notes)
     return Preview(planned, tuple(table.records.values()), damaged, duration, notes)

@@ -299,6 +299,7 @@ def _snapshot(
         seconds=seconds,
         test_seconds=test_seconds,
         holdout_accuracy=_accuracy(held_out, images.holdout_labels) if len(held_out) else None,
+        threads=engine.threads,
     )
     return Snapshot(
         state=engine.state(),

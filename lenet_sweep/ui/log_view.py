@@ -44,7 +44,6 @@ class LogView(TerminalView):
         self._progress: SweepProgress | None = None
         self._logged: dict[str, float] = {}  # by run: the time of its last epoch line
         self._waiting: set[str] = set()
-        self._time_slicing = False
 
     def on_start(self, plan: Plan, workers: int | None) -> None:
         if plan.runs:
@@ -54,7 +53,7 @@ class LogView(TerminalView):
     def on_event(self, event: Event) -> None:
         progress, run_id = self._progress, event.run_id
         assert progress is not None
-        pending, paused = progress.pending(run_id), run_id in progress.paused
+        pending = progress.pending(run_id)
         progress.update(event, self._clock())
         name, done = progress.names[run_id], f"[{progress.ended}/{progress.total}]"
         match event:
@@ -63,11 +62,11 @@ class LogView(TerminalView):
                 self._print(f"{name}  waiting for another process that is training it")
             case Started(epoch=0):
                 self._print(f"{name}  started")
-            case Started(epoch=epoch) if not paused:  # runs that take turns resume often
+            case Started(epoch=epoch):
                 self._print(f"{name}  resumed after epoch {epoch}")
             case EpochEnded(result=result):
                 self._print_epoch(run_id, name, result)
-            case CellFinished(epoch=epoch) if epoch in pending:  # else printed before a pause
+            case CellFinished(epoch=epoch) if epoch in pending:  # else printed before a retry
                 state = progress.running.get(run_id)
                 accuracy = state.accuracy if state and state.epoch == epoch else None
                 outcome = "trained by another process" if accuracy is None else f"{accuracy:.2f} %"

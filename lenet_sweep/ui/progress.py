@@ -15,7 +15,6 @@ from lenet_sweep.core.events import (
     Failed,
     Failure,
     Finished,
-    Paused,
     Progress,
     Requeued,
     Retrying,
@@ -32,7 +31,7 @@ MIN_TRAINED = 0.1  # epochs to train before a run's pace is measured, as the fir
 
 @dataclass
 class RunProgress:
-    """The progress of a run that trains, is paused, or waits for another process.
+    """The progress of a run that trains or waits for another process.
 
     start: when training started, None if it does not train here. lane: the line of the display.
     """
@@ -66,7 +65,6 @@ class SweepProgress:
         self.start = start
         self.failed = 0  # cells
         self.running: dict[str, RunProgress] = {}
-        self.paused: dict[str, RunProgress] = {}  # a subset of `unstarted`
         self.unstarted = dict(plan.by_id)
         self._lengths = Counter(map(_length, plan.runs))  # of the runs in `unstarted`
         names = short_names(plan.cells, epochs=False, between=" ")
@@ -92,7 +90,7 @@ class SweepProgress:
         """
         started = sum(
             min(1.0, state.position / epochs)
-            for run_id, state in (self.running | self.paused).items()
+            for run_id, state in self.running.items()
             for epochs in self._pending[run_id]
         )
         return (self.ended + started) / self.total
@@ -129,44 +127,32 @@ class SweepProgress:
             case Retrying() | Requeued():
                 self._end(run_id)
                 self._put_back(run_id)
-            case Paused():
-                self.paused[run_id] = state = self.running.pop(run_id)
-                state.start = None
-                self._put_back(run_id)
             case Finished() | Stopped():
                 self._end(run_id)
 
     def _state(self, run_id: str) -> RunProgress:
-        """The state of a run in training; a new or paused one is moved to the first free lane."""
+        """The state of a run in training; a new one gets the first free lane."""
         if run_id not in self.running:
             used = {state.lane for state in self.running.values()}
             lane = next(lane for lane in count() if lane not in used)
             self._remove_unstarted(run_id)
-            state = self.paused.pop(run_id, None) or RunProgress(self.plan.by_id[run_id], lane)
-            state.lane = lane
-            self.running[run_id] = state
+            self.running[run_id] = RunProgress(self.plan.by_id[run_id], lane)
         return self.running[run_id]
 
     def _remove_unstarted(self, run_id: str) -> None:
         if self.unstarted.pop(run_id, None):
-            length = self._remaining_length(run_id)
+            length = _length(self.plan.by_id[run_id])
             self._lengths[length] -= 1
             if not self._lengths[length]:
                 del self._lengths[length]
 
     def _put_back(self, run_id: str) -> None:
         self.unstarted[run_id] = self.plan.by_id[run_id]
-        self._lengths[self._remaining_length(run_id)] += 1
-
-    def _remaining_length(self, run_id: str) -> tuple[int, int]:
-        """Batch size and epochs still to train, which determine how long a run takes."""
-        batch, epochs = _length(self.plan.by_id[run_id])
-        return batch, epochs - (self.paused[run_id].epoch if run_id in self.paused else 0)
+        self._lengths[_length(self.plan.by_id[run_id])] += 1
 
     def _end(self, run_id: str) -> None:
         self.running.pop(run_id, None)
         self._remove_unstarted(run_id)
-        self.paused.pop(run_id, None)
 
     def _measure(self, state: RunProgress, now: float) -> None:
         trained = state.position - state.resumed
