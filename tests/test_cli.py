@@ -613,6 +613,7 @@ def test_help_is_complete(lenet_sweep, tmp_path) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.slow
 def test_installation_without_compiler_uses_torch(tmp_path, small) -> None:
     """Without a C++ compiler, the package installs, and a line says that torch trains."""
     project = Path(__file__).parent.parent
@@ -660,6 +661,7 @@ def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
         assert text in line
 
 
+@pytest.mark.slow
 def test_wheel_is_complete(tmp_path, small) -> None:
     """An installed wheel runs a sweep without the checkout."""
     project = Path(__file__).parent.parent

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from lenet_sweep.config import registry, validation
+from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
     LOSSES,
     OPTIMIZERS,
-    OptimizerOption,
 )
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
@@ -372,7 +372,7 @@ ADDED = {
 
 def add_option(monkeypatch) -> tuple[dict, str]:
     """Give Adam an option that the native engine does not know."""
-    foreach = OptimizerOption(default=False, help="use the foreach implementation")
+    foreach = ChoiceOption(default=False, help="use the foreach implementation")
     options = {**OPTIMIZERS["adam"].options, "foreach": foreach}
     monkeypatch.setitem(OPTIMIZERS, "adam", replace(OPTIMIZERS["adam"], options=options))
     return {"optimizer": {"name": "adam"}}, "optimizer.foreach=false"
