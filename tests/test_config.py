@@ -162,6 +162,28 @@ def test_missing_device_is_rejected(device: str, monkeypatch) -> None:
         cells(device=device)
 
 
+@pytest.mark.parametrize(
+    ("settings", "device", "has_note"),
+    [
+        ({}, "cpu", True),  # the native engine supports the cell
+        ({"activation": "gelu"}, "cuda", False),
+        ({"engine": "torch"}, "cuda", False),
+        ({"device": "cuda"}, "cuda", False),
+        ({"device": "cpu"}, "cpu", False),
+    ],
+)
+@pytest.mark.skipif(NATIVE.unavailable_reason() is not None, reason="there is no native engine")
+def test_auto_prefers_the_native_engine_to_a_gpu(
+    settings: dict[str, str], device: str, has_note: bool, monkeypatch
+) -> None:
+    """On a machine with a GPU, device=auto is the CPU where the native engine trains the cell."""
+    monkeypatch.setattr("lenet_sweep.machine.devices.accelerator_likely", lambda: True)
+    monkeypatch.setattr("lenet_sweep.machine.devices.available_devices", lambda: ("cuda", "cpu"))
+    (cell,), options = validation.validate_cells(grids.grid(settings), NATIVE)
+    assert cell.device == device
+    assert any("device=cuda" in note for note in options.notes) == has_note
+
+
 def test_grid_is_product_of_lists() -> None:
     """A grid has every combination once; the last key varies fastest."""
     grid = cells(lr=[0.1, 0.01], batch=[32, 64, 128])

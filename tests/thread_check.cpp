@@ -1,12 +1,11 @@
 // Trains with different numbers of threads, which must give the same bits. Built with the thread
 // sanitizer, it also shows that threads do not access the same memory without synchronization.
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <vector>
 
+#include "memory.hpp"
 #include "network.hpp"
 #include "threads.hpp"
 
@@ -17,18 +16,6 @@ namespace baseline { extern const Kernels kernels; }
 namespace {
 
 constexpr int IMAGES = 150;
-
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-typedef std::unique_ptr<float, Free> Floats;
-
-Floats zeros(int64_t count) {
-  const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
-  float* p = static_cast<float*>(std::aligned_alloc(64, bytes));
-  std::memset(p, 0, bytes);
-  return Floats(p);
-}
 
 // All parameters, losses and predictions after training with these numbers of threads in turn.
 std::vector<float> train(int batch, bool adam, const std::vector<int>& threads) {

@@ -36,6 +36,10 @@ from lenet_sweep.core.text import format_value, join_words, to_str
 from lenet_sweep.data.datasets import find_dataset
 from lenet_sweep.machine import devices
 
+CPU_NOTE = (
+    "device=auto is the CPU, where the native engine trains these cells; with large batches, a GPU "
+    "may be faster: device=cuda or device=mps"
+)
 UnusedOptions = dict[str, Any]  # options that a choice does not have, with one of their values
 
 
@@ -78,20 +82,35 @@ def validate_cell(
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
-        "device": once(_device, raw["device"], remote_devices),
     }
     names = tuple((group, choice_name(value)) for group, value in choices.items())
     values["classes"] = once(classes_of, names)
+    device = once(_device, raw["device"], remote_devices)
+    cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
+    notes: tuple[str, ...] = ()
+    if device == "" and cell.engine == "native":
+        if devices.accelerator_likely():
+            notes = (CPU_NOTE,)
+    elif device == "" and (best := devices.available_devices()[0]) != "cpu":
+        cell, _ = _with_engine(values | {"device": best}, raw, native, once)
+    # The native engine runs on the CPU only, so its absence needs no note on other devices.
+    elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
+        notes = (f"torch trains: {unsupported}",)
+    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*OPTION_KEYS)(raw))
+    return cell, options
+
+
+def _with_engine(
+    values: Mapping[str, Any], raw: Mapping[str, Any], native: EngineSupport, once: CheckCache
+) -> tuple[Cell, str | None]:
+    """The cell with the engine that trains it, and why that is not the native engine, if it is not.
+
+    values: of all settings but the engine.
+    """
     cell = Cell(**values, engine="torch")  # torch supports all cells
     relevant = native.relevant_settings(cell)
     unsupported = once.for_equal(relevant, native.unsupported_reason, cell)
-    engine = _engine(raw["engine"], unsupported)
-    cell = Cell(**values, engine=engine)
-    # The native engine runs on the CPU only, so its absence needs no note on other devices.
-    needs_note = unsupported and raw["engine"] == "auto" and cell.device == "cpu"
-    notes = (f"torch trains: {unsupported}",) if needs_note else ()
-    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*OPTION_KEYS)(raw))
-    return cell, options
+    return Cell(**values, engine=_engine(raw["engine"], unsupported)), unsupported
 
 
 def _options(data_root: Any, notes: tuple[str, ...], *values: Any) -> SweepOptions:
@@ -247,10 +266,11 @@ def _lr(value: Any, optimizer: Optimizer) -> float:
 
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str:
+    """The kind of device; "" for auto on this machine, where it depends on the engine."""
     name = choice("device", value, ("auto", *devices.KINDS))
-    available = devices.available_devices() if remote_devices is None else remote_devices
     if name == "auto":
-        return available[0]
+        return remote_devices[0] if remote_devices else ""
+    available = devices.available_devices() if remote_devices is None else remote_devices
     allowed = ", ".join(["auto", *available])
     if name not in available and remote_devices is not None:
         raise UsageError(

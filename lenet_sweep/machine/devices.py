@@ -7,13 +7,13 @@ import platform
 from functools import cache
 from pathlib import Path
 
-KINDS = ("cuda", "mps", "cpu")  # device=auto selects the first one that is available
+KINDS = ("cuda", "mps", "cpu")
 
 
 @cache
 def available_devices() -> tuple[str, ...]:
     """The kinds of devices available for training, best first; 'cpu' is always last."""
-    if not _accelerator_likely():
+    if not accelerator_likely():
         return ("cpu",)
     import torch  # noqa: PLC0415 - takes seconds, and most laptops do not need it here
 
@@ -56,7 +56,8 @@ def cpu_count() -> int:
     return cores
 
 
-def _accelerator_likely() -> bool:
+def accelerator_likely() -> bool:
+    """Whether this machine may have an accelerator; True if that is not known."""
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
     if platform.system() == "Windows":

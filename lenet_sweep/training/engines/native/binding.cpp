@@ -3,13 +3,11 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "memory.hpp"
 #include "network.hpp"
 #include "threads.hpp"
 
@@ -43,19 +41,6 @@ const Kernels* kernels_named(const std::string& name) {
   for (const Kernels* kernels : usable())
     if (name.empty() || name == kernels->name) return kernels;
   throw std::invalid_argument("instruction set " + name + " is not on this machine");
-}
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-typedef std::unique_ptr<float, Free> Floats;
-
-Floats zeros(int64_t count) {  // aligned and padded to the size of the widest registers
-  std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
-  void* p = std::aligned_alloc(64, bytes);
-  if (!p) throw std::bad_alloc();
-  std::memset(p, 0, bytes);
-  return Floats(static_cast<float*>(p));
 }
 
 // The index of each of the 61,706 parameters, in the order of torch's state_dict, in the padded array
