@@ -37,7 +37,7 @@ class BuildKernels(build_ext):
                 [str(FOLDER / "step.cpp")],
                 output_dir=str(Path(self.build_temp) / name),
                 macros=[("LENET_ISA", name)],
-                depends=[str(path) for path in FOLDER.glob("*.hpp")],
+                depends=[str(path) for path in FOLDER.glob("*.?pp")],
                 extra_postargs=["-fPIC", *FLAGS, *flags, *SANITIZE],
             )
         super().build_extension(ext)
@@ -48,7 +48,7 @@ setup(
         Extension(
             "lenet_sweep.training.engines._native",
             [str(FOLDER / "binding.cpp"), str(FOLDER / "threads.cpp")],
-            depends=[str(path) for path in FOLDER.glob("*.hpp")],
+            depends=[str(path) for path in FOLDER.glob("*.?pp")],
             define_macros=[("LENET_X86", "1")] if X86 else [],
             # pybind11's own extension class asks for a working compiler even where it may fail.
             include_dirs=[pybind11.get_include()],

@@ -41,6 +41,7 @@ struct Network {
   Optimizer optimizer;
   int64_t batch;
   int64_t steps;            // taken so far
+  int64_t version;          // of the parameters; threads compare it with that of their copies
   float* parameters;        // (PARAMETERS,)
   float* gradients;         // (PARAMETERS,)
   float* first;             // (PARAMETERS,) momentum, or Adam's mean of gradients

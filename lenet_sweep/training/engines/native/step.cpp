@@ -12,12 +12,6 @@ using namespace lenet;
 
 // What all threads share.
 struct Shared {
-  // Rearranged weights.
-  ARRAY(conv2_forward)[150 * 16];              // conv2.w as (25 taps, 6 in, 16 out)
-  ARRAY(conv2_back)[BACK_COPIES * BACK_COPY];  // conv2.w surrounded by zeros
-  ARRAY(conv3_back)[128 * 400];                // conv3.w transposed
-  ARRAY(linear1_back)[96 * 128];               // linear1.w transposed
-  ARRAY(linear2_back)[16 * 96];                // linear2.w transposed
   // Activations of the dense layers, and gradients with respect to them.
   ARRAY(a2)[ROUND][400];
   ARRAY(a3)[ROUND][128];
@@ -32,11 +26,20 @@ struct Shared {
     ARRAY(conv2)[CONV2_B + 16 - CONV2_W];  // conv2.w and conv2.b
   } partial[PARTIAL_SUMS];
   float losses[ROUND];
-  uint32_t always_inked;  // rows that conv1 must not skip: all if a weight is not finite
 };
 
-// What each thread has for the samples that it processes.
+// What each thread has for itself.
 struct Own {
+  // The weights, rearranged. Each thread does this itself, because fetching the result of another thread
+  // takes longer: the cores exchange fewer cache lines in each step.
+  ARRAY(conv2_forward)[150 * 16];              // conv2.w as (25 taps, 6 in, 16 out)
+  ARRAY(conv2_back)[BACK_COPIES * BACK_COPY];  // conv2.w surrounded by zeros
+  ARRAY(conv3_back)[128 * 400];                // conv3.w transposed
+  ARRAY(linear1_back)[96 * 128];               // linear1.w transposed
+  ARRAY(linear2_back)[16 * 96];                // linear2.w transposed
+  uint32_t always_inked;  // rows that conv1 must not skip: all if a weight is not finite
+  int64_t version;        // of the weights
+  // The samples that the thread processes.
   ARRAY(halves)[CHUNK][2 * HALF + 16];
   ARRAY(triples)[31 * TRIPLE_ROW + 16];
   ARRAY(a1)[CHUNK][196 * 8];
@@ -71,25 +74,31 @@ static void add_rows(float* out, const float* values, int row, int rows) {
     for (int i = 0; i < row; i += 16) store(out + i, load16(out + i) + load16(values + r * row + i));
 }
 
-// Rearrange the weights of the convolutions; needed after each update.
-static void prepare_convolutions(const float* p, Shared* s) {
+// Rearrange the weights for the forward pass.
+static void prepare_forward(const float* p, Own* own) {
   float zero = 0;  // becomes NaN if a weight is infinite or NaN
   for (int i = 0; i < 150; i++) zero += 0 * p[CONV1_W + i];
-  s->always_inked = zero == 0 ? 0 : ~0u;
+  own->always_inked = zero == 0 ? 0 : ~0u;
   for (int out = 0; out < 16; out++)
     for (int tap = 0; tap < 25; tap++)
       for (int in = 0; in < 6; in++)
-        s->conv2_forward[(tap * 6 + in) * 16 + out] = p[CONV2_W + (out * 25 + tap) * 8 + in];
-  surround(p + CONV2_W, s->conv2_back);
+        own->conv2_forward[(tap * 6 + in) * 16 + out] = p[CONV2_W + (out * 25 + tap) * 8 + in];
+}
+
+static void prepare_backward(const float* p, Own* own) {
+  surround(p + CONV2_W, own->conv2_back);
+  transpose(p + CONV3_W, 128, own->conv3_back, 400, 400, 120);
+  transpose(p + LINEAR1_W, 96, own->linear1_back, 128, 120, 84);
+  transpose(p + LINEAR2_W, 16, own->linear2_back, 96, 84, 10);
 }
 
 // Pixels -> a row of a2. Also stores what the backward pass needs as sample n of the thread.
-static void convolve(Activation kind, const float* p, const uint8_t* pixels, const Shared* s, Own* own,
-                     int n, float* a2) {
+static void convolve(Activation kind, const float* p, const uint8_t* pixels, Own* own, int n,
+                     float* a2) {
   own->ink[n] = unpack(pixels, own->halves[n]);
-  const uint32_t inked = own->ink[n].rows | s->always_inked;
+  const uint32_t inked = own->ink[n].rows | own->always_inked;
   conv1_forward(kind, own->halves[n], inked, p + CONV1_W, p + CONV1_B, own->a1[n], own->winners1[n]);
-  conv2_forward(kind, own->a1[n], s->conv2_forward, p + CONV2_B, a2, own->winners2[n]);
+  conv2_forward(kind, own->a1[n], own->conv2_forward, p + CONV2_B, a2, own->winners2[n]);
 }
 
 // The dense layers of n samples from sample `first` of the round: a2 -> logits.
@@ -120,20 +129,21 @@ static float log_softmax(float* logits, int label) {
 // log-probabilities -> logits (their gradient), da4, da3 and da2 (n, 400). share is the weight of a
 // sample, 1 / batch.
 static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order, float share,
-                           Shared* s, int first, int n, float* da2) {
+                           Shared* s, Own* own, int first, int n) {
   float *d = s->logits[first], *da3 = s->da3[first], *da4 = s->da4[first];
+  float* da2 = own->da2[0];
   for (int i = 0; i < n; i++) {  // softmax - one-hot
     for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share;
     d[i * 16 + labels[order[i]]] -= share;
   }
   memset(da4, 0, n * sizeof s->da4[0]);
-  product(d, 16, 1, s->linear2_back, 96, da4, 96, n, 10, 96);
+  product(d, 16, 1, own->linear2_back, 96, da4, 96, n, 10, 96);
   deactivate_all(kind, da4, s->a4[first], n * 96);
   memset(da3, 0, n * sizeof s->da3[0]);
-  product(da4, 96, 1, s->linear1_back, 128, da3, 128, n, 84, 128);
+  product(da4, 96, 1, own->linear1_back, 128, da3, 128, n, 84, 128);
   deactivate_all(kind, da3, s->a3[first], n * 128);
   memset(da2, 0, n * 400 * sizeof(float));
-  product(da3, 128, 1, s->conv3_back, 400, da2, 400, n, 120, 400);
+  product(da3, 128, 1, own->conv3_back, 400, da2, 400, n, 120, 400);
 }
 
 // The factors of Adam's step that do not depend on the parameter.
@@ -228,7 +238,10 @@ static int next_phase(void* work) {
   if (t->samples) {
     for (int i = 0; i < t->n; i++) t->loss += s->losses[i];
     t->samples = false;
-    if (t->done + t->n == t->size) t->adam = adam_factors(net->optimizer, ++net->steps);
+    if (t->done + t->n == t->size) {
+      t->adam = adam_factors(net->optimizer, ++net->steps);
+      net->version++;
+    }
     return 3 + t->conv3_units + t->linear1_units;
   }
   t->done += t->n;
@@ -253,19 +266,24 @@ static void run_samples(Training* t, int unit, int thread) {
   const int first = unit * t->unit, n = t->n - first < t->unit ? t->n - first : t->unit;
   const int64_t at = t->start + t->done + first;
   const int64_t* order = t->order + at;
+  if (own->version != net->version) {
+    own->version = net->version;
+    prepare_forward(p, own);
+    prepare_backward(p, own);
+  }
   for (int i = 0; i < n; i++) {
     if (at + i + 1 < t->count) prefetch(t->images + order[i + 1] * 784);
-    convolve(kind, p, t->images + order[i] * 784, s, own, i, s->a2[first + i]);
+    convolve(kind, p, t->images + order[i] * 784, own, i, s->a2[first + i]);
   }
   dense_forward(kind, p, s, first, n);
   for (int i = 0; i < n; i++)
     s->losses[first + i] = log_softmax(s->logits[first + i], t->labels[order[i]]);
-  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, s, first, n, own->da2[0]);
+  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, s, own, first, n);
   for (int i = 0; i < n; i++) {
     const int64_t sample = t->done + first + i;  // in the batch
     Shared::Convolutions* sum = &s->partial[sample / t->block % PARTIAL_SUMS];
     if (sample % t->block == 0 && sample < t->block * PARTIAL_SUMS) memset(sum, 0, sizeof *sum);
-    conv2_backward(kind, own->a1[i], s->a2[first + i], own->winners2[i], own->da2[i], s->conv2_back,
+    conv2_backward(kind, own->a1[i], s->a2[first + i], own->winners2[i], own->da2[i], own->conv2_back,
                    own->da1, sum->conv2, sum->conv2 + (CONV2_B - CONV2_W));
     interleave_rows(own->halves[i], own->triples);
     conv1_backward(kind, own->triples, own->ink[i], own->a1[i], own->winners1[i], own->da1, sum->conv1,
@@ -304,21 +322,22 @@ static void finish_convolutions(Training* t) {
   memcpy(g + CONV1_B, sum->conv1_bias, sizeof sum->conv1_bias);
   memcpy(g + CONV2_W, sum->conv2, sizeof sum->conv2);
   update(net, t->adam, 0, CONV3_W);
-  prepare_convolutions(net->parameters, s);
 }
 
 static void run_weights(Training* t, int unit) {
   Network* net = t->net;
   Shared* s = (Shared*)net->shared;
-  float* p = net->parameters;
   const bool last = t->done + t->n == t->size;
+  if (unit == 0) {  // first, since it takes longest
+    if (last) finish_convolutions(t);
+    return;
+  }
+  unit--;
   if (unit < t->conv3_units) {
     const int row = unit * t->conv3_rows, rows = 400 - row < t->conv3_rows ? 400 - row : t->conv3_rows;
     const int at = CONV3_W + row * 128;
     add_gradient(t, at, 128, s->a2[0] + row, 400, s->da3[0], rows);
-    if (!last) return;
-    update(net, t->adam, at, rows * 128);
-    transpose(p + at, 128, s->conv3_back + row, 400, rows, 120);
+    if (last) update(net, t->adam, at, rows * 128);
     return;
   }
   unit -= t->conv3_units;
@@ -327,21 +346,16 @@ static void run_weights(Training* t, int unit) {
     const int rows = 120 - row < t->linear1_rows ? 120 - row : t->linear1_rows;
     const int at = LINEAR1_W + row * 96;
     add_gradient(t, at, 96, s->a3[0] + row, 128, s->da4[0], rows);
-    if (!last) return;
-    update(net, t->adam, at, rows * 96);
-    transpose(p + at, 96, s->linear1_back + row, 128, rows, 84);
+    if (last) update(net, t->adam, at, rows * 96);
     return;
   }
   unit -= t->linear1_units;
-  if (unit == 0 && last) finish_convolutions(t);
-  if (unit == 1) {
+  if (unit == 0) {
     add_gradient(t, LINEAR2_W, 16, s->a4[0], 96, s->logits[0], 84);
     add_bias_gradient(t, LINEAR2_B, s->logits[0], 16);
-    if (!last) return;
-    update(net, t->adam, LINEAR2_W, PARAMETERS - LINEAR2_W);
-    transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
+    if (last) update(net, t->adam, LINEAR2_W, PARAMETERS - LINEAR2_W);
   }
-  if (unit == 2) {
+  if (unit == 1) {
     add_bias_gradient(t, CONV3_B, s->da3[0], 128);
     add_bias_gradient(t, LINEAR1_B, s->da4[0], 96);
     if (!last) return;
@@ -358,23 +372,20 @@ static void run_unit(void* work, int unit, int thread) {
 
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
                   int64_t count, float* losses) {
-  Shared* s = (Shared*)net->shared;
-  const float* p = net->parameters;
-  prepare_convolutions(p, s);
-  transpose(p + CONV3_W, 128, s->conv3_back, 400, 400, 120);
-  transpose(p + LINEAR1_W, 96, s->linear1_back, 128, 120, 84);
-  transpose(p + LINEAR2_W, 16, s->linear2_back, 96, 84, 10);
   Training t = {};
   t.net = net, t.images = images, t.labels = labels, t.order = order, t.count = count;
   t.losses = losses;
+  net->version++;  // the parameters may have been set since the last call
   const int64_t eighth = ceil_divide(net->batch, PARTIAL_SUMS);
   t.block = (int)(eighth < MIN_BLOCK ? MIN_BLOCK : eighth > CHUNK ? CHUNK : eighth);
-  const int threads = net->threads;
-  const int blocks = threads == 1 ? CHUNK / t.block : 1;
-  t.unit = t.block * blocks;
-  t.round = threads == 1 ? t.unit : t.block * PARTIAL_SUMS;
-  t.conv3_rows = 16 * ceil_divide(25, threads == 1 ? 1 : 4 * threads);
-  t.linear1_rows = 16 * ceil_divide(8, threads == 1 ? 1 : 2 * threads);
+  t.round = t.block * PARTIAL_SUMS;
+  const int threads = t.block >= net->batch ? 1 : net->threads;  // too little work to share
+  const int most = CHUNK / t.block;  // blocks in a unit
+  const int shared = (int)(t.round < net->batch ? t.round : net->batch) / t.block / (2 * threads);
+  t.unit = t.block * (threads == 1 || shared > most ? most : shared < 1 ? 1 : shared);
+  if (threads == 1) t.round = t.unit;
+  t.conv3_rows = threads == 1 ? 400 : 16;
+  t.linear1_rows = threads == 1 ? 120 : 16;
   t.conv3_units = ceil_divide(400, t.conv3_rows);
   t.linear1_units = ceil_divide(120, t.linear1_rows);
   run(net->pool, {&t, next_phase, run_unit}, threads);
@@ -404,11 +415,15 @@ static void evaluate_unit(void* work, int unit, int thread) {
   Shared* s = (Shared*)net->shared;
   Own* own = (Own*)net->own[thread];
   const Activation kind = kind_of(net);
+  if (own->version != net->version) {
+    own->version = net->version;
+    prepare_forward(net->parameters, own);
+  }
   const int first = thread * CHUNK;
   for (int64_t start = (int64_t)unit * CHUNK; start < e->count; start += CHUNK * e->units) {
     const int n = (int)(e->count - start < CHUNK ? e->count - start : CHUNK);
     for (int i = 0; i < n; i++)
-      convolve(kind, net->parameters, e->images + (start + i) * 784, s, own, i, s->a2[first + i]);
+      convolve(kind, net->parameters, e->images + (start + i) * 784, own, i, s->a2[first + i]);
     dense_forward(kind, net->parameters, s, first, n);
     for (int i = 0; i < n; i++) {
       float* z = s->logits[first + i];
@@ -422,7 +437,7 @@ static void evaluate_unit(void* work, int unit, int thread) {
 
 static void evaluate(Network* net, const uint8_t* images, const uint8_t* labels, int64_t count,
                      uint8_t* predictions, float* losses) {
-  prepare_convolutions(net->parameters, (Shared*)net->shared);
+  net->version++;
   Evaluation e = {net, images, labels, count, predictions, losses, net->threads == 1 ? 1 : 8 * net->threads, false};
   run(net->pool, {&e, next_evaluation_phase, evaluate_unit}, net->threads);
 }

@@ -39,14 +39,14 @@ void relax() {
 #endif
 }
 
-constexpr uint64_t ticket(uint64_t phase, int units) {
-  return phase << 32 | static_cast<uint64_t>(units) << 16;
+constexpr uint64_t pack(int threads, int end) {
+  return static_cast<uint64_t>(threads) << 48 | static_cast<uint64_t>(end) << 24;
 }
-constexpr uint64_t phase_of(uint64_t ticket) { return ticket >> 32; }
-constexpr int units_of(uint64_t ticket) { return static_cast<int>(ticket >> 16 & 0xffff); }
-constexpr int next_of(uint64_t ticket) { return static_cast<int>(ticket & 0xffff); }
+constexpr int threads_of(uint64_t units) { return static_cast<int>(units >> 48); }
+constexpr int end_of(uint64_t units) { return static_cast<int>(units >> 24 & 0xffffff); }
+constexpr int next_of(uint64_t units) { return static_cast<int>(units & 0xffffff); }
 
-constexpr std::chrono::microseconds ACTIVE_WAIT{20};
+constexpr std::chrono::microseconds ACTIVE_WAIT{500};
 
 // Python must handle signals in its main thread, so the helpers inherit a mask that blocks all of them.
 class BlockSignals {
@@ -76,7 +76,7 @@ void run(ThreadPool* pool, const Phases& phases, int threads) { pool->run(phases
 
 ThreadPool::~ThreadPool() {
   stop_ = true;
-  publish(ticket(phase_of(ticket_) + 1, 0));
+  publish(0);
   for (std::thread& helper : helpers_) helper.join();
 }
 
@@ -91,12 +91,12 @@ void ThreadPool::run(const Phases& phases, int threads) {
   phases_ = phases;
   const int units = phases.next_phase(phases.work);
   if (units == 0) return;
-  finished_ = 0;
   running_ = true;
-  publish(ticket(phase_of(ticket_) + 1, units));
+  publish(units);
   work(0);
 }
 
+// Starts the helpers that are missing.
 void ThreadPool::start(int threads) {
   threads_ = threads;
   const BlockSignals blocked;
@@ -109,34 +109,53 @@ void ThreadPool::start(int threads) {
 void ThreadPool::help(int thread) {
   const FlushSubnormals flush;
   while (true) {
-    const uint64_t phase = phase_of(ticket_);  // read first, so that wait sees every later change
+    const uint64_t phase = phase_;  // read first, so that wait notices every later change
     if (stop_) return;
     if (running_ && thread < threads_) work(thread);
     else wait(phase);
   }
 }
 
-// Takes units until there is no further phase.
+// Runs units until there is no further phase.
 void ThreadPool::work(int thread) {
   while (true) {
-    uint64_t current = ticket_;  // read first, so that wait sees every later change
+    const uint64_t phase = phase_;  // read first, so that wait notices every later change
     if (!running_ || thread >= threads_) return;
-    if (next_of(current) < units_of(current)) current = ticket_++;
-    if (next_of(current) >= units_of(current)) {
-      wait(phase_of(current));
+    const int unit = take(thread);
+    if (unit < 0) {
+      wait(phase);
       continue;
     }
-    phases_.run_unit(phases_.work, next_of(current), thread);
-    if (++finished_ < units_of(current)) continue;
+    phases_.run_unit(phases_.work, unit, thread);
+    const int total = total_;  // read before the phase can end
+    if (++finished_ < total) continue;
     const int units = phases_.next_phase(phases_.work);  // this thread finished the last unit
-    finished_ = 0;
     if (units == 0) running_ = false;
-    publish(ticket(phase_of(current) + 1, units));
+    publish(units);
   }
 }
 
-void ThreadPool::publish(uint64_t ticket) {
-  ticket_ = ticket;
+// A unit of the current phase, preferably one of the thread's own; -1 if there is none left.
+int ThreadPool::take(int thread) {
+  const int threads = threads_;
+  for (int k = 0; k < threads; k++) {
+    const int owner = (thread + k) % threads;
+    std::atomic<uint64_t>& own = units_[owner].value;
+    uint64_t value = own;
+    if (next_of(value) < end_of(value)) value = own++;
+    if (next_of(value) < end_of(value)) return owner + next_of(value) * threads_of(value);
+  }
+  return -1;
+}
+
+void ThreadPool::publish(int units) {
+  const int threads = threads_;
+  total_ = units;
+  finished_ = 0;
+  // The units of thread 0 come last: the phase cannot end, and another one be published, before.
+  for (int thread = threads - 1; thread >= 0; thread--)
+    units_[thread].value = pack(threads, (units - thread + threads - 1) / threads);
+  phase_++;
   if (sleeping_ == 0) return;
   { const std::lock_guard<std::mutex> lock(mutex_); }
   changed_.notify_all();
@@ -144,15 +163,17 @@ void ThreadPool::publish(uint64_t ticket) {
 
 // Returns when the given phase is over.
 void ThreadPool::wait(uint64_t phase) {
-  const auto until = std::chrono::steady_clock::now() + ACTIVE_WAIT;
-  while (std::chrono::steady_clock::now() < until)
+  const auto start = std::chrono::steady_clock::now();
+  for (int round = 0; std::chrono::steady_clock::now() - start < ACTIVE_WAIT; round++) {
     for (int i = 0; i < 16; i++) {
-      if (phase_of(ticket_) != phase) return;
+      if (phase_ != phase) return;
       relax();
     }
+    if (round >= 4) std::this_thread::yield();
+  }
   std::unique_lock<std::mutex> lock(mutex_);
   sleeping_++;
-  while (phase_of(ticket_) == phase) changed_.wait(lock);
+  while (phase_ == phase) changed_.wait(lock);
   sleeping_--;
 }
 

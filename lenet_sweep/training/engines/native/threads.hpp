@@ -25,9 +25,10 @@ class FlushSubnormals {
 
 // The threads of one run. They are started when they are first needed and then wait for work.
 //
-// The threads take the units of a phase one by one, so a thread that is not scheduled delays the phase
-// only if it holds a unit. A thread without a unit waits actively for a few microseconds, which is how
-// long a phase takes, and then sleeps, so that it does not occupy a core that another thread needs.
+// Each thread takes the same units in every phase of a kind, whose data is then in its cache, and takes
+// over units of other threads when it has none left. So a thread that is not scheduled delays a phase
+// only if it holds a unit. A thread without a unit waits actively for a while, giving way to threads that
+// need its core, and then sleeps.
 class ThreadPool {
  public:
   ThreadPool() = default;
@@ -41,16 +42,23 @@ class ThreadPool {
   void start(int threads);
   void help(int thread);
   void work(int thread);
-  void publish(uint64_t ticket);
+  int take(int thread);
+  void publish(int units);
   void wait(uint64_t phase);
 
   std::vector<std::thread> helpers_;
   Phases phases_{};
-  // The number of the phase (32 bits), its number of units and the next unit (16 bits each). A single
-  // atomic operation takes a unit, so a late thread cannot take one of the wrong phase.
-  std::atomic<uint64_t> ticket_{0};
-  std::atomic<int> finished_{0};  // units of the current phase
-  std::atomic<int> threads_{1};   // that may take units
+  // The units of the current phase that belong to a thread: its own number, and every threads-th after
+  // it. A value has the number of threads (16 bits), of units (24) and of units taken (24), so that one
+  // atomic operation takes a unit, and a late thread cannot mistake the phase.
+  struct alignas(64) Units {
+    std::atomic<uint64_t> value{0};
+  };
+  Units units_[MAX_THREADS];
+  std::atomic<uint64_t> phase_{0};  // its number
+  int total_ = 0;                   // units of the phase
+  std::atomic<int> finished_{0};    // of these
+  std::atomic<int> threads_{1};     // that may take units
   std::atomic<bool> running_{false}, stop_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
