@@ -128,7 +128,7 @@ def test_the_wording_of_the_estimate(store: Store) -> None:
     stored(store, replace(BASE, seed=1), 36.0)
     assert wording(2) == "about 6 min on 2 workers, estimated from 1 earlier run"
     assert wording(None) == (
-        "about 12 min of training in total, shared by the runs that train at the same time, "
+        "about 12 min of training in total, divided among the runs that train at the same time, "
         "estimated from 1 earlier run"
     )
 
@@ -148,6 +148,6 @@ def test_approximate_durations_are_close(seconds: float) -> None:
 
 
 def test_a_dry_run_prints_the_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The text uses the requested number of workers; an empty store gives a rough estimate."""
+    """The text uses the requested number of workers; an empty store gives a rough guess."""
     sweep(seed=[0, 1], out=tmp_path, workers=2, dry_run=True)
-    assert " on 2 workers; a rough estimate" in capsys.readouterr().out
+    assert " on 2 workers; a rough guess" in capsys.readouterr().out
