@@ -1,7 +1,7 @@
 """MkDocs hooks: files outside docs/ that pages link to become part of the site.
 
-The pages link to them as `../outputs/...`, so that the links also work where the repository is
-browsed. In the site these files lie beside the pages.
+The pages link to them as `../outputs/...`, so that the links also work when
+browsing the repository. On the site, these files are next to the pages.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:
 
     Returns intervals, settings over seeds, comparisons with the best, effects, warnings and
     conclusions; see `lenet_sweep.analysis.conclusions.Statistics` and docs/statistics.md.
-    Accuracies are percent, differences are percentage points.
+    Accuracies are percentages; differences are in percentage points.
 
     Raises FileNotFoundError if the folder has no sweep.
     """

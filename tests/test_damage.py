@@ -197,6 +197,6 @@ def test_the_same_command_repairs_damaged_files(swept, tmp_path, name, how) -> N
     frame = pd.read_csv(tmp_path / "outputs/sweeps/mine/results.csv")
     pd.testing.assert_frame_equal(frame[COMPARED], expected[COMPARED])
     if name.endswith(("safetensors", "failure.json", "sweep.json")):
-        assert "was damaged: it is renamed" in done.stdout
+        assert "was damaged: it has been renamed" in done.stdout
         assert list((tmp_path / "outputs").glob(name + ".damaged"))
     assert len(load_results(tmp_path / "outputs/sweeps/mine")) == 3

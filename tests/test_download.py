@@ -126,7 +126,7 @@ def test_a_mirror_that_never_answers(
     monkeypatch.setattr(mirror_module, "TIMEOUT", 0.05)
     monkeypatch.setattr(urllib.request, "urlopen", swallow)
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"http://nowhere/.*: no answer within 0\.05 s"):
+    with pytest.raises(DataError, match=r"http://nowhere/.*: no response within 0\.05 s"):
         ensure_dataset(small_dataset("http://nowhere/"), tmp_path)
     hung_up.set()
     assert time.monotonic() - began < 5

@@ -128,7 +128,7 @@ def test_the_wording_of_the_estimate(store: Store) -> None:
     stored(store, replace(BASE, seed=1), 36.0)
     assert wording(2) == "about 6 min on 2 workers, estimated from 1 earlier run"
     assert wording(None) == (
-        "about 12 min of training in total, shared by the runs that train at the same time, "
+        "about 12 min of training in total, divided among the runs that train at the same time, "
         "estimated from 1 earlier run"
     )
 

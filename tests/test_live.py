@@ -297,7 +297,7 @@ def test_cells_in_the_store_count_as_done(live: Callable[..., Live]) -> None:
     at.at(5, events.CellFinished(LRS[2].run_id, 10), events.Finished(LRS[2].run_id))
     assert at.bar("3/3 cells") == 1
     at.view.on_end()
-    assert "3 of 3 cells done, in 0:05" in printed(at.console)
+    assert "3 of 3 cells done in 0:05" in printed(at.console)
 
 
 def test_runs_are_named_by_the_settings_that_vary(live: Callable[..., Live]) -> None:
@@ -361,7 +361,7 @@ def test_the_terminal_is_restored() -> None:
     assert "0/3 cells" in text
     erased = text[text.rindex("\x1b[?25h") :]
     assert erased.count("\x1b[1A\x1b[2K") == len(view.frame().split("\n", allow_blank=True))
-    assert without_styles(erased).strip() == "0 of 3 cells done, in 0:00"
+    assert without_styles(erased).strip() == "0 of 3 cells done in 0:00"
     view.on_end()
     assert printed(console) == text
 

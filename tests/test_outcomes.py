@@ -211,7 +211,7 @@ def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
             one = re.match(rf"The only other \w+(?: on .*?)? is ({'|'.join(OUTCOMES)})", sentence)
             if one:
                 counted[one[1]] += 1
-            elif re.match(r"Of \d+ other (?:rows|settings)", sentence):
+            elif re.match(r"Of the \d+ other (?:rows|settings)", sentence):
                 counted += counted_in(sentence)
         digests = {r.cell.dataset.digest for r, o in zip(outcomes, csv["outcome"], strict=True)
                    if o == "best"}  # fmt: skip
@@ -241,5 +241,5 @@ def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",
     }  # fmt: skip
     lines = conclusions(ordered)
-    assert "Of 2 other settings, 1 is inconclusive and 1 is worse" in lines[1]
+    assert "Of the 2 other settings, 1 is inconclusive and 1 is worse" in lines[1]
     assert lines[2].startswith("Inconclusive: lr 0.1. Reason: the test images show a difference")

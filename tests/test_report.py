@@ -587,7 +587,7 @@ def test_sweeps_of_several_people_are_merged(two_sweeps, tmp_path, capsys) -> No
     ]  # fmt: skip
     assert list(pd.read_csv(merged / "statistics.csv")["person"]) == list(table["person"])
     page = Page((merged / "report.html").read_text())
-    assert "1 row was trained by several people with equal results" in page.text("conclusions")
+    assert "1 row was trained by several people with identical results" in page.text("conclusions")
     assert "1 row repeats the cell of another row" in page.text("conclusions")
     assert "Ada" in page.text("table")
     assert "Bo" in page.text("table")

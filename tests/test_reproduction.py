@@ -284,10 +284,10 @@ def test_learns_faster() -> None:
     results += [first_correct(replace(c, epochs=1), 90, history([1], [90])) for c in cells]
     verdict, sentence = check("learns_faster", results, recipe="nll_adam")
     assert verdict == "holds"
-    assert "2.0 against 3.0 (batch 32)" in sentence
+    assert "2.0 versus 3.0 (batch 32)" in sentence
     assert check("learns_faster", results, recipe="ce_sgd")[0] == "does not hold"
     never = [replace(r, history=slow[:2]) if r.history == fast and r.cell.batch == 32 else r
              for r in results]  # fmt: skip
     verdict, sentence = check("learns_faster", never, recipe="nll_adam")
     assert verdict == "does not hold"
-    assert "never against 3.0 (batch 32)" in sentence
+    assert "never versus 3.0 (batch 32)" in sentence

@@ -340,4 +340,4 @@ def test_a_dry_run_reports_damage_and_changes_nothing(tmp_path, small) -> None:
     with Sweep(tmp_path, *arguments) as sweep:
         status, output = sweep.ends()
     assert status == 0
-    assert f"{path.name} was damaged: it is renamed" in output
+    assert f"{path.name} was damaged: it has been renamed" in output

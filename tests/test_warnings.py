@@ -183,7 +183,7 @@ def test_held_out_images_choose_the_best() -> None:
     lines = conclusions(rows)
     assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
     assert lines[1].startswith("It was chosen by 99.00 % on 5,000 training images that were held")
-    assert "Of 2 other rows, 1 is better than it on the test images and 1 is worse" in lines[2]
+    assert "Of the 2 other rows, 1 is better than it on the test images and 1 is worse" in lines[2]
     assert lines[3] == "Better: lr 0.1."
     assert "ahead" not in only("one seed", rows).sentence
     partly = [*rows[:2], replace(rows[2], holdout_accuracy=None)]
@@ -382,7 +382,7 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
         "(95 % confidence interval 98.79 to 99.18 %, for the choice of images only)."
     )
     assert counted == (
-        "Of 3 other rows, 1 is tied with it and 2 are worse (McNemar's test on the same test "
+        "Of the 3 other rows, 1 is tied with it and 2 are worse (McNemar's test on the same test "
         "images, with Holm's correction for multiple comparisons; tied: no significant "
         "difference)."
     )

@@ -166,8 +166,8 @@ def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str
         )
     text = "; ".join(sentences)
     sentence = (
-        f"{text[0].upper()}{text[1:]}. Little means a median of up to {LITTLE} points and no "
-        "significant difference above it."
+        f"{text[0].upper()}{text[1:]}. Here, "
+        f"'little' means a median of up to {LITTLE} points and no significant difference above it."
     )
     if not small:
         return OPEN, sentence
@@ -257,13 +257,13 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         return OPEN, "No two recipes were measured at their default lr with all else equal."
     names = short_names(common, epochs=False)
     texts = [
-        f"{_format_epochs(ours[c])} against {_format_epochs(theirs[c])}"
+        f"{_format_epochs(ours[c])} versus {_format_epochs(theirs[c])}"
         + (f" ({names[c]})" if len(common) > 1 else "")
         for c in common
     ]
     sentence = (
-        f"Epochs until {TARGET:g} % test accuracy at the default lr (mean over seeds, against the "
-        f"fastest other recipe, without a significance test): {', '.join(texts)}."
+        f"Epochs until {TARGET:g} % test accuracy at the default lr (mean over seeds, compared "
+        f"with the fastest other recipe, without a significance test): {', '.join(texts)}."
     )
     faster = sum(ours[c] < theirs[c] for c in common)
     return _verdict(faster, sum(ours[c] > theirs[c] for c in common)), sentence

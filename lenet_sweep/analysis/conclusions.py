@@ -185,7 +185,7 @@ def _comparisons(
         counted = f"{', '.join(parts[:-1])}{',' * (len(parts) > 2)} and {parts[-1]}"
         if len(parts) == 1:
             counted = parts[0]
-        yield f"Of {len(others)} other {thing}s{where}, {counted}{tests}."
+        yield f"Of the {len(others)} other {thing}s{where}, {counted}{tests}."
     for outcome, group in groups.items():
         named = len(group) < len(others) and outcome != "worse"
         listed = join_words([names[c.results[0].cell] for c in group]) if named else ""
@@ -281,7 +281,7 @@ def _mean_accuracies(effect: Effect) -> str:
 
 
 def _level(effect: Effect, label: str) -> str:
-    return f"{effect.name} {label}" if len(effect.settings) == 1 else label
+    return f"{effect.name} {label}" if len(effect.settings) == 1 else label.replace(", ", " + ")
 
 
 def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:

@@ -18,6 +18,8 @@ STILL_FALLING = 0.01  # share of the total decrease that falls into the last ten
 EARLY = 0.75  # share of the epochs; a later peak counts as the end
 MIN_EPOCHS = 5  # shorter histories are not searched for an early peak
 
+_LEADING = "the runs of the best and of those tied with it"
+
 
 def falling(history: Sequence[Epoch]) -> tuple[float, float, float] | None:
     """The decrease of the cost at the end of training; None for fewer than 2 epochs.
@@ -58,12 +60,12 @@ def still_falling(
     leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
     among = "None of them is a run of the best or of one tied with it."
-    if number:
+    if number and number == len(leading):
+        runs = "The only leading run" if number == 1 else f"All {number} leading runs"
+        among = f"{runs} ({_LEADING}) {'is' if number == 1 else 'are'} among them."
+    elif number:
         verb = "is" if number == 1 else "are"
-        among = (
-            f"{number} of the {pluralize(len(leading), 'leading run')} (those of the best and of "
-            f"its ties) {verb} among them."
-        )
+        among = f"{number} of the {len(leading)} leading runs ({_LEADING}) {verb} among them."
     longer = 2 * max(r.cell.epochs for r, _ in steep)
     yield ResultWarning(
         "still falling",

@@ -26,7 +26,7 @@ def decode(
     if len(invalid):
         raise DataError(
             f"{labels_file.source}: label {labels[invalid[0]]} at position {invalid[0]}; "
-            "allowed are 0 to 9"
+            "must be 0 to 9"
         )
     return images, labels
 

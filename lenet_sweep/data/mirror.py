@@ -68,7 +68,7 @@ def _open(url: str) -> http.client.HTTPResponse:
     try:
         answer = answers.get(timeout=TIMEOUT)
     except queue.Empty:
-        raise TimeoutError(f"no answer within {TIMEOUT:g} s") from None
+        raise TimeoutError(f"no response within {TIMEOUT:g} s") from None
     if isinstance(answer, Exception):
         raise answer
     return answer

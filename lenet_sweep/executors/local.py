@@ -283,7 +283,7 @@ LOCAL = Executor(execute, capacity, check=lambda: None)
 
 @dataclass(frozen=True)
 class LocalOptions:
-    """Runs train in worker processes on this machine, the default."""
+    """Runs train in worker processes on this machine (the default)."""
 
 
 @register_executor("local", LocalOptions)

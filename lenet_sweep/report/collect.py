@@ -148,7 +148,7 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
     if equal:
         verb, which = ("was", "it") if equal == 1 else ("were", "each")
         notes.append(
-            f"{pluralize(equal, 'row')} {verb} trained by several people with equal results; "
+            f"{pluralize(equal, 'row')} {verb} trained by several people with identical results; "
             f"{which} is counted once."
         )
     table, order = rank_records(merged)

@@ -63,7 +63,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except (KeyError, TypeError, UsageError) as error:
         raise StoreError(
-            f"{path} was written by another version: move it away and run the sweep again; "
+            f"{path} was written by another version: move it elsewhere and run the sweep again; "
             "the results are in the store"
         ) from error
 

@@ -24,8 +24,8 @@ class Observer:
     def on_start(self, plan: Plan, workers: int | None) -> None:
         """Called once, before training.
 
-        plan: the cells, and the runs to train, of which there may be none. workers: how many runs
-        train at the same time, None if this is not known.
+        plan: the cells and the runs to train; there may be no runs. workers: how many runs train at
+        the same time, or None if this is not known.
         """
 
     def on_event(self, event: Event) -> None:
@@ -41,7 +41,7 @@ class Observer:
         """Called with a line of text for the user."""
 
     def on_end(self) -> None:
-        """Called last, also if the sweep is interrupted or fails."""
+        """Called last, even if the sweep is interrupted or fails."""
 
 
 class TerminalView(Observer):

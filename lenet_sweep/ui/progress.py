@@ -242,7 +242,7 @@ def _describe_estimate(estimate: Estimate) -> str:
     """'about 12 min on 2 workers, estimated from 6 earlier runs'."""
     time = approximate_duration(estimate.seconds)
     if estimate.workers is None:
-        where = "of training in total, shared by the runs that train at the same time"
+        where = "of training in total, divided among the runs that train at the same time"
     else:
         where = f"on {pluralize(estimate.workers, 'worker')}"
     if not estimate.runs:
@@ -266,10 +266,10 @@ def approximate_duration(seconds: float) -> str:
 
 
 def describe_end(progress: SweepProgress, now: float) -> str:
-    """What a sweep has done: '6 of 6 cells done, 1 of them failed, in 3:12'."""
+    """What a sweep has done: '6 of 6 cells done in 3:12, 1 of them failed'."""
     failed = f", {progress.failed} of them failed" if progress.failed else ""
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
-    return f"{cells}{failed}, in {format_duration(now - progress.start)}"
+    return f"{cells} in {format_duration(now - progress.start)}{failed}"
 
 
 def describe_problem(event: Damaged | Retrying | Requeued) -> str:
@@ -284,7 +284,10 @@ def describe_problem(event: Damaged | Retrying | Requeued) -> str:
 
 def describe_damage(path: str) -> str:
     """The message about a damaged file."""
-    return f"{one_line(path)} was damaged: it is renamed to *.damaged and rebuilt when needed"
+    return (
+        f"{one_line(path)} was damaged: it has been renamed to *.damaged and will be rebuilt when "
+        "needed"
+    )
 
 
 def describe_failure(failure: Failure) -> str:

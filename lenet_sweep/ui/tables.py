@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROWS = 100  # rows that are printed of each table; more would scroll the best ones off the screen
 FAILURES = 20  # failed runs that are explained below each table
+ALL_ROWS = "All rows: "  # begins the caption of a table with constant settings
 MOVABLE = ("person", "device", "epochs", "batch", "lr")  # if constant, may move to the caption
 WRAPPED = ({*TEXT_COLUMNS} - {"status", "error"}) | {"settings"}  # columns whose text may wrap
 WORD = 20  # characters of a word that a narrow table does not break
@@ -143,8 +144,14 @@ def _table(
     """The table, fitted to `width` characters. constant: columns with one value in all rows."""
     # A failed row shows its status in the column of the accuracy; its error is below the table.
     rows = [{**row, "accuracy": row["accuracy"] or row["status"]} for row in rows]
-    widths, rows, note = _fit_columns(rows, width, constant)
-    table = _empty_table(title, f"{caption} {note}".strip())
+    widths, rows, moved, hidden = _fit_columns(rows, width, constant)
+    if moved and caption.startswith(ALL_ROWS):
+        caption = caption.replace(ALL_ROWS, f"{ALL_ROWS}{', '.join(moved)}, ", 1)
+    elif moved:
+        caption = f"{ALL_ROWS}{', '.join(moved)}. {caption}".rstrip()
+    if hidden:
+        caption = f"{caption} Also in results.md: {', '.join(hidden)}.".lstrip()
+    table = _empty_table(title, caption)
     for name in widths:
         table.add_column(
             Text(HEADINGS.get(name, name)),
@@ -160,11 +167,11 @@ def _table(
 
 def _fit_columns(
     rows: Sequence[Mapping[str, str]], width: int, constant: Sequence[str]
-) -> tuple[dict[str, int], Sequence[Mapping[str, str]], str]:
-    """The widths of the columns to show, the rows, and a note on the other columns.
+) -> tuple[dict[str, int], Sequence[Mapping[str, str]], list[str], list[str]]:
+    """The widths of the columns to show, the rows, the constants moved out, the hidden headings.
 
-    A table that is too wide first wraps headings, then moves `constant` columns to the note, hides
-    others, joins settings in one column, and shrinks texts.
+    A table that is too wide first wraps headings, then moves `constant` columns to the caption,
+    hides others, joins settings in one column, and shrinks texts.
     """
     names = [name for name in rows[0] if name not in ("status", "error")]
     settings = [name for name in settings_of(rows[0]) if name in names]
@@ -198,9 +205,7 @@ def _fit_columns(
         if name in names and not fits():
             names.remove(name)
             hidden.append(HEADINGS.get(name, name))
-    notes = [f"Every row: {', '.join(moved)}."] if moved else []
-    notes += [f"Also in results.md: {', '.join(hidden)}."] if hidden else []
-    return _shrunk_widths(names, rows, width, split=split), rows, " ".join(notes)
+    return _shrunk_widths(names, rows, width, split=split), rows, moved, hidden
 
 
 def _shrunk_widths(
