@@ -165,8 +165,8 @@ def test_log_of_a_retried_run() -> None:
     log.at(4, ended(cell, 3), events.CellFinished(cell.run_id, 3), events.Finished(cell.run_id))
     finished = [line for line in log.lines() if line.startswith("[")]
     assert finished == [
-        "[1/2] 98.00 %  batch 64 epochs 1",
-        "[2/2] 98.00 %  batch 64 epochs 3",
+        "[1/2] 98.00 %  lr 0.1 batch 64 epochs 1",
+        "[2/2] 98.00 %  lr 0.1 batch 64 epochs 3",
     ]
 
 
