@@ -15,7 +15,7 @@ namespace baseline { extern const Kernels kernels; }
 
 namespace {
 
-constexpr int IMAGES = 150;
+constexpr int IMAGES = 100;
 
 // All parameters, losses and predictions after training with these numbers of threads in turn.
 std::vector<float> train(int batch, bool adam, const std::vector<int>& threads) {
@@ -71,7 +71,7 @@ std::vector<float> train(int batch, bool adam, const std::vector<int>& threads) 
 }  // namespace
 
 int main() {
-  for (int batch : {1, 16, 64, 100, 300})
+  for (int batch : {16, 100, 300})
     for (bool adam : {false, true}) {
       const std::vector<float> expected = train(batch, adam, {1, 1, 1, 1});
       const std::vector<float> threaded = train(batch, adam, {2, 8, 1, 3});
