@@ -73,15 +73,15 @@ CONTENDERS = (
         "optuna", "Optuna (GridSampler)", "optuna_grid", environment="optuna", keeps_results=True
     ),
     Contender("skorch", "skorch (GridSearchCV)", "skorch_grid", environment="skorch"),
-    _variant("one_worker", "lenet-sweep (`workers=1`)", "workers=1"),
+    _variant("one_worker", "lenet-sweep (`workers=1 threads=1`)", "workers=1", "threads=1"),
     _variant("two_workers", "lenet-sweep (`workers=2`)", "workers=2"),
     _variant(
         "torch_alone", "torch engine, `workers=1`, one sweep per number of epochs",
-        "engine=torch", "workers=1", split_epochs=True,
+        "engine=torch", "workers=1", "threads=1", split_epochs=True,
     ),
     _variant(
         "native_alone", "native engine, otherwise the same",
-        "engine=native", "workers=1", split_epochs=True,
+        "engine=native", "workers=1", "threads=1", split_epochs=True,
     ),
     _variant("and_parallel", "+ parallel runs (`workers=2`)", "workers=2", split_epochs=True),
     _variant("and_snapshots", "+ shared snapshots (`epochs=5,10` in one sweep)", "workers=2"),
