@@ -195,7 +195,7 @@ def run(cfg: DictConfig) -> float:
     is_multirun = hydra.mode == RunMode.MULTIRUN
     # In a multirun, the sweeper has checked options against the choices of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, others=all_choices() if is_multirun else None
+        [raw_settings(cfg)], NATIVE, other_choices=all_choices() if is_multirun else None
     )
     options = replace(options, unused=())
     if is_multirun:

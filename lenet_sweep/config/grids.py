@@ -81,17 +81,17 @@ def expand(
     options = {key: key.lstrip("+") for key in lengths if key not in selectors}
     options = {key: option for key, option in options.items() if is_option(option)}
     if not options or not any(lengths[key] > 1 for key in selectors):
-        check_count(prod(lengths.values()), limit)
+        check_grid_size(prod(lengths.values()), limit)
         yield from _product({key: values_of(key) for key in lengths})
         return
-    check_count(prod(lengths[key] for key in selectors), limit)
+    check_grid_size(prod(lengths[key] for key in selectors), limit)
     selections = list(_product({key: values_of(key) for key in lengths if key in selectors}))
     missing = [missing_options(options.values(), choices_of(chosen)) for chosen in selections]
     # An option that no choice has stays in every point, to be reported by the validation.
     unknown = frozenset.intersection(*missing)
     ignored = [{key for key in options if options[key] in m - unknown} for m in missing]
     others = {key: length for key, length in lengths.items() if key not in selectors}
-    check_count(
+    check_grid_size(
         sum(prod(n for key, n in others.items() if key not in keys) for keys in ignored), limit
     )
     values = {key: values_of(key) for key in others}
@@ -133,7 +133,7 @@ def _length(values: Sequence[Any]) -> int:
     return len(values)
 
 
-def check_count(count: int, limit: Any) -> None:
+def check_grid_size(count: int, limit: Any) -> None:
     """Raise UsageError if a grid has more than `limit` (max_cells) cells."""
     most = integer("max_cells", limit, 1, MOST_CELLS, "cells of a grid")
     if count > MOST_CELLS:
@@ -149,7 +149,7 @@ def check_count(count: int, limit: Any) -> None:
         )
 
 
-def check_length(count: int, most: int) -> None:
+def check_study_size(count: int, most: int) -> None:
     """Raise UsageError if a study has more than `most` (max_cells) cells."""
     if count > most:
         raise UsageError(
