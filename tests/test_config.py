@@ -137,6 +137,15 @@ def test_no_suggestion_for_similar_spelling(key: str, value: object) -> None:
     assert "did you mean" not in str(error.value)
 
 
+def test_an_existing_choice_is_suggested_in_spite_of_the_lists() -> None:
+    """A choice or key that someone adds wins over the lists of names of other libraries."""
+    for key, names in suggestions.VALUES.items():
+        for name in names:
+            assert suggestions.for_value(key, name.upper(), ["other", name]) == name
+    for name in suggestions.KEYS:
+        assert suggestions.for_key(name.upper(), ["other", name]) == name
+
+
 def test_every_suggestion_exists() -> None:
     """Every name that is suggested is a valid key or value."""
     options = [f"optimizer.{name}" for spec in OPTIMIZERS.values() for name in spec.options]
