@@ -60,11 +60,8 @@ def launch(
     master: DictConfig,
     jobs: Sequence[Sequence[str]],
     executor: Executor,
-    remote_devices: Sequence[str] | None = None,
 ) -> list[float]:
     """Train the cells of all jobs as one sweep, and report on it.
-
-    remote_devices: device kinds that the executor's jobs have, if they run on other machines.
 
     Returns the accuracy of each job in percent (see `_values`); for a study, the mean of its rows.
     A searching sweeper launches several batches; they form one sweep, which is reported at the end
@@ -73,7 +70,7 @@ def launch(
     search_folder = guarded_hydra.search_folder(loader)
     others = chosen_by_search(loader, master) if search_folder else None
     cells, options = validation.validate_cells(
-        compose_jobs(loader, master, jobs), NATIVE, remote_devices, others
+        compose_jobs(loader, master, jobs), NATIVE, executor.devices, others
     )
     if search_folder and not options.dry_run:  # `prepare_search` has printed these lines
         options = replace(options, unused=())

@@ -23,10 +23,11 @@ from hydra.core.override_parser.types import (
 )
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
-from lenet_sweep.config.keys import group_node, groups_set_by, set_key, takes_text
+from lenet_sweep.config.keys import group_node, groups_set_by, set_key
 from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words

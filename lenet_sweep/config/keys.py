@@ -22,27 +22,6 @@ from lenet_sweep.core.text import format_value, join_words, to_str
 
 _OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
 
-# Keys whose values are text or paths, even if they look like numbers or booleans.
-TEXT_KEYS = frozenset({
-    "name", "person", "out", "dataset.root",
-    *(f"study.{key}" for key in ("title", "source", "claims.says")),
-    *(f"study.{part}.reported_{what}" for part in ("rows", "common") for what in ("by", "on")),
-    *(f"study.{part}.dataset.root" for part in ("rows", "common")),
-    *(f"hydra.launcher.{key}" for key in (
-        "account", "address", "comment", "constraint", "exclude", "mail_type", "mail_user", "name",
-        "nodelist", "partition", "qos", "reservation", "submitit_folder",
-    )),
-})  # fmt: skip
-
-
-def takes_text(key: str, *, flag: bool = False) -> bool:
-    """Whether the values of a dotted key are text, also if the key is an axis of a grid.
-
-    flag: the value is true or false. It is then not text for an option of sbatch.
-    """
-    name = key.removeprefix("hydra.sweeper.params.")
-    return name in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
-
 
 def defaults() -> Raw:
     """conf/config.yaml as a nested dict, without the keys that only Hydra reads."""

@@ -93,7 +93,7 @@ class ClusterBackend(Protocol):
         """How many more jobs can be submitted if `jobs` jobs are queued or running."""
 
     def submit(self, payloads: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Submit a job for each payload, to call `job.run_job` with it. Returns the job ids.
+        """Submit a job for each payload, which calls `job.run_job` with it. Returns the job ids.
 
         Raises RejectedError.
         """
