@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from lenet_sweep.config.checks import integer
 from lenet_sweep.config.keys import (
+    choices_set_by,
     defaults,
     is_option,
     missing_options,
     recipe_conflict,
     set_key,
 )
-from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -109,13 +110,9 @@ def _product(axes: Mapping[str, Sequence[T]]) -> Iterator[dict[str, T]]:
 
 def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
     """The choices that values of `recipe` and of groups select; none for an invalid value."""
-    names = {}
+    names: dict[str, str] = {}
     for key, value in selected.items():
-        name = value.get("name") if isinstance(value, Mapping) else value
-        if key != "recipe" and isinstance(name, str):
-            names[key] = name
-        elif isinstance(name, str) and name in RECIPES:
-            names["optimizer"] = RECIPES[name][1]
+        names |= choices_set_by(key, value.get("name") if isinstance(value, Mapping) else value)
     return names
 
 

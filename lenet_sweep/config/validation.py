@@ -16,7 +16,14 @@ from lenet_sweep.config.check_cache import CheckCache, identity
 from lenet_sweep.config.checks import boolean, choice, integer, positive
 from lenet_sweep.config.choice_options import check_options
 from lenet_sweep.config.grids import check_study_size
-from lenet_sweep.config.keys import defaults, known_keys, owners, unknown_key, unknown_option
+from lenet_sweep.config.keys import (
+    SWEEP_KEYS,
+    defaults,
+    known_keys,
+    owners,
+    unknown_key,
+    unknown_option,
+)
 from lenet_sweep.config.registry import (
     GROUPS,
     OPTION_GROUPS,
@@ -28,7 +35,7 @@ from lenet_sweep.config.registry import (
     make_choice,
 )
 from lenet_sweep.config.studies import Study
-from lenet_sweep.config.sweep_options import OPTION_KEYS, SweepOptions, merge_options, read_options
+from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
@@ -98,7 +105,7 @@ def validate_cell(
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
         notes = (f"torch trains: {unsupported}",)
-    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*OPTION_KEYS)(raw))
+    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*SWEEP_KEYS)(raw))
     return cell, options
 
 
@@ -116,7 +123,7 @@ def _with_engine(
 
 
 def _options(data_root: Any, notes: tuple[str, ...], *values: Any) -> SweepOptions:
-    return read_options(dict(zip(OPTION_KEYS, values, strict=True)), data_root, notes)
+    return read_options(dict(zip(SWEEP_KEYS, values, strict=True)), data_root, notes)
 
 
 def validate_cells(
