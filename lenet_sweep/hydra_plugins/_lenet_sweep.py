@@ -58,9 +58,9 @@ class LenetGridSweeper(BasicSweeper):
         if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's own launchers, which trains each cell as a job
-            finish = commands.prepare(loader, self.config, jobs)
-            # Created again because `prepare` set the sweep's folder, which the launcher may have
-            # copied into its settings (submitit's does).
+            finish = commands.prepare_jobs(loader, self.config, jobs)
+            # Created again because `prepare_jobs` set the sweep's folder, which the launcher may
+            # have copied into its settings (submitit's does).
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=self.hydra_context,
                 task_function=self.task_function,
@@ -117,7 +117,7 @@ class LenetLauncher(Launcher):
                 composed.append(job)
                 self.callbacks.on_job_start(config=job, task_function=self.task_function)
         with env_override(hydra.job.env_set):
-            accuracies = commands.launch(self.loader, self.config, job_overrides, executor)
+            accuracies = commands.run_batch(self.loader, self.config, job_overrides, executor)
         returned = [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)
