@@ -105,7 +105,7 @@ def marked(mark: str) -> list[int]:
 
 def _is_worker(pid: int) -> bool:
     with suppress(OSError):
-        return b"executors.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"executors.local_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 

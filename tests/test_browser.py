@@ -387,9 +387,13 @@ def charts_of(costs, accuracies, seconds, **axes):
     curves = curve_charts.curves(report)
     by_recipe = [(f"{item.cell.loss} + {item.cell.optimizer}", [item]) for item in compared]
     front = charts.front(compared)
-    sections = [section.draw(report) for section in charts.SECTIONS]
+    sections = [(section, section.draw(report)) for section in charts.SECTIONS]
     svgs = [*curves.cost, *curves.accuracy, charts.recipes(by_recipe), front and front.svg]
-    return [svg for svg in [*svgs, *(chart and chart.svg for chart in sections)] if svg]
+    return [
+        svg
+        for svg in [*svgs, *(chart and section.to_svg(chart) for section, chart in sections)]
+        if svg
+    ]
 
 
 @pytest.mark.parametrize("size", WIDTHS)

@@ -1,6 +1,7 @@
 """Validation of settings: defaults, equal values, grids, and messages for wrong input."""
 
 import re
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from lenet_sweep.config import files, grids, keys, registry, suggestions, validation
 from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.sweep_options import SweepOptions
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training.engines.support import NATIVE
 
@@ -135,6 +138,23 @@ def test_no_suggestion_for_similar_spelling(key: str, value: object) -> None:
     with pytest.raises(UsageError, match="the keys are|must be one of") as error:
         cells(**{key: value})
     assert "did you mean" not in str(error.value)
+
+
+def test_every_key_is_an_option_of_the_sweep_or_describes_a_cell() -> None:
+    """The keys of the whole sweep are fields of SweepOptions; the others are fields of a cell."""
+    added = {"data_root", "notes", "unused", "study"}  # not keys of conf/config.yaml
+    assert {field.name for field in fields(SweepOptions)} - added == {*keys.SWEEP_KEYS}
+    of_cells = {field.name for field in fields(Cell)} - {"classes"} | {"holdout"}
+    assert {*keys.defaults()} == {*keys.SWEEP_KEYS} | of_cells
+
+
+def test_an_existing_choice_is_suggested_in_spite_of_the_lists() -> None:
+    """A choice or key that someone adds wins over the lists of names of other libraries."""
+    for key, names in suggestions.VALUES.items():
+        for name in names:
+            assert suggestions.for_value(key, name.upper(), ["other", name]) == name
+    for name in suggestions.KEYS:
+        assert suggestions.for_key(name.upper(), ["other", name]) == name
 
 
 def test_every_suggestion_exists() -> None:

@@ -166,7 +166,7 @@ def draw(
     for cell in cells:
         run = store.run_folder(cell.run_id)
         run.path.mkdir(parents=True, exist_ok=True)
-        if not run.has(1):
+        if not run.has_intact_snapshot(1):
             run.write_snapshot(snapshot(9.0, wrong=200))
     messages: list[str] = []
     sweep = sweep_of(cells, store, tmp_path, options)

@@ -6,11 +6,14 @@ import sys
 import pytest
 from clusters import ray_options, slurm_options
 
+from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import Finished, Progress, Started
+from lenet_sweep.executors import ray, slurm
 from lenet_sweep.executors.job import Journal
+from lenet_sweep.executors.options import check_optional_text, check_text, executor_option
 from lenet_sweep.training.engines.support import NATIVE
 
 
@@ -97,10 +100,30 @@ def test_launcher_keys_on_the_command_line(overrides, status, message) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_text_options_of_executors_are_known_to_the_command_line() -> None:
+    """An option is text by its check or by its declaration; a flag of sbatch is no text."""
+    assert executor_option("", "", check_text).metadata["text"]
+    assert executor_option(None, "", check_optional_text).metadata["text"]
+    assert executor_option("", "", lambda _, value: value, text=True).metadata["text"]
+    assert not executor_option(1, "", lambda _, value: value).metadata["text"]
+    for name in (
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "address",
+        "sbatch.nice",
+        "mail_user",
+    ):
+        assert takes_text(f"hydra.launcher.{name}")
+    assert not takes_text("hydra.launcher.sbatch.hold", flag=True)
+    assert not any(takes_text(f"hydra.launcher.{name}") for name in ("time", "gpus", "resources.a"))
+
+
 def test_gpus_of_jobs_determine_the_device() -> None:
     """device=auto is cuda if the jobs have GPUs, even if this machine has none."""
-    assert ray_options(gpus=0.25).devices == ("cuda", "cpu")
-    assert slurm_options().devices == ("cpu",)
+    assert ray.create(ray_options(gpus=0.25)).devices == ("cuda", "cpu")
+    assert slurm.create(slurm_options()).devices == ("cpu",)
     (cell,), _ = validate_cells(grid({}), NATIVE, remote_devices=("cuda", "cpu"))
     assert cell.device == "cuda"
     with pytest.raises(

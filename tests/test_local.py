@@ -193,7 +193,7 @@ def test_a_worker_killed_in_training_keeps_its_snapshots(runs_of) -> None:
     assert isinstance(ended, Failed)
     assert ended.failure.status == "killed"
     assert ended.failure.epoch >= 3
-    assert Store(context.out).run_folder(runs[0].id).has(1)
+    assert Store(context.out).run_folder(runs[0].id).has_intact_snapshot(1)
 
 
 def test_stopping_checkpoints_all_runs(runs_of) -> None:

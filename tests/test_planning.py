@@ -103,7 +103,7 @@ def test_grid_gives_same_cells_as_single_validation(axes: dict[str, list[Any]]) 
         cells: list[Cell] = []
         options, missing = None, {}
         for raw in grids.grid(axes):
-            cell, own = validation.validate_cell(deepcopy(raw), NATIVE, unused=missing)
+            cell, own = validation.validate_cell(deepcopy(raw), NATIVE, ignored_options=missing)
             options = merge_options(options, own) if options else own
             cells.append(cell)
         assert options

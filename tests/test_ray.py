@@ -52,7 +52,7 @@ def test_a_lost_worker(cluster, runs_of, retries) -> None:
     (lost,) = (event for event in seen if isinstance(event, (Failed, Retrying)))
     assert lost.failure.status == "killed"
     assert lost.failure.reason == "the process of its Ray task died, or its node was lost"
-    assert Store(context.out).run_folder(runs[0].id).has(2)
+    assert Store(context.out).run_folder(runs[0].id).has_intact_snapshot(2)
     if retries:
         assert isinstance(seen[-1], Finished)
         assert [event.epoch for event in seen if isinstance(event, Started)][1] >= 2

@@ -275,6 +275,13 @@ def test_a_chart_is_added_by_the_recipe_in_the_documentation(make_cells, monkeyp
     assert "#histogram" in [a["href"] for a in page.all("a")]
 
 
+@pytest.mark.parametrize("name", ["parallel", "table", "filter", "front", "study-1", "two words"])
+def test_an_id_of_the_page_is_no_section(name: str) -> None:
+    """A section with the id of another element of the page is rejected where it is defined."""
+    with pytest.raises(ValueError, match=f"section '{name}'"):
+        charts.section(name, "Heading")
+
+
 def test_a_single_cell(make_cells) -> None:
     """The page shows its row and its misclassified images, and no comparisons."""
     page = page_of(*make_cells(lr=0.1))

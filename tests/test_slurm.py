@@ -76,7 +76,7 @@ def test_a_canceled_job_is_a_row_with_its_reason(cluster, runs_of) -> None:
         assert failed[run.id].reason.endswith(" was canceled")
         folder = Store(context.out).run_folder(run.id)
         assert folder.failure() == failed[run.id]
-        assert folder.has(1)
+        assert folder.has_intact_snapshot(1)
         assert folder.read(folder.checkpoint_path).epoch > 1  # saved when the job was canceled
 
 
@@ -313,9 +313,9 @@ def test_no_more_jobs_than_workers(cluster, runs_of) -> None:
         if isinstance(event, (Finished, Retrying)):
             training.discard(event.run_id)
         assert len(training) <= 1
-    assert {run.id for run in runs if Store(context.out).run_folder(run.id).has(200)} == {
-        run.id for run in runs
-    }
+    assert {
+        run.id for run in runs if Store(context.out).run_folder(run.id).has_intact_snapshot(200)
+    } == {run.id for run in runs}
 
 
 def test_a_rejected_job_is_an_error(cluster, tmp_path, small_folder) -> None:

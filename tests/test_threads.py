@@ -19,7 +19,7 @@ from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import EpochEnded, Finished
 from lenet_sweep.executors import local
 from lenet_sweep.executors.job import Task, job_payload, run_job
-from lenet_sweep.executors.scheduler import divide_cores
+from lenet_sweep.executors.local_scheduler import divide_cores
 from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines import support

@@ -227,7 +227,7 @@ def test_snapshots_before_a_failure_are_kept(start, monkeypatch) -> None:
     assert seen[-1].failure.epoch == 3
     assert seen[-1].failure.reason == "RuntimeError: out of luck"
     assert 'raise RuntimeError("out of luck")' in seen[-1].failure.traceback
-    assert folder.has(1)
+    assert folder.has_intact_snapshot(1)
     monkeypatch.setattr(engines, "build_engine", build)
     seen = list(start(1, 4)[0])
     assert isinstance(seen[-1], Finished)
@@ -272,7 +272,7 @@ def test_a_run_waits_for_the_process_that_trains_it(start) -> None:
     list(first)
     seen = [e for e in second if not isinstance(e, Waiting)]
     assert [type(e) for e in seen] == [CellFinished, Finished]
-    assert folder.has(1)
+    assert folder.has_intact_snapshot(1)
 
 
 def test_waiting_ends_when_asked_to_stop(start) -> None:

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis import t_tests
-from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, Z, group_by_setting, scoring
+from lenet_sweep.analysis.statistics import (
+    EPSILON,
+    Result,
+    Setting,
+    Z,
+    first_of_each_cell,
+    group_by_setting,
+    scoring,
+)
 from lenet_sweep.core.cells import Cell
 
 MIN_SEEDS = 3  # smallest number of seeds for a t test: with two it hardly ever finds a difference
@@ -58,17 +66,18 @@ def compare(results: Sequence[Result]) -> tuple[Comparison, ...]:
 def compare_table(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """The comparison of each row of a table, or of its setting if settings are compared.
 
-    A cell may have several rows (trained twice, with different numbers); the first one counts for
-    its setting.
+    If a cell has several rows, the first one counts for its setting.
     """
-    first: dict[Cell, Result] = {}
-    for r in results:
-        first.setdefault(r.cell, r)
-    settings = group_by_setting(first.values())
+    settings = group_by_setting(results[i] for i in first_of_each_cell(r.cell for r in results))
     if not any(s.n > 1 for s in settings):
         return compare_rows(results)
-    by_setting = {c.results[0].cell.setting: c for c in compare_settings(settings)}
-    return tuple(by_setting[r.cell.setting] for r in results)
+    compared = by_setting(compare_settings(settings))
+    return tuple(compared[r.cell.setting] for r in results)
+
+
+def by_setting(comparisons: Iterable[Comparison]) -> dict[Cell, Comparison]:
+    """Comparisons of settings by their settings, as `Cell.setting` gives them."""
+    return {c.results[0].cell.setting: c for c in comparisons}
 
 
 def compare_rows(results: Sequence[Result]) -> tuple[Comparison, ...]:

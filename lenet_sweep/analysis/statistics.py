@@ -155,6 +155,18 @@ class Setting:
         return self.results[0].cell
 
 
+def first_of_each_cell(cells: Iterable[Cell]) -> list[int]:
+    """The index of the first row of each cell, given the cells of the rows of a table.
+
+    A cell has several rows if it was trained twice with different numbers. The first one, which has
+    the better rank, counts for its setting.
+    """
+    first: dict[Cell, int] = {}
+    for index, cell in enumerate(cells):
+        first.setdefault(cell, index)
+    return list(first.values())
+
+
 def group_by_setting(results: Iterable[Result]) -> tuple[Setting, ...]:
     """The settings, best mean first, those without an accuracy last. Equal means share a rank."""
     groups: dict[Cell, list[Result]] = {}

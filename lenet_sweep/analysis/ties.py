@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison, Outcome, compare_table, counts
-from lenet_sweep.analysis.statistics import Result, group_by_setting
+from lenet_sweep.analysis.statistics import Result, first_of_each_cell, group_by_setting
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, SettingRow, TieMarks
@@ -64,13 +64,13 @@ def rows_over_seeds(cells: Sequence[Cell], frame: pd.DataFrame) -> tuple[Setting
     if len(places) == len(cells):
         return ()
     held_out = frame[HOLDOUT] if HOLDOUT in frame else [None] * len(cells)
-    first: dict[Cell, Result] = {}
-    for cell, *numbers in zip(cells, frame["status"], frame["accuracy"], held_out, strict=True):
-        status, accuracy, held = numbers
-        first.setdefault(
-            cell, Result(cell, status, _number(accuracy), holdout_accuracy=_number(held))
+    results = [
+        Result(cell, status, _number(accuracy), holdout_accuracy=_number(held))
+        for cell, status, accuracy, held in zip(
+            cells, frame["status"], frame["accuracy"], held_out, strict=True
         )
-    settings = group_by_setting(first.values())
+    ]
+    settings = group_by_setting(results[i] for i in first_of_each_cell(cells))
     if not any(s.n > 1 for s in settings):
         return ()
     return tuple(

@@ -1,4 +1,14 @@
-"""The commands behind Hydra: one cell, a grid, a search, a job of one of Hydra's launchers."""
+"""The commands behind Hydra: one cell, a grid, a search. Each mode calls functions in this order.
+
+    one cell (no -m)                     check_single_cell, if hydra.* is given; run_task
+    a grid, launcher lenet_*             run_batch
+    a grid, one of Hydra's launchers     prepare_jobs; run_task in each job; its `finish`
+    a search, launcher lenet_*           prepare_search; run_batch for each batch; its `finish`
+    a search, one of Hydra's launchers   prepare_search; run_task in each job; its `finish`
+
+Hydra's main function and its loader call run_task, check_single_cell and prepare_search (cli.main).
+LenetLauncher calls run_batch, and LenetGridSweeper calls prepare_jobs (hydra_plugins).
+"""
 
 from __future__ import annotations
 
@@ -55,16 +65,13 @@ if TYPE_CHECKING:
     from lenet_sweep.analysis.reproduction import Reproduction
 
 
-def launch(
+def run_batch(
     loader: ConfigLoader,
     master: DictConfig,
     jobs: Sequence[Sequence[str]],
     executor: Executor,
-    remote_devices: Sequence[str] | None = None,
 ) -> list[float]:
-    """Train the cells of all jobs as one sweep, and report on it.
-
-    remote_devices: device kinds that the executor's jobs have, if they run on other machines.
+    """Train the cells of a batch of jobs as one sweep, and report on it.
 
     Returns the accuracy of each job in percent (see `_values`); for a study, the mean of its rows.
     A searching sweeper launches several batches; they form one sweep, which is reported at the end
@@ -73,7 +80,7 @@ def launch(
     search_folder = guarded_hydra.search_folder(loader)
     others = chosen_by_search(loader, master) if search_folder else None
     cells, options = validation.validate_cells(
-        compose_jobs(loader, master, jobs), NATIVE, remote_devices, others
+        compose_jobs(loader, master, jobs), NATIVE, executor.devices, others
     )
     if search_folder and not options.dry_run:  # `prepare_search` has printed these lines
         options = replace(options, unused=())
@@ -93,7 +100,7 @@ def launch(
     return [fmean(values[start : start + rows]) for start in range(0, len(values), rows)]
 
 
-def prepare(
+def prepare_jobs(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> guarded_hydra.FinishSweep:
     """Check all jobs and their folder before one of Hydra's own launchers starts the first.
@@ -173,7 +180,7 @@ def _typed_folder(master: DictConfig, options: SweepOptions) -> Path | None:
     return Path(folder)
 
 
-def check_single(cfg: DictConfig) -> None:
+def check_single_cell(cfg: DictConfig) -> None:
     """Check the cell of a composed config, before Hydra writes files for it. Raises UsageError.
 
     Exits after printing the preview of a dry run.
@@ -186,7 +193,7 @@ def check_single(cfg: DictConfig) -> None:
     _exit_if_dry_run(cells, options, Console(), LOCAL)
 
 
-def run(cfg: DictConfig) -> float:
+def run_task(cfg: DictConfig) -> float:
     """Train the cell of a composed config and return its accuracy in percent.
 
     Under Hydra's own launchers, a study is one job, and the result is the mean of its rows.
@@ -195,23 +202,11 @@ def run(cfg: DictConfig) -> float:
     is_multirun = hydra.mode == RunMode.MULTIRUN
     # In a multirun, the sweeper has checked options against the choices of all jobs.
     cells, options = validation.validate_cells(
-        [raw_settings(cfg)], NATIVE, others=all_choices() if is_multirun else None
+        [raw_settings(cfg)], NATIVE, other_choices=all_choices() if is_multirun else None
     )
     options = replace(options, unused=())
     if is_multirun:
-        # The launcher may run several jobs on this machine, which do not know of each other.
-        options = replace(options, threads=options.threads or 1)
-        _exit_if_dry_run(cells, options, Console(), None)  # for a search; a grid has exited before
-        result = run_sweep(
-            cells,
-            options,
-            [LogView(Console())],
-            LOCAL,  # a supervised process: if it is killed, the other jobs of the launcher continue
-            folder=Path(hydra.sweep.dir),
-            with_outputs=False,
-        )
-        if result.interrupted:
-            raise InterruptedBySignal(result.interrupted)
+        result = _run_job(cells, options, Path(hydra.sweep.dir))
     else:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells requires the flag -m")
@@ -219,9 +214,27 @@ def run(cfg: DictConfig) -> float:
             raise UsageError("+study=...: the rows of a study require the flag -m")
         typed = _typed_folder(OmegaConf.create({"hydra": hydra}), options)
         folder = Path(hydra.runtime.output_dir) if typed and hydra.job.chdir else typed
-        result = _run_single(cells[0], options, folder)
+        result = _run_single_cell(cells[0], options, folder)
     searching = guarded_hydra.is_search(hydra.sweeper)
     return fmean(_values(result, cells, searching=searching))
+
+
+def _run_job(cells: Sequence[Cell], options: SweepOptions, folder: Path) -> SweepResult:
+    """Train the cells of a job of one of Hydra's own launchers."""
+    # The launcher may run several jobs on this machine, which do not know of each other.
+    options = replace(options, threads=options.threads or 1)
+    _exit_if_dry_run(cells, options, Console(), None)  # for a search; a grid has exited before
+    result = run_sweep(
+        cells,
+        options,
+        [LogView(Console())],
+        LOCAL,  # a supervised process: if it is killed, the other jobs of the launcher continue
+        folder=folder,
+        with_outputs=False,
+    )
+    if result.interrupted:
+        raise InterruptedBySignal(result.interrupted)
+    return result
 
 
 def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> list[float]:
@@ -234,7 +247,7 @@ def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> l
     return [0.0 if searching and isnan(value) else value for value in values]
 
 
-def _run_single(cell: Cell, options: SweepOptions, folder: Path | None) -> SweepResult:
+def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> SweepResult:
     """Train one cell with the output of the report's script. Exits with status 1 if it failed."""
     console = Console()
     _exit_if_dry_run([cell], options, console, LOCAL)

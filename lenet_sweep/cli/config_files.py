@@ -19,8 +19,8 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from lenet_sweep.cli.arguments import parse_override
+from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config.files import SETTINGS, read_user_file
-from lenet_sweep.config.keys import takes_text
 from lenet_sweep.config.registry import CLASS_GROUPS, GROUPS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value

@@ -23,10 +23,11 @@ from hydra.core.override_parser.types import (
 )
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
-from lenet_sweep.config.keys import group_node, groups_set_by, set_key, takes_text
+from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, set_key
 from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words
@@ -204,7 +205,7 @@ def grid_jobs(
         {key: axis_length(override) for key, override in axes.items()},
         lambda key: _texts(key, axes[key]),
         selectors=[key for key, override in axes.items() if not _is_plain_value(override)],
-        choices_of=lambda selected: _choices_of(loader, master, list(selected.values())),
+        choices_of=lambda selected: _composed_choices(loader, master, list(selected.values())),
         limit=master.max_cells,
     )
     return [list(point.values()) for point in points]
@@ -212,13 +213,13 @@ def grid_jobs(
 
 def chosen_by_search(loader: ConfigLoader, master: DictConfig) -> dict[str, set[str]]:
     """The names that a searching sweeper may choose from, for each group with options."""
-    chosen = {group: {name} for group, name in _choices_of(loader, master, []).items()}
+    chosen = {group: {name} for group, name in _composed_choices(loader, master, []).items()}
     searched: dict[str, set[str]] = {}
     for override in search_space(master):
         if override.key_or_group in (*OPTION_GROUPS, "recipe"):
             key = override.get_key_element()
             for text in _texts(key, override):
-                names = _choices_of(loader, master, [text])
+                names = _composed_choices(loader, master, [text])
                 for group in groups_set_by(override.key_or_group) & names.keys():
                     searched.setdefault(group, set()).add(names[group])
     return chosen | searched
@@ -241,20 +242,18 @@ def _texts(key: str, override: Override) -> list[str]:
     return [f"{key}={override.get_value_element_as_str()}"]
 
 
-def _choices_of(
+def _composed_choices(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
 ) -> dict[str, str]:
     """The choice of each group with options, given overrides. Composed only if necessary."""
     names = {group: str(OmegaConf.select(master, f"{group}.name")) for group in OPTION_GROUPS}
     for text in overrides:
         key, _, name = text.partition("=")
-        if key == "recipe" and name in RECIPES:
-            names["optimizer"] = RECIPES[name][1]
-        elif key in GROUPS and name in GROUPS[key].choices:
-            names |= {key: name} if key in names else {}
-        else:
+        selected = choices_set_by(key, name)
+        if not selected:
             config = loader.load_sweep_config(master, list(overrides))
             return {group: str(config[group].name) for group in OPTION_GROUPS}
+        names |= {group: selected[group] for group in names.keys() & selected.keys()}
     return names
 
 

@@ -43,7 +43,7 @@ def task(cfg: DictConfig) -> float:
     from lenet_sweep.cli import commands  # noqa: PLC0415 - slow to import; not needed for --help
 
     try:
-        return commands.run(cfg)
+        return commands.run_task(cfg)
     except EXPECTED as error:
         # Hydra would print a traceback, but lets SystemExit pass.
         print(_one_line(error), file=sys.stderr)
@@ -56,10 +56,10 @@ def _prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.F
     return commands.prepare_search(loader, master)
 
 
-def _check_single(config: DictConfig) -> None:
+def _check_single_cell(config: DictConfig) -> None:
     from lenet_sweep.cli import commands  # noqa: PLC0415 - as in `task`
 
-    commands.check_single(config)
+    commands.check_single_cell(config)
 
 
 def _logging(overrides: list[Override]) -> list[str]:
@@ -83,7 +83,7 @@ def main(register_plugins: Callable[[], None]) -> None:
             print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
             sys.exit(0)
         sys.argv += _logging(arguments.check_arguments(sys.argv[1:]))
-        guarded_hydra.install(_prepare_search, _check_single)
+        guarded_hydra.install(_prepare_search, _check_single_cell)
         registry.add_datasets()
         register_plugins()
         register_groups()

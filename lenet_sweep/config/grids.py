@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 from lenet_sweep.config.checks import integer
 from lenet_sweep.config.keys import (
+    choices_set_by,
     defaults,
     is_option,
     missing_options,
     recipe_conflict,
     set_key,
 )
-from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -81,17 +82,17 @@ def expand(
     options = {key: key.lstrip("+") for key in lengths if key not in selectors}
     options = {key: option for key, option in options.items() if is_option(option)}
     if not options or not any(lengths[key] > 1 for key in selectors):
-        check_count(prod(lengths.values()), limit)
+        check_grid_size(prod(lengths.values()), limit)
         yield from _product({key: values_of(key) for key in lengths})
         return
-    check_count(prod(lengths[key] for key in selectors), limit)
+    check_grid_size(prod(lengths[key] for key in selectors), limit)
     selections = list(_product({key: values_of(key) for key in lengths if key in selectors}))
     missing = [missing_options(options.values(), choices_of(chosen)) for chosen in selections]
     # An option that no choice has stays in every point, to be reported by the validation.
     unknown = frozenset.intersection(*missing)
     ignored = [{key for key in options if options[key] in m - unknown} for m in missing]
     others = {key: length for key, length in lengths.items() if key not in selectors}
-    check_count(
+    check_grid_size(
         sum(prod(n for key, n in others.items() if key not in keys) for keys in ignored), limit
     )
     values = {key: values_of(key) for key in others}
@@ -109,13 +110,9 @@ def _product(axes: Mapping[str, Sequence[T]]) -> Iterator[dict[str, T]]:
 
 def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
     """The choices that values of `recipe` and of groups select; none for an invalid value."""
-    names = {}
+    names: dict[str, str] = {}
     for key, value in selected.items():
-        name = value.get("name") if isinstance(value, Mapping) else value
-        if key != "recipe" and isinstance(name, str):
-            names[key] = name
-        elif isinstance(name, str) and name in RECIPES:
-            names["optimizer"] = RECIPES[name][1]
+        names |= choices_set_by(key, value.get("name") if isinstance(value, Mapping) else value)
     return names
 
 
@@ -133,7 +130,7 @@ def _length(values: Sequence[Any]) -> int:
     return len(values)
 
 
-def check_count(count: int, limit: Any) -> None:
+def check_grid_size(count: int, limit: Any) -> None:
     """Raise UsageError if a grid has more than `limit` (max_cells) cells."""
     most = integer("max_cells", limit, 1, MOST_CELLS, "cells of a grid")
     if count > MOST_CELLS:
@@ -149,7 +146,7 @@ def check_count(count: int, limit: Any) -> None:
         )
 
 
-def check_length(count: int, most: int) -> None:
+def check_study_size(count: int, most: int) -> None:
     """Raise UsageError if a study has more than `most` (max_cells) cells."""
     if count > most:
         raise UsageError(

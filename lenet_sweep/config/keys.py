@@ -21,27 +21,11 @@ from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
 
 _OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
-
-# Keys whose values are text or paths, even if they look like numbers or booleans.
-TEXT_KEYS = frozenset({
-    "name", "person", "out", "dataset.root",
-    *(f"study.{key}" for key in ("title", "source", "claims.says")),
-    *(f"study.{part}.reported_{what}" for part in ("rows", "common") for what in ("by", "on")),
-    *(f"study.{part}.dataset.root" for part in ("rows", "common")),
-    *(f"hydra.launcher.{key}" for key in (
-        "account", "address", "comment", "constraint", "exclude", "mail_type", "mail_user", "name",
-        "nodelist", "partition", "qos", "reservation", "submitit_folder",
-    )),
-})  # fmt: skip
-
-
-def takes_text(key: str, *, flag: bool = False) -> bool:
-    """Whether the values of a dotted key are text, also if the key is an axis of a grid.
-
-    flag: the value is true or false. It is then not text for an option of sbatch.
-    """
-    name = key.removeprefix("hydra.sweeper.params.")
-    return name in TEXT_KEYS or (key.startswith("hydra.launcher.sbatch.") and not flag)
+# Keys that apply to a whole sweep; they are fields of `SweepOptions`. The others describe a cell.
+SWEEP_KEYS = (
+    "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "max_cells", "rows",
+    "report", "figures", "out", "name",
+)  # fmt: skip
 
 
 def defaults() -> Raw:
@@ -102,6 +86,16 @@ def groups_set_by(key: str) -> set[str]:
     if key == "recipe":
         return {"loss", "optimizer"}
     return {key.partition(".")[0]} & set(GROUPS)
+
+
+def choices_set_by(key: str, name: object) -> dict[str, str]:
+    """The choices that a group or `recipe` with this value selects; none for an invalid value."""
+    if not isinstance(name, str):
+        return {}
+    if key == "recipe" and name in RECIPES:
+        loss, optimizer = RECIPES[name]
+        return {"loss": loss, "optimizer": optimizer}
+    return {key: name} if key in GROUPS and name in GROUPS[key].choices else {}
 
 
 def set_key(raw: Raw, key: str, value: Any) -> None:

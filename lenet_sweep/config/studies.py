@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from lenet_sweep.config.checks import choice, finite, reject
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.keys import (
+    SWEEP_KEYS,
     chosen_names,
     groups_set_by,
     is_option,
@@ -37,9 +38,6 @@ KEY = "study"
 GIVEN = "study_given"  # not a setting: the keys that were given together with a study
 PARTS = ("title", "source", "common", "rows", "claims")
 REPORTED = ("reported", "reported_on", "reported_by")  # accuracy in percent, device, person
-# Keys that apply to the whole sweep, so a row cannot set them.
-OPTIONS = ("workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "max_cells",
-           "report", "figures", "rows", "out", "name")  # fmt: skip
 # The checks of claims, and the keys that each requires. analysis.claim_checks implements them.
 CHECKS: Mapping[str, tuple[str, ...]] = {
     "larger_is_better": ("key",),
@@ -239,7 +237,7 @@ def _parse_row(
     valid_keys = [*known_keys(base), *REPORTED]
     # Groups first: a dotted key changes the choice that the same row selects.
     for key in sorted(settings, key=lambda key: "." in key):
-        if key in OPTIONS:
+        if key in SWEEP_KEYS:
             raise UsageError(
                 f"{key}={format_value(settings[key])}: a row cannot set {key}, which applies to "
                 "the whole sweep; set it on the command line"

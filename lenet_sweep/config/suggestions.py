@@ -1,4 +1,4 @@
-"""Suggestions for mistyped keys and values: by meaning, then by case, then by spelling."""
+"""Suggestions for mistyped keys and values: by case, then by meaning, then by spelling."""
 
 from __future__ import annotations
 
@@ -81,10 +81,7 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
 
 def for_key(typed: str, valid_keys: Iterable[str]) -> str:
     """The key that was probably meant; "" if there is no good suggestion."""
-    valid_keys = list(valid_keys)
-    if (name := _normalize(typed)) in KEYS and typed not in valid_keys:
-        return KEYS[name] or ""
-    return _nearest(typed, valid_keys)
+    return _suggest(typed, list(valid_keys), KEYS)
 
 
 def for_value(key: str, typed: str, allowed: Iterable[str]) -> str:
@@ -92,17 +89,20 @@ def for_value(key: str, typed: str, allowed: Iterable[str]) -> str:
 
     The value may be followed by other settings, as in 'adam optimizer.amsgrad=true'.
     """
-    names = VALUES.get(key, {})
-    if (name := _normalize(typed)) in names:
-        return names[name] or ""
-    return _nearest(typed, list(allowed))
+    return _suggest(typed, list(allowed), VALUES.get(key, {}))
 
 
-def _nearest(typed: str, allowed: list[str]) -> str:
-    same = [name for name in allowed if _normalize(name) == _normalize(typed)]
+def _suggest(typed: str, allowed: list[str], names: Mapping[str, str | None]) -> str:
+    normalized = _normalize(typed)
+    # First, because a file of the user may add a choice that `names` says does not exist.
+    for name in allowed:
+        if _normalize(name) == normalized:
+            return name
+    if normalized in names:
+        return names[normalized] or ""
     similar = difflib.get_close_matches(typed, allowed, 1, MIN_SIMILARITY)
     longer = [name for name in allowed if len(typed) > 3 and name.startswith(typed)]
-    return next(iter([*same, *similar, *longer]), "")
+    return next(iter([*similar, *longer]), "")
 
 
 def _normalize(text: str) -> str:

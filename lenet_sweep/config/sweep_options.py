@@ -38,17 +38,11 @@ class SweepOptions:
     study: Study | None = None  # the study that the cells belong to
 
 
-# The keys of conf/config.yaml that these fields are read from.
-OPTION_KEYS = tuple(
-    f.name for f in fields(SweepOptions) if f.name not in ("data_root", "notes", "unused", "study")
-)
-
-
 def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...]) -> SweepOptions:
     """Validate the options.
 
-    raw: has OPTION_KEYS. data_root: the value of dataset.root. Raises UsageError for the first
-    value that is not allowed.
+    raw: has the keys SWEEP_KEYS. data_root: the value of dataset.root. Raises UsageError for the
+    first value that is not allowed.
     """
     return SweepOptions(
         person=checks.text("person", raw["person"]) or _login_name(),

@@ -15,8 +15,15 @@ from lenet_sweep.config import checks, studies
 from lenet_sweep.config.check_cache import CheckCache, identity
 from lenet_sweep.config.checks import boolean, choice, integer, positive
 from lenet_sweep.config.choice_options import check_options
-from lenet_sweep.config.grids import check_length
-from lenet_sweep.config.keys import defaults, known_keys, owners, unknown_key, unknown_option
+from lenet_sweep.config.grids import check_study_size
+from lenet_sweep.config.keys import (
+    SWEEP_KEYS,
+    defaults,
+    known_keys,
+    owners,
+    unknown_key,
+    unknown_option,
+)
 from lenet_sweep.config.registry import (
     GROUPS,
     OPTION_GROUPS,
@@ -28,7 +35,7 @@ from lenet_sweep.config.registry import (
     make_choice,
 )
 from lenet_sweep.config.studies import Study
-from lenet_sweep.config.sweep_options import OPTION_KEYS, SweepOptions, merge_options, read_options
+from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
@@ -40,7 +47,7 @@ CPU_NOTE = (
     "device=auto is the CPU, where the native engine trains these cells; with large batches, a GPU "
     "may be faster: device=cuda or device=mps"
 )
-UnusedOptions = dict[str, Any]  # options that a choice does not have, with one of their values
+IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
 
 
 def validate_cell(
@@ -48,7 +55,7 @@ def validate_cell(
     native: EngineSupport,
     check_cache: CheckCache | None = None,
     remote_devices: Sequence[str] | None = None,
-    unused: UnusedOptions | None = None,
+    ignored_options: IgnoredOptions | None = None,
 ) -> tuple[Cell, SweepOptions]:
     """Validate a nested dict shaped like conf/config.yaml.
 
@@ -56,7 +63,7 @@ def validate_cell(
     check_cache: shared by the calls for one grid, which makes them faster.
     remote_devices: the kinds of devices, best first, of jobs on other machines; None: the runs
         train on this machine.
-    unused: collects the options that a choice does not have; None: they are an error.
+    ignored_options: collects the options that a choice does not have; None: they are an error.
 
     Raises UsageError, one line, for the first key whose value is not allowed.
     """
@@ -70,7 +77,9 @@ def validate_cell(
                 raise UsageError(f"the key {key} cannot be removed; it can only be changed")
     once = check_cache or CheckCache()
     choices: dict[str, Any] = {
-        name: once.for_equal((name, identity((raw[name],))), _choice, group, raw[name], unused)
+        name: once.for_equal(
+            (name, identity((raw[name],))), _choice, group, raw[name], ignored_options
+        )
         for name, group in GROUPS.items()
         if name != "dataset"
     }
@@ -96,7 +105,7 @@ def validate_cell(
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
         notes = (f"torch trains: {unsupported}",)
-    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*OPTION_KEYS)(raw))
+    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*SWEEP_KEYS)(raw))
     return cell, options
 
 
@@ -114,27 +123,27 @@ def _with_engine(
 
 
 def _options(data_root: Any, notes: tuple[str, ...], *values: Any) -> SweepOptions:
-    return read_options(dict(zip(OPTION_KEYS, values, strict=True)), data_root, notes)
+    return read_options(dict(zip(SWEEP_KEYS, values, strict=True)), data_root, notes)
 
 
 def validate_cells(
     raws: Iterable[Mapping[str, Any]],
     native: EngineSupport,
     remote_devices: Sequence[str] | None = None,
-    others: Mapping[str, Iterable[str]] | None = None,
+    other_choices: Mapping[str, Iterable[str]] | None = None,
 ) -> tuple[list[Cell], SweepOptions]:
     """Validate the nested dicts of a sweep: their cells, and the options that they share.
 
     raws: shaped like conf/config.yaml, one per cell. A dict with a study gives a cell per row.
     native, remote_devices: see `validate_cell`.
-    others: the choices of other cells of the same sweep, by group.
+    other_choices: the choices of other cells of the same sweep, by group.
 
     An option applies only to the cells whose choice has it; `SweepOptions.unused` lists these.
     Raises UsageError for a value that is not allowed, for an option that no choice of the sweep
     has, and for different values of a key that applies to the whole sweep.
     """
     check_cache = CheckCache()
-    not_applied: UnusedOptions = {}
+    ignored_options: IgnoredOptions = {}
     cells: list[Cell] = []
     shared: SweepOptions | None = None
     seen: set[SweepOptions] = set()
@@ -144,14 +153,14 @@ def validate_cells(
         for row in studies.parse_rows(raw):
             with row.errors_name_row():
                 cell, options = validate_cell(
-                    row.raw, native, check_cache, remote_devices, not_applied
+                    row.raw, native, check_cache, remote_devices, ignored_options
                 )
             cells.append(cell)
             if shared is None or options not in seen:
                 shared = merge_options(shared, options) if shared else options
                 seen.add(options)
             if row.study:
-                check_length(len(cells), shared.max_cells)
+                check_study_size(len(cells), shared.max_cells)
                 study_rows.append(row.with_cell(cell))
                 parts.append(replace(row.study, rows=(study_rows[-1],)))
         if study_rows:
@@ -162,17 +171,17 @@ def validate_cells(
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     unused: tuple[str, ...] = ()
-    if not_applied:
+    if ignored_options:
         chosen = {
-            group: {*(others or {}).get(group, ()), *(getattr(c, group).name for c in cells)}
+            group: {*(other_choices or {}).get(group, ()), *(getattr(c, group).name for c in cells)}
             for group in OPTION_GROUPS
         }
-        unused = unused_options(not_applied, chosen)
+        unused = unused_options(ignored_options, chosen)
     return cells, replace(shared, study=merged[0] if merged else None, unused=unused)
 
 
 def unused_options(
-    options: UnusedOptions, chosen: Mapping[str, Collection[str]]
+    options: IgnoredOptions, chosen: Mapping[str, Collection[str]]
 ) -> tuple[str, ...]:
     """Sentences that say which of a sweep's choices have the given options.
 
@@ -204,10 +213,10 @@ def _template() -> Raw:
     return defaults()
 
 
-def _choice(group: Group, node: Any, unused: UnusedOptions | None) -> Optimizer | str:
+def _choice(group: Group, node: Any, ignored_options: IgnoredOptions | None) -> Optimizer | str:
     """The choice of a group: its name, with the values of its options if the group has them.
 
-    unused: see `validate_cell`.
+    ignored_options: see `validate_cell`.
     """
     name = choice(group.name, _member(node, group.name, "name"), group.choices)
     spec = group.choices[name]
@@ -217,9 +226,9 @@ def _choice(group: Group, node: Any, unused: UnusedOptions | None) -> Optimizer 
         if not group.has_options:
             unknown_key(key, value, [group.name])
         if option not in spec.options:
-            if unused is None or not owners(key):
+            if ignored_options is None or not owners(key):
                 unknown_option(key, value)
-            unused.setdefault(key, value)
+            ignored_options.setdefault(key, value)
     if not group.has_options:
         return name
     values = check_options(group.name, spec.options, given)

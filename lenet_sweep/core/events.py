@@ -83,7 +83,10 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class CellFinished:
-    """The cell of this run that ends at `epoch` is in the store."""
+    """The cell of this run that ends at `epoch` is in the store.
+
+    The event has no result: a reader takes it from the snapshot in the store, which is verified.
+    """
 
     run_id: str
     epoch: int

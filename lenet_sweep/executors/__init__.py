@@ -48,11 +48,14 @@ class Executor:
     capacity: the number of concurrent runs that fill the executor, given the kinds of devices that
         the runs use; None if unknown.
     check: raises UsageError if the executor is not available. Called before anything is written.
+    devices: the kinds of devices that runs may train on, best first; device=auto is the first one.
+        None: the devices of this machine.
     """
 
     execute: Callable[[Sequence[Run], RunContext], Iterator[Event]]
     capacity: Callable[[Iterable[str]], int | None]
     check: Callable[[], None]
+    devices: tuple[str, ...] | None = None
 
 
 class RetryPolicy:

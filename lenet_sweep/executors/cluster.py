@@ -93,7 +93,7 @@ class ClusterBackend(Protocol):
         """How many more jobs can be submitted if `jobs` jobs are queued or running."""
 
     def submit(self, payloads: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Submit a job for each payload, to call `job.run_job` with it. Returns the job ids.
+        """Submit a job for each payload, which calls `job.run_job` with it. Returns the job ids.
 
         Raises RejectedError.
         """
@@ -359,7 +359,9 @@ class _Jobs:
 
     def _handle_lost(self, tracked: _TrackedRun, job_exit: JobExit, now: float) -> Iterator[Event]:
         run, folder = tracked.run, self.store.run_folder(tracked.run.id)
-        if not self.context.retrain and all(folder.has(epoch) for epoch in run.snapshot_epochs):
+        if not self.context.retrain and all(
+            folder.has_intact_snapshot(epoch) for epoch in run.snapshot_epochs
+        ):
             for epoch in run.snapshot_epochs:
                 yield from self._handle(CellFinished(run.id, epoch), tracked)
             yield from self._handle(Finished(run.id), tracked)

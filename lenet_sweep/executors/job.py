@@ -7,12 +7,10 @@ it grows. The launching process may therefore end and be started again.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from lenet_sweep.core.events import (
     EpochEnded,
     Event,
     Failed,
-    Failure,
     Finished,
     Progress,
     decode,
@@ -31,13 +28,10 @@ from lenet_sweep.core.events import (
     epoch_begun,
 )
 from lenet_sweep.executors import RunContext, local
-from lenet_sweep.storage.store import Store
 
 PROGRESS_EVERY = 1.0  # seconds between two Progress events, to spare the shared disk
-WAIT_FOR_TERMINATION = 900.0  # seconds that a job waits for Slurm to end it
-# Slurm sends SIGTERM to end a job, and SIGUSR2 shortly before its time limit. Ray cancels a task
-# with SIGINT.
-TERMINATION_SIGNALS = ("SIGTERM", "SIGUSR2", "SIGINT")
+# Clusters end a job with SIGTERM; Ray cancels a task with SIGINT.
+TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -68,36 +62,8 @@ def job_payload(tasks: Sequence[Task], context: RunContext, threads: int) -> dic
     }
 
 
-def run_job(payload: Mapping[str, Any]) -> None:
-    """Train the runs of a `job_payload`, one after the other, until a termination signal.
-
-    The run in training is then checkpointed. Under Slurm, a job that reaches its time limit is
-    requeued and resumes from the checkpoint. A job that Slurm ends for other reasons waits to be
-    terminated: if it exited by itself, Slurm would not requeue it after a preemption.
-    """
-    stop = threading.Event()
-    received: list[int] = []
-
-    def handle(number: int, _: object) -> None:
-        received.append(number)
-        stop.set()
-
-    numbers = [getattr(signal, name) for name in TERMINATION_SIGNALS]
-    handlers = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        interrupted = _train(payload, stop)
-        if stop.is_set() and (job := _slurm_job()):
-            if signal.SIGUSR2 in received:
-                _requeue(job, interrupted, payload)
-            elif interrupted:
-                time.sleep(WAIT_FOR_TERMINATION)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 @dataclass(frozen=True)
-class _InterruptedRun:
+class InterruptedRun:
     """A run that was interrupted before it was finished.
 
     epoch: the epoch that was in training. has_progressed: whether this job finished an epoch of it.
@@ -109,7 +75,37 @@ class _InterruptedRun:
     has_progressed: bool
 
 
-def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_InterruptedRun]:
+# Called in a job that was stopped, with the signals it received and the runs it did not finish.
+OnStop = Callable[[Sequence[int], Sequence[InterruptedRun]], None]
+
+
+def run_job(
+    payload: Mapping[str, Any],
+    signals: Sequence[int] = TERMINATION_SIGNALS,
+    on_stop: OnStop | None = None,
+) -> None:
+    """Train the runs of a `job_payload`, one after the other, until one of the signals arrives.
+
+    The run in training is then checkpointed, and `on_stop` is called.
+    """
+    stop = threading.Event()
+    received: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        received.append(number)
+        stop.set()
+
+    handlers = {number: signal.signal(number, handle) for number in signals}
+    try:
+        interrupted = _train(payload, stop)
+        if stop.is_set() and on_stop:
+            on_stop(received, interrupted)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[InterruptedRun]:
     tasks = [
         (
             Run(cell_from_json(task["cell"]), tuple(task["snapshot_epochs"])),
@@ -142,47 +138,9 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[_Interrupt
         if isinstance(event, (Finished, Failed)):
             del remaining[event.run_id]
     return [
-        _InterruptedRun(run, journal, epoch[run.id], run.id in progressed)
+        InterruptedRun(run, journal, epoch[run.id], run.id in progressed)
         for run, journal in remaining.values()
     ]
-
-
-def _slurm_job() -> str | None:
-    """The id of the Slurm job that this process belongs to."""
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    task = os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
-def _requeue(job: str, interrupted: Sequence[_InterruptedRun], payload: Mapping[str, Any]) -> None:
-    """Requeue this job, or record the failure of its runs if that would not help."""
-    if not interrupted:
-        return
-    if not any(item.has_progressed for item in interrupted):
-        reason = (
-            "no epoch finished within the time limit of its job; "
-            "increase hydra.launcher.time=MINUTES"
-        )
-    else:
-        # Use a new session, because Slurm terminates the processes of this job.
-        result = subprocess.run(
-            ["scontrol", "requeue", job],  # noqa: S607 - use the Slurm on the user's path
-            capture_output=True,
-            text=True,
-            check=False,
-            start_new_session=True,
-        )
-        if result.returncode <= 0:  # below 0: terminated while Slurm requeues the job
-            time.sleep(WAIT_FOR_TERMINATION)
-            return
-        reason = (
-            f"its job reached the time limit, and Slurm did not requeue it: {result.stderr.strip()}"
-        )
-    person = str(payload["environment"].get("person", ""))
-    for item in interrupted:
-        failure = Failure("timed-out", item.epoch, reason, person=person)
-        Store(Path(payload["out"])).run_folder(item.run.id).write_failure(failure)
-        item.journal.append(Failed(item.run.id, failure))
 
 
 class Journal:

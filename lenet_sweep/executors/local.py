@@ -33,8 +33,8 @@ from lenet_sweep.core.events import (
     epoch_begun,
 )
 from lenet_sweep.executors import Executor, RunContext
+from lenet_sweep.executors.local_scheduler import Scheduler, divide_cores
 from lenet_sweep.executors.registry import register_executor
-from lenet_sweep.executors.scheduler import Scheduler, divide_cores
 from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
 
@@ -42,7 +42,7 @@ STOP_WITHIN = 3.0  # seconds for workers to save checkpoints before they are kil
 CLOSE_WITHIN = 1.0  # seconds for all workers to exit
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from lenet_sweep.executors.worker import main; main()"
+    "from lenet_sweep.executors.local_worker import main; main()"
 )
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"

@@ -21,9 +21,14 @@ Check = Callable[[str, Any], Any]  # (key, typed value) -> value; raises UsageEr
 T = TypeVar("T")
 
 
-def executor_option(default: Any, help_text: str, check: Check) -> Any:
-    """A field of a dataclass of options, with its default, its help, and the check of its value."""
-    return field(default=default, metadata={"help": help_text, "check": check})
+def executor_option(default: Any, help_text: str, check: Check, *, text: bool = False) -> Any:
+    """A field of a dataclass of options, with its default, its help, and the check of its value.
+
+    text: the value is text, or a mapping to text, and is kept as typed: 1.10 is not the number 1.1.
+    This is always so for the checks `check_text` and `check_optional_text`.
+    """
+    text = text or check in (check_text, check_optional_text)
+    return field(default=default, metadata={"help": help_text, "check": check, "text": text})
 
 
 def parse_options(options: type[T], raw: Mapping[str, Any]) -> T:

@@ -92,11 +92,6 @@ class RayOptions:
         None, "other resources per task by name, such as {big: 1}", _resources
     )
 
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The kinds of devices that a task may train on, best first."""
-        return ("cuda", "cpu") if self.gpus else ("cpu",)
-
 
 @register_executor("ray", RayOptions)
 def create(resources: RayOptions) -> Executor:
@@ -105,6 +100,7 @@ def create(resources: RayOptions) -> Executor:
         execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),
         capacity=lambda _: None,
         check=check,
+        devices=("cuda", "cpu") if resources.gpus else ("cpu",),
     )
 
 

@@ -24,9 +24,8 @@ Create = Callable[[Any], Executor]
 class ExecutorSpec:
     """How to create an executor.
 
-    options: a dataclass whose fields are made by `options.executor_option`. It may have a property
-    `devices`: the kinds of devices that runs train on, if that is not this machine. create: takes
-    an instance of it.
+    options: a dataclass whose fields are made by `options.executor_option`. create: takes an
+    instance of it.
     """
 
     options: type[Any]

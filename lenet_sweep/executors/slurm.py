@@ -12,19 +12,22 @@ import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.checks import finite, integer, reject
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.events import Failed, Failure
 from lenet_sweep.core.text import format_value, pluralize
 from lenet_sweep.executors import Executor, RunContext, cluster
 from lenet_sweep.executors.cluster import JobExit, RejectedError
-from lenet_sweep.executors.job import run_job
+from lenet_sweep.executors.job import TERMINATION_SIGNALS, InterruptedRun, run_job
 from lenet_sweep.executors.local import ONE_THREAD
 from lenet_sweep.executors.options import (
     PREFIX,
@@ -36,8 +39,10 @@ from lenet_sweep.executors.options import (
     number_check,
 )
 from lenet_sweep.executors.registry import register_executor
+from lenet_sweep.storage.store import Store
 
-SIGNAL_BEFORE = 60  # seconds before its time limit when a job is signaled; up to 60 s more
+SIGNAL_BEFORE = 60  # seconds before its time limit when a job gets SIGUSR2; up to 60 s more
+WAIT_FOR_TERMINATION = 900.0  # seconds that a job waits for Slurm to end it
 DEFAULT_ARRAY_SIZE = 1000  # jobs in an array if Slurm does not report it (its own default is 1001)
 JOB_NAME = "lenet-sweep"
 COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -140,13 +145,8 @@ class SlurmOptions:
         None, "features that the nodes must have", check_optional_text
     )
     sbatch: Mapping[str, str | bool] | None = executor_option(
-        None, "other options of sbatch by name, such as {nice: 100}", _sbatch
+        None, "other options of sbatch by name, such as {nice: 100}", _sbatch, text=True
     )
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The kinds of devices that a job may train on, best first."""
-        return ("cuda", "cpu") if self.gpus else ("cpu",)
 
 
 @register_executor("slurm", SlurmOptions)
@@ -156,6 +156,7 @@ def create(resources: SlurmOptions) -> Executor:
         execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
         capacity=lambda _: None,
         check=check,
+        devices=("cuda", "cpu") if resources.gpus else ("cpu",),
     )
 
 
@@ -221,7 +222,7 @@ class Slurm:
             # The output of sbatch is part of the error, and submitit's warnings do not help users.
             with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
                 warnings.simplefilter("ignore")
-                jobs = slurm.map_array(run_job, payloads)
+                jobs = slurm.map_array(run_slurm_job, payloads)
         except (submitit.core.utils.FailedJobError, OSError) as error:
             raise RejectedError(f"Slurm rejected the jobs: {_error_line(error)}") from error
         ids = [str(job.job_id) for job in jobs]
@@ -381,3 +382,62 @@ def _error_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     return errors[-1] if errors else (lines or [type(error).__name__])[0]
+
+
+# ---------------------------------------------------------------- inside a job
+
+
+def run_slurm_job(payload: Mapping[str, Any]) -> None:
+    """Train the runs of a `job_payload` in a Slurm job.
+
+    A job that reaches its time limit is requeued and resumes from the checkpoint. A job that Slurm
+    ends for other reasons waits to be terminated: if it exited by itself, Slurm would not requeue
+    it after a preemption.
+    """
+
+    def on_stop(received: Sequence[int], interrupted: Sequence[InterruptedRun]) -> None:
+        job = _own_job()
+        if not job or not interrupted:
+            return
+        if signal.SIGUSR2 in received:
+            _requeue(job, interrupted, payload)
+        else:
+            time.sleep(WAIT_FOR_TERMINATION)
+
+    run_job(payload, (*TERMINATION_SIGNALS, signal.SIGUSR2), on_stop)
+
+
+def _own_job() -> str | None:
+    """The id of the Slurm job that this process belongs to."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def _requeue(job: str, interrupted: Sequence[InterruptedRun], payload: Mapping[str, Any]) -> None:
+    """Requeue this job, or record the failure of its runs if that would not help."""
+    if not any(item.has_progressed for item in interrupted):
+        reason = (
+            "no epoch finished within the time limit of its job; "
+            "increase hydra.launcher.time=MINUTES"
+        )
+    else:
+        # Use a new session, because Slurm terminates the processes of this job.
+        result = subprocess.run(
+            ["scontrol", "requeue", job],  # noqa: S607 - use the Slurm on the user's path
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
+        if result.returncode <= 0:  # below 0: terminated while Slurm requeues the job
+            time.sleep(WAIT_FOR_TERMINATION)
+            return
+        reason = (
+            f"its job reached the time limit, and Slurm did not requeue it: {result.stderr.strip()}"
+        )
+    person = str(payload["environment"].get("person", ""))
+    for item in interrupted:
+        failure = Failure("timed-out", item.epoch, reason, person=person)
+        Store(Path(payload["out"])).run_folder(item.run.id).write_failure(failure)
+        item.journal.append(Failed(item.run.id, failure))

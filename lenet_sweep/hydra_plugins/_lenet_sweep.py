@@ -58,9 +58,9 @@ class LenetGridSweeper(BasicSweeper):
         if isinstance(self.launcher, LenetLauncher):
             returned = self.launcher.launch(jobs, initial_job_idx=0)
         else:  # one of Hydra's own launchers, which trains each cell as a job
-            finish = commands.prepare(loader, self.config, jobs)
-            # Created again because `prepare` set the sweep's folder, which the launcher may have
-            # copied into its settings (submitit's does).
+            finish = commands.prepare_jobs(loader, self.config, jobs)
+            # Created again because `prepare_jobs` set the sweep's folder, which the launcher may
+            # have copied into its settings (submitit's does).
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=self.hydra_context,
                 task_function=self.task_function,
@@ -106,8 +106,7 @@ class LenetLauncher(Launcher):
         from lenet_sweep.executors.registry import find_executor  # noqa: PLC0415 - see above
 
         spec = find_executor(self.executor)
-        options = parse_options(spec.options, self.settings)
-        executor, devices = spec.create(options), getattr(options, "devices", None)
+        executor = spec.create(parse_options(spec.options, self.settings))
         hydra = self.config.hydra
         composed = []
         if hydra.callbacks:  # only then, since composing a job takes Hydra 50 ms
@@ -118,7 +117,7 @@ class LenetLauncher(Launcher):
                 composed.append(job)
                 self.callbacks.on_job_start(config=job, task_function=self.task_function)
         with env_override(hydra.job.env_set):
-            accuracies = commands.launch(self.loader, self.config, job_overrides, executor, devices)
+            accuracies = commands.run_batch(self.loader, self.config, job_overrides, executor)
         returned = [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
             for overrides, accuracy in zip(job_overrides, accuracies, strict=True)

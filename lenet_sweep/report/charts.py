@@ -7,9 +7,12 @@ over epochs are in curve_charts.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +40,9 @@ from lenet_sweep.report.svg import (
 )
 
 MAX_LINES = 300  # rows in the parallel coordinates, best first
+# The names of charts that are not section ids, and the prefixes of numbered and paired charts.
+OTHER_CHARTS = ("front", "missed")
+OTHER_PREFIXES = ("study-", "cost-", "accuracy-")
 
 Draw = TypeVar("Draw", bound="Callable[[Report], Chart | None]")
 
@@ -64,9 +70,13 @@ class Front:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart in a section of its own. svg: from `to_svg`. caption: how to read it, plain text."""
+    """A chart in a section of its own.
 
-    svg: str
+    title: a description for screen readers. caption: how to read the chart. Both are plain text.
+    """
+
+    figure: Figure
+    title: str
     caption: str
 
 
@@ -82,18 +92,42 @@ class ChartSection:
     heading: str
     draw: Callable[[Report], Chart | None]
 
+    def to_svg(self, chart: Chart) -> str:
+        """Convert the chart of this section, and clear its figure."""
+        return to_svg(chart.figure, self.name, chart.title)
+
 
 SECTIONS: list[ChartSection] = []  # in the order of the page
 
 
 def section(name: str, heading: str) -> Callable[[Draw], Draw]:
-    """Decorator of a function that draws a chart: gives the chart a section on the page."""
+    """Decorator of a function that draws a chart: gives the chart a section on the page.
+
+    name: letters, digits and hyphens. Raises ValueError if it is not, or is used on the page.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
+        raise ValueError(f"section {name!r}: must be letters, digits and hyphens")
+    if _is_used(name):
+        raise ValueError(f"section {name!r}: this id is used on the page; choose another one")
 
     def register(draw: Draw) -> Draw:
         SECTIONS.append(ChartSection(name, heading, draw))
         return draw
 
     return register
+
+
+def _is_used(name: str) -> bool:
+    """Whether the page already has an id that this section would give to one of its elements."""
+    names = (*OTHER_CHARTS, *(section.name for section in SECTIONS))
+    own = {name, f"{name}-h", f"{name}-title"}
+    return name in names or name.startswith(OTHER_PREFIXES) or bool(own & _template_ids())
+
+
+@cache
+def _template_ids() -> frozenset[str]:
+    template = files("lenet_sweep.report") / "templates" / "page.html.jinja"
+    return frozenset(re.findall(r'\bid="([\w-]+)"', template.read_text(encoding="utf-8")))
 
 
 @section("parallel", "All settings at once")
@@ -123,7 +157,7 @@ def parallel(report: Report) -> Chart | None:
         f"{'; dashed: inconclusive' if 'inconclusive' in outcomes else ''}."
     )
     figure = _parallel_figure(items, names, highlighted, dashed)
-    return Chart(to_svg(figure, "parallel", title), caption)
+    return Chart(figure, title, caption)
 
 
 def _parallel_figure(

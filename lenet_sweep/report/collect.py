@@ -241,16 +241,14 @@ def _without_statistics(table: pd.DataFrame, sources: Sequence[Source]) -> _Anal
 
 
 def _analyze(results: Sequence[Result], swept_studies: Sequence[Study]) -> _Analysis:
-    first: dict[Cell, int] = {}
-    for index, r in enumerate(results):
-        first.setdefault(r.cell, index)
-    distinct = [results[index] for index in first.values()]
+    first = statistics.first_of_each_cell(r.cell for r in results)
+    distinct = [results[index] for index in first]
     of_rows = significance.compare_rows(results)
-    stats = conclusions.analyse(distinct, [of_rows[index] for index in first.values()])
+    stats = conclusions.analyse(distinct, [of_rows[index] for index in first])
     compared: Sequence[Comparison | None] = of_rows
     if stats.by_seed:
-        by_setting = {c.results[0].cell.setting: c for c in stats.comparisons}
-        compared = [by_setting.get(r.cell.setting) for r in results]
+        of_settings = significance.by_setting(stats.comparisons)
+        compared = [of_settings.get(r.cell.setting) for r in results]
     notes = []
     if repeated := len(results) - len(distinct):
         verb = "repeats" if repeated == 1 else "repeat"

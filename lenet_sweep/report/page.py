@@ -134,10 +134,19 @@ def _charts(
     # Importing matplotlib takes 0.5 to 1 s.
     from lenet_sweep.report import charts, curve_charts  # noqa: PLC0415
 
-    sections = [(section, section.draw(report)) for section in charts.SECTIONS]
+    drawn = [(section, section.draw(report)) for section in charts.SECTIONS]
     return {
         "curves": curve_charts.curves(report),
-        "sections": [(section, chart) for section, chart in sections if chart],
+        "sections": [
+            {
+                "name": section.name,
+                "heading": section.heading,
+                "svg": section.to_svg(chart),
+                "caption": chart.caption,
+            }
+            for section, chart in drawn
+            if chart
+        ],
         "recipes": charts.recipes(comparisons.by_recipe(compared)),
         "front": charts.front(compared),
         "missed": charts.missed(atlas.counts) if atlas else None,

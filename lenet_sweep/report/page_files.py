@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lenet_sweep.analysis import reproduction_tables, ties
+from lenet_sweep.analysis import ties
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import pluralize
-from lenet_sweep.report import collect, page, statistics_table
+from lenet_sweep.report import collect, page, statistics_table, table_files
 from lenet_sweep.report.collect import Report
-from lenet_sweep.report.text_tables import text_tables, write_texts
-from lenet_sweep.results.columns import REPRODUCTION
+from lenet_sweep.report.text_tables import write_texts
 from lenet_sweep.results.csv_file import write_csv
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import make_folder, write_atomic
@@ -80,15 +79,9 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
             ),
         )
         write_csv(table, out / "results.csv")
-        tables = text_tables(table, marks)
-        for reproduction in report.reproductions:
-            tables += reproduction_tables.text_tables(reproduction)
-        files = [out / "results.csv", *write_texts(tables, out)]
-    if report.reproductions:
-        write_csv(reproduction_tables.reproduction_table(report.reproductions), out / REPRODUCTION)
-        files.append(out / REPRODUCTION)
-    else:
-        (out / REPRODUCTION).unlink(missing_ok=True)  # from an earlier merge
+        texts = table_files.write_results(table, marks, report.reproductions, out)
+        files = [out / "results.csv", *texts]
+    files += table_files.write_reproduction(report.reproductions, out)
     studies = [reproduction.study for reproduction in report.reproductions]
     digest = page.compute_digest(table, report.launches, studies, report.planned)
     _write(report, out, digest, pictures=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lenet_sweep.analysis.significance import Comparison
+from lenet_sweep.analysis.significance import Comparison, by_setting
 from lenet_sweep.analysis.statistics import Interval
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option
@@ -78,7 +78,7 @@ def text_table(report: Report) -> TextTable:
             "images."
         )
         return "Statistics of each row", _caption(methods), _arranged(rows)
-    compared = {c.results[0].cell.setting: c for c in statistics.comparisons}
+    compared = by_setting(statistics.comparisons)
     rows = [
         _line(rank_text(s.rank, s.mean), s.cell, compared.get(s.cell.setting))
         | {

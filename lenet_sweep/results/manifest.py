@@ -1,9 +1,10 @@
-"""Read sweep.json, which lists the cells of a sweep and how it was launched."""
+"""Read and write sweep.json, which lists the cells of a sweep and how it was launched."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from lenet_sweep.config.registry import cell_from_json
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError, UsageError
-from lenet_sweep.storage.files import DamagedError, read_json, write_atomic
+from lenet_sweep.storage.files import DamagedError, read_json, write_atomic, write_json
 from lenet_sweep.storage.store import Store
 
 
@@ -66,6 +67,21 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} was written by another version: move it elsewhere and run the sweep again; "
             "the results are in the store"
         ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the sweep.json in a sweep's folder, for `read_manifest`. Raises StoreError."""
+    root = manifest.data_root
+    write_json(
+        folder / "sweep.json",
+        {
+            "store": os.path.relpath(manifest.store.out, folder),
+            "data_root": str(root.absolute()) if root else None,
+            "cells": [cell.to_json() for cell in manifest.cells],
+            "studies": [study.to_json() for study in manifest.studies],
+            "launches": [*manifest.launches],
+        },
+    )
 
 
 def recover_cells(folder: Path, store: Store) -> list[Cell]:

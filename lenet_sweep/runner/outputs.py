@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.machine import provenance
-from lenet_sweep.report.text_tables import text_tables, write_texts
-from lenet_sweep.results.columns import REPRODUCTION
-from lenet_sweep.results.csv_file import write_csv
+from lenet_sweep.report import table_files
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.runner.interrupts import handle_signals
@@ -110,20 +108,12 @@ def write_tables(
     Returns the files of the sweep, without its figures and its page.
     """
     folder = sweep.folder
-    tables = text_tables(sweep.table, marks)
-    files = [folder / "results.csv"]
-    if reproductions:
-        from lenet_sweep.analysis import (  # noqa: PLC0415 - most sweeps have no study
-            reproduction_tables,
-        )
-
-        for judged in reproductions:
-            tables += reproduction_tables.text_tables(judged)
-        files.append(folder / REPRODUCTION)
-        write_csv(reproduction_tables.reproduction_table(reproductions), files[-1])
-    else:
-        (folder / REPRODUCTION).unlink(missing_ok=True)  # of an earlier launch in this folder
-    return [*files, *write_texts(tables, folder), folder / "sweep.json"]
+    return [
+        folder / "results.csv",
+        *table_files.write_reproduction(reproductions, folder),
+        *table_files.write_results(sweep.table, marks, reproductions, folder),
+        folder / "sweep.json",
+    ]
 
 
 def draw_figures(

@@ -28,7 +28,7 @@ WRITE_PAUSE = 10.0
 class ResultsTable:
     """The records of a sweep, by cell.
 
-    records: from results in the store. earlier: from the results.csv of an earlier launch, for
+    records: from results in the store. csv_records: from the results.csv of an earlier launch, for
     cells without a result in the store.
     """
 
@@ -36,7 +36,7 @@ class ResultsTable:
         self.store = store
         self.person = person
         self.records: dict[Cell, Record] = {}
-        self.earlier: dict[Cell, Record] = {}
+        self.csv_records: dict[Cell, Record] = {}
         self._changed = False  # since the last write
         self._due = 0.0  # the earliest time of the next write
 
@@ -63,17 +63,17 @@ class ResultsTable:
         self.records[cell] = record
         return True
 
-    def complete(self, cells: Iterable[Cell]) -> None:
+    def add_stored(self, cells: Iterable[Cell]) -> None:
         """Add the records that the store has for these cells, including failed ones."""
         for cell in cells:
             if cell not in self.records and (
-                record := load_record(cell, self.store, self.earlier, self.person)
+                record := load_record(cell, self.store, self.csv_records, self.person)
             ):
                 self.records[cell] = record
 
-    def keep(self, folder: Path, cells: Iterable[Cell]) -> None:
-        """Keep the records of the folder's results.csv until these cells have new ones."""
-        self.earlier = read_records_csv(folder, cells)
+    def read_csv(self, folder: Path, cells: Iterable[Cell]) -> None:
+        """Read the folder's results.csv, whose records count until these cells have new ones."""
+        self.csv_records = read_records_csv(folder, cells)
 
     def update(self, event: Event, planned: Plan) -> bool:
         """Add the records that an event completes, and return whether to write the table now.
@@ -93,7 +93,7 @@ class ResultsTable:
     def write(self, folder: Path) -> pd.DataFrame:
         """Write the ranked table to results.csv, and return it."""
         start = time.monotonic()
-        frame = ranked_table((self.earlier | self.records).values())
+        frame = ranked_table((self.csv_records | self.records).values())
         write_csv(frame, folder / "results.csv")
         end = time.monotonic()
         self._changed, self._due = False, end + WRITE_PAUSE * (end - start)

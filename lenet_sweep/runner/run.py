@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shlex
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lenet_sweep.config.studies import Study, replace_study
+from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.errors import StoreError
@@ -29,17 +28,21 @@ from lenet_sweep.results.manifest import (
     Manifest,
     read_manifest,
     recover_cells,
+    write_manifest,
 )
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.runner import background_imports
-from lenet_sweep.runner.interrupts import handle_signals
+from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.observers import ObserverGroup
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage import atomic
-from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged, write_json
+from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
 from lenet_sweep.storage.store import Store
 from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.progress import describe_damage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOCK_TIMEOUT = 60.0  # seconds to wait for another launch that holds the lock of the folder
 
@@ -97,6 +100,45 @@ def run_sweep(
     UsageError if the executor is not available.
     """
     group = ObserverGroup(observers)
+    launch = _prepare(cells, options, executor, folder)
+    planned, table = launch.planned, launch.table
+    with contextlib.ExitStack() as stack:
+        stack.callback(group.on_end)
+        group.on_start(planned, launch.workers)
+        signals = stack.enter_context(handle_signals())
+        for message in _messages(planned, table.store, options):
+            group.on_message(message)
+        modules = _modules_for_outputs(options, with_outputs=with_outputs) if planned.runs else ()
+        with signals.deferred(), background_imports.import_in_background(modules):
+            _train(launch, options, executor, group, signals)
+        with signals.deferred():
+            manifest, frame = _write_final_table(launch, signals)
+        group.on_table(frame)
+        interrupted = signals.received[0] if signals.received else None
+    sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
+    not_retrained = frozenset(cell.id for cell in planned.cells if cell not in table.records)
+    return SweepResult(sweep, planned.cells, interrupted, not_retrained, tuple(group.errors))
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """A launch that is ready to train: its folder is written, and its images are on the disk.
+
+    workers: the number of concurrent runs; None: the executor decides.
+    """
+
+    folder: Path
+    planned: Plan
+    table: ResultsTable
+    manifest: Manifest
+    environment: dict[str, Any]
+    workers: int | None
+
+
+def _prepare(
+    cells: Sequence[Cell], options: SweepOptions, executor: Executor, folder: Path | None
+) -> _Launch:
+    """Plan the cells, add them to the sweep's folder, and obtain their images."""
     table = ResultsTable(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
@@ -105,49 +147,57 @@ def run_sweep(
     make_folder(folder)
     environment = provenance.environment(options.person)
     manifest = _update_manifest(folder, planned.cells, table.store, options, environment)
-    table.keep(folder, manifest.cells)
-    table.complete(set(manifest.cells) - set(planned.cells))
+    table.read_csv(folder, manifest.cells)
+    table.add_stored(set(manifest.cells) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or executor.capacity(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
         download.ensure_dataset(dataset, options.data_root)
-    with contextlib.ExitStack() as stack:
-        stack.callback(group.on_end)
-        group.on_start(planned, workers)
-        signals = stack.enter_context(handle_signals())
-        for message in _messages(planned, table.store, options):
-            group.on_message(message)
-        modules = _modules_for_outputs(options, with_outputs=with_outputs) if planned.runs else ()
-        with signals.deferred(), background_imports.import_in_background(modules):
-            context = RunContext(
-                out=options.out,
-                data_root=options.data_root,
-                workers=workers,
-                threads=options.threads,
-                retrain=not options.reuse,
-                timeout=options.timeout,
-                retries=options.retries,
-                environment=environment,
-                stop=signals.stop,
-                signals=signals.received,
-                on_message=group.on_message,
-            )
-            for event in executor.execute(planned.runs, context) if planned.runs else ():
-                group.on_event(event)
-                if table.update(event, planned):
-                    group.on_table(table.write(folder))
-        # The final table has the rows of all launches in this folder, also of those that started
-        # in the meantime. Under the lock, the last one to write has seen the rows of all others.
-        with signals.deferred(), _locked(folder, signals.stop) as locked:
-            if locked:
-                manifest = read_manifest(folder)
-                table.complete(manifest.cells)
-            frame = table.write(folder)
-        group.on_table(frame)
-        interrupted = signals.received[0] if signals.received else None
-    sweep = Sweep(folder, manifest, table.store, options.data_root, frame)
-    not_retrained = frozenset(cell.id for cell in planned.cells if cell not in table.records)
-    return SweepResult(sweep, planned.cells, interrupted, not_retrained, tuple(group.errors))
+    return _Launch(folder, planned, table, manifest, environment, workers)
+
+
+def _train(
+    launch: _Launch,
+    options: SweepOptions,
+    executor: Executor,
+    group: ObserverGroup,
+    signals: Interrupts,
+) -> None:
+    """Train the runs, pass their events to the observers, and keep results.csv up to date."""
+    runs = launch.planned.runs
+    if not runs:
+        return
+    context = RunContext(
+        out=options.out,
+        data_root=options.data_root,
+        workers=launch.workers,
+        threads=options.threads,
+        retrain=not options.reuse,
+        timeout=options.timeout,
+        retries=options.retries,
+        environment=launch.environment,
+        stop=signals.stop,
+        signals=signals.received,
+        on_message=group.on_message,
+    )
+    for event in executor.execute(runs, context):
+        group.on_event(event)
+        if launch.table.update(event, launch.planned):
+            group.on_table(launch.table.write(launch.folder))
+
+
+def _write_final_table(launch: _Launch, signals: Interrupts) -> tuple[Manifest, pd.DataFrame]:
+    """Write the rows of all launches in this folder, also of those that started in the meantime.
+
+    Under the lock, the last one to write has seen the rows of all others. Returns the manifest and
+    the table.
+    """
+    manifest = launch.manifest
+    with _locked(launch.folder, signals.stop) as locked:
+        if locked:
+            manifest = read_manifest(launch.folder)
+            launch.table.add_stored(manifest.cells)
+        return manifest, launch.table.write(launch.folder)
 
 
 def _messages(planned: Plan, store: Store, options: SweepOptions) -> Iterator[str]:
@@ -212,7 +262,6 @@ def _update_manifest(
     environment: dict[str, Any],
 ) -> Manifest:
     """Add this launch and its cells to sweep.json, and return the new content."""
-    path = folder / "sweep.json"
     launch = {
         "command": shlex.join(provenance.command()),
         "git_revision": provenance.git_revision(),
@@ -221,30 +270,23 @@ def _update_manifest(
     with _locked(folder):
         for parent in (folder, folder / "figures"):
             atomic.remove_stale_temporaries(parent)
-        earlier_cells: Sequence[Cell] = ()
-        studies: Sequence[Study] = ()
-        launches: Sequence[dict[str, Any]] = ()
+        earlier = Manifest((), store, None, ())
         try:
             earlier = read_manifest(folder)
-            earlier_cells, launches, studies = earlier.cells, earlier.launches, earlier.studies
         except FileNotFoundError:
             pass
         except DamagedManifestError:
-            earlier_cells = recover_cells(folder, store)
-            store.damaged.append(move_to_damaged(path))
-        all_cells = list(dict.fromkeys([*earlier_cells, *cells]))
-        if options.study:
-            studies = replace_study(studies, options.study)
-        write_json(
-            path,
-            {
-                "store": os.path.relpath(store.out, folder),
-                "data_root": str(options.data_root.absolute()) if options.data_root else None,
-                "cells": [cell.to_json() for cell in all_cells],
-                "studies": [study.to_json() for study in studies],
-                "launches": [*launches, launch],
-            },
+            earlier = replace(earlier, cells=tuple(recover_cells(folder, store)))
+            store.damaged.append(move_to_damaged(folder / "sweep.json"))
+        studies = earlier.studies
+        manifest = Manifest(
+            cells=tuple(dict.fromkeys([*earlier.cells, *cells])),
+            store=store,
+            data_root=options.data_root,
+            launches=(*earlier.launches, launch),
+            studies=replace_study(studies, options.study) if options.study else studies,
         )
+        write_manifest(folder, manifest)
         return read_manifest(folder)
 
 

@@ -62,8 +62,8 @@ class RunFolder:
         """The file of the checkpoint."""
         return self.path / "checkpoint.safetensors"
 
-    def has(self, epoch: int) -> bool:
-        """Whether there is an intact snapshot at this epoch."""
+    def has_intact_snapshot(self, epoch: int) -> bool:
+        """Whether there is an intact snapshot at this epoch, which reads and verifies its file."""
         return self.read(self.snapshot_path(epoch)) is not None
 
     def read(self, path: Path) -> Snapshot | None:

@@ -128,7 +128,9 @@ def _train(
     environment: Mapping[str, Any],
     threads: Callable[[], int],
 ) -> Iterator[Event]:
-    missing = [epoch for epoch in run.snapshot_epochs if retrain or not folder.has(epoch)]
+    missing = [
+        epoch for epoch in run.snapshot_epochs if retrain or not folder.has_intact_snapshot(epoch)
+    ]
     for epoch in sorted(set(run.snapshot_epochs) - set(missing)):  # finished by another process
         yield CellFinished(run.id, epoch)
     if not missing:
