@@ -338,7 +338,12 @@ OPTUNA = (
 
 
 @pytest.mark.parametrize(
-    "launcher", [[], ["hydra/launcher=basic"], ["hydra/launcher=joblib"]], ids=str
+    "launcher",
+    [
+        pytest.param([], id="local"),
+        pytest.param(["hydra/launcher=basic"], id="basic", marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=joblib"], id="joblib", marks=pytest.mark.slow),
+    ],
 )
 def test_optuna_search_gives_one_table(lenet_sweep, small, tmp_path, launcher) -> None:
     """All batches that Hydra's Optuna sweeper launches form one sweep."""
@@ -353,7 +358,13 @@ def test_optuna_search_gives_one_table(lenet_sweep, small, tmp_path, launcher) -
     assert f"best_value: {frame['accuracy'].max():g}" in best
 
 
-@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=basic"]], ids=str)
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param([], id="local"),
+        pytest.param(["hydra/launcher=basic"], id="basic", marks=pytest.mark.slow),
+    ],
+)
 def test_search_continues_past_diverged_cell(lenet_sweep, small, tmp_path, launcher) -> None:
     """A cell without an accuracy counts as 0 in the search only, and the exit status is 1."""
     arguments = ("lr=choice(1e30,0.1)", "batch=32,64", *small, "figures=none", "name=it", *launcher)

@@ -24,6 +24,7 @@ def test_the_pages_have_commands() -> None:
     assert len(COMMANDS) >= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_accepted(command: str, tmp_path: Path) -> None:
     """Every command on a page plans its cells, given the configuration files shown there."""

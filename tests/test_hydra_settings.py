@@ -23,7 +23,9 @@ class Recorder(Callback):
     def on_job_end(self, config, job_return, **kwargs):
         print(self.name, "job end", config.hydra.job.num, job_return.return_value)
 """
-LAUNCHERS = pytest.mark.parametrize("launcher", ["lenet_local", "basic", "joblib"])
+LAUNCHERS = pytest.mark.parametrize(
+    "launcher", ["lenet_local", "basic", pytest.param("joblib", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ class Verdict:
 
     @property
     def far(self) -> bool:
-        """Whether the reported accuracy is so far off that the row must be mislabeled."""
+        """Whether the reported accuracy is so far off that the row is probably mislabeled."""
         return self.verdict == NOT and abs(self.difference or 0.0) > FAR
 
 
