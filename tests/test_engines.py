@@ -155,14 +155,14 @@ def test_an_epoch_can_be_trained_in_pieces(engine_name, small_folder, images) ->
         np.testing.assert_array_equal(value, pieces.state()[name])
 
 
-@pytest.mark.parametrize("batch", [1, 16, 48, 300])
+@pytest.mark.parametrize("batch", [9, 16, 48, 300])
 @pytest.mark.parametrize("variant", ["sgd", "adam"])
 def test_threads_do_not_change_results(
     engine_name, small_folder, images, variant: str, batch: int
 ) -> None:
     """The weights, losses and predictions are the same bits with other numbers of threads."""
     cell = make_cell(engine_name, small_folder, batch=batch, **VARIANTS[variant])
-    order = np.random.default_rng(0).permutation(600)
+    order = np.random.default_rng(0).permutation(600)[:330]
     results = []
     for threads in ([1, 1, 1], [2, 2, 2], [3, 8, 1]):
         engine = engines.build_engine(cell, images)
