@@ -50,14 +50,14 @@ class Scheduler:
 def divide_cores(cores: int, runs: Sequence[Run]) -> list[int]:
     """The number of threads for each of the runs in training, so that they fill the cores.
 
-    Only the native engine uses several threads. A run always gets one, also if there are more runs
-    than cores.
+    Only the native engine uses several threads. Each run gets at least one, even if there are more
+    runs than cores.
     """
     native = [run.cell.engine == "native" for run in runs]
     free = cores - native.count(False)
-    share, more = divmod(max(free, sum(native)), max(1, sum(native)))
+    share, extra = divmod(max(free, sum(native)), max(1, sum(native)))
     threads = []
     for is_native in native:
-        threads.append(share + (more > 0) if is_native else 1)
-        more -= is_native
+        threads.append(share + (extra > 0) if is_native else 1)
+        extra -= is_native
     return threads

@@ -21,6 +21,7 @@ MAX_RATIO = 30  # epochs that are longer or shorter by more are dominated by oth
 TYPICAL_SECONDS = {("native", "cpu"): 0.7, ("torch", "cpu"): 9.0, ("torch", "mps"): 8.0,
                    ("torch", "cuda"): 3.0}  # fmt: skip
 THREAD_GAIN = 0.8  # what each thread after the first adds to the speed of a run
+MAX_THREADS = 8  # of a run of the native engine
 TYPICAL_TEST_SHARE = 0.1  # time to test after an epoch, as a share of the above
 
 
@@ -89,7 +90,7 @@ def estimate(
 
 def _speed(threads: float) -> float:
     """The speed of a run with this many threads, relative to one thread."""
-    return 1 + THREAD_GAIN * max(0.0, threads - 1)
+    return 1 + THREAD_GAIN * max(0.0, min(threads, MAX_THREADS) - 1)
 
 
 def _measured(plan: Plan, store: Store, stored: set[str]) -> list[Measured]:
