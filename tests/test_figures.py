@@ -1,5 +1,6 @@
 """The PNG figures: training curves and test images drawn from arrays, and how they are saved."""
 
+import errno
 import math
 import re
 import subprocess
@@ -19,12 +20,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.report import encodings, figure_set, figures, sample_figures, style
 from lenet_sweep.report.figures import cost_figure, overlay_figure
 from lenet_sweep.report.histories import Curve, mean_curve
 from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
-from lenet_sweep.report.style import save
+from lenet_sweep.report.style import render, save
 from lenet_sweep.runner import outputs
 
 NAN, INF = math.nan, math.inf
@@ -148,11 +150,30 @@ def test_figure_of_all_cells_has_one_line_per_setting(tmp_path, small_folder):
     )
     made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda n: range(2 * n + 3))
     drawn = []
-    with patch.object(figure_set, "save", lambda figure, path: drawn.append((path.name, figure))):
+    with (
+        patch.object(figure_set, "render", lambda figure: figure),
+        patch.object(figure_set, "save", lambda figure, path: drawn.append((path.name, figure))),
+    ):
         outputs.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
-    (figure,) = [figure for name, figure in drawn if name == "all-cells.png"]
+    figure = dict(drawn)["all-cells.png"]
     assert ": 2 settings, 3 seeds each" in all_text(figure)
     assert len(series(figure.axes[0])) == 2
+
+
+def test_no_figure_follows_one_that_cannot_be_written(tmp_path, small_folder):
+    """A current figure of correct images thus means that the pages before it are complete."""
+    cells, options = made_sweeps.settings(small_folder(), tmp_path / "out", epochs=1)
+    made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda _: range(5))
+
+    def fail_for_page(pixels, path):
+        return fail() if "misclassified" in path.name else save(pixels, path)
+
+    with (
+        patch.object(figure_set, "save", fail_for_page),
+        pytest.raises(StoreError, match=r"misclassified-01\.png: disk full"),
+    ):
+        outputs.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
+    assert [path.name[-8:] for path in tmp_path.rglob("*.png")] == ["cost.png"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 40])
@@ -475,7 +496,7 @@ def test_captions_are_centered_below_their_image(kind, tmp_path):
         predictions = np.where(np.arange(60_100) < 60_000, labels, (labels + 1) % 10)
         figure = misclassified_figures(blank, labels, predictions)[0]()
     (tiles,) = figure.artists
-    with Image.open(save(figure, tmp_path / "page.png")) as picture:
+    with Image.open(save(render(figure), tmp_path / "page.png")) as picture:
         page = np.asarray(picture.convert("L"))[-len(tiles.raster) :].astype(int)
     side = tiles.wide - 24
     for x, y in tiles.corners:
@@ -572,10 +593,10 @@ def test_same_figure_gives_the_same_bytes(maker, tmp_path):
         "savefig.transparent": True,
         "axes.grid": False,
     }
-    first = save(MAKERS[maker](), tmp_path / "first.png")
+    first = save(render(MAKERS[maker]()), tmp_path / "first.png")
     with mpl.rc_context(user_style):
         before = mpl.rcParams.copy()
-        second = save(MAKERS[maker](), tmp_path / "second.png")
+        second = save(render(MAKERS[maker]()), tmp_path / "second.png")
         assert changed(before) == []
     assert first.read_bytes() == second.read_bytes()
     with Image.open(first) as picture:
@@ -595,7 +616,8 @@ def test_figures_need_no_pyplot(tmp_path):
     """Figures are saved without a display, independently of pyplot."""
     script = (
         "import sys, pathlib; from lenet_sweep.report import figures as f, style\n"
-        "style.save(f.cost_figure(f.Curve('a', [1], [0.5], [90])), pathlib.Path(sys.argv[1]))\n"
+        "pixels = style.render(f.cost_figure(f.Curve('a', [1], [0.5], [90])))\n"
+        "style.save(pixels, pathlib.Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     target = tmp_path / "a.png"
@@ -605,7 +627,7 @@ def test_figures_need_no_pyplot(tmp_path):
 
 
 def fail(*args, **kwargs):
-    raise OSError("disk full")
+    raise OSError(errno.ENOSPC, "disk full")
 
 
 @pytest.mark.parametrize("where", ["drawing", "fsync", "replace"])
@@ -620,7 +642,7 @@ def test_failed_save_keeps_the_old_file(where, tmp_path, monkeypatch):
         owner = style.atomic.os if where == "fsync" else style.Path
         monkeypatch.setattr(owner, where, fail)
     with pytest.raises(OSError, match="disk full"):
-        save(figure, target)
+        save(render(figure), target)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -640,7 +662,7 @@ def test_save_is_atomic(tmp_path, monkeypatch):
 
     monkeypatch.setattr(style.atomic.os, "fsync", record)
     figure = cost_figure(decay())
-    assert save(figure, target) == target
+    assert save(render(figure), target) == target
     assert synced == [target.read_bytes()]
     assert target.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [target]
@@ -651,12 +673,12 @@ def test_saved_figure_has_default_permissions(tmp_path):
     """The umask decides who can read it, as for any other file."""
     plain = tmp_path / "plain"
     plain.touch()
-    target = save(cost_figure(decay()), tmp_path / "figure.png")
+    target = save(render(cost_figure(decay())), tmp_path / "figure.png")
     assert target.stat().st_mode == plain.stat().st_mode
 
 
 def test_save_rejects_other_formats(tmp_path):
     """No file is written."""
     with pytest.raises(ValueError, match=re.escape("figure.pdf")):
-        save(cost_figure(decay()), tmp_path / "figure.pdf")
+        save(render(cost_figure(decay())), tmp_path / "figure.pdf")
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
 """Figures of training histories.
 
-Each function returns a matplotlib Figure that `style.save` writes.
+Each function returns a matplotlib Figure that `style.render` draws.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures of correctly classified and misclassified test images, drawn from plain arrays.
 
-Each function returns matplotlib Figures that `style.save` writes.
+Each function returns matplotlib Figures that `style.render` draws.
 """
 
 from __future__ import annotations
