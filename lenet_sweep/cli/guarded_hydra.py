@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import signal
+from argparse import ArgumentParser
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
@@ -155,6 +156,8 @@ def set_sweep_folder(loader: ConfigLoader, master: DictConfig, folder: Path) -> 
 class GuardedHydra(hydra_internal.Hydra):
     """Hydra with `GuardedLoader`, which finishes a sweep with one table."""
 
+    lists_groups = True  # whether a text of help lists the config groups
+
     @classmethod
     def create_main_hydra2(
         cls, task_name: str, config_search_path: ConfigSearchPath
@@ -211,6 +214,16 @@ class GuardedHydra(hydra_internal.Hydra):
         if any(job.status != JobStatus.COMPLETED or isnan(job.return_value) for job in jobs or ()):
             raise SystemExit(1)
         return jobs
+
+    def get_help(
+        self, help_cfg: DictConfig, cfg: DictConfig, args_parser: ArgumentParser, resolve: bool
+    ) -> str:
+        # Hydra would list all groups also for --help, which has its own list. That takes a second.
+        self.lists_groups = "CONFIG_GROUPS" in help_cfg.template
+        return super().get_help(help_cfg, cfg, args_parser, resolve)
+
+    def format_config_groups(self, predicate: Callable[[str], bool], compact: bool = True) -> str:
+        return super().format_config_groups(predicate, compact) if self.lists_groups else ""
 
     def show_cfg(
         self,
