@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import engine_check
 import pytest
 from clusters import small_runs
 from hypothesis import given
@@ -24,8 +25,6 @@ from lenet_sweep.machine import devices
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
-
-SOURCES = Path(local.__file__).parents[1] / "training" / "engines" / "native"
 
 needs_native = pytest.mark.skipif(
     support.unavailable_reason() is not None, reason="there is no native engine"
@@ -106,17 +105,7 @@ def test_threads_have_no_data_race(tmp_path: Path, sanitizer: str) -> None:
     compiler = shutil.which("c++")
     if not compiler:
         pytest.skip("there is no C++ compiler")
-    program = tmp_path / "thread_check"
-    sources = [
-        Path(__file__).with_name("thread_check.cpp"),
-        SOURCES / "step.cpp",
-        SOURCES / "threads.cpp",
-    ]
-    flags = ["-std=c++17", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-    subprocess.run(
-        [compiler, *flags, "-pthread", "-Wno-psabi", "-DLENET_ISA=baseline", f"-I{SOURCES}",
-         *map(str, sources), "-o", str(program)],
-        check=True,
-    )  # fmt: skip
+    flags = ["-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+    program = engine_check.build(compiler, tmp_path / "engine_check", *flags)
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
