@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 import pybind11
@@ -16,8 +17,14 @@ from setuptools.command.build_ext import build_ext
 FOLDER = Path("lenet_sweep/training/engines/native")
 # No -ffast-math: a nan must stay one, since that is how a diverged run is noticed.
 # Python's own flags let ints wrap around (-fwrapv), which costs the kernels 6 %.
-FLAGS = ["-std=c++17", "-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
-X86 = platform.machine().lower() in ("x86_64", "amd64")
+# -g0: debug information, which Python's flags ask for, is two thirds of the wheel.
+FLAGS = [
+    "-std=c++17", "-O3", "-g0", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi",
+]  # fmt: skip
+PROCESSORS = [platform.machine().lower()]
+if sys.platform == "darwin":  # by default, a universal Python compiles for two processors at once
+    PROCESSORS = os.environ.setdefault("ARCHFLAGS", f"-arch {PROCESSORS[0]}").split()[1::2]
+X86 = all(processor in ("x86_64", "amd64") for processor in PROCESSORS)
 INSTRUCTIONS = {"baseline": []}
 if X86:
     # Just what binding.cpp asks the processor for before it chooses.
@@ -55,7 +62,8 @@ setup(
             extra_compile_args=[*FLAGS, "-fvisibility=hidden", "-pthread", *SANITIZE],
             language="c++",
             extra_link_args=["-pthread", *SANITIZE],
-            optional=True,  # without a compiler the torch engine serves
+            # Without a compiler, the torch engine is used. A wheel for others must have the engine.
+            optional=not os.environ.get("LENET_SWEEP_REQUIRE_NATIVE"),
         )
     ],
     cmdclass={"build_ext": BuildKernels},
