@@ -119,7 +119,10 @@ def commands(contender: Contender, job: Job, inputs: Inputs) -> list[list[str]]:
 
 
 def _our_commands(contender: Contender, job: Job) -> list[list[str]]:
-    command = [sys.executable, "-m", "lenet_sweep", "-m", *overrides(job)]
+    words = overrides(job)
+    command = [sys.executable, "-m", "lenet_sweep"]
+    command += ["-m"] if job.tiny_cells or "," in "".join(words) else []  # else a single cell
+    command += words
     if job.tiny_cells:
         command += ["dataset=folder", "dataset.root=data"]
     command += contender.overrides

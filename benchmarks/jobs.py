@@ -27,6 +27,7 @@ class Job:
     optimizer: str = "sgd"
     limit: int | None = None  # number of training images; None: all
     tiny_cells: int | None = None  # number of cells on a tiny generated dataset instead of MNIST
+    seeds: str = "0"
     rerun: bool = False  # the sweep has already been finished once
     only: tuple[str, ...] | None = None  # contender names; None: every contender with all_jobs
     cold: bool = False  # also measured with empty caches
@@ -67,6 +68,11 @@ FULL = (
     grid(1, cold=True),
     grid(5),
     grid(10),
+    Job("single-10", "one cell, 10 epochs", "1e-1", epochs="10", only=("ours", "report_loop")),
+    Job(
+        "grid-24", "24 cells, 1 epoch of 6,000 images", GRID_LR, GRID_BATCH, seeds="0,1,2,3",
+        limit=6000, only=OURS,
+    ),
     Job(
         "recipes", "both losses with both optimizers, 2 epochs", epochs="2",
         loss="cross_entropy,nll", optimizer="sgd,adam",
@@ -110,6 +116,7 @@ def overrides(job: Job) -> list[str]:
         return [f"lr={','.join(map(str, LRS))}", f"seed=range({seeds})", "epochs=1"]
     words = [f"lr={job.lr}"] if job.lr else []
     words += [f"batch={job.batch}", f"epochs={job.epochs}"]
+    words += [f"seed={job.seeds}"] if "," in job.seeds else []
     words += [f"loss={job.loss}"] if "," in job.loss else []
     words += [f"optimizer={job.optimizer}"] if "," in job.optimizer else []
     return words + ([f"dataset.limit={job.limit}"] if job.limit else [])

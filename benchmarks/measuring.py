@@ -30,7 +30,7 @@ from lenet_sweep.training.lenet5 import seeded_lenet5
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 3600.0  # seconds
-START_MARKER = "  started"  # lenet-sweep prints this when a run starts training
+MARKERS = "  started", "  epoch "  # lenet-sweep prints these when a run starts and after each epoch
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,12 @@ class Bench:
         variables = self._variables(contender)
         inputs = Inputs(python, self.mnist, self.weights)
         with empty_folder() as folder:
-            marker = None if contender.module else START_MARKER
+            markers = None if contender.module else MARKERS
             times = 2 if job.rerun or contender.rerun else 1  # only the last one counts
             for _ in range(times):
                 usages: list[Usage] = []
                 for command in commands(contender, job, inputs):
-                    usages.append(run_watched(command, folder, variables, TIMEOUT, marker))
+                    usages.append(run_watched(command, folder, variables, TIMEOUT, markers))
                     if usages[-1].status or usages[-1].timed_out:
                         return replace(record, failed=failure_reason(usages[-1]))
             return replace(
@@ -182,7 +182,8 @@ class Bench:
                 seconds=round(sum(usage.seconds for usage in usages), 3),
                 cpu_seconds=round(sum(usage.cpu_seconds for usage in usages), 2),
                 peak_mb=round(max(usage.peak_mb for usage in usages), 1),
-                begins=usages[0].marked and round(usages[0].marked, 2),
+                begins=usages[0].begins and round(usages[0].begins, 2),
+                ends=usages[0].ends and round(usages[0].ends, 2),
                 accuracies={} if job.tiny_cells else _accuracies(folder, contender),
             )
 

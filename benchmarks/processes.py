@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SAMPLE_INTERVAL = 0.05  # seconds
@@ -33,7 +33,8 @@ class Usage:
     seconds: float
     cpu_seconds: float
     peak_mb: float  # sum of PSS over the tree, which counts shared pages once
-    marked: float | None  # seconds until the marker appeared in the output
+    begins: float | None  # seconds until the first marker appeared in the output
+    ends: float | None  # seconds until the second marker appeared for the last time
     status: int  # the return code of subprocess.Popen
     output: str  # standard output and error
     timed_out: bool = False
@@ -44,9 +45,13 @@ def run_watched(
     folder: Path,
     environment: dict[str, str],
     timeout: float,
-    marker: str | None = None,
+    markers: tuple[str, str] | None = None,
 ) -> Usage:
-    """Run a command in `folder` until it ends or times out, then kill what is left of its tree."""
+    """Run a command in `folder` until it ends or times out, then kill what is left of its tree.
+
+    markers: texts in the output; the time is taken when the first one appears, and when the second
+    one appears for the last time.
+    """
     others = descendants(os.getpid())[1:]
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -59,37 +64,48 @@ def run_watched(
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            seconds, peak, sampled_cpu, marked, timed_out = _watch(
-                process, start, timeout, log, marker
-            )
+            watched = _watch(process, start, timeout, log, markers)
         finally:
             _kill_tree(process, others)
             prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    cpu = max(cpu, sampled_cpu)  # rusage misses children that their parent did not wait for
-    text = log.read_text(errors="replace")
-    return Usage(seconds, cpu, peak / 1e6, marked, process.returncode, text, timed_out)
+    # rusage misses children that their parent did not wait for.
+    return replace(
+        watched,
+        cpu_seconds=max(cpu, watched.cpu_seconds),
+        status=process.returncode,
+        output=log.read_text(errors="replace"),
+    )
 
 
 def _watch(
-    process: subprocess.Popen[bytes], start: float, timeout: float, log: Path, marker: str | None
-) -> tuple[float, int, float, float | None, bool]:
-    """Seconds, peak in bytes, CPU seconds, seconds until the marker, and whether it timed out."""
+    process: subprocess.Popen[bytes],
+    start: float,
+    timeout: float,
+    log: Path,
+    markers: tuple[str, str] | None,
+) -> Usage:
+    """Sample a process tree until the process ends or times out."""
     poll = select.poll()
     descriptor = os.pidfd_open(process.pid)
     poll.register(descriptor, select.POLLIN)
     tree: list[int] = []
     used: dict[int, float] = {}
-    peak_rss = peak = samples = 0
-    marked: float | None = None
+    peak_rss = peak = samples = last_count = 0
+    begins: float | None = None
+    ends: float | None = None
+    timed_out = False
     try:
         while not poll.poll(SAMPLE_INTERVAL * 1000):
             now = time.perf_counter() - start
-            if now > timeout:
-                return now, peak, sum(used.values()), marked, True
-            if marker and marked is None and marker.encode() in log.read_bytes():
-                marked = now
+            timed_out = now > timeout
+            if timed_out:
+                break
+            if markers:
+                first, last = (log.read_bytes().count(marker.encode()) for marker in markers)
+                begins = now if first and begins is None else begins
+                ends, last_count = (now, last) if last > last_count else (ends, last_count)
             if samples % SAMPLES_PER_SCAN == 0:
                 tree = descendants(process.pid)
                 used |= {child: _cpu(child) or used.get(child, 0.0) for child in tree}
@@ -98,7 +114,8 @@ def _watch(
             if rss > peak_rss * NEW_PEAK:
                 peak_rss = rss
                 peak = max(peak, sum(map(_pss, tree)))
-        return time.perf_counter() - start, peak, sum(used.values()), marked, False
+        seconds = time.perf_counter() - start
+        return Usage(seconds, sum(used.values()), peak / 1e6, begins, ends, 0, "", timed_out)
     finally:
         os.close(descriptor)
 

@@ -25,10 +25,21 @@ class Record:
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
     begins: float | None = None  # seconds until the first run starts training; lenet-sweep only
+    ends: float | None = None  # seconds until the last epoch has ended; lenet-sweep only
     accuracies: dict[str, float] = field(default_factory=dict)  # % of the test images
     failed: str | None = None  # why there are no numbers, in one line
     commit: str = ""
     time: str = ""  # UTC, at the end of the measurement
+
+    @property
+    def training(self) -> float | None:
+        """Seconds from the start of the first run to the end of the last epoch."""
+        return None if self.begins is None or self.ends is None else self.ends - self.begins
+
+    @property
+    def overhead(self) -> float | None:
+        """Seconds before the first run and after the last epoch."""
+        return None if self.training is None else self.seconds - self.training
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_lines import run_here
 from processes import DETERMINISTIC, TIMEOUT
 
 FAULTS = Path(__file__).parent / "faults"
@@ -162,12 +163,14 @@ def test_equal_values_are_merged(lenet_sweep, small, tmp_path) -> None:
         ("-m out=/dev/null hydra/launcher=basic", "out: cannot create the folder /dev/null"),
     ],
 )
-def test_wrong_command_gets_one_line(lenet_sweep, tmp_path, arguments, message) -> None:
+def test_wrong_command_gets_one_line(tmp_path, monkeypatch, arguments, message) -> None:
     """A wrong command ends with status 2 and one line that names the key and the fix."""
-    done = lenet_sweep(*arguments.split(), status=2)
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*arguments.split())
+    assert done.status == 2
+    assert done.err.startswith("error: ")
+    assert message in done.err
+    assert done.err.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
 

@@ -129,12 +129,11 @@ def half(count: int) -> list[int]:
     return sorted(random.Random(count).sample(range(1, count + 1), count // 2))
 
 
-def test_an_io_error_at_each_call(disks) -> None:
-    """Each file call fails once: it is reported, and the next sweep completes."""
-    calls = disks.calls(Fault(error=BROKEN))
-    assert calls > 40
-    faults = [Fault(first=k, error=BROKEN) for k in range(1, calls + 1)]
-    disks.check_faults(faults, check_reported)
+def test_an_io_error_at_half_of_the_calls(disks) -> None:
+    """A file call fails once: it is reported, and the next sweep completes."""
+    calls = half(disks.calls(Fault(error=BROKEN)))
+    assert len(calls) > 20
+    disks.check_faults([Fault(first=k, error=BROKEN) for k in calls], check_reported)
 
 
 def test_a_disk_that_becomes_full(disks) -> None:

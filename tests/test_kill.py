@@ -91,8 +91,8 @@ def kill_repeatedly(folder: Path, undisturbed: Undisturbed, kills: int) -> None:
 
 
 def test_all_processes_killed_at_any_moment(tmp_path, undisturbed) -> None:
-    """Twenty kills of all processes, anywhere from planning to figures, lose nothing."""
-    kill_repeatedly(tmp_path, undisturbed, kills=20)
+    """Twelve kills of all processes, anywhere from planning to figures, lose nothing."""
+    kill_repeatedly(tmp_path, undisturbed, kills=12)
 
 
 @pytest.mark.long

@@ -137,8 +137,7 @@ def test_gradients_with_ink_anywhere(boxes, seed, activation, isa) -> None:
         assert relative_distance(gradient, expected[name]) < 2e-5, name
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "nll"])
+@pytest.mark.parametrize(("activation", "loss"), [("relu", "cross_entropy"), ("tanh", "nll")])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_weights_after_fifty_steps(
     instructions: str, optimizer: str, loss: str, activation: str

@@ -245,7 +245,7 @@ def test_at_random_file_operations(disk, small, number) -> None:
     undisturbed = disk.run(Fault(signal=number), *arguments)
     assert undisturbed.status == 0, undisturbed.output
     table = results(disk.folder)
-    calls = random.Random(int(number)).sample(range(1, undisturbed.calls), 8)
+    calls = random.Random(int(number)).sample(range(1, undisturbed.calls), 5)
     for k in sorted({1, *calls}):
         shutil.rmtree(disk.out)
         done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)

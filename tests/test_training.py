@@ -129,7 +129,7 @@ def test_longer_training_resumes_from_the_snapshot(start) -> None:
 @pytest.mark.parametrize("engine", ENGINE_VERSIONS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("epochs", [1, 3])
 def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, epochs) -> None:
     """A run that was stopped after any epoch ends with the weights of an uninterrupted run."""
     if engine == "native" and support.unavailable_reason():
