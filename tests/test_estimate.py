@@ -73,6 +73,21 @@ def test_several_workers(store: Store) -> None:
     assert expected(store, longer, 4)[0] == pytest.approx(100)
 
 
+def test_threads_shorten_the_longest_run(store: Store) -> None:
+    """The last run gets the threads of those that ended, but no more than a run may use."""
+    native = replace(BASE, engine="native")
+    stored(store, replace(native, seed=9), 1.0)
+    cells = [replace(native, seed=0, epochs=1), replace(native, seed=1, epochs=100)]
+    plan = make_plan(cells, lambda _: False)
+    seconds = [
+        estimate(plan, store, 2, HERE["processor"], threads, per_run).seconds
+        for threads, per_run in ((2, 1), (2, 8), (8, 8))
+    ]
+    assert seconds[0] == pytest.approx(100)
+    assert seconds[0] / 2 < seconds[1] < seconds[0]
+    assert seconds[2] < seconds[1]
+
+
 def test_the_most_similar_runs_are_used(store: Store) -> None:
     """Runs must have the same engine; the same machine and activation are preferred."""
     for seed, seconds in ((1, 4.0), (2, 5.0), (3, 60.0)):

@@ -53,12 +53,17 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, store: Store, workers: int | None, processor: str, threads: int = 1
+    plan: Plan,
+    store: Store,
+    workers: int | None,
+    processor: str,
+    threads: int = 1,
+    threads_per_run: int = MAX_THREADS,
 ) -> Estimate:
     """Estimate the time of a plan from the headers of snapshots in the store.
 
     workers: None if unknown. processor: the name of this machine's processor. threads: of all runs
-    in training, together; only the native engine uses more than one per run.
+    in training, together. threads_per_run: at most; only the native engine uses more than one.
     """
     try:
         stored = store.run_ids()
@@ -81,7 +86,7 @@ def estimate(
         durations.append((cell.epochs - trained) * epoch_seconds)
     parallel = min(workers or 1, len(durations)) or 1
     if all(run.cell.engine == "native" for run in plan.runs):
-        longest = max(durations, default=0.0) / _speed(threads)
+        longest = max(durations, default=0.0) / _speed(min(threads, threads_per_run))
         seconds = max(sum(durations) / parallel / _speed(threads / parallel), longest)
     else:
         seconds = max([sum(durations) / parallel, *durations])

@@ -11,7 +11,7 @@ from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
-from lenet_sweep.results.estimate import Estimate, estimate
+from lenet_sweep.results.estimate import MAX_THREADS, Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage.store import Store
@@ -52,7 +52,14 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
         threads = (workers or 1) * options.threads if options.threads else 1
         if executor is LOCAL and not options.threads:
             threads = devices.cpu_count()
-        duration = estimate(planned, table.store, workers, provenance.processor(), threads)
+        duration = estimate(
+            planned,
+            table.store,
+            workers,
+            provenance.processor(),
+            threads,
+            options.threads or MAX_THREADS,
+        )
     damaged = tuple(dict.fromkeys(table.store.damaged))
     notes = (*options.unused, *options.notes)
     return Preview(planned, tuple(table.records.values()), damaged, duration, notes)
