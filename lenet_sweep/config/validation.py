@@ -97,10 +97,10 @@ def validate_cell(
     device = once(_device, raw["device"], remote_devices)
     cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
     notes: tuple[str, ...] = ()
-    if device == "" and cell.engine == "native":
+    if device is None and cell.engine == "native":
         if devices.accelerator_likely():
             notes = (CPU_NOTE,)
-    elif device == "" and (best := devices.available_devices()[0]) != "cpu":
+    elif device is None and (best := devices.available_devices()[0]) != "cpu":
         cell, _ = _with_engine(values | {"device": best}, raw, native, once)
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
@@ -274,18 +274,16 @@ def _lr(value: Any, optimizer: Optimizer) -> float:
     return positive("lr", value, "a number above 0, for example lr=0.01")
 
 
-def _device(value: Any, remote_devices: Sequence[str] | None) -> str:
-    """The kind of device; "" for auto on this machine, where it depends on the engine."""
+def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
+    """The kind of device; None for auto on this machine, where it depends on the engine."""
     name = choice("device", value, ("auto", *devices.KINDS))
     if name == "auto":
-        return remote_devices[0] if remote_devices else ""
+        return remote_devices[0] if remote_devices else None
     available = devices.available_devices() if remote_devices is None else remote_devices
     allowed = ", ".join(["auto", *available])
     if name not in available and remote_devices is not None:
-        raise UsageError(
-            f"device={name}: not available to the jobs; must be one of {allowed}; "
-            "hydra.launcher.gpus=1 gives each job a GPU (cuda)"
-        )
+        fix = "; hydra.launcher.gpus=1 gives each job a GPU" if name == "cuda" else ""
+        raise UsageError(f"device={name}: not available to the jobs; must be one of {allowed}{fix}")
     if name not in available:
         raise UsageError(f"device={name}: not available on this machine; must be one of {allowed}")
     return name

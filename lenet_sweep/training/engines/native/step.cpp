@@ -225,12 +225,6 @@ struct Training {
 
 INLINE int ceil_divide(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
 
-static void begin_round(Training* t) {
-  const int64_t left = t->size - t->done;
-  t->n = (int)(left < t->round ? left : t->round);
-  t->samples = true;
-}
-
 static int next_phase(void* work) {
   Training* t = (Training*)work;
   Network* net = t->net;
@@ -253,7 +247,9 @@ static int next_phase(void* work) {
     t->loss = 0;
     if (t->size == 0) return 0;
   }
-  begin_round(t);
+  const int64_t left = t->size - t->done;
+  t->n = (int)(left < t->round ? left : t->round);
+  t->samples = true;
   return ceil_divide(t->n, t->unit);
 }
 
