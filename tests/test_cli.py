@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -676,13 +677,16 @@ def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
 
 
 @pytest.mark.slow
-def test_wheel_is_complete(tmp_path, small) -> None:
-    """An installed wheel runs a sweep without the checkout."""
-    project = Path(__file__).parent.parent
-    wheels = tmp_path / "wheel"
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
-    subprocess.run([*build, project], check=True, cwd=tmp_path)
-    (wheel,) = wheels.glob("*.whl")
+@pytest.mark.skipif(not (find_spec("build") and find_spec("twine")), reason="needs build and twine")
+def test_distributions_are_complete(tmp_path, small) -> None:
+    """The wheel, built from the source distribution, runs a sweep without the checkout."""
+    dist = tmp_path / "dist"
+    build = [sys.executable, "-m", "build", "--outdir", dist, Path(__file__).parent.parent]
+    subprocess.run(build, check=True, env=os.environ | {"LENET_SWEEP_REQUIRE_NATIVE": "1"})
+    subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir()], check=True
+    )
+    (wheel,) = dist.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         "lenet_sweep/py.typed",
@@ -695,6 +699,7 @@ def test_wheel_is_complete(tmp_path, small) -> None:
         "hydra_plugins/_lenet_sweep.py",
     } <= set(names)
     assert not [name for name in names if name.endswith((".cpp", ".hpp"))]
+    assert [name for name in names if name.startswith("lenet_sweep/training/engines/_native.c")]
     assert (
         "hydra_plugins/__init__.py" not in names
     )  # a namespace package, shared with other plugins
