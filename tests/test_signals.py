@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import weakref
 from contextlib import suppress
 
 import pandas as pd
@@ -27,6 +29,8 @@ from processes import (
     results,
     shim,
 )
+
+from lenet_sweep.runner import interrupts
 
 pytestmark = [linux, pytest.mark.slow]
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -213,6 +217,18 @@ else:
 
 # The last module that is imported before Ctrl-C. Before the first of them, only Python has started.
 # The last of them is imported in a thread while the workers start.
+def test_ctrl_c_in_a_callback_prints_no_traceback(capfd) -> None:
+    """Python drops an exception that is raised there, but the sweep still knows of the signal."""
+    anything = threading.Event()
+    reference = weakref.ref(anything, lambda _: signal.raise_signal(signal.SIGINT))
+    with interrupts.handle_signals() as received:
+        del anything
+    assert reference() is None
+    assert received.received == [signal.SIGINT]
+    assert received.stop.is_set()
+    assert capfd.readouterr().err == ""
+
+
 IMPORTED = ["omegaconf", "lenet_sweep.config.keys", "hydra.main", "rich.console", "pandas.core.api"]
 
 

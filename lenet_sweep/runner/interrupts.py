@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -75,9 +76,18 @@ def handle_signals(*, process_ends: bool = False) -> Iterator[Interrupts]:
         yield _active[0]
         return
     previous: dict[signal.Signals, Any] = {}
+    unraisable_hook = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        # In a weak reference's callback, such as those of imports, Python drops the exception.
+        # Nothing is lost, since `received` has the signal and the next step sees it.
+        if not isinstance(lost.exc_value, InterruptedBySignal):
+            unraisable_hook(lost)
+
     interrupts = Interrupts()
     _active.append(interrupts)
     try:
+        sys.unraisablehook = hook
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows lacks SIGHUP
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
@@ -85,6 +95,7 @@ def handle_signals(*, process_ends: bool = False) -> Iterator[Interrupts]:
         yield interrupts
     finally:
         _active.clear()
+        sys.unraisablehook = unraisable_hook
         for number, handler in previous.items():
             ignore = process_ends and interrupts.received and number != signal.SIGINT
             signal.signal(number, signal.SIG_IGN if ignore else handler)
