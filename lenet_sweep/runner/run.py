@@ -183,7 +183,13 @@ def _train(
     for event in executor.execute(runs, context):
         group.on_event(event)
         if launch.table.update(event, launch.planned):
-            group.on_table(launch.table.write(launch.folder))
+            try:
+                table = launch.table.write(launch.folder)
+            except StoreError as error:
+                if isinstance(error.__cause__, atomic.FileInUseError):
+                    continue  # a spreadsheet has it open; the training must not end for that
+                raise
+            group.on_table(table)
 
 
 def _write_final_table(launch: _Launch, signals: Interrupts) -> tuple[Manifest, pd.DataFrame]:
