@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return exit_status(error)
-    print(f"Written to {written[0].parent}/")
+    print(f"Written to {written[0].parent}{os.sep}")
     for path in written:
         print(f"  {path.name}")
     return 0

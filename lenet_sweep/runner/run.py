@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shlex
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.data import download
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.machine import provenance
@@ -269,7 +268,7 @@ def _update_manifest(
 ) -> Manifest:
     """Add this launch and its cells to sweep.json, and return the new content."""
     launch = {
-        "command": shlex.join(provenance.command()),
+        "command": join_command(provenance.command()),
         "git_revision": provenance.git_revision(),
         "environment": environment,
     }
