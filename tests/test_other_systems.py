@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.errors import InterruptedBySignal, StoreError, exit_status
 from lenet_sweep.core.events import Failed, Failure, Finished
 from lenet_sweep.executors import local
+from lenet_sweep.report import __main__ as report
 from lenet_sweep.results import manifest
 from lenet_sweep.runner import results_table, run
 from lenet_sweep.runner.interrupts import handle_signals
@@ -87,6 +89,18 @@ def test_a_log_in_an_encoding_of_windows() -> None:
     code = "from lenet_sweep.cli import output; output.make_safe(); print('Łukasz ± ✗')"
     done = run_python(code, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
     assert done.stdout.decode("cp1252").strip() == r"\u0141ukasz ± \u2717", done.stderr
+
+
+def test_a_rebuilt_page_in_an_encoding_of_windows(tmp_path, small_folder, monkeypatch) -> None:
+    """`python -m lenet_sweep.report` writes a page in a folder whose name it cannot print."""
+    out = tmp_path / "Łukasz"
+    cells, options = settings(small_folder(), out, lr=0.1)
+    store_all(cells, out, small_folder(), range)
+    folder = launched(cells, options).sweep.folder
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    assert report.main([str(folder)]) == 0
+    sys.stdout.seek(0)
+    assert sys.stdout.readline().endswith(f"\\u0141ukasz/sweeps/{folder.name}/\n")
 
 
 def test_lost_output_on_windows() -> None:
