@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from lenet_sweep.config import keys
 from lenet_sweep.config.registry import RECIPES, default_lr
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.core.text import format_setting
+from lenet_sweep.core.text import format_setting, join_command
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
@@ -102,7 +101,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     if any(cell.classes for cell in cells):
         overrides.insert(0, "--config-dir=FOLDER")
     multirun = ["-m"] if any(len(choices) > 1 for choices in values.values()) else []
-    return shlex.join(["python", "-m", "lenet_sweep", *multirun, *overrides])
+    return join_command(["python", "-m", "lenet_sweep", *multirun, *overrides])
 
 
 def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bool:

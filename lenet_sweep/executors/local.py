@@ -78,7 +78,9 @@ class _Worker:
             text=True,
             encoding="utf-8",
             env=os.environ | ONE_THREAD | {"PYTHONFAULTHANDLER": "1"} | one_gpu,
-            start_new_session=True,  # Ctrl-C reaches only the parent, which sends "stop"
+            # Ctrl-C reaches only the parent, which sends "stop".
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         self.send(
             {
@@ -92,7 +94,8 @@ class _Worker:
 
     def send(self, message: object) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died, which its reader thread reports
+        # It died, which its reader thread reports. Windows has another error than BrokenPipeError.
+        with contextlib.suppress(OSError):
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
@@ -146,7 +149,7 @@ class _Worker:
         if self.run:
             self.process.kill()
         if self.process.stdin:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):  # as in `send`
                 self.process.stdin.close()
 
     def close(self, deadline: float) -> None:

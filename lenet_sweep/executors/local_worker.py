@@ -10,8 +10,8 @@ import json
 import os
 import queue
 import signal
-import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,21 @@ def main() -> None:
     # Redirect standard output to standard error, so that a stray print does not mix with events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
+    # On Windows, importing numpy waits for standard input if another thread is reading it. So this
+    # worker reads a copy, and standard input is empty.
+    messages = os.fdopen(os.dup(0), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Only the parent ends a worker. A cluster signals all processes of a job, and a worker that
     # died of such a signal would leave no checkpoint.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"):
-        if hasattr(signal, name):  # Windows lacks some of them
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2", "SIGBREAK"):
+        if hasattr(signal, name):  # no system has all of them
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    context = json.loads(sys.stdin.readline() or "null")
+    context = json.loads(messages.readline() or "null")
     if context is None:
         return
     runs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     instructions = _Instructions()
-    threading.Thread(target=_listen, args=(runs, instructions), daemon=True).start()
+    threading.Thread(target=_listen, args=(messages, runs, instructions), daemon=True).start()
 
     from lenet_sweep.training.loop import train  # noqa: PLC0415 - slow; input is read meanwhile
 
@@ -57,7 +61,7 @@ def main() -> None:
         ):
             try:
                 events.write(encode(event) + "\n")
-            except BrokenPipeError:  # the parent is gone
+            except OSError:  # the parent is gone
                 instructions.stop = True
 
 
@@ -69,8 +73,12 @@ class _Instructions:
     threads: int = 1
 
 
-def _listen(runs: queue.SimpleQueue[dict[str, Any] | None], instructions: _Instructions) -> None:
-    for line in sys.stdin:
+def _listen(
+    messages: Iterable[str],
+    runs: queue.SimpleQueue[dict[str, Any] | None],
+    instructions: _Instructions,
+) -> None:
+    for line in messages:
         message = json.loads(line)
         if message == "stop":
             instructions.stop = True

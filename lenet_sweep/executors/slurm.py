@@ -349,7 +349,9 @@ def _options(resources: SlurmOptions) -> dict[str, Any]:
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a command; the status is 127 if it cannot be started."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", check=False
+        )
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))
 
@@ -427,6 +429,7 @@ def _requeue(job: str, interrupted: Sequence[InterruptedRun], payload: Mapping[s
             ["scontrol", "requeue", job],  # noqa: S607 - use the Slurm on the user's path
             capture_output=True,
             text=True,
+            encoding="utf-8",
             check=False,
             start_new_session=True,
         )

@@ -46,6 +46,7 @@ def git_revision() -> str | None:
                 ["git", "-C", str(folder), *arguments],  # noqa: S607 - use the user's git
                 capture_output=True,
                 text=True,
+                encoding="utf-8",
                 timeout=5,
                 check=True,
                 env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
@@ -64,7 +65,7 @@ def git_revision() -> str | None:
 def processor() -> str:
     """The name of the processor."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from lenet_sweep.core.errors import StoreError, UsageError, exit_status
-from lenet_sweep.core.text import describe_os_error, replace_unprintable
+from lenet_sweep.core.text import describe_os_error, escape_unencodable, replace_unprintable
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         return exit_status(error)
-    print(f"Written to {written[0].parent}/")
+    line = f"Written to {written[0].parent}{os.sep}"
+    print(escape_unencodable(line, sys.stdout.encoding or "utf-8"))
     for path in written:
         print(f"  {path.name}")
     return 0

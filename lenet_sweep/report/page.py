@@ -37,7 +37,7 @@ SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
 @cache
 def asset(name: str) -> str:
     """The text of a file in the templates folder."""
-    return (files("lenet_sweep.report") / "templates" / name).read_text()
+    return (files("lenet_sweep.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def compute_digest(
@@ -50,7 +50,7 @@ def compute_digest(
     interrupted: str = "",
 ) -> str:
     """A digest of everything that a page depends on: results, the package's files, its version."""
-    digest = hashlib.sha256(table.to_csv(index=False).encode())
+    digest = hashlib.sha256(table.to_csv(index=False, lineterminator="\n").encode())
     for path in sorted(PACKAGE.rglob("*")):
         if path.suffix in SOURCES:
             digest.update(path.read_bytes())

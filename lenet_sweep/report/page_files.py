@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lenet_sweep.analysis import ties
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.report import collect, page, statistics_table, table_files
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import write_texts
@@ -48,7 +47,7 @@ def write_page(
     if not _is_current(folder, digest):
         report = collect.collect_sweep(sweep, interrupted)
         if lost := _missing_evidence(report, folder):
-            command = f"python -m lenet_sweep.report {shlex.quote(str(folder))} --out FOLDER"
+            command = f"python -m lenet_sweep.report {join_command([str(folder)])} --out FOLDER"
             on_message(f"{lost}; to write the new page elsewhere, run: {command}")
         else:
             _write(report, folder, digest, pictures=pictures)
@@ -135,5 +134,5 @@ def _write(report: Report, folder: Path, digest: str, *, pictures: bool) -> None
     else:
         for name in (STATISTICS, *STATISTICS_TEXTS):  # of an earlier state of the sweep
             (folder / name).unlink(missing_ok=True)
-    html = page.page(report, digest, folder=shlex.quote(str(folder)), pictures=pictures)
+    html = page.page(report, digest, folder=join_command([str(folder)]), pictures=pictures)
     write_atomic(folder / PAGE, html.encode(errors="replace"))

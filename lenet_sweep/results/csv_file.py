@@ -118,7 +118,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """
     text = frame.select_dtypes(exclude="number").columns
     safe = frame.assign(**{name: frame[name].map(_escape) for name in text})
-    write_atomic(path, safe.to_csv(index=False).encode())
+    write_atomic(path, safe.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _escape(value: object) -> object:

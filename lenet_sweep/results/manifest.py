@@ -75,13 +75,22 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(
         folder / "sweep.json",
         {
-            "store": os.path.relpath(manifest.store.out, folder),
+            "store": _relative(manifest.store.out, folder),
             "data_root": str(root.absolute()) if root else None,
             "cells": [cell.to_json() for cell in manifest.cells],
             "studies": [study.to_json() for study in manifest.studies],
             "launches": [*manifest.launches],
         },
     )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """The path as seen from a folder, also in a copy of both on another system."""
+    path, folder = path.resolve(), folder.resolve()  # '..' after a link leads out of its target
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return path.as_posix()
 
 
 def recover_cells(folder: Path, store: Store) -> list[Cell]:

@@ -1,4 +1,7 @@
-"""Handles the signals that end a sweep: SIGINT (Ctrl-C), SIGTERM, SIGHUP (closed terminal)."""
+"""Handles the signals that end a sweep: SIGINT (Ctrl-C), SIGTERM, SIGHUP (closed terminal).
+
+On Windows, SIGBREAK (Ctrl-Break) is another one, and there is no SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -88,8 +91,8 @@ def handle_signals(*, process_ends: bool = False) -> Iterator[Interrupts]:
     _active.append(interrupts)
     try:
         sys.unraisablehook = hook
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows lacks SIGHUP
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+            number = getattr(signal, name, None)  # no system has all of them
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 previous[number] = signal.signal(number, interrupts.handle)
         yield interrupts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.machine import provenance
 from lenet_sweep.report import table_files
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
@@ -160,7 +160,7 @@ def describe_outputs(
 ) -> list[str]:
     """Lines that list the files that were written and the cells that failed."""
     folder, table = result.sweep.folder, result.sweep.table
-    lines = [f"Written to {folder}/"]
+    lines = [f"Written to {folder}{os.sep}"]
     lines += [f"  {name}" for name in _shortened([path.relative_to(folder) for path in files])]
     failed = table[~table["status"].isin(["ok", "diverged"])]
     for name in failed["cell"][:MAX_FAILURES]:
@@ -183,7 +183,7 @@ def describe_interruption(result: SweepResult) -> list[str]:
     done = f"{finished} of {pluralize(len(result.requested), 'cell')}"
     return [
         f"Stopped by {result.interrupted.name} with {done} done. To resume:",
-        f"  {shlex.join(provenance.command())}",
+        f"  {join_command(provenance.command())}",
     ]
 
 

@@ -91,10 +91,13 @@ class ResultsTable:
         return self._changed and time.monotonic() >= self._due
 
     def write(self, folder: Path) -> pd.DataFrame:
-        """Write the ranked table to results.csv, and return it."""
+        """Write the ranked table to results.csv, and return it. Raises StoreError."""
         start = time.monotonic()
         frame = ranked_table((self.csv_records | self.records).values())
-        write_csv(frame, folder / "results.csv")
-        end = time.monotonic()
-        self._changed, self._due = False, end + WRITE_PAUSE * (end - start)
+        try:
+            write_csv(frame, folder / "results.csv")
+            self._changed = False
+        finally:
+            end = time.monotonic()
+            self._due = end + WRITE_PAUSE * (end - start)
         return frame

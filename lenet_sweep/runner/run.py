@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shlex
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.data import download
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.machine import provenance
@@ -183,7 +182,13 @@ def _train(
     for event in executor.execute(runs, context):
         group.on_event(event)
         if launch.table.update(event, launch.planned):
-            group.on_table(launch.table.write(launch.folder))
+            try:
+                table = launch.table.write(launch.folder)
+            except StoreError as error:
+                if isinstance(error.__cause__, atomic.FileInUseError):
+                    continue  # a spreadsheet has it open; the training must not end for that
+                raise
+            group.on_table(table)
 
 
 def _write_final_table(launch: _Launch, signals: Interrupts) -> tuple[Manifest, pd.DataFrame]:
@@ -263,7 +268,7 @@ def _update_manifest(
 ) -> Manifest:
     """Add this launch and its cells to sweep.json, and return the new content."""
     launch = {
-        "command": shlex.join(provenance.command()),
+        "command": join_command(provenance.command()),
         "git_revision": provenance.git_revision(),
         "environment": environment,
     }

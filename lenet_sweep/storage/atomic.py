@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 STALE_AFTER = 3600.0  # seconds until a temporary file is abandoned; a write takes a moment
+IN_USE_WITHIN = 1.0  # seconds to wait on Windows for a virus scanner or another reader of a file
+
+
+class FileInUseError(OSError):
+    """On Windows, another program has the file open, so it cannot be replaced or removed."""
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
@@ -23,10 +30,31 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        wait_if_in_use(path, lambda: temporary.replace(path))
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def wait_if_in_use(path: Path, change: Callable[[], object]) -> None:
+    """Replace, rename or remove the file at `path` by calling `change`.
+
+    Windows does not change a file that another program has open, so `change` is then called again
+    for up to IN_USE_WITHIN seconds. Raises FileInUseError if that does not help.
+    """
+    deadline = time.monotonic() + IN_USE_WITHIN
+    while True:
+        try:
+            change()
+        except PermissionError as error:
+            if os.name != "nt":
+                raise
+            if time.monotonic() > deadline:
+                reason = "it is open in another program, or read-only"
+                raise FileInUseError(errno.EBUSY, reason, str(path)) from error
+            time.sleep(0.02)
+        else:
+            return
 
 
 def make_folder(path: Path) -> None:

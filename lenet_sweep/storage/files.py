@@ -58,7 +58,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 def remove(path: Path) -> None:
     """Remove a file if it exists. Raises StoreError."""
     try:
-        path.unlink(missing_ok=True)
+        atomic.wait_if_in_use(path, lambda: path.unlink(missing_ok=True))
     except OSError as error:
         raise StoreError(f"cannot remove {path}: {error.strerror}") from error
 
@@ -117,8 +117,9 @@ UNREADABLE = (SafetensorError, ValueError, LookupError, TypeError, AttributeErro
 
 def move_to_damaged(path: Path) -> Path:
     """Move a damaged file to `<name>.damaged`. Returns its original path."""
+    damaged = path.with_name(path.name + ".damaged")
     with contextlib.suppress(OSError):  # in a read-only store it stays, and is still not used
-        path.replace(path.with_name(path.name + ".damaged"))
+        atomic.wait_if_in_use(path, lambda: path.replace(damaged))
     return path
 
 
