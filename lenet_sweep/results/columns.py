@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS
+from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS, option_default
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -90,11 +90,12 @@ def rank_text(rank: Any, accuracy: float | None) -> str:
 def shared_options(frame: pd.DataFrame) -> list[str]:
     """Options with the same value in all rows, if it is not the default: 'momentum=0.9'."""
     texts = []
-    for name in settings_of(frame.columns):
-        values = list(frame[name].dropna().unique()) if is_option(name) else []
-        default = OPTION_DEFAULTS.get(name)
-        if len(values) == 1 and (
-            default is None or setting_text(values[0]) != format_option(default)
-        ):
-            texts.append(f"{name.partition('.')[2]}={setting_text(values[0])}")
+    for name in filter(is_option, settings_of(frame.columns)):
+        group, _, option = name.partition(".")
+        having = frame[frame[name].notna()]
+        if len({*having[name]}) == 1:
+            text = setting_text(having[name].iloc[0])
+            defaults = [option_default(name, choice) for choice in having[group].unique()]
+            if any(default is None or text != format_option(default) for default in defaults):
+                texts.append(f"{option}={text}")
     return texts
