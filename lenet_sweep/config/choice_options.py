@@ -41,7 +41,7 @@ class ChoiceOption:
     """An option of a choice.
 
     default: its type is the type of the option: bool, float, or a tuple of floats of this length.
-    min, max: the smallest and the largest number allowed. below: all numbers must be less than this.
+    min, max: the smallest and the largest number allowed. below: all numbers must be less.
     """
 
     default: OptionValue
