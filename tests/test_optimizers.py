@@ -2,17 +2,20 @@
 
 import inspect
 
+import made_results
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from lenet_sweep.analysis.axes import command, varied
 from lenet_sweep.config.choice_options import check_options
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import OPTIMIZERS, default_lr, make_optimizer, option_default
 from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.results.columns import shared_options
+from lenet_sweep.results.columns import shared_options, varying
 from lenet_sweep.results.csv_file import _optimizer_key
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
@@ -22,6 +25,20 @@ IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 # Options that the files leave out; they say why.
 LEFT_OUT = {"adafactor": {"eps"}, "asgd": {"t0"}}
 UNSUITABLE = {"LBFGS", "SparseAdam", "Muon"}
+
+
+# The other columns of a table that `varying` and `shared_options` read.
+SAME = dict.fromkeys(("loss", "activation", "seed", "dataset", "engine"), "same")
+
+
+def table_of(cells: list[Cell]) -> pd.DataFrame:
+    """The settings of cells as columns of a table."""
+    rows = [
+        {"optimizer": cell.optimizer.name}
+        | {f"optimizer.{option}": value for option, value in cell.optimizer.options}
+        for cell in cells
+    ]
+    return pd.DataFrame([SAME | row for row in rows])
 
 
 def torchs_defaults(name: str) -> dict[str, object]:
@@ -98,10 +115,24 @@ def test_a_default_is_that_of_the_optimizer() -> None:
         (["adamw", "rmsprop"], ["weight_decay=0.01"]),
         (["someones_own", "sgd"], ["weight_decay=0.01"]),
     ):
-        frame = pd.DataFrame({"optimizer": names, "optimizer.weight_decay": [0.01, 0.01]})
-        for setting in ("loss", "activation", "seed", "dataset", "engine"):
-            frame[setting] = "same"
-        assert shared_options(frame) == expected
+        settings = {"optimizer": names, "optimizer.weight_decay": [0.01, 0.01]}
+        assert shared_options(pd.DataFrame(SAME | settings)) == expected
+
+
+def test_defaults_that_differ_between_optimizers_are_not_swept() -> None:
+    """Adam and AdamW differ in one setting, the optimizer, until the user sets the weight decay."""
+    names = ["adadelta", "adam", "adamw"]
+    cells = made_results.grid(engine="torch", optimizer=names)
+    sweep = "python -m lenet_sweep -m optimizer=adadelta,adam,adamw"
+    assert list(varied(cells)) == ["optimizer"]
+    assert command(cells, {}) == f"{sweep} lr=0.1 epochs=10"
+    assert varying(table_of(cells)) == ["optimizer"]
+    cells = made_results.grid(engine="torch", optimizer=names, optimizer__weight_decay=[0, 0.01])
+    assert list(varied(cells)) == ["optimizer", "optimizer.weight_decay"]
+    assert command(cells, {}) == f"{sweep} optimizer.weight_decay=0,0.01 lr=0.1 epochs=10"
+    assert varying(table_of(cells)) == ["optimizer", "optimizer.weight_decay"]
+    cells = made_results.grid(engine="torch", optimizer=["adam", "adadelta"], optimizer__eps=1e-8)
+    assert "optimizer.eps=1e-08" in command(cells, {})  # the default of Adam only
 
 
 def test_rows_with_and_without_a_default_are_one_setting() -> None:

@@ -61,8 +61,26 @@ def settings_of(columns: Iterable[str]) -> list[str]:
 
 
 def varying(frame: pd.DataFrame) -> list[str]:
-    """The settings with several values; for an option, among the choices that have it."""
-    return [name for name in settings_of(frame.columns) if len({*frame[name].dropna()}) > 1]
+    """The settings with several values; for an option, among the choices that have it.
+
+    Defaults that differ between the choices do not count.
+    """
+    return [
+        name
+        for name in settings_of(frame.columns)
+        if len({*frame[name].dropna()}) > 1
+        and not (is_option(name) and _has_only_defaults(frame, name))
+    ]
+
+
+def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
+    """Whether an option has the default of its choice in every row that has the option."""
+    pairs = frame[[name.partition(".")[0], name]].dropna().drop_duplicates()
+    defaults = [option_default(name, choice) for choice in pairs.iloc[:, 0]]
+    return all(
+        default is not None and setting_text(value) == format_option(default)
+        for default, value in zip(defaults, pairs.iloc[:, 1], strict=True)
+    )
 
 
 def setting_text(value: Any) -> str:
@@ -91,11 +109,7 @@ def shared_options(frame: pd.DataFrame) -> list[str]:
     """Options with the same value in all rows, if it is not the default: 'momentum=0.9'."""
     texts = []
     for name in filter(is_option, settings_of(frame.columns)):
-        group, _, option = name.partition(".")
-        having = frame[frame[name].notna()]
-        if len({*having[name]}) == 1:
-            text = setting_text(having[name].iloc[0])
-            defaults = [option_default(name, choice) for choice in having[group].unique()]
-            if any(default is None or text != format_option(default) for default in defaults):
-                texts.append(f"{option}={text}")
+        values = {*frame[name].dropna()}
+        if len(values) == 1 and not _has_only_defaults(frame, name):
+            texts.append(f"{name.partition('.')[2]}={setting_text(*values)}")
     return texts
