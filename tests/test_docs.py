@@ -67,13 +67,16 @@ def test_every_choice_is_documented() -> None:
 def test_options_match_files() -> None:
     """The table of options on the page about sweeping is that of the files in conf/optimizer."""
     rows = []
-    for key, default in registry.OPTION_DEFAULTS.items():
-        names = keys.owners(key)
+    for key in registry.OPTION_DEFAULTS:
         option = key.removeprefix("optimizer.")
-        spec = registry.OPTIMIZERS[names[0]].options[option]
-        needs = [f"`{r.option} {r.comparison} {r.value:g}`" for r in spec.requires]
-        meaning = spec.help + (f"; requires {' and '.join(needs)}" if needs else "")
-        rows.append(f"| `{option}` | {', '.join(names)} | {format_setting(default)} | {meaning} |")
+        names: dict[tuple[str, str], list[str]] = {}  # by default and meaning
+        for name in keys.owners(key):
+            spec = registry.OPTIMIZERS[name].options[option]
+            needs = [f"`{r.option} {r.comparison} {r.value:g}`" for r in spec.requires]
+            meaning = spec.help + (f"; requires {' and '.join(needs)}" if needs else "")
+            names.setdefault((format_setting(spec.default), meaning), []).append(name)
+        for (default, meaning), owners in names.items():
+            rows.append(f"| `{option}` | {', '.join(owners)} | {default} | {meaning} |")
     assert "\n" + "\n".join(rows) + "\n\n" in PAGES["sweeping.md"]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -34,6 +35,9 @@ VARIANTS = {
     "adam amsgrad": {"optimizer": "adam", "lr": 0.001, "optimizer.amsgrad": True},
     "adam decay": {"optimizer": "adam", "lr": 0.001, "optimizer.weight_decay": 1e-3},
 }
+# The optimizers that only torch trains, with all the state that they can have.
+OTHERS = {name: {"optimizer": name} for name in OPTIMIZERS if name not in NATIVE.optimizers}
+OTHERS["rmsprop"] |= {"optimizer.momentum": 0.9, "optimizer.centered": True}
 
 
 @pytest.fixture(params=ENGINE_VERSIONS)
@@ -102,6 +106,19 @@ def test_training_agrees_with_a_plain_loop(
         np.testing.assert_allclose(
             engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_optimizer_trains_as_in_torch(small_folder, images: Images, name: str) -> None:
+    """Each optimizer is the one with this name in torch, with the options that were given."""
+    cell = make_cell("torch", small_folder, batch=52, **OTHERS[name])
+    engine = engines.build_engine(cell, images)
+    losses = engine.train(np.arange(3 * 52))
+    model, expected = plain_training(cell, images, 3)
+    np.testing.assert_allclose(losses, expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        engine.state()["weight.linear2.bias"], model.linear2.bias.detach(), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -180,13 +197,13 @@ def test_threads_do_not_change_results(
             np.testing.assert_array_equal(value, expected)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *OTHERS])
 def test_a_restored_engine_resumes_bit_for_bit(
     engine_name, small_folder, images, variant: str
 ) -> None:
     """Weights after a restart are exactly those without one."""
-    cell = make_cell(engine_name, small_folder, **VARIANTS[variant])
-    order = np.arange(600)
+    cell = make_cell(engine_name, small_folder, **(VARIANTS | OTHERS)[variant])
+    order = np.arange(300)
     uninterrupted = engines.build_engine(cell, images)
     uninterrupted.train(order)
     saved = uninterrupted.state()
@@ -274,8 +291,10 @@ def test_both_losses_train_the_same_network(engine_name, small_folder, images) -
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    ("variant", "activation"),
+    [*product(VARIANTS, ["relu", "tanh"]), *product(OTHERS, ["relu"])],
+)
 def test_training_leaves_no_subnormal_numbers(
     engine_name, small_folder, images, variant: str, activation: str
 ) -> None:
@@ -285,7 +304,8 @@ def test_training_leaves_no_subnormal_numbers(
     Dead units and weight decay get there only after many epochs, so here all values start at the
     smallest normal float.
     """
-    cell = make_cell(engine_name, small_folder, activation=activation, **VARIANTS[variant])
+    axes = (VARIANTS | OTHERS)[variant]
+    cell = make_cell(engine_name, small_folder, activation=activation, **axes)
     engine = engines.build_engine(cell, images)
     engine.train(np.arange(64))
     limit = np.nextafter(np.float32(TINY), np.float32(1))
@@ -353,9 +373,9 @@ class CellWithDropout(Cell):
 # A file that is added to each group, the settings that use it, and the key that the note names.
 ADDED = {
     "optimizer": (
-        "name: rmsprop\nclass: RMSprop\ndefault_lr: 0.001\neps: 0.01  # in the divisor; min 0\n",
-        {"optimizer": {"name": "rmsprop"}},
-        "optimizer=rmsprop",
+        "name: my_rmsprop\nclass: RMSprop\ndefault_lr: 0.001\neps: 0.01  # in the divisor; min 0\n",
+        {"optimizer": {"name": "my_rmsprop"}},
+        "optimizer=my_rmsprop",
     ),
     "loss": (
         "name: multi_margin\nclass: MultiMarginLoss\ninput: logits\n",

@@ -18,10 +18,11 @@ from lenet_sweep.report.__main__ import main
 from lenet_sweep.training.engines.support import NATIVE
 
 RMSPROP = """\
-# RMSprop: step sizes from a running mean of the squared gradient.
-name: rmsprop
+# RMSprop that normalizes the gradient by an estimate of its variance.
+name: own_rms
 class: RMSprop
 default_lr: 0.001
+centered: true # subtract the squared mean of the gradient from the mean of its square
 alpha: 0.99    # decay rate of the running mean; min 0; below 1
 momentum: 0.0  # fraction of the previous step that is added; min 0
 """
@@ -47,43 +48,45 @@ def write(folder: Path, group: str, name: str, content: str) -> Path:
 
 def test_one_file_adds_an_optimizer(small, tmp_path) -> None:
     """--help lists it, it is trained and swept with others, and its options are checked."""
-    folder = write(tmp_path / "mine", "optimizer", "rmsprop", RMSPROP)
+    folder = write(tmp_path / "mine", "optimizer", "own_rms", RMSPROP)
     config_dir = ["--config-dir", str(folder)]
     help_text = lenet_sweep(*config_dir, "--help").stdout
-    assert "optimizer=rmsprop" in help_text
+    assert "optimizer=own_rms" in help_text
     assert "decay rate of the running mean; a number, at least 0 and less than 1" in help_text
     done = lenet_sweep(
-        *config_dir, "-m", "optimizer=rmsprop,sgd", "optimizer.momentum=0,0.9", "epochs=1", *small,
+        *config_dir, "-m", "optimizer=own_rms,sgd", "optimizer.momentum=0,0.9", "epochs=1", *small,
         f"out={tmp_path / 'out'}", "name=it",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / "out" / "sweeps" / "it"
     table = load_results(sweep)
-    assert sorted(table["optimizer"]) == ["rmsprop", "rmsprop", "sgd", "sgd"]
+    assert sorted(table["optimizer"]) == ["own_rms", "own_rms", "sgd", "sgd"]
     assert set(table["optimizer.momentum"]) == {0.0, 0.9}
     assert set(table["optimizer.alpha"].dropna()) == {0.99}
     for override, message in (
         ("optimizer.alpha=2", "optimizer.alpha=2: must be a number, at least 0 and less than 1"),
         ("optimizer.apha=0.5", "did you mean optimizer.alpha?"),
     ):
-        result = lenet_sweep(*config_dir, "optimizer=rmsprop", override, f"out={tmp_path / 'out'}")
+        result = lenet_sweep(*config_dir, "optimizer=own_rms", override, f"out={tmp_path / 'out'}")
         assert result.returncode == 2
         assert message in result.stderr
 
 
 def test_results_do_not_need_the_file(small, tmp_path, capsys) -> None:
     """The class and the options are stored, so the page can be built on another machine."""
-    folder = write(tmp_path / "mine", "optimizer", "rmsprop", RMSPROP)
-    command = ["optimizer=rmsprop", "epochs=1", *small, f"out={tmp_path / 'out'}", "name=it"]
+    folder = write(tmp_path / "mine", "optimizer", "own_rms", RMSPROP)
+    command = ["optimizer=own_rms", "epochs=1", *small, f"out={tmp_path / 'out'}", "name=it"]
     assert lenet_sweep("--config-dir", str(folder), *command).returncode == 0
     shutil.rmtree(folder)
     (run,) = (tmp_path / "out" / "runs").iterdir()
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert settings["classes"] == [["optimizer", "RMSprop"]]
-    assert settings["optimizer"]["options"] == [["alpha", 0.99], ["momentum", 0.0]]
+    assert settings["optimizer"]["options"] == [
+        ["centered", True], ["alpha", 0.99], ["momentum", 0.0],
+    ]  # fmt: skip
     sweep = tmp_path / "out" / "sweeps" / "it"
     assert main([str(sweep), "--out", str(tmp_path / "page")]) == 0
-    assert "rmsprop" in (tmp_path / "page" / "report.html").read_text()
+    assert "own_rms" in (tmp_path / "page" / "report.html").read_text()
 
 
 def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) -> None:
@@ -91,11 +94,11 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
     ids = set()
     for content in (
         RMSPROP, RMSPROP.replace("0.99", "0.9"), RMSPROP.replace("class: RMSprop", "class: SGD")
-        .replace("alpha: 0.99 ", "dampening: 0.99 "),
+        .replace("alpha: 0.99 ", "dampening: 0.99 ").replace("centered: true", "maximize: true"),
     ):  # fmt: skip
-        write(tmp_path, "optimizer", "rmsprop", content)
+        write(tmp_path, "optimizer", "own_rms", content)
         registry.add_folder(tmp_path)
-        (cell,), _ = validate_cells(grid({"optimizer": "rmsprop", "device": "cpu"}), NATIVE)
+        (cell,), _ = validate_cells(grid({"optimizer": "own_rms", "device": "cpu"}), NATIVE)
         ids.add(cell.run_id)
     assert len(ids) == 3
 
@@ -104,23 +107,23 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
     ("group", "name", "content", "message"),
     [
         ("optimizer", "sgd", RMSPROP, "optimizer=sgd already exists in lenet-sweep"),
-        ("optimizer", "mine", RMSPROP, "name=rmsprop: must be mine, the name of the file"),
-        ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: Module"),
+        ("optimizer", "mine", RMSPROP, "name=own_rms: must be mine, the name of the file"),
+        ("optimizer", "own_rms", RMSPROP.replace("class: RMSprop", "class: Module"),
          "class=Module: must be a subclass of torch.optim.Optimizer"),
-        ("optimizer", "rmsprop", RMSPROP.replace("class: RMSprop", "class: os.system"),
+        ("optimizer", "own_rms", RMSPROP.replace("class: RMSprop", "class: os.system"),
          "class=os.system: must be a subclass"),
-        ("optimizer", "rmsprop", RMSPROP.replace("alpha:", "alpah:"),
+        ("optimizer", "own_rms", RMSPROP.replace("alpha:", "alpah:"),
          "alpah: RMSprop has no such option; it takes alpha"),
-        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "minimum 0;"), "cannot parse 'minimum"),
-        ("optimizer", "rmsprop", RMSPROP.replace("0.001", "-1"), "default_lr=-1: must be a number"),
-        ("optimizer", "rmsprop", RMSPROP.replace("0.99 ", "high "), "alpha=high: the default of"),
-        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "min zero;"), "cannot parse 'min zero'"),
-        ("optimizer", "rmsprop", RMSPROP.replace("min 0;", "requires nesterov > 0;"),
+        ("optimizer", "own_rms", RMSPROP.replace("min 0;", "minimum 0;"), "cannot parse 'minimum"),
+        ("optimizer", "own_rms", RMSPROP.replace("0.001", "-1"), "default_lr=-1: must be a number"),
+        ("optimizer", "own_rms", RMSPROP.replace("0.99 ", "high "), "alpha=high: the default of"),
+        ("optimizer", "own_rms", RMSPROP.replace("min 0;", "min zero;"), "cannot parse 'min zero'"),
+        ("optimizer", "own_rms", RMSPROP.replace("min 0;", "requires nesterov > 0;"),
          "alpha: requires nesterov, which is not an option of this file"),
-        ("optimizer", "rmsprop", RMSPROP + "{", "not a YAML file of settings"),
-        ("optimizer", "rmsprop", RMSPROP + "a: &b [*b]\n", "must not contain references"),
-        ("optimizer", "rmsprop", RMSPROP + "#" * 100_000, "must have at most 100000 characters"),
-        ("optimizer", "rmsprop", RMSPROP + f"a: {'[' * 20}1{']' * 20}\n", "20 levels of nesting"),
+        ("optimizer", "own_rms", RMSPROP + "{", "not a YAML file of settings"),
+        ("optimizer", "own_rms", RMSPROP + "a: &b [*b]\n", "must not contain references"),
+        ("optimizer", "own_rms", RMSPROP + "#" * 100_000, "must have at most 100000 characters"),
+        ("optimizer", "own_rms", RMSPROP + f"a: {'[' * 20}1{']' * 20}\n", "20 levels of nesting"),
         ("activation", "mish", "name: mish\n\tclass: Mish\n", "not a YAML file of settings"),
         ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: pixels\n",
          "input=pixels: must be one of logits, log_probabilities"),

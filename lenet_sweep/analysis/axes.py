@@ -36,15 +36,23 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
     An option that not every optimizer has varies if it has several values where it exists; None
-    stands for the cells without it.
+    stands for the cells without it. Defaults that differ between optimizers do not count.
     """
+    cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
         if len({settings[name] for settings in by_cell if name in settings}) > 1
+        and not _is_unchanged_option(name, cells)
     }
+
+
+def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
+    """Whether a setting is an option that has the default of its optimizer in every cell."""
+    option = name.partition(".")[2]
+    return keys.is_option(name) and not any(option in c.optimizer.changed for c in cells)
 
 
 def ordered(values: Iterable[Value]) -> list[Value]:
@@ -86,6 +94,8 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
         if name == "lr" and name not in changes and _is_default(name, choices, cells):
             continue
         swept = name in changes or (len(choices) > 1 and name not in ("device", "engine"))
+        if name not in changes and _is_unchanged_option(name, cells):
+            continue
         if not swept and _is_default(name, choices, cells):
             continue
         overrides.append(
@@ -109,14 +119,11 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
-    return list(values) == [_default(name, cells)]
+    return not keys.is_option(name) and list(values) == [_default(name)]
 
 
-def _default(name: str, cells: Sequence[Cell]) -> Value:
+def _default(name: str) -> Value:
     group, _, option = name.partition(".")
-    if group == "optimizer" and option:
-        defaults = [dict(cell.optimizer.defaults) for cell in cells]
-        return next(options[option] for options in defaults if option in options)
     node = keys.defaults().get(group)
     value: Value = node[option or "name"] if isinstance(node, dict) else node
     return value

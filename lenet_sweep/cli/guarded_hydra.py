@@ -119,7 +119,7 @@ def _check_options(config: DictConfig) -> None:
         file_keys = GROUPS[group].file_keys
         options = {f"{group}.{k}": v for k, v in settings.items() if k not in file_keys}
         for key in keys.missing_options(options, {group: str(settings.get("name", ""))}):
-            keys.unknown_option(key, options[key])
+            keys.unknown_option(key, options[key], [str(settings.get("name", ""))])
 
 
 def search_folder(loader: ConfigLoader) -> Path | None:

@@ -19,7 +19,7 @@ from lenet_sweep.core.errors import UsageError
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {">": operator.gt, "=": operator.eq}
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
-_LIMIT = re.compile(rf"(min|below) {_NUMBER}")
+_LIMIT = re.compile(rf"(min|max|below) {_NUMBER}")
 _REQUIREMENT = re.compile(rf"(\w+) ([>=]) {_NUMBER}")
 
 
@@ -41,12 +41,13 @@ class ChoiceOption:
     """An option of a choice.
 
     default: its type is the type of the option: bool, float, or a tuple of floats of this length.
-    min: the smallest number allowed. below: all numbers must be less than this.
+    min, max: the smallest and the largest number allowed. below: all numbers must be less.
     """
 
     default: OptionValue
     help: str
     min: float | None = None
+    max: float | None = None
     below: float | None = None
     requires: tuple[Requirement, ...] = ()
 
@@ -56,6 +57,7 @@ class ChoiceOption:
         if isinstance(self.default, bool):
             return "true or false"
         limits = [f"at least {self.min:g}"] if self.min is not None else []
+        limits += [f"at most {self.max:g}"] if self.max is not None else []
         limits += [f"less than {self.below:g}"] if self.below is not None else []
         each = "each " if isinstance(self.default, tuple) else ""
         kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
@@ -79,6 +81,8 @@ class ChoiceOption:
         if number is None:
             reject(key, value, self.allowed)
         if self.min is not None and number < self.min:
+            reject(key, value, self.allowed)
+        if self.max is not None and number > self.max:
             reject(key, value, self.allowed)
         if self.below is not None and number >= self.below:
             reject(key, value, self.allowed)
@@ -146,10 +150,10 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
         else:
             raise UsageError(
                 f"{file.path}: {name}: cannot parse {rule!r}; after a semicolon, a comment can "
-                "have 'min NUMBER', 'below NUMBER', or 'requires OPTION > NUMBER'"
+                "have 'min NUMBER', 'max NUMBER', 'below NUMBER', or 'requires OPTION > NUMBER'"
             )
     if isinstance(default, list):
         default = tuple(map(float, default))
     elif not isinstance(default, bool):
         default = float(default)
-    return ChoiceOption(default, text, limits.get("min"), limits.get("below"), requires)
+    return ChoiceOption(default, text, **limits, requires=requires)

@@ -6,9 +6,10 @@ command line, through Hydra, and the Python API both produce such dicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
+from itertools import chain
 from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
@@ -114,14 +115,14 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
             if GROUPS[key].has_options:
                 for option in value:
                     if option not in node:
-                        unknown_option(f"{key}.{to_str(option)}", value[option])
+                        unknown_option(f"{key}.{to_str(option)}", value[option], [node["name"]])
             raw[key] = node | dict(value)
         else:
             raw[key] = group_node(key, choice(key, value, choices))
     elif is_option(key) and isinstance(raw.get(key.partition(".")[0]), dict):
         group, _, option = key.partition(".")
         if not owners(key):
-            unknown_option(key, value)
+            unknown_option(key, value, [to_str(raw[group].get("name", ""))])
         raw[group] = raw[group] | {option: value}
     else:
         node, (*parents, last) = raw, key.split(".")
@@ -164,19 +165,28 @@ def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:
     )
 
 
-def unknown_option(key: str, value: Any) -> NoReturn:
-    """Raise UsageError for an option, such as 'optimizer.momentum', that the choice lacks."""
+def unknown_option(key: str, value: Any, chosen: Collection[str] = ()) -> NoReturn:
+    """Raise UsageError for an option, such as 'optimizer.momentum', that the choice lacks.
+
+    chosen: the choices of its group, whose options the message lists; empty: not known.
+    """
     group, _, option = key.partition(".")
     text, option = format_value(value), format_value(option)
     if (group, option) == ("optimizer", "lr"):
         raise UsageError(f"optimizer.lr={text}: the learning rate is a separate key; use lr={text}")
     names = {name: c.options for name, c in GROUPS[group].choices.items() if c.options}
-    takes = "; ".join(f"{name} takes {', '.join(options)}" for name, options in names.items())
+    listed = [name for name in names if name in chosen]
+    takes = "; ".join(f"{name} takes {', '.join(names[name])}" for name in listed)
+    if not listed:
+        takes = f"the options are {', '.join(dict.fromkeys(chain(*names.values())))}"
     options = [f"{group}.{name}" for options in names.values() for name in options]
     suggestion = suggestions.for_value(f"{group}.", f"{group}.{option}", options)
     hint = ""
     if suggestion and suggestion != f"{group}.{option}":
         hint = f"; did you mean {suggestion}?"
+    elif having := owners(key):
+        has = "has" if len(having) == 1 else "have"
+        hint = f"; {join_words(having, len(having))} {has} it"
     raise UsageError(f"{group}.{option}={text}: the {group} has no option {option}; {takes}{hint}")
 
 

@@ -130,7 +130,7 @@ class Group:
                 )
 
 
-_EXAMPLES = {"name": "name: rmsprop", "class": "class: RMSprop", "input": "input: logits"}
+_EXAMPLES = {"name": "name: my_rmsprop", "class": "class: RMSprop", "input": "input: logits"}
 
 
 def _text(file: ConfigFile, key: str) -> str:
@@ -197,13 +197,26 @@ LOSSES, OPTIMIZERS, ACTIVATIONS = (
 OPTION_GROUPS = tuple(group.name for group in GROUPS.values() if group.has_options)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch_base)
 
-# The default of every option of every choice, by key, such as 'optimizer.momentum'.
-OPTION_DEFAULTS: dict[str, OptionValue] = {
-    f"{group.name}.{name}": option.default
-    for group in GROUPS.values()
-    for choice in group.choices.values()
-    for name, option in choice.options.items()
-}
+# Every option of every choice, by key, such as 'optimizer.momentum', with its default in the first
+# choice that has it. `option_default` is the default in another choice.
+OPTION_DEFAULTS: dict[str, OptionValue] = {}
+for _group in GROUPS.values():
+    for _choice in _group.choices.values():
+        for _name, _option in _choice.options.items():
+            OPTION_DEFAULTS.setdefault(f"{_group.name}.{_name}", _option.default)
+
+
+def option_default(key: str, choice: str) -> OptionValue | None:
+    """The default of an option, such as 'optimizer.momentum', in one of the choices of its group.
+
+    For a choice that is not on this machine, or does not have the option, it is the default in the
+    first choice that has it; None if there is none.
+    """
+    group, _, option = key.partition(".")
+    spec = GROUPS[group].choices.get(choice)
+    if spec and option in spec.options:
+        return spec.options[option].default
+    return OPTION_DEFAULTS.get(key)
 
 
 def _recipe(path: Path) -> tuple[str, str]:

@@ -257,7 +257,7 @@ def _parse_row(
         if group in selected:  # selecting a choice resets the given options
             set_key(raw, key, base[group][option])
     for key in missing_options(filter(is_option, own), chosen_names(raw)):
-        unknown_option(key, own[key])
+        unknown_option(key, own[key], chosen_names(raw).values())
     reported = row.get("reported")
     if reported is not None:
         accuracy = finite(reported)

@@ -58,11 +58,10 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
     },
     "engine": {"pytorch": "torch", "c++": "native", "cpp": "native"},
     "optimizer": {
-        "adamw": "adam optimizer.decoupled_weight_decay=true",
         "momentum": "sgd optimizer.momentum=0.9",
         "nesterov": "sgd optimizer.momentum=0.9 optimizer.nesterov=true",
         "amsgrad": "adam optimizer.amsgrad=true",
-        "nadam": None, "radam": None, "adamax": None, "adagrad": None, "sparseadam": None,
+        "sparseadam": None,
     },
     "loss": {
         "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "xent": "cross_entropy",

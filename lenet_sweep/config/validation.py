@@ -193,7 +193,7 @@ def unused_options(
         group = key.partition(".")[0]
         having = frozenset(owners(key)) & frozenset(chosen[group])
         if not having:
-            unknown_option(key, value)
+            unknown_option(key, value, chosen[group])
         by_owners.setdefault((group, having), []).append(key)
     sentences = []
     for (group, having), keys in by_owners.items():
@@ -227,7 +227,7 @@ def _choice(group: Group, node: Any, ignored_options: IgnoredOptions | None) -> 
             unknown_key(key, value, [group.name])
         if option not in spec.options:
             if ignored_options is None or not owners(key):
-                unknown_option(key, value)
+                unknown_option(key, value, [name])
             ignored_options.setdefault(key, value)
     if not group.has_options:
         return name

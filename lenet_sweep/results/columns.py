@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS
+from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS, option_default
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -61,8 +61,26 @@ def settings_of(columns: Iterable[str]) -> list[str]:
 
 
 def varying(frame: pd.DataFrame) -> list[str]:
-    """The settings with several values; for an option, among the choices that have it."""
-    return [name for name in settings_of(frame.columns) if len({*frame[name].dropna()}) > 1]
+    """The settings with several values; for an option, among the choices that have it.
+
+    Defaults that differ between the choices do not count.
+    """
+    return [
+        name
+        for name in settings_of(frame.columns)
+        if len({*frame[name].dropna()}) > 1
+        and not (is_option(name) and _has_only_defaults(frame, name))
+    ]
+
+
+def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
+    """Whether an option has the default of its choice in every row that has the option."""
+    pairs = frame[[name.partition(".")[0], name]].dropna().drop_duplicates()
+    defaults = [option_default(name, choice) for choice in pairs.iloc[:, 0]]
+    return all(
+        default is not None and setting_text(value) == format_option(default)
+        for default, value in zip(defaults, pairs.iloc[:, 1], strict=True)
+    )
 
 
 def setting_text(value: Any) -> str:
@@ -90,11 +108,8 @@ def rank_text(rank: Any, accuracy: float | None) -> str:
 def shared_options(frame: pd.DataFrame) -> list[str]:
     """Options with the same value in all rows, if it is not the default: 'momentum=0.9'."""
     texts = []
-    for name in settings_of(frame.columns):
-        values = list(frame[name].dropna().unique()) if is_option(name) else []
-        default = OPTION_DEFAULTS.get(name)
-        if len(values) == 1 and (
-            default is None or setting_text(values[0]) != format_option(default)
-        ):
-            texts.append(f"{name.partition('.')[2]}={setting_text(values[0])}")
+    for name in filter(is_option, settings_of(frame.columns)):
+        values = {*frame[name].dropna()}
+        if len(values) == 1 and not _has_only_defaults(frame, name):
+            texts.append(f"{name.partition('.')[2]}={setting_text(*values)}")
     return texts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import defaults
-from lenet_sweep.config.registry import OPTION_DEFAULTS
+from lenet_sweep.config.registry import OPTION_DEFAULTS, option_default
 from lenet_sweep.core.cells import Cell, OptionValue
 from lenet_sweep.core.text import format_option, one_line
 from lenet_sweep.results.columns import COLUMNS, FURTHER, HOLDOUT, MEASURED
@@ -93,8 +93,9 @@ def _optimizer_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
     name, *options = str(settings["optimizer"]).split() or [""]
-    for key, default in OPTION_DEFAULTS.items():
-        if settings.get(key) not in (None, ""):
+    for key in OPTION_DEFAULTS:
+        default = option_default(key, name)
+        if settings.get(key) not in (None, "") and default is not None:
             text = _normalize_option(str(settings[key]).strip("[]"), default)
             options += [f"{key.removeprefix('optimizer.')}={text}"] * (
                 text != format_option(default)
