@@ -19,7 +19,8 @@ from lenet_sweep.core.errors import UsageError
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {">": operator.gt, "=": operator.eq}
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
-_LIMIT = re.compile(rf"(min|below) {_NUMBER}")
+_LIMIT = re.compile(rf"(min|max|above|below) {_NUMBER}")
+_ONE_OF = re.compile(rf"one of ({_NUMBER}(?:, {_NUMBER})*)")
 _REQUIREMENT = re.compile(rf"(\w+) ([>=]) {_NUMBER}")
 
 
@@ -41,7 +42,8 @@ class ChoiceOption:
     """An option of a choice.
 
     default: its type is the type of the option: bool, float, or a tuple of floats of this length.
-    min: the smallest number allowed. below: all numbers must be less than this.
+    min, max: the smallest and the largest number allowed. above, below: all numbers must be
+    greater, or less, than this. one_of: the only numbers allowed; () allows all.
     """
 
     default: OptionValue
@@ -49,6 +51,9 @@ class ChoiceOption:
     min: float | None = None
     below: float | None = None
     requires: tuple[Requirement, ...] = ()
+    max: float | None = None
+    above: float | None = None
+    one_of: tuple[float, ...] = ()
 
     @property
     def allowed(self) -> str:
@@ -56,11 +61,17 @@ class ChoiceOption:
         if isinstance(self.default, bool):
             return "true or false"
         limits = [f"at least {self.min:g}"] if self.min is not None else []
+        limits += [f"at most {self.max:g}"] if self.max is not None else []
+        limits += [f"greater than {self.above:g}"] if self.above is not None else []
         limits += [f"less than {self.below:g}"] if self.below is not None else []
+        if self.one_of:
+            limits = [f"one of {', '.join(f'{number:g}' for number in self.one_of)}"]
         each = "each " if isinstance(self.default, tuple) else ""
         kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
         if not limits:
             return kind
+        if self.one_of and not each:
+            return limits[0]
         return f"{kind}, {each}{' and '.join(limits)}"
 
     def check(self, key: str, value: Any) -> OptionValue:
@@ -78,9 +89,13 @@ class ChoiceOption:
         number = finite(item)
         if number is None:
             reject(key, value, self.allowed)
-        if self.min is not None and number < self.min:
-            reject(key, value, self.allowed)
-        if self.below is not None and number >= self.below:
+        if (
+            (self.min is not None and number < self.min)
+            or (self.max is not None and number > self.max)
+            or (self.above is not None and number <= self.above)
+            or (self.below is not None and number >= self.below)
+            or (self.one_of and number not in self.one_of)
+        ):
             reject(key, value, self.allowed)
         return number
 
@@ -130,10 +145,13 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
         )
     text, *rules = file.comments.get(name, "").split("; ")
     limits: dict[str, float] = {}
+    one_of: tuple[float, ...] = ()
     requires: tuple[Requirement, ...] = ()
     for rule in rules:
         if match := _LIMIT.fullmatch(rule):
             limits[match[1]] = float(match[2])
+        elif match := _ONE_OF.fullmatch(rule):
+            one_of = tuple(map(float, match[1].split(", ")))
         elif rule.startswith("requires "):
             parts = rule.removeprefix("requires ").split(", ")
             matches = [_REQUIREMENT.fullmatch(part) for part in parts]
@@ -146,10 +164,21 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
         else:
             raise UsageError(
                 f"{file.path}: {name}: cannot parse {rule!r}; after a semicolon, a comment can "
-                "have 'min NUMBER', 'below NUMBER', or 'requires OPTION > NUMBER'"
+                "have 'min NUMBER', 'max NUMBER', 'above NUMBER', 'below NUMBER', 'one of "
+                "NUMBER, NUMBER', or "
+                "'requires OPTION > NUMBER'"
             )
     if isinstance(default, list):
         default = tuple(map(float, default))
     elif not isinstance(default, bool):
         default = float(default)
-    return ChoiceOption(default, text, limits.get("min"), limits.get("below"), requires)
+    return ChoiceOption(
+        default,
+        text,
+        min=limits.get("min"),
+        max=limits.get("max"),
+        above=limits.get("above"),
+        below=limits.get("below"),
+        one_of=one_of,
+        requires=requires,
+    )

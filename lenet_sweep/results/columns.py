@@ -87,11 +87,14 @@ def rank_text(rank: Any, accuracy: float | None) -> str:
     return NO_RANK if accuracy is None or math.isnan(accuracy) else str(rank)
 
 
-def shared_options(frame: pd.DataFrame) -> list[str]:
-    """Options with the same value in all rows, if it is not the default: 'momentum=0.9'."""
+def shared_options(frame: pd.DataFrame, group: str = "") -> list[str]:
+    """Options with the same value in all rows, if it is not the default: 'momentum=0.9'.
+
+    group: of these options, such as "optimizer"; "" for the options of all groups.
+    """
     texts = []
-    for name in settings_of(frame.columns):
-        values = list(frame[name].dropna().unique()) if is_option(name) else []
+    for name in in_option_order(frame.columns):
+        values = list(frame[name].dropna().unique()) if name.startswith(group) else []
         default = OPTION_DEFAULTS.get(name)
         if len(values) == 1 and (
             default is None or setting_text(values[0]) != format_option(default)
