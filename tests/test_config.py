@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config import files, grids, keys, registry, suggestions, validation
+from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
@@ -78,9 +79,9 @@ def test_integer_may_be_written_as_float() -> None:
         ({"optimizer": {"name": "adam", "momentum": 1}}, "has no option momentum"),
         (
             {"loss.label_smoothing": 1.5},
-            "loss.label_smoothing=1.5: must be a number, at least 0 and at most 1",
+            "loss.label_smoothing=1.5: must be a number from 0 to 1",
         ),
-        ({"loss.label_smoothing": -0.1}, "must be a number, at least 0 and at most 1"),
+        ({"loss.label_smoothing": -0.1}, "must be a number from 0 to 1"),
         ({"loss": "multi_margin", "loss.p": 1.5}, "loss.p=1.5: must be one of 1, 2"),
         ({"loss": "huber", "loss.delta": 0}, "loss.delta=0: must be a number, greater than 0"),
         ({"loss": "nll", "loss.label_smoothing": 0.1}, "the loss has no option label_smoothing"),
@@ -281,6 +282,20 @@ def test_torch_trains_label_smoothing() -> None:
     assert [cell.engine for cell in grid] == ["native", "torch"]
     (note,) = options.notes
     assert "native engine does not support loss.label_smoothing=0.1 (only 0)" in note
+
+
+def test_limits_of_a_pair_of_numbers_hold_for_each() -> None:
+    """A pair outside its limits is rejected, and the message says what each number must be."""
+    for limits, allowed in (
+        ({"one_of": (1.0, 2.0)}, "2 numbers, each one of 1, 2"),
+        ({"min": 0.5, "max": 2.0}, "2 numbers, each from 0.5 to 2"),
+        ({"max": 2.0}, "2 numbers, each at most 2"),
+        ({"above": 0.0, "below": 3.0}, "2 numbers, each greater than 0 and less than 3"),
+    ):
+        option = ChoiceOption(default=(1.0, 2.0), help="a pair", **limits)
+        assert option.check("loss.pair", [2, 1]) == (2.0, 1.0)
+        with pytest.raises(UsageError, match=f"must be {allowed}$"):
+            option.check("loss.pair", [1, 3] if "above" in limits else [1, 3.5])
 
 
 def test_options_of_two_optimizers_are_two_grids() -> None:

@@ -14,7 +14,7 @@ from lenet_sweep.config import grids, validation
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
-from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
+from lenet_sweep.results.columns import COLUMNS, HEADINGS, NUMERIC, REPORT_COLUMNS
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.manifest import recover_cells
 from lenet_sweep.results.ranking import ranked_table
@@ -118,6 +118,13 @@ def test_the_options_of_losses_are_columns_and_in_titles() -> None:
     ((title, _, table),) = text_tables(frame[frame["loss.label_smoothing"] == 0.1])
     assert title == "cross_entropy label_smoothing=0.1 + sgd"
     assert "loss.label_smoothing" not in table
+
+
+def test_an_option_is_not_headed_like_a_statistic() -> None:
+    """The option p of a loss and the p-value of a comparison have different headings."""
+    assert HEADINGS["loss.p"] == "loss.p"
+    assert HEADINGS["loss.margin"] == "margin"
+    assert not {heading for key, heading in HEADINGS.items() if "." in key} & {*NUMERIC}
 
 
 def test_rows_with_different_options_of_the_loss_are_not_confused(tmp_path) -> None:

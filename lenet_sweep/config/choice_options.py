@@ -60,19 +60,20 @@ class ChoiceOption:
         """The allowed values for messages, such as 'a number, at least 0'."""
         if isinstance(self.default, bool):
             return "true or false"
+        is_list = isinstance(self.default, tuple)
+        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
+        if self.one_of:
+            numbers = f"one of {', '.join(f'{number:g}' for number in self.one_of)}"
+            return f"{kind}, each {numbers}" if is_list else numbers
+        if self.min is not None and self.max is not None:
+            return f"{kind}{', each' if is_list else ''} from {self.min:g} to {self.max:g}"
         limits = [f"at least {self.min:g}"] if self.min is not None else []
         limits += [f"at most {self.max:g}"] if self.max is not None else []
         limits += [f"greater than {self.above:g}"] if self.above is not None else []
         limits += [f"less than {self.below:g}"] if self.below is not None else []
-        if self.one_of:
-            limits = [f"one of {', '.join(f'{number:g}' for number in self.one_of)}"]
-        each = "each " if isinstance(self.default, tuple) else ""
-        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
         if not limits:
             return kind
-        if self.one_of and not each:
-            return limits[0]
-        return f"{kind}, {each}{' and '.join(limits)}"
+        return f"{kind}, {'each ' if is_list else ''}{' and '.join(limits)}"
 
     def check(self, key: str, value: Any) -> OptionValue:
         """The value in the type of the option. Raises UsageError if it is not allowed."""

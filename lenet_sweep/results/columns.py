@@ -32,7 +32,7 @@ HEADINGS = {
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
-} | {key: key.partition(".")[2] for key in OPTION_DEFAULTS}
+}
 INTERVAL = "95 % interval"
 NO_RANK = "\N{EN DASH}"
 
@@ -40,6 +40,12 @@ NO_RANK = "\N{EN DASH}"
 SETTINGS = ("loss", "optimizer", "activation", *FURTHER, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
+# An option is headed by its own name, unless a column of statistics has that name.
+HEADINGS |= {
+    key: key if option in NUMERIC else option
+    for key in OPTION_DEFAULTS
+    for option in [key.partition(".")[2]]
+}
 # Results of a training: percent, loss per image, seconds, seconds.
 MEASURED = ("accuracy", "train_loss", "seconds_per_epoch", "seconds")
 
