@@ -17,7 +17,7 @@ from lenet_sweep.config.registry import (
     make_optimizer,
 )
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import Cell, Dataset, make_plan, short_names
+from lenet_sweep.core.cells import Cell, Choice, Dataset, make_plan, short_names
 from lenet_sweep.training.engines.support import NATIVE
 
 optimizers = st.one_of(
@@ -124,6 +124,11 @@ def test_the_option_of_a_loss_is_part_of_the_run() -> None:
     assert smooth.to_json()["loss"] == {
         "name": "cross_entropy", "options": (("label_smoothing", 0.1),)
     }  # fmt: skip
+    # An option that is added later, at its default, keeps the ids of existing runs.
+    later = (*smooth.loss.options, ("later", 0.0))
+    defaults = (*smooth.loss.defaults, ("later", 0.0))
+    extended = replace(smooth, loss=Choice("cross_entropy", later, defaults))
+    assert extended.run_id == smooth.run_id
     assert smooth.description.startswith("cross_entropy label_smoothing=0.1 + sgd")
     assert smooth.file_name.startswith("cross_entropy-sgd_")
 

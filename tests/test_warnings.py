@@ -170,6 +170,9 @@ def test_the_command_of_a_warning_sweeps_the_options_of_the_loss() -> None:
     """The command that would resolve a warning has the label smoothings of the grid."""
     words = shlex.split(command(SMOOTHED[:3], {"seed": [0, 1, 2]}))
     assert {"loss=cross_entropy,nll", "loss.label_smoothing=0,0.1", "seed=0,1,2"} <= {*words}
+    words = shlex.split(command(grid(loss="multi_margin", loss__p=2), {"seed": [0, 1, 2]}))
+    assert {"loss=multi_margin", "loss.p=2"} <= {*words}
+    assert not [word for word in words if "margin=" in word]
     assert "loss" not in command(SMOOTHED[:1], {"seed": [0, 1, 2]})
 
 
