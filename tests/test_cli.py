@@ -339,6 +339,8 @@ def test_option_applies_to_losses_that_have_it(lenet_sweep, small, tmp_path) -> 
     assert "the loss has no option label_smoothing" in done.stderr
     done = lenet_sweep("loss=mse", "loss.target=classes", status=2)
     assert "loss.target=classes: only a file in loss/" in done.stderr
+    words = ["loss=multi_margin,mse", "loss.p=2", "dry_run=true"]  # the default loss has no p
+    assert "2 cells" in lenet_sweep("-m", *words, *small).stdout
     words = ["recipe=ce_sgd", "loss.label_smoothing=0.1", "dry_run=true"]
     assert "1 cell, 1 in the store" in lenet_sweep(*words, *small).stdout
 

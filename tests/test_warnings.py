@@ -156,7 +156,7 @@ def test_an_option_of_one_optimizer_is_not_confounding() -> None:
 
 
 def test_an_option_of_one_loss_is_not_confounding() -> None:
-    """NLL has no label smoothing: no warning, and the conclusions name the loss with its options."""
+    """NLL has no label smoothing, so the conclusions name the loss with its options."""
     cells = SMOOTHED[:3]
     results = scored(cells, [97, 98, 99])
     assert not of_kind("together", results)
