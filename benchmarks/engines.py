@@ -64,7 +64,7 @@ def report_loop_timer(cell: Cell, count: int, threads: int) -> Timer:
     data = Subset(torchvision_datasets.MNIST(root, transform=ToTensor()), range(count))
     loader = DataLoader(data, batch_size=cell.batch)
     model = seeded_lenet5(cell.activation, cell.seed)
-    loss_function = getattr(nn, LOSSES[cell.loss].torch_class)()
+    loss_function = getattr(nn, LOSSES[cell.loss.name].torch_class)()
     optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
         model.parameters(), lr=cell.lr
     )

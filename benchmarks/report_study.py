@@ -55,7 +55,7 @@ def report_loop(rows: list[StudyRow], count: int, repeats: int) -> dict:
     threads = os.cpu_count() or 1
     per_epoch = {}
     for loss, name, batch in sorted(
-        {(r.cell.loss, r.cell.optimizer.name, r.cell.batch) for r in rows}
+        {(r.cell.loss.name, r.cell.optimizer.name, r.cell.batch) for r in rows}
     ):
         recipe = "ce_sgd" if loss == "cross_entropy" else "nll_adam"
         timer = report_loop_timer(cell_of(recipe, batch, "torch"), count, threads)
@@ -63,7 +63,7 @@ def report_loop(rows: list[StudyRow], count: int, repeats: int) -> dict:
         per_epoch[f"{loss} {name} {batch}"] = seconds
         print(f"{recipe} batch {batch}: {seconds:.2f} s per epoch", flush=True)
     row_seconds = [
-        per_epoch[f"{r.cell.loss} {r.cell.optimizer.name} {r.cell.batch}"] * r.cell.epochs
+        per_epoch[f"{r.cell.loss.name} {r.cell.optimizer.name} {r.cell.batch}"] * r.cell.epochs
         for r in rows
     ]
     return {

@@ -78,7 +78,7 @@ def sweep(
 
     The settings are the keys of the command line, with the defaults of conf/config.yaml. Each takes
     a value or a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], epochs=5)`. Pass keys with
-    a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the optimizers that have it.
+    a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the choices that have it.
 
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.

@@ -464,7 +464,7 @@ def test_peers_and_lenet_sweep_get_the_same_grid(tmp_path: Path) -> None:
         theirs = {(s.lr, s.batch, s.epochs, s.loss, s.optimizer) for s in task.settings}
         typed = [word.split("=") for word in jobs.overrides(job)]
         cells, _ = validate_cells(grid({key: value.split(",") for key, value in typed}), NATIVE)
-        ours = {(c.lr, c.batch, c.epochs, c.loss, c.optimizer.name) for c in cells}
+        ours = {(c.lr, c.batch, c.epochs, c.loss.name, c.optimizer.name) for c in cells}
         assert theirs == ours, job.name
         assert {c.dataset.limit or 60_000 for c in cells} == {task.limit}
 

@@ -385,7 +385,7 @@ def charts_of(costs, accuracies, seconds, **axes):
     report = SimpleNamespace(rows=rows, statistics=None)
     compared = compared_items(report)
     curves = curve_charts.curves(report)
-    by_recipe = [(f"{item.cell.loss} + {item.cell.optimizer}", [item]) for item in compared]
+    by_recipe = [(f"{item.cell.loss.name} + {item.cell.optimizer}", [item]) for item in compared]
     front = charts.front(compared)
     sections = [(section, section.draw(report)) for section in charts.SECTIONS]
     svgs = [*curves.cost, *curves.accuracy, charts.recipes(by_recipe), front and front.svg]

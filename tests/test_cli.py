@@ -324,6 +324,28 @@ def test_option_applies_to_optimizers_that_have_it(
     assert re.search(r" momentum .*\n.*\n.* 0(\.9)? ", done.stdout)
 
 
+def test_option_applies_to_losses_that_have_it(lenet_sweep, small, tmp_path) -> None:
+    """Label smoothing with cross entropy and NLL gives three cells, and their table has it."""
+    words = ["loss=cross_entropy,nll", "loss.label_smoothing=0,0.1", "figures=none"]
+    done = lenet_sweep("-m", *words, "report=false", *small)
+    (folder,) = sweeps(tmp_path)
+    frame = pd.read_csv(folder / "results.csv").sort_values(["loss", "loss.label_smoothing"])
+    assert list(frame["loss"]) == ["cross_entropy", "cross_entropy", "nll"]
+    assert list(frame["loss.label_smoothing"].fillna(-1)) == [0, 0.1, -1]
+    assert set(frame["status"]) == {"ok"}
+    message = "loss.label_smoothing applies to cross_entropy only; nll runs without it"
+    assert done.stdout.count(message) == 1
+    assert "label_smoothing" in done.stdout.replace(message, "")
+    done = lenet_sweep("loss=nll", "loss.label_smoothing=0.1", status=2)
+    assert "the loss has no option label_smoothing" in done.stderr
+    done = lenet_sweep("loss=mse", "loss.target=classes", status=2)
+    assert "loss.target=classes: only a file in loss/" in done.stderr
+    words = ["loss=multi_margin,mse", "loss.p=2", "dry_run=true"]  # the default loss has no p
+    assert "2 cells" in lenet_sweep("-m", *words, *small).stdout
+    words = ["recipe=ce_sgd", "loss.label_smoothing=0.1", "dry_run=true"]
+    assert "1 cell, 1 in the store" in lenet_sweep(*words, *small).stdout
+
+
 def test_option_in_search_over_optimizers(lenet_sweep, small, tmp_path) -> None:
     """Optuna may combine an option with an optimizer that lacks it if another one has it."""
     words = ("-m", *OPTUNA, "optimizer.momentum=0,0.5,0.9", *small, "name=searched")

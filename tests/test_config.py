@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config import files, grids, keys, registry, suggestions, validation
-from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
@@ -23,7 +23,11 @@ def cells(**axes):
 def test_defaults_are_those_of_the_report() -> None:
     """A cell without settings is the one that the report's script trains."""
     (cell,) = cells()
-    assert (cell.loss, str(cell.optimizer), cell.activation) == ("cross_entropy", "sgd", "relu")
+    assert (str(cell.loss), str(cell.optimizer), cell.activation) == (
+        "cross_entropy",
+        "sgd",
+        "relu",
+    )
     assert (cell.lr, cell.batch, cell.epochs, cell.seed) == (0.1, 64, 100, 0)
     assert (cell.shuffle, cell.data) == (False, "mnist")
 
@@ -73,6 +77,20 @@ def test_integer_may_be_written_as_float() -> None:
             "2 numbers, each at least 0 and less than 1",
         ),
         ({"optimizer": {"name": "adam", "momentum": 1}}, "has no option momentum"),
+        (
+            {"loss.label_smoothing": 1.5},
+            "loss.label_smoothing=1.5: must be a number from 0 to 1",
+        ),
+        ({"loss.label_smoothing": -0.1}, "must be a number from 0 to 1"),
+        ({"loss": "multi_margin", "loss.p": 1.5}, "loss.p=1.5: must be one of 1, 2"),
+        ({"loss": "huber", "loss.delta": 0}, "loss.delta=0: must be a number, greater than 0"),
+        ({"loss": "nll", "loss.label_smoothing": 0.1}, "the loss has no option label_smoothing"),
+        ({"loss.smoothing": 0.1}, "has no option smoothing; cross_entropy takes label_smoothing;"),
+        (
+            {"loss": {"name": "nll", "target": "one_hot"}},
+            "loss.target=one_hot: only a file in loss/",
+        ),
+        ({"loss": {"name": "nll", "input": "logits"}}, "loss.input=logits: only a file"),
         ({"workers": 0}, "workers=0: must be auto, or a whole number"),
         ({"name": "../up"}, "name=../up: must be up to 100 letters"),
         ({"person": "a\nb"}, "person=a\N{REPLACEMENT CHARACTER}b: must be one line"),
@@ -114,6 +132,8 @@ def test_wrong_setting_is_rejected_in_one_line(axes: dict[str, object], message:
         ("optimizer", "adm", "optimizer=adam"), ("optimizer", "RMSProp", "optimizer=rmsprop"),
         ("optimizer", "Adam_W", "optimizer=adamw"),
         ("loss", "CrossEntropyLoss", "loss=cross_entropy"), ("loss", "NLLLoss", "loss=nll"),
+        ("loss", "MSELoss", "loss=mse"), ("loss", "hinge", "loss=multi_margin"),
+        ("label_smoothing", 0.1, "loss.label_smoothing"),
         ("dataset", "FashionMNIST", "dataset=fashion_mnist"),
         ("dataset", "fashion-mnist", "dataset=fashion_mnist"),
         ("dataset", "MNIST", "dataset=mnist"),
@@ -161,8 +181,7 @@ def test_an_existing_choice_is_suggested_in_spite_of_the_lists() -> None:
 
 def test_every_suggestion_exists() -> None:
     """Every name that is suggested is a valid key or value."""
-    options = [f"optimizer.{name}" for spec in OPTIMIZERS.values() for name in spec.options]
-    valid = {*keys.known_keys(keys.defaults()), *options}
+    valid = {*keys.known_keys(keys.defaults()), *registry.OPTION_DEFAULTS}
     assert {key for key in suggestions.KEYS.values() if key} <= valid
     for key, names in suggestions.VALUES.items():
         for words in filter(None, names.values()):
@@ -241,6 +260,46 @@ def test_option_applies_to_optimizers_that_have_it(chosen: dict[str, object]) ->
     assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
 
 
+def test_option_applies_to_losses_that_have_it() -> None:
+    """A loss that lacks a swept option gives one cell, and one line says so."""
+    axes = {"loss": ["cross_entropy", "nll"], "loss.label_smoothing": [0, 0.1]}
+    grid, options = validation.validate_cells(grids.grid(axes), NATIVE)
+    assert [str(cell.loss) for cell in grid] == [
+        "cross_entropy", "cross_entropy label_smoothing=0.1", "nll"
+    ]  # fmt: skip
+    assert options.unused == (
+        "loss.label_smoothing applies to cross_entropy only; nll runs without it",
+    )
+    grid = cells(recipe=["ce_sgd", "nll_adam"], **{"loss.label_smoothing": [0, 0.1]})
+    assert [f"{cell.loss} {cell.optimizer.name}" for cell in grid] == [
+        "cross_entropy sgd", "cross_entropy label_smoothing=0.1 sgd", "nll adam"
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(NATIVE.unavailable_reason() is not None, reason="there is no native engine")
+def test_torch_trains_label_smoothing() -> None:
+    """engine=auto is native without label smoothing and torch with it; a note gives the reason."""
+    axes = {"device": "cpu", "loss.label_smoothing": [0, 0.1]}
+    grid, options = validation.validate_cells(grids.grid(axes), NATIVE)
+    assert [cell.engine for cell in grid] == ["native", "torch"]
+    (note,) = options.notes
+    assert "native engine does not support loss.label_smoothing=0.1 (only 0)" in note
+
+
+def test_limits_of_a_pair_of_numbers_hold_for_each() -> None:
+    """A pair outside its limits is rejected, and the message says what each number must be."""
+    for limits, allowed in (
+        ({"one_of": (1.0, 2.0)}, "2 numbers, each one of 1, 2"),
+        ({"min": 0.5, "max": 2.0}, "2 numbers, each from 0.5 to 2"),
+        ({"max": 2.0}, "2 numbers, each at most 2"),
+        ({"above": 0.0, "below": 3.0}, "2 numbers, each greater than 0 and less than 3"),
+    ):
+        option = ChoiceOption(default=(1.0, 2.0), help="a pair", **limits)
+        assert option.check("loss.pair", [2, 1]) == (2.0, 1.0)
+        with pytest.raises(UsageError, match=f"must be {allowed}$"):
+            option.check("loss.pair", [1, 3] if "above" in limits else [1, 3.5])
+
+
 def test_options_of_two_optimizers_are_two_grids() -> None:
     """Each optimizer is combined with its own options and with those that both have."""
     axes = {
@@ -267,7 +326,7 @@ def test_option_without_optimizer_is_rejected(optimizer: object) -> None:
 def test_recipe_selects_loss_and_optimizer() -> None:
     """The recipes are the two pairs of loss and optimizer in the report."""
     grid = cells(recipe=["ce_sgd", "nll_adam"])
-    assert [(c.loss, str(c.optimizer), c.lr) for c in grid] == [
+    assert [(str(c.loss), str(c.optimizer), c.lr) for c in grid] == [
         ("cross_entropy", "sgd", 0.1),
         ("nll", "adam", 0.001),
     ]

@@ -64,14 +64,17 @@ def test_every_choice_is_documented() -> None:
         assert ", ".join(choices) in row, group
 
 
-def test_options_match_files() -> None:
-    """The table of options on the page about sweeping is that of the files in conf/optimizer."""
+@pytest.mark.parametrize("group", registry.OPTION_GROUPS)
+def test_options_match_files(group: str) -> None:
+    """The tables of options on the page about sweeping are those of the files in conf/."""
     rows = []
     for key in registry.OPTION_DEFAULTS:
-        option = key.removeprefix("optimizer.")
+        if not key.startswith(f"{group}."):
+            continue
+        option = key.removeprefix(f"{group}.")
         names: dict[tuple[str, str], list[str]] = {}  # by default and meaning
         for name in keys.owners(key):
-            spec = registry.OPTIMIZERS[name].options[option]
+            spec = registry.GROUPS[group].choices[name].options[option]
             needs = [f"`{r.option} {r.comparison} {r.value:g}`" for r in spec.requires]
             meaning = spec.help + (f"; requires {' and '.join(needs)}" if needs else "")
             names.setdefault((format_setting(spec.default), meaning), []).append(name)

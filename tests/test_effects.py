@@ -16,6 +16,7 @@ from lenet_sweep.analysis import factors
 from lenet_sweep.analysis.axes import axes
 from lenet_sweep.analysis.effects import effects
 from lenet_sweep.analysis.statistics import Result
+from lenet_sweep.config.registry import make_loss
 
 FEW = settings(max_examples=25)  # statsmodels takes tenths of a second per formula
 pytestmark = pytest.mark.usefixtures("freeze_garbage")
@@ -124,7 +125,7 @@ def test_effects_of_a_simulated_sweep() -> None:
 # ---------------------------------------------------------------- factors
 
 SWEPT = {
-    "loss": ["cross_entropy", "nll"],
+    "loss": [make_loss("cross_entropy"), make_loss("nll")],
     "activation": ["relu", "tanh", "elu"],
     "lr": [0.1, 0.01],
     "batch": [32, 64],
@@ -223,6 +224,24 @@ def test_an_option_of_one_optimizer_belongs_to_the_optimizer() -> None:
     levels = by_name(computed)["optimizer+optimizer.momentum"].levels
     assert [x.label for x in levels] == ["adam", "sgd, momentum 0", "sgd, momentum 0.9"]
     assert "optimizer.momentum is an option that not every" in computed.caveats[0].sentence
+
+
+def test_an_option_of_one_loss_belongs_to_the_loss() -> None:
+    """Cross entropy with two smoothings and NLL are one factor with three levels."""
+    cells = [
+        *grid(loss="cross_entropy", loss__label_smoothing=[0, 0.1], lr=[0.1, 0.01]),
+        *grid(loss="nll", lr=[0.1, 0.01]),
+    ]
+    cells = [replace(cell, engine="torch") for cell in cells]
+    computed = effects(scored(cells, [90, 91, 92, 93, 94, 95]))
+    assert sorted(by_name(computed)) == ["loss+loss.label_smoothing", "lr"]
+    levels = by_name(computed)["loss+loss.label_smoothing"].levels
+    assert [x.label for x in levels] == [
+        "cross_entropy, label_smoothing 0", "cross_entropy, label_smoothing 0.1", "nll"
+    ]  # fmt: skip
+    assert (
+        "loss.label_smoothing is an option that not every loss has" in computed.caveats[0].sentence
+    )
 
 
 def test_an_option_of_a_single_optimizer_is_a_factor() -> None:

@@ -40,6 +40,14 @@ OTHERS = {name: {"optimizer": name} for name in OPTIMIZERS if name not in NATIVE
 OTHERS["rmsprop"] |= {"optimizer.momentum": 0.9, "optimizer.centered": True}
 
 
+# Other values than the default for each option of each loss.
+LOSS_OPTIONS = [
+    {"loss": "cross_entropy", "loss.label_smoothing": 0.1},
+    {"loss": "multi_margin", "loss.p": 2, "loss.margin": 0.5},
+    {"loss": "huber", "loss.delta": 0.2},
+]
+
+
 @pytest.fixture(params=ENGINE_VERSIONS)
 def engine_name(request: pytest.FixtureRequest) -> str:
     if request.param == "native" and support.unavailable_reason():
@@ -66,11 +74,38 @@ def make_cell(engine: str, small_folder, **axes: object) -> Cell:
     return cell
 
 
+def hand_written_loss(cell: Cell, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of each image, (B,), from its formula. logits: (B, 10)."""
+    options = dict(cell.loss.options)
+    log_p = logits.log_softmax(1)
+    one_hot = torch.eye(10)[labels]
+    error = (logits - one_hot).abs()
+    right = logits.gather(1, labels[:, None])
+    match cell.loss.name:
+        case "cross_entropy":
+            smoothing = options["label_smoothing"]
+            return -(((1 - smoothing) * one_hot + smoothing / 10) * log_p).sum(1)
+        case "nll":
+            return -log_p.gather(1, labels[:, None])[:, 0]
+        case "multi_margin":
+            violations = (options["margin"] - right + logits).clamp(min=0) ** options["p"]
+            return (violations * (1 - one_hot)).mean(1)
+        case "mse":
+            return (error**2).mean(1)
+        case "huber" | "smooth_l1":
+            limit = options.get("delta") or options["beta"]
+            huber = torch.where(error < limit, error**2 / 2, limit * (error - limit / 2)).mean(1)
+            return huber / limit if cell.loss.name == "smooth_l1" else huber
+        case "binary_cross_entropy":
+            sign = 2 * one_hot - 1
+            return -nn.functional.logsigmoid(sign * logits).mean(1)
+    raise AssertionError(f"a test needs the formula of {cell.loss.name}")
+
+
 def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list[float]]:
     """A training loop as in a PyTorch tutorial, independent of the package's engines."""
     torch.manual_seed(cell.seed)
     model = LeNet5(cell.activation)
-    loss_function = getattr(nn, LOSSES[cell.loss].torch_class)()
     optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
         model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
     )
@@ -78,7 +113,8 @@ def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list
     for step in range(steps):
         part = slice(step * cell.batch, (step + 1) * cell.batch)
         pixels = torch.from_numpy(images.train_images[part]).float().unsqueeze(1) / 255
-        loss = loss_function(model(pixels), torch.from_numpy(images.train_labels[part]).long())
+        labels = torch.from_numpy(images.train_labels[part]).long()
+        loss = hand_written_loss(cell, model.logits(pixels), labels).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -119,6 +155,28 @@ def test_every_optimizer_trains_as_in_torch(small_folder, images: Images, name: 
     np.testing.assert_allclose(
         engine.state()["weight.linear2.bias"], model.linear2.bias.detach(), rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("settings", LOSS_OPTIONS, ids=str)
+def test_the_options_of_a_loss_are_trained(
+    engine_name: str, small_folder, images: Images, settings: dict
+) -> None:
+    """Losses of batches and the weights are those of the loss's formula with these options."""
+    cell = make_cell(engine_name, small_folder, batch=52, **settings)
+    engine = engines.build_engine(cell, images)
+    losses = engine.train(np.arange(600))
+    model, expected = plain_training(cell, images, 12)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for name, value in model.state_dict().items():
+        np.testing.assert_allclose(
+            engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_every_option_of_a_loss_is_tested() -> None:
+    """A loss whose options were never trained with other values is not released."""
+    changed = {key for settings in LOSS_OPTIONS for key in settings if "." in key}
+    assert changed == {f"loss.{option}" for spec in LOSSES.values() for option in spec.options}
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -197,12 +255,21 @@ def test_threads_do_not_change_results(
             np.testing.assert_array_equal(value, expected)
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, *OTHERS])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *VARIANTS.values(),
+        *OTHERS.values(),
+        *({"loss": name} for name in LOSSES),
+        *LOSS_OPTIONS,
+    ],
+    ids=str,
+)
 def test_a_restored_engine_resumes_bit_for_bit(
-    engine_name, small_folder, images, variant: str
+    engine_name, small_folder, images, settings: dict
 ) -> None:
     """Weights after a restart are exactly those without one."""
-    cell = make_cell(engine_name, small_folder, **(VARIANTS | OTHERS)[variant])
+    cell = make_cell(engine_name, small_folder, **settings)
     order = np.arange(300)
     uninterrupted = engines.build_engine(cell, images)
     uninterrupted.train(order)
@@ -230,9 +297,12 @@ def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
     np.testing.assert_array_equal(before["weight.conv1.weight"], kept)
 
 
-def test_evaluation_agrees_with_the_plain_network(engine_name, small_folder, images) -> None:
-    """Predictions and losses on the test images are those of the plain network."""
-    cell = make_cell(engine_name, small_folder)
+@pytest.mark.parametrize("settings", [*({"loss": name} for name in LOSSES), *LOSS_OPTIONS], ids=str)
+def test_evaluation_agrees_with_the_plain_network(
+    engine_name, small_folder, images, settings: dict
+) -> None:
+    """Each test image gets the class with the highest score, and the loss that is trained."""
+    cell = make_cell(engine_name, small_folder, **settings)
     engine = engines.build_engine(cell, images)
     engine.train(np.arange(600))
     result = engine.evaluate()
@@ -241,12 +311,12 @@ def test_evaluation_agrees_with_the_plain_network(engine_name, small_folder, ima
         {k.removeprefix("weight."): torch.from_numpy(v) for k, v in weights(engine.state()).items()}
     )
     with torch.no_grad():
-        log_p = model(torch.from_numpy(images.test_images).float().unsqueeze(1) / 255)
+        logits = model.logits(torch.from_numpy(images.test_images).float().unsqueeze(1) / 255)
     labels = torch.from_numpy(images.test_labels).long()
-    np.testing.assert_array_equal(result.predictions, log_p.argmax(1).numpy())
+    np.testing.assert_array_equal(result.predictions, logits.argmax(1).numpy())
     assert result.predictions.dtype == np.uint8
     np.testing.assert_allclose(
-        result.losses, nn.functional.nll_loss(log_p, labels, reduction="none"), rtol=1e-4, atol=1e-6
+        result.losses, hand_written_loss(cell, logits, labels), rtol=1e-4, atol=1e-6
     )
 
 
@@ -280,7 +350,7 @@ def test_a_non_finite_loss_is_returned(engine_name, small_folder, images) -> Non
 def test_both_losses_train_the_same_network(engine_name, small_folder, images) -> None:
     """Cross entropy and negative log-likelihood give the same weights, bit for bit."""
     states = []
-    for loss in LOSSES:
+    for loss in ("cross_entropy", "nll"):
         engine = engines.build_engine(make_cell(engine_name, small_folder, loss=loss), images)
         engine.train(np.arange(600))
         states.append(engine.state())
@@ -378,9 +448,9 @@ ADDED = {
         "optimizer=my_rmsprop",
     ),
     "loss": (
-        "name: multi_margin\nclass: MultiMarginLoss\ninput: logits\n",
-        {"loss": {"name": "multi_margin"}},
-        "loss=multi_margin",
+        "name: smooth_l1\nclass: SmoothL1Loss\ninput: logits\ntarget: one_hot\nbeta: 0.5  # b\n",
+        {"loss": {"name": "smooth_l1"}},
+        "loss=smooth_l1",
     ),
     "activation": (
         "name: softplus\nclass: Softplus\n",

@@ -75,7 +75,7 @@ def table_of(results: list[Result]) -> tuple[pd.DataFrame, list[Result]]:
         dict.fromkeys(COLUMNS[1:])
         | {
             "batch": r.cell.batch, "lr": r.cell.lr, "epochs": r.cell.epochs, "person": "ada",
-            "device": "cpu", "loss": r.cell.loss, "optimizer": str(r.cell.optimizer),
+            "device": "cpu", "loss": r.cell.loss.name, "optimizer": str(r.cell.optimizer),
             "activation": r.cell.activation, "seed": r.cell.seed, "engine": "native",
             "dataset": r.cell.data, "cell": r.cell.id, "status": r.status,
             "accuracy": r.accuracy, "error": "" if r.status == "ok" else "no reason",

@@ -103,6 +103,72 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
     assert len(ids) == 3
 
 
+SMOOTH_L1 = """\
+# Smooth L1 loss.
+name: smooth_l1
+class: SmoothL1Loss
+input: logits
+target: one_hot
+beta: 0.5  # error at which the loss becomes linear; above 0
+"""
+
+
+def test_one_file_adds_a_loss_with_options(small, tmp_path, capsys) -> None:
+    """Its option is swept, and the results can be read on a machine without the file."""
+    folder = write(tmp_path / "mine", "loss", "smooth_l1", SMOOTH_L1)
+    done = lenet_sweep(
+        "--config-dir", str(folder), "-m", "loss=smooth_l1,nll", "loss.beta=0.5,1", "epochs=1",
+        *small, f"out={tmp_path / 'out'}", "name=it",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(folder)
+    sweep = tmp_path / "out" / "sweeps" / "it"
+    table = load_results(sweep).sort_values(["loss", "loss.beta"])
+    assert list(table["loss"]) == ["nll", "smooth_l1", "smooth_l1"]
+    assert list(table["loss.beta"].fillna(-1)) == [-1, 0.5, 1]
+    assert main([str(sweep), "--out", str(tmp_path / "page")]) == 0
+    assert "smooth_l1" in (tmp_path / "page" / "report.html").read_text()
+
+
+def test_the_target_and_every_option_of_a_loss_are_part_of_the_run(own_registry, tmp_path) -> None:
+    """A changed file under the same name gives another run; stating the default does not."""
+    plain = "name: mine\nclass: MultiLabelSoftMarginLoss\ninput: logits\n"
+    contents = {
+        "target not given": plain,
+        "default target": f"{plain}target: classes\n",
+        "target": f"{plain}target: one_hot\n",
+        "input": plain.replace("logits", "log_probabilities"),
+        "option": SMOOTH_L1.replace("smooth_l1", "mine"),
+        "default of the option": SMOOTH_L1.replace("smooth_l1", "mine").replace("0.5", "1.0"),
+    }
+    ids = {}
+    for change, content in contents.items():
+        write(tmp_path, "loss", "mine", content)
+        registry.add_folder(tmp_path)
+        (cell,), _ = validate_cells(grid({"loss": "mine", "device": "cpu"}), NATIVE)
+        ids[change] = cell.run_id
+        stored = json.loads(json.dumps(cell.to_json()))
+        del registry.LOSSES["mine"]  # as on a machine without the file
+        copy = registry.cell_from_json(stored)
+        assert (copy, copy.run_id) == (cell, cell.run_id)
+        assert registry.takes_one_hot(copy) == ("target: one_hot" in content)
+        assert registry.takes_logits(copy) == ("input: logits" in content)
+    assert ids.pop("target not given") == ids["default target"]
+    assert len(set(ids.values())) == len(ids)
+
+
+def test_a_loss_of_an_earlier_version_keeps_its_id(own_registry, tmp_path) -> None:
+    """Results of a loss without options, from before losses could have some, are still found."""
+    write(
+        tmp_path, "loss", "own_margin", "name: own_margin\nclass: MultiMarginLoss\ninput: logits\n"
+    )
+    registry.add_folder(tmp_path)
+    axes = {"loss": "own_margin", "device": "cpu", "engine": "torch"}
+    (cell,), _ = validate_cells(grid(axes), NATIVE)
+    assert cell.to_json()["loss"] == "own_margin"
+    assert cell.id == "1635ce4536b7bf25-e100"
+
+
 @pytest.mark.parametrize(
     ("group", "name", "content", "message"),
     [
@@ -127,8 +193,15 @@ def test_the_class_and_every_option_are_part_of_the_run(own_registry, tmp_path) 
         ("activation", "mish", "name: mish\n\tclass: Mish\n", "not a YAML file of settings"),
         ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: pixels\n",
          "input=pixels: must be one of logits, log_probabilities"),
-        ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: logits\np: 1\n",
-         "p: files of loss have no options"),
+        ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: logits\ntarget: labels\n",
+         "target=labels: must be one of classes, one_hot"),
+        ("loss", "margin", "name: margin\nclass: MultiMarginLoss\ninput: logits\nbeta: 1  # b\n",
+         "beta: MultiMarginLoss has no such option; it takes p, margin"),
+        ("loss", "margin",
+         "name: margin\nclass: MultiMarginLoss\ninput: logits\np: 1  # power; one of 1 or 2\n",
+         "p: cannot parse 'one of 1 or 2'"),
+        ("activation", "elu2", "name: elu2\nclass: ELU\nalpha: 2\n",
+         "alpha: files of activation have no options"),
         ("activation", "mish", "name: mish\nclass: Mash\n", "class=Mash: must be a subclass"),
         ("activation", "mish", "- mish\n", "must contain settings in the form"),
     ],

@@ -14,7 +14,7 @@ from lenet_sweep.config import grids, validation
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
-from lenet_sweep.results.columns import COLUMNS, REPORT_COLUMNS
+from lenet_sweep.results.columns import COLUMNS, HEADINGS, NUMERIC, REPORT_COLUMNS
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.manifest import recover_cells
 from lenet_sweep.results.ranking import ranked_table
@@ -40,15 +40,15 @@ def test_order_of_the_columns() -> None:
         "rank,accuracy,batch,lr,epochs,person,device,loss,optimizer,activation,seed,status,"
         "train_loss,seconds_per_epoch,seconds,engine,dataset,error,cell"
     )
-    adam = (
-        "optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
+    options_of_cell = (
+        "loss.label_smoothing,optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
         "optimizer.amsgrad,optimizer.decoupled_weight_decay"
     )
     (cell,), _ = validation.validate_cells(grids.grid({"optimizer": "adam"}), NATIVE)
     options = records.option_values(cell)
-    assert ",".join(rows(options).columns) == f"{common},{adam}"
+    assert ",".join(rows(options).columns) == f"{common},{options_of_cell}"
     held_out = rows(options | {"holdout_accuracy": 98.0})
-    assert ",".join(held_out.columns) == f"{common},holdout_accuracy,{adam}"
+    assert ",".join(held_out.columns) == f"{common},holdout_accuracy,{options_of_cell}"
 
 
 def optimized(*optimizers):
@@ -58,7 +58,7 @@ def optimized(*optimizers):
     )
     return rows(*(
         {
-            "optimizer": cell.optimizer.name, "loss": cell.loss, "accuracy": 90.0 - index,
+            "optimizer": cell.optimizer.name, "loss": cell.loss.name, "accuracy": 90.0 - index,
             **records.option_values(cell),
         }
         for index, cell in enumerate(cells)
@@ -100,6 +100,47 @@ def test_options_that_vary_are_shown_as_columns() -> None:
     text = to_markdown([(title, "", table)])
     assert "| momentum | nesterov |" in text
     assert "optimizer." not in text
+
+
+def test_the_options_of_losses_are_columns_and_in_titles() -> None:
+    """Label smoothing that varies is a column; otherwise, it is part of the title of its table."""
+    axes = {"loss": ["cross_entropy", "nll"], "loss.label_smoothing": [0, 0.1], "lr": 0.1}
+    cells, _ = validation.validate_cells(grids.grid(axes), NATIVE)
+    frame = rows(*(
+        records.settings_columns(cell, "Ada") | {"accuracy": 90.0 - n}
+        for n, cell in enumerate(cells)
+    ))  # fmt: skip
+    assert list(frame["loss"]) == ["cross_entropy", "cross_entropy", "nll"]
+    assert list(frame["loss.label_smoothing"].fillna(-1)) == [0, 0.1, -1]
+    (title, _, table), (other, _, _) = text_tables(frame)
+    assert (title, other) == ("cross_entropy + sgd", "nll + sgd")
+    assert list(table["loss.label_smoothing"]) == ["0", "0.1"]
+    ((title, _, table),) = text_tables(frame[frame["loss.label_smoothing"] == 0.1])
+    assert title == "cross_entropy label_smoothing=0.1 + sgd"
+    assert "loss.label_smoothing" not in table
+
+
+def test_an_option_is_not_headed_like_a_statistic() -> None:
+    """The option p of a loss and the p-value of a comparison have different headings."""
+    assert HEADINGS["loss.p"] == "loss.p"
+    assert HEADINGS["loss.margin"] == "margin"
+    assert not {heading for key, heading in HEADINGS.items() if "." in key} & {*NUMERIC}
+
+
+def test_rows_with_different_options_of_the_loss_are_not_confused(tmp_path) -> None:
+    """A row of results.csv whose id has changed belongs to the cell with its label smoothing."""
+    axes = {"loss.label_smoothing": [0, 0.1, 0.2], "lr": 0.1}
+    cells, _ = validation.validate_cells(grids.grid(axes), NATIVE)
+    columns = [records.settings_columns(cell, "Ada") for cell in cells]
+    frame = rows(*(
+        ROW | c | {"cell": f"{n}-e1", "accuracy": 90.0 + n} for n, c in enumerate(columns)
+    ))  # fmt: skip
+    write_csv(frame, tmp_path / "results.csv")
+    found = read_records_csv(tmp_path, cells)
+    assert [found[cell]["accuracy"] for cell in cells] == [90.0, 91.0, 92.0]
+    # A table from before losses had options has only cells without smoothing.
+    write_csv(frame.query("accuracy == 90")[list(COLUMNS)], tmp_path / "results.csv")
+    assert list(read_records_csv(tmp_path, cells)) == [cells[0]]
 
 
 def test_a_table_of_an_earlier_version_can_be_read(tmp_path, runs_of) -> None:

@@ -57,7 +57,9 @@ def test_the_study_has_every_row_of_the_report() -> None:
     assert rows[0] == ("sgd", 64, 0.1, 100, 99.22, "cpu")
     assert rows[-1] == ("adam", 256, 0.1, 100, 11.35, "mps")
     assert sum(row[4] for row in rows) == pytest.approx(3235.07)
-    assert all(c.loss == ("cross_entropy" if c.optimizer.name == "sgd" else "nll") for c in cells)
+    assert all(
+        c.loss.name == ("cross_entropy" if c.optimizer.name == "sgd" else "nll") for c in cells
+    )
     assert not any(c.shuffle for c in cells)
     assert len(study.claims) == 6
 
@@ -147,6 +149,21 @@ def test_an_option_applies_to_the_rows_whose_optimizer_has_it() -> None:
     cells, options = cells_of({"title": "T"} | common)
     assert [str(cell.optimizer) for cell in cells] == ["sgd momentum=0.9", "adam"]
     assert options.unused == ("optimizer.momentum applies to sgd only; adam runs without it",)
+
+
+def test_an_option_of_a_loss_can_be_set_by_a_row_or_swept_over_the_rows() -> None:
+    """Label smoothing works in a study as the options of optimizers do."""
+    rows = [{"recipe": "ce_sgd", "loss.label_smoothing": 0.1}, {"recipe": "nll_adam"}]
+    cells, _ = cells_of({"title": "T", "rows": rows})
+    assert [str(cell.loss) for cell in cells] == ["cross_entropy label_smoothing=0.1", "nll"]
+    rows = [{"recipe": "ce_sgd"}, {"recipe": "nll_adam"}]
+    cells, options = cells_of({"title": "T", "rows": rows}, **{"loss.label_smoothing": [0, 0.2]})
+    assert {str(cell.loss) for cell in cells} == {
+        "cross_entropy", "cross_entropy label_smoothing=0.2", "nll"
+    }  # fmt: skip
+    assert options.unused == (
+        "loss.label_smoothing applies to cross_entropy only; nll runs without it",
+    )
 
 
 def test_an_option_of_a_row_must_fit_its_optimizer() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, without_styles
 
 from lenet_sweep.analysis import ties
-from lenet_sweep.config.registry import make_optimizer
+from lenet_sweep.config.registry import make_loss, make_optimizer
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import HEADINGS
 from lenet_sweep.results.ranking import TieMarks, ranked_table
@@ -28,7 +28,7 @@ def tables(frame: pd.DataFrame, width: int = 80) -> str:
 
 def test_each_recipe_has_a_table() -> None:
     """Tables have the best row first, right-aligned numbers, and constant settings below."""
-    adam = replace(BASE, loss="nll", optimizer=make_optimizer("adam"), lr=0.001)
+    adam = replace(BASE, loss=make_loss("nll"), optimizer=make_optimizer("adam"), lr=0.001)
     frame = ranked_table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
     lines = [line.rstrip() for line in without_styles(tables(frame, 140)).splitlines()]
     assert lines == [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
 from lenet_sweep.core.errors import StoreError
@@ -155,6 +155,22 @@ def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, ep
     uninterrupted, other = start(epochs + 1, out="other", **axes)
     list(uninterrupted)
     same_state(folder, other, epochs + 1)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:
+    """Whichever loss is trained, an interruption changes neither weights, costs nor accuracies."""
+    axes = {"engine": "torch", "loss": loss, "batch": 100, "lr": 0.1}
+    stopped: list[bool] = []
+    events, folder = start(3, stop=lambda: bool(stopped), **axes)
+    assert isinstance(stop_after(1, events, stopped)[-1], Stopped)
+    events, _ = start(3, **axes)
+    assert [e.epoch for e in events if isinstance(e, Started)] == [1]
+    uninterrupted, other = start(3, out="other", **axes)
+    history = [e.result for e in uninterrupted if isinstance(e, EpochEnded)]
+    same_state(folder, other, 3)
+    assert history[-1].cost < history[0].cost
+    assert history[-1].test_cost < history[0].test_cost
 
 
 def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:

@@ -25,6 +25,7 @@ from made_results import (
 )
 
 from lenet_sweep import sweep
+from lenet_sweep.analysis.axes import command
 from lenet_sweep.analysis.conclusions import analyse, conclusions
 from lenet_sweep.analysis.curve_warnings import early_peak, falling
 from lenet_sweep.analysis.statistics import Result
@@ -43,6 +44,10 @@ NESTED = scored(LRS, [97, 99, 98])
 CLOSE = random_results(LRS, lambda _: 0.95)
 DIVERGED = [*NESTED[:2], failed(LRS[2], "diverged")]
 COMMON = grid(recipe=["ce_sgd", "nll_adam"], lr=[0.1, 0.001])
+SMOOTHED = [
+    replace(cell, engine="torch")
+    for cell in grid(loss=["cross_entropy", "nll"], loss__label_smoothing=[0, 0.1])
+]
 CROSSED = grid(loss=["cross_entropy", "nll"], optimizer=["sgd", "adam"], lr=0.1)
 MIXED = [
     *product(lr=[0.1, 0.2, 10.0], batch=[1, 64], seed=[0, 1]),
@@ -148,6 +153,27 @@ def test_an_option_of_one_optimizer_is_not_confounding() -> None:
     assert not of_kind("together", scored(cells, [97, 98, 99]))
     cells[1] = replace(cells[1], lr=0.2)  # momentum and lr change together, optimizer and lr do not
     assert not of_kind("together", scored(cells, [97, 98, 99]))
+
+
+def test_an_option_of_one_loss_is_not_confounding() -> None:
+    """NLL has no label smoothing, so the conclusions name the loss with its options."""
+    cells = SMOOTHED[:3]
+    results = scored(cells, [97, 98, 99])
+    assert not of_kind("together", results)
+    assert not of_kind("same loss", scored(cells[1:], [98, 99]))  # smoothing makes them differ
+    cells = [replace(cell, lr=lr) for cell in cells for lr in (0.1, 0.2)]
+    sentences = " ".join(conclusions(scored(cells, [90, 90, 94, 94, 98, 98])))
+    assert "loss with its options matters most" in sentences
+
+
+def test_the_command_of_a_warning_sweeps_the_options_of_the_loss() -> None:
+    """The command that would resolve a warning has the label smoothings of the grid."""
+    words = shlex.split(command(SMOOTHED[:3], {"seed": [0, 1, 2]}))
+    assert {"loss=cross_entropy,nll", "loss.label_smoothing=0,0.1", "seed=0,1,2"} <= {*words}
+    words = shlex.split(command(grid(loss="multi_margin", loss__p=2), {"seed": [0, 1, 2]}))
+    assert {"loss=multi_margin", "loss.p=2"} <= {*words}
+    assert not [word for word in words if "margin=" in word]
+    assert "loss" not in command(SMOOTHED[:1], {"seed": [0, 1, 2]})
 
 
 def test_an_engine_that_follows_the_activation_is_not_confounding() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from lenet_sweep.config import keys
 from lenet_sweep.config.registry import RECIPES, default_lr
-from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.cells import Cell, Choice
 from lenet_sweep.core.text import format_setting, join_command
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
@@ -17,13 +17,13 @@ UNNAMED = ("loss", "optimizer", "activation", "dataset", "device", "engine")
 
 
 def axes(cell: Cell) -> dict[str, Value]:
-    """All settings of a cell by command-line key, including options of the optimizer."""
+    """All settings of a cell by command-line key, including options of loss and optimizer."""
     settings: dict[str, Value] = {}
     for field in fields(cell):
         value = getattr(cell, field.name)
-        if field.name == "optimizer":
-            settings["optimizer"] = cell.optimizer.name
-            settings |= {f"optimizer.{name}": option for name, option in cell.optimizer.options}
+        if isinstance(value, Choice):
+            settings[field.name] = value.name
+            settings |= {f"{field.name}.{name}": option for name, option in value.options}
         elif field.name == "dataset":
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             settings["holdout"] = cell.dataset.holdout
@@ -35,8 +35,8 @@ def axes(cell: Cell) -> dict[str, Value]:
 def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
-    An option that not every optimizer has varies if it has several values where it exists; None
-    stands for the cells without it. Defaults that differ between optimizers do not count.
+    An option that not every choice has varies if it has several values where it exists; None
+    stands for the cells without it. Defaults that differ between choices do not count.
     """
     cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
@@ -87,7 +87,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     names = dict.fromkeys(name for settings in by_cell for name in settings)
     values = {name: ordered(settings.get(name) for settings in by_cell) for name in names}
     values |= {name: list(new) for name, new in changes.items()}
-    for name in filter(keys.is_option, values):  # None is of an optimizer without the option
+    for name in filter(keys.is_option, values):  # None is of a choice without the option
         values[name] = [value for value in values[name] if value is not None]
     overrides = []
     for name, choices in values.items():
@@ -101,7 +101,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
         overrides.append(
             f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in choices)
         )
-    pairs = {(cell.loss, cell.optimizer.name) for cell in cells}
+    pairs = {(cell.loss.name, cell.optimizer.name) for cell in cells}
     recipes = [name for name, pair in RECIPES.items() if pair in pairs]
     if len(recipes) == len(pairs) > 1 and not {"loss", "optimizer"} & set(changes):
         overrides = [o for o in overrides if not o.startswith(("loss=", "optimizer="))]

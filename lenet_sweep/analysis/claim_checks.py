@@ -22,14 +22,15 @@ from lenet_sweep.analysis.reproduction import (
 )
 from lenet_sweep.analysis.significance import ALPHA, MIN_SEEDS
 from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, accuracies, group_by_setting
-from lenet_sweep.config.registry import RECIPES, default_lr, make_optimizer
+from lenet_sweep.config.registry import RECIPES, default_lr, make_loss, make_optimizer
 from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
 
 LITTLE = 0.2  # points; twice the sampling error of 10,000 images at an accuracy of 99 %
 TARGET = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
-ANY_OPTIMIZER = make_optimizer("sgd")  # placeholder in keys that ignore the recipe
+# Placeholders in keys that ignore the recipe.
+ANY_LOSS, ANY_OPTIMIZER = make_loss("nll"), make_optimizer("sgd")
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "inconclusive"
 
 
@@ -48,7 +49,7 @@ def _of_recipe(recipe: str, settings: Iterable[Setting]) -> list[Setting]:
     if not recipe:
         return list(settings)
     loss, optimizer = RECIPES[recipe]
-    return [s for s in settings if (s.cell.loss, s.cell.optimizer.name) == (loss, optimizer)]
+    return [s for s in settings if (s.cell.loss.name, s.cell.optimizer.name) == (loss, optimizer)]
 
 
 def _mean(setting: Setting) -> float:
@@ -247,7 +248,9 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     defaults = [
         s
         for s in settings
-        if s.cell.lr == default_lr(s.cell.optimizer) and not s.cell.optimizer.changed
+        if s.cell.lr == default_lr(s.cell.optimizer)
+        and not s.cell.optimizer.changed
+        and not s.cell.loss.changed
     ]
     own = _of_recipe(claim.recipe, defaults)
     ours = _epochs_to_learn(own)
@@ -277,7 +280,7 @@ def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
     runs: dict[Cell, dict[Cell, dict[str, float]]] = {}
     for setting in settings:
         cell = replace(setting.cell.setting, epochs=1)
-        rest = replace(cell, loss="", optimizer=ANY_OPTIMIZER, lr=1.0)
+        rest = replace(cell, loss=ANY_LOSS, optimizer=ANY_OPTIMIZER, lr=1.0)
         by_run = runs.setdefault(rest, {}).setdefault(cell, {})
         for result in setting.results:
             if result.accuracy is not None and not result.history:

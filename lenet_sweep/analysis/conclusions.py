@@ -315,10 +315,10 @@ def _percent(share: float) -> str:
 
 
 def _subject(names: Sequence[str]) -> str:
-    if names[0] == "optimizer" and all(name.startswith("optimizer") for name in names):
-        return "optimizer with its options matters" if len(names) > 1 else "optimizer matters"
     if len(names) == 1:
         return f"{names[0]} matters"
+    if all(name.startswith(f"{names[0]}.") for name in names[1:]):
+        return f"{names[0]} with its options matters"
     return f"{join_words(names)}, which change together, matter"
 
 

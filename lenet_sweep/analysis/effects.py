@@ -241,13 +241,13 @@ def _missing(
 def _confounded(factors: Factors) -> Iterable[Caveat]:
     for names in factors:
         if len(names) > 1:
-            options = [name for name in names if name.startswith("optimizer.")]
-            if len(options) == len(names) - 1 and names[0] == "optimizer":
+            group, *options = names
+            if all(name.startswith(f"{group}.") for name in options):
                 yield Caveat(
                     "together",
                     f"{join_words(options)} "
                     f"{'is an option' if len(options) == 1 else 'are options'} that not every "
-                    "optimizer has, so each optimizer with its options is one value of a single "
+                    f"{group} has, so each {group} with its options is one value of a single "
                     "factor.",
                 )
                 continue

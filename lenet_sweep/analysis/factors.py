@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import Value, axes, describe_setting, varied
+from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_setting
 
@@ -139,7 +140,5 @@ def label(names: Sequence[str], values: Sequence[Value]) -> str:
             else describe_setting(names[0], values[0])
         )
     pairs = zip(names, values, strict=True)
-    present = [
-        (name, value) for name, value in pairs if value is not None or "optimizer." not in name
-    ]
+    present = [(name, value) for name, value in pairs if value is not None or not is_option(name)]
     return ", ".join(describe_setting(name, value) for name, value in present)

@@ -12,6 +12,7 @@ from lenet_sweep.analysis.factors import confounded_groups, connected_groups
 from lenet_sweep.analysis.significance import Comparison, leaders
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
+from lenet_sweep.config.registry import make_loss
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
@@ -23,7 +24,7 @@ def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
     cells = [r.cell for r in results]
     by_cell = [axes(cell) for cell in cells]
     for group in confounded_groups(cells):
-        # An option cannot be crossed with an optimizer that does not have it.
+        # An option cannot be crossed with a choice that does not have it.
         names = [name for name in group if all(name in settings for settings in by_cell)]
         if len(names) < 2 or not (combinations := _describe_groups(by_cell, names)):
             continue
@@ -73,10 +74,11 @@ def _ordered_levels(levels: Iterable[tuple[Value, ...]]) -> list[tuple[Value, ..
 def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
     """Note that cross entropy (of the logits) and NLL (of their log-softmax) are one function."""
     by_cell = {r.cell: r for r in results if r.accuracy is not None}
+    cross_entropy, nll = make_loss("cross_entropy"), make_loss("nll")
     pairs = [
         (r, by_cell[other])
         for cell, r in by_cell.items()
-        if cell.loss == "cross_entropy" and (other := replace(cell, loss="nll")) in by_cell
+        if cell.loss == cross_entropy and (other := replace(cell, loss=nll)) in by_cell
     ]
     if not pairs:
         return

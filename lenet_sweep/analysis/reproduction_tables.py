@@ -40,7 +40,7 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
         {
             "study": reproduction.study.title,
             "row": v.row.number,
-            "loss": v.row.cell.loss,
+            "loss": str(v.row.cell.loss),
             "optimizer": str(v.row.cell.optimizer),
             "activation": v.row.cell.activation,
             "dataset": v.row.cell.data,
@@ -115,7 +115,7 @@ def _format_margin(points: float) -> str:
 
 
 _SETTINGS: Mapping[str, Callable[[Cell], str]] = {
-    "loss": lambda cell: cell.loss,
+    "loss": lambda cell: str(cell.loss),
     "optimizer": lambda cell: str(cell.optimizer),
     "activation": lambda cell: cell.activation,
     "data": lambda cell: cell.data,

@@ -101,8 +101,8 @@ class GuardedLoader(ConfigLoaderImpl):
 def _force_option(text: str) -> str:
     """Prefix the override of an option with ++, so that Hydra accepts it for any choice.
 
-    In a sweep over optimizers, each job has the options of all of them; validation later drops
-    those that its optimizer lacks.
+    In a sweep over a group, each job has the options of all its choices; validation later drops
+    those that its choice lacks.
     """
     if not keys.is_option(text):
         return text

@@ -90,7 +90,8 @@ def help_text() -> str:
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
     for group in OPTION_GROUPS:
-        for choice, spec in GROUPS[group].choices.items():
+        with_options = {name: c for name, c in GROUPS[group].choices.items() if c.options}
+        for choice, spec in with_options.items():
             options.append(f"  {group}={choice}")
             for name, option in spec.options.items():
                 setting = f"{group}.{name}={_yaml(option.default)}"

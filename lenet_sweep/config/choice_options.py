@@ -19,7 +19,8 @@ from lenet_sweep.core.errors import UsageError
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {">": operator.gt, "=": operator.eq}
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
-_LIMIT = re.compile(rf"(min|max|below) {_NUMBER}")
+_LIMIT = re.compile(rf"(min|max|above|below) {_NUMBER}")
+_ONE_OF = re.compile(rf"one of ({_NUMBER}(?:, {_NUMBER})*)")
 _REQUIREMENT = re.compile(rf"(\w+) ([>=]) {_NUMBER}")
 
 
@@ -41,29 +42,38 @@ class ChoiceOption:
     """An option of a choice.
 
     default: its type is the type of the option: bool, float, or a tuple of floats of this length.
-    min, max: the smallest and the largest number allowed. below: all numbers must be less.
+    min, max: the smallest and the largest number allowed. above, below: all numbers must be
+    greater, or less, than this. one_of: the only numbers allowed; () allows all.
     """
 
     default: OptionValue
     help: str
     min: float | None = None
     max: float | None = None
+    above: float | None = None
     below: float | None = None
     requires: tuple[Requirement, ...] = ()
+    one_of: tuple[float, ...] = ()
 
     @property
     def allowed(self) -> str:
         """The allowed values for messages, such as 'a number, at least 0'."""
         if isinstance(self.default, bool):
             return "true or false"
+        is_list = isinstance(self.default, tuple)
+        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
+        if self.one_of:
+            numbers = f"one of {', '.join(f'{number:g}' for number in self.one_of)}"
+            return f"{kind}, each {numbers}" if is_list else numbers
+        if self.min is not None and self.max is not None:
+            return f"{kind}{', each' if is_list else ''} from {self.min:g} to {self.max:g}"
         limits = [f"at least {self.min:g}"] if self.min is not None else []
         limits += [f"at most {self.max:g}"] if self.max is not None else []
+        limits += [f"greater than {self.above:g}"] if self.above is not None else []
         limits += [f"less than {self.below:g}"] if self.below is not None else []
-        each = "each " if isinstance(self.default, tuple) else ""
-        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
         if not limits:
             return kind
-        return f"{kind}, {each}{' and '.join(limits)}"
+        return f"{kind}, {'each ' if is_list else ''}{' and '.join(limits)}"
 
     def check(self, key: str, value: Any) -> OptionValue:
         """The value in the type of the option. Raises UsageError if it is not allowed."""
@@ -80,11 +90,13 @@ class ChoiceOption:
         number = finite(item)
         if number is None:
             reject(key, value, self.allowed)
-        if self.min is not None and number < self.min:
-            reject(key, value, self.allowed)
-        if self.max is not None and number > self.max:
-            reject(key, value, self.allowed)
-        if self.below is not None and number >= self.below:
+        if (
+            (self.min is not None and number < self.min)
+            or (self.max is not None and number > self.max)
+            or (self.above is not None and number <= self.above)
+            or (self.below is not None and number >= self.below)
+            or (self.one_of and number not in self.one_of)
+        ):
             reject(key, value, self.allowed)
         return number
 
@@ -134,10 +146,13 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
         )
     text, *rules = file.comments.get(name, "").split("; ")
     limits: dict[str, float] = {}
+    one_of: tuple[float, ...] = ()
     requires: tuple[Requirement, ...] = ()
     for rule in rules:
         if match := _LIMIT.fullmatch(rule):
             limits[match[1]] = float(match[2])
+        elif match := _ONE_OF.fullmatch(rule):
+            one_of = tuple(map(float, match[1].split(", ")))
         elif rule.startswith("requires "):
             parts = rule.removeprefix("requires ").split(", ")
             matches = [_REQUIREMENT.fullmatch(part) for part in parts]
@@ -150,10 +165,11 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
         else:
             raise UsageError(
                 f"{file.path}: {name}: cannot parse {rule!r}; after a semicolon, a comment can "
-                "have 'min NUMBER', 'max NUMBER', 'below NUMBER', or 'requires OPTION > NUMBER'"
+                "have 'min NUMBER', 'max NUMBER', 'above NUMBER', 'below NUMBER', 'one of "
+                "NUMBER, NUMBER', or 'requires OPTION > NUMBER'"
             )
     if isinstance(default, list):
         default = tuple(map(float, default))
     elif not isinstance(default, bool):
         default = float(default)
-    return ChoiceOption(default, text, **limits, requires=requires)
+    return ChoiceOption(default, text, **limits, one_of=one_of, requires=requires)

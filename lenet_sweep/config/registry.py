@@ -15,7 +15,7 @@ from typing import Any
 
 from lenet_sweep.config.choice_options import ChoiceOption, parse_options
 from lenet_sweep.config.files import ConfigFile, config_folder, read_file, read_user_file
-from lenet_sweep.core.cells import Cell, Dataset, Optimizer, OptionValue
+from lenet_sweep.core.cells import Cell, Choice, Dataset, OptionValue
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.catalog import added_datasets
 
@@ -23,7 +23,7 @@ Raw = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceSpec:
     """A choice of a config group, as its file defines it.
 
     torch_class: "" if the group has no classes. shipped: whether it comes with this package.
@@ -52,6 +52,7 @@ class Group:
         classes. A --config-dir can add to a group with classes.
     has_options: whether its choices have options, which are keys such as 'optimizer.momentum'.
     file_checks: the keys, besides name and class, that only a file sets, and the check of each.
+    file_defaults: the values of those of these keys that a file may leave out.
     recorded: those of these keys that change the results of a choice.
     first: the choices that come first in lists; the others follow by name.
     choices: by name.
@@ -61,9 +62,10 @@ class Group:
     torch_base: str = ""
     has_options: bool = False
     file_checks: Mapping[str, Callable[[ConfigFile], None]] = field(default_factory=dict)
+    file_defaults: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
-    choices: dict[str, Choice] = field(default_factory=dict)
+    choices: dict[str, ChoiceSpec] = field(default_factory=dict)
 
     @property
     def file_keys(self) -> tuple[str, ...]:
@@ -94,20 +96,20 @@ class Group:
         for option, spec in choice.options.items():
             OPTION_DEFAULTS.setdefault(f"{self.name}.{option}", spec.default)
 
-    def _choice(self, file: ConfigFile, *, shipped: bool) -> Choice:
+    def _choice(self, file: ConfigFile, *, shipped: bool) -> ChoiceSpec:
         for check in self.file_checks.values():
             check(file)
         torch_class = _text(file, "class") if self.torch_base else ""
         names = [key for key in file.values if key not in self.file_keys]
         if self.has_options:
-            return Choice(file, torch_class, parse_options(file, names), shipped)
+            return ChoiceSpec(file, torch_class, parse_options(file, names), shipped)
         if torch_class and names:
             raise UsageError(
                 f"{file.path}: {min(names)}: files of {self.name} have no options; remove it"
             )
-        return Choice(file, torch_class, {}, shipped)
+        return ChoiceSpec(file, torch_class, {}, shipped)
 
-    def check_class(self, choice: Choice) -> None:
+    def check_class(self, choice: ChoiceSpec) -> None:
         """Check that the class of a choice exists in torch and takes its options.
 
         Raises UsageError otherwise.
@@ -152,6 +154,11 @@ def _check_input(file: ConfigFile) -> None:
         raise file.error("input", "must be one of logits, log_probabilities")
 
 
+def _check_target(file: ConfigFile) -> None:
+    if file.values.get("target", "classes") not in ("classes", "one_hot"):
+        raise file.error("target", "must be one of classes, one_hot")
+
+
 def _files(group: str, first: tuple[str, ...] = ()) -> list[Path]:
     """The files of a config group in conf/, in the order of lists."""
 
@@ -170,9 +177,11 @@ GROUPS: Mapping[str, Group] = {
         Group(
             "loss",
             torch_base="nn.Module",
-            file_checks={"input": _check_input},
-            recorded=("input",),
-            first=("cross_entropy", "nll"),
+            has_options=True,
+            file_checks={"input": _check_input, "target": _check_target},
+            file_defaults={"target": "classes"},
+            recorded=("input", "target"),
+            first=("cross_entropy", "nll", "multi_margin", "mse", "huber", "binary_cross_entropy"),
         ),
         Group(
             "optimizer",
@@ -267,8 +276,12 @@ def classes_of(names: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         if choice.torch_class and not choice.shipped:
             GROUPS[group].check_class(choice)
             classes.append((group, choice.torch_class))
-            recorded = GROUPS[group].recorded
-            classes += [(f"{group}.{key}", choice.file.values[key]) for key in recorded]
+            # Defaults are not recorded, so that a key added later does not change existing ids.
+            defaults = GROUPS[group].file_defaults
+            for key in GROUPS[group].recorded:
+                value = str(choice.file.values.get(key, defaults.get(key)))
+                if value != defaults.get(key):
+                    classes.append((f"{group}.{key}", value))
     return tuple(classes)
 
 
@@ -278,18 +291,31 @@ def torch_class(cell: Cell, group: str) -> str:
     return stored or GROUPS[group].choices[choice_name(getattr(cell, group))].torch_class
 
 
-def choice_name(value: str | Optimizer) -> str:
+def choice_name(value: str | Choice) -> str:
     """The name of a choice that a cell holds, with or without options."""
     return value if isinstance(value, str) else value.name
 
 
 def takes_logits(cell: Cell) -> bool:
     """Whether a cell's loss takes logits instead of log-probabilities."""
-    stored = dict(cell.classes).get("loss.input")
-    return (stored or LOSSES[cell.loss].file.values["input"]) == "logits"
+    return _loss_setting(cell, "input") == "logits"
 
 
-def default_lr(optimizer: Optimizer) -> float | None:
+def takes_one_hot(cell: Cell) -> bool:
+    """Whether a cell's loss compares with one-hot vectors instead of class indices."""
+    return _loss_setting(cell, "target") == "one_hot"
+
+
+def _loss_setting(cell: Cell, key: str) -> str | None:
+    """What the file of a cell's loss says about its input or target."""
+    classes = dict(cell.classes)
+    if "loss" in classes:  # its file may not be on this machine
+        default = GROUPS["loss"].file_defaults.get(key)
+        return classes.get(f"loss.{key}", default)
+    return str(LOSSES[cell.loss.name].file.values[key])
+
+
+def default_lr(optimizer: Choice) -> float | None:
     """The default learning rate of an optimizer; None if its file is not on this machine."""
     choice = OPTIMIZERS.get(optimizer.name)
     return float(choice.file.values["default_lr"]) if choice else None
@@ -297,7 +323,7 @@ def default_lr(optimizer: Optimizer) -> float | None:
 
 def make_choice(
     group: str, name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]]
-) -> Optimizer:
+) -> Choice:
     """A choice of a group with options, for a cell. Options not given have their defaults.
 
     Raises UsageError for an unknown name or option.
@@ -314,14 +340,21 @@ def make_choice(
             )
     defaults = tuple((option, spec.default) for option, spec in specs.items())
     values = tuple((option, given.get(option, default)) for option, default in defaults)
-    return Optimizer(name, values, defaults)
+    return Choice(name, values, defaults)
 
 
 def make_optimizer(
     name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]] = ()
-) -> Optimizer:
+) -> Choice:
     """Create an optimizer of the registry; see `make_choice`."""
     return make_choice("optimizer", name, options)
+
+
+def make_loss(
+    name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]] = ()
+) -> Choice:
+    """Create a loss of the registry; see `make_choice`."""
+    return make_choice("loss", name, options)
 
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
@@ -331,10 +364,12 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
     choices: dict[str, Any] = {}
     for group in OPTION_GROUPS:
         stored = values[group]
+        if isinstance(stored, str):  # a loss without changed options
+            stored = {"name": stored, "options": (), "defaults": ()}
         options = _option_values(stored["options"])
         if group in dict(classes):  # its file may not be on this machine
             defaults = _option_values(stored["defaults"])
-            choices[group] = Optimizer(stored["name"], options, defaults)
+            choices[group] = Choice(stored["name"], options, defaults)
         else:
             choices[group] = make_choice(group, stored["name"], options)
     return Cell(

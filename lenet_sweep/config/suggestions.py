@@ -34,6 +34,9 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("plots", "plot"), "figures"),
     **dict.fromkeys(("maxretries", "retry"), "retries"),
     "dry": "dry_run",
+    "labelsmoothing": "loss.label_smoothing",
+    "smoothing": "loss.label_smoothing",
+    "margin": "loss.margin",
     "momentum": "optimizer.momentum",
     "dampening": "optimizer.dampening",
     "nesterov": "optimizer.nesterov",
@@ -66,6 +69,13 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
     "loss": {
         "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "xent": "cross_entropy",
         "nllloss": "nll", "negativeloglikelihood": "nll",
+        "labelsmoothing": "cross_entropy loss.label_smoothing=0.1",
+        "multimarginloss": "multi_margin", "hinge": "multi_margin", "hingeloss": "multi_margin",
+        "mseloss": "mse", "meansquarederror": "mse", "l2": "mse",
+        "huberloss": "huber", "smoothl1": "huber", "smoothl1loss": "huber",
+        "bce": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
+        "bcewithlogits": "binary_cross_entropy", "bcewithlogitsloss": "binary_cross_entropy",
+        "l1": None, "l1loss": None, "mae": None, "focal": None, "kldiv": None, "softmargin": None,
     },
     "activation": {
         "swish": "silu", "lrelu": "leaky_relu", "logistic": "sigmoid", "prelu": None, "selu": None,

@@ -36,7 +36,7 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.studies import Study
 from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
-from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Dataset, Optimizer
+from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Choice, Dataset
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
@@ -213,7 +213,7 @@ def _template() -> Raw:
     return defaults()
 
 
-def _choice(group: Group, node: Any, ignored_options: IgnoredOptions | None) -> Optimizer | str:
+def _choice(group: Group, node: Any, ignored_options: IgnoredOptions | None) -> Choice | str:
     """The choice of a group: its name, with the values of its options if the group has them.
 
     ignored_options: see `validate_cell`.
@@ -266,7 +266,7 @@ def _dataset(node: Any, holdout: Any) -> Dataset:
     return find_dataset(name, root, limit, holdout)
 
 
-def _lr(value: Any, optimizer: Optimizer) -> float:
+def _lr(value: Any, optimizer: Choice) -> float:
     if value is None:
         lr = default_lr(optimizer)
         assert lr is not None

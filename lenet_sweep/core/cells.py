@@ -22,10 +22,11 @@ OptionValue = float | bool | tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """An optimizer with a value for each of its options, in the order of the registry.
+class Choice:
+    """A loss or an optimizer with a value for each of its options, in the order of the registry.
 
-    `defaults` holds the default of each option. Use `config.registry.make_optimizer` to create one.
+    `defaults` holds the default of each option. Use `config.registry.make_loss` and
+    `make_optimizer` to create one.
     """
 
     name: str
@@ -63,8 +64,8 @@ class Cell:
     that.
     """
 
-    loss: str
-    optimizer: Optimizer
+    loss: Choice
+    optimizer: Choice
     activation: str
     lr: float
     batch: int
@@ -86,12 +87,18 @@ class Cell:
         # this package, does not change the ids of existing runs.
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
-        options = self.optimizer.changed
-        if "optimizer" in dict(self.classes):  # its file may change, so all options count
-            options = dict(self.optimizer.options)
-        settings["optimizer"] = [self.optimizer.name, options]
+        settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
+        if options := self._identifying_options("loss"):
+            settings["loss"] = [self.loss.name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
+
+    def _identifying_options(self, group: str) -> dict[str, OptionValue]:
+        """The options of the loss or of the optimizer that are part of the run id."""
+        choice: Choice = getattr(self, group)
+        if group in dict(self.classes):  # its file may change, so all options count
+            return dict(choice.options)
+        return choice.changed
 
     @property
     def _engine_version(self) -> int:
@@ -132,21 +139,29 @@ class Cell:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         return (
-            f"{self.loss}-{self.optimizer.name}{activation}_lr{self.lr:g}_batch{self.batch}"
+            f"{self.loss.name}-{self.optimizer.name}{activation}_lr{self.lr:g}_batch{self.batch}"
             f"_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
         )
 
     def to_json(self) -> dict[str, Any]:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
-        optimizer: dict[str, Any] = {
-            "name": self.optimizer.name,
-            "options": self.optimizer.options,
+        values = _values(self) | {
+            # Losses had no options at first. Without changed options, a loss is still its name.
+            "loss": self._choice_json("loss")
+            if self._identifying_options("loss")
+            else self.loss.name,
+            "optimizer": self._choice_json("optimizer"),
+            "dataset": _values(self.dataset),
         }
-        values = _values(self) | {"optimizer": optimizer, "dataset": _values(self.dataset)}
         if not self.classes:  # everything else comes with this package
             del values["classes"]
-        else:
-            optimizer["defaults"] = self.optimizer.defaults
+        return values
+
+    def _choice_json(self, group: str) -> dict[str, Any]:
+        choice: Choice = getattr(self, group)
+        values: dict[str, Any] = {"name": choice.name, "options": choice.options}
+        if self.classes:
+            values["defaults"] = choice.defaults
         return values
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-from lenet_sweep.core.cells import Cell, Dataset
+from lenet_sweep.core.cells import Cell, Choice, Dataset
 from lenet_sweep.core.text import format_value
 
 ANY = None
@@ -21,7 +21,8 @@ class EngineSupport:
 
     name: str
     settings: Mapping[str, Values]  # by field of Cell
-    optimizers: Mapping[str, Mapping[str, Values]]  # by optimizer and option
+    # By field of Cell (loss, optimizer), name of the choice, and option.
+    choices: Mapping[str, Mapping[str, Mapping[str, Values]]]
     unavailable_reason: Callable[[], str | None]  # why this installation lacks the engine, or None
 
     def unsupported_reason(self, cell: Cell) -> str | None:
@@ -49,13 +50,14 @@ class EngineSupport:
 
     def _settings(self, cell: Cell) -> Iterator[tuple[str, Any, Values]]:
         """The key, the value and the allowed values of each setting of a cell."""
-        options = self.optimizers.get(cell.optimizer.name, {})
         for field in fields(cell):
             value = getattr(cell, field.name)
-            if field.name == "optimizer":
-                yield "optimizer", value.name, tuple(self.optimizers)
+            if isinstance(value, Choice):
+                allowed = self.choices.get(field.name, {})
+                yield field.name, value.name, tuple(allowed)
+                options = allowed.get(value.name, {})
                 for option, chosen in value.options:
-                    yield f"optimizer.{option}", chosen, options.get(option, ())
+                    yield f"{field.name}.{option}", chosen, options.get(option, ())
             elif field.name == "dataset":
                 for part in fields(value):
                     key = f"dataset.{part.name}"

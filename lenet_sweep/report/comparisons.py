@@ -66,7 +66,7 @@ def by_recipe(compared: Sequence[ComparedItem]) -> list[tuple[str, list[Compared
     """The settings or rows of each recipe, in the order of their best items."""
     groups: dict[str, list[ComparedItem]] = {}
     for item in compared:
-        groups.setdefault(f"{item.cell.loss} + {item.cell.optimizer.name}", []).append(item)
+        groups.setdefault(f"{item.cell.loss.name} + {item.cell.optimizer.name}", []).append(item)
     return list(groups.items())
 
 
@@ -131,7 +131,7 @@ def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
         return [], 0
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
-        name = f"{row.cell.loss} + {row.cell.optimizer.name}"
+        name = f"{row.cell.loss.name} + {row.cell.optimizer.name}"
         groups.setdefault((name, row.cell.epochs), []).append(row)
     heights = [
         float(stretch(row.result.accuracy)) for row in rows if row.result.accuracy is not None

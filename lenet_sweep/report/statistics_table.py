@@ -6,6 +6,7 @@ import pandas as pd
 
 from lenet_sweep.analysis.significance import Comparison, by_setting
 from lenet_sweep.analysis.statistics import Interval
+from lenet_sweep.config.registry import OPTION_GROUPS
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report
@@ -109,7 +110,7 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
     difference = compared.difference if compared else None
     return {
         "rank": rank,
-        "loss": cell.loss,
+        "loss": cell.loss.name,
         "optimizer": cell.optimizer.name,
         **_options(cell),
         "batch": str(cell.batch),
@@ -124,14 +125,18 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
 
 
 def _options(cell: Cell) -> dict[str, str]:
-    return {f"optimizer.{name}": format_option(value) for name, value in cell.optimizer.options}
+    return {
+        f"{group}.{name}": format_option(value)
+        for group in OPTION_GROUPS
+        for name, value in getattr(cell, group).options
+    }
 
 
 def _arranged(rows: list[dict[str, str]]) -> pd.DataFrame:
     """The rows without constant hyperparameters, and with the comparison in the last columns."""
     if not rows:
         return pd.DataFrame()
-    frame = pd.DataFrame(rows).fillna("")  # options that an optimizer does not have
+    frame = pd.DataFrame(rows).fillna("")  # options that a choice does not have
     options = in_option_order(frame.columns)
     hidden = [
         name

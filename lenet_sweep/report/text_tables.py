@@ -119,10 +119,13 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             if name in SETTINGS[2:] and name not in varied
         ]
         # Options that all rows share are part of the title.
-        name = " ".join([optimizer, *shared_options(rows)])
+        names = [
+            " ".join([name, *shared_options(rows, f"{group}.")])
+            for group, name in (("loss", loss), ("optimizer", optimizer))
+        ]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
         caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
-        parts.append((f"{loss} + {name}", caption, table))
+        parts.append((" + ".join(names), caption, table))
     return parts
 
 

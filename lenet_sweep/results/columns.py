@@ -32,7 +32,7 @@ HEADINGS = {
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
-} | {key: key.partition(".")[2] for key in OPTION_DEFAULTS}
+}
 INTERVAL = "95 % interval"
 NO_RANK = "\N{EN DASH}"
 
@@ -40,6 +40,12 @@ NO_RANK = "\N{EN DASH}"
 SETTINGS = ("loss", "optimizer", "activation", *FURTHER, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
+# An option is headed by its own name, unless a column of statistics has that name.
+HEADINGS |= {
+    key: key if option in NUMERIC else option
+    for key in OPTION_DEFAULTS
+    for option in [key.partition(".")[2]]
+}
 # Results of a training: percent, loss per image, seconds, seconds.
 MEASURED = ("accuracy", "train_loss", "seconds_per_epoch", "seconds")
 
@@ -105,11 +111,14 @@ def rank_text(rank: Any, accuracy: float | None) -> str:
     return NO_RANK if accuracy is None or math.isnan(accuracy) else str(rank)
 
 
-def shared_options(frame: pd.DataFrame) -> list[str]:
-    """Options with the same value in all rows, if it is not the default: 'momentum=0.9'."""
+def shared_options(frame: pd.DataFrame, group: str = "") -> list[str]:
+    """Options with the same value in all rows, if it is not the default: 'momentum=0.9'.
+
+    group: of these options, such as "optimizer"; "" for the options of all groups.
+    """
     texts = []
-    for name in filter(is_option, settings_of(frame.columns)):
-        values = {*frame[name].dropna()}
+    for name in in_option_order(frame.columns):
+        values = {*frame[name].dropna()} if name.startswith(group) else set()
         if len(values) == 1 and not _has_only_defaults(frame, name):
             texts.append(f"{name.partition('.')[2]}={setting_text(*values)}")
     return texts

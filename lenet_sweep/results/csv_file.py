@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import defaults
-from lenet_sweep.config.registry import OPTION_DEFAULTS, option_default
+from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, option_default
 from lenet_sweep.core.cells import Cell, OptionValue
 from lenet_sweep.core.text import format_option, one_line
 from lenet_sweep.results.columns import COLUMNS, FURTHER, HOLDOUT, MEASURED
@@ -78,26 +78,27 @@ def _record(cell: Cell, row: Mapping[str, str]) -> Record:
 
 def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The settings of a cell as text, from its record or from its row in results.csv."""
-    names = ("batch", "epochs", "device", "loss", "activation", "seed", "engine")
+    names = ("batch", "epochs", "device", "activation", "seed", "engine")
     dataset = _unescape(str(settings["dataset"]))
     lr = f"{float(settings['lr'])!r}"
     # Tables from before a group was added lack its column; their cells have its default.
     further = (str(settings.get(group) or defaults()[group]["name"]) for group in FURTHER)
     texts = (str(settings[name]) for name in names)
-    return (*texts, *further, *_optimizer_key(settings), dataset, lr)
+    choices = (text for group in OPTION_GROUPS for text in _choice_key(group, settings))
+    return (*texts, *further, *choices, dataset, lr)
 
 
-def _optimizer_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The name of an optimizer, and its options that differ from their defaults.
+def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name of a choice, and its options that differ from their defaults.
 
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
-    name, *options = str(settings["optimizer"]).split() or [""]
+    name, *options = str(settings[group]).split() or [""]
     for key in OPTION_DEFAULTS:
-        default = option_default(key, name)
+        default = option_default(key, name) if key.startswith(f"{group}.") else None
         if settings.get(key) not in (None, "") and default is not None:
             text = _normalize_option(str(settings[key]).strip("[]"), default)
-            options += [f"{key.removeprefix('optimizer.')}={text}"] * (
+            options += [f"{key.removeprefix(f'{group}.')}={text}"] * (
                 text != format_option(default)
             )
     return (name, *sorted(options))

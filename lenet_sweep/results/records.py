@@ -46,7 +46,7 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "epochs": cell.epochs,
         "person": person,
         "device": cell.device,
-        "loss": cell.loss,
+        "loss": cell.loss.name,
         "optimizer": cell.optimizer.name,
         "activation": cell.activation,
         "seed": cell.seed,

@@ -224,7 +224,7 @@ def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
     """Settings as one text: 'momentum 0.9 tanh seed 1'."""
     return " ".join(
         row[n] if n in TEXT_COLUMNS and not is_option(n)
-        else f"{n.removeprefix('optimizer.')} {row[n]}"
+        else f"{n.partition('.')[2] or n} {row[n]}"
         for n in names
     )  # fmt: skip
 

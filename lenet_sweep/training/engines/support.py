@@ -52,7 +52,6 @@ def _hidden_installation(package: Path) -> Path | None:
 NATIVE = EngineSupport(
     name="native",
     settings={
-        "loss": ("cross_entropy", "nll"),  # the same function of the logits
         "activation": ("relu", "tanh"),
         "lr": ANY,
         "batch": ANY,
@@ -67,22 +66,28 @@ NATIVE = EngineSupport(
         "engine": ANY,
         "classes": ((),),
     },
-    optimizers={
-        "sgd": {
-            "momentum": ANY,
-            "dampening": ANY,
-            "weight_decay": ANY,
-            "nesterov": ANY,
-            "maximize": (False,),
+    choices={
+        "loss": {  # the same function of the logits
+            "cross_entropy": {"label_smoothing": (0,)},
+            "nll": {},
         },
-        "adam": {
-            "betas": ANY,
-            # Padding is updated too, by 0 / (0 + eps), which is NaN if eps is flushed to zero.
-            "eps": lambda eps: eps >= 2**-126,
-            "weight_decay": ANY,
-            "amsgrad": (False,),
-            "decoupled_weight_decay": (False,),
-            "maximize": (False,),
+        "optimizer": {
+            "sgd": {
+                "momentum": ANY,
+                "dampening": ANY,
+                "weight_decay": ANY,
+                "nesterov": ANY,
+                "maximize": (False,),
+            },
+            "adam": {
+                "betas": ANY,
+                # Padding is updated too, by 0 / (0 + eps), which is NaN if eps is flushed to zero.
+                "eps": lambda eps: eps >= 2**-126,
+                "weight_decay": ANY,
+                "amsgrad": (False,),
+                "decoupled_weight_decay": (False,),
+                "maximize": (False,),
+            },
         },
     },
     unavailable_reason=unavailable_reason,

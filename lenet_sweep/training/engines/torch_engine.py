@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet_sweep.config.registry import takes_logits, torch_class
+from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
+CLASSES = 10
 EVALUATION_BATCH = 1000  # images; larger batches do not fit the CPU's caches and are slower
 
 
@@ -59,8 +60,10 @@ class TorchEngine:
         self.batch = cell.batch
         self.device = torch.device(cell.device)
         self.model = seeded_lenet5(torch_class(cell, "activation"), cell.seed).to(self.device)
-        self.loss: nn.Module = getattr(nn, torch_class(cell, "loss"))()
-        self.outputs = self.model.logits if takes_logits(cell) else self.model
+        loss_class = getattr(nn, torch_class(cell, "loss"))
+        self.loss: nn.Module = loss_class(**dict(cell.loss.options))
+        self.loss_per_image: nn.Module = loss_class(**dict(cell.loss.options), reduction="none")
+        self.takes_logits, self.takes_one_hot = takes_logits(cell), takes_one_hot(cell)
         optimizer_class = getattr(torch.optim, torch_class(cell, "optimizer"))
         self.optimizer: torch.optim.Optimizer = optimizer_class(
             self.model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
@@ -76,7 +79,8 @@ class TorchEngine:
         losses = []
         for indices in torch.split(torch.from_numpy(order).to(self.device), self.batch):
             images = _to_unit_range(self.train_images[indices])
-            loss = self.loss(self.outputs(images), self.train_labels[indices])
+            scores = self.model.logits(images) if self.takes_logits else self.model(images)
+            loss = self.loss(scores, self._targets(self.train_labels[indices]))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -93,9 +97,13 @@ class TorchEngine:
             torch.split(self.test_labels, EVALUATION_BATCH),
             strict=True,
         ):
-            log_probabilities = self.model(_to_unit_range(images))
+            logits = self.model.logits(_to_unit_range(images))
+            log_probabilities = torch.log_softmax(logits, dim=1)
+            # The largest logit has the largest log-probability, so this holds for every loss.
             predictions.append(log_probabilities.argmax(1).to(torch.uint8))
-            losses.append(nn.functional.nll_loss(log_probabilities, labels, reduction="none"))
+            scores = logits if self.takes_logits else log_probabilities
+            loss = self.loss_per_image(scores, self._targets(labels))
+            losses.append(loss.mean(1) if loss.dim() > 1 else loss)  # mean over the classes
         return Evaluation(
             torch.cat(predictions).cpu().numpy(),
             torch.cat(losses).cpu().numpy(),
@@ -123,6 +131,10 @@ class TorchEngine:
         self.model.load_state_dict(weights)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """What the loss compares with: class indices (B,), or one-hot vectors (B, 10)."""
+        return nn.functional.one_hot(labels, CLASSES).float() if self.takes_one_hot else labels
 
     def _to_device(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
