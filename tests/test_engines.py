@@ -36,7 +36,9 @@ VARIANTS = {
     "adam decay": {"optimizer": "adam", "lr": 0.001, "optimizer.weight_decay": 1e-3},
 }
 # The optimizers that only torch trains, with all the state that they can have.
-OTHERS = {name: {"optimizer": name} for name in OPTIMIZERS if name not in NATIVE.optimizers}
+OTHERS = {
+    name: {"optimizer": name} for name in OPTIMIZERS if name not in NATIVE.choices["optimizer"]
+}
 OTHERS["rmsprop"] |= {"optimizer.momentum": 0.9, "optimizer.centered": True}
 
 

@@ -16,7 +16,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.results.columns import shared_options, varying
-from lenet_sweep.results.csv_file import _optimizer_key
+from lenet_sweep.results.csv_file import _choice_key
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 
@@ -137,9 +137,11 @@ def test_defaults_that_differ_between_optimizers_are_not_swept() -> None:
 
 def test_rows_with_and_without_a_default_are_one_setting() -> None:
     """A table of someone else that leaves out AdamW's default weight decay has the same setting."""
-    without = _optimizer_key({"optimizer": "adamw"})
-    assert _optimizer_key({"optimizer": "adamw", "optimizer.weight_decay": "0.01"}) == without
-    assert _optimizer_key({"optimizer": "adamw", "optimizer.weight_decay": "0"}) != without
+    decay = "optimizer.weight_decay"
+    without = _choice_key("optimizer", {"optimizer": "adamw"})
+    assert _choice_key("optimizer", {"optimizer": "adamw", decay: "0.01"}) == without
+    assert _choice_key("optimizer", {"optimizer": "adamw", decay: "0"}) != without
+    )
 
 
 def test_the_message_lists_the_options_of_the_chosen_optimizer() -> None:

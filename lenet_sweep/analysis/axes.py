@@ -50,9 +50,9 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
 
 
 def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
-    """Whether a setting is an option that has the default of its optimizer in every cell."""
-    option = name.partition(".")[2]
-    return keys.is_option(name) and not any(option in c.optimizer.changed for c in cells)
+    """Whether a setting is an option that has the default of its choice in every cell."""
+    group, _, option = name.partition(".")
+    return keys.is_option(name) and not any(option in getattr(c, group).changed for c in cells)
 
 
 def ordered(values: Iterable[Value]) -> list[Value]:
