@@ -72,7 +72,9 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   for (int number : threads) {
     net.threads = number;
     std::vector<float> losses((IMAGES + batch - 1) / batch), test_losses(IMAGES);
-    kernels.train(&net, pixels.data(), labels.data(), order.data(), IMAGES, losses.data());
+    const std::vector<double> lrs(losses.size(), settings.optimizer.lr);
+    kernels.train(&net, pixels.data(), labels.data(), order.data(), IMAGES, lrs.data(),
+                  losses.data());
     kernels.evaluate(&net, pixels.data(), labels.data(), IMAGES, predictions.data(),
                      test_losses.data());
     results.insert(results.end(), losses.begin(), losses.end());

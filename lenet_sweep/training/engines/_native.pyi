@@ -10,7 +10,6 @@ class Optimizer:
         self,
         *,
         adam: bool = ...,
-        lr: float,
         momentum: Any = ...,
         dampening: Any = ...,
         weight_decay: Any = ...,
@@ -29,7 +28,11 @@ class Trainer:
     @property
     def instructions(self) -> str: ...
     def train(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], order: NDArray[np.int64]
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64],
     ) -> NDArray[np.float32]: ...
     def evaluate(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]

@@ -34,14 +34,13 @@ class NativeEngine:
     """
 
     def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
-        self.images = images
+        self.images, self.batch, self.lr = images, cell.batch, cell.lr
         self.optimizer = cell.optimizer.name
         options = dict(cell.optimizer.options)
         if self.optimizer == "adam":
             beta1, beta2 = options["betas"]  # type: ignore[misc]  # always a pair
             optimizer = _native.Optimizer(
                 adam=True,
-                lr=cell.lr,
                 weight_decay=options["weight_decay"],
                 beta1=beta1,
                 beta2=beta2,
@@ -49,7 +48,6 @@ class NativeEngine:
             )
         else:
             optimizer = _native.Optimizer(
-                lr=cell.lr,
                 momentum=options["momentum"],
                 dampening=options["dampening"],
                 weight_decay=options["weight_decay"],
@@ -75,9 +73,13 @@ class NativeEngine:
     def threads(self, number: int) -> None:
         self.trainer.threads = number
 
-    def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+    def train(
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
+        if lrs is None:
+            lrs = np.full(-(-len(order) // self.batch), self.lr)
         losses: NDArray[np.float32] = self.trainer.train(
-            self.images.train_images, self.images.train_labels, order
+            self.images.train_images, self.images.train_labels, order, lrs
         )
         return losses
 

@@ -75,6 +75,7 @@ const std::vector<int>& all_places() {
 
 typedef py::array_t<uint8_t, py::array::c_style> Bytes;
 typedef py::array_t<int64_t, py::array::c_style> Order;
+typedef py::array_t<double, py::array::c_style> Rates;
 typedef py::array_t<float, py::array::c_style | py::array::forcecast> Values;
 
 class Trainer {
@@ -99,19 +100,23 @@ class Trainer {
     set_threads(1);
   }
 
-  // images (N, 28, 28), labels (N,), order (count,) -> losses (ceil(count / batch),)
-  py::array_t<float> train(const Bytes& images, const Bytes& labels, const Order& order) {
+  // images (N, 28, 28), labels (N,), order (count,), lrs (steps,) -> losses (steps,)
+  py::array_t<float> train(const Bytes& images, const Bytes& labels, const Order& order,
+                           const Rates& lrs) {
     check(images, labels);
     for (py::ssize_t i = 0; i < order.size(); i++)
       if (order.data()[i] < 0 || order.data()[i] >= labels.size())
         throw std::invalid_argument("order names an image that is not there");
-    py::array_t<float> losses((order.size() + network_.batch - 1) / network_.batch);
+    const py::ssize_t steps = (order.size() + network_.batch - 1) / network_.batch;
+    if (lrs.size() != steps) throw std::invalid_argument("lrs must have one entry per step");
+    py::array_t<float> losses(steps);
     const uint8_t *pixels = images.data(), *classes = labels.data();
     const int64_t *numbers = order.data(), count = order.size();
+    const double* rates = lrs.data();
     float* out = losses.mutable_data();
     {
       py::gil_scoped_release others_may_run;
-      kernels_->train(&network_, pixels, classes, numbers, count, out);
+      kernels_->train(&network_, pixels, classes, numbers, count, rates, out);
     }
     return losses;
   }
@@ -195,19 +200,19 @@ PYBIND11_MODULE(_native, m) {
     return names;
   });
   py::class_<Optimizer>(m, "Optimizer")
-      .def(py::init([](bool adam, double lr, double momentum, double dampening, double weight_decay,
-                       bool nesterov, double beta1, double beta2, double eps) {
-             return Optimizer{adam,     lr,    momentum, dampening, weight_decay,
+      .def(py::init([](bool adam, double momentum, double dampening, double weight_decay, bool nesterov,
+                       double beta1, double beta2, double eps) {
+             return Optimizer{adam,     0.0,   momentum, dampening, weight_decay,
                               nesterov, beta1, beta2,    eps};
            }),
-           py::kw_only(), py::arg("adam") = false, py::arg("lr"), py::arg("momentum") = 0.0,
+           py::kw_only(), py::arg("adam") = false, py::arg("momentum") = 0.0,
            py::arg("dampening") = 0.0, py::arg("weight_decay") = 0.0, py::arg("nesterov") = false,
            py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8);
   py::class_<Trainer>(m, "Trainer")
       .def(py::init<bool, int64_t, const Optimizer&, const std::string&>(), py::kw_only(),
            py::arg("tanh"), py::arg("batch"), py::arg("optimizer"), py::arg("instructions") = "")
       .def("train", &Trainer::train, py::arg("images").noconvert(), py::arg("labels").noconvert(),
-           py::arg("order").noconvert())
+           py::arg("order").noconvert(), py::arg("lrs").noconvert())
       .def("evaluate", &Trainer::evaluate, py::arg("images").noconvert(),
            py::arg("labels").noconvert())
       .def("get", &Trainer::get)

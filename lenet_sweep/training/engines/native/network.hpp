@@ -28,7 +28,8 @@ constexpr int ROUND = CHUNK * MAX_THREADS;  // samples between two passes over t
 
 struct Optimizer {
   int adam;  // 0: SGD
-  double lr, momentum, dampening, weight_decay;
+  double lr;    // of the current step; train sets it
+  double momentum, dampening, weight_decay;
   int nesterov;
   double beta1, beta2, eps;
 };
@@ -66,9 +67,9 @@ struct Kernels {
   const char* name;
   int64_t (*shared_floats)();
   int64_t (*own_floats)();
-  // order (count,) indices of images -> losses (ceil(count / batch),)
+  // order (count,) indices of images, lrs (ceil(count / batch),) -> losses (ceil(count / batch),)
   void (*train)(Network*, const uint8_t* images, const uint8_t* labels, const int64_t* order,
-                int64_t count, float* losses);
+                int64_t count, const double* lrs, float* losses);
   // images (count, 28, 28) -> predictions (count,) and losses (count,)
   void (*evaluate)(Network*, const uint8_t* images, const uint8_t* labels, int64_t count,
                    uint8_t* predictions, float* losses);

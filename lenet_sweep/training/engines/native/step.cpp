@@ -210,6 +210,7 @@ struct Training {
   const uint8_t *images, *labels;
   const int64_t* order;
   int64_t count;
+  const double* lrs;
   float* losses;
 
   int block, round;          // samples in a block and, at most, in a round
@@ -233,6 +234,7 @@ static int next_phase(void* work) {
     for (int i = 0; i < t->n; i++) t->loss += s->losses[i];
     t->samples = false;
     if (t->done + t->n == t->size) {
+      net->optimizer.lr = *t->lrs++;
       t->adam = adam_factors(net->optimizer, ++net->steps);
       net->version++;
     }
@@ -367,10 +369,10 @@ static void run_unit(void* work, int unit, int thread) {
 }
 
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
-                  int64_t count, float* losses) {
+                  int64_t count, const double* lrs, float* losses) {
   Training t = {};
   t.net = net, t.images = images, t.labels = labels, t.order = order, t.count = count;
-  t.losses = losses;
+  t.lrs = lrs, t.losses = losses;
   net->version++;  // the parameters may have been set since the last call
   const int64_t eighth = ceil_divide(net->batch, PARTIAL_SUMS);
   t.block = (int)(eighth < MIN_BLOCK ? MIN_BLOCK : eighth > CHUNK ? CHUNK : eighth);
