@@ -17,6 +17,7 @@ class Optimizer:
         beta1: float = ...,
         beta2: float = ...,
         eps: Any = ...,
+        clip: float = ...,
     ) -> None: ...
 
 class Trainer:

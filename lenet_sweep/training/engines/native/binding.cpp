@@ -201,13 +201,14 @@ PYBIND11_MODULE(_native, m) {
   });
   py::class_<Optimizer>(m, "Optimizer")
       .def(py::init([](bool adam, double momentum, double dampening, double weight_decay, bool nesterov,
-                       double beta1, double beta2, double eps) {
+                       double beta1, double beta2, double eps, double clip) {
              return Optimizer{adam,     0.0,   momentum, dampening, weight_decay,
-                              nesterov, beta1, beta2,    eps};
+                              nesterov, beta1, beta2,    eps,       clip};
            }),
            py::kw_only(), py::arg("adam") = false, py::arg("momentum") = 0.0,
            py::arg("dampening") = 0.0, py::arg("weight_decay") = 0.0, py::arg("nesterov") = false,
-           py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8);
+           py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8,
+           py::arg("clip") = 0.0);
   py::class_<Trainer>(m, "Trainer")
       .def(py::init<bool, int64_t, const Optimizer&, const std::string&>(), py::kw_only(),
            py::arg("tanh"), py::arg("batch"), py::arg("optimizer"), py::arg("instructions") = "")

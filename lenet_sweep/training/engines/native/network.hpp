@@ -32,6 +32,7 @@ struct Optimizer {
   double momentum, dampening, weight_decay;
   int nesterov;
   double beta1, beta2, eps;
+  double clip;  // the largest norm of all gradients together; 0: no limit
 };
 
 class ThreadPool;  // see threads.hpp

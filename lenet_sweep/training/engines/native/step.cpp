@@ -10,6 +10,10 @@ using namespace lenet;
 // cache line, because loading a vector that crosses cache lines takes twice as long.
 #define ARRAY(name) alignas(64) float name
 
+constexpr int ROWS = 16;  // of a dense layer, which a thread processes together
+constexpr int CONV3_PARTS = 400 / ROWS, LINEAR1_PARTS = (120 + ROWS - 1) / ROWS;
+constexpr int NORM_PARTS = 4 + CONV3_PARTS + LINEAR1_PARTS;
+
 // What all threads share.
 struct Shared {
   // Activations of the dense layers, and gradients with respect to them.
@@ -26,6 +30,7 @@ struct Shared {
     ARRAY(conv2)[CONV2_B + 16 - CONV2_W];  // conv2.w and conv2.b
   } partial[PARTIAL_SUMS];
   float losses[ROUND];
+  float squares[NORM_PARTS];  // the sums of squares of the parts of the gradient, if it is clipped
 };
 
 // What each thread has for itself.
@@ -194,6 +199,15 @@ INLINE void prefetch(const uint8_t* pixels) {
   __builtin_prefetch(pixels + 783);
 }
 
+static float sum_of_squares(const float* values, int count) {
+  v16 sum = splat16(0);
+  for (int i = 0; i < count; i += 16) sum += load16(values + i) * load16(values + i);
+  float lanes[16], total = 0;
+  store(lanes, sum);
+  for (int i = 0; i < 16; i++) total += lanes[i];
+  return total;
+}
+
 // An epoch, in two alternating phases. A batch is processed in rounds of up to ROUND samples; most
 // batches are one round.
 //
@@ -202,6 +216,9 @@ INLINE void prefetch(const uint8_t* pixels) {
 //
 // WEIGHTS: each unit adds the samples of the round to the gradient of some rows of a dense layer. After
 // the last round of a batch, it then updates these rows. Another unit adds up the partial sums.
+//
+// UPDATE: if gradients are clipped, the update has to wait for the norm of all of them. Each unit then
+// scales and updates some parameters.
 //
 // Blocks depend on the batch size but not on the number of threads, and every other sum is over the
 // samples in their order. So the results are the same bits for any number of threads.
@@ -214,7 +231,7 @@ struct Training {
   float* losses;
 
   int block, round;          // samples in a block and, at most, in a round
-  bool samples;              // the current phase: SAMPLES, else WEIGHTS
+  enum { SAMPLES, WEIGHTS, UPDATE } phase;
   int64_t start, size;       // of the batch
   int64_t done;              // samples of the batch before this round
   int n;                     // samples in this round
@@ -222,7 +239,10 @@ struct Training {
   int conv3_rows, linear1_rows, conv3_units, linear1_units;  // of WEIGHTS
   double loss;
   AdamFactors adam;
+  float scale;               // of the gradient, in UPDATE
 };
+
+constexpr int UPDATE_UNITS = 16;
 
 INLINE int ceil_divide(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
 
@@ -230,15 +250,24 @@ static int next_phase(void* work) {
   Training* t = (Training*)work;
   Network* net = t->net;
   Shared* s = (Shared*)net->shared;
-  if (t->samples) {
+  const bool last = t->done + t->n == t->size;
+  if (t->phase == Training::SAMPLES) {
     for (int i = 0; i < t->n; i++) t->loss += s->losses[i];
-    t->samples = false;
-    if (t->done + t->n == t->size) {
+    t->phase = Training::WEIGHTS;
+    if (last) {
       net->optimizer.lr = *t->lrs++;
       t->adam = adam_factors(net->optimizer, ++net->steps);
       net->version++;
     }
     return 3 + t->conv3_units + t->linear1_units;
+  }
+  if (t->phase == Training::WEIGHTS && last && t->n > 0 && net->optimizer.clip > 0) {
+    double squares = 0;
+    for (float part : s->squares) squares += part;
+    const double scale = net->optimizer.clip / (sqrt(squares) + 1e-6);  // as clip_grad_norm_
+    t->scale = scale < 1 || scale != scale ? (float)scale : 1.0f;
+    t->phase = Training::UPDATE;
+    return UPDATE_UNITS;
   }
   t->done += t->n;
   if (t->done == t->size) {
@@ -251,7 +280,7 @@ static int next_phase(void* work) {
   }
   const int64_t left = t->size - t->done;
   t->n = (int)(left < t->round ? left : t->round);
-  t->samples = true;
+  t->phase = Training::SAMPLES;
   return ceil_divide(t->n, t->unit);
 }
 
@@ -304,6 +333,16 @@ static void add_bias_gradient(const Training* t, int bias, const float* d, int c
   add_rows(g, d, columns, t->n);
 }
 
+// Updates the parameters whose gradient is complete, or, if gradients are clipped, adds up its squares in
+// parts of at most `most` parameters.
+static void finish(Training* t, int part, int from, int count, int most = PARAMETERS) {
+  Network* net = t->net;
+  if (net->optimizer.clip == 0) return update(net, t->adam, from, count);
+  float* squares = ((Shared*)net->shared)->squares + part;
+  for (int at = 0; at < count; at += most)
+    *squares++ = sum_of_squares(net->gradients + from + at, count - at < most ? count - at : most);
+}
+
 static void finish_convolutions(Training* t) {
   Network* net = t->net;
   Shared* s = (Shared*)net->shared;
@@ -319,7 +358,7 @@ static void finish_convolutions(Training* t) {
   unpack_conv1_gradient(sum->conv1, g + CONV1_W);
   memcpy(g + CONV1_B, sum->conv1_bias, sizeof sum->conv1_bias);
   memcpy(g + CONV2_W, sum->conv2, sizeof sum->conv2);
-  update(net, t->adam, 0, CONV3_W);
+  finish(t, 0, 0, CONV3_W);
 }
 
 static void run_weights(Training* t, int unit) {
@@ -335,7 +374,7 @@ static void run_weights(Training* t, int unit) {
     const int row = unit * t->conv3_rows, rows = 400 - row < t->conv3_rows ? 400 - row : t->conv3_rows;
     const int at = CONV3_W + row * 128;
     add_gradient(t, at, 128, s->a2[0] + row, 400, s->da3[0], rows);
-    if (last) update(net, t->adam, at, rows * 128);
+    if (last) finish(t, 4 + row / ROWS, at, rows * 128, ROWS * 128);
     return;
   }
   unit -= t->conv3_units;
@@ -344,28 +383,37 @@ static void run_weights(Training* t, int unit) {
     const int rows = 120 - row < t->linear1_rows ? 120 - row : t->linear1_rows;
     const int at = LINEAR1_W + row * 96;
     add_gradient(t, at, 96, s->a3[0] + row, 128, s->da4[0], rows);
-    if (last) update(net, t->adam, at, rows * 96);
+    if (last) finish(t, 4 + CONV3_PARTS + row / ROWS, at, rows * 96, ROWS * 96);
     return;
   }
   unit -= t->linear1_units;
   if (unit == 0) {
     add_gradient(t, LINEAR2_W, 16, s->a4[0], 96, s->logits[0], 84);
     add_bias_gradient(t, LINEAR2_B, s->logits[0], 16);
-    if (last) update(net, t->adam, LINEAR2_W, PARAMETERS - LINEAR2_W);
+    if (last) finish(t, 1, LINEAR2_W, PARAMETERS - LINEAR2_W);
   }
   if (unit == 1) {
     add_bias_gradient(t, CONV3_B, s->da3[0], 128);
     add_bias_gradient(t, LINEAR1_B, s->da4[0], 96);
     if (!last) return;
-    update(net, t->adam, CONV3_B, 128);
-    update(net, t->adam, LINEAR1_B, 96);
+    finish(t, 2, CONV3_B, 128);
+    finish(t, 3, LINEAR1_B, 96);
   }
+}
+
+static void run_update(Training* t, int unit) {
+  const int most = ceil_divide(PARAMETERS / 16, UPDATE_UNITS) * 16, from = unit * most;
+  const int count = PARAMETERS - from < most ? PARAMETERS - from : most;
+  float* g = t->net->gradients + from;
+  for (int i = 0; i < count; i++) g[i] *= t->scale;
+  update(t->net, t->adam, from, count);
 }
 
 static void run_unit(void* work, int unit, int thread) {
   Training* t = (Training*)work;
-  if (t->samples) run_samples(t, unit, thread);
-  else run_weights(t, unit);
+  if (t->phase == Training::SAMPLES) run_samples(t, unit, thread);
+  else if (t->phase == Training::WEIGHTS) run_weights(t, unit);
+  else run_update(t, unit);
 }
 
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
@@ -382,8 +430,9 @@ static void train(Network* net, const uint8_t* images, const uint8_t* labels, co
   const int shared = (int)(t.round < net->batch ? t.round : net->batch) / t.block / (2 * threads);
   t.unit = t.block * (threads == 1 || shared > most ? most : shared < 1 ? 1 : shared);
   if (threads == 1) t.round = t.unit;
-  t.conv3_rows = threads == 1 ? 400 : 16;
-  t.linear1_rows = threads == 1 ? 120 : 16;
+  t.phase = Training::UPDATE;  // as if a batch had just ended
+  t.conv3_rows = threads == 1 ? 400 : ROWS;
+  t.linear1_rows = threads == 1 ? 120 : ROWS;
   t.conv3_units = ceil_divide(400, t.conv3_rows);
   t.linear1_units = ceil_divide(120, t.linear1_rows);
   run(net->pool, {&t, next_phase, run_unit}, threads);
