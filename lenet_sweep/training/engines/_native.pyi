@@ -24,7 +24,13 @@ class Trainer:
     steps: int
     threads: int
     def __init__(
-        self, *, tanh: bool, batch: int, optimizer: Optimizer, instructions: str = ...
+        self,
+        *,
+        tanh: bool,
+        batch: int,
+        optimizer: Optimizer,
+        label_smoothing: float = ...,
+        instructions: str = ...,
     ) -> None: ...
     @property
     def instructions(self) -> str: ...

@@ -80,7 +80,8 @@ typedef py::array_t<float, py::array::c_style | py::array::forcecast> Values;
 
 class Trainer {
  public:
-  Trainer(bool tanh, int64_t batch, const Optimizer& optimizer, const std::string& instructions)
+  Trainer(bool tanh, int64_t batch, const Optimizer& optimizer, double label_smoothing,
+          const std::string& instructions)
       : kernels_(kernels_named(instructions)),
         parameters_(zeros(PARAMETERS)),
         gradients_(zeros(PARAMETERS)),
@@ -89,6 +90,7 @@ class Trainer {
         shared_(zeros(kernels_->shared_floats())) {
     if (batch < 1) throw std::invalid_argument("batch must be at least 1");
     network_.tanh = tanh;
+    network_.label_smoothing = static_cast<float>(label_smoothing);
     network_.optimizer = optimizer;
     network_.batch = batch;
     network_.parameters = parameters_.get();
@@ -210,8 +212,9 @@ PYBIND11_MODULE(_native, m) {
            py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8,
            py::arg("clip") = 0.0);
   py::class_<Trainer>(m, "Trainer")
-      .def(py::init<bool, int64_t, const Optimizer&, const std::string&>(), py::kw_only(),
-           py::arg("tanh"), py::arg("batch"), py::arg("optimizer"), py::arg("instructions") = "")
+      .def(py::init<bool, int64_t, const Optimizer&, double, const std::string&>(), py::kw_only(),
+           py::arg("tanh"), py::arg("batch"), py::arg("optimizer"),
+           py::arg("label_smoothing") = 0.0, py::arg("instructions") = "")
       .def("train", &Trainer::train, py::arg("images").noconvert(), py::arg("labels").noconvert(),
            py::arg("order").noconvert(), py::arg("lrs").noconvert())
       .def("evaluate", &Trainer::evaluate, py::arg("images").noconvert(),

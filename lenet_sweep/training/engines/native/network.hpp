@@ -40,6 +40,7 @@ class ThreadPool;  // see threads.hpp
 // The state of a run. All arrays are aligned to 64 bytes.
 struct Network {
   int tanh;
+  float label_smoothing;  // the share of each target that is spread over all classes
   Optimizer optimizer;
   int64_t batch;
   int64_t steps;            // taken so far

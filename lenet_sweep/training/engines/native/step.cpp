@@ -134,12 +134,13 @@ static float log_softmax(float* logits, int label) {
 // log-probabilities -> logits (their gradient), da4, da3 and da2 (n, 400). share is the weight of a
 // sample, 1 / batch.
 static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order, float share,
-                           Shared* s, Own* own, int first, int n) {
+                           float smoothing, Shared* s, Own* own, int first, int n) {
   float *d = s->logits[first], *da3 = s->da3[first], *da4 = s->da4[first];
   float* da2 = own->da2[0];
-  for (int i = 0; i < n; i++) {  // softmax - one-hot
-    for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share;
-    d[i * 16 + labels[order[i]]] -= share;
+  const float others = smoothing / 10 * share;
+  for (int i = 0; i < n; i++) {  // softmax - target
+    for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share - others;
+    d[i * 16 + labels[order[i]]] -= (1 - smoothing) * share;
   }
   memset(da4, 0, n * sizeof s->da4[0]);
   product(d, 16, 1, own->linear2_back, 96, da4, 96, n, 10, 96);
@@ -303,9 +304,16 @@ static void run_samples(Training* t, int unit, int thread) {
     convolve(kind, p, t->images + order[i] * 784, own, i, s->a2[first + i]);
   }
   dense_forward(kind, p, s, first, n);
-  for (int i = 0; i < n; i++)
-    s->losses[first + i] = log_softmax(s->logits[first + i], t->labels[order[i]]);
-  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, s, own, first, n);
+  for (int i = 0; i < n; i++) {
+    const float* z = s->logits[first + i];
+    float* loss = &s->losses[first + i];
+    *loss = log_softmax(s->logits[first + i], t->labels[order[i]]);
+    if (net->label_smoothing == 0) continue;
+    float sum = 0;
+    for (int k = 0; k < 10; k++) sum -= z[k];
+    *loss = (1 - net->label_smoothing) * *loss + net->label_smoothing / 10 * sum;
+  }
+  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, net->label_smoothing, s, own, first, n);
   for (int i = 0; i < n; i++) {
     const int64_t sample = t->done + first + i;  // in the batch
     Shared::Convolutions* sum = &s->partial[sample / t->block % PARTIAL_SUMS];
