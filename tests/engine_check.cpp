@@ -41,7 +41,7 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   for (int i = 0; i < IMAGES; i++) order[i] = random() % IMAGES;
 
   const Kernels& kernels = baseline::kernels;
-  Floats arrays[4], shared = zeros(kernels.shared_floats()), own[MAX_THREADS];
+  Floats arrays[5], shared = zeros(kernels.shared_floats()), own[MAX_THREADS];
   for (Floats& array : arrays) array = zeros(PARAMETERS);
   for (Floats& memory : own) memory = zeros(kernels.own_floats());
   Network net{};
@@ -49,7 +49,7 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   net.optimizer = settings.optimizer;
   net.batch = batch;
   net.parameters = arrays[0].get(), net.gradients = arrays[1].get();
-  net.first = arrays[2].get(), net.second = arrays[3].get();
+  net.first = arrays[2].get(), net.second = arrays[3].get(), net.third = arrays[4].get();
   net.shared = shared.get();
   for (int i = 0; i < MAX_THREADS; i++) net.own[i] = own[i].get();
   // Every fourth parameter, so that padding stays zero in the layouts that have any.

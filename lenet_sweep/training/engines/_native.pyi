@@ -8,8 +8,8 @@ def instruction_sets() -> list[str]: ...
 class Optimizer:
     def __init__(
         self,
+        rule: str,
         *,
-        adam: bool = ...,
         momentum: Any = ...,
         dampening: Any = ...,
         weight_decay: Any = ...,
@@ -18,6 +18,9 @@ class Optimizer:
         beta2: float = ...,
         eps: Any = ...,
         clip: float = ...,
+        decoupled: Any = ...,
+        centered: Any = ...,
+        lr_decay: Any = ...,
     ) -> None: ...
 
 class Trainer:

@@ -21,10 +21,29 @@ SHAPES = [
     for kind in ("weight", "bias")
 ]
 # The state that each optimizer keeps per parameter: torch's name and the extension's array.
+# The arrays of the native optimizer, by their names in the state of torch's.
 MOMENTS = {
     "sgd": {"momentum_buffer": "first"},
     "adam": {"exp_avg": "first", "exp_avg_sq": "second"},
+    "rmsprop": {"square_avg": "second", "momentum_buffer": "first", "grad_avg": "third"},
+    "adagrad": {"sum": "second"},
 }
+
+
+def _rule_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one of torch's optimizers as those of the native one."""
+    named = {
+        key: value
+        for key, value in options.items()
+        if key
+        in ("momentum", "dampening", "weight_decay", "nesterov", "eps", "centered", "lr_decay")
+    }
+    if "betas" in options:
+        named["beta1"], named["beta2"] = options["betas"]
+    if "alpha" in options:
+        named["beta2"] = options["alpha"]
+    named["decoupled"] = name == "adamw" or options.get("decoupled_weight_decay", False)
+    return named
 
 
 class NativeEngine:
@@ -35,27 +54,13 @@ class NativeEngine:
 
     def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
         self.images, self.batch, self.lr = images, cell.batch, cell.lr
-        self.optimizer = cell.optimizer.name
+        self.rule = "adam" if cell.optimizer.name == "adamw" else cell.optimizer.name
         options = dict(cell.optimizer.options)
-        if self.optimizer == "adam":
-            beta1, beta2 = options["betas"]  # type: ignore[misc]  # always a pair
-            optimizer = _native.Optimizer(
-                adam=True,
-                weight_decay=options["weight_decay"],
-                beta1=beta1,
-                beta2=beta2,
-                eps=options["eps"],
-            )
-        else:
-            optimizer = _native.Optimizer(
-                momentum=options["momentum"],
-                dampening=options["dampening"],
-                weight_decay=options["weight_decay"],
-                nesterov=options["nesterov"],
-            )
-        self.moments = MOMENTS[self.optimizer]
-        if self.optimizer == "sgd" and options["momentum"] == 0:
-            self.moments = {}
+        self.moments = dict(MOMENTS[self.rule])
+        for moment, option in (("momentum_buffer", "momentum"), ("grad_avg", "centered")):
+            if not options.get(option):
+                self.moments.pop(moment, None)
+        optimizer = _native.Optimizer(self.rule, **_rule_options(cell.optimizer.name, options))
         self.trainer = _native.Trainer(
             tanh=cell.activation == "tanh",
             batch=cell.batch,
@@ -95,7 +100,7 @@ class NativeEngine:
         for moment, array in self.moments.items():
             for index, values in enumerate(self._get(array).values()):
                 state[f"optimizer.{index}.{moment}"] = values
-        if self.optimizer == "adam":
+        if self.rule != "sgd":  # which has no step in its state
             for index in range(len(SHAPES)):
                 state[f"optimizer.{index}.step"] = np.array(self.trainer.steps, np.float32)
         return state

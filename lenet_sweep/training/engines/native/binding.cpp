@@ -87,6 +87,7 @@ class Trainer {
         gradients_(zeros(PARAMETERS)),
         first_(zeros(PARAMETERS)),
         second_(zeros(PARAMETERS)),
+        third_(zeros(PARAMETERS)),
         shared_(zeros(kernels_->shared_floats())) {
     if (batch < 1) throw std::invalid_argument("batch must be at least 1");
     network_.tanh = tanh;
@@ -97,6 +98,7 @@ class Trainer {
     network_.gradients = gradients_.get();
     network_.first = first_.get();
     network_.second = second_.get();
+    network_.third = third_.get();
     network_.shared = shared_.get();
     network_.pool = &pool_;
     set_threads(1);
@@ -174,6 +176,7 @@ class Trainer {
     if (which == "gradients") return network_.gradients;
     if (which == "first") return network_.first;
     if (which == "second") return network_.second;
+    if (which == "third") return network_.third;
     throw std::invalid_argument("no array named " + which);
   }
 
@@ -187,7 +190,7 @@ class Trainer {
   }
 
   const Kernels* kernels_;
-  Floats parameters_, gradients_, first_, second_, shared_, own_[MAX_THREADS];
+  Floats parameters_, gradients_, first_, second_, third_, shared_, own_[MAX_THREADS];
   Network network_{};
   ThreadPool pool_;  // declared last, so that its threads end before the memory does
 };
@@ -202,15 +205,20 @@ PYBIND11_MODULE(_native, m) {
     return names;
   });
   py::class_<Optimizer>(m, "Optimizer")
-      .def(py::init([](bool adam, double momentum, double dampening, double weight_decay, bool nesterov,
-                       double beta1, double beta2, double eps, double clip) {
-             return Optimizer{adam,     0.0,   momentum, dampening, weight_decay,
-                              nesterov, beta1, beta2,    eps,       clip};
+      .def(py::init([](const std::string& rule, double momentum, double dampening,
+                       double weight_decay, bool nesterov, double beta1, double beta2, double eps,
+                       double clip, bool decoupled, bool centered, double lr_decay) {
+             const std::vector<std::string> rules = {"sgd", "adam", "rmsprop", "adagrad"};
+             const auto found = std::find(rules.begin(), rules.end(), rule);
+             if (found == rules.end()) throw std::invalid_argument("unknown rule " + rule);
+             return Optimizer{static_cast<int>(found - rules.begin()), 0.0, momentum, dampening,
+                              weight_decay, nesterov, beta1, beta2, eps, clip, decoupled, centered,
+                              lr_decay};
            }),
-           py::kw_only(), py::arg("adam") = false, py::arg("momentum") = 0.0,
-           py::arg("dampening") = 0.0, py::arg("weight_decay") = 0.0, py::arg("nesterov") = false,
-           py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8,
-           py::arg("clip") = 0.0);
+           py::arg("rule"), py::kw_only(), py::arg("momentum") = 0.0, py::arg("dampening") = 0.0,
+           py::arg("weight_decay") = 0.0, py::arg("nesterov") = false, py::arg("beta1") = 0.9,
+           py::arg("beta2") = 0.999, py::arg("eps") = 1e-8, py::arg("clip") = 0.0,
+           py::arg("decoupled") = false, py::arg("centered") = false, py::arg("lr_decay") = 0.0);
   py::class_<Trainer>(m, "Trainer")
       .def(py::init<bool, int64_t, const Optimizer&, double, const std::string&>(), py::kw_only(),
            py::arg("tanh"), py::arg("batch"), py::arg("optimizer"),

@@ -26,13 +26,18 @@ constexpr int MIN_BLOCK = 8;     // samples that a partial sum starts with, at l
 constexpr int MAX_THREADS = PARTIAL_SUMS;
 constexpr int ROUND = CHUNK * MAX_THREADS;  // samples between two passes over the dense gradients, at most
 
+enum Rule { SGD, ADAM, RMSPROP, ADAGRAD };
+
+// The options of torch.optim's class for the rule; the others are not used.
 struct Optimizer {
-  int adam;  // 0: SGD
-  double lr;    // of the current step; train sets it
+  int rule;
+  double lr;  // of the current step; train sets it
   double momentum, dampening, weight_decay;
   int nesterov;
-  double beta1, beta2, eps;
-  double clip;  // the largest norm of all gradients together; 0: no limit
+  double beta1, beta2, eps;  // beta2 is also the alpha of RMSprop
+  double clip;               // the largest norm of all gradients together; 0: no limit
+  int decoupled, centered;   // AdamW's weight decay; RMSprop without the mean
+  double lr_decay;
 };
 
 class ThreadPool;  // see threads.hpp
@@ -48,7 +53,8 @@ struct Network {
   float* parameters;        // (PARAMETERS,)
   float* gradients;         // (PARAMETERS,)
   float* first;             // (PARAMETERS,) momentum, or Adam's mean of gradients
-  float* second;            // (PARAMETERS,) Adam's mean of squared gradients
+  float* second;            // (PARAMETERS,) mean or sum of squared gradients
+  float* third;             // (PARAMETERS,) RMSprop's mean of gradients
   float* shared;            // (shared_floats,) working memory of all threads, initially zero
   float* own[MAX_THREADS];  // (own_floats,) working memory of each thread, initially zero
   int threads;              // to use

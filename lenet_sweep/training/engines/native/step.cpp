@@ -152,45 +152,78 @@ static void dense_backward(Activation kind, const uint8_t* labels, const int64_t
   product(da3, 128, 1, own->conv3_back, 400, da2, 400, n, 120, 400);
 }
 
-// The factors of Adam's step that do not depend on the parameter.
-struct AdamFactors {
-  float size, correction2;
+// What all parameters of a step have in common.
+struct StepFactors {
+  float size, correction2;  // of Adam
+  float keep;               // the factor of the weights that AdamW's decay leaves
 };
 
-static AdamFactors adam_factors(const Optimizer& o, int64_t steps) {
-  return {(float)(o.lr / (1 - pow(o.beta1, (double)steps))),
-          (float)sqrt(1 - pow(o.beta2, (double)steps))};
+static StepFactors step_factors(const Optimizer& o, int64_t steps) {
+  StepFactors factors = {(float)o.lr, 1, (float)(1 - o.lr * o.weight_decay)};
+  if (o.rule == ADAM) {
+    factors.size = (float)(o.lr / (1 - pow(o.beta1, (double)steps)));
+    factors.correction2 = (float)sqrt(1 - pow(o.beta2, (double)steps));
+  } else if (o.rule == ADAGRAD) {
+    factors.size = (float)(o.lr / (1 + (double)(steps - 1) * o.lr_decay));
+  }
+  return factors;
 }
 
-// One step of torch.optim.SGD or torch.optim.Adam for `count` parameters, with the same order of
-// operations. net->steps includes this step.
-static void update(Network* net, AdamFactors adam, int from, int count) {
+// One step of torch.optim.SGD, Adam, AdamW, RMSprop or Adagrad for `count` parameters, with the same
+// order of operations. net->steps includes this step.
+static void update(Network* net, StepFactors factors, int from, int count) {
   const Optimizer& o = net->optimizer;
   float *p = net->parameters + from, *m = net->first + from, *v = net->second + from;
+  float* mean = net->third + from;
   const float* g = net->gradients + from;
-  const float lr = (float)o.lr, decay = (float)o.weight_decay;
-  if (o.adam) {
-    const float keep2 = (float)o.beta2, take1 = (float)(1 - o.beta1), take2 = (float)(1 - o.beta2);
-    const float eps = (float)o.eps;
+  const float decay = o.decoupled ? 0.0f : (float)o.weight_decay;
+  const float keep2 = (float)o.beta2, take2 = (float)(1 - o.beta2), eps = (float)o.eps;
+  if (o.decoupled)
+    for (int i = 0; i < count; i++) p[i] *= factors.keep;
+  if (o.rule == ADAM) {
+    const float take1 = (float)(1 - o.beta1);
     for (int i = 0; i < count; i++) {
       const float gradient = g[i] + decay * p[i];
       m[i] += take1 * (gradient - m[i]);
       v[i] = keep2 * v[i] + take2 * gradient * gradient;
-      p[i] -= adam.size * m[i] / (sqrtf(v[i]) / adam.correction2 + eps);
+      p[i] -= factors.size * m[i] / (sqrtf(v[i]) / factors.correction2 + eps);
+    }
+    return;
+  }
+  if (o.rule == ADAGRAD) {
+    for (int i = 0; i < count; i++) {
+      const float gradient = g[i] + decay * p[i];
+      v[i] += gradient * gradient;
+      p[i] -= factors.size * gradient / (sqrtf(v[i]) + eps);
+    }
+    return;
+  }
+  const float momentum = (float)o.momentum;
+  if (o.rule == RMSPROP) {
+    for (int i = 0; i < count; i++) {
+      const float gradient = g[i] + decay * p[i];
+      v[i] = keep2 * v[i] + take2 * gradient * gradient;
+      float spread = v[i];
+      if (o.centered) {
+        mean[i] += take2 * (gradient - mean[i]);
+        spread -= mean[i] * mean[i];
+      }
+      const float step = gradient / (sqrtf(spread) + eps);
+      m[i] = momentum * m[i] + step;
+      p[i] -= factors.size * m[i];
     }
     return;
   }
   if (o.momentum == 0) {
-    for (int i = 0; i < count; i++) p[i] -= lr * (g[i] + decay * p[i]);
+    for (int i = 0; i < count; i++) p[i] -= factors.size * (g[i] + decay * p[i]);
     return;
   }
-  const float keep = net->steps == 1 ? 0.0f : (float)o.momentum;  // the first step copies the gradient
+  const float keep = net->steps == 1 ? 0.0f : momentum;  // the first step copies the gradient
   const float take = net->steps == 1 ? 1.0f : (float)(1 - o.dampening);
-  const float ahead = (float)o.momentum;
   for (int i = 0; i < count; i++) {
     const float gradient = g[i] + decay * p[i];
     m[i] = keep * m[i] + take * gradient;
-    p[i] -= lr * (o.nesterov ? gradient + ahead * m[i] : m[i]);
+    p[i] -= factors.size * (o.nesterov ? gradient + momentum * m[i] : m[i]);
   }
 }
 
@@ -239,7 +272,7 @@ struct Training {
   int unit;                  // samples of a unit of SAMPLES
   int conv3_rows, linear1_rows, conv3_units, linear1_units;  // of WEIGHTS
   double loss;
-  AdamFactors adam;
+  StepFactors factors;
   float scale;               // of the gradient, in UPDATE
 };
 
@@ -257,7 +290,7 @@ static int next_phase(void* work) {
     t->phase = Training::WEIGHTS;
     if (last) {
       net->optimizer.lr = *t->lrs++;
-      t->adam = adam_factors(net->optimizer, ++net->steps);
+      t->factors = step_factors(net->optimizer, ++net->steps);
       net->version++;
     }
     return 3 + t->conv3_units + t->linear1_units;
@@ -345,7 +378,7 @@ static void add_bias_gradient(const Training* t, int bias, const float* d, int c
 // parts of at most `most` parameters.
 static void finish(Training* t, int part, int from, int count, int most = PARAMETERS) {
   Network* net = t->net;
-  if (net->optimizer.clip == 0) return update(net, t->adam, from, count);
+  if (net->optimizer.clip == 0) return update(net, t->factors, from, count);
   float* squares = ((Shared*)net->shared)->squares + part;
   for (int at = 0; at < count; at += most)
     *squares++ = sum_of_squares(net->gradients + from + at, count - at < most ? count - at : most);
@@ -414,7 +447,7 @@ static void run_update(Training* t, int unit) {
   const int count = PARAMETERS - from < most ? PARAMETERS - from : most;
   float* g = t->net->gradients + from;
   for (int i = 0; i < count; i++) g[i] *= t->scale;
-  update(t->net, t->adam, from, count);
+  update(t->net, t->factors, from, count);
 }
 
 static void run_unit(void* work, int unit, int thread) {
