@@ -30,20 +30,18 @@ MOMENTS = {
 }
 
 
+SAME_NAMES = ("momentum", "dampening", "weight_decay", "nesterov", "eps", "centered", "lr_decay")
+
+
 def _rule_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of one of torch's optimizers as those of the native one."""
-    named = {
-        key: value
-        for key, value in options.items()
-        if key
-        in ("momentum", "dampening", "weight_decay", "nesterov", "eps", "centered", "lr_decay")
-    }
+    native = {key: options[key] for key in SAME_NAMES if key in options}
     if "betas" in options:
-        named["beta1"], named["beta2"] = options["betas"]
+        native["beta1"], native["beta2"] = options["betas"]
     if "alpha" in options:
-        named["beta2"] = options["alpha"]
-    named["decoupled"] = name == "adamw" or options.get("decoupled_weight_decay", False)
-    return named
+        native["beta2"] = options["alpha"]
+    native["decoupled"] = name == "adamw" or options.get("decoupled_weight_decay", False)
+    return native
 
 
 class NativeEngine:
