@@ -21,15 +21,12 @@ SHAPES = [
     for kind in ("weight", "bias")
 ]
 # The state that each optimizer keeps per parameter: torch's name and the extension's array.
-# The arrays of the native optimizer, by their names in the state of torch's.
 MOMENTS = {
     "sgd": {"momentum_buffer": "first"},
     "adam": {"exp_avg": "first", "exp_avg_sq": "second"},
     "rmsprop": {"square_avg": "second", "momentum_buffer": "first", "grad_avg": "third"},
     "adagrad": {"sum": "second"},
 }
-
-
 SAME_NAMES = ("momentum", "dampening", "weight_decay", "nesterov", "eps", "centered", "lr_decay")
 
 
