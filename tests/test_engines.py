@@ -1,6 +1,7 @@
 """The contract of every engine: one test suite for each engine and kind of cell."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +63,9 @@ def make_cell(engine: str, small_folder, **axes: object) -> Cell:
     return cell
 
 
-def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list[float]]:
+def plain_training(
+    cell: Cell, images: Images, steps: int, lrs: Sequence[float] | None = None
+) -> tuple[LeNet5, list[float]]:
     """A training loop as in a PyTorch tutorial, independent of the package's engines."""
     torch.manual_seed(cell.seed)
     model = LeNet5(cell.activation)
@@ -77,6 +80,8 @@ def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list
         loss = loss_function(model(pixels), torch.from_numpy(images.train_labels[part]).long())
         optimizer.zero_grad()
         loss.backward()
+        if lrs is not None:
+            optimizer.param_groups[0]["lr"] = lrs[step]
         optimizer.step()
         losses.append(loss.item())
     return model, losses
@@ -102,6 +107,24 @@ def test_training_agrees_with_a_plain_loop(
         np.testing.assert_allclose(
             engine.state()[f"weight.{name}"], value.numpy(), rtol=1e-4, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_each_step_has_its_learning_rate(
+    engine_name: str, small_folder, images: Images, optimizer: str
+) -> None:
+    """Steps take the learning rates they are given, also in a second call."""
+    cell = make_cell(engine_name, small_folder, optimizer=optimizer)
+    lrs = np.geomspace(0.01, 0.001, 6)
+    engine = engines.build_engine(cell, images)
+    losses = [engine.train(np.arange(256), lrs[:4]), engine.train(np.arange(256, 384), lrs[4:])]
+    model, expected = plain_training(cell, images, 6, lrs)
+    np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        engine.state()["weight.conv1.weight"],
+        model.state_dict()["conv1.weight"].numpy(),
+        rtol=1e-4, atol=1e-6,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
