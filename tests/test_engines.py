@@ -115,7 +115,7 @@ def test_each_step_has_its_learning_rate(
 ) -> None:
     """Steps take the learning rates they are given, also in a second call."""
     cell = make_cell(engine_name, small_folder, optimizer=optimizer)
-    lrs = np.geomspace(0.01, 0.001, 6)
+    lrs = np.geomspace(0.001, 0.0001, 6)
     engine = engines.build_engine(cell, images)
     losses = [engine.train(np.arange(256), lrs[:4]), engine.train(np.arange(256, 384), lrs[4:])]
     model, expected = plain_training(cell, images, 6, lrs)
