@@ -24,10 +24,10 @@ struct Case {
 };
 
 const Case CASES[] = {
-    {16, 0, {0, 0.01, 0.9, 0, 0, 0, 0, 0, 0}},
-    {16, 1, {1, 0.01, 0, 0, 0, 0, 0.9, 0.999, 1e-8}},
-    {60, 0, {1, 0.01, 0, 0, 1e-3, 0, 0.8, 0.99, 1e-8}},
-    {300, 1, {0, 0.01, 0.9, 0, 1e-3, 1, 0, 0, 0}},
+    {16, 0, {SGD, 0.01, 0.9}},
+    {16, 1, {ADAM, 0.01, 0, 0, 0, 0, 0.9, 0.999, 1e-8}},
+    {60, 0, {ADAM, 0.01, 0, 0, 1e-3, 0, 0.8, 0.99, 1e-8, 0, 1}},                // AdamW
+    {300, 1, {RMSPROP, 0.001, 0.9, 0, 1e-3, 0, 0, 0.99, 1e-8, 0.1, 0, 1}},  // clipped
 };
 
 // All losses, predictions and parameters after training with these numbers of threads in turn.
@@ -41,7 +41,7 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   for (int i = 0; i < IMAGES; i++) order[i] = random() % IMAGES;
 
   const Kernels& kernels = baseline::kernels;
-  Floats arrays[4], shared = zeros(kernels.shared_floats()), own[MAX_THREADS];
+  Floats arrays[5], shared = zeros(kernels.shared_floats()), own[MAX_THREADS];
   for (Floats& array : arrays) array = zeros(PARAMETERS);
   for (Floats& memory : own) memory = zeros(kernels.own_floats());
   Network net{};
@@ -49,7 +49,7 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   net.optimizer = settings.optimizer;
   net.batch = batch;
   net.parameters = arrays[0].get(), net.gradients = arrays[1].get();
-  net.first = arrays[2].get(), net.second = arrays[3].get();
+  net.first = arrays[2].get(), net.second = arrays[3].get(), net.third = arrays[4].get();
   net.shared = shared.get();
   for (int i = 0; i < MAX_THREADS; i++) net.own[i] = own[i].get();
   // Every fourth parameter, so that padding stays zero in the layouts that have any.
@@ -72,7 +72,9 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   for (int number : threads) {
     net.threads = number;
     std::vector<float> losses((IMAGES + batch - 1) / batch), test_losses(IMAGES);
-    kernels.train(&net, pixels.data(), labels.data(), order.data(), IMAGES, losses.data());
+    const std::vector<double> lrs(losses.size(), settings.optimizer.lr);
+    kernels.train(&net, pixels.data(), labels.data(), order.data(), IMAGES, lrs.data(),
+                  losses.data());
     kernels.evaluate(&net, pixels.data(), labels.data(), IMAGES, predictions.data(),
                      test_losses.data());
     results.insert(results.end(), losses.begin(), losses.end());

@@ -149,7 +149,7 @@ def test_training_is_compared_without_start_and_end() -> None:
     two = Record("workers-10", "two_workers", 1, 30.0, begins=5.0, ends=25.0)
     (verdict,) = verdicts([one, two], "6 cells, 10 epochs: training")
     assert (verdict.word, verdict.measured) == ("yes", "2.00 x")
-    six = Record("grid-1", "ours", 1, 9.0, begins=0.75, ends=8.0)
+    six = Record("workers-10", "two_workers", 1, 9.0, begins=0.75, ends=8.0)
     (verdict,) = verdicts([six], "start and end of 6 cells")
     assert (verdict.word, verdict.measured) == ("no", "1.75 s")
 

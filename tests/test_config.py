@@ -276,16 +276,6 @@ def test_option_applies_to_losses_that_have_it() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.skipif(NATIVE.unavailable_reason() is not None, reason="there is no native engine")
-def test_torch_trains_label_smoothing() -> None:
-    """engine=auto is native without label smoothing and torch with it; a note gives the reason."""
-    axes = {"device": "cpu", "loss.label_smoothing": [0, 0.1]}
-    grid, options = validation.validate_cells(grids.grid(axes), NATIVE)
-    assert [cell.engine for cell in grid] == ["native", "torch"]
-    (note,) = options.notes
-    assert "native engine does not support loss.label_smoothing=0.1 (only 0)" in note
-
-
 def test_limits_of_a_pair_of_numbers_hold_for_each() -> None:
     """A pair outside its limits is rejected, and the message says what each number must be."""
     for limits, allowed in (

@@ -1,6 +1,7 @@
 """The contract of every engine: one test suite for each engine and kind of cell."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -35,11 +36,11 @@ VARIANTS = {
     "adam amsgrad": {"optimizer": "adam", "lr": 0.001, "optimizer.amsgrad": True},
     "adam decay": {"optimizer": "adam", "lr": 0.001, "optimizer.weight_decay": 1e-3},
 }
-# The optimizers that only torch trains, with all the state that they can have.
-OTHERS = {
-    name: {"optimizer": name} for name in OPTIMIZERS if name not in NATIVE.choices["optimizer"]
-}
-OTHERS["rmsprop"] |= {"optimizer.momentum": 0.9, "optimizer.centered": True}
+# The other optimizers, with all the state that they can have.
+OTHERS = {name: {"optimizer": name} for name in OPTIMIZERS if name not in ("sgd", "adam")}
+OTHERS["rmsprop centered"] = {
+    "optimizer": "rmsprop", "lr": 1e-3, "optimizer.momentum": 0.9, "optimizer.centered": True
+}  # fmt: skip
 
 
 # Other values than the default for each option of each loss.
@@ -104,7 +105,9 @@ def hand_written_loss(cell: Cell, logits: torch.Tensor, labels: torch.Tensor) ->
     raise AssertionError(f"a test needs the formula of {cell.loss.name}")
 
 
-def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list[float]]:
+def plain_training(
+    cell: Cell, images: Images, steps: int, lrs: Sequence[float] | None = None
+) -> tuple[LeNet5, list[float]]:
     """A training loop as in a PyTorch tutorial, independent of the package's engines."""
     torch.manual_seed(cell.seed)
     model = LeNet5(cell.activation)
@@ -119,6 +122,8 @@ def plain_training(cell: Cell, images: Images, steps: int) -> tuple[LeNet5, list
         loss = hand_written_loss(cell, model.logits(pixels), labels).mean()
         optimizer.zero_grad()
         loss.backward()
+        if lrs is not None:
+            optimizer.param_groups[0]["lr"] = lrs[step]
         optimizer.step()
         losses.append(loss.item())
     return model, losses
@@ -147,9 +152,11 @@ def test_training_agrees_with_a_plain_loop(
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_optimizer_trains_as_in_torch(small_folder, images: Images, name: str) -> None:
+def test_every_optimizer_trains_as_in_torch(
+    engine_name: str, small_folder, images: Images, name: str
+) -> None:
     """Each optimizer is the one with this name in torch, with the options that were given."""
-    cell = make_cell("torch", small_folder, batch=52, **OTHERS[name])
+    cell = make_cell(engine_name, small_folder, batch=52, **OTHERS[name])
     engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(3 * 52))
     model, expected = plain_training(cell, images, 3)
@@ -179,6 +186,24 @@ def test_every_option_of_a_loss_is_tested() -> None:
     """A loss whose options were never trained with other values is not released."""
     changed = {key for settings in LOSS_OPTIONS for key in settings if "." in key}
     assert changed == {f"loss.{option}" for spec in LOSSES.values() for option in spec.options}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_each_step_has_its_learning_rate(
+    engine_name: str, small_folder, images: Images, optimizer: str
+) -> None:
+    """Steps take the learning rates they are given, also in a second call."""
+    cell = make_cell(engine_name, small_folder, optimizer=optimizer)
+    lrs = np.geomspace(0.001, 0.0001, 6)
+    engine = engines.build_engine(cell, images)
+    losses = [engine.train(np.arange(256), lrs[:4]), engine.train(np.arange(256, 384), lrs[4:])]
+    model, expected = plain_training(cell, images, 6, lrs)
+    np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        engine.state()["weight.conv1.weight"],
+        model.state_dict()["conv1.weight"].numpy(),
+        rtol=1e-4, atol=1e-6,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -232,13 +257,15 @@ def test_an_epoch_can_be_trained_in_pieces(engine_name, small_folder, images) ->
         np.testing.assert_array_equal(value, pieces.state()[name])
 
 
-@pytest.mark.parametrize("batch", [9, 16, 48, 300])
-@pytest.mark.parametrize("variant", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("variant", "batch"),
+    [*product(["sgd", "adam"], [9, 16, 48, 300]), ("rmsprop centered", 48), ("adagrad", 48)],
+)
 def test_threads_do_not_change_results(
     engine_name, small_folder, images, variant: str, batch: int
 ) -> None:
     """The weights, losses and predictions are the same bits with other numbers of threads."""
-    cell = make_cell(engine_name, small_folder, batch=batch, **VARIANTS[variant])
+    cell = make_cell(engine_name, small_folder, batch=batch, **(VARIANTS | OTHERS)[variant])
     order = np.random.default_rng(0).permutation(600)[:330]
     results = []
     for threads in ([1, 1, 1], [2, 2, 2], [3, 8, 1]):

@@ -35,7 +35,13 @@ OPTIMIZERS = {
     "adam": {"optimizer": "adam", "lr": 3e-4},
     "adam betas": {"optimizer": "adam", "lr": 1e-4, "optimizer.betas": [[0.8, 0.99]]},
     "adam decay": {"optimizer": "adam", "lr": 3e-4, "optimizer.weight_decay": 0.01},
-}
+    "adamw": {"optimizer": "adamw", "lr": 3e-4, "optimizer.weight_decay": 0.5},
+    "rmsprop": {"optimizer": "rmsprop", "lr": 3e-4, "optimizer.weight_decay": 0.01},
+    "rmsprop centered": {
+        "optimizer": "rmsprop", "lr": 3e-5, "optimizer.centered": True, "optimizer.momentum": 0.9
+    },
+    "adagrad": {"optimizer": "adagrad", "lr": 3e-3, "optimizer.lr_decay": 0.1},
+}  # fmt: skip
 
 
 @pytest.fixture(params=_native.instruction_sets())

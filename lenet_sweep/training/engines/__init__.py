@@ -33,10 +33,13 @@ class Engine(Protocol):
     detail: str  # how it computes on this machine, such as the instruction set
     threads: int  # that it may use; on the CPU, the results do not depend on it
 
-    def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+    def train(
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
         """Train on the training images with these indices, in batches; the last may be smaller.
 
-        Returns the mean loss of each batch, (ceil(len(order) / batch),) float32.
+        lrs: the learning rate of each batch, (ceil(len(order) / batch),); None: the cell's for all.
+        Returns the mean loss of each batch, in the same shape, float32.
         """
         ...
 

@@ -8,9 +8,8 @@ def instruction_sets() -> list[str]: ...
 class Optimizer:
     def __init__(
         self,
+        rule: str,
         *,
-        adam: bool = ...,
-        lr: float,
         momentum: Any = ...,
         dampening: Any = ...,
         weight_decay: Any = ...,
@@ -18,18 +17,32 @@ class Optimizer:
         beta1: float = ...,
         beta2: float = ...,
         eps: Any = ...,
+        clip: float = ...,
+        decoupled: Any = ...,
+        centered: Any = ...,
+        lr_decay: Any = ...,
     ) -> None: ...
 
 class Trainer:
     steps: int
     threads: int
     def __init__(
-        self, *, tanh: bool, batch: int, optimizer: Optimizer, instructions: str = ...
+        self,
+        *,
+        tanh: bool,
+        batch: int,
+        optimizer: Optimizer,
+        label_smoothing: float = ...,
+        instructions: str = ...,
     ) -> None: ...
     @property
     def instructions(self) -> str: ...
     def train(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], order: NDArray[np.int64]
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64],
     ) -> NDArray[np.float32]: ...
     def evaluate(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]

@@ -24,7 +24,21 @@ SHAPES = [
 MOMENTS = {
     "sgd": {"momentum_buffer": "first"},
     "adam": {"exp_avg": "first", "exp_avg_sq": "second"},
+    "rmsprop": {"square_avg": "second", "momentum_buffer": "first", "grad_avg": "third"},
+    "adagrad": {"sum": "second"},
 }
+SAME_NAMES = ("momentum", "dampening", "weight_decay", "nesterov", "eps", "centered", "lr_decay")
+
+
+def _rule_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one of torch's optimizers as those of the native one."""
+    native = {key: options[key] for key in SAME_NAMES if key in options}
+    if "betas" in options:
+        native["beta1"], native["beta2"] = options["betas"]
+    if "alpha" in options:
+        native["beta2"] = options["alpha"]
+    native["decoupled"] = name == "adamw" or options.get("decoupled_weight_decay", False)
+    return native
 
 
 class NativeEngine:
@@ -34,34 +48,20 @@ class NativeEngine:
     """
 
     def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
-        self.images = images
-        self.optimizer = cell.optimizer.name
+        self.images, self.batch, self.lr = images, cell.batch, cell.lr
+        self.rule = "adam" if cell.optimizer.name == "adamw" else cell.optimizer.name
         options = dict(cell.optimizer.options)
-        if self.optimizer == "adam":
-            beta1, beta2 = options["betas"]  # type: ignore[misc]  # always a pair
-            optimizer = _native.Optimizer(
-                adam=True,
-                lr=cell.lr,
-                weight_decay=options["weight_decay"],
-                beta1=beta1,
-                beta2=beta2,
-                eps=options["eps"],
-            )
-        else:
-            optimizer = _native.Optimizer(
-                lr=cell.lr,
-                momentum=options["momentum"],
-                dampening=options["dampening"],
-                weight_decay=options["weight_decay"],
-                nesterov=options["nesterov"],
-            )
-        self.moments = MOMENTS[self.optimizer]
-        if self.optimizer == "sgd" and options["momentum"] == 0:
-            self.moments = {}
+        self.moments = dict(MOMENTS[self.rule])
+        for moment, option in (("momentum_buffer", "momentum"), ("grad_avg", "centered")):
+            if not options.get(option):
+                self.moments.pop(moment, None)
+        optimizer = _native.Optimizer(self.rule, **_rule_options(cell.optimizer.name, options))
+        smoothing: Any = dict(cell.loss.options).get("label_smoothing", 0.0)
         self.trainer = _native.Trainer(
             tanh=cell.activation == "tanh",
             batch=cell.batch,
             optimizer=optimizer,
+            label_smoothing=smoothing,
             instructions=instructions,
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
@@ -75,9 +75,13 @@ class NativeEngine:
     def threads(self, number: int) -> None:
         self.trainer.threads = number
 
-    def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+    def train(
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
+        if lrs is None:
+            lrs = np.full(-(-len(order) // self.batch), self.lr)
         losses: NDArray[np.float32] = self.trainer.train(
-            self.images.train_images, self.images.train_labels, order
+            self.images.train_images, self.images.train_labels, order, lrs
         )
         return losses
 
@@ -93,7 +97,7 @@ class NativeEngine:
         for moment, array in self.moments.items():
             for index, values in enumerate(self._get(array).values()):
                 state[f"optimizer.{index}.{moment}"] = values
-        if self.optimizer == "adam":
+        if self.rule != "sgd":  # which has no step in its state
             for index in range(len(SHAPES)):
                 state[f"optimizer.{index}.step"] = np.array(self.trainer.steps, np.float32)
         return state

@@ -49,6 +49,18 @@ def _hidden_installation(package: Path) -> Path | None:
     return None
 
 
+def _is_normal(eps: float) -> bool:
+    """Padding is updated too, by 0 / (0 + eps), which is NaN if eps is flushed to zero."""
+    return eps >= 2**-126
+
+
+ADAM = {
+    "betas": ANY,
+    "eps": _is_normal,
+    "weight_decay": ANY,
+    "amsgrad": (False,),
+    "maximize": (False,),
+}
 NATIVE = EngineSupport(
     name="native",
     settings={
@@ -68,7 +80,7 @@ NATIVE = EngineSupport(
     },
     choices={
         "loss": {  # the same function of the logits
-            "cross_entropy": {"label_smoothing": (0,)},
+            "cross_entropy": {"label_smoothing": ANY},
             "nll": {},
         },
         "optimizer": {
@@ -79,13 +91,21 @@ NATIVE = EngineSupport(
                 "nesterov": ANY,
                 "maximize": (False,),
             },
-            "adam": {
-                "betas": ANY,
-                # Padding is updated too, by 0 / (0 + eps), which is NaN if eps is flushed to zero.
-                "eps": lambda eps: eps >= 2**-126,
+            "adam": ADAM | {"decoupled_weight_decay": ANY},
+            "adamw": ADAM,
+            "rmsprop": {
+                "alpha": ANY,
+                "eps": _is_normal,
                 "weight_decay": ANY,
-                "amsgrad": (False,),
-                "decoupled_weight_decay": (False,),
+                "momentum": ANY,
+                "centered": ANY,
+                "maximize": (False,),
+            },
+            "adagrad": {
+                "lr_decay": ANY,
+                "weight_decay": ANY,
+                "initial_accumulator_value": (0,),
+                "eps": _is_normal,
                 "maximize": (False,),
             },
         },

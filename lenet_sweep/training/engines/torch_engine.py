@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class TorchEngine:
         self.detail = (
             f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}"
         )
-        self.batch = cell.batch
+        self.batch, self.lr = cell.batch, cell.lr
         self.device = torch.device(cell.device)
         self.model = seeded_lenet5(torch_class(cell, "activation"), cell.seed).to(self.device)
         loss_class = getattr(nn, torch_class(cell, "loss"))
@@ -74,10 +75,15 @@ class TorchEngine:
         self.test_images, self.test_labels = self._to_device(images.test_images, images.test_labels)
 
     @_subnormals_flushed()
-    def train(self, order: NDArray[np.int64]) -> NDArray[np.float32]:
+    def train(
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
         self.model.train()
         losses = []
-        for indices in torch.split(torch.from_numpy(order).to(self.device), self.batch):
+        batches = torch.split(torch.from_numpy(order).to(self.device), self.batch)
+        for indices, lr in zip(batches, repeat(self.lr) if lrs is None else lrs, strict=False):
+            for group in self.optimizer.param_groups:
+                group["lr"] = float(lr)
             images = _to_unit_range(self.train_images[indices])
             scores = self.model.logits(images) if self.takes_logits else self.model(images)
             loss = self.loss(scores, self._targets(self.train_labels[indices]))

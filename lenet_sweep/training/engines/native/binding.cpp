@@ -75,43 +75,52 @@ const std::vector<int>& all_places() {
 
 typedef py::array_t<uint8_t, py::array::c_style> Bytes;
 typedef py::array_t<int64_t, py::array::c_style> Order;
+typedef py::array_t<double, py::array::c_style> Rates;
 typedef py::array_t<float, py::array::c_style | py::array::forcecast> Values;
 
 class Trainer {
  public:
-  Trainer(bool tanh, int64_t batch, const Optimizer& optimizer, const std::string& instructions)
+  Trainer(bool tanh, int64_t batch, const Optimizer& optimizer, double label_smoothing,
+          const std::string& instructions)
       : kernels_(kernels_named(instructions)),
         parameters_(zeros(PARAMETERS)),
         gradients_(zeros(PARAMETERS)),
         first_(zeros(PARAMETERS)),
         second_(zeros(PARAMETERS)),
+        third_(zeros(PARAMETERS)),
         shared_(zeros(kernels_->shared_floats())) {
     if (batch < 1) throw std::invalid_argument("batch must be at least 1");
     network_.tanh = tanh;
+    network_.label_smoothing = static_cast<float>(label_smoothing);
     network_.optimizer = optimizer;
     network_.batch = batch;
     network_.parameters = parameters_.get();
     network_.gradients = gradients_.get();
     network_.first = first_.get();
     network_.second = second_.get();
+    network_.third = third_.get();
     network_.shared = shared_.get();
     network_.pool = &pool_;
     set_threads(1);
   }
 
-  // images (N, 28, 28), labels (N,), order (count,) -> losses (ceil(count / batch),)
-  py::array_t<float> train(const Bytes& images, const Bytes& labels, const Order& order) {
+  // images (N, 28, 28), labels (N,), order (count,), lrs (steps,) -> losses (steps,)
+  py::array_t<float> train(const Bytes& images, const Bytes& labels, const Order& order,
+                           const Rates& lrs) {
     check(images, labels);
     for (py::ssize_t i = 0; i < order.size(); i++)
       if (order.data()[i] < 0 || order.data()[i] >= labels.size())
         throw std::invalid_argument("order names an image that is not there");
-    py::array_t<float> losses((order.size() + network_.batch - 1) / network_.batch);
+    const py::ssize_t steps = (order.size() + network_.batch - 1) / network_.batch;
+    if (lrs.size() != steps) throw std::invalid_argument("lrs must have one entry per step");
+    py::array_t<float> losses(steps);
     const uint8_t *pixels = images.data(), *classes = labels.data();
     const int64_t *numbers = order.data(), count = order.size();
+    const double* rates = lrs.data();
     float* out = losses.mutable_data();
     {
       py::gil_scoped_release others_may_run;
-      kernels_->train(&network_, pixels, classes, numbers, count, out);
+      kernels_->train(&network_, pixels, classes, numbers, count, rates, out);
     }
     return losses;
   }
@@ -167,6 +176,7 @@ class Trainer {
     if (which == "gradients") return network_.gradients;
     if (which == "first") return network_.first;
     if (which == "second") return network_.second;
+    if (which == "third") return network_.third;
     throw std::invalid_argument("no array named " + which);
   }
 
@@ -180,7 +190,7 @@ class Trainer {
   }
 
   const Kernels* kernels_;
-  Floats parameters_, gradients_, first_, second_, shared_, own_[MAX_THREADS];
+  Floats parameters_, gradients_, first_, second_, third_, shared_, own_[MAX_THREADS];
   Network network_{};
   ThreadPool pool_;  // declared last, so that its threads end before the memory does
 };
@@ -195,19 +205,26 @@ PYBIND11_MODULE(_native, m) {
     return names;
   });
   py::class_<Optimizer>(m, "Optimizer")
-      .def(py::init([](bool adam, double lr, double momentum, double dampening, double weight_decay,
-                       bool nesterov, double beta1, double beta2, double eps) {
-             return Optimizer{adam,     lr,    momentum, dampening, weight_decay,
-                              nesterov, beta1, beta2,    eps};
+      .def(py::init([](const std::string& rule, double momentum, double dampening,
+                       double weight_decay, bool nesterov, double beta1, double beta2, double eps,
+                       double clip, bool decoupled, bool centered, double lr_decay) {
+             const std::vector<std::string> rules = {"sgd", "adam", "rmsprop", "adagrad"};
+             const auto found = std::find(rules.begin(), rules.end(), rule);
+             if (found == rules.end()) throw std::invalid_argument("unknown rule " + rule);
+             return Optimizer{static_cast<int>(found - rules.begin()), 0.0, momentum, dampening,
+                              weight_decay, nesterov, beta1, beta2, eps, clip, decoupled, centered,
+                              lr_decay};
            }),
-           py::kw_only(), py::arg("adam") = false, py::arg("lr"), py::arg("momentum") = 0.0,
-           py::arg("dampening") = 0.0, py::arg("weight_decay") = 0.0, py::arg("nesterov") = false,
-           py::arg("beta1") = 0.9, py::arg("beta2") = 0.999, py::arg("eps") = 1e-8);
+           py::arg("rule"), py::kw_only(), py::arg("momentum") = 0.0, py::arg("dampening") = 0.0,
+           py::arg("weight_decay") = 0.0, py::arg("nesterov") = false, py::arg("beta1") = 0.9,
+           py::arg("beta2") = 0.999, py::arg("eps") = 1e-8, py::arg("clip") = 0.0,
+           py::arg("decoupled") = false, py::arg("centered") = false, py::arg("lr_decay") = 0.0);
   py::class_<Trainer>(m, "Trainer")
-      .def(py::init<bool, int64_t, const Optimizer&, const std::string&>(), py::kw_only(),
-           py::arg("tanh"), py::arg("batch"), py::arg("optimizer"), py::arg("instructions") = "")
+      .def(py::init<bool, int64_t, const Optimizer&, double, const std::string&>(), py::kw_only(),
+           py::arg("tanh"), py::arg("batch"), py::arg("optimizer"),
+           py::arg("label_smoothing") = 0.0, py::arg("instructions") = "")
       .def("train", &Trainer::train, py::arg("images").noconvert(), py::arg("labels").noconvert(),
-           py::arg("order").noconvert())
+           py::arg("order").noconvert(), py::arg("lrs").noconvert())
       .def("evaluate", &Trainer::evaluate, py::arg("images").noconvert(),
            py::arg("labels").noconvert())
       .def("get", &Trainer::get)

@@ -26,11 +26,18 @@ constexpr int MIN_BLOCK = 8;     // samples that a partial sum starts with, at l
 constexpr int MAX_THREADS = PARTIAL_SUMS;
 constexpr int ROUND = CHUNK * MAX_THREADS;  // samples between two passes over the dense gradients, at most
 
+enum Rule { SGD, ADAM, RMSPROP, ADAGRAD };
+
+// The options of torch.optim's class for the rule; the others are not used.
 struct Optimizer {
-  int adam;  // 0: SGD
-  double lr, momentum, dampening, weight_decay;
+  int rule;
+  double lr;  // of the current step; train sets it
+  double momentum, dampening, weight_decay;
   int nesterov;
-  double beta1, beta2, eps;
+  double beta1, beta2, eps;  // beta2 is also the alpha of RMSprop
+  double clip;               // the largest norm of all gradients together; 0: no limit
+  int decoupled, centered;   // AdamW's weight decay; RMSprop without the mean
+  double lr_decay;
 };
 
 class ThreadPool;  // see threads.hpp
@@ -38,6 +45,7 @@ class ThreadPool;  // see threads.hpp
 // The state of a run. All arrays are aligned to 64 bytes.
 struct Network {
   int tanh;
+  float label_smoothing;  // the share of each target that is spread over all classes
   Optimizer optimizer;
   int64_t batch;
   int64_t steps;            // taken so far
@@ -45,7 +53,8 @@ struct Network {
   float* parameters;        // (PARAMETERS,)
   float* gradients;         // (PARAMETERS,)
   float* first;             // (PARAMETERS,) momentum, or Adam's mean of gradients
-  float* second;            // (PARAMETERS,) Adam's mean of squared gradients
+  float* second;            // (PARAMETERS,) mean or sum of squared gradients
+  float* third;             // (PARAMETERS,) RMSprop's mean of gradients
   float* shared;            // (shared_floats,) working memory of all threads, initially zero
   float* own[MAX_THREADS];  // (own_floats,) working memory of each thread, initially zero
   int threads;              // to use
@@ -66,9 +75,9 @@ struct Kernels {
   const char* name;
   int64_t (*shared_floats)();
   int64_t (*own_floats)();
-  // order (count,) indices of images -> losses (ceil(count / batch),)
+  // order (count,) indices of images, lrs (ceil(count / batch),) -> losses (ceil(count / batch),)
   void (*train)(Network*, const uint8_t* images, const uint8_t* labels, const int64_t* order,
-                int64_t count, float* losses);
+                int64_t count, const double* lrs, float* losses);
   // images (count, 28, 28) -> predictions (count,) and losses (count,)
   void (*evaluate)(Network*, const uint8_t* images, const uint8_t* labels, int64_t count,
                    uint8_t* predictions, float* losses);

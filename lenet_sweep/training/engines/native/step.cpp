@@ -10,6 +10,10 @@ using namespace lenet;
 // cache line, because loading a vector that crosses cache lines takes twice as long.
 #define ARRAY(name) alignas(64) float name
 
+constexpr int ROWS = 16;  // of a dense layer, which a thread processes together
+constexpr int CONV3_PARTS = 400 / ROWS, LINEAR1_PARTS = (120 + ROWS - 1) / ROWS;
+constexpr int NORM_PARTS = 4 + CONV3_PARTS + LINEAR1_PARTS;
+
 // What all threads share.
 struct Shared {
   // Activations of the dense layers, and gradients with respect to them.
@@ -26,6 +30,7 @@ struct Shared {
     ARRAY(conv2)[CONV2_B + 16 - CONV2_W];  // conv2.w and conv2.b
   } partial[PARTIAL_SUMS];
   float losses[ROUND];
+  float squares[NORM_PARTS];  // the sums of squares of the parts of the gradient, if it is clipped
 };
 
 // What each thread has for itself.
@@ -115,26 +120,30 @@ static void dense_forward(Activation kind, const float* p, Shared* s, int first,
 }
 
 // Returns the loss of a sample and replaces its logits by log-probabilities.
-static float log_softmax(float* logits, int label) {
+static float log_softmax(float* logits, int label, float smoothing) {
   float most = logits[0];
   for (int i = 1; i < 10; i++) most = logits[i] > most || logits[i] != logits[i] ? logits[i] : most;
   float sum = 0;
   for (int i = 0; i < 10; i++) sum += expf(logits[i] - most);
   float log_sum = logf(sum) + most;
   for (int i = 0; i < 10; i++) logits[i] -= log_sum;
-  return -logits[label];
+  if (smoothing == 0) return -logits[label];
+  float all = 0;
+  for (int i = 0; i < 10; i++) all -= logits[i];
+  return smoothing / 10 * all - (1 - smoothing) * logits[label];
 }
 
 // The gradients of the activations of the dense layers, for n samples from sample `first` of the round:
 // log-probabilities -> logits (their gradient), da4, da3 and da2 (n, 400). share is the weight of a
 // sample, 1 / batch.
 static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order, float share,
-                           Shared* s, Own* own, int first, int n) {
+                           float smoothing, Shared* s, Own* own, int first, int n) {
   float *d = s->logits[first], *da3 = s->da3[first], *da4 = s->da4[first];
   float* da2 = own->da2[0];
-  for (int i = 0; i < n; i++) {  // softmax - one-hot
-    for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share;
-    d[i * 16 + labels[order[i]]] -= share;
+  const float others = smoothing / 10 * share;
+  for (int i = 0; i < n; i++) {  // softmax - target
+    for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share - others;
+    d[i * 16 + labels[order[i]]] -= (1 - smoothing) * share;
   }
   memset(da4, 0, n * sizeof s->da4[0]);
   product(d, 16, 1, own->linear2_back, 96, da4, 96, n, 10, 96);
@@ -146,45 +155,78 @@ static void dense_backward(Activation kind, const uint8_t* labels, const int64_t
   product(da3, 128, 1, own->conv3_back, 400, da2, 400, n, 120, 400);
 }
 
-// The factors of Adam's step that do not depend on the parameter.
-struct AdamFactors {
-  float size, correction2;
+// What all parameters of a step have in common.
+struct StepFactors {
+  float size, correction2;  // of Adam
+  float keep;               // the factor of the weights that AdamW's decay leaves
 };
 
-static AdamFactors adam_factors(const Optimizer& o, int64_t steps) {
-  return {(float)(o.lr / (1 - pow(o.beta1, (double)steps))),
-          (float)sqrt(1 - pow(o.beta2, (double)steps))};
+static StepFactors step_factors(const Optimizer& o, int64_t steps) {
+  StepFactors factors = {(float)o.lr, 1, (float)(1 - o.lr * o.weight_decay)};
+  if (o.rule == ADAM) {
+    factors.size = (float)(o.lr / (1 - pow(o.beta1, (double)steps)));
+    factors.correction2 = (float)sqrt(1 - pow(o.beta2, (double)steps));
+  } else if (o.rule == ADAGRAD) {
+    factors.size = (float)(o.lr / (1 + (double)(steps - 1) * o.lr_decay));
+  }
+  return factors;
 }
 
-// One step of torch.optim.SGD or torch.optim.Adam for `count` parameters, with the same order of
-// operations. net->steps includes this step.
-static void update(Network* net, AdamFactors adam, int from, int count) {
+// One step of torch.optim.SGD, Adam, AdamW, RMSprop or Adagrad for `count` parameters, with the same
+// order of operations. net->steps includes this step.
+static void update(Network* net, StepFactors factors, int from, int count) {
   const Optimizer& o = net->optimizer;
   float *p = net->parameters + from, *m = net->first + from, *v = net->second + from;
+  float* mean = net->third + from;
   const float* g = net->gradients + from;
-  const float lr = (float)o.lr, decay = (float)o.weight_decay;
-  if (o.adam) {
-    const float keep2 = (float)o.beta2, take1 = (float)(1 - o.beta1), take2 = (float)(1 - o.beta2);
-    const float eps = (float)o.eps;
+  const float decay = o.decoupled ? 0.0f : (float)o.weight_decay;
+  const float keep2 = (float)o.beta2, take2 = (float)(1 - o.beta2), eps = (float)o.eps;
+  if (o.decoupled)
+    for (int i = 0; i < count; i++) p[i] *= factors.keep;
+  if (o.rule == ADAM) {
+    const float take1 = (float)(1 - o.beta1);
     for (int i = 0; i < count; i++) {
       const float gradient = g[i] + decay * p[i];
       m[i] += take1 * (gradient - m[i]);
       v[i] = keep2 * v[i] + take2 * gradient * gradient;
-      p[i] -= adam.size * m[i] / (sqrtf(v[i]) / adam.correction2 + eps);
+      p[i] -= factors.size * m[i] / (sqrtf(v[i]) / factors.correction2 + eps);
+    }
+    return;
+  }
+  if (o.rule == ADAGRAD) {
+    for (int i = 0; i < count; i++) {
+      const float gradient = g[i] + decay * p[i];
+      v[i] += gradient * gradient;
+      p[i] -= factors.size * gradient / (sqrtf(v[i]) + eps);
+    }
+    return;
+  }
+  const float momentum = (float)o.momentum;
+  if (o.rule == RMSPROP) {
+    for (int i = 0; i < count; i++) {
+      const float gradient = g[i] + decay * p[i];
+      v[i] = keep2 * v[i] + take2 * gradient * gradient;
+      float spread = v[i];
+      if (o.centered) {
+        mean[i] += take2 * (gradient - mean[i]);
+        spread -= mean[i] * mean[i];
+      }
+      const float step = gradient / (sqrtf(spread) + eps);
+      m[i] = momentum * m[i] + step;
+      p[i] -= factors.size * m[i];
     }
     return;
   }
   if (o.momentum == 0) {
-    for (int i = 0; i < count; i++) p[i] -= lr * (g[i] + decay * p[i]);
+    for (int i = 0; i < count; i++) p[i] -= factors.size * (g[i] + decay * p[i]);
     return;
   }
-  const float keep = net->steps == 1 ? 0.0f : (float)o.momentum;  // the first step copies the gradient
+  const float keep = net->steps == 1 ? 0.0f : momentum;  // the first step copies the gradient
   const float take = net->steps == 1 ? 1.0f : (float)(1 - o.dampening);
-  const float ahead = (float)o.momentum;
   for (int i = 0; i < count; i++) {
     const float gradient = g[i] + decay * p[i];
     m[i] = keep * m[i] + take * gradient;
-    p[i] -= lr * (o.nesterov ? gradient + ahead * m[i] : m[i]);
+    p[i] -= factors.size * (o.nesterov ? gradient + momentum * m[i] : m[i]);
   }
 }
 
@@ -192,6 +234,15 @@ static void update(Network* net, AdamFactors adam, int from, int count) {
 INLINE void prefetch(const uint8_t* pixels) {
   for (int i = 0; i < 784; i += 64) __builtin_prefetch(pixels + i);
   __builtin_prefetch(pixels + 783);
+}
+
+static float sum_of_squares(const float* values, int count) {
+  v16 sum = splat16(0);
+  for (int i = 0; i < count; i += 16) sum += load16(values + i) * load16(values + i);
+  float lanes[16], total = 0;
+  store(lanes, sum);
+  for (int i = 0; i < 16; i++) total += lanes[i];
+  return total;
 }
 
 // An epoch, in two alternating phases. A batch is processed in rounds of up to ROUND samples; most
@@ -203,6 +254,9 @@ INLINE void prefetch(const uint8_t* pixels) {
 // WEIGHTS: each unit adds the samples of the round to the gradient of some rows of a dense layer. After
 // the last round of a batch, it then updates these rows. Another unit adds up the partial sums.
 //
+// UPDATE: if gradients are clipped, the update has to wait for the norm of all of them. Each unit then
+// scales and updates some parameters.
+//
 // Blocks depend on the batch size but not on the number of threads, and every other sum is over the
 // samples in their order. So the results are the same bits for any number of threads.
 struct Training {
@@ -210,18 +264,22 @@ struct Training {
   const uint8_t *images, *labels;
   const int64_t* order;
   int64_t count;
+  const double* lrs;
   float* losses;
 
   int block, round;          // samples in a block and, at most, in a round
-  bool samples;              // the current phase: SAMPLES, else WEIGHTS
+  enum { SAMPLES, WEIGHTS, UPDATE } phase;
   int64_t start, size;       // of the batch
   int64_t done;              // samples of the batch before this round
   int n;                     // samples in this round
   int unit;                  // samples of a unit of SAMPLES
   int conv3_rows, linear1_rows, conv3_units, linear1_units;  // of WEIGHTS
   double loss;
-  AdamFactors adam;
+  StepFactors factors;
+  float scale;               // of the gradient, in UPDATE
 };
+
+constexpr int UPDATE_UNITS = 16;
 
 INLINE int ceil_divide(int64_t a, int64_t b) { return (int)((a + b - 1) / b); }
 
@@ -229,14 +287,24 @@ static int next_phase(void* work) {
   Training* t = (Training*)work;
   Network* net = t->net;
   Shared* s = (Shared*)net->shared;
-  if (t->samples) {
+  const bool last = t->done + t->n == t->size;
+  if (t->phase == Training::SAMPLES) {
     for (int i = 0; i < t->n; i++) t->loss += s->losses[i];
-    t->samples = false;
-    if (t->done + t->n == t->size) {
-      t->adam = adam_factors(net->optimizer, ++net->steps);
+    t->phase = Training::WEIGHTS;
+    if (last) {
+      net->optimizer.lr = *t->lrs++;
+      t->factors = step_factors(net->optimizer, ++net->steps);
       net->version++;
     }
     return 3 + t->conv3_units + t->linear1_units;
+  }
+  if (t->phase == Training::WEIGHTS && last && t->n > 0 && net->optimizer.clip > 0) {
+    double squares = 0;
+    for (float part : s->squares) squares += part;
+    const double scale = net->optimizer.clip / (sqrt(squares) + 1e-6);  // as clip_grad_norm_
+    t->scale = scale < 1 || scale != scale ? (float)scale : 1.0f;
+    t->phase = Training::UPDATE;
+    return UPDATE_UNITS;
   }
   t->done += t->n;
   if (t->done == t->size) {
@@ -249,7 +317,7 @@ static int next_phase(void* work) {
   }
   const int64_t left = t->size - t->done;
   t->n = (int)(left < t->round ? left : t->round);
-  t->samples = true;
+  t->phase = Training::SAMPLES;
   return ceil_divide(t->n, t->unit);
 }
 
@@ -273,8 +341,9 @@ static void run_samples(Training* t, int unit, int thread) {
   }
   dense_forward(kind, p, s, first, n);
   for (int i = 0; i < n; i++)
-    s->losses[first + i] = log_softmax(s->logits[first + i], t->labels[order[i]]);
-  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, s, own, first, n);
+    s->losses[first + i] =
+        log_softmax(s->logits[first + i], t->labels[order[i]], net->label_smoothing);
+  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, net->label_smoothing, s, own, first, n);
   for (int i = 0; i < n; i++) {
     const int64_t sample = t->done + first + i;  // in the batch
     Shared::Convolutions* sum = &s->partial[sample / t->block % PARTIAL_SUMS];
@@ -302,6 +371,16 @@ static void add_bias_gradient(const Training* t, int bias, const float* d, int c
   add_rows(g, d, columns, t->n);
 }
 
+// Updates the parameters whose gradient is complete, or, if gradients are clipped, adds up its squares in
+// parts of at most `most` parameters.
+static void finish(Training* t, int part, int from, int count, int most = PARAMETERS) {
+  Network* net = t->net;
+  if (net->optimizer.clip == 0) return update(net, t->factors, from, count);
+  float* squares = ((Shared*)net->shared)->squares + part;
+  for (int at = 0; at < count; at += most)
+    *squares++ = sum_of_squares(net->gradients + from + at, count - at < most ? count - at : most);
+}
+
 static void finish_convolutions(Training* t) {
   Network* net = t->net;
   Shared* s = (Shared*)net->shared;
@@ -317,7 +396,7 @@ static void finish_convolutions(Training* t) {
   unpack_conv1_gradient(sum->conv1, g + CONV1_W);
   memcpy(g + CONV1_B, sum->conv1_bias, sizeof sum->conv1_bias);
   memcpy(g + CONV2_W, sum->conv2, sizeof sum->conv2);
-  update(net, t->adam, 0, CONV3_W);
+  finish(t, 0, 0, CONV3_W);
 }
 
 static void run_weights(Training* t, int unit) {
@@ -333,7 +412,7 @@ static void run_weights(Training* t, int unit) {
     const int row = unit * t->conv3_rows, rows = 400 - row < t->conv3_rows ? 400 - row : t->conv3_rows;
     const int at = CONV3_W + row * 128;
     add_gradient(t, at, 128, s->a2[0] + row, 400, s->da3[0], rows);
-    if (last) update(net, t->adam, at, rows * 128);
+    if (last) finish(t, 4 + row / ROWS, at, rows * 128, ROWS * 128);
     return;
   }
   unit -= t->conv3_units;
@@ -342,35 +421,44 @@ static void run_weights(Training* t, int unit) {
     const int rows = 120 - row < t->linear1_rows ? 120 - row : t->linear1_rows;
     const int at = LINEAR1_W + row * 96;
     add_gradient(t, at, 96, s->a3[0] + row, 128, s->da4[0], rows);
-    if (last) update(net, t->adam, at, rows * 96);
+    if (last) finish(t, 4 + CONV3_PARTS + row / ROWS, at, rows * 96, ROWS * 96);
     return;
   }
   unit -= t->linear1_units;
   if (unit == 0) {
     add_gradient(t, LINEAR2_W, 16, s->a4[0], 96, s->logits[0], 84);
     add_bias_gradient(t, LINEAR2_B, s->logits[0], 16);
-    if (last) update(net, t->adam, LINEAR2_W, PARAMETERS - LINEAR2_W);
+    if (last) finish(t, 1, LINEAR2_W, PARAMETERS - LINEAR2_W);
   }
   if (unit == 1) {
     add_bias_gradient(t, CONV3_B, s->da3[0], 128);
     add_bias_gradient(t, LINEAR1_B, s->da4[0], 96);
     if (!last) return;
-    update(net, t->adam, CONV3_B, 128);
-    update(net, t->adam, LINEAR1_B, 96);
+    finish(t, 2, CONV3_B, 128);
+    finish(t, 3, LINEAR1_B, 96);
   }
+}
+
+static void run_update(Training* t, int unit) {
+  const int most = ceil_divide(PARAMETERS / 16, UPDATE_UNITS) * 16, from = unit * most;
+  const int count = PARAMETERS - from < most ? PARAMETERS - from : most;
+  float* g = t->net->gradients + from;
+  for (int i = 0; i < count; i++) g[i] *= t->scale;
+  update(t->net, t->factors, from, count);
 }
 
 static void run_unit(void* work, int unit, int thread) {
   Training* t = (Training*)work;
-  if (t->samples) run_samples(t, unit, thread);
-  else run_weights(t, unit);
+  if (t->phase == Training::SAMPLES) run_samples(t, unit, thread);
+  else if (t->phase == Training::WEIGHTS) run_weights(t, unit);
+  else run_update(t, unit);
 }
 
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
-                  int64_t count, float* losses) {
+                  int64_t count, const double* lrs, float* losses) {
   Training t = {};
   t.net = net, t.images = images, t.labels = labels, t.order = order, t.count = count;
-  t.losses = losses;
+  t.lrs = lrs, t.losses = losses;
   net->version++;  // the parameters may have been set since the last call
   const int64_t eighth = ceil_divide(net->batch, PARTIAL_SUMS);
   t.block = (int)(eighth < MIN_BLOCK ? MIN_BLOCK : eighth > CHUNK ? CHUNK : eighth);
@@ -380,8 +468,9 @@ static void train(Network* net, const uint8_t* images, const uint8_t* labels, co
   const int shared = (int)(t.round < net->batch ? t.round : net->batch) / t.block / (2 * threads);
   t.unit = t.block * (threads == 1 || shared > most ? most : shared < 1 ? 1 : shared);
   if (threads == 1) t.round = t.unit;
-  t.conv3_rows = threads == 1 ? 400 : 16;
-  t.linear1_rows = threads == 1 ? 120 : 16;
+  t.phase = Training::UPDATE;  // as if a batch had just ended
+  t.conv3_rows = threads == 1 ? 400 : ROWS;
+  t.linear1_rows = threads == 1 ? 120 : ROWS;
   t.conv3_units = ceil_divide(400, t.conv3_rows);
   t.linear1_units = ceil_divide(120, t.linear1_rows);
   run(net->pool, {&t, next_phase, run_unit}, threads);
@@ -423,7 +512,7 @@ static void evaluate_unit(void* work, int unit, int thread) {
     dense_forward(kind, net->parameters, s, first, n);
     for (int i = 0; i < n; i++) {
       float* z = s->logits[first + i];
-      e->losses[start + i] = log_softmax(z, e->labels[start + i]);
+      e->losses[start + i] = log_softmax(z, e->labels[start + i], net->label_smoothing);
       int best = 0;
       for (int k = 1; k < 10; k++) best = z[k] > z[best] ? k : best;
       e->predictions[start + i] = (uint8_t)best;
