@@ -109,9 +109,9 @@ def figure(rows: Sequence[dict], environment: dict) -> Figure:
         axes.set(xscale="log", xlabel="Batch size", ylabel="Seconds per epoch", ylim=(0, None))
         axes.set_xticks(batches, [str(batch) for batch in batches])
         axes.minorticks_off()
-        axes.set_title("Time of an epoch of 60,000 images", loc="left", weight="bold")
+        drawn.suptitle("Time of an epoch of 60,000 images", x=0.01, ha="left", weight="bold")
+        axes.set_title(machines.name(environment), loc="left", color=QUIET, fontsize=9)
         axes.legend()
-        drawn.text(0.99, 0.01, machines.name(environment), ha="right", color=QUIET, fontsize=8)
     return drawn
 
 
