@@ -50,6 +50,7 @@ def sweep(
     optimizer: OneOrMany[str] = DEFAULT,
     recipe: OneOrMany[str] = DEFAULT,
     activation: OneOrMany[str] = DEFAULT,
+    schedule: OneOrMany[str] = DEFAULT,
     seed: OneOrMany[int] = DEFAULT,
     shuffle: OneOrMany[bool] = DEFAULT,
     holdout: int | None = DEFAULT,

@@ -13,7 +13,7 @@ from lenet_sweep.core.text import format_setting, join_command
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
 # Their values are clear without the name of the key.
-UNNAMED = ("loss", "optimizer", "activation", "dataset", "device", "engine")
+UNNAMED = ("loss", "optimizer", "activation", "schedule", "dataset", "device", "engine")
 
 
 def axes(cell: Cell) -> dict[str, Value]:
@@ -27,7 +27,7 @@ def axes(cell: Cell) -> dict[str, Value]:
         elif field.name == "dataset":
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             settings["holdout"] = cell.dataset.holdout
-        elif field.name != "classes":  # the names identify them
+        elif field.name not in ("classes", "horizon"):  # the names and the epochs tell
             settings[field.name] = value
     return settings
 

@@ -70,7 +70,7 @@ class Group:
     @property
     def file_keys(self) -> tuple[str, ...]:
         """The keys that only a file sets."""
-        return ("name", "class", *self.file_checks) if self.torch_base else ("name",)
+        return ("name", *(["class"] if self.torch_base else []), *self.file_checks)
 
     def read_choices(self) -> None:
         """Read the choices that come with this package."""
@@ -159,6 +159,11 @@ def _check_target(file: ConfigFile) -> None:
         raise file.error("target", "must be one of classes, one_hot")
 
 
+def _check_horizon(file: ConfigFile) -> None:
+    if not isinstance(file.values.get("horizon"), bool):
+        raise file.error("horizon", "must be true or false")
+
+
 def _files(group: str, first: tuple[str, ...] = ()) -> list[Path]:
     """The files of a config group in conf/, in the order of lists."""
 
@@ -194,6 +199,12 @@ GROUPS: Mapping[str, Group] = {
             "activation",
             torch_base="nn.Module",
             first=("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu"),
+        ),
+        Group(
+            "schedule",
+            has_options=True,
+            file_checks={"horizon": _check_horizon},
+            first=("constant", "step", "multistep", "exponential", "cosine"),
         ),
         Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "folder")),
     )
@@ -315,6 +326,11 @@ def _loss_setting(cell: Cell, key: str) -> str | None:
     return str(LOSSES[cell.loss.name].file.values[key])
 
 
+def has_horizon(schedule: Choice) -> bool:
+    """Whether a schedule depends on the total number of epochs."""
+    return bool(GROUPS["schedule"].choices[schedule.name].file.values["horizon"])
+
+
 def default_lr(optimizer: Choice) -> float | None:
     """The default learning rate of an optimizer; None if its file is not on this machine."""
     choice = OPTIMIZERS.get(optimizer.name)
@@ -359,12 +375,12 @@ def make_loss(
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises KeyError, TypeError or UsageError otherwise."""
-    nested = (*OPTION_GROUPS, "dataset", "classes")
+    nested = (*OPTION_GROUPS, "dataset", "classes", "horizon")
     classes = tuple((group, name) for group, name in values.get("classes", ()))
     choices: dict[str, Any] = {}
     for group in OPTION_GROUPS:
-        stored = values[group]
-        if isinstance(stored, str):  # a loss without changed options
+        stored = values.get(group, "constant") if group == "schedule" else values[group]
+        if isinstance(stored, str):  # without changed options
             stored = {"name": stored, "options": (), "defaults": ()}
         options = _option_values(stored["options"])
         if group in dict(classes):  # its file may not be on this machine
@@ -374,6 +390,7 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
             choices[group] = make_choice(group, stored["name"], options)
     return Cell(
         **{f.name: values[f.name] for f in fields(Cell) if f.name not in nested},
+        horizon=values.get("horizon"),
         **choices,
         dataset=Dataset(**values["dataset"]),
         classes=classes,

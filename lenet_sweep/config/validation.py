@@ -32,6 +32,7 @@ from lenet_sweep.config.registry import (
     choice_name,
     classes_of,
     default_lr,
+    has_horizon,
     make_choice,
 )
 from lenet_sweep.config.studies import Study
@@ -92,6 +93,7 @@ def validate_cell(
         "shuffle": boolean("shuffle", raw["shuffle"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
     }
+    values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
     names = tuple((group, choice_name(value)) for group, value in choices.items())
     values["classes"] = once(classes_of, names)
     device = once(_device, raw["device"], remote_devices)

@@ -23,10 +23,10 @@ OptionValue = float | bool | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """A loss or an optimizer with a value for each of its options, in the order of the registry.
+    """A choice of a group, such as an optimizer, with a value for each of its options.
 
-    `defaults` holds the default of each option. Use `config.registry.make_loss` and
-    `make_optimizer` to create one.
+    The options are in the order of the registry; `defaults` holds the default of each. Use
+    `config.registry.make_choice` to create one.
     """
 
     name: str
@@ -43,6 +43,10 @@ class Choice:
         """The name and the changed options, such as 'sgd momentum=0.9'."""
         changed = (f"{k}={format_option(value)}" for k, value in self.changed.items())
         return " ".join([self.name, *changed])
+
+
+# The schedule of conf/schedule/constant.yaml, and of all cells before there were others.
+CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ class Cell:
     dataset: Dataset
     device: str
     engine: str
+    schedule: Choice = CONSTANT
+    # The number of epochs that the schedule is made for; None if it does not depend on it.
+    horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
     classes: tuple[tuple[str, str], ...] = ()
 
@@ -88,13 +95,14 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        if options := self._identifying_options("loss"):
-            settings["loss"] = [self.loss.name, options]
+        for group in ("loss", "schedule"):
+            if options := self._identifying_options(group):
+                settings[group] = [getattr(self, group).name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
     def _identifying_options(self, group: str) -> dict[str, OptionValue]:
-        """The options of the loss or of the optimizer that are part of the run id."""
+        """The options of a choice that are part of the run id."""
         choice: Choice = getattr(self, group)
         if group in dict(self.classes):  # its file may change, so all options count
             return dict(choice.options)
@@ -131,31 +139,45 @@ class Cell:
     def description(self) -> str:
         """The settings for a figure's caption, such as 'nll + adam, lr 0.001, batch 64, ...'."""
         activation = "" if self.activation == "relu" else f", {self.activation}"
+        schedule = "" if self._has_default_schedule else f", {self.schedule}"
         settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
-        return f"{self.loss} + {self.optimizer}{activation}, {settings}, {self.data}"
+        return f"{self.loss} + {self.optimizer}{activation}{schedule}, {settings}, {self.data}"
 
     @property
     def file_name(self) -> str:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
+        schedule = "" if self._has_default_schedule else f"-{self.schedule.name}"
         return (
-            f"{self.loss.name}-{self.optimizer.name}{activation}_lr{self.lr:g}_batch{self.batch}"
+            f"{self.loss.name}-{self.optimizer.name}{activation}{schedule}_lr{self.lr:g}_batch{self.batch}"
             f"_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
         )
+
+    @property
+    def _has_default_schedule(self) -> bool:
+        return str(self.schedule) == "constant"
 
     def to_json(self) -> dict[str, Any]:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
         values = _values(self) | {
-            # Losses had no options at first. Without changed options, a loss is still its name.
-            "loss": self._choice_json("loss")
-            if self._identifying_options("loss")
-            else self.loss.name,
+            # Losses had no options at first.
+            "loss": self._short_json("loss"),
+            "schedule": self._short_json("schedule"),
             "optimizer": self._choice_json("optimizer"),
             "dataset": _values(self.dataset),
         }
         if not self.classes:  # everything else comes with this package
             del values["classes"]
+        if self._has_default_schedule:  # the only one, at first
+            del values["schedule"]
+        if self.horizon is None:
+            del values["horizon"]
         return values
+
+    def _short_json(self, group: str) -> str | dict[str, Any]:
+        """A choice as JSON; without changed options, its name."""
+        has_options = self._identifying_options(group)
+        return self._choice_json(group) if has_options else str(getattr(self, group).name)
 
     def _choice_json(self, group: str) -> dict[str, Any]:
         choice: Choice = getattr(self, group)
@@ -253,6 +275,7 @@ SETTING_FORMATS: Mapping[str, str] = {
     "optimizer": "{}",
     "loss": "{}",
     "activation": "{}",
+    "schedule": "{}",
     "seed": "seed {}",
     "data": "{}",
     "device": "{}",

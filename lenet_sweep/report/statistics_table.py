@@ -117,6 +117,7 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
         "lr": f"{cell.lr:g}",
         "epochs": str(cell.epochs),
         "activation": cell.activation,
+        "schedule": cell.schedule.name,
         "dataset": cell.data,
         "diff.": "" if difference is None else f"{difference:.2f}",
         "p": "" if adjusted is None else f"{adjusted:.2g}",
@@ -140,7 +141,7 @@ def _arranged(rows: list[dict[str, str]]) -> pd.DataFrame:
     options = in_option_order(frame.columns)
     hidden = [
         name
-        for name in ("loss", "optimizer", *options, "activation", "dataset")
+        for name in ("loss", "optimizer", *options, "activation", "schedule", "dataset")
         if len({*frame[name]} - {""}) <= 1
     ]
     first = ["rank", "loss", "optimizer", *options]

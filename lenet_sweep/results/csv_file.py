@@ -82,7 +82,11 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     dataset = _unescape(str(settings["dataset"]))
     lr = f"{float(settings['lr'])!r}"
     # Tables from before a group was added lack its column; their cells have its default.
-    further = (str(settings.get(group) or defaults()[group]["name"]) for group in FURTHER)
+    further = (
+        str(settings.get(group) or defaults()[group]["name"])
+        for group in FURTHER
+        if group not in OPTION_GROUPS
+    )
     texts = (str(settings[name]) for name in names)
     choices = (text for group in OPTION_GROUPS for text in _choice_key(group, settings))
     return (*texts, *further, *choices, dataset, lr)
@@ -93,7 +97,7 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
-    name, *options = str(settings[group]).split() or [""]
+    name, *options = str(settings.get(group) or defaults()[group]["name"]).split()
     for key in OPTION_DEFAULTS:
         default = option_default(key, name) if key.startswith(f"{group}.") else None
         if settings.get(key) not in (None, "") and default is not None:

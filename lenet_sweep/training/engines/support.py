@@ -65,6 +65,8 @@ NATIVE = EngineSupport(
     name="native",
     settings={
         "activation": ("relu", "tanh"),
+        "schedule": ANY,
+        "horizon": ANY,
         "lr": ANY,
         "batch": ANY,
         "epochs": ANY,
