@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Columns of the results that hold text.
-TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "schedule", "dataset", "engine",
-                "status", "error", *OPTION_TEXTS)  # fmt: skip
+TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "schedule", "dataset",
+                "engine", "status", "error", *OPTION_TEXTS)  # fmt: skip
 # Title, caption, and rows as text.
 TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
