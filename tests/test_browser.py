@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 TABLE = "#ranked"
 HOSTILE = "<script>document.title = 'stolen'</script>"
-WIDTHS = [(1280, 900), (375, 812)]
+WIDTHS = [(1280, 900), pytest.param((375, 812), marks=pytest.mark.slow)]
 
 # The contrast ratio of each text to its background, from the colors that the browser computed.
 CONTRAST = """

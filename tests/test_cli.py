@@ -297,7 +297,8 @@ def test_all_launchers_give_the_same_table(lenet_sweep, small, tmp_path) -> None
 
 
 @pytest.mark.parametrize(
-    "launcher", ["lenet_local", "basic", pytest.param("joblib", marks=pytest.mark.slow)]
+    "launcher",
+    ["lenet_local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "joblib"))],
 )
 @pytest.mark.parametrize("chosen", ["optimizer=sgd,adam", "recipe=ce_sgd,nll_adam", "own"])
 def test_option_applies_to_optimizers_that_have_it(
@@ -505,8 +506,8 @@ def test_ctrl_c_also_ends_the_reader(small, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("streams", "status", "stderr"),
     [
-        (">&-", 0, ""),
-        ("2>&-", 0, ""),
+        pytest.param(">&-", 0, "", marks=pytest.mark.slow),
+        pytest.param("2>&-", 0, "", marks=pytest.mark.slow),
         (">&- 2>&- <&-", 0, ""),
         (">/dev/full", 1, "error: cannot write to standard output: No space left on device\n"),
         (">/dev/full 2>/dev/full", 1, ""),

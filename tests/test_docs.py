@@ -24,6 +24,15 @@ def test_the_pages_have_commands() -> None:
     assert len(COMMANDS) >= 15
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_are_short(page: str) -> None:
+    """A page has at most 1,000 words, not counting its code and tables."""
+    text = re.sub(
+        r"^```.*?^```|<!--.*?-->|^\|.*?$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE
+    )
+    assert len(text.split()) <= 1000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_accepted(command: str, tmp_path: Path) -> None:

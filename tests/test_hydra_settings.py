@@ -24,7 +24,8 @@ class Recorder(Callback):
         print(self.name, "job end", config.hydra.job.num, job_return.return_value)
 """
 LAUNCHERS = pytest.mark.parametrize(
-    "launcher", ["lenet_local", "basic", pytest.param("joblib", marks=pytest.mark.slow)]
+    "launcher",
+    ["lenet_local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("basic", "joblib"))],
 )
 
 

@@ -238,7 +238,7 @@ words = st.one_of(
 ).filter(lambda text: text.lower() != "null")
 
 
-@examples(12)
+@examples(6)
 @given(words)
 @example("3e99999")
 @example("2026_11_28")

@@ -91,6 +91,7 @@ def finished(tmp_path_factory, small_folder) -> tuple[subprocess.CompletedProces
     return done, sweep
 
 
+@pytest.mark.slow
 def test_table_of_1000_finished_cells(finished) -> None:
     """It needs less than 400 MB and no torch, and all cells are ranked."""
     done, sweep = finished
@@ -104,6 +105,7 @@ def test_table_of_1000_finished_cells(finished) -> None:
     assert int(peak) < 400e6
 
 
+@pytest.mark.slow
 def test_figures_of_1000_cells_show_the_best(finished) -> None:
     """best-cells.png has the curves of the best 100 cells, and a message says so."""
     done, sweep = finished

@@ -44,7 +44,10 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=_native.instruction_sets())
+BEST, *OTHERS = _native.instruction_sets()
+
+
+@pytest.fixture(params=[BEST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def instructions(request: pytest.FixtureRequest) -> str:
     """Every instruction set of this machine, not only the best one."""
     return request.param

@@ -69,22 +69,27 @@ def app(tmp_path: Path):
     return run
 
 
+LINES = [
+    ("-m +a=1,2", "'a': 2} 1"),
+    ("-m +a=1 hydra/sweeper=lenet_grid", "Could not find 'hydra/sweeper/lenet_grid'"),
+    ("-m grid=a,b loss=mine,nll +recipe=nll_adam +study=report", "'w': 2}"),
+    ("-m loss=nll hydra/launcher=lenet_local", "'w': 2}"),
+    ("-m lr=1,2 +hydra.callbacks.recorder._target_=__main__.Recorder", "BasicSweeper"),
+    ("--help", "loss: mine, nll"),
+]
+MORE_LINES = [
+    ("-m +a=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=1", "'a': 2} 1"),
+    ("--cfg all", "BasicSweeper"),
+    ("--info", "lr: 1"),
+    ("--info plugins", "JoblibLauncher"),
+    ("--hydra-help", "--multirun"),
+    ("-sc query=bash", "hydra/launcher=joblib"),
+]
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [
-        ("-m +a=1,2", "'a': 2} 1"),
-        ("-m +a=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=1", "'a': 2} 1"),
-        ("-m +a=1 hydra/sweeper=lenet_grid", "Could not find 'hydra/sweeper/lenet_grid'"),
-        ("-m grid=a,b loss=mine,nll +recipe=nll_adam +study=report", "'w': 2}"),
-        ("-m loss=nll hydra/launcher=lenet_local", "'w': 2}"),
-        ("-m lr=1,2 +hydra.callbacks.recorder._target_=__main__.Recorder", "BasicSweeper"),
-        ("--cfg all", "BasicSweeper"),
-        ("--info", "lr: 1"),
-        ("--info plugins", "JoblibLauncher"),
-        ("--hydra-help", "--multirun"),
-        ("--help", "loss: mine, nll"),
-        ("-sc query=bash", "hydra/launcher=joblib"),
-    ],
+    [*LINES, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE_LINES)],
 )
 def test_other_application_is_unchanged(app, line: str, expected: str) -> None:
     """Flags, groups and plugins of another application work as without lenet-sweep."""

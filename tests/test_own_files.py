@@ -72,6 +72,7 @@ def test_one_file_adds_an_optimizer(small, tmp_path) -> None:
         assert message in result.stderr
 
 
+@pytest.mark.slow
 def test_results_do_not_need_the_file(small, tmp_path, capsys) -> None:
     """The class and the options are stored, so the page can be built on another machine."""
     folder = write(tmp_path / "mine", "optimizer", "own_rms", RMSPROP)
