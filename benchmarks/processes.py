@@ -103,7 +103,8 @@ def _watch(
             if timed_out:
                 break
             if markers:
-                first, last = (log.read_bytes().count(marker.encode()) for marker in markers)
+                output = log.read_bytes()
+                first, last = (output.count(marker.encode()) for marker in markers)
                 begins = now if first and begins is None else begins
                 ends, last_count = (now, last) if last > last_count else (ends, last_count)
             if samples % SAMPLES_PER_SCAN == 0:

@@ -56,13 +56,8 @@ def ratio(found: list[Record], job: str, slow: str, fast: str) -> Spread | None:
     speed of the machine affects both. If there are no such repeats, it is the ratio of the
     medians.
     """
-    fast_repeats = {r.repeat: r for r in records.warm(found, job, fast) if r.commit}
-    pairs = [
-        (r, fast_repeats[r.repeat])
-        for r in records.warm(found, job, slow)
-        if r.repeat in fast_repeats
-    ]
-    paired = records.spread(a.seconds / b.seconds for a, b in pairs if a.commit == b.commit)
+    pairs = _same_round(found, job, slow, fast)
+    paired = records.spread(a.seconds / b.seconds for a, b in pairs)
     one, other = records.seconds(found, job, slow), records.seconds(found, job, fast)
     if paired or not one or not other:
         return paired
@@ -74,13 +69,20 @@ def ratio(found: list[Record], job: str, slow: str, fast: str) -> Spread | None:
 
 def training_ratio(found: list[Record], job: str) -> Spread | None:
     """The time that one worker trains, divided by that of two in the same round."""
-    fast_repeats = {r.repeat: r for r in records.warm(found, job, "two_workers")}
-    pairs = [
-        (r.training, fast_repeats[r.repeat].training)
-        for r in records.warm(found, job, "one_worker")
-        if r.repeat in fast_repeats and r.commit == fast_repeats[r.repeat].commit
+    pairs = _same_round(found, job, "one_worker", "two_workers")
+    return records.spread(
+        one.training / two.training for one, two in pairs if one.training and two.training
+    )
+
+
+def _same_round(found: list[Record], job: str, slow: str, fast: str) -> list[tuple[Record, Record]]:
+    """The records of two contenders from the same round and commit."""
+    rounds = {(r.repeat, r.commit): r for r in records.warm(found, job, fast) if r.commit}
+    return [
+        (r, rounds[r.repeat, r.commit])
+        for r in records.warm(found, job, slow)
+        if (r.repeat, r.commit) in rounds
     ]
-    return records.spread(one / two for one, two in pairs if one and two)
 
 
 def cell_times(found: list[Record]) -> dict[int, float]:

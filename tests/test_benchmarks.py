@@ -145,8 +145,8 @@ def test_cold_target_uses_the_cold_time() -> None:
 
 def test_training_is_compared_without_start_and_end() -> None:
     """Two workers that halve the training reach the target, however long the start takes."""
-    one = Record("workers-10", "one_worker", 1, 50.0, begins=5.0, ends=45.0)
-    two = Record("workers-10", "two_workers", 1, 30.0, begins=5.0, ends=25.0)
+    one = Record("workers-10", "one_worker", 1, 50.0, begins=5.0, ends=45.0, commit="a")
+    two = Record("workers-10", "two_workers", 1, 30.0, begins=5.0, ends=25.0, commit="a")
     (verdict,) = verdicts([one, two], "6 cells, 10 epochs: training")
     assert (verdict.word, verdict.measured) == ("yes", "2.00 x")
     six = Record("workers-10", "two_workers", 1, 9.0, begins=0.75, ends=8.0)

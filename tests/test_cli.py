@@ -3,19 +3,14 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
-from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from command_lines import run_here
 from processes import DETERMINISTIC, TIMEOUT
 
 FAULTS = Path(__file__).parent / "faults"
@@ -108,72 +103,6 @@ def test_equal_values_are_merged(lenet_sweep, small, tmp_path) -> None:
     done = lenet_sweep("-m", "lr=1e-1,0.1,.1", *small)
     assert len(table(tmp_path)) == 1
     assert "2 duplicate cells merged" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("lr=abc", "lr=abc: must be a number above 0"),
-        ("-m lr=0.1,abc", "lr=abc: must be a number above 0"),
-        ("batch=0", "batch=0: must be a whole number from 1"),
-        ("-m batch=32,0", "batch=0: must be a whole number from 1"),
-        ("epochs=-1", "epochs=-1: must be a whole number from 1"),
-        ("lr=nan", "lr=nan: must be a number above 0"),
-        ("-m lr=nan,0.1", "lr=nan: must be a number above 0"),
-        ("optimizer=adm", "rmsprop, rprop, sgd; did you mean optimizer=adam?"),
-        ("-m optimizer=sgdd,adam", "optimizer=sgdd: must be one of adadelta, adafactor, adagrad,"),
-        ("device=tpu", "device=tpu: must be one of auto, cuda, mps, cpu"),
-        ("nonsense=1", "nonsense=1: there is no key nonsense"),
-        ("-m nonsense=1,2", "nonsense=1: there is no key nonsense"),
-        ("+nonsense=1", "nonsense=1: there is no key nonsense"),
-        ("optimizer.momentun=0.9", "has no option momentun; the options are momentum,"),
-        ("optimizer.momentun=0.9", "did you mean optimizer.momentum?"),
-        ("~seed", "the key seed cannot be removed; it can only be changed"),
-        ("recipe=ce_sgd loss=nll", "recipe cannot be combined with loss"),
-        ("lr=[1", "lr=[1: cannot be parsed as key=value"),
-        ("lr", "lr: cannot be parsed as key=value"),
-        ("-m lr=,", "lr=,: cannot be parsed as key=value"),
-        ("person=Zoë", "letters, digits and ._-: person="),
-        ("=0.1", "=0.1: no key before the '='"),
-        ("@x=1", "@x=1: no key before the '='"),
-        ("-m lr=glob(*)", "the grid has no cell"),
-        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid requires a list of values"),
-        ("optimizer=null", "must be a string or a list"),
-        ("optimizer.lr=0.1", "the learning rate is a separate key; use lr=0.1"),
-        ("-m --run", "Only one of --run, --multirun"),
-        ("--experimental-rerun x", "loads a pickle, which can run code"),
-        ("timeout=0", "timeout=0: must be a number of seconds above 0"),
-        ("--nonsense", "unrecognized arguments: --nonsense"),
-        ("-m workers=1,2", "workers cannot be swept"),
-        ("grid/lr=report", "requires the flag -m"),
-        ("lr=0.1,0.2", "require the flag -m"),
-        ("dataset=folder dataset.root=/nowhere", "dataset.root=/nowhere: there is no such folder"),
-        ("dataset=folder dataset.root=/dev/null", "dataset.root=/dev/null: is not a folder"),
-        ("person=${oc.env:NO_SUCH}", "Environment variable 'NO_SUCH' not found"),
-        ("-m person=${oc.env:NO_SUCH} lr=0.1,0.2", "Environment variable 'NO_SUCH' not found"),
-        ("-m person=${person}", "Recursive interpolation"),
-        ("-m hydra.sweep.dirr=x", "hydra.sweep.dirr: there is no such setting"),
-        ("lr=???", "Missing mandatory value: lr"),
-        ("-m hydra/launcher=nonsense", "hydra/launcher=nonsense: must be one of"),
-        ("-m hydra/launcher=submitit", "did you mean hydra/launcher=submitit_"),
-        ("-m hydra/launcher=ray", "hydra/launcher=ray: the plugin is not installed; run: pip"),
-        ("-m hydra/launcher=rq", "pip install hydra-rq-launcher"),
-        ("-m hydra/sweeper=ax", "pip install hydra-ax-sweeper"),
-        ("-m hydra/sweeper=nevergrad", "pip install hydra-nevergrad-sweeper"),
-        ("out=/dev/null", "out: cannot create the folder /dev/null"),
-        ("-m out=/dev/null lr=0.1,0.2", "out: cannot create the folder /dev/null"),
-        ("-m out=/dev/null hydra/launcher=basic", "out: cannot create the folder /dev/null"),
-    ],
-)
-def test_wrong_command_gets_one_line(tmp_path, monkeypatch, arguments, message) -> None:
-    """A wrong command ends with status 2 and one line that names the key and the fix."""
-    monkeypatch.chdir(tmp_path)
-    done = run_here(*arguments.split())
-    assert done.status == 2
-    assert done.err.startswith("error: ")
-    assert message in done.err
-    assert done.err.count("\n") == 1
-    assert not (tmp_path / "outputs").exists()
 
 
 def test_missing_plugin_is_named_with_its_package(lenet_sweep, tmp_path) -> None:
@@ -650,92 +579,3 @@ def test_help_is_complete(lenet_sweep, tmp_path) -> None:
     ):  # fmt: skip
         assert re.search(rf"(^|\s){re.escape(key)}\b", text, re.MULTILINE), key
     assert max(map(len, text.splitlines())) <= 120
-
-
-@pytest.mark.slow
-def test_installation_without_compiler_uses_torch(tmp_path, small) -> None:
-    """Without a C++ compiler, the package installs, and a line says that torch trains."""
-    project = Path(__file__).parent.parent
-    source, wheels = tmp_path / "source", tmp_path / "wheel"
-    ignore = shutil.ignore_patterns(".git", ".venv*", "build", "outputs", "*.so", "*.egg-info")
-    shutil.copytree(project, source, ignore=ignore)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
-    no_compiler = os.environ | {"CC": "/bin/false", "CXX": "/bin/false"}
-    subprocess.run([*build, source], check=True, cwd=tmp_path, env=no_compiler)
-    (wheel,) = wheels.glob("*.whl")
-    assert not [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".so")]
-    site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)},
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stdout.count("torch trains: this installation has no native engine") == 1
-    assert set(table(tmp_path)["engine"]) == {"torch"}
-
-
-def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
-    """After `pip install .`, a sweep in the clone's folder says what is imported and the fix."""
-    clone, site = tmp_path / "clone", tmp_path / "site"
-    project = Path(__file__).parent.parent
-    for name in ("lenet_sweep", "conf"):
-        shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("_native.*.*"))
-    installed = site / "lenet_sweep" / "training" / "engines"
-    installed.mkdir(parents=True)
-    (installed / f"_native{EXTENSION_SUFFIXES[0]}").touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small, "figures=none"],
-        cwd=clone, env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "1000"},
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    (line,) = (line for line in done.stdout.splitlines() if "torch trains" in line)
-    for text in (
-        f"imports {clone / 'lenet_sweep'}, which has no native engine",
-        f"instead of the installed {site / 'lenet_sweep'}",
-        "current folder first",
-        "run from another folder",
-        f"pip install -e {clone}",
-    ):
-        assert text in line
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (find_spec("build") and find_spec("twine")), reason="needs build and twine")
-def test_distributions_are_complete(tmp_path, small) -> None:
-    """The wheel, built from the source distribution, runs a sweep without the checkout."""
-    dist = tmp_path / "dist"
-    build = [sys.executable, "-m", "build", "--outdir", dist, Path(__file__).parent.parent]
-    subprocess.run(build, check=True, env=os.environ | {"LENET_SWEEP_REQUIRE_NATIVE": "1"})
-    subprocess.run(
-        [sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir()], check=True
-    )
-    (wheel,) = dist.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {
-        "lenet_sweep/py.typed",
-        "lenet_sweep/conf/config.yaml",
-        "lenet_sweep/analysis/conclusions.py",
-        "lenet_sweep/report/templates/page.html.jinja",
-        "lenet_sweep/report/templates/page.js",
-        "lenet_sweep/report/templates/style.css",
-        "lenet_sweep/conf/grid/lr/report.yaml",
-        "hydra_plugins/_lenet_sweep.py",
-    } <= set(names)
-    assert not [name for name in names if name.endswith((".cpp", ".hpp"))]
-    assert [name for name in names if name.startswith("lenet_sweep/training/engines/_native.c")]
-    assert (
-        "hydra_plugins/__init__.py" not in names
-    )  # a namespace package, shared with other plugins
-    site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
-    start = (
-        "import lenet_sweep, sys; assert lenet_sweep.__file__.startswith(sys.argv[1]); "
-        "from lenet_sweep.__main__ import main; sys.argv[1:] = sys.argv[2:]; main()"
-    )
-    subprocess.run(
-        [sys.executable, "-c", start, str(site), "-m", "lr=0.1,0.01", *small],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, check=True,
-    )  # fmt: skip
-    assert len(table(tmp_path)) == 2
-    assert (sweeps(tmp_path)[0] / "report.html").read_text().endswith("</html>")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_lines import command_lines, find_fault
+from command_lines import command_lines, find_fault, run_here
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -58,6 +58,72 @@ def test_command_line_is_planned_or_rejected_in_one_line(empty: Path, line: list
 def test_ten_thousand_command_lines(empty: Path, line: list[str]) -> None:
     """The same for 10,000 command lines."""
     assert find_fault(line, empty) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("lr=abc", "lr=abc: must be a number above 0"),
+        ("-m lr=0.1,abc", "lr=abc: must be a number above 0"),
+        ("batch=0", "batch=0: must be a whole number from 1"),
+        ("-m batch=32,0", "batch=0: must be a whole number from 1"),
+        ("epochs=-1", "epochs=-1: must be a whole number from 1"),
+        ("lr=nan", "lr=nan: must be a number above 0"),
+        ("-m lr=nan,0.1", "lr=nan: must be a number above 0"),
+        ("optimizer=adm", "rmsprop, rprop, sgd; did you mean optimizer=adam?"),
+        ("-m optimizer=sgdd,adam", "optimizer=sgdd: must be one of adadelta, adafactor, adagrad,"),
+        ("device=tpu", "device=tpu: must be one of auto, cuda, mps, cpu"),
+        ("nonsense=1", "nonsense=1: there is no key nonsense"),
+        ("-m nonsense=1,2", "nonsense=1: there is no key nonsense"),
+        ("+nonsense=1", "nonsense=1: there is no key nonsense"),
+        ("optimizer.momentun=0.9", "has no option momentun; the options are momentum,"),
+        ("optimizer.momentun=0.9", "did you mean optimizer.momentum?"),
+        ("~seed", "the key seed cannot be removed; it can only be changed"),
+        ("recipe=ce_sgd loss=nll", "recipe cannot be combined with loss"),
+        ("lr=[1", "lr=[1: cannot be parsed as key=value"),
+        ("lr", "lr: cannot be parsed as key=value"),
+        ("-m lr=,", "lr=,: cannot be parsed as key=value"),
+        ("person=Zoë", "letters, digits and ._-: person="),
+        ("=0.1", "=0.1: no key before the '='"),
+        ("@x=1", "@x=1: no key before the '='"),
+        ("-m lr=glob(*)", "the grid has no cell"),
+        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid requires a list of values"),
+        ("optimizer=null", "must be a string or a list"),
+        ("optimizer.lr=0.1", "the learning rate is a separate key; use lr=0.1"),
+        ("-m --run", "Only one of --run, --multirun"),
+        ("--experimental-rerun x", "loads a pickle, which can run code"),
+        ("timeout=0", "timeout=0: must be a number of seconds above 0"),
+        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("-m workers=1,2", "workers cannot be swept"),
+        ("grid/lr=report", "requires the flag -m"),
+        ("lr=0.1,0.2", "require the flag -m"),
+        ("dataset=folder dataset.root=/nowhere", "dataset.root=/nowhere: there is no such folder"),
+        ("dataset=folder dataset.root=/dev/null", "dataset.root=/dev/null: is not a folder"),
+        ("person=${oc.env:NO_SUCH}", "Environment variable 'NO_SUCH' not found"),
+        ("-m person=${oc.env:NO_SUCH} lr=0.1,0.2", "Environment variable 'NO_SUCH' not found"),
+        ("-m person=${person}", "Recursive interpolation"),
+        ("-m hydra.sweep.dirr=x", "hydra.sweep.dirr: there is no such setting"),
+        ("lr=???", "Missing mandatory value: lr"),
+        ("-m hydra/launcher=nonsense", "hydra/launcher=nonsense: must be one of"),
+        ("-m hydra/launcher=submitit", "did you mean hydra/launcher=submitit_"),
+        ("-m hydra/launcher=ray", "hydra/launcher=ray: the plugin is not installed; run: pip"),
+        ("-m hydra/launcher=rq", "pip install hydra-rq-launcher"),
+        ("-m hydra/sweeper=ax", "pip install hydra-ax-sweeper"),
+        ("-m hydra/sweeper=nevergrad", "pip install hydra-nevergrad-sweeper"),
+        ("out=/dev/null", "out: cannot create the folder /dev/null"),
+        ("-m out=/dev/null lr=0.1,0.2", "out: cannot create the folder /dev/null"),
+        ("-m out=/dev/null hydra/launcher=basic", "out: cannot create the folder /dev/null"),
+    ],
+)
+def test_wrong_command_gets_one_line(tmp_path, monkeypatch, arguments, message) -> None:
+    """A wrong command ends with status 2 and one line that names the key and the fix."""
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*arguments.split())
+    assert done.status == 2
+    assert done.err.startswith("error: ")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
 
 
 # ---------------------------------------------------------------- the Python interface

@@ -128,20 +128,21 @@ def test_longer_training_resumes_from_the_snapshot(start) -> None:
     same_state(folder, other, 3)
 
 
-@pytest.mark.parametrize("engine", ENGINE_VERSIONS)
 @pytest.mark.parametrize(
-    ("optimizer", "shuffle", "epochs"),
+    ("engine", "optimizer", "shuffle", "epochs"),
     [
-        *product(NATIVE.choices["optimizer"], [False, True], [1, 3]),
-        *((name, True, 1) for name in OPTIMIZERS if name not in NATIVE.choices["optimizer"]),
+        *product(ENGINE_VERSIONS, NATIVE.choices["optimizer"], [False, True], [1, 3]),
+        *(
+            ("torch", name, True, 1)
+            for name in OPTIMIZERS
+            if name not in NATIVE.choices["optimizer"]
+        ),
     ],
 )
 def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, epochs) -> None:
     """A run that was stopped after any epoch ends with the weights of an uninterrupted run."""
     if engine == "native" and support.unavailable_reason():
         pytest.skip(support.unavailable_reason())
-    if engine == "native" and optimizer not in NATIVE.choices["optimizer"]:
-        pytest.skip("torch trains this optimizer")
     axes = {"engine": engine, "optimizer": optimizer, "shuffle": shuffle, "batch": 300}
     stopped: list[bool] = []
     events, folder = start(epochs + 1, stop=lambda: bool(stopped), **axes)

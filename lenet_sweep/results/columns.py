@@ -111,14 +111,14 @@ def rank_text(rank: Any, accuracy: float | None) -> str:
     return NO_RANK if accuracy is None or math.isnan(accuracy) else str(rank)
 
 
-def shared_options(frame: pd.DataFrame, group: str = "") -> list[str]:
+def shared_options(frame: pd.DataFrame, prefix: str = "") -> list[str]:
     """Options with the same value in all rows, if it is not the default: 'momentum=0.9'.
 
-    group: of these options, such as "optimizer"; "" for the options of all groups.
+    prefix: of the keys of these options, such as "optimizer."; "" for the options of all groups.
     """
     texts = []
     for name in in_option_order(frame.columns):
-        values = {*frame[name].dropna()} if name.startswith(group) else set()
+        values = {*frame[name].dropna()} if name.startswith(prefix) else set()
         if len(values) == 1 and not _has_only_defaults(frame, name):
             texts.append(f"{name.partition('.')[2]}={setting_text(*values)}")
     return texts

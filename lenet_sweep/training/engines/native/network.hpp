@@ -36,7 +36,7 @@ struct Optimizer {
   int nesterov;
   double beta1, beta2, eps;  // beta2 is also the alpha of RMSprop
   double clip;               // the largest norm of all gradients together; 0: no limit
-  int decoupled, centered;   // AdamW's weight decay; RMSprop without the mean
+  int decoupled, centered;   // AdamW's weight decay; RMSprop divides by the standard deviation
   double lr_decay;
 };
 

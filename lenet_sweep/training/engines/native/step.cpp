@@ -245,7 +245,7 @@ static float sum_of_squares(const float* values, int count) {
   return total;
 }
 
-// An epoch, in two alternating phases. A batch is processed in rounds of up to ROUND samples; most
+// An epoch, in phases that repeat. A batch is processed in rounds of up to ROUND samples; most
 // batches are one round.
 //
 // SAMPLES: each unit takes some samples through the forward pass and back to the first layer. Samples
