@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from lenet_sweep.config import keys
 from lenet_sweep.config.registry import RECIPES, default_lr
-from lenet_sweep.core.cells import Cell, Choice
+from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
 from lenet_sweep.core.text import format_setting, join_command
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
@@ -71,6 +71,8 @@ def describe_setting(name: str, value: Value) -> str:
         return "all training images" if value is None else f"the first {value} images"
     if name == "holdout":
         return "nothing held out" if value is None else f"{value} images held out"
+    if name in ADDED_SETTINGS and name not in UNNAMED:
+        return describe_added(name, value)
     return (
         format_setting(value)
         if name in UNNAMED

@@ -128,7 +128,7 @@ def raw_settings(config: DictConfig) -> Raw:
 
     Raises OmegaConf's errors if an interpolation fails or a value is missing (???).
     """
-    raw = {}
+    raw: Raw = dict.fromkeys(group.name for group in GROUPS.values() if group.of_model)
     for key in config:
         if key != "hydra":
             node = config[key]

@@ -45,9 +45,9 @@ def _defaults() -> Raw:
     return {str(k): v for k, v in raw.items()} | {g: group_node(g, selected[g]) for g in GROUPS}
 
 
-def group_node(group: str, name: str) -> Raw:
-    """A copy of the content of one file of a config group."""
-    return GROUPS[group].choices[name].to_node()
+def group_node(group: str, name: str | None) -> Raw | None:
+    """A copy of the content of one file of a config group; None for null, the model's own."""
+    return None if name is None else GROUPS[group].choices[name].to_node()
 
 
 def is_option(key: str) -> bool:

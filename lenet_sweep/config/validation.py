@@ -32,6 +32,7 @@ from lenet_sweep.config.registry import (
     choice_name,
     classes_of,
     default_lr,
+    default_of_model,
     has_horizon,
     make_choice,
 )
@@ -48,6 +49,7 @@ CPU_NOTE = (
     "device=auto is the CPU, where the native engine trains these cells; with large batches, a GPU "
     "may be faster: device=cuda or device=mps"
 )
+NORMALIZATIONS = ("none", "standard")
 IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
 
 
@@ -82,8 +84,10 @@ def validate_cell(
             (name, identity((raw[name],))), _choice, group, raw[name], ignored_options
         )
         for name, group in GROUPS.items()
-        if name != "dataset"
+        if name != "dataset" and not (group.of_model and raw[name] is None)
     }
+    for name in GROUPS.keys() - choices.keys() - {"dataset"}:
+        choices[name] = default_of_model(choices["model"], name)
     values: dict[str, Any] = {
         **choices,
         "lr": _lr(raw["lr"], choices["optimizer"]),
@@ -91,8 +95,15 @@ def validate_cell(
         "epochs": integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
+        "clip_norm": _clip_norm(raw["clip_norm"]),
+        "width": checks.number("width", raw["width"], 0.1, 10, "factor of the network's channels"),
+        "batch_norm": boolean("batch_norm", raw["batch_norm"]),
+        "dropout": checks.number("dropout", raw["dropout"], 0, 0.9, "fraction of units dropped"),
+        "normalize": choice("normalize", raw["normalize"], NORMALIZATIONS),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
     }
+    if values["batch_norm"] and values["batch"] == 1:
+        raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
     names = tuple((group, choice_name(value)) for group, value in choices.items())
     values["classes"] = once(classes_of, names)
@@ -274,6 +285,12 @@ def _lr(value: Any, optimizer: Choice) -> float:
         assert lr is not None
         return lr
     return positive("lr", value, "a number above 0, for example lr=0.01")
+
+
+def _clip_norm(value: Any) -> float | None:
+    if value is None:
+        return None
+    return positive("clip_norm", value, "a number above 0, for example clip_norm=1, or null")
 
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:

@@ -13,6 +13,7 @@ from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
+    ADDED_TEXTS,
     HEADINGS,
     HOLDOUT,
     INTERVAL,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Columns of the results that hold text.
-TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "schedule", "dataset",
-                "engine", "status", "error", *OPTION_TEXTS)  # fmt: skip
+TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine",
+                "status", "error", *ADDED_TEXTS, *OPTION_TEXTS)  # fmt: skip
 # Title, caption, and rows as text.
 TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 

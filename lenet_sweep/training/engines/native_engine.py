@@ -55,7 +55,11 @@ class NativeEngine:
         for moment, option in (("momentum_buffer", "momentum"), ("grad_avg", "centered")):
             if not options.get(option):
                 self.moments.pop(moment, None)
-        optimizer = _native.Optimizer(self.rule, **_rule_options(cell.optimizer.name, options))
+        optimizer = _native.Optimizer(
+            self.rule,
+            clip=cell.clip_norm or 0.0,
+            **_rule_options(cell.optimizer.name, options),
+        )
         smoothing: Any = dict(cell.loss.options).get("label_smoothing", 0.0)
         self.trainer = _native.Trainer(
             tanh=cell.activation == "tanh",

@@ -58,7 +58,7 @@ class TorchEngine:
         self.detail = (
             f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}"
         )
-        self.batch, self.lr = cell.batch, cell.lr
+        self.batch, self.lr, self.clip_norm = cell.batch, cell.lr, cell.clip_norm
         self.device = torch.device(cell.device)
         self.model = seeded_lenet5(torch_class(cell, "activation"), cell.seed).to(self.device)
         loss_class = getattr(nn, torch_class(cell, "loss"))
@@ -89,6 +89,8 @@ class TorchEngine:
             loss = self.loss(scores, self._targets(self.train_labels[indices]))
             self.optimizer.zero_grad()
             loss.backward()
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
             self.optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses).cpu().numpy()
