@@ -242,7 +242,7 @@ def _train_epoch(
         lrs = learning_rates(
             run.cell, first, math.ceil((end - start) / batch), math.ceil(images / batch)
         )
-        losses.append(engine.train(order[start:end], lrs))
+        losses.append(engine.train(order[start:end], lrs, step=first))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():
             return None

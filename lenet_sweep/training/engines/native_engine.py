@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import Evaluation, _native
-from lenet_sweep.training.engines.initial_weights import LAYERS, initial_weights
+from lenet_sweep.training.initial_weights import LAYERS, initial_weights
 
 # The parameters in the order of torch's state_dict and of the extension's flat arrays.
 SHAPES = [
@@ -69,7 +69,7 @@ class NativeEngine:
             instructions=instructions,
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
-        self._set("parameters", initial_weights(cell.seed))
+        self._set("parameters", initial_weights(cell.seed, cell.init))
 
     @property
     def threads(self) -> int:
@@ -80,8 +80,9 @@ class NativeEngine:
         self.trainer.threads = number
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
     ) -> NDArray[np.float32]:
+        del step  # no supported layer is random
         if lrs is None:
             lrs = np.full(-(-len(order) // self.batch), self.lr)
         losses: NDArray[np.float32] = self.trainer.train(
