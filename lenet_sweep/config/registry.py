@@ -228,6 +228,7 @@ GROUPS: Mapping[str, Group] = {
             "init",
             first=("torch", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
         ),
+        Group("augment", has_options=True, first=("none", "shift", "affine", "elastic", "erase")),
         Group(
             "schedule",
             has_options=True,

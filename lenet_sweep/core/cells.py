@@ -45,8 +45,9 @@ class Choice:
         return " ".join([self.name, *changed])
 
 
-# The defaults of groups with options: conf/model/lenet5.yaml and conf/schedule/constant.yaml.
+# The defaults of groups with options, as in conf/model, conf/augment and conf/schedule.
 LENET5 = Choice("lenet5", (), ())
+NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
 
@@ -89,6 +90,7 @@ class Cell:
     dropout: float = 0.0
     init: str = "torch"
     normalize: str = "none"
+    augment: Choice = NO_AUGMENTATION
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
     # The number of epochs that the schedule is made for; None if it does not depend on it.
@@ -218,9 +220,9 @@ ADDED_SETTINGS: Mapping[str, Any] = {
 
 def describe_added(name: str, value: Any) -> str:
     """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
-    if isinstance(value, Choice):
+    if isinstance(value, Choice) and value.name != "none":
         return str(value)
-    if value is None or value is False:
+    if value is None or value is False or isinstance(value, Choice):
         return f"no {name}"
     return name if value is True else f"{name} {format_setting(value)}"
 

@@ -37,6 +37,7 @@ from lenet_sweep.data.datasets import Images, load_dataset
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
+from lenet_sweep.training.augmentation import augmented_pieces
 from lenet_sweep.training.engines import Engine
 from lenet_sweep.training.schedules import learning_rates
 
@@ -150,9 +151,7 @@ def _train(
     yield Started(run.id, saver.saved_epoch)
     for epoch in range(saver.saved_epoch + 1, missing[-1] + 1):
         began = time.perf_counter()
-        losses = yield from _train_epoch(
-            engine, run, epoch, len(images.train_labels), stop, threads
-        )
+        losses = yield from _train_epoch(engine, run, epoch, images.train_images, stop, threads)
         if losses is None:
             saver.write_checkpoint(snapshot)
             yield Stopped(run.id)
@@ -227,22 +226,25 @@ def _train_epoch(
     engine: Engine,
     run: Run,
     epoch: int,
-    images: int,
+    train_images: NDArray[np.uint8],
     stop: Callable[[], bool],
     threads: Callable[[], int],
 ) -> Generator[Event, None, NDArray[np.float32] | None]:
     """Train one epoch. Returns the batch losses, or None if `stop` ended it early."""
-    batch = run.cell.batch
+    batch, images = run.cell.batch, len(train_images)
     order = epoch_order(run.cell, epoch, images)
     losses: list[NDArray[np.float32]] = []
     # The report prints the loss of the first batch and of every 100th after it.
-    for start, end in pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]):
+    pieces = list(pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]))
+    orders = [order[start:end] for start, end in pieces]
+    augmented = augmented_pieces(run.cell, epoch, train_images, orders)
+    for (start, end), pixels in zip(pieces, augmented, strict=True):
         engine.threads = threads()
         first = (epoch - 1) * math.ceil(images / batch) + start // batch
         lrs = learning_rates(
             run.cell, first, math.ceil((end - start) / batch), math.ceil(images / batch)
         )
-        losses.append(engine.train(order[start:end], lrs, step=first))
+        losses.append(engine.train(order[start:end], lrs, step=first, images=pixels))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():
             return None

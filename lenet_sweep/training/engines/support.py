@@ -65,6 +65,7 @@ NATIVE = EngineSupport(
     name="native",
     settings={
         "activation": ("relu", "tanh"),
+        "augment": ANY,  # the caller passes the images
         "schedule": ANY,
         "horizon": ANY,
         "clip_norm": ANY,
