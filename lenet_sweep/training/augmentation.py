@@ -30,7 +30,8 @@ Options = Mapping[str, Any]
 def augmented(cell: Cell, epoch: int, images: Images, order: Indices) -> Images:
     """The images with these indices (n,), as a cell trains on them in an epoch: (n, 28, 28).
 
-    The cell must have an augmentation. images: all training images, (N, 28, 28). epoch: counted from 1.
+    images: all training images, (N, 28, 28). epoch: counted from 1. The cell must have an
+    augmentation.
     """
     change = AUGMENTATIONS[cell.augment.name]
     return change(dict(cell.augment.options), images, order, image_keys(cell.seed, epoch, order))
