@@ -198,10 +198,11 @@ def test_engines_agree_on_augmented_epochs(start, augment) -> None:
     """Both engines train on the same augmented images, in all epochs."""
     costs = []
     for axes in ({"engine": "native"}, {"engine": "torch"}, {"engine": "torch", "augment": "none"}):
-        events, _ = start(3, **{"augment": augment, "lr": 0.01, "out": str(axes)} | axes)
+        shared = {"augment": augment, "batch": 40, "optimizer": "adam", "out": str(axes)}
+        events, _ = start(3, **shared | axes)
         costs.append([e.result.cost for e in events if isinstance(e, EpochEnded)])
     assert costs[0] == pytest.approx(costs[1], rel=1e-4)
-    assert costs[2] != pytest.approx(costs[1], rel=1e-4)
+    assert costs[2] != pytest.approx(costs[1], rel=1e-3)
 
 
 def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:
