@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
@@ -58,12 +57,8 @@ def augmented_pieces(
 
 def _shift(options: Options, images: Images, order: Indices, keys: Keys) -> Images:
     most = int(options["pixels"])
-    right, down = below(random_words(keys, 2), 2 * most + 1).T
-    padded = np.zeros((len(order), SIDE + 2 * most, SIDE + 2 * most), np.uint8)
-    padded[:, most : most + SIDE, most : most + SIDE] = images[order]
-    windows = sliding_window_view(padded, (SIDE, SIDE), axis=(1, 2))
-    result: Images = windows[np.arange(len(order)), 2 * most - down, 2 * most - right]
-    return result
+    shifts = below(random_words(keys, 2), 2 * most + 1).T - most  # to the right, and down
+    return resampling.shift(images, order, shifts)
 
 
 def _affine(options: Options, images: Images, order: Indices, keys: Keys) -> Images:

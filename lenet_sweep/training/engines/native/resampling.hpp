@@ -61,11 +61,30 @@ static void sample(const uint8_t* image, const Positions* positions, uint8_t* ou
   for (int y = 0; y < SIDE; y++) memcpy(out + y * SIDE, bytes + y * STRIDE, SIDE);
 }
 
+// Copies an image so that pixel (x, y) comes from (x + dx, y + dy).
+static void shift(const uint8_t* image, int dx, int dy, uint8_t* out) {
+  memset(out, 0, SIDE * SIDE);
+  const int left = dx < 0 ? -dx : 0, width = SIDE - left - (dx > 0 ? dx : 0);
+  for (int y = 0; y < SIDE && width > 0; y++)
+    if (y + dy >= 0 && y + dy < SIDE)
+      memcpy(out + y * SIDE + left, image + (y + dy) * SIDE + left + dx, width);
+}
+
+INLINE bool is_shift(const int32_t* map) {
+  return map[0] == 1 << 16 && map[4] == 1 << 16 && map[1] == 0 && map[3] == 0 &&
+         ((map[2] | map[5]) & 0xffff) == 0;
+}
+
 // maps (count, 6): the position of pixel (x, y) is (m0 x + m1 y + m2, m3 x + m4 y + m5) / 2^16.
 static void affine(const uint8_t* images, const int64_t* order, int64_t count, const int32_t* maps,
                    uint8_t* out) {
   Positions positions;
   for (int64_t n = 0; n < count; n++, maps += 6, out += SIDE * SIDE) {
+    const uint8_t* image = images + order[n] * SIDE * SIDE;
+    if (is_shift(maps)) {
+      shift(image, maps[2] >> 16, maps[5] >> 16, out);
+      continue;
+    }
     for (int y = 0; y < SIDE; y++) {
       const int32_t x0 = maps[1] * y + maps[2], y0 = maps[4] * y + maps[5];
       for (int x = 0; x < STRIDE; x++) {
@@ -73,7 +92,7 @@ static void affine(const uint8_t* images, const int64_t* order, int64_t count, c
         positions.y[y][x] = (maps[3] * x + y0) >> 8;
       }
     }
-    sample(images + order[n] * SIDE * SIDE, &positions, out);
+    sample(image, &positions, out);
   }
 }
 
