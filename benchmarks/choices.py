@@ -2,20 +2,19 @@
 
 The epochs of a group, such as all schedules, alternate with the plain epoch (all defaults) on the
 same MNIST images and one thread. Each ratio is the median over several repeats of the CPU time
-divided by that of the plain epoch in the same repeat. CPU time includes images that are augmented
-in a thread while the engine trains. With --out, all numbers are written to choices.json in that
-folder, together with a table (choices.md).
+divided by that of the plain epoch in the same repeat. With --out, all numbers are written to
+choices.json in that folder, together with a table (choices.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data import datasets
-from lenet_sweep.training.augmentation import augmented_pieces
+from lenet_sweep.training.augmentation import augmented
 from lenet_sweep.training.engines import build_engine
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.schedules import learning_rates
@@ -46,15 +45,13 @@ PLAIN = "plain"
 class Row:
     """An epoch of 60,000 images with one setting, on one thread.
 
-    seconds, cpu_seconds: medians. ratio, cpu_ratio: medians of the ratios to the plain epoch.
+    cpu_seconds: the median. ratio: the median of the ratios to the plain epoch.
     """
 
     setting: str
     engine: str
-    seconds: float
     cpu_seconds: float
     ratio: float
-    cpu_ratio: float
 
 
 def settings_of() -> dict[str, list[dict[str, Any]]]:
@@ -85,7 +82,7 @@ def measure(
             times = alternate(timers, repeats)
             for row in ratios(engine, times, len(data.train_labels) / count):
                 rows.append(row)
-                print(f"{engine:6}  {row.setting:32} {row.cpu_ratio:.2f} x", flush=True)
+                print(f"{engine:6}  {row.setting:32} {row.ratio:.2f} x", flush=True)
     return rows
 
 
@@ -109,45 +106,41 @@ def epoch_timer(cell: Cell, images: datasets.Images, count: int) -> Timer:
     steps = [-(-len(piece) // cell.batch) for piece in pieces]
 
     def run() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         first = 0
-        augmented = augmented_pieces(cell, 1, images.train_images, pieces)
-        for piece, number, pixels in zip(pieces, steps, augmented, strict=True):
+        for piece, number in zip(pieces, steps, strict=True):
             lrs = learning_rates(cell, first, number, sum(steps))
+            pixels = augmented(cell, 1, images.train_images, piece)
             engine.train(piece, lrs, step=first, images=pixels)
             first += number
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     return run
 
 
-def alternate(timers: dict[str, Timer], repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """The seconds and CPU seconds of each repeat, after one repeat to warm up."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in timers}
+def alternate(timers: dict[str, Timer], repeats: int) -> dict[str, list[float]]:
+    """The seconds of each repeat, after one repeat to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in timers}
     for repeat in range(repeats + 1):
         for name, timer in timers.items():
-            start = time.process_time()
             seconds = timer()
             if repeat:
-                times[name].append((seconds, time.process_time() - start))
+                times[name].append(seconds)
     return times
 
 
-def ratios(engine: str, times: dict[str, list[tuple[float, float]]], scale: float) -> Iterable[Row]:
+def ratios(engine: str, times: dict[str, list[float]], scale: float) -> Iterable[Row]:
     """A row for each setting; scale: of the times, to an epoch of 60,000 images."""
-    plain = times[PLAIN]
     for name, values in times.items():
         if name != PLAIN:
-            seconds, cpu_seconds = (scale * statistics.median(v) for v in zip(*values, strict=True))
-            relative = [(a / c, b / d) for (a, b), (c, d) in zip(values, plain, strict=True)]
-            ratio, cpu_ratio = (statistics.median(v) for v in zip(*relative, strict=True))
-            yield Row(name, engine, seconds, cpu_seconds, ratio, cpu_ratio)
+            relative = [a / b for a, b in zip(values, times[PLAIN], strict=True)]
+            yield Row(name, engine, scale * median(values), median(relative))
 
 
 def table(rows: Sequence[Row]) -> str:
     """The CPU time of each setting relative to the plain epoch, a column for each engine."""
     engines = dict.fromkeys(row.engine for row in rows)
-    found = {(row.setting, row.engine): f"{row.cpu_ratio:.2f}" for row in rows}
+    found = {(row.setting, row.engine): f"{row.ratio:.2f}" for row in rows}
     lines = [
         [f"`{setting}`", *(found.get((setting, engine), "-") for engine in engines)]
         for setting in dict.fromkeys(row.setting for row in rows)

@@ -122,9 +122,9 @@ class Bench:
         self.folder = environments.cache_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.weights = self.folder / "weights.npz"
-        state = seeded_lenet5("relu", 0).state_dict()
-        np.savez(self.weights, **{name: tensor.numpy() for name, tensor in state.items()})
         (cell,), options = validate_cells(grid({}), NATIVE)
+        state = seeded_lenet5(cell).state_dict()
+        np.savez(self.weights, **{name: tensor.numpy() for name, tensor in state.items()})
         ensure_dataset(cell.dataset, options.data_root)
         self.mnist = datasets.default_root() / "MNIST" / "raw"
         self.pythons: dict[str, Path | str] = {}

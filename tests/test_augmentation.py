@@ -20,7 +20,6 @@ from lenet_sweep.training.augmentation import (
     AUGMENTATIONS,
     affine_maps,
     augmented,
-    augmented_pieces,
 )
 from lenet_sweep.training.engines.support import NATIVE, unavailable_reason
 from lenet_sweep.training.random_words import below, fractions, image_keys, random_words
@@ -161,7 +160,7 @@ def test_an_image_depends_on_its_index_seed_and_epoch_only(
     indices = np.array(order)
     cuts = sorted(data.draw(st.lists(st.integers(1, len(order)), max_size=3)))
     pieces = np.split(indices, cuts)
-    found = np.concatenate([*filter(len, augmented_pieces(cell, epoch, PICTURES, pieces))])
+    found = np.concatenate([augmented(cell, epoch, PICTURES, piece) for piece in pieces])
     np.testing.assert_array_equal(found, augmented(cell, epoch, PICTURES, ALL)[indices])
 
 
@@ -177,18 +176,7 @@ def test_epochs_and_seeds_differ(name: str) -> None:
 
 def test_images_as_they_are_are_not_copied() -> None:
     """Without augmentation, engines read the training images themselves."""
-    assert list(augmented_pieces(cell_of(), 1, PICTURES, [ALL, ALL])) == [None, None]
-
-
-def test_an_error_in_the_thread_reaches_the_caller(monkeypatch) -> None:
-    """A failed augmentation ends a run with its reason instead of hanging."""
-
-    def failing(*_: object) -> None:
-        raise MemoryError("too many images")
-
-    monkeypatch.setitem(augmentation.AUGMENTATIONS, "shift", failing)
-    with pytest.raises(MemoryError, match="too many images"):
-        list(augmented_pieces(cell_of(augment="shift"), 1, PICTURES, [ALL]))
+    assert augmented(cell_of(), 1, PICTURES, ALL) is None
 
 
 @settings(deadline=None)

@@ -6,8 +6,7 @@ all engines, batch sizes and numbers of threads, and a resumed run needs no rand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,33 +25,16 @@ Floats = NDArray[np.float64]
 Options = Mapping[str, Any]
 
 
-def augmented(cell: Cell, epoch: int, images: Images, order: Indices) -> Images:
+def augmented(cell: Cell, epoch: int, images: Images, order: Indices) -> Images | None:
     """The images with these indices (n,), as a cell trains on them in an epoch: (n, 28, 28).
 
-    images: all training images, (N, 28, 28). epoch: counted from 1. The cell must have an
-    augmentation.
-    """
-    change = AUGMENTATIONS[cell.augment.name]
-    return change(dict(cell.augment.options), images, order, image_keys(cell.seed, epoch, order))
-
-
-def augmented_pieces(
-    cell: Cell, epoch: int, images: Images, pieces: Sequence[Indices]
-) -> Iterator[Images | None]:
-    """The augmented images of each piece of an epoch; None for cells without augmentation.
-
-    The next piece is made in a thread while the caller trains on the current one.
+    images: all training images, (N, 28, 28). epoch: counted from 1. Returns None for a cell without
+    augmentation, which trains on the images as they are.
     """
     if cell.augment.name == "none":
-        yield from [None] * len(pieces)
-        return
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(augmented, cell, epoch, images, pieces[0])
-        for piece in pieces[1:]:
-            ready = following.result()
-            following = thread.submit(augmented, cell, epoch, images, piece)
-            yield ready
-        yield following.result()
+        return None
+    change = AUGMENTATIONS[cell.augment.name]
+    return change(dict(cell.augment.options), images, order, image_keys(cell.seed, epoch, order))
 
 
 def _shift(options: Options, images: Images, order: Indices, keys: Keys) -> Images:

@@ -37,7 +37,7 @@ from lenet_sweep.data.datasets import Images, load_dataset
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
-from lenet_sweep.training.augmentation import augmented_pieces
+from lenet_sweep.training.augmentation import augmented
 from lenet_sweep.training.engines import Engine
 from lenet_sweep.training.schedules import learning_rates
 
@@ -235,15 +235,13 @@ def _train_epoch(
     order = epoch_order(run.cell, epoch, images)
     losses: list[NDArray[np.float32]] = []
     # The report prints the loss of the first batch and of every 100th after it.
-    pieces = list(pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]))
-    orders = [order[start:end] for start, end in pieces]
-    augmented = augmented_pieces(run.cell, epoch, train_images, orders)
-    for (start, end), pixels in zip(pieces, augmented, strict=True):
+    for start, end in pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]):
         engine.threads = threads()
         first = (epoch - 1) * math.ceil(images / batch) + start // batch
         lrs = learning_rates(
             run.cell, first, math.ceil((end - start) / batch), math.ceil(images / batch)
         )
+        pixels = augmented(run.cell, epoch, train_images, order[start:end])
         losses.append(engine.train(order[start:end], lrs, step=first, images=pixels))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():
