@@ -63,7 +63,7 @@ def report_loop_timer(cell: Cell, count: int, threads: int) -> Timer:
     root = datasets.default_root()
     data = Subset(torchvision_datasets.MNIST(root, transform=ToTensor()), range(count))
     loader = DataLoader(data, batch_size=cell.batch)
-    model = seeded_lenet5(cell.activation, cell.seed)
+    model = seeded_lenet5(cell)
     loss_function = getattr(nn, LOSSES[cell.loss.name].torch_class)()
     optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
         model.parameters(), lr=cell.lr

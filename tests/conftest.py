@@ -23,7 +23,7 @@ from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import datasets
 from lenet_sweep.data.catalog import DATASETS
-from lenet_sweep.data.datasets import find_dataset
+from lenet_sweep.data.datasets import Images, find_dataset, load_dataset
 from lenet_sweep.data.download import ensure_dataset
 
 # No test may fail because a machine is slow.
@@ -102,6 +102,12 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return folders[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def images(small_folder: Callable[..., Path]) -> Images:
+    """The images of the small dataset: 600 for training and 200 for testing."""
+    return load_dataset(find_dataset("folder", small_folder(), None), small_folder())
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_every_choice_is_documented() -> None:
 
 @pytest.mark.parametrize("group", registry.OPTION_GROUPS)
 def test_options_match_files(group: str) -> None:
-    """The tables of options on the page about sweeping are those of the files in conf/."""
+    """The tables of options on the page about settings are those of the files in conf/."""
     rows = []
     for key in registry.OPTION_DEFAULTS:
         if not key.startswith(f"{group}."):
@@ -89,7 +89,7 @@ def test_options_match_files(group: str) -> None:
             names.setdefault((format_setting(spec.default), meaning), []).append(name)
         for (default, meaning), owners in names.items():
             rows.append(f"| `{option}` | {', '.join(owners)} | {default} | {meaning} |")
-    assert "\n" + "\n".join(rows) + "\n\n" in PAGES["sweeping.md"]
+    assert "\n" + "\n".join(rows) + "\n" in PAGES["settings.md"]
 
 
 def test_named_tests_exist() -> None:

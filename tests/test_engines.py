@@ -1,32 +1,39 @@
 """The contract of every engine: one test suite for each engine and kind of cell."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch import nn
 
-from lenet_sweep.config import registry, validation
+from lenet_sweep.config import keys, registry, validation
 from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
+    GROUPS,
     LOSSES,
     OPTIMIZERS,
 )
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.data.datasets import Images, load_dataset
+from lenet_sweep.data.datasets import Images, pixel_statistics
 from lenet_sweep.training import engines
+from lenet_sweep.training.dropout import keep_mask
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.training.lenet5 import LeNet5
+from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
 from lenet_sweep.training.loop import epoch_order
+from lenet_sweep.training.schedules import learning_rates
 
 VARIANTS = {
     "sgd": {},
@@ -43,6 +50,18 @@ OTHERS["rmsprop centered"] = {
 }  # fmt: skip
 
 
+# Variations of the network and of its training.
+NETWORKS = [
+    {"model": "lenet5_1998"},
+    {"pool": "avg"},
+    {"width": 0.5},
+    {"batch_norm": True},
+    {"dropout": 0.5},
+    {"normalize": "standard"},
+    {"clip_norm": 0.1},
+    {"dropout": 0.2, "batch_norm": True, "width": 1.5, "clip_norm": 1, "optimizer": "adam"},
+    *({"init": name} for name in GROUPS["init"].choices if name != "torch"),
+]
 # Other values than the default for each option of each loss.
 LOSS_OPTIONS = [
     {"loss": "cross_entropy", "loss.label_smoothing": 0.1},
@@ -56,14 +75,6 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     if request.param == "native" and support.unavailable_reason():
         pytest.skip(support.unavailable_reason())
     return request.param
-
-
-@pytest.fixture(scope="module")
-def images(small_folder) -> Images:
-    (cell,), options = validate_cells(
-        grid({"dataset": "folder", "dataset.root": str(small_folder())}), NATIVE
-    )
-    return load_dataset(cell.dataset, options.data_root)
 
 
 def make_cell(engine: str, small_folder, **axes: object) -> Cell:
@@ -109,8 +120,8 @@ def plain_training(
     cell: Cell, images: Images, steps: int, lrs: Sequence[float] | None = None
 ) -> tuple[LeNet5, list[float]]:
     """A training loop as in a PyTorch tutorial, independent of the package's engines."""
-    torch.manual_seed(cell.seed)
-    model = LeNet5(cell.activation)
+    model = seeded_lenet5(cell)
+    mean, std = pixel_statistics(images.train_images)
     optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
         model.parameters(), lr=cell.lr, **dict(cell.optimizer.options)
     )
@@ -118,10 +129,18 @@ def plain_training(
     for step in range(steps):
         part = slice(step * cell.batch, (step + 1) * cell.batch)
         pixels = torch.from_numpy(images.train_images[part]).float().unsqueeze(1) / 255
+        if cell.normalize == "standard":
+            pixels = (pixels - mean) / std
         labels = torch.from_numpy(images.train_labels[part]).long()
+        if cell.dropout:
+            keep = torch.from_numpy(keep_mask(cell, step, len(labels))).float()
+            units = model.linear1.in_features
+            model.dropout1.keep, model.dropout2.keep = keep[:, :units], keep[:, units:]
         loss = hand_written_loss(cell, model.logits(pixels), labels).mean()
         optimizer.zero_grad()
         loss.backward()
+        if cell.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), cell.clip_norm)
         if lrs is not None:
             optimizer.param_groups[0]["lr"] = lrs[step]
         optimizer.step()
@@ -166,11 +185,11 @@ def test_every_optimizer_trains_as_in_torch(
     )
 
 
-@pytest.mark.parametrize("settings", LOSS_OPTIONS, ids=str)
-def test_the_options_of_a_loss_are_trained(
+@pytest.mark.parametrize("settings", [*LOSS_OPTIONS, *NETWORKS], ids=str)
+def test_options_are_trained_as_in_a_plain_loop(
     engine_name: str, small_folder, images: Images, settings: dict
 ) -> None:
-    """Losses of batches and the weights are those of the loss's formula with these options."""
+    """Losses of batches and the weights are those of a plain loop with these options."""
     cell = make_cell(engine_name, small_folder, batch=52, **settings)
     engine = engines.build_engine(cell, images)
     losses = engine.train(np.arange(600))
@@ -291,6 +310,7 @@ def test_threads_do_not_change_results(
         *OTHERS.values(),
         *({"loss": name} for name in LOSSES),
         *LOSS_OPTIONS,
+        *NETWORKS,
     ],
     ids=str,
 )
@@ -548,3 +568,59 @@ def test_an_engine_is_not_built_for_a_cell_that_it_does_not_support(
     cell = replace(make_cell("torch", small_folder, activation="gelu"), engine="native")
     with pytest.raises(ValueError, match="native engine"):
         engines.build_engine(cell, images)
+
+
+NUMBERS = (0.0, 1e-8, 1e-4, 0.01, 0.1, 0.5, 0.9, 1.0, 2.0)
+
+
+@st.composite
+def native_settings(draw: st.DrawFn) -> dict[str, object]:
+    """Random settings from the allow-list of the native engine, with random options."""
+    settings: dict[str, object] = {
+        "batch": draw(st.sampled_from([1, 7, 16, 64])),
+        "seed": draw(st.integers(0, 3)),
+        "clip_norm": draw(st.sampled_from([None, 0.01, 1])),
+        "epochs": 2,
+    }
+    for key, allowed in NATIVE.settings.items():
+        if isinstance(allowed, tuple) and key in keys.defaults() and key != "device":
+            settings[key] = draw(st.sampled_from(allowed))
+    settings["init"] = draw(st.sampled_from(list(GROUPS["init"].choices)))
+    groups = {**NATIVE.choices, "schedule": GROUPS["schedule"].choices}
+    for group, choices in groups.items():
+        name = settings[group] = draw(st.sampled_from(sorted(choices)))
+        options = registry.GROUPS[group].choices[name].options
+        for option, spec in options.items():
+            candidates = [spec.default, False, True] if isinstance(spec.default, bool) else NUMBERS
+            if not isinstance(spec.default, tuple) and draw(st.booleans()):
+                settings[f"{group}.{option}"] = draw(st.sampled_from(candidates))
+    # At larger rates, rounding errors grow too quickly to compare the weights.
+    settings["lr"] = 0.02 if settings["optimizer"] == "sgd" else 1e-4
+    return settings
+
+
+@pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
+@hypothesis.settings(max_examples=200, deadline=None)
+@given(native_settings())
+def test_random_combinations_agree_between_engines(
+    images: Images, small_folder, settings: dict[str, object]
+) -> None:
+    """Four steps of both engines differ by less than a hundredth of what the weights move."""
+    base = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
+    try:
+        (cell,), _ = validate_cells(grid(base | settings), NATIVE)
+    except UsageError:  # a random value is not allowed
+        assume(False)
+    assume(cell.engine == "native")
+    lrs = learning_rates(cell, 0, 4, math.ceil(600 / cell.batch))
+    states, losses = [], []
+    for name in ("native", "torch"):
+        engine = engines.build_engine(replace(cell, engine=name), images)
+        before = weights(engine.state())
+        losses.append(engine.train(np.arange(4 * cell.batch), lrs))
+        states.append(weights(engine.state()))
+    assume(np.isfinite(losses[1]).all() and max(losses[1]) < 1e3)  # it did not diverge
+    np.testing.assert_allclose(*losses, rtol=2e-3, atol=1e-5)
+    moved = sum(np.linalg.norm(states[1][k] - before[k]) ** 2 for k in before) ** 0.5
+    apart = sum(np.linalg.norm(states[1][k] - states[0][k]) ** 2 for k in before) ** 0.5
+    assert apart <= 0.01 * moved + 1e-5

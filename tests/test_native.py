@@ -14,9 +14,9 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import support
-from lenet_sweep.training.engines.initial_weights import initial_weights
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.engines.torch_engine import TorchEngine
+from lenet_sweep.training.initial_weights import initial_weights
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
 if support.unavailable_reason():
@@ -82,7 +82,7 @@ def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def torch_gradients(cell: Cell, images: Images, double: bool = False) -> dict[str, np.ndarray]:
-    model = seeded_lenet5(cell.activation, cell.seed)
+    model = seeded_lenet5(cell)
     pixels = torch.from_numpy(images.train_images[: cell.batch]).float().unsqueeze(1) / 255
     if double:
         model, pixels = model.double(), pixels.double()
@@ -94,7 +94,7 @@ def torch_gradients(cell: Cell, images: Images, double: bool = False) -> dict[st
 @pytest.mark.parametrize("seed", [0, 1, 7, 2**31, 2**32 - 1])
 def test_initial_weights_are_torchs(seed: int) -> None:
     """Both engines and torch start with the same weights for a seed, bit for bit."""
-    model = seeded_lenet5("relu", seed)
+    model = seeded_lenet5(cell_of(seed=seed))
     weights = initial_weights(seed)
     assert weights.keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():

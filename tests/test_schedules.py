@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import SGD, lr_scheduler
 
-from lenet_sweep.training.schedules import FORMULAS, WITH_HORIZON, lr_factors
+from lenet_sweep.config.registry import GROUPS, make_choice
+from lenet_sweep.core.cells import CONSTANT
+from lenet_sweep.training.schedules import FORMULAS, lr_factors
 
 EXACT = {"rtol": 1e-6, "atol": 1e-9}  # torch computes most schedules recursively
 
@@ -118,4 +120,11 @@ def test_steps_do_not_depend_on_where_a_run_resumes(
 def test_a_longer_run_starts_equally_unless_the_schedule_has_a_horizon(name: str) -> None:
     """Only with a horizon, the first epochs of a run depend on how long it is."""
     short, long = (lr_factors(name, SCHEDULES[name][0], 0, 30, 6, epochs) for epochs in (5, 10))
-    assert np.array_equal(short, long) == (name not in WITH_HORIZON)
+    assert np.array_equal(short, long) != GROUPS["schedule"].choices[name].file.values["horizon"]
+
+
+def test_every_file_has_a_formula() -> None:
+    """Each schedule that can be chosen can be trained, and the default is the constant one."""
+    choices = GROUPS["schedule"].choices
+    assert set(choices) == set(FORMULAS)
+    assert make_choice("schedule", "constant", {}) == CONSTANT

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import RECIPES, default_lr
-from lenet_sweep.core.cells import Cell, Choice
+from lenet_sweep.config.registry import MODEL_GROUPS, RECIPES, default_lr, default_of_model
+from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
 from lenet_sweep.core.text import format_setting, join_command
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
 # Their values are clear without the name of the key.
-UNNAMED = ("loss", "optimizer", "activation", "dataset", "device", "engine")
+UNNAMED = ("loss", "optimizer", "activation", "schedule", "dataset", "device", "engine")
 
 
 def axes(cell: Cell) -> dict[str, Value]:
@@ -27,7 +27,7 @@ def axes(cell: Cell) -> dict[str, Value]:
         elif field.name == "dataset":
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             settings["holdout"] = cell.dataset.holdout
-        elif field.name != "classes":  # the names identify them
+        elif field.name not in ("classes", "horizon"):  # the names and the epochs tell
             settings[field.name] = value
     return settings
 
@@ -71,6 +71,8 @@ def describe_setting(name: str, value: Value) -> str:
         return "all training images" if value is None else f"the first {value} images"
     if name == "holdout":
         return "nothing held out" if value is None else f"{value} images held out"
+    if name in ADDED_SETTINGS and name not in UNNAMED:
+        return describe_added(name, value)
     return (
         format_setting(value)
         if name in UNNAMED
@@ -119,6 +121,8 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
+    if name in MODEL_GROUPS:
+        return all(getattr(cell, name) == default_of_model(cell.model, name) for cell in cells)
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

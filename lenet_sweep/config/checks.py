@@ -45,6 +45,17 @@ def integer(key: str, value: Any, low: int, high: int, meaning: str) -> int:
     return int(number)
 
 
+def number(key: str, value: Any, low: float, high: float, meaning: str) -> float:
+    """The value as a float from `low` to `high`. `meaning` describes it in the message.
+
+    Raises UsageError for any other value.
+    """
+    result = finite(value)
+    if result is None or not low <= result <= high:
+        reject(key, value, f"a number from {low:g} to {high:g} ({meaning})")
+    return result
+
+
 def positive(key: str, value: Any, allowed: str) -> float:
     """The value as a float, which must be above 0. `allowed` describes it in the message."""
     number = finite(value)

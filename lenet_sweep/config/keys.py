@@ -42,7 +42,8 @@ def _defaults() -> Raw:
     selected: Raw = {}
     for entry in raw.pop("defaults"):
         selected |= entry if isinstance(entry, dict) else {}
-    return {str(k): v for k, v in raw.items()} | {g: group_node(g, selected[g]) for g in GROUPS}
+    nodes = {g: group_node(g, name) if (name := selected[g]) else None for g in GROUPS}
+    return {str(k): v for k, v in raw.items()} | nodes
 
 
 def group_node(group: str, name: str) -> Raw:
@@ -117,6 +118,8 @@ def set_key(raw: Raw, key: str, value: Any) -> None:
                     if option not in node:
                         unknown_option(f"{key}.{to_str(option)}", value[option], [node["name"]])
             raw[key] = node | dict(value)
+        elif value is None and GROUPS[key].of_model:
+            raw[key] = None
         else:
             raw[key] = group_node(key, choice(key, value, choices))
     elif is_option(key) and isinstance(raw.get(key.partition(".")[0]), dict):
@@ -142,7 +145,7 @@ def known_keys(raw: Raw) -> list[str]:
     nested = [
         f"{name}.{k}"
         for name, group in GROUPS.items()
-        for k in raw.get(name, ())
+        for k in raw.get(name) or ()
         if k not in group.file_keys
     ]
     return [*GROUPS, "recipe", *keys, *nested]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Group:
     torch_base: the base of its classes, such as "optim.Optimizer"; "" if its choices have no
         classes. A --config-dir can add to a group with classes.
     has_options: whether its choices have options, which are keys such as 'optimizer.momentum'.
+    of_model: whether the file of the model names the default.
     file_checks: the keys, besides name and class, that only a file sets, and the check of each.
     file_defaults: the values of those of these keys that a file may leave out.
     recorded: those of these keys that change the results of a choice.
@@ -61,6 +63,7 @@ class Group:
     name: str
     torch_base: str = ""
     has_options: bool = False
+    of_model: bool = False
     file_checks: Mapping[str, Callable[[ConfigFile], None]] = field(default_factory=dict)
     file_defaults: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
@@ -70,7 +73,7 @@ class Group:
     @property
     def file_keys(self) -> tuple[str, ...]:
         """The keys that only a file sets."""
-        return ("name", "class", *self.file_checks) if self.torch_base else ("name",)
+        return ("name", *(["class"] if self.torch_base else []), *self.file_checks)
 
     def read_choices(self) -> None:
         """Read the choices that come with this package."""
@@ -132,7 +135,13 @@ class Group:
                 )
 
 
-_EXAMPLES = {"name": "name: my_rmsprop", "class": "class: RMSprop", "input": "input: logits"}
+_EXAMPLES = {
+    "name": "name: my_rmsprop",
+    "class": "class: RMSprop",
+    "input": "input: logits",
+    "activation": "activation: relu",
+    "pool": "pool: max",
+}
 
 
 def _text(file: ConfigFile, key: str) -> str:
@@ -157,6 +166,16 @@ def _check_input(file: ConfigFile) -> None:
 def _check_target(file: ConfigFile) -> None:
     if file.values.get("target", "classes") not in ("classes", "one_hot"):
         raise file.error("target", "must be one of classes, one_hot")
+
+
+def _check_horizon(file: ConfigFile) -> None:
+    if not isinstance(file.values.get("horizon"), bool):
+        raise file.error("horizon", "must be true or false")
+
+
+def _check_default(file: ConfigFile, group: str) -> None:
+    if (name := _text(file, group)) not in GROUPS[group].choices:
+        raise file.error(group, f"must be one of {', '.join(GROUPS[group].choices)}, not {name}")
 
 
 def _files(group: str, first: tuple[str, ...] = ()) -> list[Path]:
@@ -193,17 +212,38 @@ GROUPS: Mapping[str, Group] = {
         Group(
             "activation",
             torch_base="nn.Module",
+            of_model=True,
             first=("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu"),
+        ),
+        Group(
+            "model",
+            has_options=True,
+            file_checks={
+                "activation": partial(_check_default, group="activation"),
+                "pool": partial(_check_default, group="pool"),
+            },
+        ),
+        Group("pool", torch_base="nn.Module", of_model=True, first=("max", "avg")),
+        Group(
+            "init",
+            first=("torch", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
+        ),
+        Group(
+            "schedule",
+            has_options=True,
+            file_checks={"horizon": _check_horizon},
+            first=("constant", "step", "multistep", "exponential", "cosine"),
         ),
         Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "folder")),
     )
 }
-for _group in GROUPS.values():
+for _group in sorted(GROUPS.values(), key=lambda group: group.name == "model"):
     _group.read_choices()
 LOSSES, OPTIMIZERS, ACTIVATIONS = (
     GROUPS[name].choices for name in ("loss", "optimizer", "activation")
 )
 OPTION_GROUPS = tuple(group.name for group in GROUPS.values() if group.has_options)
+MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch_base)
 
 # Every option of every choice, by key, such as 'optimizer.momentum', with its default in the first
@@ -286,7 +326,7 @@ def classes_of(names: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
 
 
 def torch_class(cell: Cell, group: str) -> str:
-    """The class of a cell's loss, optimizer, or activation: its name in torch.optim or torch.nn."""
+    """The class of a cell's choice in a group, such as the optimizer: its name in torch."""
     stored = dict(cell.classes).get(group)
     return stored or GROUPS[group].choices[choice_name(getattr(cell, group))].torch_class
 
@@ -313,6 +353,16 @@ def _loss_setting(cell: Cell, key: str) -> str | None:
         default = GROUPS["loss"].file_defaults.get(key)
         return classes.get(f"loss.{key}", default)
     return str(LOSSES[cell.loss.name].file.values[key])
+
+
+def default_of_model(model: Choice, group: str) -> str:
+    """The choice of a group that a model has unless another one is selected."""
+    return str(GROUPS["model"].choices[model.name].file.values[group])
+
+
+def has_horizon(schedule: Choice) -> bool:
+    """Whether a schedule depends on the total number of epochs."""
+    return bool(GROUPS["schedule"].choices[schedule.name].file.values["horizon"])
 
 
 def default_lr(optimizer: Choice) -> float | None:
@@ -359,12 +409,12 @@ def make_loss(
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises KeyError, TypeError or UsageError otherwise."""
-    nested = (*OPTION_GROUPS, "dataset", "classes")
-    classes = tuple((group, name) for group, name in values.get("classes", ()))
+    values = {**_DEFAULTS, **values}
+    classes = tuple((group, name) for group, name in values["classes"])
     choices: dict[str, Any] = {}
     for group in OPTION_GROUPS:
         stored = values[group]
-        if isinstance(stored, str):  # a loss without changed options
+        if isinstance(stored, str):  # without changed options
             stored = {"name": stored, "options": (), "defaults": ()}
         options = _option_values(stored["options"])
         if group in dict(classes):  # its file may not be on this machine
@@ -373,11 +423,20 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
         else:
             choices[group] = make_choice(group, stored["name"], options)
     return Cell(
-        **{f.name: values[f.name] for f in fields(Cell) if f.name not in nested},
+        **{f.name: values[f.name] for f in fields(Cell) if f.name not in _NESTED},
         **choices,
         dataset=Dataset(**values["dataset"]),
         classes=classes,
     )
+
+
+_NESTED = (*OPTION_GROUPS, "dataset", "classes")
+# The fields of a cell that are not stored if they have their defaults.
+_DEFAULTS = {
+    field.name: field.default.name if isinstance(field.default, Choice) else field.default
+    for field in fields(Cell)
+    if field.default is not MISSING
+}
 
 
 def _option_values(pairs: Iterable[tuple[str, Any]]) -> tuple[tuple[str, OptionValue], ...]:

@@ -49,9 +49,16 @@ KEYS: Mapping[str, str | None] = {
     "eps": "optimizer.eps",
     "epsilon": "optimizer.eps",
     "amsgrad": "optimizer.amsgrad",
-    "dropout": None,
-    "scheduler": None,
-    "lrscheduler": None,
+    **dict.fromkeys(("scheduler", "lrscheduler", "lrschedule"), "schedule"),
+    **dict.fromkeys(("warmupepochs", "warmup"), "schedule.warmup"),
+    **dict.fromkeys(("dropoutrate", "droprate", "pdrop"), "dropout"),
+    **dict.fromkeys(("bn", "batchnormalization"), "batch_norm"),
+    **dict.fromkeys(("initialization", "initializer", "weightinit"), "init"),
+    **dict.fromkeys(("pooling", "pooltype"), "pool"),
+    **dict.fromkeys(("widthmultiplier", "widthfactor", "channels", "hidden"), "width"),
+    **dict.fromkeys(("normalization", "standardize"), "normalize"),
+    **dict.fromkeys(("clip", "gradclip", "maxnorm", "clipgradnorm", "gradientclip"), "clip_norm"),
+    **dict.fromkeys(("network", "arch", "architecture", "net"), "model"),
 }
 
 # Names that other libraries use for values, by key; None as in KEYS.
@@ -81,6 +88,24 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
         "swish": "silu", "lrelu": "leaky_relu", "logistic": "sigmoid", "prelu": None, "selu": None,
         "celu": None, "relu6": None,
     },
+    "pool": {
+        "maxpool": "max", "maxpooling": "max", "avgpool": "avg", "average": "avg", "mean": "avg",
+    },
+    "init": {
+        "default": "torch", "pytorch": "torch", "xavier": "xavier_uniform",
+        "glorot": "xavier_uniform", "glorotuniform": "xavier_uniform",
+        "glorotnormal": "xavier_normal", "kaiming": "kaiming_uniform", "he": "kaiming_uniform",
+        "heuniform": "kaiming_uniform", "henormal": "kaiming_normal",
+    },
+    "schedule": {
+        "none": "constant", "steplr": "step", "multisteplr": "multistep",
+        "exponentiallr": "exponential", "cosineannealing": "cosine",
+        "cosineannealinglr": "cosine", "onecycle": "one_cycle", "onecyclelr": "one_cycle",
+        "sgdr": "cosine_restarts", "linearwarmup": "constant schedule.warmup=1",
+        "reduceonplateau": None, "reducelronplateau": None,
+    },
+    "model": {"lenet": "lenet5", "lenet-5": "lenet5"},
+    "normalize": {"false": "none", "true": "standard", "zscore": "standard"},
     "dataset": {
         "fashion": "fashion_mnist", "fmnist": "fashion_mnist", "kuzushijimnist": "kmnist",
         "emnist": None, "qmnist": None, "custom": "folder", "own": "folder",

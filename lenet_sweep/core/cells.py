@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cached_property, partial
 from typing import Any
 
-from lenet_sweep.core.text import format_option
+from lenet_sweep.core.text import format_option, format_setting
 
 # Increase an engine's version whenever its results for the same settings change. Runs of older
 # versions are then retrained instead of being mixed with new ones.
@@ -23,10 +23,10 @@ OptionValue = float | bool | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """A loss or an optimizer with a value for each of its options, in the order of the registry.
+    """A choice of a group, such as an optimizer, with a value for each of its options.
 
-    `defaults` holds the default of each option. Use `config.registry.make_loss` and
-    `make_optimizer` to create one.
+    The options are in the order of the registry; `defaults` holds the default of each. Use
+    `config.registry.make_choice` to create one.
     """
 
     name: str
@@ -43,6 +43,11 @@ class Choice:
         """The name and the changed options, such as 'sgd momentum=0.9'."""
         changed = (f"{k}={format_option(value)}" for k, value in self.changed.items())
         return " ".join([self.name, *changed])
+
+
+# The defaults of groups with options: conf/model/lenet5.yaml and conf/schedule/constant.yaml.
+LENET5 = Choice("lenet5", (), ())
+CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,19 @@ class Cell:
     dataset: Dataset
     device: str
     engine: str
+    # The settings from here on were added later. At their defaults, they are neither part of the
+    # run id nor stored, so that earlier runs keep their ids.
+    model: Choice = LENET5
+    pool: str = "max"
+    width: float = 1.0
+    batch_norm: bool = False
+    dropout: float = 0.0
+    init: str = "torch"
+    normalize: str = "none"
+    schedule: Choice = CONSTANT
+    clip_norm: float | None = None
+    # The number of epochs that the schedule is made for; None if it does not depend on it.
+    horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
     classes: tuple[tuple[str, str], ...] = ()
 
@@ -88,13 +106,15 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        if options := self._identifying_options("loss"):
-            settings["loss"] = [self.loss.name, options]
+        for name in ("loss", *settings.keys() & _ADDED.keys()):
+            value = getattr(self, name)
+            if isinstance(value, Choice) and (options := self._identifying_options(name)):
+                settings[name] = [value.name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
     def _identifying_options(self, group: str) -> dict[str, OptionValue]:
-        """The options of the loss or of the optimizer that are part of the run id."""
+        """The options of a choice that are part of the run id."""
         choice: Choice = getattr(self, group)
         if group in dict(self.classes):  # its file may change, so all options count
             return dict(choice.options)
@@ -131,31 +151,53 @@ class Cell:
     def description(self) -> str:
         """The settings for a figure's caption, such as 'nll + adam, lr 0.001, batch 64, ...'."""
         activation = "" if self.activation == "relu" else f", {self.activation}"
+        added = "".join(f", {describe_added(k, v)}" for k, v in self.changed_settings.items())
         settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
-        return f"{self.loss} + {self.optimizer}{activation}, {settings}, {self.data}"
+        return f"{self.loss} + {self.optimizer}{activation}{added}, {settings}, {self.data}"
 
     @property
     def file_name(self) -> str:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
-        return (
-            f"{self.loss.name}-{self.optimizer.name}{activation}_lr{self.lr:g}_batch{self.batch}"
-            f"_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
+        added = "".join(
+            f"-{value.name}" if isinstance(value, Choice) else f"-{key}{format_setting(value)}"
+            for key, value in self.changed_settings.items()
         )
+        return (
+            f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
+            f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
+        )
+
+    @property
+    def changed_settings(self) -> dict[str, Any]:
+        """The settings in ADDED_SETTINGS that differ from their defaults."""
+        return {name: getattr(self, name) for name in ADDED_SETTINGS if not self._has_default(name)}
+
+    def _has_default(self, name: str) -> bool:
+        """Whether a field that was added later has its default."""
+        value, default = getattr(self, name), _ADDED[name]
+        if value == default or not isinstance(value, Choice):
+            return bool(value == default)
+        return value.name == default.name and not self._identifying_options(name)
 
     def to_json(self) -> dict[str, Any]:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
         values = _values(self) | {
-            # Losses had no options at first. Without changed options, a loss is still its name.
-            "loss": self._choice_json("loss")
-            if self._identifying_options("loss")
-            else self.loss.name,
             "optimizer": self._choice_json("optimizer"),
             "dataset": _values(self.dataset),
         }
-        if not self.classes:  # everything else comes with this package
-            del values["classes"]
+        for name, default in _ADDED.items():
+            if values[name] == default or self._has_default(name):
+                del values[name]
+        for name in ("loss", *values.keys() & _ADDED.keys()):
+            if isinstance(values[name], Choice):
+                values[name] = self._short_json(name)
         return values
+
+    def _short_json(self, group: str) -> str | dict[str, Any]:
+        """A choice as JSON; without changed options, its name."""
+        has_options = self._identifying_options(group)
+        return self._choice_json(group) if has_options else str(getattr(self, group).name)
 
     def _choice_json(self, group: str) -> dict[str, Any]:
         choice: Choice = getattr(self, group)
@@ -163,6 +205,23 @@ class Cell:
         if self.classes:
             values["defaults"] = choice.defaults
         return values
+
+
+# The fields of Cell that were added later, and their defaults.
+_ADDED = {field.name: field.default for field in fields(Cell) if field.default is not MISSING}
+# Those that are settings, with their defaults. Each is a column of the table, by its name.
+ADDED_SETTINGS: Mapping[str, Any] = {
+    name: default for name, default in _ADDED.items() if name not in ("horizon", "classes")
+}
+
+
+def describe_added(name: str, value: Any) -> str:
+    """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
+    if isinstance(value, Choice):
+        return str(value)
+    if value is None or value is False:
+        return f"no {name}"
+    return name if value is True else f"{name} {format_setting(value)}"
 
 
 def _values(item: Cell | Dataset) -> dict[str, Any]:
@@ -244,19 +303,20 @@ def relative_epoch(cell: Cell) -> float:
     return images * (1 + 16 / cell.batch)
 
 
-# The format of each setting in a line of text, most important first: where space is short, the
-# last ones are cut.
-SETTING_FORMATS: Mapping[str, str] = {
-    "lr": "lr {:g}",
-    "batch": "batch {}",
-    "epochs": "epochs {}",
-    "optimizer": "{}",
-    "loss": "{}",
-    "activation": "{}",
-    "seed": "seed {}",
-    "data": "{}",
-    "device": "{}",
-    "engine": "{}",
+# The text of each setting in a line, most important first: where space is short, the last ones are
+# cut.
+_SETTING_TEXTS: Mapping[str, Callable[[Any], str]] = {
+    "lr": "lr {:g}".format,
+    "batch": "batch {}".format,
+    "epochs": "epochs {}".format,
+    "optimizer": str,
+    "loss": str,
+    "activation": str,
+    **{name: partial(describe_added, name) for name in ADDED_SETTINGS},
+    "seed": "seed {}".format,
+    "data": str,
+    "device": str,
+    "engine": str,
 }
 
 
@@ -268,18 +328,15 @@ def short_names(
     `epochs=False` names the runs of the cells, leaving out the epochs.
     """
     cells = list(cells)
-    values = {name: {getattr(cell, name) for cell in cells} for name in SETTING_FORMATS}
+    values = {name: {getattr(cell, name) for cell in cells} for name in _SETTING_TEXTS}
     names = [
-        name for name in SETTING_FORMATS if len(values[name]) > 1 and (epochs or name != "epochs")
+        name for name in _SETTING_TEXTS if len(values[name]) > 1 and (epochs or name != "epochs")
     ]
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # the optimizer implies the loss
     names = names or ["lr", "batch"]
-    texts = {
-        name: {value: SETTING_FORMATS[name].format(value) for value in values[name]}
-        for name in names
-    }
+    texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {
         cell: between.join(texts[name][getattr(cell, name)] for name in names) for cell in cells
     }

@@ -52,6 +52,8 @@ class EngineSupport:
         """The key, the value and the allowed values of each setting of a cell."""
         for field in fields(cell):
             value = getattr(cell, field.name)
+            if self.settings.get(field.name, ()) is ANY:
+                continue
             if isinstance(value, Choice):
                 allowed = self.choices.get(field.name, {})
                 yield field.name, value.name, tuple(allowed)

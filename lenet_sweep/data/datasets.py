@@ -36,6 +36,17 @@ class Images:
     holdout_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, "u1"))
 
 
+def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
+    """The mean and the standard deviation of the pixels of images, as fractions of 255.
+
+    Computed from integer counts, so that they do not depend on the order of a sum.
+    """
+    counts = np.bincount(images.reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(np.average(values, weights=counts))
+    return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=counts))) or 1.0
+
+
 def default_root() -> Path:
     """The default data folder: $LENET_SWEEP_DATA, else lenet-sweep in the user's cache folder.
 

@@ -7,11 +7,12 @@ import pandas as pd
 from lenet_sweep.analysis.significance import Comparison, by_setting
 from lenet_sweep.analysis.statistics import Interval
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.cells import ADDED_SETTINGS, Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import TextTable
-from lenet_sweep.results.columns import in_option_order, rank_text
+from lenet_sweep.results.columns import in_option_order, rank_text, setting_text
+from lenet_sweep.results.records import added_value
 
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
@@ -117,6 +118,7 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
         "lr": f"{cell.lr:g}",
         "epochs": str(cell.epochs),
         "activation": cell.activation,
+        **{name: setting_text(added_value(cell, name)) for name in ADDED_SETTINGS},
         "dataset": cell.data,
         "diff.": "" if difference is None else f"{difference:.2f}",
         "p": "" if adjusted is None else f"{adjusted:.2g}",
@@ -140,7 +142,7 @@ def _arranged(rows: list[dict[str, str]]) -> pd.DataFrame:
     options = in_option_order(frame.columns)
     hidden = [
         name
-        for name in ("loss", "optimizer", *options, "activation", "dataset")
+        for name in ("loss", "optimizer", *options, "activation", *ADDED_SETTINGS, "dataset")
         if len({*frame[name]} - {""}) <= 1
     ]
     first = ["rank", "loss", "optimizer", *options]

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS, option_default
+from lenet_sweep.config.registry import OPTION_DEFAULTS, option_default
+from lenet_sweep.core.cells import ADDED_SETTINGS, Choice
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ COLUMNS = (
 )  # fmt: skip
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
-FURTHER = tuple(group for group in GROUPS if group not in COLUMNS)  # the columns after that
 OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
+# The settings without options, of those added later, whose columns hold text.
+ADDED_TEXTS = tuple(
+    name for name, default in ADDED_SETTINGS.items() if isinstance(default, (str, bool, Choice))
+)
 REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 
 HEADINGS = {
@@ -37,7 +41,7 @@ INTERVAL = "95 % interval"
 NO_RANK = "\N{EN DASH}"
 
 # Shown to people only if they vary. Other columns are always shown, or never.
-SETTINGS = ("loss", "optimizer", "activation", *FURTHER, "seed", "dataset", "engine")
+SETTINGS = ("loss", "optimizer", "activation", *ADDED_SETTINGS, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
 # An option is headed by its own name, unless a column of statistics has that name.
@@ -58,10 +62,14 @@ def in_option_order(columns: Iterable[str]) -> list[str]:
 
 
 def settings_of(columns: Iterable[str]) -> list[str]:
-    """SETTINGS, with the options that are among the columns after their group."""
+    """The SETTINGS among the columns, each followed by its options among them.
+
+    Tables of earlier versions lack some settings.
+    """
+    columns = list(columns)
     options = in_option_order(columns)
     names = []
-    for setting in SETTINGS:
+    for setting in (name for name in SETTINGS if name in columns):
         names += [setting, *(key for key in options if key.startswith(f"{setting}."))]
     return names
 
@@ -74,7 +82,7 @@ def varying(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in settings_of(frame.columns)
-        if len({*frame[name].dropna()}) > 1
+        if len((frame[name].dropna() if is_option(name) else frame[name]).unique()) > 1
         and not (is_option(name) and _has_only_defaults(frame, name))
     ]
 
@@ -89,13 +97,22 @@ def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
     )
 
 
+def has_added_default(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options."""
+    if name not in ADDED_SETTINGS or shared_options(frame, f"{name}."):
+        return False
+    default = ADDED_SETTINGS[name]
+    text = default.name if isinstance(default, Choice) else setting_text(default)
+    return all(setting_text(value) == text for value in frame[name].unique())
+
+
 def setting_text(value: Any) -> str:
     """The value of a setting as text: 'tanh', '0.9', 'true'; '' for a missing option."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     if isinstance(value, str):
         return value
-    if pd.isna(value):
+    if value is None or pd.isna(value):
         return ""
     return format_option(value.item() if hasattr(value, "item") else value)  # NumPy to Python
 

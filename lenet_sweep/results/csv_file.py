@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import defaults
 from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, option_default
-from lenet_sweep.core.cells import Cell, OptionValue
-from lenet_sweep.core.text import format_option, one_line
-from lenet_sweep.results.columns import COLUMNS, FURTHER, HOLDOUT, MEASURED
+from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, OptionValue
+from lenet_sweep.core.text import format_option, format_setting, one_line
+from lenet_sweep.results.columns import COLUMNS, HOLDOUT, MEASURED
 from lenet_sweep.results.records import Record, settings_columns
 from lenet_sweep.storage.files import write_atomic
 
@@ -81,11 +81,23 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     names = ("batch", "epochs", "device", "activation", "seed", "engine")
     dataset = _unescape(str(settings["dataset"]))
     lr = f"{float(settings['lr'])!r}"
-    # Tables from before a group was added lack its column; their cells have its default.
-    further = (str(settings.get(group) or defaults()[group]["name"]) for group in FURTHER)
+    # Tables from before a setting was added lack its column; their cells have its default.
+    added = (
+        _added_key(name, settings.get(name)) for name in ADDED_SETTINGS if name not in OPTION_GROUPS
+    )
     texts = (str(settings[name]) for name in names)
     choices = (text for group in OPTION_GROUPS for text in _choice_key(group, settings))
-    return (*texts, *further, *choices, dataset, lr)
+    return (*texts, *added, *choices, dataset, lr)
+
+
+def _added_key(name: str, value: Any) -> str:
+    default = ADDED_SETTINGS[name]
+    if value in (None, ""):
+        value = default
+    try:
+        return format_setting(value if isinstance(value, bool) else float(value))
+    except (TypeError, ValueError):
+        return str(value).lower()
 
 
 def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -93,7 +105,7 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
-    name, *options = str(settings[group]).split() or [""]
+    name, *options = str(settings.get(group) or defaults()[group]["name"]).split()
     for key in OPTION_DEFAULTS:
         default = option_default(key, name) if key.startswith(f"{group}.") else None
         if settings.get(key) not in (None, "") and default is not None:

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lenet_sweep.config.registry import OPTION_GROUPS, choice_name
-from lenet_sweep.core.cells import Cell
+from lenet_sweep.config.registry import OPTION_GROUPS
+from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
-from lenet_sweep.results.columns import FURTHER, HOLDOUT
+from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 
@@ -53,9 +53,15 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
-        **{group: choice_name(getattr(cell, group)) for group in FURTHER},
+        **{name: added_value(cell, name) for name in ADDED_SETTINGS},
         **option_values(cell),
     }
+
+
+def added_value(cell: Cell, name: str) -> Any:
+    """The column of a setting in ADDED_SETTINGS."""
+    value = getattr(cell, name)
+    return value.name if isinstance(value, Choice) else value
 
 
 def option_values(cell: Cell) -> Record:

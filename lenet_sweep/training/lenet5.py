@@ -1,33 +1,57 @@
-"""LeNet5, with the architecture of the student report."""
+"""LeNet5, with the architecture of the student report and its variations."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lenet_sweep.config.registry import ACTIVATIONS
+from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.training.dropout import layer_units
+from lenet_sweep.training.initial_weights import initialize
 
 
 class LeNet5(nn.Module):
     """LeNet5 (LeCun et al., 1998) with log-softmax output and 61,706 parameters.
 
-    The activation (ReLU in the report) follows every layer except the last one. As in the original
-    paper, the first layer after the second pooling is a convolution. The initialization is
-    PyTorch's default.
+    As in the original paper, the first layer after the second pooling is a convolution. Unlike
+    there, pooling has no parameters, the second convolution sees all channels, the input is not
+    padded to 32 x 32 with background, and the last layer is linear instead of radial basis
+    functions. The initialization is PyTorch's default.
+
+    activation: follows every layer except the last one; of conf/activation, or a class of torch.nn.
+    pool: of conf/pool, or a class of torch.nn. dropout: the probability that a unit of the layers
+    with 120 and 84 units is dropped. batch_norm: normalize the input of each activation. width: the
+    factor of the number of channels of all hidden layers.
     """
 
-    def __init__(self, activation: str = "relu") -> None:
+    def __init__(
+        self,
+        activation: str = "relu",
+        pool: str = "max",
+        *,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, kernel_size=5, padding=2)
-        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
-        self.conv3 = nn.Conv2d(16, 120, kernel_size=5)
-        self.linear1 = nn.Linear(120, 84)
-        self.linear2 = nn.Linear(84, 10)
-        spec = ACTIVATIONS.get(activation)
-        self.activation = getattr(nn, spec.torch_class if spec else activation)()
-        self.pool = nn.MaxPool2d(2)
+        channels1, channels2 = (max(round(channels * width), 1) for channels in (6, 16))
+        units1, units2 = layer_units(width)
+        self.conv1 = nn.Conv2d(1, channels1, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(channels1, channels2, kernel_size=5)
+        self.conv3 = nn.Conv2d(channels2, units1, kernel_size=5)
+        self.linear1 = nn.Linear(units1, units2)
+        self.linear2 = nn.Linear(units2, 10)
+        self.norm1 = nn.BatchNorm2d(channels1) if batch_norm else nn.Identity()
+        self.norm2 = nn.BatchNorm2d(channels2) if batch_norm else nn.Identity()
+        self.norm3 = nn.BatchNorm2d(units1) if batch_norm else nn.Identity()
+        self.norm4 = nn.BatchNorm1d(units2) if batch_norm else nn.Identity()
+        self.activation = _layer_class(ACTIVATIONS, activation)()
+        self.pool = _layer_class(GROUPS["pool"].choices, pool)(2)
+        self.dropout1, self.dropout2 = MaskedDropout(dropout), MaskedDropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
@@ -35,15 +59,64 @@ class LeNet5(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """Map images (B, 1, 28, 28) with pixels in [0, 1] to logits (B, 10)."""
-        x = self.pool(self.activation(self.conv1(images)))  # (B, 6, 14, 14)
-        x = self.pool(self.activation(self.conv2(x)))  # (B, 16, 5, 5)
-        x = self.activation(self.conv3(x)).flatten(1)  # (B, 120)
-        x = self.activation(self.linear1(x))  # (B, 84)
+        # The shapes are those with width=1.
+        x = self.pool(self.activation(self.norm1(self.conv1(images))))  # (B, 6, 14, 14)
+        x = self.pool(self.activation(self.norm2(self.conv2(x))))  # (B, 16, 5, 5)
+        x = self.dropout1(self.activation(self.norm3(self.conv3(x))).flatten(1))  # (B, 120)
+        x = self.dropout2(self.activation(self.norm4(self.linear1(x))))  # (B, 84)
         return cast("Tensor", self.linear2(x))  # (B, 10)
 
 
-def seeded_lenet5(activation: str, seed: int) -> LeNet5:
-    """The network with the initial weights of a seed. Does not change torch's random state."""
+class MaskedDropout(nn.Module):
+    """Dropout of the units that are 0 in `keep`, a tensor of zeros and ones (B, units).
+
+    The masks are made outside the network, so that all engines drop the same units.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.keep: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The units that are kept, divided by the probability of that; in evaluation, all units."""
+        if self.probability == 0 or not self.training:
+            return x
+        if self.keep is None:
+            return nn.functional.dropout(x, self.probability)
+        return x * self.keep / (1 - self.probability)
+
+
+def _layer_class(choices: Mapping[str, ChoiceSpec], name: str) -> type[nn.Module]:
+    spec = choices.get(name)
+    cls: type[nn.Module] = getattr(nn, spec.torch_class if spec else name)
+    return cls
+
+
+def seeded_lenet5(cell: Cell) -> LeNet5:
+    """The network of a cell, with its initial weights. Does not change torch's random state."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LeNet5(activation)
+        torch.manual_seed(cell.seed)
+        model = LeNet5(
+            torch_class(cell, "activation"),
+            torch_class(cell, "pool"),
+            dropout=cell.dropout,
+            batch_norm=cell.batch_norm,
+            width=cell.width,
+        )
+    if cell.init != "torch":
+        set_initial_weights(model, cell.init, cell.seed)
+    return model
+
+
+@torch.no_grad()
+def set_initial_weights(model: nn.Module, init: str, seed: int) -> None:
+    """Initialize the convolutions and linear layers of a model; their biases become zero."""
+    layers = [
+        m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
+    ]
+    weights = initialize(init, seed, [tuple(layer.weight.shape) for layer in layers])
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.weight.copy_(torch.from_numpy(weight))
+        if layer.bias is not None:
+            layer.bias.zero_()

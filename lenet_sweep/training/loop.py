@@ -38,6 +38,7 @@ from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
 from lenet_sweep.training.engines import Engine
+from lenet_sweep.training.schedules import learning_rates
 
 REPORT_EVERY = 100  # batches, as in the report
 CHECKPOINT_EVERY = 10.0  # seconds; a power cut loses at most this, and a write takes 0.3 to 1 MB
@@ -237,7 +238,11 @@ def _train_epoch(
     # The report prints the loss of the first batch and of every 100th after it.
     for start, end in pairwise([0, *range(batch, images, REPORT_EVERY * batch), images]):
         engine.threads = threads()
-        losses.append(engine.train(order[start:end]))
+        first = (epoch - 1) * math.ceil(images / batch) + start // batch
+        lrs = learning_rates(
+            run.cell, first, math.ceil((end - start) / batch), math.ceil(images / batch)
+        )
+        losses.append(engine.train(order[start:end], lrs, step=first))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():
             return None

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_sweep.core.cells import Cell
+
 Floats = NDArray[np.float64]
 Options = Mapping[str, Any]
 
@@ -31,6 +33,12 @@ class Steps:
 
 
 Formula = Callable[[Options, Steps], Floats]  # returns the factors (n,)
+
+
+def learning_rates(cell: Cell, first: int, count: int, steps_per_epoch: int) -> Floats:
+    """The learning rates of `count` steps of a cell from step `first`, counted from 0."""
+    options, epochs = dict(cell.schedule.options), cell.horizon or cell.epochs
+    return cell.lr * lr_factors(cell.schedule.name, options, first, count, steps_per_epoch, epochs)
 
 
 def lr_factors(
@@ -115,6 +123,3 @@ FORMULAS: Mapping[str, Formula] = {
     "polynomial": _polynomial,
     "one_cycle": _one_cycle,
 }
-# The schedules whose factors depend on the number of epochs. Runs of different lengths then differ
-# from the first step on.
-WITH_HORIZON = frozenset({"cosine", "linear", "polynomial", "one_cycle"})

@@ -34,11 +34,12 @@ class Engine(Protocol):
     threads: int  # that it may use; on the CPU, the results do not depend on it
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
     ) -> NDArray[np.float32]:
         """Train on the training images with these indices, in batches; the last may be smaller.
 
         lrs: the learning rate of each batch, (ceil(len(order) / batch),); None: the cell's for all.
+        step: the number of the first batch, counted from 0 over the whole run.
         Returns the mean loss of each batch, in the same shape, float32.
         """
         ...

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.datasets import Images
 from lenet_sweep.training.engines import Evaluation, _native
-from lenet_sweep.training.engines.initial_weights import LAYERS, initial_weights
+from lenet_sweep.training.initial_weights import LAYERS, initial_weights
 
 # The parameters in the order of torch's state_dict and of the extension's flat arrays.
 SHAPES = [
@@ -55,7 +55,11 @@ class NativeEngine:
         for moment, option in (("momentum_buffer", "momentum"), ("grad_avg", "centered")):
             if not options.get(option):
                 self.moments.pop(moment, None)
-        optimizer = _native.Optimizer(self.rule, **_rule_options(cell.optimizer.name, options))
+        optimizer = _native.Optimizer(
+            self.rule,
+            clip=cell.clip_norm or 0.0,
+            **_rule_options(cell.optimizer.name, options),
+        )
         smoothing: Any = dict(cell.loss.options).get("label_smoothing", 0.0)
         self.trainer = _native.Trainer(
             tanh=cell.activation == "tanh",
@@ -65,7 +69,7 @@ class NativeEngine:
             instructions=instructions,
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
-        self._set("parameters", initial_weights(cell.seed))
+        self._set("parameters", initial_weights(cell.seed, cell.init))
 
     @property
     def threads(self) -> int:
@@ -76,8 +80,9 @@ class NativeEngine:
         self.trainer.threads = number
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
     ) -> NDArray[np.float32]:
+        del step  # no supported layer is random
         if lrs is None:
             lrs = np.full(-(-len(order) // self.batch), self.lr)
         losses: NDArray[np.float32] = self.trainer.train(

@@ -65,6 +65,15 @@ NATIVE = EngineSupport(
     name="native",
     settings={
         "activation": ("relu", "tanh"),
+        "schedule": ANY,
+        "horizon": ANY,
+        "clip_norm": ANY,
+        "pool": ("max",),
+        "width": (1.0,),
+        "batch_norm": (False,),
+        "dropout": (0.0,),
+        "init": ANY,
+        "normalize": ("none",),
         "lr": ANY,
         "batch": ANY,
         "epochs": ANY,
@@ -79,6 +88,7 @@ NATIVE = EngineSupport(
         "classes": ((),),
     },
     choices={
+        "model": {"lenet5": {}, "lenet5_1998": {}},
         "loss": {  # the same function of the logits
             "cross_entropy": {"label_smoothing": ANY},
             "nll": {},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.training.dropout import keep_mask, layer_units
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
@@ -58,9 +59,14 @@ class TorchEngine:
         self.detail = (
             f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}"
         )
-        self.batch, self.lr = cell.batch, cell.lr
+        self.cell = cell
+        if cell.batch_norm and len(images.train_labels) % cell.batch == 1:
+            raise ValueError(
+                f"batch_norm needs at least 2 images in each batch, but with batch={cell.batch}, "
+                f"the last of {len(images.train_labels)} images is alone; use another batch"
+            )
         self.device = torch.device(cell.device)
-        self.model = seeded_lenet5(torch_class(cell, "activation"), cell.seed).to(self.device)
+        self.model = seeded_lenet5(cell).to(self.device)
         loss_class = getattr(nn, torch_class(cell, "loss"))
         self.loss: nn.Module = loss_class(**dict(cell.loss.options))
         self.loss_per_image: nn.Module = loss_class(**dict(cell.loss.options), reduction="none")
@@ -73,22 +79,29 @@ class TorchEngine:
             images.train_images, images.train_labels
         )
         self.test_images, self.test_labels = self._to_device(images.test_images, images.test_labels)
+        self.pixel_mean, self.pixel_std = (
+            pixel_statistics(images.train_images) if cell.normalize == "standard" else (0.0, 1.0)
+        )
 
     @_subnormals_flushed()
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None
+        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
     ) -> NDArray[np.float32]:
         self.model.train()
         losses = []
-        batches = torch.split(torch.from_numpy(order).to(self.device), self.batch)
-        for indices, lr in zip(batches, repeat(self.lr) if lrs is None else lrs, strict=False):
+        batches = torch.split(torch.from_numpy(order).to(self.device), self.cell.batch)
+        rates = repeat(self.cell.lr) if lrs is None else lrs
+        for number, indices, lr in zip(count(step), batches, rates, strict=False):
             for group in self.optimizer.param_groups:
                 group["lr"] = float(lr)
-            images = _to_unit_range(self.train_images[indices])
+            images = self._to_input(self.train_images[indices])
+            self._set_dropout(number, len(indices))
             scores = self.model.logits(images) if self.takes_logits else self.model(images)
             loss = self.loss(scores, self._targets(self.train_labels[indices]))
             self.optimizer.zero_grad()
             loss.backward()
+            if self.cell.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.cell.clip_norm)
             self.optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses).cpu().numpy()
@@ -103,7 +116,7 @@ class TorchEngine:
             torch.split(self.test_labels, EVALUATION_BATCH),
             strict=True,
         ):
-            logits = self.model.logits(_to_unit_range(images))
+            logits = self.model.logits(self._to_input(images))
             log_probabilities = torch.log_softmax(logits, dim=1)
             # The largest logit has the largest log-probability, so this holds for every loss.
             predictions.append(log_probabilities.argmax(1).to(torch.uint8))
@@ -138,6 +151,20 @@ class TorchEngine:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
+    def _set_dropout(self, step: int, batch: int) -> None:
+        """Select the units that a step drops."""
+        if self.cell.dropout:
+            keep = torch.from_numpy(keep_mask(self.cell, step, batch)).float().to(self.device)
+            first = layer_units(self.cell.width)[0]
+            self.model.dropout1.keep, self.model.dropout2.keep = keep[:, :first], keep[:, first:]
+
+    def _to_input(self, images: Tensor) -> Tensor:
+        """Pixels (B, 1, 28, 28) uint8 as the input of the network."""
+        inputs = images.float().div_(255)
+        if self.cell.normalize == "standard":
+            inputs.sub_(self.pixel_mean).div_(self.pixel_std)
+        return inputs
+
     def _targets(self, labels: Tensor) -> Tensor:
         """What the loss compares with: class indices (B,), or one-hot vectors (B, 10)."""
         return nn.functional.one_hot(labels, CLASSES).float() if self.takes_one_hot else labels
@@ -151,7 +178,3 @@ class TorchEngine:
             torch.from_numpy(images).unsqueeze(1).to(self.device),
             torch.from_numpy(labels).long().to(self.device),
         )
-
-
-def _to_unit_range(images: Tensor) -> Tensor:
-    return images.float().div_(255)
