@@ -138,7 +138,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
 
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
-    "confidence interval of the mean, for the variation between seeds only."
+    "confidence interval of the mean, which reflects only the variation between seeds."
 )
 
 
