@@ -28,9 +28,9 @@ from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
 from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, set_key
-from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value, join_words
+from lenet_sweep.core.text import format_value
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
@@ -54,7 +54,7 @@ Groups, selected by name:
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
-Options of the {option_groups}, with their defaults. An option applies to the choices that have it:
+Options, with their defaults. An option applies to the choices that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -100,7 +100,6 @@ def help_text() -> str:
     datasets = groups.pop("dataset")
     return HELP.format(
         groups="\n".join(f"  {name:<11} {choices}" for name, choices in groups.items()),
-        option_groups=join_words(OPTION_GROUPS, len(OPTION_GROUPS)),
         datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),
@@ -128,7 +127,7 @@ def raw_settings(config: DictConfig) -> Raw:
 
     Raises OmegaConf's errors if an interpolation fails or a value is missing (???).
     """
-    raw: Raw = dict.fromkeys(group.name for group in GROUPS.values() if group.of_model)
+    raw: Raw = dict.fromkeys(MODEL_GROUPS)  # which Hydra leaves out if they are null
     for key in config:
         if key != "hydra":
             node = config[key]
