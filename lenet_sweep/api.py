@@ -59,6 +59,7 @@ def sweep(
     normalize: OneOrMany[str] = DEFAULT,
     schedule: OneOrMany[str] = DEFAULT,
     clip_norm: OneOrMany[float | None] = DEFAULT,
+    patience: OneOrMany[int | None] = DEFAULT,
     seed: OneOrMany[int] = DEFAULT,
     shuffle: OneOrMany[bool] = DEFAULT,
     holdout: int | None = DEFAULT,

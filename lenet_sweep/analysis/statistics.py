@@ -61,6 +61,11 @@ class Result:
         return cls(cell, "ok", accuracy, correct, predictions, snapshot.history, held_out)
 
     @property
+    def ended_early(self) -> bool:
+        """Whether its run ended before the cell's last epoch, because of its patience."""
+        return bool(self.history) and self.history[-1].epoch < self.cell.epochs
+
+    @property
     def collapsed(self) -> int | None:
         """The class predicted for (nearly) all images; None if the cell did not collapse."""
         if self.predictions is None or not self.predictions.size:

@@ -254,7 +254,7 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run_folder(cell.run_id)
-    if not view.complete and (snapshot := run_folder.read(run_folder.snapshot_path(cell.epochs))):
+    if not view.complete and (snapshot := run_folder.result(cell)):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
         replay(console, snapshot, cell, images)  # all or part of the run was in the store
     _report(result, options, console, tables=False)

@@ -58,6 +58,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("widthmultiplier", "widthfactor", "channels", "hidden"), "width"),
     **dict.fromkeys(("normalization", "standardize"), "normalize"),
     **dict.fromkeys(("clip", "gradclip", "maxnorm", "clipgradnorm", "gradientclip"), "clip_norm"),
+    **dict.fromkeys(("earlystopping", "earlystop", "earlystoppingpatience"), "patience"),
     **dict.fromkeys(("network", "arch", "architecture", "net"), "model"),
 }
 

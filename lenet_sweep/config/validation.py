@@ -96,6 +96,7 @@ def validate_cell(
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
         "clip_norm": _clip_norm(raw["clip_norm"]),
+        "patience": _patience(raw["patience"]),
         "width": checks.number("width", raw["width"], 0.1, 10, "factor of the network's channels"),
         "batch_norm": boolean("batch_norm", raw["batch_norm"]),
         "dropout": checks.number("dropout", raw["dropout"], 0, 0.9, "fraction of units dropped"),
@@ -291,6 +292,12 @@ def _clip_norm(value: Any) -> float | None:
     if value is None:
         return None
     return positive("clip_norm", value, "a number above 0, for example clip_norm=1, or null")
+
+
+def _patience(value: Any) -> int | None:
+    if value is None:
+        return None
+    return integer("patience", value, 1, 100_000, "epochs without a better accuracy, or null")
 
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:

@@ -91,6 +91,7 @@ class Cell:
     normalize: str = "none"
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
+    patience: int | None = None  # epochs without a better accuracy until the run ends
     # The number of epochs that the schedule is made for; None if it does not depend on it.
     horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).

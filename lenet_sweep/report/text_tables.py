@@ -14,6 +14,7 @@ from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
     ADDED_TEXTS,
+    EPOCHS_TRAINED,
     HEADINGS,
     HOLDOUT,
     INTERVAL,
@@ -22,6 +23,7 @@ from lenet_sweep.results.columns import (
     OPTION_TEXTS,
     REPORT_COLUMNS,
     SETTINGS,
+    ended_early,
     ranked_by,
     setting_text,
     settings_of,
@@ -101,7 +103,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         varied = [name for name in varying(rows) if name in settings]
         any_failed = bool((rows["status"] != "ok").any())
         columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
-        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varied]
+        early = ended_early(rows)
+        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else [])]
+        columns += [*([EPOCHS_TRAINED] if early else []), *varied]
         columns += [*(["status"] if any_failed else []), "train_loss", "seconds_per_epoch"]
         columns += ["error"] if any_failed else []
         table = rows[columns].assign(
@@ -114,6 +118,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         )
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
+        if early:
+            trained = rows[EPOCHS_TRAINED].astype("float64")
+            table[EPOCHS_TRAINED] = trained.map(lambda x: _number(x, "{:.4g}"))
         constant = [
             f"{name} {rows[name].iloc[0]}"
             for name in settings
@@ -125,11 +132,18 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             for group, name in (("loss", loss), ("optimizer", optimizer))
         ]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
+        early_end = EARLY_END * early
+        if early and HOLDOUT not in rows:
+            early_end += " The test images decided when."
+        caption = " ".join(filter(None, [caption, early_end, over_seeds, marks.caption]))
         parts.append((" + ".join(names), caption, table))
     return parts
 
 
+EARLY_END = (
+    "Where fewer epochs were trained than given, the accuracy had stopped improving (patience) and "
+    "is that of the last epoch trained."
+)
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
     "confidence interval of the mean, for the variation between seeds only."
@@ -144,7 +158,8 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - slow to import; runs start before
 
     records = frame.to_dict("records")
-    measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
+    names = ("train_loss", "seconds_per_epoch", HOLDOUT, EPOCHS_TRAINED)
+    measured = [name for name in names if name in frame]
     rows = []
     for setting in marks.settings:
         own = [records[place] for place in setting.places]
@@ -211,7 +226,15 @@ def _number(value: float, template: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
+    numbers = {
+        *REPORT_COLUMNS,
+        HOLDOUT,
+        EPOCHS_TRAINED,
+        "seed",
+        "train_loss",
+        "seconds_per_epoch",
+        *NUMERIC,
+    }
     name = str(column.name)
     return (name in numbers or is_option(name)) and name not in {"person", "device", *OPTION_TEXTS}
 

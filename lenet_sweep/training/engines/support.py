@@ -68,6 +68,7 @@ NATIVE = EngineSupport(
         "schedule": ANY,
         "horizon": ANY,
         "clip_norm": ANY,
+        "patience": ANY,
         "pool": ("max",),
         "width": (1.0,),
         "batch_norm": (False,),
