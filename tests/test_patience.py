@@ -231,7 +231,7 @@ EARLY = replace(BASE, epochs=10, patience=2)
 
 
 def test_the_views_say_why_a_run_ended(tmp_path) -> None:
-    """The log shows the accuracy of the cell, and a stored cell prints the same as a trained one."""
+    """The log shows the accuracy, and a stored cell prints the same as a trained one."""
     log, script = log_file(), terminal()
     view = LogView(log)
     view.on_start(planned(EARLY), 1)

@@ -115,8 +115,8 @@ def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterabl
         "accurate long before the end, by more than the sampling error of the test images. The "
         f"largest drop is in {names[r.cell]}: from {peak.accuracy:.2f} % after epoch {peak.epoch} "
         f"to {accuracy_of(r):.2f} % after epoch {r.history[-1].epoch}. To see the earlier "
-        f"epoch as a row of its own, add {peak.epoch} to epochs. Because a peak is chosen on the test images, its "
-        "accuracy is too high on average.",
+        f"epoch as a row of its own, add {peak.epoch} to epochs. Because a peak is chosen on the "
+        "test images, its accuracy is too high on average.",
         tuple(r.cell for r, _ in peaks),
         "caution",
         command([r.cell], {"epochs": [peak.epoch, r.cell.epochs]}),

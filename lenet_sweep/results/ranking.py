@@ -66,9 +66,9 @@ def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last.
 
     It has COLUMNS, HOLDOUT if images were held out, EPOCHS_TRAINED if a cell has patience,
-    ADDED_SETTINGS, and a column for each option of its choices, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
-    images, that decides the rank. Equal accuracies share a rank (1, 2, 2, 4), with fewer epochs
-    first. Failed cells have no rank.
+    ADDED_SETTINGS, and a column for each option of its choices, such as 'optimizer.momentum'. If
+    all finished cells have an accuracy on held-out images, that decides the rank. Equal accuracies
+    share a rank (1, 2, 2, 4), with fewer epochs first. Failed cells have no rank.
     """
     return rank_records(records)[0]
 

@@ -8,8 +8,9 @@
         lock                          held by the process that trains the run
 
 A run with patience may end early; the snapshot of its last epoch is then the result of all its
-longer cells. A checkpoint is also a Snapshot. Every file is written atomically and carries a checksum. A damaged
-file is never used as a result; it is moved to `<name>.damaged`, where it can be inspected.
+longer cells. A checkpoint is also a Snapshot. Every file is written atomically and carries a
+checksum. A damaged file is never used as a result; it is moved to `<name>.damaged`, where it can be
+inspected.
 """
 
 from __future__ import annotations
