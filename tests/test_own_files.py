@@ -187,6 +187,7 @@ def test_a_loss_of_an_earlier_version_keeps_its_id(own_registry, tmp_path) -> No
         ("optimizer", "own_rms", RMSPROP.replace("min 0;", "min zero;"), "cannot parse 'min zero'"),
         ("optimizer", "own_rms", RMSPROP.replace("min 0;", "requires nesterov > 0;"),
          "alpha: requires nesterov, which is not an option of this file"),
+        ("optimizer", "own_rms", RMSPROP.replace("min 0;", "any length;"), "cannot parse 'any length'"),
         ("optimizer", "own_rms", RMSPROP + "{", "not a YAML file of settings"),
         ("optimizer", "own_rms", RMSPROP + "a: &b [*b]\n", "must not contain references"),
         ("optimizer", "own_rms", RMSPROP + "#" * 100_000, "must have at most 100000 characters"),
