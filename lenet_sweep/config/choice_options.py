@@ -64,9 +64,9 @@ class ChoiceOption:
         if isinstance(self.default, bool):
             return "true or false"
         is_list = isinstance(self.default, tuple)
-        kind = "a number"
-        if isinstance(self.default, tuple):
-            kind = "a list of 1 or more numbers" if self.any_length else f"{len(self.default)} numbers"
+        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
+        if self.any_length:
+            kind = "a list of 1 or more numbers"
         if self.one_of:
             numbers = f"one of {', '.join(f'{number:g}' for number in self.one_of)}"
             return f"{kind}, each {numbers}" if is_list else numbers

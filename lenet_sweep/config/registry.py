@@ -243,6 +243,7 @@ LOSSES, OPTIMIZERS, ACTIVATIONS = (
     GROUPS[name].choices for name in ("loss", "optimizer", "activation")
 )
 OPTION_GROUPS = tuple(group.name for group in GROUPS.values() if group.has_options)
+MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch_base)
 
 # Every option of every choice, by key, such as 'optimizer.momentum', with its default in the first

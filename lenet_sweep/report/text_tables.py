@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
@@ -24,6 +25,7 @@ from lenet_sweep.results.columns import (
     REPORT_COLUMNS,
     SETTINGS,
     ended_early,
+    has_added_default,
     ranked_by,
     setting_text,
     settings_of,
@@ -114,7 +116,11 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(format_cost),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
-            **{name: rows[name].map(setting_text) for name in varied if is_option(name)},
+            **{
+                name: rows[name].map(setting_text)
+                for name in varied
+                if is_option(name) or name in ADDED_SETTINGS
+            },
         )
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
@@ -122,9 +128,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             trained = rows[EPOCHS_TRAINED].astype("float64")
             table[EPOCHS_TRAINED] = trained.map(lambda x: _number(x, "{:.4g}"))
         constant = [
-            f"{name} {rows[name].iloc[0]}"
+            " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
             for name in settings
-            if name in SETTINGS[2:] and name not in varied
+            if name in SETTINGS[2:] and name not in varied and not has_added_default(rows, name)
         ]
         # Options that all rows share are part of the title.
         names = [
@@ -226,17 +232,12 @@ def _number(value: float, template: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    numbers = {
-        *REPORT_COLUMNS,
-        HOLDOUT,
-        EPOCHS_TRAINED,
-        "seed",
-        "train_loss",
-        "seconds_per_epoch",
-        *NUMERIC,
-    }
+    measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
+    numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
     name = str(column.name)
-    return (name in numbers or is_option(name)) and name not in {"person", "device", *OPTION_TEXTS}
+    return (name in numbers or is_option(name) or name in ADDED_SETTINGS) and name not in {
+        "person", "device", *OPTION_TEXTS, *ADDED_TEXTS
+    }  # fmt: skip
 
 
 def _escape_markdown(value: object) -> str:
