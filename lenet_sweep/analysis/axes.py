@@ -6,7 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import MODEL_GROUPS, RECIPES, default_lr, default_of_model
+from lenet_sweep.config.registry import (
+    MODEL_GROUPS,
+    RECIPES,
+    choice_name,
+    default_lr,
+    default_of_model,
+)
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
 from lenet_sweep.core.text import format_setting, join_command
 
@@ -122,7 +128,8 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
     if name in MODEL_GROUPS:
-        return all(getattr(cell, name) == default_of_model(cell.model, name) for cell in cells)
+        chosen = ((choice_name(getattr(cell, name)), cell.model) for cell in cells)
+        return all(choice == default_of_model(model, name) for choice, model in chosen)
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

@@ -247,13 +247,13 @@ def _composed_choices(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
 ) -> dict[str, str]:
     """The choice of each group with options, given overrides. Composed only if necessary."""
-    names = {group: str(OmegaConf.select(master, f"{group}.name")) for group in OPTION_GROUPS}
+    names = {group: _selected(master, group) for group in OPTION_GROUPS}
     for text in overrides:
         key, _, name = text.partition("=")
         selected = choices_set_by(key, name)
         if not selected:
             config = loader.load_sweep_config(master, list(overrides))
-            return {group: str(config[group].name) for group in OPTION_GROUPS}
+            return {group: _selected(config, group) for group in OPTION_GROUPS}
         names |= {group: selected[group] for group in names.keys() & selected.keys()}
     return names
 
@@ -336,3 +336,8 @@ def _is_plain_value(override: Override) -> bool:
         and "/" not in override.key_or_group
         and override.key_or_group not in (*GROUPS, "recipe")
     )
+
+
+def _selected(config: DictConfig, group: str) -> str:
+    """The choice of a group in a composed config; "" if the model decides."""
+    return str(OmegaConf.select(config, f"{group}.name") or "")

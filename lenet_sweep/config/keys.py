@@ -181,7 +181,8 @@ def unknown_option(key: str, value: Any, chosen: Collection[str] = ()) -> NoRetu
     listed = [name for name in names if name in chosen]
     takes = "; ".join(f"{name} takes {', '.join(names[name])}" for name in listed)
     if not listed:
-        takes = f"the options are {', '.join(dict.fromkeys(chain(*names.values())))}"
+        known = ", ".join(dict.fromkeys(chain(*names.values())))
+        takes = f"the options are {known}" if known else f"no {group} has options"
     options = [f"{group}.{name}" for options in names.values() for name in options]
     suggestion = suggestions.for_value(f"{group}.", f"{group}.{option}", options)
     hint = ""

@@ -229,7 +229,8 @@ def _choices(nodes: Sequence[Any], ignored_options: IgnoredOptions | None) -> di
     model = choices["model"]
     assert isinstance(model, Choice)
     for name in MODEL_GROUPS:
-        choices.setdefault(name, default_of_model(model, name))
+        if name not in choices:
+            choices[name] = _choice(GROUPS[name], {"name": default_of_model(model, name)}, None)
     names = tuple((group, choice_name(value)) for group, value in choices.items())
     return {**choices, "classes": classes_of(names)}
 
@@ -344,6 +345,10 @@ def _engine(value: Any, unsupported: str | None) -> str:
 
 
 def _member(node: Any, group: str, key: str) -> Any:
+    if isinstance(node, Mapping) and node and "name" not in node and group in MODEL_GROUPS:
+        option, value = next(iter(node.items()))
+        given = f"{group}.{to_str(option)}={format_value(value)}"
+        raise UsageError(f"{given}: the model's own {group} has no options; add {group}=NAME")
     if not isinstance(node, Mapping) or key not in node:
         checks.reject(group, node, f"one of {', '.join(GROUPS[group].choices)}")
     return node[key]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
+from lenet_sweep.config.torch_classes import torch_arguments
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.training.dropout import layer_units
 from lenet_sweep.training.initial_weights import initialize
@@ -23,9 +24,9 @@ class LeNet5(nn.Module):
     functions. The initialization is PyTorch's default.
 
     activation: follows every layer except the last one; of conf/activation, or a class of torch.nn.
-    pool: of conf/pool, or a class of torch.nn. dropout: the probability that a unit of the layers
-    with 120 and 84 units is dropped. batch_norm: normalize the input of each activation. width: the
-    factor of the number of channels of all hidden layers.
+    pool: of conf/pool, or a class of torch.nn; pool_options: its arguments. dropout: the
+    probability that a unit of the layers with 120 and 84 units is dropped. batch_norm: normalize
+    the input of each activation. width: the factor of the number of channels of all hidden layers.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LeNet5(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         width: float = 1.0,
+        pool_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         channels1, channels2 = (max(round(channels * width), 1) for channels in (6, 16))
@@ -50,7 +52,9 @@ class LeNet5(nn.Module):
         self.norm3 = nn.BatchNorm2d(units1) if batch_norm else nn.Identity()
         self.norm4 = nn.BatchNorm1d(units2) if batch_norm else nn.Identity()
         self.activation = _layer_class(ACTIVATIONS, activation)()
-        self.pool = _layer_class(GROUPS["pool"].choices, pool)(2)
+        self.pool = _layer_class(GROUPS["pool"].choices, pool)(
+            kernel_size=2, **(pool_options or {})
+        )
         self.dropout1, self.dropout2 = MaskedDropout(dropout), MaskedDropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -103,20 +107,44 @@ def seeded_lenet5(cell: Cell) -> LeNet5:
             dropout=cell.dropout,
             batch_norm=cell.batch_norm,
             width=cell.width,
+            pool_options=torch_arguments(dict(cell.pool.options)),
         )
-    if cell.init != "torch":
-        set_initial_weights(model, cell.init, cell.seed)
+    if initializer := torch_class(cell, "init"):
+        arguments = torch_arguments(dict(cell.init.options))
+        call_initializer(model, getattr(nn.init, initializer), arguments, cell.seed)
+    elif cell.init.name != "torch":
+        set_initial_weights(model, cell.init.name, cell.seed)
     return model
 
 
 @torch.no_grad()
 def set_initial_weights(model: nn.Module, init: str, seed: int) -> None:
     """Initialize the convolutions and linear layers of a model; their biases become zero."""
-    layers = [
-        m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
-    ]
+    layers = _layers_with_weights(model)
     weights = initialize(init, seed, [tuple(layer.weight.shape) for layer in layers])
     for layer, weight in zip(layers, weights, strict=True):
         layer.weight.copy_(torch.from_numpy(weight))
         if layer.bias is not None:
             layer.bias.zero_()
+
+
+@torch.no_grad()
+def call_initializer(
+    model: nn.Module, function: Callable[..., Any], arguments: Mapping[str, Any], seed: int
+) -> None:
+    """Initialize the weights of a model with a function of torch.nn.init; biases become zero.
+
+    Does not change torch's random state.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in _layers_with_weights(model):
+            function(layer.weight, **arguments)
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+
+def _layers_with_weights(model: nn.Module) -> list[Any]:
+    """The convolutions and linear layers of a model."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    return [module for module in model.modules() if isinstance(module, kinds)]
