@@ -28,6 +28,7 @@ from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
 from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, set_key
+from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words
@@ -208,8 +209,14 @@ def grid_jobs(
         selectors=[key for key, override in axes.items() if not _is_plain_value(override)],
         choices_of=lambda selected: _composed_choices(loader, master, list(selected.values())),
         limit=master.max_cells,
+        pairs=parse_pairs(_plain(master.pair)),
     )
     return [list(point.values()) for point in points]
+
+
+def _plain(node: Any) -> Any:
+    """A value of a composed config without OmegaConf's types; ${...} is left as it is."""
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
 def chosen_by_search(loader: ConfigLoader, master: DictConfig) -> dict[str, set[str]]:

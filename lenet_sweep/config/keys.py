@@ -24,8 +24,8 @@ from lenet_sweep.core.text import format_value, join_words, to_str
 _OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
 # Keys that apply to a whole sweep; they are fields of `SweepOptions`. The others describe a cell.
 SWEEP_KEYS = (
-    "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "max_cells", "rows",
-    "report", "figures", "out", "name",
+    "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "pair", "max_cells",
+    "rows", "report", "figures", "out", "name",
 )  # fmt: skip
 
 
