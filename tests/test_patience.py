@@ -11,6 +11,7 @@ from made_results import first_correct, history
 from screens import BASE, ended, log_file, planned, printed, terminal
 
 from lenet_sweep.analysis.reproduction import reproduce
+from lenet_sweep.analysis.statistics import epochs_text
 from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.studies import Study, StudyRow
@@ -284,3 +285,14 @@ def test_the_verdict_on_a_study_names_early_ends() -> None:
     study = Study("title", "", (StudyRow(1, cell.setting, 98.0, "", ""),), ())
     (verdict,) = reproduce(study, [first_correct(cell, 98, history([1] * 7))]).verdicts
     assert verdict.note == "1 of 1 run ended early (patience), after 7 epochs"
+
+
+def test_epochs_of_runs_that_ended_early_are_named_with_both_numbers() -> None:
+    """Tables of statistics and the page never show only the number that was asked for."""
+    cells = made_results.grid(epochs=100, patience=2, seed=[0, 1])
+    runs = [first_correct(c, 98, history([1] * n)) for c, n in zip(cells, (7, 9), strict=True)]
+    full = first_correct(cells[1], 98, history([1] * 100))
+    assert epochs_text([full]) == "100"
+    assert epochs_text(runs[:1]) == "7 of 100"
+    assert epochs_text(runs) == "7 to 9 of 100"
+    assert epochs_text([runs[0], full]) == "7 to 100 of 100"

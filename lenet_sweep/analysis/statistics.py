@@ -81,6 +81,16 @@ class Result:
         return self.accuracy is not None and self.accuracy >= MIN_LEARNED and self.collapsed is None
 
 
+def epochs_text(results: Sequence[Result]) -> str:
+    """The epochs of results that differ only in the seed: '100', or '16 to 20 of 100' trained."""
+    epochs = results[0].cell.epochs
+    if not any(result.ended_early for result in results):
+        return str(epochs)
+    trained = sorted(len(result.history) for result in results if result.history)
+    first, last = trained[0], trained[-1]
+    return f"{first} of {epochs}" if first == last else f"{first} to {last} of {epochs}"
+
+
 def longest_snapshots(results: Iterable[Result]) -> list[Result]:
     """The result with the most epochs of each run: how the run ended.
 

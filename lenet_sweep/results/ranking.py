@@ -89,7 +89,7 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     types = {bool: "boolean", float: "float64", str: "object"}
     frame = frame.astype(
         dict.fromkeys(numbers, "float64")
-        | {EPOCHS_TRAINED: "Int64"}
+        | {EPOCHS_TRAINED: "Int64", "patience": "Int64"}
         | {name: types[type(values[name])] for name in options}
     )
     if frame[HOLDOUT].isna().all():
