@@ -374,7 +374,7 @@ def test_an_initialization_depends_on_the_seed_only(own_registry, tmp_path) -> N
         ("pool", "mine", "name: mine\nclass: AvgPool2d\nstride: 1\n",
          "class=AvgPool2d: must make images of 28 x 28 pixels half as high"),
         ("activation", "elu2", "name: elu2\nclass: ELU\nalpha: 2\n",
-         "alpha: files of activation have no options"),
+         "alpha: activation files cannot have options"),
         ("activation", "mish", "name: mish\nclass: Mash\n", "class=Mash: must be a subclass"),
         ("activation", "mish", "- mish\n", "must contain settings in the form"),
     ],

@@ -114,7 +114,7 @@ class Group:
             return ChoiceSpec(file, torch_class, parse_options(file, names), shipped)
         if torch_class and names:
             raise UsageError(
-                f"{file.path}: {min(names)}: files of {self.name} have no options; remove it"
+                f"{file.path}: {min(names)}: {self.name} files cannot have options; remove it"
             )
         return ChoiceSpec(file, torch_class, {}, shipped)
 

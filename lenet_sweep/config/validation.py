@@ -47,8 +47,8 @@ from lenet_sweep.data.datasets import find_dataset
 from lenet_sweep.machine import devices
 
 CPU_NOTE = (
-    "device=auto is the CPU, where the native engine trains these cells; with large batches, a GPU "
-    "may be faster: device=cuda or device=mps"
+    "device=auto selects the CPU, because the native engine can train these cells; with large "
+    "batches, a GPU may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
 IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
@@ -106,7 +106,7 @@ def validate_cell(
         cell, _ = _with_engine(values | {"device": best}, raw, native, once)
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
-        notes = (f"torch trains: {unsupported}",)
+        notes = (f"using torch: {unsupported}",)
     options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*SWEEP_KEYS)(raw))
     return cell, options
 

@@ -152,7 +152,7 @@ EARLY_END = (
 )
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
-    "confidence interval of the mean, for the variation between seeds only."
+    "confidence interval of the mean, which reflects only the variation between seeds."
 )
 
 
