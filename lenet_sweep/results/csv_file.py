@@ -107,7 +107,9 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
-    name, *options = str(settings.get(group) or defaults()[group]["name"]).split()
+    added = ADDED_SETTINGS.get(group)  # tables from before its group lack the column
+    default_name = added.name if added else defaults()[group]["name"]
+    name, *options = str(settings.get(group) or default_name).split()
     for key in OPTION_DEFAULTS:
         default = option_default(key, name) if key.startswith(f"{group}.") else None
         if settings.get(key) not in (None, "") and default is not None:
