@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -109,42 +109,33 @@ def seeded_lenet5(cell: Cell) -> LeNet5:
             width=cell.width,
             pool_options=torch_arguments(dict(cell.pool.options)),
         )
-    if initializer := torch_class(cell, "init"):
-        arguments = torch_arguments(dict(cell.init.options))
-        call_initializer(model, getattr(nn.init, initializer), arguments, cell.seed)
-    elif cell.init.name != "torch":
-        set_initial_weights(model, cell.init.name, cell.seed)
+    set_initial_weights(model, cell)
     return model
 
 
 @torch.no_grad()
-def set_initial_weights(model: nn.Module, init: str, seed: int) -> None:
-    """Initialize the convolutions and linear layers of a model; their biases become zero."""
-    layers = _layers_with_weights(model)
-    weights = initialize(init, seed, [tuple(layer.weight.shape) for layer in layers])
-    for layer, weight in zip(layers, weights, strict=True):
-        layer.weight.copy_(torch.from_numpy(weight))
+def set_initial_weights(model: nn.Module, cell: Cell) -> None:
+    """Initialize a model as the cell's `init` says; with init=torch, it stays as it was created.
+
+    Initializes the weights of convolutions and linear layers; their biases become zero. Does not
+    change torch's random state.
+    """
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, kinds)]
+    if name := torch_class(cell, "init"):
+        arguments = torch_arguments(dict(cell.init.options))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cell.seed)
+            for layer in layers:
+                getattr(nn.init, name)(layer.weight, **arguments)
+    elif cell.init.name == "torch":
+        return
+    else:
+        shapes = [tuple(layer.weight.shape) for layer in layers]
+        for layer, weight in zip(
+            layers, initialize(cell.init.name, cell.seed, shapes), strict=True
+        ):
+            layer.weight.copy_(torch.from_numpy(weight))
+    for layer in layers:
         if layer.bias is not None:
             layer.bias.zero_()
-
-
-@torch.no_grad()
-def call_initializer(
-    model: nn.Module, function: Callable[..., Any], arguments: Mapping[str, Any], seed: int
-) -> None:
-    """Initialize the weights of a model with a function of torch.nn.init; biases become zero.
-
-    Does not change torch's random state.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for layer in _layers_with_weights(model):
-            function(layer.weight, **arguments)
-            if layer.bias is not None:
-                layer.bias.zero_()
-
-
-def _layers_with_weights(model: nn.Module) -> list[Any]:
-    """The convolutions and linear layers of a model."""
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    return [module for module in model.modules() if isinstance(module, kinds)]
