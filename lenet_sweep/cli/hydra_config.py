@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -36,6 +37,7 @@ from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
 
+WIDTH = 120  # characters of a line of --help
 LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
 
 HELP = """\
@@ -55,7 +57,7 @@ Groups, selected by name:
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
-Options of the {option_groups}, with their defaults. An option applies to the choices that have it:
+Options of the {option_groups}, with their defaults. Each applies to the choices that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -90,8 +92,10 @@ def help_text() -> str:
     config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
+    described = []  # groups whose choices have options
     for group in OPTION_GROUPS:
         with_options = {name: c for name, c in GROUPS[group].choices.items() if c.options}
+        described += [group] if with_options else []
         for choice, spec in with_options.items():
             options.append(f"  {group}={choice}")
             for name, option in spec.options.items():
@@ -100,8 +104,11 @@ def help_text() -> str:
     groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
     datasets = groups.pop("dataset")
     return HELP.format(
-        groups="\n".join(f"  {name:<11} {choices}" for name, choices in groups.items()),
-        option_groups=join_words(OPTION_GROUPS, len(OPTION_GROUPS)),
+        groups="\n".join(
+            textwrap.fill(f"  {name:<11} {choices}", WIDTH, subsequent_indent=" " * 14)
+            for name, choices in groups.items()
+        ),
+        option_groups=join_words(described, len(described)),
         datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),
