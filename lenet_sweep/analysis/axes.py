@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import chain
 from math import prod
 
@@ -44,17 +44,26 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
     An option that not every choice has varies if it has several values where it exists; None
-    stands for the cells without it. Defaults that differ between choices do not count.
+    stands for the cells without it. Defaults that differ between choices do not count, and neither
+    does the engine if the other settings decide it.
     """
     cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
+    if len({cell.engine for cell in cells}) > 1 and not _engine_is_swept(cells):
+        del names["engine"]
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
         if len({settings[name] for settings in by_cell if name in settings}) > 1
         and not _is_unchanged_option(name, cells)
     }
+
+
+def _engine_is_swept(cells: Iterable[Cell]) -> bool:
+    """Whether two of the cells differ only in the engine."""
+    distinct = set(cells)
+    return len({replace(cell, engine="") for cell in distinct}) < len(distinct)
 
 
 def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:

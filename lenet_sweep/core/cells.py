@@ -163,9 +163,9 @@ class Cell:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
-            f"-{value.name}" if isinstance(value, Choice) else f"-{key}{format_setting(value)}"
+            f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
             for key, value in self.changed_settings.items()
-        )
+        ).replace(" ", "")
         return (
             f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
@@ -323,6 +323,10 @@ _SETTING_TEXTS: Mapping[str, Callable[[Any], str]] = {
 }
 
 
+def _distinct(cells: Iterable[Cell], names: Iterable[str]) -> set[tuple[Any, ...]]:
+    return {tuple(getattr(cell, name) for name in names) for cell in cells}
+
+
 def short_names(
     cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
 ) -> dict[Cell, str]:
@@ -338,6 +342,9 @@ def short_names(
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # the optimizer implies the loss
+    without_engine = [name for name in names if name != "engine"]
+    if len(_distinct(cells, without_engine)) == len(_distinct(cells, names)):
+        names = without_engine  # the other settings decide the engine
     names = names or ["lr", "batch"]
     texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {
