@@ -33,6 +33,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("validation", "validationsplit", "valsize", "valsplit"), "holdout"),
     **dict.fromkeys(("plots", "plot"), "figures"),
     **dict.fromkeys(("maxretries", "retry"), "retries"),
+    **dict.fromkeys(("pairs", "paired", "zip", "zipped", "together"), "pair"),
     "dry": "dry_run",
     "labelsmoothing": "loss.label_smoothing",
     "smoothing": "loss.label_smoothing",
@@ -58,6 +59,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("widthmultiplier", "widthfactor", "channels", "hidden"), "width"),
     **dict.fromkeys(("normalization", "standardize"), "normalize"),
     **dict.fromkeys(("clip", "gradclip", "maxnorm", "clipgradnorm", "gradientclip"), "clip_norm"),
+    **dict.fromkeys(("earlystopping", "earlystop", "earlystoppingpatience"), "patience"),
     **dict.fromkeys(("network", "arch", "architecture", "net"), "model"),
 }
 

@@ -45,8 +45,10 @@ class Choice:
         return " ".join([self.name, *changed])
 
 
-# The defaults of groups with options: conf/model/lenet5.yaml and conf/schedule/constant.yaml.
+# The defaults of groups with options, as in conf/model, conf/pool, conf/init and conf/schedule.
 LENET5 = Choice("lenet5", (), ())
+MAX_POOL = Choice("max", (), ())
+TORCH_INIT = Choice("torch", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
 
@@ -83,14 +85,15 @@ class Cell:
     # The settings from here on were added later. At their defaults, they are neither part of the
     # run id nor stored, so that earlier runs keep their ids.
     model: Choice = LENET5
-    pool: str = "max"
+    pool: Choice = MAX_POOL
     width: float = 1.0
     batch_norm: bool = False
     dropout: float = 0.0
-    init: str = "torch"
+    init: Choice = TORCH_INIT
     normalize: str = "none"
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
+    patience: int | None = None  # epochs without a better accuracy until the run ends
     # The number of epochs that the schedule is made for; None if it does not depend on it.
     horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
@@ -218,7 +221,7 @@ ADDED_SETTINGS: Mapping[str, Any] = {
 def describe_added(name: str, value: Any) -> str:
     """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
     if isinstance(value, Choice):
-        return str(value)
+        return f"{name} {value}" if name in ("pool", "init") else str(value)
     if value is None or value is False:
         return f"no {name}"
     return name if value is True else f"{name} {format_setting(value)}"

@@ -20,6 +20,7 @@ from lenet_sweep.report.encodings import AccuracyScale
 from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
     ADDED_TEXTS,
+    EPOCHS_TRAINED,
     HEADINGS,
     HOLDOUT,
     OPTION_TEXTS,
@@ -155,7 +156,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
         return len({setting_text(row.record[name]) for row in rows} - {""}) > 1
 
     held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
-    columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
+    early = [EPOCHS_TRAINED] if any(row.result.ended_early for row in rows) else []
+    columns = [*held_out, "batch", "lr", "epochs", *early, "person", "device"]
     columns += [name for name in settings_of(rows[0].record if rows else ()) if varies(name)]
     return [*columns, "train_loss", "seconds_per_epoch"]
 
@@ -184,7 +186,7 @@ def _table_cell(name: str, value: object) -> TableCell:
         format_cost(value)
         if name == "train_loss"
         else f"{value:g}"
-        if name == "lr" or is_option(name) or name in ADDED_SETTINGS
+        if name in ("lr", EPOCHS_TRAINED) or is_option(name) or name in ADDED_SETTINGS
         else str(value)
     )
     return TableCell(text, repr(float(value)), number=True)

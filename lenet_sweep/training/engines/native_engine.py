@@ -69,7 +69,7 @@ class NativeEngine:
             instructions=instructions,
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
-        self._set("parameters", initial_weights(cell.seed, cell.init))
+        self._set("parameters", initial_weights(cell.seed, cell.init.name))
 
     @property
     def threads(self) -> int:
