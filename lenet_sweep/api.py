@@ -57,6 +57,7 @@ def sweep(
     dropout: OneOrMany[float] = DEFAULT,
     init: OneOrMany[str] = DEFAULT,
     normalize: OneOrMany[str] = DEFAULT,
+    augment: OneOrMany[str] = DEFAULT,
     schedule: OneOrMany[str] = DEFAULT,
     clip_norm: OneOrMany[float | None] = DEFAULT,
     patience: OneOrMany[int | None] = DEFAULT,

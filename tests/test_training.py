@@ -30,6 +30,7 @@ from lenet_sweep.core.events import (
 )
 from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training import engines, loop
+from lenet_sweep.training.augmentation import AUGMENTATIONS
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui.progress import describe_failure
@@ -173,6 +174,36 @@ def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:
     same_state(folder, other, 3)
     assert history[-1].cost < history[0].cost
     assert history[-1].test_cost < history[0].test_cost
+
+
+@pytest.mark.parametrize("augment", sorted(AUGMENTATIONS))
+@pytest.mark.parametrize("engine", ENGINE_VERSIONS)
+def test_a_stopped_run_with_augmentation_resumes_bit_for_bit(start, engine, augment) -> None:
+    """Epochs after an interruption see the same augmented images as without one."""
+    if engine == "native" and support.unavailable_reason():
+        pytest.skip(support.unavailable_reason())
+    axes = {"engine": engine, "augment": augment, "batch": 4, "shuffle": True}
+    stopped: list[bool] = []
+    events, folder = start(3, stop=lambda: bool(stopped), **axes)
+    assert isinstance(stop_after(1, events, stopped)[-1], Stopped)
+    events, _ = start(3, **axes)
+    assert [e.epoch for e in events if isinstance(e, Started)] == [1]
+    uninterrupted, other = start(3, out="other", **axes)
+    list(uninterrupted)
+    same_state(folder, other, 3)
+
+
+@pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
+@pytest.mark.parametrize("augment", sorted(AUGMENTATIONS))
+def test_engines_agree_on_augmented_epochs(start, augment) -> None:
+    """Both engines train on the same augmented images, in all epochs."""
+    costs = []
+    for axes in ({"engine": "native"}, {"engine": "torch"}, {"engine": "torch", "augment": "none"}):
+        shared = {"augment": augment, "batch": 40, "optimizer": "adam", "out": str(axes)}
+        events, _ = start(3, **shared | axes)
+        costs.append([e.result.cost for e in events if isinstance(e, EpochEnded)])
+    assert costs[0] == pytest.approx(costs[1], rel=1e-4)
+    assert costs[2] != pytest.approx(costs[1], rel=1e-3)
 
 
 def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:

@@ -32,7 +32,7 @@ from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, s
 from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value, join_words
+from lenet_sweep.core.text import format_value
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
@@ -57,7 +57,7 @@ Groups, selected by name:
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
-Options of the {option_groups}, with their defaults. Each applies to the choices that have it:
+Options, with their defaults. An option applies to the choices that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -92,10 +92,8 @@ def help_text() -> str:
     config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
-    described = []  # groups whose choices have options
     for group in OPTION_GROUPS:
         with_options = {name: c for name, c in GROUPS[group].choices.items() if c.options}
-        described += [group] if with_options else []
         for choice, spec in with_options.items():
             options.append(f"  {group}={choice}")
             for name, option in spec.options.items():
@@ -108,7 +106,6 @@ def help_text() -> str:
             textwrap.fill(f"  {name:<11} {choices}", WIDTH, subsequent_indent=" " * 14)
             for name, choices in groups.items()
         ),
-        option_groups=join_words(described, len(described)),
         datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),

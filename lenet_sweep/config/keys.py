@@ -180,7 +180,10 @@ def unknown_option(key: str, value: Any, chosen: Collection[str] = ()) -> NoRetu
     names = {name: c.options for name, c in GROUPS[group].choices.items() if c.options}
     listed = [name for name in names if name in chosen]
     takes = "; ".join(f"{name} takes {', '.join(names[name])}" for name in listed)
-    if not listed:
+    if chosen and not listed:
+        take = "takes" if len(chosen) == 1 else "take"
+        takes = f"{join_words(sorted(chosen))} {take} no options"
+    elif not listed:
         known = ", ".join(dict.fromkeys(chain(*names.values())))
         takes = f"the options are {known}" if known else f"no {group} has options"
     options = [f"{group}.{name}" for options in names.values() for name in options]

@@ -240,6 +240,7 @@ GROUPS: Mapping[str, Group] = {
             has_options=True,
             first=("torch", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
         ),
+        Group("augment", has_options=True, first=("none", "shift", "affine", "elastic", "erase")),
         Group(
             "schedule",
             torch=TorchSource(

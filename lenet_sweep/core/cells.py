@@ -45,10 +45,11 @@ class Choice:
         return " ".join([self.name, *changed])
 
 
-# The defaults of groups with options, as in conf/model, conf/pool, conf/init and conf/schedule.
+# The defaults of groups with options, as in the folders of conf/ with these names.
 LENET5 = Choice("lenet5", (), ())
 MAX_POOL = Choice("max", (), ())
 TORCH_INIT = Choice("torch", (), ())
+NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
 
@@ -91,6 +92,7 @@ class Cell:
     dropout: float = 0.0
     init: Choice = TORCH_INIT
     normalize: str = "none"
+    augment: Choice = NO_AUGMENTATION
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
     patience: int | None = None  # epochs without a better accuracy until the run ends
@@ -220,9 +222,9 @@ ADDED_SETTINGS: Mapping[str, Any] = {
 
 def describe_added(name: str, value: Any) -> str:
     """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
-    if isinstance(value, Choice):
+    if isinstance(value, Choice) and value.name != "none":
         return f"{name} {value}" if name in ("pool", "init") else str(value)
-    if value is None or value is False:
+    if value is None or value is False or isinstance(value, Choice):
         return f"no {name}"
     return name if value is True else f"{name} {format_setting(value)}"
 

@@ -39,6 +39,7 @@ from lenet_sweep.data.datasets import Images, load_dataset
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
+from lenet_sweep.training.augmentation import augmented
 from lenet_sweep.training.engines import Engine
 from lenet_sweep.training.schedules import learning_rates
 
@@ -154,9 +155,7 @@ def _train(
         if snapshot and is_exhausted(snapshot.history, run.cell.patience):
             break
         began = time.perf_counter()
-        losses = yield from _train_epoch(
-            engine, run, epoch, len(images.train_labels), stop, threads
-        )
+        losses = yield from _train_epoch(engine, run, epoch, images.train_images, stop, threads)
         if losses is None:
             saver.write_checkpoint(snapshot)
             yield Stopped(run.id)
@@ -238,12 +237,12 @@ def _train_epoch(
     engine: Engine,
     run: Run,
     epoch: int,
-    images: int,
+    train_images: NDArray[np.uint8],
     stop: Callable[[], bool],
     threads: Callable[[], int],
 ) -> Generator[Event, None, NDArray[np.float32] | None]:
     """Train one epoch. Returns the batch losses, or None if `stop` ended it early."""
-    batch = run.cell.batch
+    batch, images = run.cell.batch, len(train_images)
     order = epoch_order(run.cell, epoch, images)
     losses: list[NDArray[np.float32]] = []
     # The report prints the loss of the first batch and of every 100th after it.
@@ -253,7 +252,8 @@ def _train_epoch(
         lrs = learning_rates(
             run.cell, first, math.ceil((end - start) / batch), math.ceil(images / batch)
         )
-        losses.append(engine.train(order[start:end], lrs, step=first))
+        pixels = augmented(run.cell, epoch, train_images, order[start:end])
+        losses.append(engine.train(order[start:end], lrs, step=first, images=pixels))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():
             return None

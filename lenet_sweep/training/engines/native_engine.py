@@ -80,14 +80,20 @@ class NativeEngine:
         self.trainer.threads = number
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
+        self,
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64] | None = None,
+        *,
+        step: int = 0,
+        images: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
         del step  # no supported layer is random
         if lrs is None:
             lrs = np.full(-(-len(order) // self.batch), self.lr)
-        losses: NDArray[np.float32] = self.trainer.train(
-            self.images.train_images, self.images.train_labels, order, lrs
-        )
+        pixels, labels = self.images.train_images, self.images.train_labels
+        if images is not None:
+            pixels, labels, order = images, labels[order], np.arange(len(order))
+        losses: NDArray[np.float32] = self.trainer.train(pixels, labels, order, lrs)
         return losses
 
     def evaluate(self) -> Evaluation:

@@ -70,6 +70,7 @@ NATIVE = EngineSupport(
     name="native",
     settings={
         "activation": ("relu", "tanh"),
+        "augment": ANY,  # the caller passes the images
         "schedule": ANY,
         "horizon": ANY,
         "clip_norm": ANY,
