@@ -16,7 +16,7 @@ from typing import Any
 
 from lenet_sweep.config.choice_options import ChoiceOption, parse_options
 from lenet_sweep.config.files import ConfigFile, config_folder, read_file, read_user_file
-from lenet_sweep.core.cells import Cell, Choice, Dataset, OptionValue
+from lenet_sweep.core.cells import Cell, Choice, OptionValue, dataset_from_json
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.catalog import added_datasets
 
@@ -234,7 +234,7 @@ GROUPS: Mapping[str, Group] = {
             file_checks={"horizon": _check_horizon},
             first=("constant", "step", "multistep", "exponential", "cosine"),
         ),
-        Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "folder")),
+        Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "image_folder", "folder")),
     )
 }
 for _group in sorted(GROUPS.values(), key=lambda group: group.name == "model"):
@@ -424,7 +424,7 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
     return Cell(
         **{f.name: values[f.name] for f in fields(Cell) if f.name not in _NESTED},
         **choices,
-        dataset=Dataset(**values["dataset"]),
+        dataset=dataset_from_json(values["dataset"]),
         classes=classes,
     )
 

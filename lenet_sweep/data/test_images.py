@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError, UsageError
 from lenet_sweep.data import datasets
-
-
-@dataclass(frozen=True, eq=False)
-class LabeledImages:
-    """Test images (N, 28, 28) and their labels (N,), both uint8."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+from lenet_sweep.data.images import LabeledImages
 
 
 @dataclass
@@ -36,7 +26,7 @@ class ImageCache:
         key = (dataset.digest, data_root)
         if key not in self._cache:
             try:
-                self._cache[key] = LabeledImages(*datasets.load_test_images(dataset, data_root))
+                self._cache[key] = datasets.load_test_images(dataset, data_root)
             except (DataError, UsageError) as error:
                 self.missing[f"{dataset.name}: {str(error).splitlines()[0]}"] = None
                 self._cache[key] = None

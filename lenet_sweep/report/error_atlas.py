@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.statistics import longest_snapshots
-from lenet_sweep.data.test_images import LabeledImages
+from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.samples import misclassified, sample_correct
 from lenet_sweep.report.sprites import Sprite, make_sprite

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
-from lenet_sweep.data.test_images import LabeledImages
+from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.histories import Curve, curves_by_setting
 from lenet_sweep.report.style import render, save
