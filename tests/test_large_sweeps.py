@@ -216,7 +216,7 @@ def test_figures_best_and_all(tmp_path, small_folder, monkeypatch) -> None:
     assert [count(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [1, 1, 1]
     assert names[-1] == "all-cells.png"
     assert messages == [
-        "figures show the first 1 of 2 pages of misclassified digits; figures=all draws every page"
+        "figures show the first 1 of 2 pages of misclassified images; figures=all draws every page"
     ]
     names, messages = draw(tmp_path, root, lambda: 0.0, "all", seed=[0, 1, 2])
     assert [count(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [3, 3, 6]

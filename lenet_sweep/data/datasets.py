@@ -112,7 +112,12 @@ def load_test_images(dataset: Dataset, root: Path | None) -> LabeledImages:
     """
     if dataset.name in OWN_DATASETS:  # their digests cover all files
         images = load_dataset(replace(dataset, limit=None, holdout=None), root)
-        return LabeledImages(images.test_images, images.test_labels, images.class_names)
+        return LabeledImages(
+            images.test_images,
+            images.test_labels,
+            images.class_names,
+            inverted=dataset.name != IMAGE_FOLDER,
+        )
     spec = find_spec(dataset.name)
     _check_digest(dataset, spec.digest)
     tests = [file for file in spec.files if file.name in TEST_FILES]

@@ -41,11 +41,20 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
-    """Test images, uint8 (N, height, width), their labels (N,), and the names of the classes."""
+    """Test images, uint8 (N, height, width), their labels (N,), and the names of the classes.
+
+    inverted: whether to show them as negatives, because 0 is the background, as in MNIST.
+    """
 
     images: NDArray[np.uint8]
     labels: Labels
     class_names: tuple[str, ...] = DIGITS  # by label
+    inverted: bool = True
+
+    @property
+    def noun(self) -> str:
+        """What a class is called."""
+        return "digit" if self.class_names == DIGITS else "class"
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
