@@ -37,7 +37,10 @@ def digest_of(folder: Path, fingerprint: str) -> str | None:
 def read(folder: Path, digest: str) -> Images | None:
     """The images with a digest (hex); None if the cache does not have them, intact."""
     try:
-        with np.load(folder / f"{digest}.npz", allow_pickle=False) as stored:
+        with (
+            (folder / f"{digest}.npz").open("rb") as file,  # np.load would not close a damaged one
+            np.load(file, allow_pickle=False) as stored,
+        ):
             names = json.loads(bytes(stored["class_names"]))
             arrays = {name: stored[name] for name in ARRAYS}
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, MemoryError):

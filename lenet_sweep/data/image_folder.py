@@ -228,11 +228,17 @@ def _decode(path: Path, content: bytes, size: tuple[int, int]) -> NDArray[np.uin
     """The pixels (height, width) of an image file. Raises DataError."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only needed for image files
 
+    too_large = DataError(
+        f"{_show(path)}: more than {MAX_PIXELS:,} pixels, the most that an image can have; "
+        "scale it down"
+    )
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads only the header
-            pixels = image.width * image.height
-            gray = _to_gray(image, size) if pixels <= MAX_PIXELS else None
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            is_allowed = image.width * image.height <= MAX_PIXELS
+            gray = _to_gray(image, size) if is_allowed else None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large from error
+    except UnidentifiedImageError as error:
         raise DataError(
             f"{_show(path)}: not an image in the format {FORMAT_NAMES}; convert or remove it"
         ) from error
@@ -242,10 +248,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int]) -> NDArray[np.uin
             "repair or remove it"
         ) from error
     if gray is None:
-        raise DataError(
-            f"{_show(path)}: {pixels:,} pixels; an image can have at most {MAX_PIXELS:,}; "
-            "scale it down"
-        )
+        raise too_large
     return gray
 
 
