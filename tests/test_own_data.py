@@ -125,7 +125,8 @@ def test_page_and_warnings_name_the_classes(animal_sweep: Path, monkeypatch) -> 
     assert "class snow leopard, classified correctly" in html
     assert "digit" not in table
     (warning,) = (w for w in analyse(folder).warnings if w.kind == "collapsed")
-    assert re.search(rf"predicts? ({'|'.join(NAMES)}) for nearly every test image", warning.sentence)
+    names = "|".join(NAMES)
+    assert re.search(f"predicts? ({names}) for nearly every test image", warning.sentence)
     assert "correct for 33.33 %" in warning.sentence
 
 
