@@ -19,11 +19,11 @@ class ImageCache:
     """
 
     missing: dict[str, None] = field(default_factory=dict)
-    _cache: dict[tuple[str, Path | None], LabeledImages | None] = field(default_factory=dict)
+    _cache: dict[tuple[str, int, Path | None], LabeledImages | None] = field(default_factory=dict)
 
     def get(self, dataset: Dataset, data_root: Path | None) -> LabeledImages | None:
         """The test images of a dataset; None if they cannot be loaded."""
-        key = (dataset.digest, data_root)
+        key = (dataset.digest, dataset.classes, data_root)
         if key not in self._cache:
             try:
                 self._cache[key] = datasets.load_test_images(dataset, data_root)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.statistics import longest_snapshots
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.images import LabeledImages, Labels
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.confusion import Confusion, make_confusion
@@ -120,9 +121,9 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
     """
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
-    digest = report.best.cell.dataset.digest
     best_result, best_run = report.best.result, report.best.cell.run_id
-    ended = longest_snapshots(r.result for r in report.rows if r.cell.dataset.digest == digest)
+    tested_on = _test_set(report.best.cell)
+    ended = longest_snapshots(r.result for r in report.rows if _test_set(r.cell) == tested_on)
     counted = [best_result if r.cell.run_id == best_run else r for r in ended]
     learned = [r for r in counted if r.has_learned and r.predictions is not None]
     if len(learned) < 2:
@@ -162,6 +163,11 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
         hardest=show(hardest, MAX_HARDEST),
         best_only=show(best_only, MAX_BEST_ONLY),
     )
+
+
+def _test_set(cell: Cell) -> tuple[str, int]:
+    """What must be equal so that the predictions of two cells can be counted together."""
+    return cell.dataset.digest, cell.dataset.classes
 
 
 def _most_frequent_error(predictions: Labels, label: int) -> int:
