@@ -289,6 +289,16 @@ def test_workers_do_not_decode_again(animals: Path, cache: Path, monkeypatch) ->
     assert load_test_images(dataset, animals).class_names == NAMES
 
 
+class Payload:
+    """Creates a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "changed", "unpicklable", "missing", "read-only"])
 def test_the_cache_can_be_damaged_or_deleted(
     damage: str, animals: Path, cache: Path, tmp_path: Path, monkeypatch
@@ -304,13 +314,15 @@ def test_the_cache_can_be_damaged_or_deleted(
         arrays["train_images"][0, 0, 0] ^= 1
         np.savez(path, **arrays)
     elif damage == "unpicklable":
-        np.savez(path, train_images=np.array([print], dtype=object))
+        payload = np.array([Payload(tmp_path / "unpickled")], dtype=object)
+        np.savez(path, class_names=payload)
     elif damage == "missing":
         path.unlink()
     else:
         monkeypatch.setenv("LENET_SWEEP_DATA", str(path))  # a file: nothing can be written in it
     assert np.array_equal(load_dataset(dataset, animals).train_images, expected.train_images)
     assert find(animals) == dataset
+    assert not (tmp_path / "unpickled").exists()
 
 
 def test_a_change_after_planning_is_reported(animals: Path, cache: Path) -> None:
