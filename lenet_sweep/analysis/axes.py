@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import RECIPES, default_lr
+from lenet_sweep.config.registry import MODEL_GROUPS, RECIPES, default_lr, default_of_model
 from lenet_sweep.core.cells import (
     ADDED_SETTINGS,
     MNIST_SIZE,
@@ -51,17 +51,26 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
     An option that not every choice has varies if it has several values where it exists; None
-    stands for the cells without it. Defaults that differ between choices do not count.
+    stands for the cells without it. Defaults that differ between choices do not count, and neither
+    does the engine if the other settings decide it.
     """
     cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
+    if len({cell.engine for cell in cells}) > 1 and not _engine_is_swept(cells):
+        del names["engine"]
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
         if len({settings[name] for settings in by_cell if name in settings}) > 1
         and not _is_unchanged_option(name, cells)
     }
+
+
+def _engine_is_swept(cells: Iterable[Cell]) -> bool:
+    """Whether two of the cells differ only in the engine."""
+    distinct = set(cells)
+    return len({replace(cell, engine="") for cell in distinct}) < len(distinct)
 
 
 def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
@@ -138,6 +147,8 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
+    if name in MODEL_GROUPS:
+        return all(getattr(cell, name) == default_of_model(cell.model, name) for cell in cells)
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

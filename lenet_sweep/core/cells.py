@@ -130,11 +130,10 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        for name in settings.keys() - {"optimizer"}:
-            if isinstance(getattr(self, name), Choice) and (
-                options := self._identifying_options(name)
-            ):
-                settings[name] = [getattr(self, name).name, options]
+        for name in ("loss", *settings.keys() & _ADDED.keys()):
+            value = getattr(self, name)
+            if isinstance(value, Choice) and (options := self._identifying_options(name)):
+                settings[name] = [value.name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
@@ -187,9 +186,9 @@ class Cell:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
-            f"-{value.name}" if isinstance(value, Choice) else f"-{key}{format_setting(value)}"
+            f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
             for key, value in self.changed_settings.items()
-        )
+        ).replace(" ", "")
         return (
             f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
@@ -203,9 +202,9 @@ class Cell:
     def _has_default(self, name: str) -> bool:
         """Whether a field that was added later has its default."""
         value, default = getattr(self, name), _ADDED[name]
-        if isinstance(value, Choice):
-            return value.name == default.name and not self._identifying_options(name)
-        return bool(value == default)
+        if value == default or not isinstance(value, Choice):
+            return bool(value == default)
+        return value.name == default.name and not self._identifying_options(name)
 
     def to_json(self) -> dict[str, Any]:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
@@ -213,11 +212,11 @@ class Cell:
             "optimizer": self._choice_json("optimizer"),
             "dataset": self.dataset.to_json(),
         }
-        for name in _ADDED:
-            if self._has_default(name):
+        for name, default in _ADDED.items():
+            if values[name] == default or self._has_default(name):
                 del values[name]
-        for name, value in values.items():  # the loss and later groups
-            if isinstance(value, Choice):
+        for name in ("loss", *values.keys() & _ADDED.keys()):
+            if isinstance(values[name], Choice):
                 values[name] = self._short_json(name)
         return values
 
@@ -347,6 +346,10 @@ _SETTING_TEXTS: Mapping[str, Callable[[Any], str]] = {
 }
 
 
+def _distinct(cells: Iterable[Cell], names: Iterable[str]) -> set[tuple[Any, ...]]:
+    return {tuple(getattr(cell, name) for name in names) for cell in cells}
+
+
 def short_names(
     cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
 ) -> dict[Cell, str]:
@@ -362,6 +365,9 @@ def short_names(
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # the optimizer implies the loss
+    without_engine = [name for name in names if name != "engine"]
+    if len(_distinct(cells, without_engine)) == len(_distinct(cells, names)):
+        names = without_engine  # the other settings decide the engine
     names = names or ["lr", "batch"]
     texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {

@@ -105,15 +105,16 @@ def _decode_file(file: Content, kind: str, dimensions: int, types: dict[int, str
     offset = 4 * (1 + dimensions)
     if len(file.array) < offset:
         raise DataError(
-            f"{file.source}: {len(file.array)} bytes, but the IDX header of {kind} has {offset}"
+            f"{file.source}: has {len(file.array)} bytes, but the IDX header of {kind} is {offset} "
+            "bytes long"
         )
     magic, *shape = (
         int.from_bytes(file.array[at : at + 4].tobytes(), "big") for at in range(0, offset, 4)
     )
     if magic not in (allowed := [0x100 * code + dimensions for code in types]):
         raise DataError(
-            f"{file.source}: magic number {magic}; IDX {kind} begin with "
-            f"{' or '.join(map(str, allowed))}"
+            f"{file.source}: magic number {magic}; must be {' or '.join(map(str, allowed))} "
+            f"for IDX {kind}"
         )
     count, *size = shape
     if not all(1 <= side <= MAX_SIDE for side in size):
@@ -127,8 +128,8 @@ def _decode_file(file: Content, kind: str, dimensions: int, types: dict[int, str
     length = offset + prod(shape) * dtype.itemsize
     if len(file.array) != length:
         raise DataError(
-            f"{file.source}: {len(file.array)} bytes, but {length} for the {count} {kind} "
-            "that its header declares"
+            f"{file.source}: has {len(file.array)} bytes, but must have {length} for the {count} "
+            f"{kind} that its header declares"
         )
     array = file.array[offset:].view(dtype).reshape(shape)
     return array if array.flags.writeable else array.copy()  # torch needs writable arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,6 +20,11 @@ MAX_SIDE = 1024  # pixels
 def label_type(classes: int) -> np.dtype[np.unsignedinteger[Any]]:
     """The type of labels and predicted classes: uint8 for up to 256 classes, else uint16."""
     return np.dtype(np.uint8 if classes <= 256 else np.uint16)
+
+
+def class_noun(names: Sequence[str]) -> str:
+    """What the classes with these names are called: "digit" or "class"."""
+    return "digit" if tuple(names) == DIGITS else "class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +59,8 @@ class LabeledImages:
 
     @property
     def noun(self) -> str:
-        """What a class is called."""
-        return "digit" if self.class_names == DIGITS else "class"
+        """What its classes are called."""
+        return class_noun(self.class_names)
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:

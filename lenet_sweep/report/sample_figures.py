@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lenet_sweep.data.catalog import DIGITS
+from lenet_sweep.data.images import class_noun
 from lenet_sweep.report.encodings import COLORS
 from lenet_sweep.report.samples import (
     ARROW,
@@ -58,9 +59,7 @@ def correct_samples_figure(
     _check(images, labels, predictions, "count", count)
     indices, total = sample_correct(labels, predictions, seed, count)
     title = f"{len(indices)} of {total:,} correctly classified test images"
-    note = (
-        f"Random sample, seed {seed}. Below each: {_noun(names)}, # index in the test set (from 0)"
-    )
+    note = f"Random sample, seed {seed}. Below each: {class_noun(names)}, # index in the test set (from 0)"
     if not len(indices):
         title = "No test image was classified correctly"
         note = f"All {len(labels):,} were misclassified."
@@ -100,7 +99,7 @@ def misclassified_figures(
     wrong = misclassified(labels, predictions)
     pages = math.ceil(len(wrong) / per_page)
     short = has_short_names(names)
-    noun = _noun(names)
+    noun = class_noun(names)
     note = f"Below each: true {noun} {ARROW} predicted {noun}, # index in the test set (from 0)"
     note = f"{subject}\n{note}" if subject else note
 
@@ -138,10 +137,6 @@ def _check(images: Images, labels: Classes, predictions: Classes, name: str, cou
             )
     if count < 1:
         raise ValueError(f"{name} must be at least 1, not {count}")
-
-
-def _noun(names: Sequence[str]) -> str:
-    return "digit" if tuple(names) == DIGITS else "class"
 
 
 def _error_caption(true: str, predicted: str, *, short: bool) -> Caption:
