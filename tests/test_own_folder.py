@@ -51,17 +51,21 @@ LABELS = np.frombuffer(SMALL[FILE_NAMES[1]], np.uint8, offset=8)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (FILE_NAMES[0], b"", "0 bytes, but the IDX header of images is 16 bytes long"),
-        (FILE_NAMES[1], b"\0" * 7, "7 bytes, but the IDX header of labels is 8 bytes long"),
+        (FILE_NAMES[0], b"", "has 0 bytes, but the IDX header of images is 16 bytes long"),
+        (FILE_NAMES[1], b"\0" * 7, "has 7 bytes, but the IDX header of labels is 8 bytes long"),
         (FILE_NAMES[0], zeros(28, 28), "magic number 2050; must be 2051 for IDX images"),
         (FILE_NAMES[1], SMALL[FILE_NAMES[0]], "magic number 2051; must be 2049 or 2817"),
         (FILE_NAMES[2], SMALL[FILE_NAMES[3]], "magic number 2049; must be 2051 for IDX images"),
         (FILE_NAMES[0], zeros(1, 28, 1025), "images of 28 x 1025 pixels; must be from 1 x 1 to"),
         (FILE_NAMES[0], zeros(30, 0, 28), "images of 0 x 28 pixels; must be from 1 x 1 to"),
         (FILE_NAMES[2], zeros(20, 32, 32), "images of 32 x 32 pixels; must be 28 x 28"),
-        (FILE_NAMES[2], SMALL[FILE_NAMES[2]][:-1], "15695 bytes, but must have 15696 for the 20"),
-        (FILE_NAMES[2], SMALL[FILE_NAMES[2]] + b"\0", "15697 bytes, but must have 15696 for"),
-        (FILE_NAMES[3], SMALL[FILE_NAMES[3]] + b"\0", "29 bytes, but must have 28 for the 20"),
+        (
+            FILE_NAMES[2],
+            SMALL[FILE_NAMES[2]][:-1],
+            "has 15695 bytes, but must have 15696 for the 20",
+        ),
+        (FILE_NAMES[2], SMALL[FILE_NAMES[2]] + b"\0", "has 15697 bytes, but must have 15696 for"),
+        (FILE_NAMES[3], SMALL[FILE_NAMES[3]] + b"\0", "has 29 bytes, but must have 28 for the 20"),
         (FILE_NAMES[1], idx_bytes(LABELS[:-1]), "29 labels for the 30 images of"),
         (FILE_NAMES[3], idx_bytes(LABELS), "30 labels for the 20 images of"),
         (

@@ -59,7 +59,8 @@ def correct_samples_figure(
     _check(images, labels, predictions, "count", count)
     indices, total = sample_correct(labels, predictions, seed, count)
     title = f"{len(indices)} of {total:,} correctly classified test images"
-    note = f"Random sample, seed {seed}. Below each: {class_noun(names)}, # index in the test set (from 0)"
+    below = f"Below each: {class_noun(names)}, # index in the test set (from 0)"
+    note = f"Random sample, seed {seed}. {below}"
     if not len(indices):
         title = "No test image was classified correctly"
         note = f"All {len(labels):,} were misclassified."
