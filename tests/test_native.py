@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.images import Images
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.engines.torch_engine import TorchEngine
