@@ -498,10 +498,10 @@ def test_shuffling_depends_only_on_seed_and_epoch(small_folder) -> None:
 
 
 @dataclass(frozen=True)
-class CellWithNoise(Cell):
-    """A cell with a field that the package does not have."""
+class CellWithNewField(Cell):
+    """A cell with a field that the package does not have yet."""
 
-    noise: float = 0.0
+    kernel_size: float = 5.0
 
 
 # A file that is added to each group, the settings that use it, and the key that the note names.
@@ -568,10 +568,10 @@ def test_torch_trains_a_cell_with_a_field_that_the_native_engine_does_not_know(
     """A field added to Cell goes to torch, whatever its value, until the native engine supports
     it.
     """
-    monkeypatch.setattr(validation, "Cell", CellWithNoise)
+    monkeypatch.setattr(validation, "Cell", CellWithNewField)
     assert make_cell("auto", small_folder).engine == "torch"
     with pytest.raises(
-        UsageError, match="noise=0" if not support.unavailable_reason() else "native"
+        UsageError, match="kernel_size=5" if not support.unavailable_reason() else "native"
     ):
         validate_cells(grid({"device": "cpu", "engine": "native"}), NATIVE)
 

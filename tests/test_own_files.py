@@ -202,7 +202,7 @@ def test_a_loss_of_an_earlier_version_keeps_its_id(own_registry, tmp_path) -> No
          "name: margin\nclass: MultiMarginLoss\ninput: logits\np: 1  # power; one of 1 or 2\n",
          "p: cannot parse 'one of 1 or 2'"),
         ("activation", "elu2", "name: elu2\nclass: ELU\nalpha: 2\n",
-         "alpha: files of activation have no options"),
+         "alpha: activation files cannot have options"),
         ("activation", "mish", "name: mish\nclass: Mash\n", "class=Mash: must be a subclass"),
         ("activation", "mish", "- mish\n", "must contain settings in the form"),
     ],

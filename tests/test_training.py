@@ -235,11 +235,11 @@ def test_snapshots_before_a_failure_are_kept(start, monkeypatch) -> None:
         calls = []
         train = engine.train
 
-        def failing(order):
+        def failing(order, *args, **kwargs):
             calls.append(len(order))
             if sum(calls) > 1200:
                 raise RuntimeError("out of luck")
-            return train(order)
+            return train(order, *args, **kwargs)
 
         engine.train = failing
         return engine

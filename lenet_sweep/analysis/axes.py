@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import RECIPES, default_lr
+from lenet_sweep.config.registry import MODEL_GROUPS, RECIPES, default_lr, default_of_model
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
 from lenet_sweep.core.text import format_setting, join_command
 
@@ -121,6 +121,8 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
+    if name in MODEL_GROUPS:
+        return all(getattr(cell, name) == default_of_model(cell.model, name) for cell in cells)
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

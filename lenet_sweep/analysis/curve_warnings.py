@@ -59,7 +59,7 @@ def still_falling(
     r, (before, last, share) = max(steep, key=lambda item: item[1][2])
     leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    among = "None of them is a run of the best or of one tied with it."
+    among = f"None of the leading runs ({_LEADING}) is among them."
     if number and number == len(leading):
         runs = "The only leading run" if number == 1 else f"All {number} leading runs"
         among = f"{runs} ({_LEADING}) {'is' if number == 1 else 'are'} among them."

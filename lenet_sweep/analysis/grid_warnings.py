@@ -32,8 +32,8 @@ def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
         yield ResultWarning(
             "together",
             f"{join_words(names)} change together: {combinations}. A difference between these "
-            f"groups cannot be attributed to {'either' if len(names) == 2 else 'any'} of them "
-            "alone.",
+            f"groups cannot be attributed to {'either' if len(names) == 2 else 'any'} "
+            "hyperparameter alone.",
             tuple(cells),
             "caution",
             command(cells, {name: values[name] for name in names}),

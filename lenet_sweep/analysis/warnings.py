@@ -181,7 +181,7 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     if len(single) < len(settings):
         sentence = (
             f"{count_of(len(single), len(settings), 'setting')} {has_or_have(single)} an accuracy "
-            f"with only one seed, so {'its' if len(single) == 1 else 'their'} variation between "
+            f"for only one seed, so {'its' if len(single) == 1 else 'their'} variation between "
             "seeds is unknown."
         )
         yield ResultWarning("one seed", sentence, cells, "caution", remedy)

@@ -28,7 +28,7 @@ from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
 from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, set_key
-from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words
 from lenet_sweep.data.catalog import added_datasets
@@ -128,7 +128,7 @@ def raw_settings(config: DictConfig) -> Raw:
 
     Raises OmegaConf's errors if an interpolation fails or a value is missing (???).
     """
-    raw: Raw = dict.fromkeys(group.name for group in GROUPS.values() if group.of_model)
+    raw: Raw = dict.fromkeys(MODEL_GROUPS)  # which Hydra leaves out if they are null
     for key in config:
         if key != "hydra":
             node = config[key]

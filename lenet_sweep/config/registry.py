@@ -108,7 +108,7 @@ class Group:
             return ChoiceSpec(file, torch_class, parse_options(file, names), shipped)
         if torch_class and names:
             raise UsageError(
-                f"{file.path}: {min(names)}: files of {self.name} have no options; remove it"
+                f"{file.path}: {min(names)}: {self.name} files cannot have options; remove it"
             )
         return ChoiceSpec(file, torch_class, {}, shipped)
 
@@ -243,6 +243,7 @@ LOSSES, OPTIMIZERS, ACTIVATIONS = (
     GROUPS[name].choices for name in ("loss", "optimizer", "activation")
 )
 OPTION_GROUPS = tuple(group.name for group in GROUPS.values() if group.has_options)
+MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch_base)
 
 # Every option of every choice, by key, such as 'optimizer.momentum', with its default in the first

@@ -26,6 +26,7 @@ from lenet_sweep.config.keys import (
 )
 from lenet_sweep.config.registry import (
     GROUPS,
+    MODEL_GROUPS,
     OPTION_GROUPS,
     Group,
     Raw,
@@ -46,8 +47,8 @@ from lenet_sweep.data.datasets import find_dataset
 from lenet_sweep.machine import devices
 
 CPU_NOTE = (
-    "device=auto is the CPU, where the native engine trains these cells; with large batches, a GPU "
-    "may be faster: device=cuda or device=mps"
+    "device=auto selects the CPU, because the native engine can train these cells; with large "
+    "batches, a GPU may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
 IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
@@ -79,15 +80,8 @@ def validate_cell(
             if key not in raw:
                 raise UsageError(f"the key {key} cannot be removed; it can only be changed")
     once = check_cache or CheckCache()
-    choices: dict[str, Any] = {
-        name: once.for_equal(
-            (name, identity((raw[name],))), _choice, group, raw[name], ignored_options
-        )
-        for name, group in GROUPS.items()
-        if name != "dataset" and not (group.of_model and raw[name] is None)
-    }
-    for name in GROUPS.keys() - choices.keys() - {"dataset"}:
-        choices[name] = default_of_model(choices["model"], name)
+    nodes = _choice_nodes(raw)
+    choices = once.for_equal(identity(nodes), _choices, nodes, ignored_options)
     values: dict[str, Any] = {
         **choices,
         "lr": _lr(raw["lr"], choices["optimizer"]),
@@ -95,18 +89,12 @@ def validate_cell(
         "epochs": integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
-        "clip_norm": _clip_norm(raw["clip_norm"]),
-        "width": checks.number("width", raw["width"], 0.1, 10, "factor of the network's channels"),
-        "batch_norm": boolean("batch_norm", raw["batch_norm"]),
-        "dropout": checks.number("dropout", raw["dropout"], 0, 0.9, "fraction of units dropped"),
-        "normalize": choice("normalize", raw["normalize"], NORMALIZATIONS),
+        **once(_network, *_network_values(raw)),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
     }
     if values["batch_norm"] and values["batch"] == 1:
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
-    names = tuple((group, choice_name(value)) for group, value in choices.items())
-    values["classes"] = once(classes_of, names)
     device = once(_device, raw["device"], remote_devices)
     cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
     notes: tuple[str, ...] = ()
@@ -117,7 +105,7 @@ def validate_cell(
         cell, _ = _with_engine(values | {"device": best}, raw, native, once)
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
-        notes = (f"torch trains: {unsupported}",)
+        notes = (f"using torch: {unsupported}",)
     options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*SWEEP_KEYS)(raw))
     return cell, options
 
@@ -221,6 +209,45 @@ def unused_options(
     return tuple(sentences)
 
 
+_CHOICE_GROUPS = tuple(name for name in GROUPS if name != "dataset")
+_choice_nodes = itemgetter(*_CHOICE_GROUPS)
+_NETWORK_KEYS = ("width", "batch_norm", "dropout", "normalize", "clip_norm")
+_network_values = itemgetter(*_NETWORK_KEYS)
+
+
+def _choices(nodes: Sequence[Any], ignored_options: IgnoredOptions | None) -> dict[str, Any]:
+    """The choice of each group, or the model's own if none is selected, and `Cell.classes`.
+
+    nodes: of _CHOICE_GROUPS. ignored_options: see `validate_cell`.
+    """
+    choices = {
+        name: _choice(GROUPS[name], node, ignored_options)
+        for name, node in zip(_CHOICE_GROUPS, nodes, strict=True)
+        if node is not None or not GROUPS[name].of_model
+    }
+    model = choices["model"]
+    assert isinstance(model, Choice)
+    for name in MODEL_GROUPS:
+        choices.setdefault(name, default_of_model(model, name))
+    names = tuple((group, choice_name(value)) for group, value in choices.items())
+    return {**choices, "classes": classes_of(names)}
+
+
+def _network(
+    width: Any, batch_norm: Any, dropout: Any, normalize: Any, clip_norm: Any
+) -> dict[str, Any]:
+    """The settings with _NETWORK_KEYS."""
+    return {
+        "width": checks.number("width", width, 0.1, 10, "factor of the network's channels"),
+        "batch_norm": boolean("batch_norm", batch_norm),
+        "dropout": checks.number("dropout", dropout, 0, 0.9, "fraction of units dropped"),
+        "normalize": choice("normalize", normalize, NORMALIZATIONS),
+        "clip_norm": None
+        if clip_norm is None
+        else positive("clip_norm", clip_norm, "a number above 0, for example clip_norm=1, or null"),
+    }
+
+
 @cache
 def _template() -> Raw:
     return defaults()
@@ -285,12 +312,6 @@ def _lr(value: Any, optimizer: Choice) -> float:
         assert lr is not None
         return lr
     return positive("lr", value, "a number above 0, for example lr=0.01")
-
-
-def _clip_norm(value: Any) -> float | None:
-    if value is None:
-        return None
-    return positive("clip_norm", value, "a number above 0, for example clip_norm=1, or null")
 
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:

@@ -106,11 +106,10 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        for name in settings.keys() - {"optimizer"}:
-            if isinstance(getattr(self, name), Choice) and (
-                options := self._identifying_options(name)
-            ):
-                settings[name] = [getattr(self, name).name, options]
+        for name in ("loss", *settings.keys() & _ADDED.keys()):
+            value = getattr(self, name)
+            if isinstance(value, Choice) and (options := self._identifying_options(name)):
+                settings[name] = [value.name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
@@ -177,9 +176,9 @@ class Cell:
     def _has_default(self, name: str) -> bool:
         """Whether a field that was added later has its default."""
         value, default = getattr(self, name), _ADDED[name]
-        if isinstance(value, Choice):
-            return value.name == default.name and not self._identifying_options(name)
-        return bool(value == default)
+        if value == default or not isinstance(value, Choice):
+            return bool(value == default)
+        return value.name == default.name and not self._identifying_options(name)
 
     def to_json(self) -> dict[str, Any]:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
@@ -187,11 +186,11 @@ class Cell:
             "optimizer": self._choice_json("optimizer"),
             "dataset": _values(self.dataset),
         }
-        for name in _ADDED:
-            if self._has_default(name):
+        for name, default in _ADDED.items():
+            if values[name] == default or self._has_default(name):
                 del values[name]
-        for name, value in values.items():  # the loss and later groups
-            if isinstance(value, Choice):
+        for name in ("loss", *values.keys() & _ADDED.keys()):
+            if isinstance(values[name], Choice):
                 values[name] = self._short_json(name)
         return values
 

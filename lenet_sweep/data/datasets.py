@@ -154,8 +154,8 @@ def _check_limit(limit: int | None, count: int) -> None:
 def _check_holdout(holdout: int | None, count: int) -> None:
     if holdout is not None and not 1 <= holdout < count:
         raise UsageError(
-            f"holdout={holdout}: must be from 1 to {count - 1}, since there are {count} training "
-            "images, or null for none"
+            f"holdout={holdout}: must be from 1 to {count - 1} (there are {count} training "
+            "images), or null for none"
         )
 
 

@@ -38,14 +38,15 @@ def _decode_file(file: Content, kind: str, shape: tuple[int, ...]) -> NDArray[np
     expected_magic = 0x0800 + dimensions  # 08 is the code of unsigned bytes
     if len(file.array) < offset:
         raise DataError(
-            f"{file.source}: {len(file.array)} bytes, but the IDX header of {kind} has {offset}"
+            f"{file.source}: has {len(file.array)} bytes, but the IDX header of {kind} is {offset} "
+            "bytes long"
         )
     magic, count, *size = (
         int.from_bytes(file.array[at : at + 4].tobytes(), "big") for at in range(0, offset, 4)
     )
     if magic != expected_magic:
         raise DataError(
-            f"{file.source}: magic number {magic}; IDX {kind} begin with {expected_magic}"
+            f"{file.source}: magic number {magic}; must be {expected_magic} for IDX {kind}"
         )
     if tuple(size) != shape:
         pixels = " x ".join(map(str, size))
@@ -55,8 +56,8 @@ def _decode_file(file: Content, kind: str, shape: tuple[int, ...]) -> NDArray[np
     length = offset + count * int(np.prod(shape, dtype=int))
     if len(file.array) != length:
         raise DataError(
-            f"{file.source}: {len(file.array)} bytes, but {length} for the {count} {kind} "
-            "that its header declares"
+            f"{file.source}: has {len(file.array)} bytes, but must have {length} for the {count} "
+            f"{kind} that its header declares"
         )
     array = file.array[offset:].reshape(count, *shape)
     return array if array.flags.writeable else array.copy()  # torch needs writable arrays

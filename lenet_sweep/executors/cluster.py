@@ -81,6 +81,7 @@ class ClusterBackend(Protocol):
     """The scheduler of a cluster, such as Slurm or Ray."""
 
     name: str  # in records and messages
+    job_name: str  # of one job, in messages
     poll_interval: float  # seconds between two queries for ended jobs
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
@@ -353,7 +354,7 @@ class _Jobs:
         elif now - self._pending_since > REPORT_PENDING_AFTER:
             reason = self.backend.describe_pending(self._jobs())
             if reason and reason != self._pending_reason:
-                count = pluralize(len(self._jobs()), f"{self.backend.name} job")
+                count = pluralize(len(self._jobs()), self.backend.job_name)
                 self.context.on_message(f"{count} pending: {reason}")
             self._pending_reason = reason
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
@@ -22,6 +23,7 @@ from lenet_sweep.results.columns import (
     OPTION_TEXTS,
     REPORT_COLUMNS,
     SETTINGS,
+    has_added_default,
     ranked_by,
     setting_text,
     settings_of,
@@ -110,14 +112,18 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(format_cost),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
-            **{name: rows[name].map(setting_text) for name in varied if is_option(name)},
+            **{
+                name: rows[name].map(setting_text)
+                for name in varied
+                if is_option(name) or name in ADDED_SETTINGS
+            },
         )
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
         constant = [
-            f"{name} {rows[name].iloc[0]}"
+            " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
             for name in settings
-            if name in SETTINGS[2:] and name not in varied
+            if name in SETTINGS[2:] and name not in varied and not has_added_default(rows, name)
         ]
         # Options that all rows share are part of the title.
         names = [
@@ -132,7 +138,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
 
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
-    "confidence interval of the mean, for the variation between seeds only."
+    "confidence interval of the mean, which reflects only the variation between seeds."
 )
 
 
@@ -213,7 +219,9 @@ def _number(value: float, template: str) -> str:
 def _is_number(column: pd.Series[Any]) -> bool:
     numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
     name = str(column.name)
-    return (name in numbers or is_option(name)) and name not in {"person", "device", *OPTION_TEXTS}
+    return (name in numbers or is_option(name) or name in ADDED_SETTINGS) and name not in {
+        "person", "device", *OPTION_TEXTS, *ADDED_TEXTS
+    }  # fmt: skip
 
 
 def _escape_markdown(value: object) -> str:

@@ -91,11 +91,11 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _added_key(name: str, value: Any) -> str:
-    default = defaults()[name]
+    default = ADDED_SETTINGS[name]
     if value in (None, ""):
-        value = default["name"] if isinstance(default, dict) else default
+        value = default
     try:
-        return format_setting(float(value))
+        return format_setting(value if isinstance(value, bool) else float(value))
     except (TypeError, ValueError):
         return str(value).lower()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import ADDED_SETTINGS
+from lenet_sweep.core.cells import ADDED_SETTINGS, Choice
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT, in_option_order, ranked_by
 from lenet_sweep.results.records import Record
 
@@ -71,8 +71,10 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     """The ranked table, and the index of the record in each of its rows."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
-    records = list(records)
-    one_of_each = {tuple(record[g] for g in OPTION_GROUPS): record for record in records}.values()
+    records = [_ADDED_COLUMNS | record for record in records]
+    one_of_each = {
+        tuple(record.get(g) for g in OPTION_GROUPS): record for record in records
+    }.values()
     values = {name: v for record in one_of_each for name, v in record.items() if is_option(name)}
     options = in_option_order(values)
     frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *ADDED_SETTINGS, *options])
@@ -93,6 +95,13 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
+
+
+# Tables of earlier versions lack these columns; their cells have the defaults.
+_ADDED_COLUMNS = {
+    name: default.name if isinstance(default, Choice) else default
+    for name, default in ADDED_SETTINGS.items()
+}
 
 
 def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:
