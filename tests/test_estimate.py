@@ -65,6 +65,15 @@ def test_measured_times_are_scaled(store: Store) -> None:
     assert expected(store, [half])[0] == pytest.approx(10 * 6.0)
 
 
+def test_average_pooling_takes_twice_as_long_in_the_native_engine(store: Store) -> None:
+    """Its backward pass visits four times as many positions. Nothing changes for torch."""
+    for engine, factor in (("native", 2), ("torch", 1)):
+        cell = replace(BASE, engine=engine)
+        stored(store, cell, 3.0)
+        average = replace(cell, pool="avg")
+        assert expected(store, [average]) == (pytest.approx(factor * 10 * 3.0), 1)
+
+
 def test_several_workers(store: Store) -> None:
     """Two workers need half the time, but no number of workers beats the longest run."""
     stored(store, replace(BASE, seed=9), 1.0)
