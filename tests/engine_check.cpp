@@ -101,6 +101,33 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   return results;
 }
 
+// The pixels of augmented images, which are the same on all processors.
+std::vector<float> augment() {
+  std::mt19937 random(7);
+  std::vector<uint8_t> pixels(IMAGES * 784), mapped(IMAGES * 784), displaced(IMAGES * 784);
+  std::vector<int64_t> order;
+  std::vector<int32_t> maps;
+  std::vector<uint64_t> keys;
+  std::vector<float> smooth(28 * 32), scale(28 * 32);
+  for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(random());
+  for (int i = 0; i < IMAGES; i++) {
+    order.push_back(random() % IMAGES);
+    keys.push_back(random());
+    for (int k = 0; k < 6; k++) maps.push_back(static_cast<int32_t>(random() % 131072) - 65536);
+  }
+  for (int i = 0; i < 28 * 32; i++) {
+    smooth[i] = static_cast<float>(random() % 1000);
+    scale[i] = static_cast<float>(random() % 300);
+  }
+  const Kernels& kernels = baseline::kernels;
+  kernels.affine(pixels.data(), order.data(), IMAGES, maps.data(), mapped.data());
+  kernels.elastic(pixels.data(), order.data(), IMAGES, keys.data(), smooth.data(), scale.data(), 10,
+                  displaced.data());
+  std::vector<float> results(mapped.begin(), mapped.end());
+  results.insert(results.end(), displaced.begin(), displaced.end());
+  return results;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -114,6 +141,8 @@ int main(int count, char** arguments) {
     }
     if (file) std::fwrite(expected.data(), sizeof(float), expected.size(), file);
   }
+  const std::vector<float> augmented = augment();
+  if (file) std::fwrite(augmented.data(), sizeof(float), augmented.size(), file);
   if (file) std::fclose(file);
   std::printf("equal\n");
 }

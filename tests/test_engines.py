@@ -358,6 +358,21 @@ def test_an_engine_describes_how_it_computes(engine_name, small_folder, images) 
     assert re.search(r"avx512|avx2|baseline|AVX|DEFAULT|NO AVX", detail), detail
 
 
+def test_augmented_images_replace_the_training_images(engine_name, small_folder, images) -> None:
+    """An engine trains on the images it is given, with the labels of the order."""
+    cell = make_cell(engine_name, small_folder, batch=52)
+    order = np.random.default_rng(0).permutation(600)[:300]
+    changed = images.train_images[order][:, ::-1].copy()
+    engine = engines.build_engine(cell, images)
+    losses = engine.train(order, images=changed)
+    labels = images.train_labels[order]
+    other = replace(images, train_images=changed, train_labels=labels)
+    expected = engines.build_engine(cell, other)
+    np.testing.assert_array_equal(losses, expected.train(np.arange(300)))
+    for name, value in expected.state().items():
+        np.testing.assert_array_equal(value, engine.state()[name])
+
+
 def test_a_saved_state_is_a_copy(engine_name, small_folder, images) -> None:
     """Further training does not change a state that was saved before."""
     engine = engines.build_engine(make_cell(engine_name, small_folder), images)

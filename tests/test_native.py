@@ -46,7 +46,7 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
-ACTIVATIONS, POOLS = NATIVE.settings["activation"], NATIVE.settings["pool"]
+ACTIVATIONS, POOLS = NATIVE.settings["activation"], list(NATIVE.choices["pool"])
 NETWORKS = [{"activation": name} for name in ACTIVATIONS]
 NETWORKS += [{"pool": "avg", "activation": name} for name in ("relu", "tanh")]
 BEST, *OTHERS = _native.instruction_sets()

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import chain
+from math import prod
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import MODEL_GROUPS, RECIPES, default_lr, default_of_model
+from lenet_sweep.config.registry import (
+    MODEL_GROUPS,
+    RECIPES,
+    choice_name,
+    default_lr,
+    default_of_model,
+)
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
 from lenet_sweep.core.text import format_setting, join_command
 
@@ -36,17 +44,26 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
     An option that not every choice has varies if it has several values where it exists; None
-    stands for the cells without it. Defaults that differ between choices do not count.
+    stands for the cells without it. Defaults that differ between choices do not count, and neither
+    does the engine if the other settings decide it.
     """
     cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
+    if len({cell.engine for cell in cells}) > 1 and not _engine_is_swept(cells):
+        del names["engine"]
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
         if len({settings[name] for settings in by_cell if name in settings}) > 1
         and not _is_unchanged_option(name, cells)
     }
+
+
+def _engine_is_swept(cells: Iterable[Cell]) -> bool:
+    """Whether two of the cells differ only in the engine."""
+    distinct = set(cells)
+    return len({replace(cell, engine="") for cell in distinct}) < len(distinct)
 
 
 def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
@@ -83,7 +100,8 @@ def describe_setting(name: str, value: Value) -> str:
 def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> str:
     """The command that sweeps over all combinations of the cells' values, with some changed.
 
-    changes: new values by key. Keys at their defaults are left out.
+    changes: new values by key. Keys at their defaults are left out. If the cells are a grid with
+    pairs, so are those of the command.
     """
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
@@ -91,7 +109,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     values |= {name: list(new) for name, new in changes.items()}
     for name in filter(keys.is_option, values):  # None is of a choice without the option
         values[name] = [value for value in values[name] if value is not None]
-    overrides = []
+    listed: dict[str, Sequence[Value]] = {}
     for name, choices in values.items():
         if name == "lr" and name not in changes and _is_default(name, choices, cells):
             continue
@@ -100,14 +118,31 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
             continue
         if not swept and _is_default(name, choices, cells):
             continue
-        overrides.append(
-            f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in choices)
-        )
-    pairs = {(cell.loss.name, cell.optimizer.name) for cell in cells}
-    recipes = [name for name, pair in RECIPES.items() if pair in pairs]
-    if len(recipes) == len(pairs) > 1 and not {"loss", "optimizer"} & set(changes):
-        overrides = [o for o in overrides if not o.startswith(("loss=", "optimizer="))]
-        overrides.insert(0, "recipe=" + ",".join(recipes))
+        listed[name] = choices
+    columns = {
+        name: tuple(settings[name] for settings in by_cell)
+        for name in listed
+        if name not in changes and all(name in settings for settings in by_cell)
+    }
+    pairs = _pairs(columns)
+    recipes = [name for name, pair in RECIPES.items() if pair in _recipes_of(cells)]
+    in_recipe = {"loss", "optimizer"}
+    others = [pair for pair in pairs if set(pair) != in_recipe]
+    separate = in_recipe.isdisjoint([*changes, *chain.from_iterable(others)])
+    if len(recipes) == len(_recipes_of(cells)) > 1 and separate:
+        pairs = others
+        listed = {"recipe": recipes} | {k: v for k, v in listed.items() if k not in in_recipe}
+    for first, *partners in pairs:
+        for name in partners:
+            partner = dict(zip(columns[first], columns[name], strict=True))
+            listed[name] = [partner[value] for value in listed[first]]
+    overrides = [
+        f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in choices)
+        for name, choices in listed.items()
+    ]
+    lists = [f"[{','.join(pair)}]" for pair in pairs]
+    if lists:
+        overrides.append(f"pair={lists[0] if len(lists) == 1 else '[' + ','.join(lists) + ']'}")
     if any(cell.dataset.name == "folder" for cell in cells):
         overrides.append("dataset.root=FOLDER")
     if any(cell.classes for cell in cells):
@@ -116,13 +151,35 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     return join_command(["python", "-m", "lenet_sweep", *multirun, *overrides])
 
 
+def _recipes_of(cells: Iterable[Cell]) -> set[tuple[str, str]]:
+    """The pairs of loss and optimizer of the cells."""
+    return {(cell.loss.name, cell.optimizer.name) for cell in cells}
+
+
+def _pairs(columns: Mapping[str, Sequence[Value]]) -> list[list[str]]:
+    """The settings of which each value occurs with one value of the others only.
+
+    columns: the value of each setting in each cell. Empty if the cells are not a full grid of these
+    pairs and the other settings; a command would then train other cells in either form.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, column in columns.items():
+        numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
+        groups.setdefault(tuple(numbers[value] for value in column), []).append(name)
+    cells = len(set(zip(*columns.values(), strict=True)))
+    if prod(len(set(values)) for values in groups) != cells:
+        return []
+    return [names for values, names in groups.items() if len(names) > 1 and len(set(values)) > 1]
+
+
 def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bool:
     if name in ("device", "engine"):
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
     if name in MODEL_GROUPS:
-        return all(getattr(cell, name) == default_of_model(cell.model, name) for cell in cells)
+        chosen = ((choice_name(getattr(cell, name)), cell.model) for cell in cells)
+        return all(choice == default_of_model(model, name) for choice, model in chosen)
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

@@ -55,7 +55,7 @@ def _result(
         return Result(cell, status)
     folder = source.store.run_folder(cell.run_id)
     try:
-        snapshot = folder.read(folder.snapshot_path(cell.epochs))
+        snapshot = folder.result(cell)
     except StoreError:  # the disk cannot be read
         snapshot = None
     if snapshot is None:  # only results.csv has the accuracy

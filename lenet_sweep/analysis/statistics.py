@@ -61,6 +61,11 @@ class Result:
         return cls(cell, "ok", accuracy, correct, predictions, snapshot.history, held_out)
 
     @property
+    def ended_early(self) -> bool:
+        """Whether its run ended before the cell's last epoch, because of its patience."""
+        return bool(self.history) and self.history[-1].epoch < self.cell.epochs
+
+    @property
     def collapsed(self) -> int | None:
         """The class predicted for (nearly) all images; None if the cell did not collapse."""
         if self.predictions is None or not self.predictions.size:
@@ -74,6 +79,16 @@ class Result:
     def has_learned(self) -> bool:
         """Whether it has an accuracy of at least MIN_LEARNED and did not collapse to one class."""
         return self.accuracy is not None and self.accuracy >= MIN_LEARNED and self.collapsed is None
+
+
+def epochs_text(results: Sequence[Result]) -> str:
+    """The epochs of results that differ only in the seed: '100', or '16 to 20 of 100' trained."""
+    epochs = results[0].cell.epochs
+    if not any(result.ended_early for result in results):
+        return str(epochs)
+    trained = sorted(len(result.history) for result in results if result.history)
+    first, last = trained[0], trained[-1]
+    return f"{first} of {epochs}" if first == last else f"{first} to {last} of {epochs}"
 
 
 def longest_snapshots(results: Iterable[Result]) -> list[Result]:

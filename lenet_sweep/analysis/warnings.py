@@ -49,6 +49,7 @@ def find_warnings(
         *_collapsed(results, names),
         *confounded_settings(results),
         *_selection(results),
+        *_stopped_by_test_images(results),
         *_one_seed(results, compared),
         *edges(results, compared),
         *still_falling(results, compared, names),
@@ -143,6 +144,25 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
             "caution",
             f"holdout={max(1, min(images, train // 6))}",
         )
+
+
+def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning]:
+    cells = [r.cell for r in results]
+    chosen = [c for c in cells if c.patience is not None and c.dataset.holdout is None]
+    if not chosen:
+        return
+    images = max((r.correct.size for r in results if r.correct is not None), default=10_000)
+    limit = min((c.dataset.limit for c in chosen if c.dataset.limit), default=6 * images)
+    yield ResultWarning(
+        "test images stop",
+        f"In {count_of(len(chosen), len(cells))}, the test images decided when training ended "
+        "(patience): after a number of epochs without a better accuracy on them. Such an accuracy "
+        "was partly chosen on the images that it is measured on. Hold out training images instead, "
+        "which then decide.",
+        tuple(chosen),
+        "caution",
+        f"holdout={max(1, min(images, limit // 6))}",
+    )
 
 
 def _share_correct(setting: Setting) -> NDArray[np.float32]:

@@ -90,6 +90,7 @@ def validate_cell(
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
         **once(_network, *_network_values(raw)),
+        "patience": once(_patience, raw["patience"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
     }
     if values["batch_norm"] and values["batch"] == 1:
@@ -228,7 +229,8 @@ def _choices(nodes: Sequence[Any], ignored_options: IgnoredOptions | None) -> di
     model = choices["model"]
     assert isinstance(model, Choice)
     for name in MODEL_GROUPS:
-        choices.setdefault(name, default_of_model(model, name))
+        if name not in choices:
+            choices[name] = _choice(GROUPS[name], {"name": default_of_model(model, name)}, None)
     names = tuple((group, choice_name(value)) for group, value in choices.items())
     return {**choices, "classes": classes_of(names)}
 
@@ -314,6 +316,12 @@ def _lr(value: Any, optimizer: Choice) -> float:
     return positive("lr", value, "a number above 0, for example lr=0.01")
 
 
+def _patience(value: Any) -> int | None:
+    if value is None:
+        return None
+    return integer("patience", value, 1, 100_000, "epochs without a better accuracy, or null")
+
+
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
     """The kind of device; None for auto on this machine, where it depends on the engine."""
     name = choice("device", value, ("auto", *devices.KINDS))
@@ -337,6 +345,10 @@ def _engine(value: Any, unsupported: str | None) -> str:
 
 
 def _member(node: Any, group: str, key: str) -> Any:
+    if isinstance(node, Mapping) and node and "name" not in node and group in MODEL_GROUPS:
+        option, value = next(iter(node.items()))
+        given = f"{group}.{to_str(option)}={format_value(value)}"
+        raise UsageError(f"{given}: the model's own {group} has no options; add {group}=NAME")
     if not isinstance(node, Mapping) or key not in node:
         checks.reject(group, node, f"one of {', '.join(GROUPS[group].choices)}")
     return node[key]

@@ -45,8 +45,11 @@ class Choice:
         return " ".join([self.name, *changed])
 
 
-# The defaults of groups with options: conf/model/lenet5.yaml and conf/schedule/constant.yaml.
+# The defaults of groups with options, as in the folders of conf/ with these names.
 LENET5 = Choice("lenet5", (), ())
+MAX_POOL = Choice("max", (), ())
+TORCH_INIT = Choice("torch", (), ())
+NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
 
@@ -83,14 +86,16 @@ class Cell:
     # The settings from here on were added later. At their defaults, they are neither part of the
     # run id nor stored, so that earlier runs keep their ids.
     model: Choice = LENET5
-    pool: str = "max"
+    pool: Choice = MAX_POOL
     width: float = 1.0
     batch_norm: bool = False
     dropout: float = 0.0
-    init: str = "torch"
+    init: Choice = TORCH_INIT
     normalize: str = "none"
+    augment: Choice = NO_AUGMENTATION
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
+    patience: int | None = None  # epochs without a better accuracy until the run ends
     # The number of epochs that the schedule is made for; None if it does not depend on it.
     horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
@@ -160,9 +165,9 @@ class Cell:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
-            f"-{value.name}" if isinstance(value, Choice) else f"-{key}{format_setting(value)}"
+            f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
             for key, value in self.changed_settings.items()
-        )
+        ).replace(" ", "")
         return (
             f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
@@ -217,9 +222,9 @@ ADDED_SETTINGS: Mapping[str, Any] = {
 
 def describe_added(name: str, value: Any) -> str:
     """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
-    if isinstance(value, Choice):
-        return str(value)
-    if value is None or value is False:
+    if isinstance(value, Choice) and value.name != "none":
+        return f"{name} {value}" if name in ("pool", "init") else str(value)
+    if value is None or value is False or isinstance(value, Choice):
         return f"no {name}"
     return name if value is True else f"{name} {format_setting(value)}"
 
@@ -301,7 +306,7 @@ def relative_epoch(cell: Cell) -> float:
     With average pooling, the native engine takes twice as long.
     """
     images = (cell.dataset.limit or 60_000) - (cell.dataset.holdout or 0)
-    pooling = 2 if cell.engine == "native" and cell.pool == "avg" else 1
+    pooling = 2 if cell.engine == "native" and cell.pool.name == "avg" else 1
     return images * (1 + 16 / cell.batch) * pooling
 
 
@@ -322,6 +327,10 @@ _SETTING_TEXTS: Mapping[str, Callable[[Any], str]] = {
 }
 
 
+def _distinct(cells: Iterable[Cell], names: Iterable[str]) -> set[tuple[Any, ...]]:
+    return {tuple(getattr(cell, name) for name in names) for cell in cells}
+
+
 def short_names(
     cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
 ) -> dict[Cell, str]:
@@ -337,6 +346,9 @@ def short_names(
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # the optimizer implies the loss
+    without_engine = [name for name in names if name != "engine"]
+    if len(_distinct(cells, without_engine)) == len(_distinct(cells, names)):
+        names = without_engine  # the other settings decide the engine
     names = names or ["lr", "batch"]
     texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {

@@ -143,8 +143,13 @@ def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
         if len({r.cell.lr for r in group}) > 1 or len({r.cell.batch for r in group}) > 1
     ]
     epochs_vary = len({epochs for _, epochs in groups}) > 1
+
+    def title(name: str, epochs: int, group: Sequence[Row]) -> str:
+        up_to = "up to " if any(row.result.ended_early for row in group) else ""
+        return f"{name}, {up_to}{pluralize(epochs, 'epoch')}" if epochs_vary or up_to else name
+
     return [
-        _heatmap(f"{name}, {pluralize(epochs, 'epoch')}" if epochs_vary else name, group, low, high)
+        _heatmap(title(name, epochs, group), group, low, high)
         for (name, epochs), group in sorted(useful, key=lambda entry: entry[0])[:MAX_HEATMAPS]
     ], len(useful)
 

@@ -76,13 +76,13 @@ def draw(
         position = f"cell {index + 1} of {len(cells)}"
         progress(f"reading {position}")
         run = store.run_folder(cell.run_id)
-        snapshot_path = run.snapshot_path(cell.epochs)
-        snapshot = run.read(snapshot_path)
+        snapshot = run.result(cell)
         if snapshot is None:  # only results.csv has this cell
             continue
         histories.append((cell, snapshot.history))
         if index == 0 or which == "all":
-            plan.add_cell(cell, snapshot, snapshot_path, position)
+            path = run.snapshot_path(snapshot.epoch)
+            plan.add_cell(cell, snapshot, path, position)
     for reason in plan.missing:
         on_message(f"no figures of test images: {reason}")
     if lost := len(cells) - len(histories):

@@ -12,16 +12,20 @@ from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison
 from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, join_command, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
 from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
+    ADDED_TEXTS,
+    EPOCHS_TRAINED,
     HEADINGS,
     HOLDOUT,
     OPTION_TEXTS,
     SETTINGS,
+    has_added_default,
     rank_text,
     setting_text,
     settings_of,
@@ -103,10 +107,10 @@ def page_table(report: Report) -> PageTable:
     scale = AccuracyScale(_accuracies_and_bounds(rows))
     shared = _shared_settings(rows)
     if len(columns) + 2 * by_seed > 9:  # too wide for a page
-        for name in ("person", "device"):
+        for name in ("person", "device", "epochs", "batch", "lr"):
             if len({row.record[name] for row in rows}) == 1:
                 columns.remove(name)
-                shared.append(f"{name} {rows[0].record[name]}")
+                shared.append(f"{name} {_table_cell(name, rows[0].record[name]).text}")
     lines = {row.at: _row(row, columns, scale, is_seed=by_seed) for row in rows}
     seed_headings: list[tuple[str, str, bool]] = []
     if by_seed:
@@ -152,22 +156,27 @@ def _columns(rows: Sequence[Row]) -> list[str]:
         return len({setting_text(row.record[name]) for row in rows} - {""}) > 1
 
     held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
-    columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
+    early = [EPOCHS_TRAINED] if any(row.result.ended_early for row in rows) else []
+    columns = [*held_out, "batch", "lr", "epochs", *early, "person", "device"]
     columns += [name for name in settings_of(rows[0].record if rows else ()) if varies(name)]
     return [*columns, "train_loss", "seconds_per_epoch"]
 
 
 def _shared_settings(rows: Sequence[Row]) -> list[str]:
-    constant = [n for n in SETTINGS if len({row.record[n] for row in rows}) == 1]
-    options = shared_options(pd.DataFrame([row.record for row in rows]))
-    return [*(f"{name} {rows[0].record[name]}" for name in constant), *options]
+    frame = pd.DataFrame([row.record for row in rows])
+    constant = [
+        f"{name} {setting_text(rows[0].record[name])}"
+        for name in SETTINGS
+        if len({row.record[name] for row in rows}) == 1 and not has_added_default(frame, name)
+    ]
+    return [*constant, *shared_options(frame)]
 
 
 def _table_cell(name: str, value: object) -> TableCell:
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return TableCell("", number=name not in TEXT_COLUMNS)
-    if name in OPTION_TEXTS:
-        return TableCell(setting_text(value))
+    if name in (*OPTION_TEXTS, *ADDED_TEXTS):
+        return TableCell(one_line(setting_text(value)))
     if name in TEXT_COLUMNS:
         return TableCell(one_line(str(value)))
     assert isinstance(value, (int, float))
@@ -177,7 +186,7 @@ def _table_cell(name: str, value: object) -> TableCell:
         format_cost(value)
         if name == "train_loss"
         else f"{value:g}"
-        if name == "lr" or is_option(name)
+        if name in ("lr", EPOCHS_TRAINED) or is_option(name) or name in ADDED_SETTINGS
         else str(value)
     )
     return TableCell(text, repr(float(value)), number=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.text import join_words
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
@@ -71,7 +72,12 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
             options.threads or MAX_THREADS,
         )
     damaged = tuple(dict.fromkeys(table.store.damaged))
-    notes = (*options.unused, *options.notes)
+    paired = (
+        f"{join_words(pair, len(pair))} are paired: their values are used together, not in all "
+        "combinations"
+        for pair in options.pair
+    )
+    notes = (*paired, *options.unused, *options.notes)
     records = tuple(table.records.values())
     moved = _count_moved(planned, table.store) if options.reuse else 0
     return Preview(planned, records, damaged, duration, notes, moved)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
+from lenet_sweep.config.torch_classes import torch_arguments
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.training.dropout import layer_units
 from lenet_sweep.training.initial_weights import initialize
@@ -23,9 +24,9 @@ class LeNet5(nn.Module):
     functions. The initialization is PyTorch's default.
 
     activation: follows every layer except the last one; of conf/activation, or a class of torch.nn.
-    pool: of conf/pool, or a class of torch.nn. dropout: the probability that a unit of the layers
-    with 120 and 84 units is dropped. batch_norm: normalize the input of each activation. width: the
-    factor of the number of channels of all hidden layers.
+    pool: of conf/pool, or a class of torch.nn; pool_options: its arguments. dropout: the
+    probability that a unit of the layers with 120 and 84 units is dropped. batch_norm: normalize
+    the input of each activation. width: the factor of the number of channels of all hidden layers.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LeNet5(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         width: float = 1.0,
+        pool_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         channels1, channels2 = (max(round(channels * width), 1) for channels in (6, 16))
@@ -50,7 +52,9 @@ class LeNet5(nn.Module):
         self.norm3 = nn.BatchNorm2d(units1) if batch_norm else nn.Identity()
         self.norm4 = nn.BatchNorm1d(units2) if batch_norm else nn.Identity()
         self.activation = _layer_class(ACTIVATIONS, activation)()
-        self.pool = _layer_class(GROUPS["pool"].choices, pool)(2)
+        self.pool = _layer_class(GROUPS["pool"].choices, pool)(
+            kernel_size=2, **(pool_options or {})
+        )
         self.dropout1, self.dropout2 = MaskedDropout(dropout), MaskedDropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -103,20 +107,35 @@ def seeded_lenet5(cell: Cell) -> LeNet5:
             dropout=cell.dropout,
             batch_norm=cell.batch_norm,
             width=cell.width,
+            pool_options=torch_arguments(dict(cell.pool.options)),
         )
-    if cell.init != "torch":
-        set_initial_weights(model, cell.init, cell.seed)
+    set_initial_weights(model, cell)
     return model
 
 
 @torch.no_grad()
-def set_initial_weights(model: nn.Module, init: str, seed: int) -> None:
-    """Initialize the convolutions and linear layers of a model; their biases become zero."""
-    layers = [
-        m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
-    ]
-    weights = initialize(init, seed, [tuple(layer.weight.shape) for layer in layers])
-    for layer, weight in zip(layers, weights, strict=True):
-        layer.weight.copy_(torch.from_numpy(weight))
+def set_initial_weights(model: nn.Module, cell: Cell) -> None:
+    """Initialize a model as the cell's `init` says; with init=torch, it stays as it was created.
+
+    Initializes the weights of convolutions and linear layers; their biases become zero. Does not
+    change torch's random state.
+    """
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, kinds)]
+    if name := torch_class(cell, "init"):
+        arguments = torch_arguments(dict(cell.init.options))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cell.seed)
+            for layer in layers:
+                getattr(nn.init, name)(layer.weight, **arguments)
+    elif cell.init.name == "torch":
+        return
+    else:
+        shapes = [tuple(layer.weight.shape) for layer in layers]
+        for layer, weight in zip(
+            layers, initialize(cell.init.name, cell.seed, shapes), strict=True
+        ):
+            layer.weight.copy_(torch.from_numpy(weight))
+    for layer in layers:
         if layer.bias is not None:
             layer.bias.zero_()

@@ -4,6 +4,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 def instruction_sets() -> list[str]: ...
+def affine(
+    images: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    maps: NDArray[np.int32],
+    instructions: str = ...,
+) -> NDArray[np.uint8]: ...
+def elastic(
+    images: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    smooth: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: int,
+    instructions: str = ...,
+) -> NDArray[np.uint8]: ...
 
 class Optimizer:
     def __init__(

@@ -64,7 +64,7 @@ class NativeEngine:
         smoothing: Any = dict(cell.loss.options).get("label_smoothing", 0.0)
         self.trainer = _native.Trainer(
             activation=cell.activation,
-            pool=cell.pool,
+            pool=cell.pool.name,
             dropout=cell.dropout,
             normalization=(
                 pixel_statistics(images.train_images) if cell.normalize == "standard" else None
@@ -75,7 +75,7 @@ class NativeEngine:
             instructions=instructions,
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
-        self._set("parameters", initial_weights(cell.seed, cell.init))
+        self._set("parameters", initial_weights(cell.seed, cell.init.name))
 
     @property
     def threads(self) -> int:
@@ -86,14 +86,20 @@ class NativeEngine:
         self.trainer.threads = number
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
+        self,
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64] | None = None,
+        *,
+        step: int = 0,
+        images: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
         if lrs is None:
             lrs = np.full(-(-len(order) // self.cell.batch), self.cell.lr)
         keep = keep_masks(self.cell, step, len(order)) if self.cell.dropout else None
-        losses: NDArray[np.float32] = self.trainer.train(
-            self.images.train_images, self.images.train_labels, order, lrs, keep
-        )
+        pixels, labels = self.images.train_images, self.images.train_labels
+        if images is not None:
+            pixels, labels, order = images, labels[order], np.arange(len(order))
+        losses: NDArray[np.float32] = self.trainer.train(pixels, labels, order, lrs, keep)
         return losses
 
     def evaluate(self) -> Evaluation:

@@ -54,6 +54,11 @@ def _is_normal(eps: float) -> bool:
     return eps >= 2**-126
 
 
+def _only_of_schedule(classes: tuple[tuple[str, str], ...]) -> bool:
+    """Whether only the schedule is a user's: the caller passes its learning rates."""
+    return all(key.partition(".")[0] == "schedule" for key, _ in classes)
+
+
 ADAM = {
     "betas": ANY,
     "eps": _is_normal,
@@ -65,14 +70,14 @@ NATIVE = EngineSupport(
     name="native",
     settings={
         "activation": ("relu", "tanh", "sigmoid", "leaky_relu", "elu"),
+        "augment": ANY,  # the caller passes the images
         "schedule": ANY,
         "horizon": ANY,
         "clip_norm": ANY,
-        "pool": ("max", "avg"),
+        "patience": ANY,
         "width": (1.0,),
         "batch_norm": (False,),
         "dropout": ANY,
-        "init": ANY,
         "normalize": ("none", "standard"),
         "lr": ANY,
         "batch": ANY,
@@ -85,10 +90,19 @@ NATIVE = EngineSupport(
         "dataset.holdout": ANY,
         "device": ("cpu",),
         "engine": ANY,
-        "classes": ((),),
+        "classes": _only_of_schedule,
     },
     choices={
         "model": {"lenet5": {}, "lenet5_1998": {}},
+        "pool": {"max": {}, "avg": {}},
+        "init": {
+            "torch": {},
+            "xavier_uniform": {},
+            "xavier_normal": {},
+            "kaiming_uniform": {},
+            "kaiming_normal": {},
+            "orthogonal": {},
+        },
         "loss": {  # the same function of the logits
             "cross_entropy": {"label_smoothing": ANY},
             "nll": {},

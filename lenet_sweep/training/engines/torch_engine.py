@@ -85,19 +85,29 @@ class TorchEngine:
 
     @_subnormals_flushed()
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
+        self,
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64] | None = None,
+        *,
+        step: int = 0,
+        images: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
         self.model.train()
         losses = []
-        batches = torch.split(torch.from_numpy(order).to(self.device), self.cell.batch)
+        indices = torch.from_numpy(order).to(self.device)
+        pixels, labels = self.train_images, self.train_labels
+        if images is not None:
+            pixels, labels = self._pixels_to_device(images), labels[indices]
+            indices = torch.arange(len(order), device=self.device)
+        batches = torch.split(indices, self.cell.batch)
         rates = repeat(self.cell.lr) if lrs is None else lrs
-        for number, indices, lr in zip(count(step), batches, rates, strict=False):
+        for number, batch, lr in zip(count(step), batches, rates, strict=False):
             for group in self.optimizer.param_groups:
                 group["lr"] = float(lr)
-            images = self._to_input(self.train_images[indices])
-            self._set_dropout(number, len(indices))
-            scores = self.model.logits(images) if self.takes_logits else self.model(images)
-            loss = self.loss(scores, self._targets(self.train_labels[indices]))
+            inputs = self._to_input(pixels[batch])
+            self._set_dropout(number, len(batch))
+            scores = self.model.logits(inputs) if self.takes_logits else self.model(inputs)
+            loss = self.loss(scores, self._targets(labels[batch]))
             self.optimizer.zero_grad()
             loss.backward()
             if self.cell.clip_norm is not None:
@@ -172,9 +182,9 @@ class TorchEngine:
     def _to_device(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> tuple[Tensor, Tensor]:
+        return self._pixels_to_device(images), torch.from_numpy(labels).long().to(self.device)
+
+    def _pixels_to_device(self, images: NDArray[np.uint8]) -> Tensor:
         # Stored as uint8, which takes a quarter of the memory; each batch is divided by 255 as in
         # torchvision's ToTensor.
-        return (
-            torch.from_numpy(images).unsqueeze(1).to(self.device),
-            torch.from_numpy(labels).long().to(self.device),
-        )
+        return torch.from_numpy(images).unsqueeze(1).to(self.device)

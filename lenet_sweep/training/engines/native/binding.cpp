@@ -80,6 +80,66 @@ typedef py::array_t<uint8_t, py::array::c_style> Bytes;
 typedef py::array_t<int64_t, py::array::c_style> Order;
 typedef py::array_t<double, py::array::c_style> Rates;
 typedef py::array_t<float, py::array::c_style | py::array::forcecast> Values;
+typedef py::array_t<float, py::array::c_style> Matrix;
+typedef py::array_t<int32_t, py::array::c_style> Maps;
+typedef py::array_t<uint64_t, py::array::c_style> Keys;
+
+void check_order(const Order& order, py::ssize_t images) {
+  for (py::ssize_t i = 0; i < order.size(); i++)
+    if (order.data()[i] < 0 || order.data()[i] >= images)
+      throw std::invalid_argument("order names an image that is not there");
+}
+
+void check_images(const Bytes& images) {
+  if (images.ndim() != 3 || images.shape(1) != 28 || images.shape(2) != 28)
+    throw std::invalid_argument("images must be (N, 28, 28)");
+}
+
+// images (N, 28, 28), order (count,), maps (count, 6) -> (count, 28, 28)
+py::array_t<uint8_t> affine(const Bytes& images, const Order& order, const Maps& maps,
+                            const std::string& instructions) {
+  check_images(images);
+  check_order(order, images.shape(0));
+  if (maps.ndim() != 2 || maps.shape(0) != order.size() || maps.shape(1) != 6)
+    throw std::invalid_argument("maps must be (count, 6)");
+  py::array_t<uint8_t> out({order.size(), images.shape(1), images.shape(2)});
+  const Kernels* kernels = kernels_named(instructions);
+  const uint8_t* pixels = images.data();
+  const int64_t *numbers = order.data(), count = order.size();
+  const int32_t* coefficients = maps.data();
+  uint8_t* bytes = out.mutable_data();
+  {
+    py::gil_scoped_release others_may_run;
+    kernels->affine(pixels, numbers, count, coefficients, bytes);
+  }
+  return out;
+}
+
+// images (N, 28, 28), order (count,), keys (count,), smooth and scale (28, 32) -> (count, 28, 28)
+py::array_t<uint8_t> elastic(const Bytes& images, const Order& order, const Keys& keys,
+                             const Matrix& smooth, const Matrix& scale, int shift,
+                             const std::string& instructions) {
+  check_images(images);
+  check_order(order, images.shape(0));
+  if (keys.ndim() != 1 || keys.size() != order.size())
+    throw std::invalid_argument("there must be one key for each image");
+  for (const Matrix* matrix : {&smooth, &scale})
+    if (matrix->ndim() != 2 || matrix->shape(0) != 28 || matrix->shape(1) != 32)
+      throw std::invalid_argument("smooth and scale must be (28, 32)");
+  if (shift < 1 || shift > 30) throw std::invalid_argument("shift must be from 1 to 30");
+  py::array_t<uint8_t> out({order.size(), images.shape(1), images.shape(2)});
+  const Kernels* kernels = kernels_named(instructions);
+  const uint8_t* pixels = images.data();
+  const int64_t *numbers = order.data(), count = order.size();
+  const uint64_t* seeds = keys.data();
+  const float *first = smooth.data(), *second = scale.data();
+  uint8_t* bytes = out.mutable_data();
+  {
+    py::gil_scoped_release others_may_run;
+    kernels->elastic(pixels, numbers, count, seeds, first, second, shift, bytes);
+  }
+  return out;
+}
 
 // The position of a name in a list, which is the value of an enum of network.hpp.
 template <typename Enum>
@@ -128,9 +188,7 @@ class Trainer {
   py::array_t<float> train(const Bytes& images, const Bytes& labels, const Order& order,
                            const Rates& lrs, const std::optional<Bytes>& keep) {
     check(images, labels);
-    for (py::ssize_t i = 0; i < order.size(); i++)
-      if (order.data()[i] < 0 || order.data()[i] >= labels.size())
-        throw std::invalid_argument("order names an image that is not there");
+    check_order(order, labels.size());
     const py::ssize_t steps = (order.size() + network_.batch - 1) / network_.batch;
     if (lrs.size() != steps) throw std::invalid_argument("lrs must have one entry per step");
     if (keep.has_value() != (network_.dropout > 0))
@@ -206,8 +264,7 @@ class Trainer {
   }
 
   static void check(const Bytes& images, const Bytes& labels) {
-    if (images.ndim() != 3 || images.shape(1) != 28 || images.shape(2) != 28)
-      throw std::invalid_argument("images must be (N, 28, 28)");
+    check_images(images);
     if (labels.ndim() != 1 || labels.size() != images.shape(0))
       throw std::invalid_argument("there must be one label for each image");
     for (py::ssize_t i = 0; i < labels.size(); i++)
@@ -229,6 +286,11 @@ PYBIND11_MODULE(_native, m) {
     for (const Kernels* kernels : usable()) names.append(kernels->name);
     return names;
   });
+  m.def("affine", &affine, py::arg("images").noconvert(), py::arg("order").noconvert(),
+        py::arg("maps").noconvert(), py::arg("instructions") = "");
+  m.def("elastic", &elastic, py::arg("images").noconvert(), py::arg("order").noconvert(),
+        py::arg("keys").noconvert(), py::arg("smooth").noconvert(), py::arg("scale").noconvert(),
+        py::arg("shift"), py::arg("instructions") = "");
   py::class_<Optimizer>(m, "Optimizer")
       .def(py::init([](const std::string& rule, double momentum, double dampening,
                        double weight_decay, bool nesterov, double beta1, double beta2, double eps,

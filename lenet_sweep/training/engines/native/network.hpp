@@ -95,6 +95,11 @@ struct Kernels {
   // images (count, 28, 28) -> predictions (count,) and losses (count,)
   void (*evaluate)(Network*, const uint8_t* images, const uint8_t* labels, int64_t count,
                    uint8_t* predictions, float* losses);
+  // See resampling.hpp. order (count,) indices of images -> out (count, 28, 28)
+  void (*affine)(const uint8_t* images, const int64_t* order, int64_t count, const int32_t* maps,
+                 uint8_t* out);
+  void (*elastic)(const uint8_t* images, const int64_t* order, int64_t count, const uint64_t* keys,
+                  const float* smooth, const float* scale, int shift, uint8_t* out);
 };
 
 }  // namespace lenet

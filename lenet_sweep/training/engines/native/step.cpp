@@ -3,6 +3,7 @@
 
 #include "kernels.hpp"
 #include "network.hpp"
+#include "resampling.hpp"
 
 namespace LENET_ISA {
 
@@ -569,6 +570,7 @@ static void evaluate(Network* net, const uint8_t* images, const uint8_t* labels,
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 extern const Kernels kernels;
-const Kernels kernels = {NAME(LENET_ISA), shared_floats, own_floats, train, evaluate};
+const Kernels kernels = {NAME(LENET_ISA), shared_floats, own_floats, train,
+                         evaluate, affine, elastic};
 
 }  // namespace LENET_ISA
