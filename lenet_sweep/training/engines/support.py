@@ -70,7 +70,7 @@ ADAM = {
 NATIVE = EngineSupport(
     name="native",
     settings={
-        "activation": ("relu", "tanh"),
+        "activation": ("relu", "tanh", "sigmoid", "leaky_relu", "elu"),
         "augment": ANY,  # the caller passes the images
         "schedule": ANY,
         "horizon": ANY,
@@ -78,8 +78,8 @@ NATIVE = EngineSupport(
         "patience": ANY,
         "width": (1.0,),
         "batch_norm": (False,),
-        "dropout": (0.0,),
-        "normalize": ("none",),
+        "dropout": ANY,
+        "normalize": ("none", "standard"),
         "lr": ANY,
         "batch": ANY,
         "epochs": ANY,
@@ -97,7 +97,7 @@ NATIVE = EngineSupport(
     },
     choices={
         "model": {"lenet5": {}, "lenet5_1998": {}},
-        "pool": {"max": {}},
+        "pool": {"max": {}, "avg": {}},
         "init": {
             "torch": {},
             "xavier_uniform": {},
