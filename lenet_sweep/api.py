@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -60,6 +60,7 @@ def sweep(
     augment: OneOrMany[str] = DEFAULT,
     schedule: OneOrMany[str] = DEFAULT,
     clip_norm: OneOrMany[float | None] = DEFAULT,
+    patience: OneOrMany[int | None] = DEFAULT,
     seed: OneOrMany[int] = DEFAULT,
     shuffle: OneOrMany[bool] = DEFAULT,
     holdout: int | None = DEFAULT,
@@ -74,6 +75,7 @@ def sweep(
     retries: int = DEFAULT,
     reuse: bool = DEFAULT,
     dry_run: bool = DEFAULT,
+    pair: Sequence[str] | Sequence[Sequence[str]] | None = DEFAULT,
     max_cells: int = DEFAULT,
     rows: str = DEFAULT,
     report: bool = DEFAULT,
@@ -89,6 +91,9 @@ def sweep(
     The settings are the keys of the command line, with the defaults of conf/config.yaml. Each takes
     a value or a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], epochs=5)`. Pass keys with
     a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the choices that have it.
+
+    pair: the keys whose values are used together instead of in all combinations, such as
+    `pair=["lr", "batch"]`, or several such lists.
 
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.

@@ -19,15 +19,26 @@ namespace {
 constexpr int IMAGES = 60;
 
 struct Case {
-  int batch, tanh;
+  int batch;
+  Activation activation;
+  Pooling pooling;
+  float dropout;
+  Normalization normalization;
   Optimizer optimizer;
 };
 
+const Normalization NONE = {0, 0, 0}, STANDARD = {1, 0.01f, -0.4f};
+const Optimizer PLAIN = {SGD, 0.01, 0.9};
 const Case CASES[] = {
-    {16, 0, {SGD, 0.01, 0.9}},
-    {16, 1, {ADAM, 0.01, 0, 0, 0, 0, 0.9, 0.999, 1e-8}},
-    {60, 0, {ADAM, 0.01, 0, 0, 1e-3, 0, 0.8, 0.99, 1e-8, 0, 1}},                // AdamW
-    {300, 1, {RMSPROP, 0.001, 0.9, 0, 1e-3, 0, 0, 0.99, 1e-8, 0.1, 0, 1}},  // clipped
+    {16, RELU, MAX_POOLING, 0, NONE, PLAIN},
+    {16, TANH, MAX_POOLING, 0, NONE, {ADAM, 0.01, 0, 0, 0, 0, 0.9, 0.999, 1e-8}},
+    {60, RELU, MAX_POOLING, 0, NONE, {ADAM, 0.01, 0, 0, 1e-3, 0, 0.8, 0.99, 1e-8, 0, 1}},  // AdamW
+    {300, TANH, MAX_POOLING, 0, NONE,  // clipped
+     {RMSPROP, 0.001, 0.9, 0, 1e-3, 0, 0, 0.99, 1e-8, 0.1, 0, 1}},
+    {16, RELU, AVERAGE_POOLING, 0, NONE, PLAIN},
+    {16, LEAKY_RELU, MAX_POOLING, 0.5f, STANDARD, PLAIN},
+    {60, SIGMOID, AVERAGE_POOLING, 0.2f, STANDARD, PLAIN},
+    {16, ELU, MAX_POOLING, 0, STANDARD, PLAIN},
 };
 
 // All losses, predictions and parameters after training with these numbers of threads in turn.
@@ -35,17 +46,22 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
   const int batch = settings.batch;
   std::mt19937 random(7);
   std::vector<uint8_t> pixels(IMAGES * 784), labels(IMAGES), predictions(IMAGES);
+  std::vector<uint8_t> keep(IMAGES * DROPPABLE);
   std::vector<int64_t> order(IMAGES);
   for (uint8_t& pixel : pixels) pixel = random() % 3 ? 0 : static_cast<uint8_t>(random());
   for (uint8_t& label : labels) label = random() % 10;
   for (int i = 0; i < IMAGES; i++) order[i] = random() % IMAGES;
+  for (uint8_t& kept : keep) kept = random() % 2;
 
   const Kernels& kernels = baseline::kernels;
   Floats arrays[5], shared = zeros(kernels.shared_floats()), own[MAX_THREADS];
   for (Floats& array : arrays) array = zeros(PARAMETERS);
-  for (Floats& memory : own) memory = zeros(kernels.own_floats());
+  for (Floats& memory : own) memory = zeros(kernels.own_floats(settings.pooling));
   Network net{};
-  net.tanh = settings.tanh;
+  net.activation = settings.activation;
+  net.pooling = settings.pooling;
+  net.dropout = settings.dropout;
+  net.normalization = settings.normalization;
   net.optimizer = settings.optimizer;
   net.batch = batch;
   net.parameters = arrays[0].get(), net.gradients = arrays[1].get();
@@ -74,7 +90,7 @@ std::vector<float> train(const Case& settings, const std::vector<int>& threads) 
     std::vector<float> losses((IMAGES + batch - 1) / batch), test_losses(IMAGES);
     const std::vector<double> lrs(losses.size(), settings.optimizer.lr);
     kernels.train(&net, pixels.data(), labels.data(), order.data(), IMAGES, lrs.data(),
-                  losses.data());
+                  settings.dropout > 0 ? keep.data() : nullptr, losses.data());
     kernels.evaluate(&net, pixels.data(), labels.data(), IMAGES, predictions.data(),
                      test_losses.data());
     results.insert(results.end(), losses.begin(), losses.end());

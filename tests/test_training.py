@@ -14,6 +14,7 @@ from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     CellFinished,
+    EndedEarly,
     Epoch,
     EpochEnded,
     Event,
@@ -358,6 +359,7 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         Progress("a", 1, 64, 60000, 2.31),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4)),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4, threads=2)),
+        EndedEarly("a", 7, 3),
         CellFinished("a", 1),
         Finished("a"),
         Failed("a", Failure("failed", 2, "why\n\x00", "trace")),

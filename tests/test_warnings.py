@@ -79,6 +79,10 @@ CASES = {
     "still falling": (trained(LRS, np.linspace(2, 1, 20)), trained(LRS, FLAT)),
     "one epoch": (trained(LRS, [2.0]), trained(LRS, FLAT)),
     "early peak": (trained(LRS, FLAT, [*[99.0] * 5, *[98.0] * 15]), trained(LRS, FLAT, RISING)),
+    "test images stop": (
+        scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]),
+        with_holdout(scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]), [97, 98]),
+    ),
     "same loss": (scored(CROSSED, [97, 98, 97, 98]), scored(COMMON, [97, 98, 99, 98])),
 }  # fmt: skip
 

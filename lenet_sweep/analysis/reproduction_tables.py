@@ -14,6 +14,7 @@ from lenet_sweep.analysis.reproduction import (
     UNREPORTED,
     Reproduction,
 )
+from lenet_sweep.analysis.statistics import epochs_text
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
 from lenet_sweep.core.text import format_setting
 
@@ -97,7 +98,8 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
     for index, v in enumerate(reproduction.verdicts):
         cell, mean = v.row.cell, v.mean
         line = {"row": str(v.row.number)} | {name: settings[name][index] for name in varied}
-        line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": str(cell.epochs)}
+        epochs = epochs_text(v.setting.results) if v.setting else str(cell.epochs)
+        line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": epochs}
         line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
         line |= {"on": v.row.device} if devices else {}
         line |= {"by": v.row.person} if people else {}

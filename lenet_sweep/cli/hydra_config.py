@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -28,6 +29,7 @@ from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
 from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, set_key
+from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
@@ -35,6 +37,7 @@ from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
 
+WIDTH = 120  # characters of a line of --help
 LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
 
 HELP = """\
@@ -50,7 +53,8 @@ Groups, selected by name:
 {groups}
   recipe      {recipes}: a pair of loss and optimizer
   dataset     {datasets}; dataset.root=FOLDER is the folder of the files
-              (default: a cache folder), dataset.limit=N trains on the first N images
+              (default: a cache folder), dataset.limit=N trains on the first N images,
+              dataset.size=N scales the images of an image_folder to N x N pixels (28)
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
@@ -99,7 +103,10 @@ def help_text() -> str:
     groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
     datasets = groups.pop("dataset")
     return HELP.format(
-        groups="\n".join(f"  {name:<11} {choices}" for name, choices in groups.items()),
+        groups="\n".join(
+            textwrap.fill(f"  {name:<11} {choices}", WIDTH, subsequent_indent=" " * 14)
+            for name, choices in groups.items()
+        ),
         datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),
@@ -207,8 +214,14 @@ def grid_jobs(
         selectors=[key for key, override in axes.items() if not _is_plain_value(override)],
         choices_of=lambda selected: _composed_choices(loader, master, list(selected.values())),
         limit=master.max_cells,
+        pairs=parse_pairs(_plain(master.pair)),
     )
     return [list(point.values()) for point in points]
+
+
+def _plain(node: Any) -> Any:
+    """A value of a composed config without OmegaConf's types; ${...} is left as it is."""
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
 def chosen_by_search(loader: ConfigLoader, master: DictConfig) -> dict[str, set[str]]:
@@ -246,13 +259,13 @@ def _composed_choices(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
 ) -> dict[str, str]:
     """The choice of each group with options, given overrides. Composed only if necessary."""
-    names = {group: str(OmegaConf.select(master, f"{group}.name")) for group in OPTION_GROUPS}
+    names = {group: _selected(master, group) for group in OPTION_GROUPS}
     for text in overrides:
         key, _, name = text.partition("=")
         selected = choices_set_by(key, name)
         if not selected:
             config = loader.load_sweep_config(master, list(overrides))
-            return {group: str(config[group].name) for group in OPTION_GROUPS}
+            return {group: _selected(config, group) for group in OPTION_GROUPS}
         names |= {group: selected[group] for group in names.keys() & selected.keys()}
     return names
 
@@ -335,3 +348,8 @@ def _is_plain_value(override: Override) -> bool:
         and "/" not in override.key_or_group
         and override.key_or_group not in (*GROUPS, "recipe")
     )
+
+
+def _selected(config: DictConfig, group: str) -> str:
+    """The choice of a group in a composed config; "" if the model decides."""
+    return str(OmegaConf.select(config, f"{group}.name") or "")

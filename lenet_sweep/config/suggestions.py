@@ -30,9 +30,11 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("data", "dataname", "datasetname"), "dataset"),
     **dict.fromkeys(("dataroot", "datadir", "root", "datapath"), "dataset.root"),
     **dict.fromkeys(("limit", "subset", "trainsize", "numsamples"), "dataset.limit"),
+    **dict.fromkeys(("imagesize", "imgsize", "imgsz", "resolution", "resize"), "dataset.size"),
     **dict.fromkeys(("validation", "validationsplit", "valsize", "valsplit"), "holdout"),
     **dict.fromkeys(("plots", "plot"), "figures"),
     **dict.fromkeys(("maxretries", "retry"), "retries"),
+    **dict.fromkeys(("pairs", "paired", "zip", "zipped", "together"), "pair"),
     "dry": "dry_run",
     "labelsmoothing": "loss.label_smoothing",
     "smoothing": "loss.label_smoothing",
@@ -61,6 +63,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("widthmultiplier", "widthfactor", "channels", "hidden"), "width"),
     **dict.fromkeys(("normalization", "standardize"), "normalize"),
     **dict.fromkeys(("clip", "gradclip", "maxnorm", "clipgradnorm", "gradientclip"), "clip_norm"),
+    **dict.fromkeys(("earlystopping", "earlystop", "earlystoppingpatience"), "patience"),
     **dict.fromkeys(("network", "arch", "architecture", "net"), "model"),
 }
 
@@ -119,7 +122,8 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
     "normalize": {"false": "none", "true": "standard", "zscore": "standard"},
     "dataset": {
         "fashion": "fashion_mnist", "fmnist": "fashion_mnist", "kuzushijimnist": "kmnist",
-        "emnist": None, "qmnist": None, "custom": "folder", "own": "folder",
+        "emnist": None, "qmnist": None, "idx": "folder", "images": "image_folder",
+        "custom": "image_folder", "own": "image_folder", "imagenet": "image_folder",
     },
 }  # fmt: skip
 

@@ -45,20 +45,46 @@ class Choice:
         return " ".join([self.name, *changed])
 
 
-# The defaults of groups with options, as in conf/model, conf/augment and conf/schedule.
+# The defaults of groups with options, as in the folders of conf/ with these names.
 LENET5 = Choice("lenet5", (), ())
+MAX_POOL = Choice("max", (), ())
+TORCH_INIT = Choice("torch", (), ())
 NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
+
+MNIST_SIZE = (28, 28)  # height and width of the images of MNIST in pixels
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The images that a cell is trained and tested on."""
 
-    name: str  # a dataset of the catalog, or "folder"
-    digest: str  # hex; constant for datasets of the catalog, computed from the files for "folder"
+    name: str  # a dataset of the catalog, "folder" or "image_folder"
+    digest: str  # hex; constant for datasets of the catalog, computed from the user's own files
     limit: int | None = None  # use only the first `limit` training images; None: all
     holdout: int | None = None  # hold out the last `holdout` of those from training
+    # These were added later. At their defaults, they are neither part of the run id nor stored.
+    classes: int = 10  # the labels are 0 to classes - 1
+    size: tuple[int, int] = MNIST_SIZE  # height and width of the images in pixels
+
+    @property
+    def size_text(self) -> str:
+        """The size of the images, such as '28 x 28'."""
+        return " x ".join(map(str, self.size))
+
+    def to_json(self) -> dict[str, Any]:
+        """The dataset as JSON values; `dataset_from_json` is the inverse."""
+        values = _values(self)
+        for name in ("classes", "size"):
+            if values[name] == self.__dataclass_fields__[name].default:
+                del values[name]
+        return values
+
+
+def dataset_from_json(values: Mapping[str, Any]) -> Dataset:
+    """The dataset that `Dataset.to_json` wrote. Raises TypeError for other values."""
+    size = {"size": tuple(values["size"])} if "size" in values else {}
+    return Dataset(**{**values, **size})
 
 
 @dataclass(frozen=True)
@@ -84,15 +110,16 @@ class Cell:
     # The settings from here on were added later. At their defaults, they are neither part of the
     # run id nor stored, so that earlier runs keep their ids.
     model: Choice = LENET5
-    pool: str = "max"
+    pool: Choice = MAX_POOL
     width: float = 1.0
     batch_norm: bool = False
     dropout: float = 0.0
-    init: str = "torch"
+    init: Choice = TORCH_INIT
     normalize: str = "none"
     augment: Choice = NO_AUGMENTATION
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
+    patience: int | None = None  # epochs without a better accuracy until the run ends
     # The number of epochs that the schedule is made for; None if it does not depend on it.
     horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
@@ -145,9 +172,11 @@ class Cell:
     @property
     def data(self) -> str:
         """The dataset and how it is used, such as 'mnist' or 'mnist first 6000, shuffled'."""
+        height, width = self.dataset.size
+        size = "" if self.dataset.size == MNIST_SIZE else f" {height}x{width}"
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
         holdout = "" if self.dataset.holdout is None else f" less {self.dataset.holdout}"
-        return self.dataset.name + limit + holdout + (", shuffled" if self.shuffle else "")
+        return self.dataset.name + size + limit + holdout + (", shuffled" if self.shuffle else "")
 
     @property
     def description(self) -> str:
@@ -186,7 +215,7 @@ class Cell:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
         values = _values(self) | {
             "optimizer": self._choice_json("optimizer"),
-            "dataset": _values(self.dataset),
+            "dataset": self.dataset.to_json(),
         }
         for name, default in _ADDED.items():
             if values[name] == default or self._has_default(name):
@@ -220,7 +249,7 @@ ADDED_SETTINGS: Mapping[str, Any] = {
 def describe_added(name: str, value: Any) -> str:
     """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
     if isinstance(value, Choice) and value.name != "none":
-        return str(value)
+        return f"{name} {value}" if name in ("pool", "init") else str(value)
     if value is None or value is False or isinstance(value, Choice):
         return f"no {name}"
     return name if value is True else f"{name} {format_setting(value)}"
@@ -300,9 +329,11 @@ def relative_epoch(cell: Cell) -> float:
     """The duration of an epoch relative to that of other cells, in arbitrary units.
 
     Measured on one core: a step costs as much as about 16 images in addition to its own images.
+    With average pooling, the native engine takes twice as long.
     """
     images = (cell.dataset.limit or 60_000) - (cell.dataset.holdout or 0)
-    return images * (1 + 16 / cell.batch)
+    pooling = 2 if cell.engine == "native" and cell.pool.name == "avg" else 1
+    return images * (1 + 16 / cell.batch) * pooling
 
 
 # The text of each setting in a line, most important first: where space is short, the last ones are

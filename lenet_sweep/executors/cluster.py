@@ -360,9 +360,7 @@ class _Jobs:
 
     def _handle_lost(self, tracked: _TrackedRun, job_exit: JobExit, now: float) -> Iterator[Event]:
         run, folder = tracked.run, self.store.run_folder(tracked.run.id)
-        if not self.context.retrain and all(
-            folder.has_intact_snapshot(epoch) for epoch in run.snapshot_epochs
-        ):
+        if not self.context.retrain and all(map(folder.result, run.cells())):
             for epoch in run.snapshot_epochs:
                 yield from self._handle(CellFinished(run.id, epoch), tracked)
             yield from self._handle(Finished(run.id), tracked)

@@ -14,12 +14,14 @@ from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, join_command, one_line
+from lenet_sweep.data.catalog import OWN_DATASETS
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
 from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
     ADDED_TEXTS,
+    EPOCHS_TRAINED,
     HEADINGS,
     HOLDOUT,
     OPTION_TEXTS,
@@ -136,7 +138,7 @@ def command_for(rows: Sequence[Row]) -> str:
     if len(seeds) > 1:
         changes["seed"] = [*seeds]
     text = command([row.cell for row in rows], changes)
-    if cell.dataset.name == "folder" and rows[0].data_root:
+    if cell.dataset.name in OWN_DATASETS and rows[0].data_root:
         root = join_command([f"dataset.root={rows[0].data_root}"])
         text = text.replace("dataset.root=FOLDER", root)
     return text
@@ -155,7 +157,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
         return len({setting_text(row.record[name]) for row in rows} - {""}) > 1
 
     held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
-    columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
+    early = [EPOCHS_TRAINED] if any(row.result.ended_early for row in rows) else []
+    columns = [*held_out, "batch", "lr", "epochs", *early, "person", "device"]
     columns += [name for name in settings_of(rows[0].record if rows else ()) if varies(name)]
     return [*columns, "train_loss", "seconds_per_epoch"]
 
@@ -184,7 +187,7 @@ def _table_cell(name: str, value: object) -> TableCell:
         format_cost(value)
         if name == "train_loss"
         else f"{value:g}"
-        if name == "lr" or is_option(name) or name in ADDED_SETTINGS
+        if name in ("lr", EPOCHS_TRAINED) or is_option(name) or name in ADDED_SETTINGS
         else str(value)
     )
     return TableCell(text, repr(float(value)), number=True)

@@ -15,6 +15,7 @@ from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
     ADDED_TEXTS,
+    EPOCHS_TRAINED,
     HEADINGS,
     HOLDOUT,
     INTERVAL,
@@ -23,6 +24,7 @@ from lenet_sweep.results.columns import (
     OPTION_TEXTS,
     REPORT_COLUMNS,
     SETTINGS,
+    ended_early,
     has_added_default,
     ranked_by,
     setting_text,
@@ -103,7 +105,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         varied = [name for name in varying(rows) if name in settings]
         any_failed = bool((rows["status"] != "ok").any())
         columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
-        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varied]
+        early = ended_early(rows)
+        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else [])]
+        columns += [*([EPOCHS_TRAINED] if early else []), *varied]
         columns += [*(["status"] if any_failed else []), "train_loss", "seconds_per_epoch"]
         columns += ["error"] if any_failed else []
         table = rows[columns].assign(
@@ -120,6 +124,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         )
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
+        if early:
+            trained = rows[EPOCHS_TRAINED].astype("float64")
+            table[EPOCHS_TRAINED] = trained.map(lambda x: _number(x, "{:.4g}"))
         constant = [
             " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
             for name in settings
@@ -131,11 +138,18 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             for group, name in (("loss", loss), ("optimizer", optimizer))
         ]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
+        early_end = EARLY_END * early
+        if early and HOLDOUT not in rows:
+            early_end += " The test images decided when."
+        caption = " ".join(filter(None, [caption, early_end, over_seeds, marks.caption]))
         parts.append((" + ".join(names), caption, table))
     return parts
 
 
+EARLY_END = (
+    "Where fewer epochs were trained than given, the accuracy had stopped improving (patience) and "
+    "is that of the last epoch trained."
+)
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
     "confidence interval of the mean, which reflects only the variation between seeds."
@@ -150,7 +164,8 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - slow to import; runs start before
 
     records = frame.to_dict("records")
-    measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
+    names = ("train_loss", "seconds_per_epoch", HOLDOUT, EPOCHS_TRAINED)
+    measured = [name for name in names if name in frame]
     rows = []
     for setting in marks.settings:
         own = [records[place] for place in setting.places]
@@ -217,7 +232,8 @@ def _number(value: float, template: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
+    measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
+    numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
     name = str(column.name)
     return (name in numbers or is_option(name) or name in ADDED_SETTINGS) and name not in {
         "person", "device", *OPTION_TEXTS, *ADDED_TEXTS

@@ -23,6 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
+EPOCHS_TRAINED = "epochs_trained"  # follows if a cell has patience; fewer than `epochs`: early end
 OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
 # The settings without options, of those added later, whose columns hold text.
 ADDED_TEXTS = tuple(
@@ -33,6 +34,7 @@ REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 HEADINGS = {
     "accuracy": "accuracy (%)",
     HOLDOUT: "held-out (%)",
+    EPOCHS_TRAINED: "epochs trained",
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
@@ -121,6 +123,11 @@ def ranked_by(frame: pd.DataFrame) -> str:
     """The column that ranks a table: HOLDOUT if every finished cell has it, otherwise accuracy."""
     complete = HOLDOUT in frame and frame.loc[frame["status"] == "ok", HOLDOUT].notna().all()
     return HOLDOUT if complete else "accuracy"
+
+
+def ended_early(frame: pd.DataFrame) -> bool:
+    """Whether a row of a table is of a run that ended early, because of its patience."""
+    return EPOCHS_TRAINED in frame and bool((frame[EPOCHS_TRAINED] < frame["epochs"]).any())
 
 
 def rank_text(rank: Any, accuracy: float | None) -> str:

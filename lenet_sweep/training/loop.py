@@ -20,6 +20,7 @@ from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
+    EndedEarly,
     Epoch,
     EpochEnded,
     Event,
@@ -33,7 +34,9 @@ from lenet_sweep.core.events import (
     Waiting,
     epoch_begun,
 )
-from lenet_sweep.data.datasets import Images, load_dataset
+from lenet_sweep.core.patience import is_exhausted
+from lenet_sweep.data.datasets import load_dataset
+from lenet_sweep.data.images import Images, Labels
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
@@ -130,9 +133,7 @@ def _train(
     environment: Mapping[str, Any],
     threads: Callable[[], int],
 ) -> Iterator[Event]:
-    missing = [
-        epoch for epoch in run.snapshot_epochs if retrain or not folder.has_intact_snapshot(epoch)
-    ]
+    missing = [cell.epochs for cell in run.cells() if retrain or not folder.result(cell)]
     for epoch in sorted(set(run.snapshot_epochs) - set(missing)):  # finished by another process
         yield CellFinished(run.id, epoch)
     if not missing:
@@ -140,6 +141,8 @@ def _train(
         return
     images = _images(run.cell.dataset, data_root)
     engine = engines.build_engine(run.cell, _append_holdout_to_test(images))
+    # A schedule of a user imports torch, which takes seconds: before the first epoch is timed.
+    learning_rates(run.cell, 0, 1, math.ceil(len(images.train_labels) / run.cell.batch))
     folder.write_description(run.cell, {**environment, "engine": engine.detail})
     saver = _Saver(folder, missing, retrain)
     snapshot = None if retrain else folder.latest(until=missing[0])
@@ -150,6 +153,8 @@ def _train(
         saver.saved_epoch = snapshot.epoch
     yield Started(run.id, saver.saved_epoch)
     for epoch in range(saver.saved_epoch + 1, missing[-1] + 1):
+        if snapshot and is_exhausted(snapshot.history, run.cell.patience):
+            break
         began = time.perf_counter()
         losses = yield from _train_epoch(engine, run, epoch, images.train_images, stop, threads)
         if losses is None:
@@ -164,6 +169,13 @@ def _train(
         # Yield only after the write: if that fails, the failure belongs to this epoch.
         yield EpochEnded(run.id, snapshot.history[-1])
         if epoch in missing:
+            yield CellFinished(run.id, epoch)
+    assert snapshot is not None
+    longer = [epoch for epoch in missing if epoch > snapshot.epoch]
+    if longer and run.cell.patience:
+        folder.write_early_end(snapshot)
+        yield EndedEarly(run.id, snapshot.epoch, run.cell.patience)
+        for epoch in longer:
             yield CellFinished(run.id, epoch)
     yield Finished(run.id)
 
@@ -218,7 +230,7 @@ def _append_holdout_to_test(images: Images) -> Images:
     )
 
 
-def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+def _accuracy(predictions: Labels, labels: Labels) -> float:
     return 100 * int(np.count_nonzero(predictions == labels)) / len(labels)
 
 

@@ -21,8 +21,10 @@ from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
 from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
+    EPOCHS_TRAINED,
     HEADINGS,
     REPORT_COLUMNS,
+    ended_early,
     setting_text,
     varying,
 )
@@ -256,7 +258,8 @@ def _style(text: Text, style: Style) -> Text:
 
 def _leaders(table: pd.DataFrame) -> list[dict[str, str]]:
     """The best rows as text: the columns of the report, then the settings that vary."""
-    columns = [*REPORT_COLUMNS, *varying(table)]
+    early = [EPOCHS_TRAINED] if ended_early(table) else []
+    columns = [*REPORT_COLUMNS, *early, *varying(table)]
     best = table.loc[table["accuracy"].notna(), columns].head(LEADERS)
     formats = {"accuracy": "{:.2f}", "lr": "{:g}"}
 

@@ -44,7 +44,10 @@ class Trainer:
     def __init__(
         self,
         *,
-        tanh: bool,
+        activation: str,
+        pool: str,
+        dropout: float,
+        normalization: tuple[float, float] | None,
         batch: int,
         optimizer: Optimizer,
         label_smoothing: float = ...,
@@ -58,6 +61,7 @@ class Trainer:
         labels: NDArray[np.uint8],
         order: NDArray[np.int64],
         lrs: NDArray[np.float64],
+        keep: NDArray[np.uint8] | None = ...,
     ) -> NDArray[np.float32]: ...
     def evaluate(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
