@@ -141,9 +141,10 @@ def table(rows: Sequence[Row]) -> str:
     """The CPU time of each setting relative to the plain epoch, a column for each engine."""
     engines = dict.fromkeys(row.engine for row in rows)
     found = {(row.setting, row.engine): f"{row.ratio:.2f}" for row in rows}
+    known = [label(setting) for settings in settings_of().values() for setting in settings]
     lines = [
         [f"`{setting}`", *(found.get((setting, engine), "-") for engine in engines)]
-        for setting in dict.fromkeys(row.setting for row in rows)
+        for setting in sorted({row.setting for row in rows}, key=known.index)
     ]
     return tables.table(["setting", *engines], lines)
 
@@ -152,11 +153,12 @@ def redraw(folder: Path) -> None:
     """Write the table of the numbers in `folder`."""
     numbers = json.loads((folder / "choices.json").read_text(encoding="utf-8"))
     rows = [Row(**row) for row in numbers["epochs"]]
+    images = ", ".join(f"{count:,} ({engine})" for engine, count in numbers["images"].items())
     text = (
         "# Cost of each setting\n\n"
         "CPU time of an epoch relative to the plain epoch (all defaults) of the same engine; `-`: "
         f"the engine does not train it.\n\n- Machine: {machines.name(numbers['environment'])}\n"
-        f"- Command: `python -m benchmarks.choices`\n\n{table(rows)}\n"
+        f"- Medians of {numbers['repeats']} repeats of {images} images\n\n{table(rows)}\n"
     )
     (folder / "choices.md").write_text(text, encoding="utf-8")
 
@@ -183,7 +185,8 @@ def main() -> None:
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         epochs = [vars(row) for row in rows]
-        numbers = {"environment": environment, "images": images, "epochs": epochs}
+        numbers = {"environment": environment, "images": images, "repeats": repeats}
+        numbers["epochs"] = epochs
         text = json.dumps(numbers, indent=1) + "\n"
         (arguments.out / "choices.json").write_text(text, encoding="utf-8")
         redraw(arguments.out)

@@ -590,7 +590,7 @@ def test_cost_of_a_choice_is_the_median_of_ratios_within_a_repeat() -> None:
     assert (row.cpu_seconds, row.ratio) == (30.0, 1.5)
     torch_only = replace(row, setting="pool=avg", engine="torch", ratio=1.0)
     lines = choices.table([row, torch_only]).splitlines()
-    assert lines[2:] == ["| `augment=shift` | 1.50 | - |", "| `pool=avg` | - | 1.00 |"]
+    assert lines[2:] == ["| `pool=avg` | - | 1.00 |", "| `augment=shift` | 1.50 | - |"]
 
 
 def test_choices_are_measured_on_each_engine(tmp_path, monkeypatch, images) -> None:

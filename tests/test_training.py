@@ -206,6 +206,16 @@ def test_engines_agree_on_augmented_epochs(start, augment) -> None:
     assert costs[2] != pytest.approx(costs[1], rel=1e-3)
 
 
+def test_each_epoch_has_other_augmented_images(start) -> None:
+    """At a tiny learning rate, the cost of an epoch depends on its images alone."""
+    costs = {}
+    for augment in ("none", "shift"):
+        events, _ = start(3, augment=augment, lr=1e-12)
+        costs[augment] = [e.result.cost for e in events if isinstance(e, EpochEnded)]
+    assert costs["none"] == pytest.approx([costs["none"][0]] * 3, rel=1e-9)
+    assert len(set(costs["shift"])) == 3
+
+
 def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:
     """A run that is stopped before its first epoch ends starts from scratch."""
     events, folder = start(1, stop=lambda: True)
