@@ -13,6 +13,7 @@ from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.data.catalog import OWN_DATASETS
 from lenet_sweep.training.engines.support import NATIVE
 
 
@@ -188,7 +189,7 @@ def test_every_suggestion_exists() -> None:
             value, *more = words.split()
             pairs = dict(word.split("=") for word in more)
             others = {k: v == "true" or v for k, v in pairs.items()}
-            if key not in ("device", "engine") and value != "folder":
+            if key not in ("device", "engine") and value not in OWN_DATASETS:
                 assert cells(**{key: value} | others)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training.dropout import keep_mask
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE

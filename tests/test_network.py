@@ -14,7 +14,7 @@ from lenet_sweep.config.registry import GROUPS, cell_from_json
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import LENET5, Cell
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training import engines
 from lenet_sweep.training.dropout import keep_mask
 from lenet_sweep.training.engines.support import NATIVE

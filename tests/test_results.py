@@ -41,7 +41,7 @@ def test_order_of_the_columns() -> None:
         "rank,accuracy,batch,lr,epochs,person,device,loss,optimizer,activation,seed,status,"
         "train_loss,seconds_per_epoch,seconds,engine,dataset,error,cell"
     )
-    added = "model,pool,width,batch_norm,dropout,init,normalize,schedule,clip_norm,patience"
+    added = ",".join(ADDED_SETTINGS)
     options_of_cell = (
         "loss.label_smoothing,optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
         "optimizer.amsgrad,optimizer.decoupled_weight_decay,schedule.warmup"

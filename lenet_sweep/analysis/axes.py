@@ -15,8 +15,16 @@ from lenet_sweep.config.registry import (
     default_lr,
     default_of_model,
 )
-from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
+from lenet_sweep.core.cells import (
+    ADDED_SETTINGS,
+    MNIST_SIZE,
+    Cell,
+    Choice,
+    Dataset,
+    describe_added,
+)
 from lenet_sweep.core.text import format_setting, join_command
+from lenet_sweep.data.catalog import IMAGE_FOLDER, OWN_DATASETS
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
@@ -34,10 +42,17 @@ def axes(cell: Cell) -> dict[str, Value]:
             settings |= {f"{field.name}.{name}": option for name, option in value.options}
         elif field.name == "dataset":
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
+            settings["dataset.size"] = _chosen_size(cell.dataset)
             settings["holdout"] = cell.dataset.holdout
         elif field.name not in ("classes", "horizon"):  # the names and the epochs tell
             settings[field.name] = value
     return settings
+
+
+def _chosen_size(dataset: Dataset) -> int | None:
+    """The value of dataset.size; None if it is the default, or if the files have the size."""
+    chosen = dataset.name == IMAGE_FOLDER and dataset.size != MNIST_SIZE
+    return dataset.size[0] if chosen else None
 
 
 def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
@@ -86,6 +101,8 @@ def describe_setting(name: str, value: Value) -> str:
     """A setting as part of a sentence: 'lr 0.1', 'adam', 'momentum 0.9', 'all training images'."""
     if name == "dataset.limit":
         return "all training images" if value is None else f"the first {value} images"
+    if name == "dataset.size":
+        return f"images of {value or 28} x {value or 28} pixels"
     if name == "holdout":
         return "nothing held out" if value is None else f"{value} images held out"
     if name in ADDED_SETTINGS and name not in UNNAMED:
@@ -143,7 +160,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     lists = [f"[{','.join(pair)}]" for pair in pairs]
     if lists:
         overrides.append(f"pair={lists[0] if len(lists) == 1 else '[' + ','.join(lists) + ']'}")
-    if any(cell.dataset.name == "folder" for cell in cells):
+    if any(cell.dataset.name in OWN_DATASETS for cell in cells):
         overrides.append("dataset.root=FOLDER")
     if any(cell.classes for cell in cells):
         overrides.insert(0, "--config-dir=FOLDER")

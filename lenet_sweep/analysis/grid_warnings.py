@@ -16,7 +16,7 @@ from lenet_sweep.config.registry import make_loss
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
-NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers that have no best value
+NOT_TUNED = ("seed", "dataset.limit", "dataset.size", "holdout")  # numbers that have no best value
 
 
 def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +90,11 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Re
 
 
 def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
-    by_class: dict[int, list[Result]] = {}
+    by_class: dict[tuple[int, str], list[Result]] = {}
     for r in results:
         if (predicted := r.collapsed) is not None:
-            by_class.setdefault(predicted, []).append(r)
-    for predicted, group in sorted(by_class.items()):
+            by_class.setdefault((predicted, r.class_name(predicted)), []).append(r)
+    for (_, name), group in sorted(by_class.items(), key=itemgetter(0)):
         lowest, highest = min(map(accuracy_of, group)), max(map(accuracy_of, group))
         accuracies = f"{lowest:.2f} %"
         accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
@@ -101,7 +102,7 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
         yield ResultWarning(
             "collapsed",
             f"{count_of(len(group), len(results))} collapsed to one class: "
-            f"{join_words([names[r.cell] for r in group])}. {networks} {predicted} for nearly "
+            f"{join_words([names[r.cell] for r in group])}. {networks} {name} for nearly "
             f"every test image, which is correct for {accuracies} of them. Such an accuracy is not "
             "evidence of learning.",
             tuple(r.cell for r in group),

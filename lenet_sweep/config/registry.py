@@ -21,7 +21,7 @@ from lenet_sweep.config.torch_classes import (
     try_pooling,
     try_scheduler,
 )
-from lenet_sweep.core.cells import Cell, Choice, Dataset, OptionValue
+from lenet_sweep.core.cells import Cell, Choice, OptionValue, dataset_from_json
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.catalog import added_datasets
 
@@ -256,7 +256,7 @@ GROUPS: Mapping[str, Group] = {
             recorded=("horizon", "interval"),
             first=("constant", "step", "multistep", "exponential", "cosine"),
         ),
-        Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "folder")),
+        Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "image_folder", "folder")),
     )
 }
 for _group in sorted(GROUPS.values(), key=lambda group: group.name == "model"):
@@ -454,7 +454,7 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
     return Cell(
         **{f.name: values[f.name] for f in fields(Cell) if f.name not in _NESTED},
         **choices,
-        dataset=Dataset(**values["dataset"]),
+        dataset=dataset_from_json(values["dataset"]),
         classes=classes,
     )
 

@@ -30,6 +30,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("data", "dataname", "datasetname"), "dataset"),
     **dict.fromkeys(("dataroot", "datadir", "root", "datapath"), "dataset.root"),
     **dict.fromkeys(("limit", "subset", "trainsize", "numsamples"), "dataset.limit"),
+    **dict.fromkeys(("imagesize", "imgsize", "imgsz", "resolution", "resize"), "dataset.size"),
     **dict.fromkeys(("validation", "validationsplit", "valsize", "valsplit"), "holdout"),
     **dict.fromkeys(("plots", "plot"), "figures"),
     **dict.fromkeys(("maxretries", "retry"), "retries"),
@@ -121,7 +122,8 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
     "normalize": {"false": "none", "true": "standard", "zscore": "standard"},
     "dataset": {
         "fashion": "fashion_mnist", "fmnist": "fashion_mnist", "kuzushijimnist": "kmnist",
-        "emnist": None, "qmnist": None, "custom": "folder", "own": "folder",
+        "emnist": None, "qmnist": None, "idx": "folder", "images": "image_folder",
+        "custom": "image_folder", "own": "image_folder", "imagenet": "image_folder",
     },
 }  # fmt: skip
 

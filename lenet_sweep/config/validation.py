@@ -39,11 +39,13 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.studies import Study
 from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
-from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Choice, Dataset
+from lenet_sweep.core.cells import ENGINE_VERSIONS, MNIST_SIZE, Cell, Choice, Dataset
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
+from lenet_sweep.data.catalog import IMAGE_FOLDER
 from lenet_sweep.data.datasets import find_dataset
+from lenet_sweep.data.images import MAX_SIDE
 from lenet_sweep.machine import devices
 
 CPU_NOTE = (
@@ -51,6 +53,7 @@ CPU_NOTE = (
     "batches, a GPU may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
+DATASET_KEYS = ("name", "root", "limit", "size")
 IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
 
 
@@ -93,6 +96,7 @@ def validate_cell(
         "patience": once(_patience, raw["patience"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
     }
+    once(_check_size, choices["model"].name, values["dataset"])
     if values["batch_norm"] and values["batch"] == 1:
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
@@ -297,15 +301,32 @@ def _without_file_keys(group: Group, node: Mapping[str, Any]) -> Raw:
 def _dataset(node: Any, holdout: Any) -> Dataset:
     name = choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"].choices)
     for key in node:
-        if key not in ("name", "root", "limit"):
-            unknown_key(f"dataset.{key}", node[key], ["dataset.root", "dataset.limit"])
+        if key not in DATASET_KEYS:
+            valid = [f"dataset.{name}" for name in DATASET_KEYS[1:]]
+            unknown_key(f"dataset.{key}", node[key], valid)
     root = checks.folder("dataset.root", _member(node, "dataset", "root"))
     limit = _member(node, "dataset", "limit")
     if limit is not None:
         limit = integer("dataset.limit", limit, 1, 10**9, "training images to use")
     if holdout is not None:
         holdout = integer("holdout", holdout, 1, 10**9, "training images to hold out")
-    return find_dataset(name, root, limit, holdout)
+    size = _member(node, "dataset", "size")
+    if size is not None:
+        size = integer("dataset.size", size, 1, MAX_SIDE, "height and width of the images, pixels")
+    return find_dataset(name, root, limit, holdout, size)
+
+
+def _check_size(model: str, dataset: Dataset) -> None:
+    """Raise UsageError if a model does not take images of this size."""
+    if dataset.size == MNIST_SIZE:
+        return
+    takes = f"model={model} takes images of 28 x 28 pixels"
+    if dataset.name == IMAGE_FOLDER:
+        raise UsageError(f"dataset.size={dataset.size[0]}: {takes}; use dataset.size=28")
+    raise UsageError(
+        f"dataset={dataset.name}: its images have {dataset.size_text} pixels, but {takes}; scale "
+        f"them, or put image files into folders and use dataset={IMAGE_FOLDER}"
+    )
 
 
 def _lr(value: Any, optimizer: Choice) -> float:

@@ -52,15 +52,39 @@ TORCH_INIT = Choice("torch", (), ())
 NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 
+MNIST_SIZE = (28, 28)  # height and width of the images of MNIST in pixels
+
 
 @dataclass(frozen=True)
 class Dataset:
     """The images that a cell is trained and tested on."""
 
-    name: str  # a dataset of the catalog, or "folder"
-    digest: str  # hex; constant for datasets of the catalog, computed from the files for "folder"
+    name: str  # a dataset of the catalog, "folder" or "image_folder"
+    digest: str  # hex; constant for datasets of the catalog, computed from the user's own files
     limit: int | None = None  # use only the first `limit` training images; None: all
     holdout: int | None = None  # hold out the last `holdout` of those from training
+    # These were added later. At their defaults, they are neither part of the run id nor stored.
+    classes: int = 10  # the labels are 0 to classes - 1
+    size: tuple[int, int] = MNIST_SIZE  # height and width of the images in pixels
+
+    @property
+    def size_text(self) -> str:
+        """The size of the images, such as '28 x 28'."""
+        return " x ".join(map(str, self.size))
+
+    def to_json(self) -> dict[str, Any]:
+        """The dataset as JSON values; `dataset_from_json` is the inverse."""
+        values = _values(self)
+        for name in ("classes", "size"):
+            if values[name] == self.__dataclass_fields__[name].default:
+                del values[name]
+        return values
+
+
+def dataset_from_json(values: Mapping[str, Any]) -> Dataset:
+    """The dataset that `Dataset.to_json` wrote. Raises TypeError for other values."""
+    size = {"size": tuple(values["size"])} if "size" in values else {}
+    return Dataset(**{**values, **size})
 
 
 @dataclass(frozen=True)
@@ -148,9 +172,11 @@ class Cell:
     @property
     def data(self) -> str:
         """The dataset and how it is used, such as 'mnist' or 'mnist first 6000, shuffled'."""
+        height, width = self.dataset.size
+        size = "" if self.dataset.size == MNIST_SIZE else f" {height}x{width}"
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
         holdout = "" if self.dataset.holdout is None else f" less {self.dataset.holdout}"
-        return self.dataset.name + limit + holdout + (", shuffled" if self.shuffle else "")
+        return self.dataset.name + size + limit + holdout + (", shuffled" if self.shuffle else "")
 
     @property
     def description(self) -> str:
@@ -189,7 +215,7 @@ class Cell:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
         values = _values(self) | {
             "optimizer": self._choice_json("optimizer"),
-            "dataset": _values(self.dataset),
+            "dataset": self.dataset.to_json(),
         }
         for name, default in _ADDED.items():
             if values[name] == default or self._has_default(name):

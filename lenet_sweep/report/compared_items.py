@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lenet_sweep.analysis.significance import Comparison
-from lenet_sweep.analysis.statistics import MIN_LEARNED, Interval, epochs_text
+from lenet_sweep.analysis.statistics import Interval, epochs_text, min_learned
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.report.collect import Report, Row
 
@@ -40,8 +40,8 @@ class ComparedItem:
 
     @property
     def has_learned(self) -> bool:
-        """Whether its accuracy is at least MIN_LEARNED and not all of its seeds collapsed."""
-        if self.accuracy is None or self.accuracy < MIN_LEARNED:
+        """Whether its accuracy is at least `min_learned` and not all of its seeds collapsed."""
+        if self.accuracy is None or self.accuracy < min_learned(self.cell.dataset.classes):
             return False
         return any(row.result.collapsed is None for row in self.measured)
 

@@ -8,7 +8,7 @@ from statistics import median
 
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.significance import OUTCOMES
-from lenet_sweep.analysis.statistics import MIN_LEARNED
+from lenet_sweep.analysis.statistics import describe_min_learned
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
@@ -116,7 +116,8 @@ def _not_learned(items: Sequence[ComparedItem]) -> str:
     poor = sum(item.accuracy is not None and not item.has_learned for item in items)
     seeds = sum(len(item.rows) - len(item.measured) for item in items if item.accuracy is not None)
     parts = [f"{pluralize(failed, noun)} failed"] if failed else []
-    parts += [f"{pluralize(poor, noun)} below {MIN_LEARNED:g} % or collapsed"] if poor else []
+    limit = describe_min_learned(item.cell for item in items)
+    parts += [f"{pluralize(poor, noun)} below {limit} or collapsed"] if poor else []
     parts += [f"{pluralize(seeds, 'seed')} failed"] if seeds else []
     return ", ".join(parts) or "none"
 

@@ -16,7 +16,7 @@ from lenet_sweep.training.initial_weights import initialize
 
 
 class LeNet5(nn.Module):
-    """LeNet5 (LeCun et al., 1998) with log-softmax output and 61,706 parameters.
+    """LeNet5 (LeCun et al., 1998) with log-softmax output and, for 10 classes, 61,706 parameters.
 
     As in the original paper, the first layer after the second pooling is a convolution. Unlike
     there, pooling has no parameters, the second convolution sees all channels, the input is not
@@ -27,6 +27,7 @@ class LeNet5(nn.Module):
     pool: of conf/pool, or a class of torch.nn; pool_options: its arguments. dropout: the
     probability that a unit of the layers with 120 and 84 units is dropped. batch_norm: normalize
     the input of each activation. width: the factor of the number of channels of all hidden layers.
+    classes: the number of outputs.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LeNet5(nn.Module):
         batch_norm: bool = False,
         width: float = 1.0,
         pool_options: Mapping[str, Any] | None = None,
+        classes: int = 10,
     ) -> None:
         super().__init__()
         channels1, channels2 = (max(round(channels * width), 1) for channels in (6, 16))
@@ -46,7 +48,7 @@ class LeNet5(nn.Module):
         self.conv2 = nn.Conv2d(channels1, channels2, kernel_size=5)
         self.conv3 = nn.Conv2d(channels2, units1, kernel_size=5)
         self.linear1 = nn.Linear(units1, units2)
-        self.linear2 = nn.Linear(units2, 10)
+        self.linear2 = nn.Linear(units2, classes)
         self.norm1 = nn.BatchNorm2d(channels1) if batch_norm else nn.Identity()
         self.norm2 = nn.BatchNorm2d(channels2) if batch_norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(units1) if batch_norm else nn.Identity()
@@ -58,17 +60,17 @@ class LeNet5(nn.Module):
         self.dropout1, self.dropout2 = MaskedDropout(dropout), MaskedDropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
+        """Map images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, classes)."""
         return torch.log_softmax(self.logits(images), dim=1)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Map images (B, 1, 28, 28) with pixels in [0, 1] to logits (B, 10)."""
+        """Map images (B, 1, 28, 28) with pixels in [0, 1] to logits (B, classes)."""
         # The shapes are those with width=1.
         x = self.pool(self.activation(self.norm1(self.conv1(images))))  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.norm2(self.conv2(x))))  # (B, 16, 5, 5)
         x = self.dropout1(self.activation(self.norm3(self.conv3(x))).flatten(1))  # (B, 120)
         x = self.dropout2(self.activation(self.norm4(self.linear1(x))))  # (B, 84)
-        return cast("Tensor", self.linear2(x))  # (B, 10)
+        return cast("Tensor", self.linear2(x))  # (B, classes)
 
 
 class MaskedDropout(nn.Module):
@@ -108,6 +110,7 @@ def seeded_lenet5(cell: Cell) -> LeNet5:
             batch_norm=cell.batch_norm,
             width=cell.width,
             pool_options=torch_arguments(dict(cell.pool.options)),
+            classes=cell.dataset.classes,
         )
     set_initial_weights(model, cell)
     return model

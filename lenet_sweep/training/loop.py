@@ -35,7 +35,8 @@ from lenet_sweep.core.events import (
     epoch_begun,
 )
 from lenet_sweep.core.patience import is_exhausted
-from lenet_sweep.data.datasets import Images, load_dataset
+from lenet_sweep.data.datasets import load_dataset
+from lenet_sweep.data.images import Images, Labels
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
@@ -229,7 +230,7 @@ def _append_holdout_to_test(images: Images) -> Images:
     )
 
 
-def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+def _accuracy(predictions: Labels, labels: Labels) -> float:
     return 100 * int(np.count_nonzero(predictions == labels)) / len(labels)
 
 

@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.images import Images, Labels
 from lenet_sweep.training.engines.support import NATIVE
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results on all N test images: predicted classes (N,) uint8 and losses (N,) float32."""
+    """The results on all N test images: predicted classes (N,) and losses (N,) float32.
 
-    predictions: NDArray[np.uint8]
+    predictions: of `data.images.label_type`.
+    """
+
+    predictions: Labels
     losses: NDArray[np.float32]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines import Evaluation, _native
 from lenet_sweep.training.initial_weights import LAYERS, initial_weights

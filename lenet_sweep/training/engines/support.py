@@ -10,6 +10,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from lenet_sweep.core.cells import MNIST_SIZE
 from lenet_sweep.core.engine_support import ANY, EngineSupport
 
 
@@ -88,6 +89,8 @@ NATIVE = EngineSupport(
         "dataset.digest": ANY,
         "dataset.limit": ANY,
         "dataset.holdout": ANY,
+        "dataset.classes": (10,),
+        "dataset.size": (MNIST_SIZE,),
         "device": ("cpu",),
         "engine": ANY,
         "classes": _only_of_schedule,

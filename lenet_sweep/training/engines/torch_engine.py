@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.data.images import Images, Labels, label_type, pixel_statistics
 from lenet_sweep.training.dropout import keep_mask, layer_units
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import seeded_lenet5
 
-CLASSES = 10
 EVALUATION_BATCH = 1000  # images; larger batches do not fit the CPU's caches and are slower
 
 
@@ -129,12 +128,12 @@ class TorchEngine:
             logits = self.model.logits(self._to_input(images))
             log_probabilities = torch.log_softmax(logits, dim=1)
             # The largest logit has the largest log-probability, so this holds for every loss.
-            predictions.append(log_probabilities.argmax(1).to(torch.uint8))
+            predictions.append(log_probabilities.argmax(1))
             scores = logits if self.takes_logits else log_probabilities
             loss = self.loss_per_image(scores, self._targets(labels))
             losses.append(loss.mean(1) if loss.dim() > 1 else loss)  # mean over the classes
         return Evaluation(
-            torch.cat(predictions).cpu().numpy(),
+            torch.cat(predictions).cpu().numpy().astype(label_type(self.cell.dataset.classes)),
             torch.cat(losses).cpu().numpy(),
         )
 
@@ -169,20 +168,21 @@ class TorchEngine:
             self.model.dropout1.keep, self.model.dropout2.keep = keep[:, :first], keep[:, first:]
 
     def _to_input(self, images: Tensor) -> Tensor:
-        """Pixels (B, 1, 28, 28) uint8 as the input of the network."""
+        """Pixels (B, 1, height, width) uint8 as the input of the network."""
         inputs = images.float().div_(255)
         if self.cell.normalize == "standard":
             inputs.sub_(self.pixel_mean).div_(self.pixel_std)
         return inputs
 
     def _targets(self, labels: Tensor) -> Tensor:
-        """What the loss compares with: class indices (B,), or one-hot vectors (B, 10)."""
-        return nn.functional.one_hot(labels, CLASSES).float() if self.takes_one_hot else labels
+        """What the loss compares with: class indices (B,), or one-hot vectors (B, classes)."""
+        if not self.takes_one_hot:
+            return labels
+        return nn.functional.one_hot(labels, self.cell.dataset.classes).float()
 
-    def _to_device(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
-    ) -> tuple[Tensor, Tensor]:
-        return self._pixels_to_device(images), torch.from_numpy(labels).long().to(self.device)
+    def _to_device(self, images: NDArray[np.uint8], labels: Labels) -> tuple[Tensor, Tensor]:
+        wide = torch.from_numpy(labels.astype(np.int64))
+        return self._pixels_to_device(images), wide.to(self.device)
 
     def _pixels_to_device(self, images: NDArray[np.uint8]) -> Tensor:
         # Stored as uint8, which takes a quarter of the memory; each batch is divided by 255 as in
