@@ -649,7 +649,7 @@ def native_settings(draw: st.DrawFn) -> dict[str, object]:
 def test_random_combinations_agree_between_engines(
     images: Images, small_folder, settings: dict[str, object]
 ) -> None:
-    """Four steps of both engines differ by less than a hundredth of what the weights move."""
+    """After four steps, nearly all weights differ by less than 2 % of what they move."""
     base = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     try:
         (cell,), _ = validate_cells(grid(base | settings), NATIVE)
@@ -665,6 +665,10 @@ def test_random_combinations_agree_between_engines(
         states.append(weights(engine.state()))
     assume(np.isfinite(losses[1]).all() and max(losses[1]) < 1e3)  # it did not diverge
     np.testing.assert_allclose(*losses, rtol=2e-3, atol=1e-5)
-    moved = sum(np.linalg.norm(states[1][k] - before[k]) ** 2 for k in before) ** 0.5
-    apart = sum(np.linalg.norm(states[1][k] - states[0][k]) ** 2 for k in before) ** 0.5
-    assert apart <= 0.01 * moved + 1e-5
+    native, torchs, initial = (
+        np.concatenate([np.ravel(state[name]) for name in before]) for state in (*states, before)
+    )
+    moved = np.sqrt(np.mean((torchs - initial) ** 2))
+    # The first step of Adam and its relatives has the sign of each gradient, also if the gradient
+    # is a rounding error.
+    assert np.quantile(np.abs(native - torchs), 0.95) <= 0.02 * moved + 1e-7
