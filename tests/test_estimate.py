@@ -186,7 +186,7 @@ def test_a_dry_run_says_that_cells_change_engines(
         sweep(**data, **settings, dry_run=True)
         return " ".join(capsys.readouterr().out.split())  # without line breaks
 
-    now = "now the native engine trains"
+    now = "the native engine now supports"
     assert f"1 cell was trained by the torch engine before; {now} it" in printed(
         pool=["max", "avg"], epochs=[2, 3]
     )

@@ -86,7 +86,7 @@ def test_options_in_a_pair_apply_to_the_choices_that_have_them(axes, expected) -
     ("changes", "message"),
     [
         ({"batch": [64, 128, 256]},
-         "must have equal numbers of values, at least 2, but lr has 2 and batch has 3"),
+         "must have the same number of values, at least 2, but lr has 2 and batch has 3"),
         ({"batch": 64}, "but lr has 2 and batch has 1"),
         ({"batch": [64], "lr": [0.1]}, "but lr has 1 and batch has 1"),
         ({"pair": ["lr", "bach"]}, "pair=[lr,bach]: there is no key bach; did you mean batch?"),

@@ -206,7 +206,7 @@ def test_the_row_says_how_many_epochs_were_trained(start, last, tmp_path) -> Non
     text = to_markdown(text_tables(frame))
     assert "epochs trained" in text
     assert "had stopped improving (patience)" in text
-    assert "The test images decided when." in text
+    assert "The test images decided when to stop." in text
     table = ResultsTable(store, "Ada")
     longer = replace(cell, epochs=1000)
     assert table.plan([cell, longer], reuse=True).runs == ()
@@ -276,7 +276,7 @@ def test_no_warning_suggests_more_epochs_for_a_run_that_ended() -> None:
         kinds = {warning.kind for warning in find_warnings(rows)}
         assert ("still falling" in kinds) == expected
         assert ("edge" in kinds) == expected
-        assert ("test images stop" in kinds) != expected
+        assert ("early stopping" in kinds) != expected
 
 
 def test_the_verdict_on_a_study_names_early_ends() -> None:

@@ -79,7 +79,7 @@ CASES = {
     "still falling": (trained(LRS, np.linspace(2, 1, 20)), trained(LRS, FLAT)),
     "one epoch": (trained(LRS, [2.0]), trained(LRS, FLAT)),
     "early peak": (trained(LRS, FLAT, [*[99.0] * 5, *[98.0] * 15]), trained(LRS, FLAT, RISING)),
-    "test images stop": (
+    "early stopping": (
         scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]),
         with_holdout(scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]), [97, 98]),
     ),

@@ -44,7 +44,7 @@ def axes(cell: Cell) -> dict[str, Value]:
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             settings["dataset.size"] = _chosen_size(cell.dataset)
             settings["holdout"] = cell.dataset.holdout
-        elif field.name not in ("classes", "horizon"):  # the names and the epochs tell
+        elif field.name not in ("classes", "horizon"):  # implied by the names and the epochs
             settings[field.name] = value
     return settings
 

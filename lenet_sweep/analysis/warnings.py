@@ -155,11 +155,10 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
     images = max((r.correct.size for r in results if r.correct is not None), default=10_000)
     limit = min((c.dataset.limit for c in chosen if c.dataset.limit), default=6 * images)
     yield ResultWarning(
-        "test images stop",
-        f"In {count_of(len(chosen), len(cells))}, the test images decided when training ended "
-        "(patience): after a number of epochs without a better accuracy on them. Such an accuracy "
-        "was partly chosen on the images that it is measured on. Hold out training images instead, "
-        "which then decide.",
+        "early stopping",
+        f"In {count_of(len(chosen), len(cells))}, the test images decided when to stop training "
+        "(patience), so the accuracy is measured on images that influenced the training. If "
+        "training images are held out, they decide instead.",
         tuple(chosen),
         "caution",
         f"holdout={max(1, min(images, limit // 6))}",

@@ -198,7 +198,7 @@ def check_single_cell(cfg: DictConfig) -> None:
 
 def _reject_pairs(options: SweepOptions, reason: str) -> None:
     if options.pair:
-        raise UsageError(f"{describe_pair(options.pair[0])}: pairs values of a grid; {reason}")
+        raise UsageError(f"{describe_pair(options.pair[0])}: applies only to a grid; {reason}")
 
 
 def run_task(cfg: DictConfig) -> float:

@@ -54,7 +54,7 @@ Groups, selected by name:
   recipe      {recipes}: a pair of loss and optimizer
   dataset     {datasets}; dataset.root=FOLDER is the folder of the files
               (default: a cache folder), dataset.limit=N trains on the first N images,
-              dataset.size=N scales the images of an image_folder to N x N pixels (28)
+              dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 

@@ -36,8 +36,8 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
         "pair" names the keys whose values are used together; see `pairs.parse_pairs`.
 
     An option is an axis only for the choices that have it: the others get one cell instead of one
-    per value. Raises UsageError for an unknown key, an empty axis, a pair that is not possible, and
-    a grid with more than max_cells cells.
+    per value. Raises UsageError for an unknown key, an empty axis, an invalid pair, and a grid with
+    more than max_cells cells.
     """
     base = defaults()
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
@@ -83,7 +83,7 @@ def expand(
     pairs: axes whose values are used together; an option in a pair counts as an axis where another
     one of the pair does.
 
-    Raises UsageError for a grid of more than `limit` points, and for a pair that is not possible.
+    Raises UsageError for a grid of more than `limit` points, and for an invalid pair.
     """
     axes = paired_axes(lengths, pairs)
     sizes = {axis: lengths[axis[0]] for axis in axes}

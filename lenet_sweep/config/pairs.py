@@ -50,7 +50,7 @@ def paired_axes(lengths: Mapping[str, int], pairs: Sequence[Pair]) -> list[Pair]
     lengths: the number of values of each key, which may start with a plus sign.
 
     Raises UsageError for a pair with a key that does not exist or has no values here, and for one
-    whose keys do not have equal numbers of values.
+    whose keys do not have the same number of values.
     """
     typed = {key.lstrip("+"): key for key in lengths}
     axes: dict[str, Pair] = {key: (key,) for key in lengths}
@@ -63,7 +63,7 @@ def paired_axes(lengths: Mapping[str, int], pairs: Sequence[Pair]) -> list[Pair]
         if len(set(numbers)) > 1 or numbers[0] < 2:
             counts = [f"{key} has {number:,}" for key, number in zip(pair, numbers, strict=True)]
             raise UsageError(
-                f"{describe_pair(pair)}: the keys must have equal numbers of values, at least 2, "
+                f"{describe_pair(pair)}: the keys must have the same number of values, at least 2, "
                 f"but {join_words(counts, len(counts))}"
             )
         first, *others = (key for key in lengths if key in keys)
@@ -78,7 +78,7 @@ def _reject_key(pair: Pair, key: str) -> None:
     shown = format_value(key)
     if key in known or (is_option(key) and owners(key)):
         raise UsageError(
-            f"{describe_pair(pair)}: {shown} has 1 value here; list several, {shown}=VALUE,VALUE"
+            f"{describe_pair(pair)}: {shown} has 1 value here; list several: {shown}=VALUE,VALUE"
         )
     suggestion = suggestions.for_key(key, known)
     hint = f"; did you mean {suggestion}?" if suggestion else ""

@@ -1,7 +1,7 @@
 """The classes and functions of torch that the files of choices name.
 
-They are looked up in one module of torch each, and checked before the first training. This module
-imports torch only inside functions: it takes seconds, and only the files of users need it.
+Those of a group are looked up in one module of torch, and checked before the first training. This
+module imports torch only inside functions: it takes seconds, and only the files of users need it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lenet_sweep.config.files import ConfigFile
 from lenet_sweep.core.cells import OptionValue
 from lenet_sweep.core.errors import UsageError
 
-# Uses a class or a function once, with its arguments. Returns what is wrong with it, or "".
+# Uses a class or a function once, with its arguments. Returns the problem with it, or "".
 Trial = Callable[[Any, Mapping[str, Any]], str]
 
 
@@ -45,7 +45,7 @@ class TorchSource:
         named = {key: str(file.values[key]) for key in self.passed_keys if file.values.get(key)}
         for argument in self.passed:
             if argument not in parameters:
-                raise file.error("class", f"must have the argument {argument}, as others have")
+                raise file.error("class", f"must take the argument {argument}")
         ours = {*self.passed, *named.values()}
         takes = ", ".join(p for p in parameters if p not in ours)
         for key, argument in named.items():
@@ -112,7 +112,7 @@ def try_scheduler(cls: Any, arguments: Mapping[str, Any]) -> str:
 
     step = [*inspect.signature(cls.step).parameters.values()][1:]
     if any(map(_is_required, step)):
-        return f"its step needs {step[0].name}, which a schedule does not have"
+        return f"its step() requires {step[0].name}, which is not available here"
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     scheduler = cls(optimizer, **arguments)
     for _ in range(3):
@@ -132,9 +132,9 @@ def try_initializer(function: Any, arguments: Mapping[str, Any]) -> str:
 
 
 def try_pooling(cls: Any, arguments: Mapping[str, Any]) -> str:
-    """A pooling must halve the images."""
+    """A pooling must halve the height and the width of an image."""
     import torch  # noqa: PLC0415 - see above
 
     if cls(kernel_size=2, **arguments)(torch.ones(1, 1, 28, 28)).shape == (1, 1, 14, 14):
         return ""
-    return "must make images of 28 x 28 pixels half as high and half as wide"
+    return "must halve the height and the width of images of 28 x 28 pixels"

@@ -90,7 +90,7 @@ def validate_cell(
         "lr": _lr(raw["lr"], choices["optimizer"]),
         "batch": integer("batch", raw["batch"], 1, 1_000_000, "images per step"),
         "epochs": integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
-        "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
+        "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of all random numbers"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
         **once(_network, *_network_values(raw)),
         "patience": once(_patience, raw["patience"]),
@@ -246,7 +246,7 @@ def _network(
     return {
         "width": checks.number("width", width, 0.1, 10, "factor of the network's channels"),
         "batch_norm": boolean("batch_norm", batch_norm),
-        "dropout": checks.number("dropout", dropout, 0, 0.9, "fraction of units dropped"),
+        "dropout": checks.number("dropout", dropout, 0, 0.9, "probability of dropping a unit"),
         "normalize": choice("normalize", normalize, NORMALIZATIONS),
         "clip_norm": None
         if clip_norm is None

@@ -181,7 +181,7 @@ def _check_total(root: Path, count: int, size: tuple[int, int]) -> None:
     if total > MAX_TOTAL_BYTES:
         raise DataFolderError(
             f"dataset.root={_show(root)}: {count:,} images of {size[0]} x {size[1]} pixels take "
-            f"{total / 2**30:.1f} GiB, and at most {MAX_TOTAL_BYTES / 2**30:g} are allowed; set a "
+            f"{total / 2**30:.1f} GiB, but the limit is {MAX_TOTAL_BYTES / 2**30:g} GiB; set a "
             "smaller dataset.size or remove images"
         )
 
@@ -229,8 +229,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int]) -> NDArray[np.uin
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only needed for image files
 
     too_large = DataError(
-        f"{_show(path)}: more than {MAX_PIXELS:,} pixels, the most that an image can have; "
-        "scale it down"
+        f"{_show(path)}: an image can have at most {MAX_PIXELS:,} pixels; scale it down"
     )
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads only the header
@@ -240,7 +239,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int]) -> NDArray[np.uin
         raise too_large from error
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{_show(path)}: not an image in the format {FORMAT_NAMES}; convert or remove it"
+            f"{_show(path)}: not a {FORMAT_NAMES} image; convert or remove it"
         ) from error
     except Exception as error:  # Pillow raises many types for damaged files
         raise DataError(

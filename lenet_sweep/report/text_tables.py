@@ -140,15 +140,15 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         caption = f"All rows: {', '.join(constant)}." if constant else ""
         early_end = EARLY_END * early
         if early and HOLDOUT not in rows:
-            early_end += " The test images decided when."
+            early_end += " The test images decided when to stop."
         caption = " ".join(filter(None, [caption, early_end, over_seeds, marks.caption]))
         parts.append((" + ".join(names), caption, table))
     return parts
 
 
 EARLY_END = (
-    "Where fewer epochs were trained than given, the accuracy had stopped improving (patience) and "
-    "is that of the last epoch trained."
+    "If fewer epochs were trained than requested, the accuracy had stopped improving (patience); "
+    "it is that of the last epoch trained."
 )
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "

@@ -26,7 +26,7 @@ class Preview:
     records: the results that the store already has. damaged: files of these cells that cannot be
     used. estimate: None if there is nothing to train. notes: on how the cells are trained.
     moved: the number of cells that the native engine would train although the store has results of
-    the torch engine, from before the native engine supported these cells.
+    the torch engine, which trained them before the native engine supported them.
     """
 
     plan: Plan
@@ -46,7 +46,8 @@ class Preview:
             return []
         cells, them = ("cell was", "it") if self.moved == 1 else ("cells were", "them")
         before = f"{self.moved} {cells} trained by the torch engine before"
-        return [f"{before}; now the native engine trains {them} (engine=torch keeps the results)"]
+        retrained = f"the native engine now supports {them} and will retrain {them}"
+        return [f"{before}; {retrained} (engine=torch keeps the earlier results)"]
 
 
 def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | None) -> Preview:

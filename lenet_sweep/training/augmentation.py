@@ -1,7 +1,7 @@
 """Augmentation: each epoch trains on randomly changed copies of the training images.
 
-The changes depend only on the seed, the epoch and the index of an image. So they are the same for
-all engines, batch sizes and numbers of threads, and a resumed run needs no random state.
+The changes depend only on the seed, the epoch and the index of an image. They are therefore the
+same for all engines, batch sizes and numbers of threads, and a resumed run needs no random state.
 """
 
 from __future__ import annotations

@@ -18,16 +18,16 @@ from lenet_sweep.training.initial_weights import initialize
 class LeNet5(nn.Module):
     """LeNet5 (LeCun et al., 1998) with log-softmax output and, for 10 classes, 61,706 parameters.
 
-    As in the original paper, the first layer after the second pooling is a convolution. Unlike
-    there, pooling has no parameters, the second convolution sees all channels, the input is not
-    padded to 32 x 32 with background, and the last layer is linear instead of radial basis
-    functions. The initialization is PyTorch's default.
+    As in the original paper, the first layer after the second pooling is a convolution. Unlike in
+    the paper, pooling has no parameters, the second convolution is connected to all channels, and
+    the last layer is linear instead of radial basis functions. The initialization is PyTorch's
+    default.
 
-    activation: follows every layer except the last one; of conf/activation, or a class of torch.nn.
-    pool: of conf/pool, or a class of torch.nn; pool_options: its arguments. dropout: the
-    probability that a unit of the layers with 120 and 84 units is dropped. batch_norm: normalize
-    the input of each activation. width: the factor of the number of channels of all hidden layers.
-    classes: the number of outputs.
+    activation: follows every layer except the last one; the name of a file in conf/activation or of
+    a class in torch.nn. pool: the name of a file in conf/pool or of a class in torch.nn.
+    pool_options: the arguments of that class. dropout: the probability that a unit of the layers
+    with 120 and 84 units is dropped. batch_norm: normalize the input of each activation. width:
+    multiplies the number of channels of each hidden layer. classes: the number of outputs.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MaskedDropout(nn.Module):
         self.keep: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The units that are kept, divided by the probability of that; in evaluation, all units."""
+        """The units that are kept, scaled up to keep the mean; in evaluation, all units."""
         if self.probability == 0 or not self.training:
             return x
         if self.keep is None:
@@ -118,7 +118,7 @@ def seeded_lenet5(cell: Cell) -> LeNet5:
 
 @torch.no_grad()
 def set_initial_weights(model: nn.Module, cell: Cell) -> None:
-    """Initialize a model as the cell's `init` says; with init=torch, it stays as it was created.
+    """Initialize a model according to the cell's `init`; init=torch leaves it unchanged.
 
     Initializes the weights of convolutions and linear layers; their biases become zero. Does not
     change torch's random state.

@@ -141,7 +141,7 @@ def _train(
         return
     images = _images(run.cell.dataset, data_root)
     engine = engines.build_engine(run.cell, _append_holdout_to_test(images))
-    # A schedule of a user imports torch, which takes seconds: before the first epoch is timed.
+    # A user's schedule imports torch, which takes seconds; do it before the first epoch is timed.
     learning_rates(run.cell, 0, 1, math.ceil(len(images.train_labels) / run.cell.batch))
     folder.write_description(run.cell, {**environment, "engine": engine.detail})
     saver = _Saver(folder, missing, retrain)

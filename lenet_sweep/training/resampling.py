@@ -2,10 +2,10 @@
 
 The native extension does this if it exists; otherwise, NumPy does, with the same bytes. Both are
 exact: they compute with integers, or with floats that hold integers below 2^24, whose sums do not
-depend on their order. So the results are the same on all machines.
+depend on their order. The results are therefore the same on all machines.
 
 Positions are in pixels, with x to the right and y down, and (0, 0) is the center of the first
-pixel. Values between pixels are interpolated linearly, and everything outside of an image is black.
+pixel. Values between pixels are interpolated bilinearly, and everything outside an image is black.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class TorchEngine:
         if cell.batch_norm and len(images.train_labels) % cell.batch == 1:
             raise ValueError(
                 f"batch_norm needs at least 2 images in each batch, but with batch={cell.batch}, "
-                f"the last of {len(images.train_labels)} images is alone; use another batch"
+                f"the last batch of the {len(images.train_labels)} images has 1; use another size"
             )
         self.device = torch.device(cell.device)
         self.model = seeded_lenet5(cell).to(self.device)
