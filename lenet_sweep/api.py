@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
-from lenet_sweep.config import grids, registry, studies, validation
+from lenet_sweep.config import grids, own_models, registry, studies, validation
+from lenet_sweep.config.model_import import note_sweep_call
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import ranked_table
@@ -23,6 +25,7 @@ from lenet_sweep.ui.views import choose_view
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from lenet_sweep.analysis.conclusions import Statistics
 
@@ -50,7 +53,7 @@ def sweep(
     optimizer: OneOrMany[str] = DEFAULT,
     recipe: OneOrMany[str] = DEFAULT,
     activation: OneOrMany[str] = DEFAULT,
-    model: OneOrMany[str] = DEFAULT,
+    model: OneOrMany[str | type[nn.Module]] = DEFAULT,
     pool: OneOrMany[str] = DEFAULT,
     width: OneOrMany[float] = DEFAULT,
     batch_norm: OneOrMany[bool] = DEFAULT,
@@ -83,11 +86,15 @@ def sweep(
     observers: Iterable[Observer] = (),
     **settings: Any,
 ) -> pd.DataFrame:
-    """Train LeNet5 for every combination of the settings, and return the ranked table.
+    """Train networks for every combination of the settings, and return the ranked table.
 
     The settings are the keys of the command line, with the defaults of conf/config.yaml. Each takes
     a value or a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], epochs=5)`. Pass keys with
     a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the choices that have it.
+
+    model: a name, such as "lenet5_1998", or your own class, a subclass of torch.nn.Module that maps
+    images (B, 1, 28, 28) with pixels in [0, 1] to the scores (logits) of the classes, (B, 10). Its
+    arguments are options, such as "model.hidden". See docs/extending.md.
 
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.
@@ -122,12 +129,17 @@ def _sweep(
     *,
     progress: bool,
 ) -> pd.DataFrame:
+    note_sweep_call()
     registry.add_datasets()
+    own_models.add_models()
+    if "model" in settings:
+        settings["model"] = own_models.names_of_classes(settings["model"])
     raws = grids.grid(settings)
     if study is not None:
         node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(settings)}
         raws = [raw | node for raw in raws]
     cells, options = validation.validate_cells(raws, NATIVE)
+    _check_models(cells)
     console = Console()
     if options.dry_run:
         planned = preview(cells, options, local.LOCAL)
@@ -148,6 +160,19 @@ def _sweep(
         warnings.warn(error, RuntimeWarning, stacklevel=3)
     result.sweep.table.attrs["folder"] = str(result.sweep.folder)
     return result.sweep.table
+
+
+def _check_models(cells: Iterable[Cell]) -> None:
+    """Check that each user's model among the cells can be created and has the right output.
+
+    Raises ModelError otherwise.
+    """
+    own = {cell.model: cell for cell in cells if cell.model_source}
+    if own:
+        from lenet_sweep.training.own_model import check_model  # noqa: PLC0415 - imports torch
+
+        for cell in own.values():
+            check_model(cell)
 
 
 def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:

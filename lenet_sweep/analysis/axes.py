@@ -9,9 +9,11 @@ from lenet_sweep.config import keys
 from lenet_sweep.config.registry import RECIPES, default_lr
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
 from lenet_sweep.core.text import format_setting, join_command
+from lenet_sweep.results.columns import is_partial
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
+HIDDEN = ("classes", "horizon", "model_source")  # fields that the names and the epochs imply
 # Their values are clear without the name of the key.
 UNNAMED = ("loss", "optimizer", "activation", "schedule", "dataset", "device", "engine")
 
@@ -27,7 +29,7 @@ def axes(cell: Cell) -> dict[str, Value]:
         elif field.name == "dataset":
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             settings["holdout"] = cell.dataset.holdout
-        elif field.name not in ("classes", "horizon"):  # the names and the epochs tell
+        elif field.name not in HIDDEN and cell.has_setting(field.name):
             settings[field.name] = value
     return settings
 
@@ -89,7 +91,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     names = dict.fromkeys(name for settings in by_cell for name in settings)
     values = {name: ordered(settings.get(name) for settings in by_cell) for name in names}
     values |= {name: list(new) for name, new in changes.items()}
-    for name in filter(keys.is_option, values):  # None is of a choice without the option
+    for name in filter(is_partial, values):  # None: a choice without the setting
         values[name] = [value for value in values[name] if value is not None]
     overrides = []
     for name, choices in values.items():
@@ -112,6 +114,8 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
         overrides.append("dataset.root=FOLDER")
     if any(cell.classes for cell in cells):
         overrides.insert(0, "--config-dir=FOLDER")
+    if any(cell.model_source for cell in cells):
+        overrides.insert(0, "--models=FILE.py")
     multirun = ["-m"] if any(len(choices) > 1 for choices in values.values()) else []
     return join_command(["python", "-m", "lenet_sweep", *multirun, *overrides])
 

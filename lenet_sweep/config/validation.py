@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from lenet_sweep.config import checks, studies
 from lenet_sweep.config.check_cache import CheckCache, identity
@@ -19,11 +19,14 @@ from lenet_sweep.config.grids import check_study_size
 from lenet_sweep.config.keys import (
     SWEEP_KEYS,
     defaults,
+    has_own_models,
+    is_option,
     known_keys,
     owners,
     unknown_key,
     unknown_option,
 )
+from lenet_sweep.config.own_models import source_digest
 from lenet_sweep.config.registry import (
     GROUPS,
     OPTION_GROUPS,
@@ -38,7 +41,7 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.studies import Study
 from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
-from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell, Choice, Dataset
+from lenet_sweep.core.cells import ENGINE_VERSIONS, NETWORK_SETTINGS, Cell, Choice, Dataset
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
@@ -50,7 +53,8 @@ CPU_NOTE = (
     "may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
-IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
+# Options and other settings that a choice does not have, with one of their values.
+IgnoredOptions = dict[str, Any]
 
 
 def validate_cell(
@@ -101,11 +105,19 @@ def validate_cell(
         "dropout": checks.number("dropout", raw["dropout"], 0, 0.9, "fraction of units dropped"),
         "normalize": choice("normalize", raw["normalize"], NORMALIZATIONS),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
+        "model_source": once(source_digest, choices["model"].name),
     }
+    if values["model_source"]:
+        _check_network_settings(raw, values["model"], ignored_options)
+        values |= NETWORK_SETTINGS
     if values["batch_norm"] and values["batch"] == 1:
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
-    names = tuple((group, choice_name(value)) for group, value in choices.items())
+    names = tuple(
+        (group, choice_name(value))
+        for group, value in choices.items()
+        if not (values["model_source"] and group in NETWORK_SETTINGS)
+    )
     values["classes"] = once(classes_of, names)
     device = once(_device, raw["device"], remote_devices)
     cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
@@ -151,7 +163,8 @@ def validate_cells(
     native, remote_devices: see `validate_cell`.
     other_choices: the choices of other cells of the same sweep, by group.
 
-    An option applies only to the cells whose choice has it; `SweepOptions.unused` lists these.
+    An option applies only to the cells whose choice has it; `SweepOptions.unused` lists these. The
+    same holds for NETWORK_SETTINGS, which a user's model does not have.
     Raises UsageError for a value that is not allowed, for an option that no choice of the sweep
     has, and for different values of a key that applies to the whole sweep.
     """
@@ -161,6 +174,8 @@ def validate_cells(
     shared: SweepOptions | None = None
     seen: set[SweepOptions] = set()
     parts: list[Study] = []  # the study with one row each
+    network: IgnoredOptions = {}  # the NETWORK_SETTINGS that were given
+    has_own = has_own_models()
     for raw in raws:  # one at a time: raw settings take 100 times the memory of a cell
         study_rows: list[studies.StudyRow] = []
         for row in studies.parse_rows(raw):
@@ -169,6 +184,8 @@ def validate_cells(
                     row.raw, native, check_cache, remote_devices, ignored_options
                 )
             cells.append(cell)
+            if has_own and not cell.model_source:
+                network |= _given_network_settings(row.raw)
             if shared is None or options not in seen:
                 shared = merge_options(shared, options) if shared else options
                 seen.add(options)
@@ -184,6 +201,8 @@ def validate_cells(
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     unused: tuple[str, ...] = ()
+    if has_own and any(cell.model_source for cell in cells):
+        ignored_options = network | ignored_options
     if ignored_options:
         chosen = {
             group: {*(other_choices or {}).get(group, ()), *(getattr(c, group).name for c in cells)}
@@ -203,10 +222,12 @@ def unused_options(
     """
     by_owners: dict[tuple[str, frozenset[str]], list[str]] = {}
     for key, value in options.items():
-        group = key.partition(".")[0]
+        group = key.partition(".")[0] if is_option(key) else "model"
         having = frozenset(owners(key)) & frozenset(chosen[group])
-        if not having:
+        if not having and is_option(key):
             unknown_option(key, value, chosen[group])
+        if not having:
+            _reject_network_setting(key, value, sorted(chosen[group]))
         by_owners.setdefault((group, having), []).append(key)
     sentences = []
     for (group, having), keys in by_owners.items():
@@ -219,6 +240,36 @@ def unused_options(
             f"{join_words(lack, len(lack))} {run} without {them}"
         )
     return tuple(sentences)
+
+
+def _given_network_settings(raw: Mapping[str, Any]) -> IgnoredOptions:
+    """The settings of NETWORK_SETTINGS that do not have the defaults of conf/config.yaml."""
+    template = _template()
+    given = {key: raw[key] for key in NETWORK_SETTINGS if raw[key] != template[key]}
+    return {k: v.get("name") if isinstance(v, Mapping) else v for k, v in given.items()}
+
+
+def _check_network_settings(
+    raw: Mapping[str, Any], model: Choice, ignored_options: IgnoredOptions | None
+) -> None:
+    """Collect the NETWORK_SETTINGS that were given, which a user's model does not have.
+
+    ignored_options: see `validate_cell`.
+    """
+    for key, value in _given_network_settings(raw).items():
+        if ignored_options is None:
+            _reject_network_setting(key, value, [model.name])
+        ignored_options.setdefault(key, value)
+
+
+def _reject_network_setting(key: str, value: Any, models: Sequence[str]) -> NoReturn:
+    """Raise UsageError for one of NETWORK_SETTINGS that none of the models has."""
+    taking = [name for name in models if key in GROUPS["model"].choices[name].options]
+    fix = f"use model.{key}={format_value(value)}" if taking else f"remove {key}"
+    raise UsageError(
+        f"{key}={format_value(value)}: applies to {join_words(owners(key))} only, not to "
+        f"{join_words(models)}; {fix}"
+    )
 
 
 @cache
@@ -251,13 +302,18 @@ def _choice(group: Group, node: Any, ignored_options: IgnoredOptions | None) -> 
 def _without_file_keys(group: Group, node: Mapping[str, Any]) -> Raw:
     """The settings of a group without the keys that only its file may set, such as the class.
 
-    Raises UsageError if one of these keys was changed.
+    Raises UsageError if one of these keys was changed, unless it is an option of another choice.
     """
-    file = group.choices[node["name"]].file.values
+    choice = group.choices[node["name"]]
+    file = choice.file.values
     settings = dict(node)
     for key in group.file_keys:
+        if key in choice.options:  # an argument of a user's model
+            continue
         value = settings.pop(key, file.get(key))
-        if value != file.get(key):
+        if value != file.get(key) and owners(f"{group.name}.{key}"):
+            settings[key] = value
+        elif value != file.get(key):
             raise UsageError(
                 f"{group.name}.{key}={format_value(value)}: only a file in {group.name}/ of a "
                 f"--config-dir can set {key}" + ("; use lr instead" if key == "default_lr" else "")

@@ -16,12 +16,12 @@ from lenet_sweep.core.text import format_cost, join_command, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
-from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
-    HEADINGS,
     HOLDOUT,
-    OPTION_TEXTS,
     SETTINGS,
+    heading_of,
+    holds_text,
+    is_partial,
     rank_text,
     setting_text,
     settings_of,
@@ -114,7 +114,7 @@ def page_table(report: Report) -> PageTable:
         groups = _by_setting(report, columns, lines, scale)
     else:
         groups = [RowGroup(lines[row.at], ()) for row in rows]
-    headings = [(name, HEADINGS.get(name, name), name not in TEXT_COLUMNS) for name in columns]
+    headings = [(name, heading_of(name), not holds_text(name)) for name in columns]
     outcomes = Counter(group.line.outcome for group in groups)
     return PageTable(
         headings=(*seed_headings, *headings),
@@ -158,17 +158,20 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _shared_settings(rows: Sequence[Row]) -> list[str]:
-    constant = [n for n in SETTINGS if len({row.record[n] for row in rows}) == 1]
+    values = {name: {row.record[name] for row in rows} for name in SETTINGS}
+    for name in filter(is_partial, values):
+        values[name] -= {None}
+    constant = [name for name in SETTINGS if len(values[name]) == 1]
     options = shared_options(pd.DataFrame([row.record for row in rows]))
-    return [*(f"{name} {rows[0].record[name]}" for name in constant), *options]
+    return [*(f"{name} {next(iter(values[name]))}" for name in constant), *options]
 
 
 def _table_cell(name: str, value: object) -> TableCell:
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
-        return TableCell("", number=name not in TEXT_COLUMNS)
-    if name in OPTION_TEXTS:
+        return TableCell("", number=not holds_text(name))
+    if is_option(name) and (holds_text(name) or not isinstance(value, (int, float))):
         return TableCell(setting_text(value))
-    if name in TEXT_COLUMNS:
+    if holds_text(name):
         return TableCell(one_line(str(value)))
     assert isinstance(value, (int, float))
     if name in ("accuracy", HOLDOUT, "seconds_per_epoch"):
@@ -254,7 +257,7 @@ def _mean_row(
         values = [row.record[name] for row in rows]
         if is_option(name):
             return _table_cell(name, values[0])
-        if name in TEXT_COLUMNS or name in ("batch", "lr", "epochs"):
+        if holds_text(name) or name in ("batch", "lr", "epochs"):
             return _table_cell(name, values[0]) if len(set(values)) == 1 else TableCell("several")
         known = [v for v in values if v is not None and not pd.isna(v)]
         return _table_cell(name, sum(known) / len(known)) if known else TableCell("", number=True)

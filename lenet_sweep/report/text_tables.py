@@ -13,15 +13,15 @@ from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
-    ADDED_TEXTS,
-    HEADINGS,
     HOLDOUT,
     INTERVAL,
     NO_RANK,
     NUMERIC,
-    OPTION_TEXTS,
     REPORT_COLUMNS,
     SETTINGS,
+    heading_of,
+    holds_text,
+    is_partial,
     ranked_by,
     setting_text,
     settings_of,
@@ -34,9 +34,6 @@ from lenet_sweep.storage.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns of the results that hold text.
-TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine",
-                "status", "error", *ADDED_TEXTS, *OPTION_TEXTS)  # fmt: skip
 # Title, caption, and rows as text.
 TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
@@ -53,7 +50,7 @@ def to_markdown(tables: Iterable[TextTable]) -> str:
     """The tables in GitHub-flavored Markdown."""
     parts = []
     for title, caption, rows in tables:
-        header = [HEADINGS.get(name, name) for name in rows.columns]
+        header = [heading_of(name) for name in rows.columns]
         body = [[_escape_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
             header,
@@ -72,7 +69,7 @@ def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
             latex.Table(
                 title,
                 caption,
-                tuple(HEADINGS.get(name, name) for name in rows.columns),
+                tuple(heading_of(name) for name in rows.columns),
                 tuple(_is_number(rows[name]) for name in rows.columns),
                 tuple(tuple(map(str, row)) for row in rows.itertuples(index=False)),
             )
@@ -110,14 +107,16 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(format_cost),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
-            **{name: rows[name].map(setting_text) for name in varied if is_option(name)},
+            **{name: rows[name].map(setting_text) for name in varied if is_partial(name)},
         )
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
         constant = [
-            f"{name} {rows[name].iloc[0]}"
+            _describe_constant(name, values, rows)
             for name in settings
             if name in SETTINGS[2:] and name not in varied
+            for values in [rows[name].dropna() if is_partial(name) else rows[name]]
+            if len(values)
         ]
         # Options that all rows share are part of the title.
         names = [
@@ -128,6 +127,16 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
         parts.append((" + ".join(names), caption, table))
     return parts
+
+
+def _describe_constant(name: str, values: pd.Series[Any], rows: pd.DataFrame) -> str:
+    """A setting that all rows share, such as 'activation tanh' or 'schedule step step_size=5'.
+
+    values: without those of rows that lack the setting.
+    """
+    text = setting_text(values.iloc[0]) or "null"
+    having = "" if len(values) == len(rows) else f"({', '.join({*rows['model'][values.index]})})"
+    return " ".join(filter(None, [name, text, *shared_options(rows, f"{name}."), having]))
 
 
 OVER_SEEDS = (
@@ -213,7 +222,7 @@ def _number(value: float, template: str) -> str:
 def _is_number(column: pd.Series[Any]) -> bool:
     numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
     name = str(column.name)
-    return (name in numbers or is_option(name)) and name not in {"person", "device", *OPTION_TEXTS}
+    return (name in numbers or is_option(name)) and not holds_text(name)
 
 
 def _escape_markdown(value: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import defaults
-from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, option_default
+from lenet_sweep.config.registry import OPTION_GROUPS, option_default
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, OptionValue
 from lenet_sweep.core.text import format_option, format_setting, one_line
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT, MEASURED
@@ -85,7 +85,8 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     added = (
         _added_key(name, settings.get(name)) for name in ADDED_SETTINGS if name not in OPTION_GROUPS
     )
-    texts = (str(settings[name]) for name in names)
+    # A user's model has no activation.
+    texts = ("" if settings[name] is None else str(settings[name]) for name in names)
     choices = (text for group in OPTION_GROUPS for text in _choice_key(group, settings))
     return (*texts, *added, *choices, dataset, lr)
 
@@ -106,17 +107,20 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
     name, *options = str(settings.get(group) or defaults()[group]["name"]).split()
-    for key in OPTION_DEFAULTS:
-        default = option_default(key, name) if key.startswith(f"{group}.") else None
-        if settings.get(key) not in (None, "") and default is not None:
+    for key in settings:
+        if key.startswith(f"{group}.") and settings[key] not in (None, ""):
+            default = option_default(key, name)
             text = _normalize_option(str(settings[key]).strip("[]"), default)
             options += [f"{key.removeprefix(f'{group}.')}={text}"] * (
-                text != format_option(default)
+                default is None or text != format_option(default)
             )
     return (name, *sorted(options))
 
 
-def _normalize_option(text: str, default: OptionValue) -> str:
+def _normalize_option(text: str, default: OptionValue | None) -> str:
+    """An option's text as `format_option` writes it. default: None if it is not known."""
+    if isinstance(default, str):
+        return text
     try:
         if isinstance(default, tuple):
             return format_option(tuple(map(float, text.split(","))))

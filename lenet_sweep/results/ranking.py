@@ -73,13 +73,15 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
 
     records = list(records)
     one_of_each = {tuple(record[g] for g in OPTION_GROUPS): record for record in records}.values()
-    values = {name: v for record in one_of_each for name, v in record.items() if is_option(name)}
-    options = in_option_order(values)
+    types: dict[str, set[type]] = {}  # of each option
+    for record in one_of_each:
+        for name in filter(is_option, record):
+            types.setdefault(name, set()).add(type(record[name]))
+    options = in_option_order(types)
     frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *ADDED_SETTINGS, *options])
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
-    types = {bool: "boolean", float: "float64", str: "object"}
     frame = frame.astype(
-        dict.fromkeys(numbers, "float64") | {name: types[type(values[name])] for name in options}
+        dict.fromkeys(numbers, "float64") | {name: _dtype(types[name]) for name in options}
     )
     if frame[HOLDOUT].isna().all():
         frame = frame.drop(columns=HOLDOUT)
@@ -93,6 +95,13 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
+
+
+def _dtype(types: set[type]) -> str:
+    """The type of a column with values of these types, some of which may be missing."""
+    if types <= {int, float}:
+        return "float64" if float in types else "Int64"
+    return "boolean" if types == {bool} else "object"
 
 
 def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:

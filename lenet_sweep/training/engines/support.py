@@ -86,6 +86,7 @@ NATIVE = EngineSupport(
         "device": ("cpu",),
         "engine": ANY,
         "classes": ((),),
+        "model_source": ("",),  # the choices below say which models these are
     },
     choices={
         "model": {"lenet5": {}, "lenet5_1998": {}},
