@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import ChoiceSweep, OverrideType, QuotedString
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
@@ -98,10 +98,12 @@ class CheckedRepository(ConfigRepository):
         """
         own_models.add_models()
         choice = GROUPS["model"].choices.get(name)
-        for source in self.sources if choice and not choice.shipped else ():
-            if isinstance(source, StructuredConfigSource):
-                assert choice is not None
-                source.store.store(group="model", name=name, node=choice.to_node())
+        if choice is None or choice.shipped:
+            return
+        for source in self.sources:
+            if source.scheme() == "structured":  # a copy of the ConfigStore
+                store: ConfigStore = source.store  # type: ignore[attr-defined]
+                store.store(group="model", name=name, node=choice.to_node())
 
 
 def _keep_text(node: yaml.Node | None, config: Any, path: Sequence[str]) -> None:

@@ -112,11 +112,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
         constant = [
-            _describe_constant(name, values, rows)
+            " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
             for name in settings
-            if name in SETTINGS[2:] and name not in varied
-            for values in [rows[name].dropna() if is_partial(name) else rows[name]]
-            if len(values)
+            if name in SETTINGS[2:] and name not in varied and not rows[name].isna().any()
         ]
         # Options that all rows share are part of the title.
         names = [
@@ -127,16 +125,6 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
         parts.append((" + ".join(names), caption, table))
     return parts
-
-
-def _describe_constant(name: str, values: pd.Series[Any], rows: pd.DataFrame) -> str:
-    """A setting that all rows share, such as 'activation tanh' or 'schedule step step_size=5'.
-
-    values: without those of rows that lack the setting.
-    """
-    text = setting_text(values.iloc[0]) or "null"
-    having = "" if len(values) == len(rows) else f"({', '.join({*rows['model'][values.index]})})"
-    return " ".join(filter(None, [name, text, *shared_options(rows, f"{name}."), having]))
 
 
 OVER_SEEDS = (

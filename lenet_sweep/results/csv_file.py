@@ -35,7 +35,7 @@ def read_records_csv(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
     for cell in cells:
         if row := rows.pop(cell.id, None):
             records[cell] = _record(cell, row)
-        else:
+        elif not cell.model_source:  # a user's model may have changed under the same name
             unmatched.setdefault(_settings_key(settings_columns(cell, "")), []).append(cell)
     by_settings: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows.values():
