@@ -71,17 +71,17 @@ def _check_output(model: nn.Module, cell: Cell) -> None:
         ) from error
     expected = f"must return a tensor of floats (2, {CLASSES}), a score for each class"
     if not isinstance(scores, Tensor):
-        raise ModelError(f"{_call(cell)}: {expected}, not {type(scores).__name__}")
+        raise ModelError(f"{_call(cell)}: {expected}, not a {type(scores).__name__}")
     shape = tuple(scores.shape)
     if len(shape) == 2 and shape[0] == 2 and shape[1] != CLASSES:
         raise ModelError(
             f"{_call(cell)}: returns {shape[1]} scores for each image, but the dataset has "
-            f"{CLASSES} classes, with labels 0 to {CLASSES - 1}; {expected} for two images"
+            f"{CLASSES} classes, with labels 0 to {CLASSES - 1}; {expected}, for two images"
         )
     if shape != (2, CLASSES) or not scores.is_floating_point():
         kind = str(scores.dtype).removeprefix("torch.")
         raise ModelError(
-            f"{_call(cell)}: {expected} for two images (2, 1, 28, 28), not {kind} {shape}"
+            f"{_call(cell)}: {expected}, for two images (2, 1, 28, 28), not {kind} {shape}"
         )
 
 
