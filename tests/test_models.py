@@ -234,7 +234,7 @@ def test_the_command_line_checks_the_options(files, small_folder) -> None:
     """A wrong option or setting is one line, with status 2."""
     command = [*small_command(small_folder()), "--models=net_of_mine.py", "model=mine"]
     for word, message in {
-        "model.hiden=3": "did you mean model.hidden?",
+        "model.hiddenn=3": "did you mean model.hidden?",
         "model.hidden=2.5": "model.hidden=2.5: must be a whole number, like its default 16",
         "dropout=0.5": "dropout=0.5: applies to lenet5 and lenet5_1998 only, not to mine; use "
         "model.dropout=0.5",
