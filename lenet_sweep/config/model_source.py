@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -35,7 +35,7 @@ class ModelLocation:
     class_name: str
     file: str | None
     before_line: int | None
-    folders: tuple[str, ...]
+    folders: Sequence[str]
     digest: str
 
 
