@@ -31,6 +31,9 @@ from lenet_sweep.core.events import EpochEnded, Failed, Finished
 from lenet_sweep.data.datasets import Images
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.report.__main__ import main
+from lenet_sweep.results.csv_file import read_records_csv, write_csv
+from lenet_sweep.results.ranking import ranked_table
+from lenet_sweep.results.records import settings_columns
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training import engines
 from lenet_sweep.training.engines.support import NATIVE
@@ -485,6 +488,18 @@ def test_a_stored_cell_needs_no_code(my_net) -> None:
     assert "net_of_mine" not in text
 
 
+def test_a_row_of_an_earlier_source_is_not_used(my_net, write, tmp_path) -> None:
+    """Without its run in the store, a row of results.csv is found by its settings; not this one."""
+    shipped, cell = cells_of(["lenet5", my_net], engine="torch")
+    records = [settings_columns(c, "Ada") | {"status": "ok", "accuracy": 90.0, "error": "",
+               "train_loss": 1.0, "seconds_per_epoch": 1.0, "seconds": 1.0}
+               for c in (shipped, cell)]  # fmt: skip
+    frame = ranked_table(records)
+    frame["cell"] = ["0" * 16 + "-e100", "1" * 16 + "-e100"]  # of other versions
+    write_csv(frame, tmp_path / "results.csv")
+    assert set(read_records_csv(tmp_path, [shipped, cell])) == {shipped}
+
+
 # ---------------------------------------------------------------- training
 
 
@@ -674,6 +689,16 @@ def test_a_worker_does_not_train_changed_code(
     if change != "removed":
         message = "its source in .*net_of_mine.py, or in a module that it imports, is not that"
     assert re.search(f"model MyNet:? {message}", failed.failure.reason)
+
+
+def test_a_file_that_sweeps_when_it_is_imported_is_explained(write) -> None:
+    """A worker does not start a sweep; the message says what to do."""
+    sweeping = "import lenet_sweep\n\nif __name__ != 'net_of_mine':\n    lenet_sweep.sweep()\n"
+    model = write(layers_of_mine=LAYERS, net_of_mine=SOURCE + sweeping).MyNet
+    location = replace(own_models._locate(model), module="loop_of_mine")
+    path = Path(sys.modules["net_of_mine"].__file__)
+    with pytest.raises(ModelError, match=r"its file calls sweep\(\); move it to a file of its own"):
+        model_import.import_class(replace(location, file=str(path)))
 
 
 def test_a_model_that_is_not_known_is_explained(my_net, images: Images, monkeypatch) -> None:

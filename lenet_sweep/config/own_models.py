@@ -275,7 +275,7 @@ def class_of(name: str) -> type | None:
 
 def _locate(cls: type) -> ModelLocation:
     path = _file_of(cls)
-    is_script = cls.__module__ == "__main__"
+    is_script = _is_in_script(cls)
     line = first_sweep_line() if is_script else None
     try:
         if line is not None and inspect.getsourcelines(cls)[1] > line:
@@ -294,10 +294,15 @@ def _locate(cls: type) -> ModelLocation:
         raise UsageError(f"model={cls.__name__}: cannot read {path}: {error}") from error
 
 
+def _is_in_script(cls: type) -> bool:
+    """Whether a class is in the script of this process, or of one that multiprocessing started."""
+    return cls.__module__ in ("__main__", SCRIPT)
+
+
 def _file_of(cls: type) -> Path:
     """The file that defines a class. Raises UsageError if workers cannot import the class."""
     module = sys.modules.get(cls.__module__)
-    path = script() if cls.__module__ == "__main__" else getattr(module, "__file__", None)
+    path = script() if _is_in_script(cls) else getattr(module, "__file__", None)
     value: Any = module
     for part in cls.__qualname__.split("."):
         value = getattr(value, part, None)

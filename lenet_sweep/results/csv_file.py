@@ -96,7 +96,7 @@ def _added_key(name: str, value: Any) -> str:
     if value in (None, ""):
         value = default["name"] if isinstance(default, dict) else default
     try:
-        return format_setting(float(value))
+        return str(value).lower() if isinstance(value, bool) else format_setting(float(value))
     except (TypeError, ValueError):
         return str(value).lower()
 
