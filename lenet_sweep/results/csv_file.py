@@ -92,9 +92,8 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _added_key(name: str, value: Any) -> str:
-    default = defaults()[name]
     if value in (None, ""):
-        value = default["name"] if isinstance(default, dict) else default
+        value = ADDED_SETTINGS[name]
     try:
         return str(value).lower() if isinstance(value, bool) else format_setting(float(value))
     except (TypeError, ValueError):
