@@ -29,6 +29,7 @@ from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data import datasets
+from lenet_sweep.data.images import Images
 from lenet_sweep.training.engines import build_engine
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.lenet5 import seeded_lenet5
@@ -46,7 +47,7 @@ def cell_of(recipe: str, batch: int, engine: str) -> Cell:
     return cell
 
 
-def engine_timer(cell: Cell, images: datasets.Images, order: np.ndarray, threads: int) -> Timer:
+def engine_timer(cell: Cell, images: Images, order: np.ndarray, threads: int) -> Timer:
     engine = build_engine(cell, images)
 
     def run() -> float:

@@ -26,7 +26,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.data import datasets
 from lenet_sweep.data.download import ensure_dataset
 from lenet_sweep.training.engines.support import NATIVE
-from lenet_sweep.training.lenet5 import seeded_lenet5
+from lenet_sweep.training.initial_weights import initial_weights
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 3600.0  # seconds
@@ -122,8 +122,8 @@ class Bench:
         self.folder = environments.cache_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.weights = self.folder / "weights.npz"
-        state = seeded_lenet5("relu", 0).state_dict()
-        np.savez(self.weights, **{name: tensor.numpy() for name, tensor in state.items()})
+        weights = initial_weights(seed=0)
+        np.savez(self.weights, **weights)
         (cell,), options = validate_cells(grid({}), NATIVE)
         ensure_dataset(cell.dataset, options.data_root)
         self.mnist = datasets.default_root() / "MNIST" / "raw"

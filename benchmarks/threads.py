@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from benchmarks import machines
 from benchmarks.engines import Timer, alternate, cell_of
 from lenet_sweep.data import datasets
+from lenet_sweep.data.images import Images
 from lenet_sweep.report.encodings import COLORS
 from lenet_sweep.report.style import QUIET, render, save, styled
 from lenet_sweep.training.engines import build_engine
@@ -49,7 +50,7 @@ def measure(batches: Sequence[int], threads: Sequence[int], repeats: int) -> lis
     return rows
 
 
-def _pair_timer(batch: int, images: datasets.Images) -> Timer:
+def _pair_timer(batch: int, images: Images) -> Timer:
     """Time two runs in parallel; returns the seconds per run."""
     runs = [_timer(batch, 1, images) for _ in range(2)]
 
@@ -63,7 +64,7 @@ def _pair_timer(batch: int, images: datasets.Images) -> Timer:
     return run
 
 
-def _timer(batch: int, threads: int, images: datasets.Images) -> Timer:
+def _timer(batch: int, threads: int, images: Images) -> Timer:
     engine = build_engine(cell_of("ce_sgd", batch, "native"), images)
     engine.threads = threads
     order = np.arange(IMAGES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -62,8 +62,10 @@ def sweep(
     dropout: OneOrMany[float] = DEFAULT,
     init: OneOrMany[str] = DEFAULT,
     normalize: OneOrMany[str] = DEFAULT,
+    augment: OneOrMany[str] = DEFAULT,
     schedule: OneOrMany[str] = DEFAULT,
     clip_norm: OneOrMany[float | None] = DEFAULT,
+    patience: OneOrMany[int | None] = DEFAULT,
     seed: OneOrMany[int] = DEFAULT,
     shuffle: OneOrMany[bool] = DEFAULT,
     holdout: int | None = DEFAULT,
@@ -78,6 +80,7 @@ def sweep(
     retries: int = DEFAULT,
     reuse: bool = DEFAULT,
     dry_run: bool = DEFAULT,
+    pair: Sequence[str] | Sequence[Sequence[str]] | None = DEFAULT,
     max_cells: int = DEFAULT,
     rows: str = DEFAULT,
     report: bool = DEFAULT,
@@ -97,6 +100,9 @@ def sweep(
     model: a name, such as "lenet5_1998", or your own class, a subclass of torch.nn.Module that maps
     images (B, 1, 28, 28) with pixels in [0, 1] to the scores (logits) of the classes, (B, 10). Its
     arguments are options, such as "model.hidden". See docs/extending.md.
+
+    pair: the keys whose values are used together instead of in all combinations, such as
+    `pair=["lr", "batch"]`, or several such lists.
 
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.

@@ -23,8 +23,9 @@ from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import datasets
 from lenet_sweep.data.catalog import DATASETS
-from lenet_sweep.data.datasets import Images, find_dataset, load_dataset
+from lenet_sweep.data.datasets import find_dataset, load_dataset
 from lenet_sweep.data.download import ensure_dataset
+from lenet_sweep.data.images import Images
 
 # No test may fail because a machine is slow.
 hypothesis.settings.register_profile("no deadline", deadline=None)

@@ -1,6 +1,7 @@
 """Generated datasets: small, seeded, learnable."""
 
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,11 @@ FILE_NAMES = (
 )
 
 
-def idx_bytes(array: NDArray[np.uint8]) -> bytes:
-    """An array of any shape as an IDX file."""
-    header = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
-    return header + array.tobytes()
+def idx_bytes(array: NDArray[Any]) -> bytes:
+    """An array of any shape, of bytes or of integers of 16 or 32 bits, as an IDX file."""
+    code = {1: 0x08, 2: 0x0B, 4: 0x0C}[array.itemsize]
+    header = struct.pack(f">{1 + array.ndim}I", 0x100 * code + array.ndim, *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def learnable(train: int, test: int, seed: int) -> dict[str, bytes]:

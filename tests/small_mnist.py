@@ -11,7 +11,7 @@ from pathlib import Path
 from generated_data import FILE_NAMES, idx_bytes, learnable
 
 from lenet_sweep.data.catalog import DatasetSpec, File, Wheel
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.images import Images
 
 SMALL = learnable(train=30, test=20, seed=1)
 ARCHIVES = {name: gzip.compress(content, mtime=0) for name, content in SMALL.items()}

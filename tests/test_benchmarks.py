@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lenet_sweep.config.registry import GROUPS
+from lenet_sweep.core.cells import ENGINE_VERSIONS
+from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import (  # noqa: E402
     accuracy,
     bookkeeping,
+    choices,
     contenders,
     drawing,
     engines,
@@ -564,3 +568,40 @@ def test_what_scaling_out_costs_is_what_was_measured() -> None:
     assert set(pages) == {"costs", "model"}
     for name, made in pages.items():
         assert tables.inserted(text, made, name) == text
+
+
+def test_every_choice_of_a_setting_is_timed() -> None:
+    """New choices of a group appear in the benchmark without further code."""
+    timed = [setting for settings in choices.settings_of().values() for setting in settings]
+    for group in ("optimizer", "loss", "activation", "schedule", "augment", "init", "pool"):
+        for name in GROUPS[group].choices:
+            assert {group: name} in timed
+    assert {"batch_norm": True} in timed
+    assert choices.label({"batch_norm": True}) == "batch_norm=true"
+
+
+def test_cost_of_a_choice_is_the_median_of_ratios_within_a_repeat() -> None:
+    """A repeat in which the machine was slow changes neither the ratio nor the table."""
+    times = {
+        "plain": [1.0, 10.0, 2.0],
+        "augment=shift": [1.5, 15.0, 3.0],
+    }
+    (row,) = choices.ratios("native", times, 10.0)
+    assert (row.cpu_seconds, row.ratio) == (30.0, 1.5)
+    torch_only = replace(row, setting="pool=avg", engine="torch", ratio=1.0)
+    lines = choices.table([row, torch_only]).splitlines()
+    assert lines[2:] == ["| `pool=avg` | - | 1.00 |", "| `augment=shift` | 1.50 | - |"]
+
+
+def test_choices_are_measured_on_each_engine(tmp_path, monkeypatch, images) -> None:
+    """The benchmark trains what the engines accept and writes the numbers and the table."""
+    monkeypatch.setattr(choices.datasets, "load_dataset", lambda *_: images)
+    monkeypatch.setattr(choices, "IMAGES", dict.fromkeys(ENGINE_VERSIONS, 512))
+    arguments = ["choices", "--only", "pool", "augment", "--quick", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    choices.main()
+    numbers = json.loads((tmp_path / "choices.json").read_text())
+    rows = {(row["setting"], row["engine"]) for row in numbers["epochs"]}
+    assert ("augment=elastic", "torch") in rows
+    assert (("augment=elastic", "native") in rows) == (support.unavailable_reason() is None)
+    assert "| `pool=avg` |" in (tmp_path / "choices.md").read_text()

@@ -18,8 +18,9 @@ from small_mnist import ARCHIVES, SMALL, Mirror, RecordedProgress, assert_small,
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import mirror as mirror_module
-from lenet_sweep.data.datasets import Images, load_dataset
+from lenet_sweep.data.datasets import load_dataset
 from lenet_sweep.data.download import ensure_dataset, write_file
+from lenet_sweep.data.images import Images
 from lenet_sweep.data.transfer import StderrProgress
 
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from screens import BASE
 
 from lenet_sweep import sweep
-from lenet_sweep.core.cells import Cell, make_plan
+from lenet_sweep.core.cells import Cell, Choice, make_plan
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.estimate import estimate
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
+from lenet_sweep.training.engines import support
 from lenet_sweep.ui.progress import approximate_duration, describe_plan
 
 HERE = {"processor": provenance.processor()}
@@ -62,6 +63,15 @@ def test_measured_times_are_scaled(store: Store) -> None:
     assert expected(store, [small])[0] == pytest.approx(10 * 17.0)
     half = replace(BASE, dataset=replace(BASE.dataset, limit=30_000))
     assert expected(store, [half])[0] == pytest.approx(10 * 6.0)
+
+
+def test_average_pooling_takes_twice_as_long_in_the_native_engine(store: Store) -> None:
+    """Its backward pass visits four times as many positions. Nothing changes for torch."""
+    for engine, factor in (("native", 2), ("torch", 1)):
+        cell = replace(BASE, engine=engine)
+        stored(store, cell, 3.0)
+        average = replace(cell, pool=Choice("avg", (), ()))
+        assert expected(store, [average]) == (pytest.approx(factor * 10 * 3.0), 1)
 
 
 def test_several_workers(store: Store) -> None:
@@ -160,6 +170,31 @@ def test_approximate_durations_are_close(seconds: float) -> None:
         int(number) * units[unit] for number, unit in zip(words[::2], words[1::2], strict=True)
     )
     assert value == pytest.approx(seconds, rel=1 / 3)
+
+
+@pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
+def test_a_dry_run_says_that_cells_change_engines(
+    tmp_path: Path, small_folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cells that torch has trained and that the native engine would train again are counted."""
+    data = {"dataset": "folder", "dataset.root": small_folder(), "device": "cpu", "out": tmp_path}
+    quiet = {"report": False, "figures": "none", "progress": False}
+    sweep(**data, **quiet, pool="avg", epochs=[1, 2], engine="torch")
+
+    def printed(**settings: object) -> str:
+        capsys.readouterr()
+        sweep(**data, **settings, dry_run=True)
+        return " ".join(capsys.readouterr().out.split())  # without line breaks
+
+    now = "now the native engine trains"
+    assert f"1 cell was trained by the torch engine before; {now} it" in printed(
+        pool=["max", "avg"], epochs=[2, 3]
+    )
+    assert f"2 cells were trained by the torch engine before; {now} them" in printed(
+        pool="avg", epochs=[1, 2]
+    )
+    assert now not in printed(pool="avg", epochs=[1, 2], engine="torch")
+    assert now not in printed(pool="max", epochs=[1, 2])
 
 
 def test_a_dry_run_prints_the_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

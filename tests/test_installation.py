@@ -37,7 +37,7 @@ def test_installation_without_compiler_uses_torch(tmp_path, small) -> None:
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.count("torch trains: this installation has no native engine") == 1
+    assert done.stdout.count("using torch: this installation has no native engine") == 1
     assert set(results(tmp_path)["engine"]) == {"torch"}
 
 
@@ -55,7 +55,7 @@ def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
         cwd=clone, env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "1000"},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    (line,) = (line for line in done.stdout.splitlines() if "torch trains" in line)
+    (line,) = (line for line in done.stdout.splitlines() if "using torch" in line)
     for text in (
         f"imports {clone / 'lenet_sweep'}, which has no native engine",
         f"instead of the installed {site / 'lenet_sweep'}",

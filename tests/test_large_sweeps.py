@@ -46,11 +46,11 @@ sys.exit(code)
 """
 
 
-def snapshot(accuracy: float, wrong: int = 0) -> Snapshot:
-    """A snapshot of realistic size; with `wrong`, all 200 predictions are wrong."""
+def snapshot(accuracy: float) -> Snapshot:
+    """A snapshot of realistic size; 180 of the 200 predictions are wrong."""
     return Snapshot(
         state={"weights": np.zeros(60_000, np.float32)},
-        predictions=np.full(200, 10 if wrong else 0, np.uint8),
+        predictions=np.zeros(200, np.uint8),
         trace=np.array([[0.1, 2.3], [1.0, 0.3]], np.float32),
         history=(Epoch(1, 0.5, accuracy, 0.5, 1.0, 0.1),),
     )
@@ -169,7 +169,7 @@ def draw(
         run = store.run_folder(cell.run_id)
         run.path.mkdir(parents=True, exist_ok=True)
         if not run.has_intact_snapshot(1):
-            run.write_snapshot(snapshot(9.0, wrong=200))
+            run.write_snapshot(snapshot(9.0))
     messages: list[str] = []
     sweep = sweep_of(cells, store, tmp_path, options)
     paths = figure_set.draw(sweep, which, messages.append, clock=clock)
@@ -216,7 +216,7 @@ def test_figures_best_and_all(tmp_path, small_folder, monkeypatch) -> None:
     assert [count(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [1, 1, 1]
     assert names[-1] == "all-cells.png"
     assert messages == [
-        "figures show the first 1 of 2 pages of misclassified digits; figures=all draws every page"
+        "figures show the first 1 of 2 pages of misclassified images; figures=all draws every page"
     ]
     names, messages = draw(tmp_path, root, lambda: 0.0, "all", seed=[0, 1, 2])
     assert [count(names, kind) for kind in ("_cost", "_correct", "_misclassified")] == [3, 3, 6]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.images import Images, pixel_statistics
+from lenet_sweep.training.dropout import keep_mask
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.engines.torch_engine import TorchEngine
@@ -44,6 +46,9 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
+ACTIVATIONS, POOLS = NATIVE.settings["activation"], list(NATIVE.choices["pool"])
+NETWORKS = [{"activation": name} for name in ACTIVATIONS]
+NETWORKS += [{"pool": "avg", "activation": name} for name in ("relu", "tanh")]
 BEST, *OTHERS = _native.instruction_sets()
 
 
@@ -82,10 +87,18 @@ def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def torch_gradients(cell: Cell, images: Images, double: bool = False) -> dict[str, np.ndarray]:
+    """The gradients of the first step of a cell."""
     model = seeded_lenet5(cell)
-    pixels = torch.from_numpy(images.train_images[: cell.batch]).float().unsqueeze(1) / 255
+    pixels = torch.from_numpy(images.train_images[: cell.batch]).unsqueeze(1)
+    pixels = (pixels.double() if double else pixels.float()) / 255
     if double:
-        model, pixels = model.double(), pixels.double()
+        model = model.double()
+    if cell.normalize == "standard":
+        mean, deviation = pixel_statistics(images.train_images)
+        pixels = (pixels - mean) / deviation
+    if cell.dropout:
+        keep = torch.from_numpy(keep_mask(cell, 0, cell.batch)).to(pixels.dtype)
+        model.dropout1.keep, model.dropout2.keep = keep[:, :120], keep[:, 120:]
     labels = torch.from_numpy(images.train_labels[: cell.batch]).long()
     torch.nn.functional.cross_entropy(model.logits(pixels), labels).backward()
     return {name: p.grad.numpy() for name, p in model.named_parameters()}
@@ -101,11 +114,20 @@ def test_initial_weights_are_torchs(seed: int) -> None:
         np.testing.assert_array_equal(weights[name], value.numpy())
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *NETWORKS,
+        {"dropout": 0.4},
+        {"normalize": "standard"},
+        {"model": "lenet5_1998", "dropout": 0.4, "normalize": "standard"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("batch", [1, 5, 64, 200])
-def test_gradients_of_a_step(instructions: str, activation: str, batch: int) -> None:
+def test_gradients_of_a_step(instructions: str, settings: dict, batch: int) -> None:
     """Gradients of one step agree with double-precision gradients to within 1e-5."""
-    cell = cell_of(activation=activation, batch=batch, lr=1e-9)
+    cell = cell_of(batch=batch, lr=1e-9, **settings)
     images = digits(batch)
     engine = NativeEngine(cell, images, instructions)
     engine.train(np.arange(batch))
@@ -123,12 +145,13 @@ EDGES = [(0, 0, 27, 0), (0, 27, 27, 27), (0, 0, 0, 27), (27, 0, 27, 27)]
 @given(
     boxes=st.lists(st.tuples(*[st.integers(0, 27)] * 4), min_size=1, max_size=4),
     seed=st.integers(0, 999),
-    activation=st.sampled_from(["relu", "tanh"]),
+    activation=st.sampled_from(["relu", "tanh", "sigmoid"]),
+    pool=st.sampled_from(POOLS),
     isa=st.sampled_from(_native.instruction_sets()),
 )
-@example(boxes=CORNERS, seed=0, activation="tanh", isa="")
-@example(boxes=EDGES, seed=0, activation="tanh", isa="")
-def test_gradients_with_ink_anywhere(boxes, seed, activation, isa) -> None:
+@example(boxes=CORNERS, seed=0, activation="tanh", pool="max", isa="")
+@example(boxes=EDGES, seed=0, activation="tanh", pool="avg", isa="")
+def test_gradients_with_ink_anywhere(boxes, seed, activation, pool, isa) -> None:
     """Blank areas are skipped, and gradients stay exact: ink in any box, down to one pixel."""
     pixels = np.zeros((len(boxes), 28, 28), np.uint8)
     rng = np.random.default_rng(seed)
@@ -138,7 +161,7 @@ def test_gradients_with_ink_anywhere(boxes, seed, activation, isa) -> None:
         part[:] = rng.integers(1, 256, part.shape)
     labels = rng.integers(0, 10, len(boxes)).astype(np.uint8)
     images = Images(pixels, labels, pixels, labels)
-    cell = cell_of(batch=len(boxes), lr=1e-9, seed=seed, activation=activation)
+    cell = cell_of(batch=len(boxes), lr=1e-9, seed=seed, activation=activation, pool=pool)
     engine = NativeEngine(cell, images, isa)
     engine.train(np.arange(len(boxes)))
     expected = torch_gradients(cell, images, double=True)
@@ -146,11 +169,24 @@ def test_gradients_with_ink_anywhere(boxes, seed, activation, isa) -> None:
         assert relative_distance(gradient, expected[name]) < 2e-5, name
 
 
-@pytest.mark.parametrize(("activation", "loss"), [("relu", "cross_entropy"), ("tanh", "nll")])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weights_after_fifty_steps(
-    instructions: str, optimizer: str, loss: str, activation: str
-) -> None:
+@pytest.mark.parametrize(
+    ("settings", "optimizer"),
+    [
+        *product(({"loss": "cross_entropy"}, {"loss": "nll", "activation": "tanh"}), OPTIMIZERS),
+        *product(
+            (
+                {"activation": "leaky_relu", "dropout": 0.3},
+                {"activation": "sigmoid", "normalize": "standard"},
+                {"activation": "elu"},
+                {"pool": "avg"},
+                {"model": "lenet5_1998", "dropout": 0.5, "normalize": "standard"},
+            ),
+            ["sgd", "adam"],
+        ),
+    ],
+    ids=str,
+)
+def test_weights_after_fifty_steps(instructions: str, settings: dict, optimizer: str) -> None:
     """After 50 steps, the weights of each layer agree with torch's to within 1e-4.
 
     With about one seed in ten, rounding changes the winner of a ReLU or a pooling window. From then
@@ -158,7 +194,7 @@ def test_weights_after_fifty_steps(
     """
     images = digits(50 * 32 - 7)  # the last batch is smaller
     order = np.arange(len(images.train_labels))
-    settings = {"loss": loss, "activation": activation, "batch": 32} | OPTIMIZERS[optimizer]
+    settings = {"batch": 32} | settings | OPTIMIZERS[optimizer]
     distances: dict[str, float] = {}
     for seed in range(4):
         cell = cell_of(seed=seed, **settings)
@@ -223,27 +259,39 @@ def test_weights_after_fifty_steps_from_subnormal_weights(
     ragged=st.integers(0, 69),
     seed=st.integers(0, 2**32 - 1),
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),
-    activation=st.sampled_from(["relu", "tanh"]),
+    activation=st.sampled_from(ACTIVATIONS),
+    network=st.fixed_dictionaries(
+        {},
+        optional={
+            "pool": st.sampled_from(POOLS),
+            "dropout": st.sampled_from([0.2, 0.9]),
+            "normalize": st.just("standard"),
+        },
+    ),
     shuffled=st.booleans(),
     isa=st.sampled_from(_native.instruction_sets()),
 )
 def test_any_settings_agree(
-    batch, steps, ragged, seed, optimizer, activation, shuffled, isa
+    batch, steps, ragged, seed, optimizer, activation, network, shuffled, isa
 ) -> None:
     """For any batch size, number of images, seed and order, losses agree with torch's."""
-    cell = cell_of(batch=batch, seed=seed, activation=activation, **OPTIMIZERS[optimizer])
+    settings = network | OPTIMIZERS[optimizer]
+    cell = cell_of(batch=batch, seed=seed, activation=activation, **settings)
     count = batch * steps - ragged % batch
     images = digits(count, seed % 1000)
     order = np.random.default_rng(seed).permutation(count) if shuffled else np.arange(count)
     native, plain = NativeEngine(cell, images, isa), TorchEngine(cell, images)
-    np.testing.assert_allclose(native.train(order), plain.train(order), rtol=2e-3, atol=1e-4)
+    first = seed % 1000
+    np.testing.assert_allclose(
+        native.train(order, step=first), plain.train(order, step=first), rtol=2e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("value", [0, 1, 128, 255])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_images_of_one_color(instructions: str, value: int, activation: str) -> None:
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_images_of_one_color(instructions: str, value: int, network: dict) -> None:
     """If all four values of a pooling window are equal, the first one wins, as in torch."""
-    cell = cell_of(activation=activation, batch=64, lr=1e-9)
+    cell = cell_of(batch=64, lr=1e-9, **network)
     images = constant(value)
     engine = NativeEngine(cell, images, instructions)
     engine.train(np.arange(64))
@@ -270,12 +318,12 @@ def test_a_dead_network_stays_dead(instructions: str) -> None:
 
 @pytest.mark.parametrize("lr", [1e3, 1e10, 1e30])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_both_engines_diverge_alike(instructions, lr, optimizer, activation) -> None:
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_both_engines_diverge_alike(instructions, lr, optimizer, network) -> None:
     """With a learning rate that is too large, losses are non-finite in both engines or in
     neither.
     """
-    cell = cell_of(lr=lr, optimizer=optimizer, activation=activation, batch=16)
+    cell = cell_of(lr=lr, optimizer=optimizer, batch=16, **network)
     images = digits(320)
     order = np.arange(320)
     finite = [
@@ -287,9 +335,10 @@ def test_both_engines_diverge_alike(instructions, lr, optimizer, activation) -> 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_non_finite_weight_gives_a_non_finite_loss(instructions, layer, value) -> None:
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_non_finite_weight_gives_a_non_finite_loss(instructions, layer, value, pool) -> None:
     """A NaN or infinite weight anywhere in the network is not hidden by pooling."""
-    cell = cell_of(batch=16)
+    cell = cell_of(batch=16, pool=pool)
     engine = NativeEngine(cell, digits(64), instructions)
     state = engine.state()
     state[f"weight.{layer}.weight"][:] = value
@@ -340,7 +389,7 @@ def test_a_run_may_change_engines(optimizer: str) -> None:
 @pytest.mark.parametrize(
     ("axes", "reason"),
     [
-        ({"activation": "gelu"}, r"activation=gelu \(only relu, tanh\)"),
+        ({"activation": "gelu"}, r"activation=gelu \(only relu, tanh, sigmoid, leaky_relu, elu\)"),
         ({"optimizer": "adam", "optimizer.amsgrad": True}, "optimizer.amsgrad=true"),
         ({"optimizer.maximize": True}, "optimizer.maximize=true"),
         ({"optimizer": "adam", "optimizer.eps": 0}, "optimizer.eps=0"),
@@ -374,6 +423,15 @@ def test_invalid_arrays_are_rejected(instructions: str) -> None:
     bad = replace(images, train_labels=np.full(8, 10, np.uint8))
     with pytest.raises(ValueError, match="labels must be 0 to 9"):
         NativeEngine(cell_of(batch=4), bad, instructions).train(np.arange(4))
+    with pytest.raises(ValueError, match=r"keep must be \(count, 204\)"):
+        NativeEngine(cell_of(batch=4, dropout=0.5), images).trainer.train(
+            images.train_images, images.train_labels, np.arange(8), np.ones(2),
+            np.ones((7, 204), np.uint8),
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="keep is needed for dropout"):
+        NativeEngine(cell_of(batch=4, dropout=0.5), images).trainer.train(
+            images.train_images, images.train_labels, np.arange(8), np.ones(2)
+        )
     with pytest.raises(ValueError, match="instruction set mmx"):
         NativeEngine(cell_of(batch=4), images, "mmx")
     assert len(engine.train(np.array([], dtype=np.int64))) == 0

@@ -14,7 +14,7 @@ from lenet_sweep.config.registry import GROUPS, cell_from_json
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import LENET5, Cell
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training import engines
 from lenet_sweep.training.dropout import keep_mask
 from lenet_sweep.training.engines.support import NATIVE
@@ -66,11 +66,11 @@ def test_width_multiplies_the_channels_of_hidden_layers(width: float, layers: li
 
 def test_a_model_has_its_own_activation_and_pooling() -> None:
     """The model decides both, unless a key does."""
-    assert (cell_of().activation, cell_of().pool) == ("relu", "max")
+    assert (cell_of().activation, cell_of().pool.name) == ("relu", "max")
     old = cell_of(model="lenet5_1998")
-    assert (old.activation, old.pool) == ("tanh", "avg")
+    assert (old.activation, old.pool.name) == ("tanh", "avg")
     mixed = cell_of(model="lenet5_1998", activation="relu")
-    assert (mixed.activation, mixed.pool) == ("relu", "avg")
+    assert (mixed.activation, mixed.pool.name) == ("relu", "avg")
     assert cell_of(activation=None) == cell_of()
 
 

@@ -1,21 +1,27 @@
-"""Custom optimizers, losses, and activations: one YAML file each, in a --config-dir."""
+"""Choices of the user, such as an optimizer: one YAML file each, in a --config-dir."""
 
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from lenet_sweep import load_results
 from lenet_sweep.config import registry
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.training.lenet5 import seeded_lenet5
+from lenet_sweep.training.schedules import learning_rates
 
 RMSPROP = """\
 # RMSprop that normalizes the gradient by an estimate of its variance.
@@ -170,6 +176,144 @@ def test_a_loss_of_an_earlier_version_keeps_its_id(own_registry, tmp_path) -> No
     assert cell.id == "1635ce4536b7bf25-e100"
 
 
+RESTARTS = """\
+# Cosines that start again at lr.
+name: restarts
+class: CosineAnnealingWarmRestarts
+interval: step
+T_0: 8        # steps of the first cosine; min 1
+eta_min: 0.01 # smallest learning rate; min 0
+"""
+TRUNCATED = """\
+# A normal distribution without its tails; biases are zero.
+name: truncated
+class: trunc_normal_
+std: 0.05 # standard deviation; above 0
+"""
+POWER_MEAN = """\
+# The power mean of 2 x 2 values, times a constant.
+name: power_mean
+class: LPPool2d
+norm_type: 2.0 # the power; min 1
+"""
+OWN = {
+    "schedule": ("restarts", RESTARTS, "constant", "eta_min", "0.01,0.02", "-1"),
+    "init": ("truncated", TRUNCATED, "torch", "std", "0.05,0.1", "0"),
+    "pool": ("power_mean", POWER_MEAN, "max", "norm_type", "1,2", "0.5"),
+}
+
+
+@pytest.mark.parametrize("group", OWN)
+def test_one_file_adds_a_choice_with_options(small, tmp_path, group: str) -> None:
+    """--help lists it, it is trained and swept with a built-in choice, and options are checked."""
+    name, content, other, option, values, wrong = OWN[group]
+    folder = write(tmp_path / "mine", group, name, content)
+    config_dir = ["--config-dir", str(folder)]
+    help_text = lenet_sweep(*config_dir, "--help").stdout
+    assert f"{group}={name}\n    {group}." in help_text
+    done = lenet_sweep(
+        *config_dir, "-m", f"{group}={name},{other}", f"{group}.{option}={values}", "epochs=1",
+        *small, f"out={tmp_path / 'out'}", "name=it",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(folder)  # the table can be read on a machine without the file
+    table = load_results(tmp_path / "out" / "sweeps" / "it")
+    assert sorted(table[group]) == sorted([name, name, other])
+    assert set(table[f"{group}.{option}"].dropna()) == set(map(float, values.split(",")))
+    assert table.loc[table[group] == name, "train_loss"].nunique() == 2
+    write(tmp_path / "mine", group, name, content)
+    for override, message in (
+        (f"{group}.{option}={wrong}", f"{group}.{option}={wrong}: must be a number, "),
+        (f"{group}.nothing=1", f"the {group} has no option nothing"),
+    ):
+        result = lenet_sweep(*config_dir, f"{group}={name}", override, f"out={tmp_path / 'out'}")
+        assert result.returncode == 2
+        assert message in result.stderr
+
+
+def own_cell(tmp_path: Path, group: str, content: str, **axes: object) -> Cell:
+    """The cell that selects a choice defined by this content."""
+    name = content.partition("name: ")[2].partition("\n")[0]
+    write(tmp_path, group, name, content)
+    registry.add_folder(tmp_path)
+    settings = {"device": "cpu", "lr": 0.1, "epochs": 5} | axes
+    (cell,), _ = validate_cells(grid(settings | {group: name}), NATIVE)
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("group", "content", "changes"),
+    [
+        ("schedule", RESTARTS,
+         [("class: Cosine", "class: Cosine"), ("0.01", "0.02"), ("step\n", "epoch\n"),
+          ("T_0: 8 ", "T_0: 9 ")]),
+        ("schedule", "name: mine\nclass: ConstantLR\nfactor: 0.5\n",
+         [("", ""), ("ConstantLR", "PolynomialLR\nhorizon: total_iters"), ("0.5", "0.25"),
+          ("ConstantLR", "ConstantLR\nhorizon: total_iters")]),
+        ("init", TRUNCATED, [("", ""), ("0.05", "0.06"), ("trunc_normal_", "normal_")]),
+        ("pool", POWER_MEAN, [("", ""), ("2.0", "3.0")]),
+    ],
+)  # fmt: skip
+def test_every_part_of_a_file_is_part_of_the_run(
+    own_registry, tmp_path, group: str, content: str, changes: list[tuple[str, str]]
+) -> None:
+    """A changed file under the same name gives another run, also on a machine without the file."""
+    ids = set()
+    for old, new in changes:
+        changed = content.replace(old, new)
+        if "PolynomialLR" in changed:
+            changed = changed.replace("factor", "power")
+        cell = own_cell(tmp_path, group, changed)
+        ids.add(cell.run_id)
+        stored = json.loads(json.dumps(cell.to_json()))
+        del registry.GROUPS[group].choices[getattr(cell, group).name]
+        copy = registry.cell_from_json(stored)
+        assert (copy, copy.run_id) == (cell, cell.run_id)
+    assert len(ids) == len(changes)
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize("horizon", [False, True])
+def test_a_schedule_has_the_learning_rates_of_torchs_scheduler(
+    own_registry, tmp_path, interval: str, horizon: bool
+) -> None:
+    """Each part of a run has the same ones, wherever it resumes."""
+    content = RESTARTS.replace("step\n", f"{interval}\n").replace("T_0: 8 ", "T_0: 2 ")
+    if horizon:
+        content = f"name: mine\nclass: CosineAnnealingLR\ninterval: {interval}\nhorizon: T_max\n"
+    cell = own_cell(tmp_path, "schedule", content)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 2, eta_min=0.01)
+    if horizon:
+        total = 5 if interval == "epoch" else 15
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    expected = []
+    for step in range(15):  # 3 steps in each of 5 epochs
+        expected.append(optimizer.param_groups[0]["lr"])
+        if interval == "step" or step % 3 == 2:
+            optimizer.step()
+            scheduler.step()
+    np.testing.assert_array_equal(learning_rates(cell, 0, 15, 3), expected)
+    for first in (14, 7, 3):
+        np.testing.assert_array_equal(learning_rates(cell, first, 1, 3), expected[first])
+    longer = replace(cell, epochs=6, horizon=6 if cell.horizon else None)
+    assert (longer.run_id == cell.run_id) == (not horizon)
+    assert cell.engine == ("torch" if NATIVE.unavailable_reason() else "native")
+
+
+def test_an_initialization_depends_on_the_seed_only(own_registry, tmp_path) -> None:
+    """Weights are those of torch's function, biases are zero, and torch's state is left alone."""
+    cell = own_cell(tmp_path, "init", TRUNCATED, seed=3)
+    before = torch.get_rng_state()
+    one, same, other = (seeded_lenet5(replace(cell, seed=seed)) for seed in (3, 3, 4))
+    assert torch.equal(before, torch.get_rng_state())
+    assert cell.engine == "torch"
+    assert torch.equal(one.conv1.weight, same.conv1.weight)
+    assert not torch.equal(one.conv1.weight, other.conv1.weight)
+    assert float(one.linear1.weight.detach().std()) == pytest.approx(0.05, rel=0.05)
+    assert not one.linear1.bias.any()
+
+
 @pytest.mark.parametrize(
     ("group", "name", "content", "message"),
     [
@@ -187,6 +331,8 @@ def test_a_loss_of_an_earlier_version_keeps_its_id(own_registry, tmp_path) -> No
         ("optimizer", "own_rms", RMSPROP.replace("min 0;", "min zero;"), "cannot parse 'min zero'"),
         ("optimizer", "own_rms", RMSPROP.replace("min 0;", "requires nesterov > 0;"),
          "alpha: requires nesterov, which is not an option of this file"),
+        ("optimizer", "own_rms", RMSPROP.replace("min 0;", "any length;"),
+         "cannot parse 'any length'"),
         ("optimizer", "own_rms", RMSPROP + "{", "not a YAML file of settings"),
         ("optimizer", "own_rms", RMSPROP + "a: &b [*b]\n", "must not contain references"),
         ("optimizer", "own_rms", RMSPROP + "#" * 100_000, "must have at most 100000 characters"),
@@ -201,8 +347,34 @@ def test_a_loss_of_an_earlier_version_keeps_its_id(own_registry, tmp_path) -> No
         ("loss", "margin",
          "name: margin\nclass: MultiMarginLoss\ninput: logits\np: 1  # power; one of 1 or 2\n",
          "p: cannot parse 'one of 1 or 2'"),
+        ("schedule", "restarts", RESTARTS.replace("interval: step", "interval: hour"),
+         "interval=hour: must be one of epoch, step"),
+        ("schedule", "restarts", RESTARTS + "horizon: 5\n",
+         "horizon=5: must be false, or the argument"),
+        ("schedule", "restarts", RESTARTS + "horizon: T_max\n",
+         "horizon=T_max: CosineAnnealingWarmRestarts has no such argument; it takes T_0, T_mult"),
+        ("schedule", "restarts", RESTARTS.replace("T_0: 8 ", "T_0: 8.5 "),
+         "cannot be used: ValueError: Expected positive integer T_0"),
+        ("schedule", "mine", "name: mine\nclass: CosineAnnealingLR\n",
+         "class=CosineAnnealingLR: requires T_max; add it as an option"),
+        ("schedule", "mine", "name: mine\nclass: ReduceLROnPlateau\n",
+         "class=ReduceLROnPlateau: its step needs metrics"),
+        ("schedule", "mine", "name: mine\nclass: SGD\n",
+         "must be a subclass of torch.optim.lr_scheduler.LRScheduler in torch.optim.lr_scheduler"),
+        ("init", "truncated", TRUNCATED.replace("std", "sd"),
+         "sd: trunc_normal_ has no such option; it takes mean, std"),
+        ("init", "mine", "name: mine\nclass: calculate_gain\n",
+         "class=calculate_gain: must be a function of torch.nn.init that ends with an underscore"),
+        ("init", "mine", "name: mine\nclass: eye_\n",
+         "class=eye_: cannot be used: ValueError: Only tensors with 2 dimensions"),
+        ("pool", "mine", "name: mine\nclass: LPPool2d\n",
+         "class=LPPool2d: requires norm_type; add it as an option"),
+        ("pool", "mine", "name: mine\nclass: AdaptiveMaxPool2d\n",
+         "class=AdaptiveMaxPool2d: must have the argument kernel_size"),
+        ("pool", "mine", "name: mine\nclass: AvgPool2d\nstride: 1\n",
+         "class=AvgPool2d: must make images of 28 x 28 pixels half as high"),
         ("activation", "elu2", "name: elu2\nclass: ELU\nalpha: 2\n",
-         "alpha: files of activation have no options"),
+         "alpha: activation files cannot have options"),
         ("activation", "mish", "name: mish\nclass: Mash\n", "class=Mash: must be a subclass"),
         ("activation", "mish", "- mish\n", "must contain settings in the form"),
     ],

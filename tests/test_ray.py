@@ -107,7 +107,7 @@ def test_tasks_that_no_node_can_run_are_explained(cluster, runs_of, monkeypatch)
 
     object.__setattr__(context, "on_message", on_message)
     assert list(ray.create(resources).execute(runs, context)) == []
-    assert lines == ["1 Ray job pending: no node of the cluster has CPU 1, GPU 1"]
+    assert lines == ["1 Ray task pending: no node of the cluster has CPU 1, GPU 1"]
 
 
 def test_an_address_without_ray_is_an_error(runs_of) -> None:

@@ -418,7 +418,7 @@ def test_held_out_accuracy_is_a_column(make_cells, tmp_path, small_folder) -> No
                   holdout=90.0 + n)  # fmt: skip
     page = page_of(cells, options)
     assert "held-out (%)" in page.text("table")
-    assert "chosen by 91.00 % on 100 training images" in page.text("conclusions")
+    assert "chosen for its accuracy of 91.00 % on 100 training images" in page.text("conclusions")
     assert page.text("best").startswith("The best row cross_entropy + sgd, lr 0.01")
     assert "selection" not in page.text("warnings")
 
@@ -460,7 +460,7 @@ def test_error_atlas_counts_each_run_once(make_cells) -> None:
     page = page_of(*make_cells(lambda n: by_cell[n], lr=[0.1, 0.2], epochs=[2, 3]))
     text = page.text("atlas")
     assert "197 are classified correctly by all 2 runs that learned, and 1 is" in text
-    assert "Each run counts once: with its most epochs, or with the best row." in text
+    assert "Each run is counted once, after its last epoch; the run of the best row is" in text
 
 
 def test_page_of_a_collapsed_row_stays_small(tmp_path, small_folder) -> None:

@@ -10,9 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import SGD, lr_scheduler
 
+from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, make_choice
+from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import CONSTANT
-from lenet_sweep.training.schedules import FORMULAS, lr_factors
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.results.csv_file import read_records_csv, write_csv
+from lenet_sweep.results.ranking import ranked_table
+from lenet_sweep.results.records import settings_columns
+from lenet_sweep.training.engines.support import NATIVE
+from lenet_sweep.training.schedules import FORMULAS, learning_rates, lr_factors
 
 EXACT = {"rtol": 1e-6, "atol": 1e-9}  # torch computes most schedules recursively
 
@@ -128,3 +135,23 @@ def test_every_file_has_a_formula() -> None:
     choices = GROUPS["schedule"].choices
     assert set(choices) == set(FORMULAS)
     assert make_choice("schedule", "constant", {}) == CONSTANT
+
+
+def test_milestones_may_have_any_length(tmp_path) -> None:
+    """Each list is its own run, and its learning rate drops once for each milestone."""
+    lists = [[2], [2, 3, 5]]
+    cells, _ = validate_cells(
+        grid({"schedule": "multistep", "schedule.milestones": lists, "schedule.gamma": 0.5,
+              "device": "cpu", "lr": 1}),
+        NATIVE,
+    )  # fmt: skip
+    found = [[float(learning_rates(cell, epoch, 1, 1)[0]) for epoch in range(6)] for cell in cells]
+    assert found == [[1, 1, 0.5, 0.5, 0.5, 0.5], [1, 1, 0.5, 0.25, 0.25, 0.125]]
+    assert len({cell.run_id for cell in cells}) == 2
+    record = settings_columns(cells[1], "Ada") | dict.fromkeys(("accuracy", "error"), None)
+    write_csv(ranked_table([record | {"status": "failed"}]), tmp_path / "results.csv")
+    assert cells[1] in read_records_csv(tmp_path, cells)
+    for wrong in ([[]], [2], [[2, -1]]):
+        axes = {"schedule": "multistep", "schedule.milestones": wrong}
+        with pytest.raises(UsageError, match="must be a list of 1 or more numbers, each at least"):
+            validate_cells(grid(axes), NATIVE)

@@ -107,7 +107,7 @@ def test_other_keys_can_be_swept_over_a_study() -> None:
         ({"claims": [{"says": "x", "check": "matters_little"}]}, "matters_little requires keys"),
         (
             {"claims": [{"says": "x", "check": "larger_is_better", "key": "seed"}]},
-            "must be different keys from lr",
+            "must be distinct keys out of lr",
         ),
         ({"claims": [{"says": "x", "check": "best_accuracy"}]}, "accuracy=null: must be an acc"),
     ],

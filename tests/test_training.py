@@ -14,6 +14,7 @@ from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     CellFinished,
+    EndedEarly,
     Epoch,
     EpochEnded,
     Event,
@@ -29,6 +30,7 @@ from lenet_sweep.core.events import (
 )
 from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training import engines, loop
+from lenet_sweep.training.augmentation import AUGMENTATIONS
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui.progress import describe_failure
@@ -174,6 +176,46 @@ def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:
     assert history[-1].test_cost < history[0].test_cost
 
 
+@pytest.mark.parametrize("augment", sorted(AUGMENTATIONS))
+@pytest.mark.parametrize("engine", ENGINE_VERSIONS)
+def test_a_stopped_run_with_augmentation_resumes_bit_for_bit(start, engine, augment) -> None:
+    """Epochs after an interruption see the same augmented images as without one."""
+    if engine == "native" and support.unavailable_reason():
+        pytest.skip(support.unavailable_reason())
+    axes = {"engine": engine, "augment": augment, "batch": 4, "shuffle": True}
+    stopped: list[bool] = []
+    events, folder = start(3, stop=lambda: bool(stopped), **axes)
+    assert isinstance(stop_after(1, events, stopped)[-1], Stopped)
+    events, _ = start(3, **axes)
+    assert [e.epoch for e in events if isinstance(e, Started)] == [1]
+    uninterrupted, other = start(3, out="other", **axes)
+    list(uninterrupted)
+    same_state(folder, other, 3)
+
+
+@pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
+@pytest.mark.parametrize("augment", sorted(AUGMENTATIONS))
+def test_engines_agree_on_augmented_epochs(start, augment) -> None:
+    """Both engines train on the same augmented images, in all epochs."""
+    costs = []
+    for axes in ({"engine": "native"}, {"engine": "torch"}, {"engine": "torch", "augment": "none"}):
+        shared = {"augment": augment, "batch": 40, "optimizer": "adam", "out": str(axes)}
+        events, _ = start(3, **shared | axes)
+        costs.append([e.result.cost for e in events if isinstance(e, EpochEnded)])
+    assert costs[0] == pytest.approx(costs[1], rel=1e-4)
+    assert costs[2] != pytest.approx(costs[1], rel=1e-3)
+
+
+def test_each_epoch_has_other_augmented_images(start) -> None:
+    """At a tiny learning rate, the cost of an epoch depends on its images alone."""
+    costs = {}
+    for augment in ("none", "shift"):
+        events, _ = start(3, augment=augment, lr=1e-12)
+        costs[augment] = [e.result.cost for e in events if isinstance(e, EpochEnded)]
+    assert costs["none"] == pytest.approx([costs["none"][0]] * 3, rel=1e-9)
+    assert len(set(costs["shift"])) == 3
+
+
 def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:
     """A run that is stopped before its first epoch ends starts from scratch."""
     events, folder = start(1, stop=lambda: True)
@@ -235,11 +277,11 @@ def test_snapshots_before_a_failure_are_kept(start, monkeypatch) -> None:
         calls = []
         train = engine.train
 
-        def failing(order):
+        def failing(order, *args, **kwargs):
             calls.append(len(order))
             if sum(calls) > 1200:
                 raise RuntimeError("out of luck")
-            return train(order)
+            return train(order, *args, **kwargs)
 
         engine.train = failing
         return engine
@@ -317,6 +359,7 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         Progress("a", 1, 64, 60000, 2.31),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4)),
         EpochEnded("a", Epoch(1, 0.1, 99.0, 0.2, 5.0, 0.4, threads=2)),
+        EndedEarly("a", 7, 3),
         CellFinished("a", 1),
         Finished("a"),
         Failed("a", Failure("failed", 2, "why\n\x00", "trace")),

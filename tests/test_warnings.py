@@ -79,6 +79,10 @@ CASES = {
     "still falling": (trained(LRS, np.linspace(2, 1, 20)), trained(LRS, FLAT)),
     "one epoch": (trained(LRS, [2.0]), trained(LRS, FLAT)),
     "early peak": (trained(LRS, FLAT, [*[99.0] * 5, *[98.0] * 15]), trained(LRS, FLAT, RISING)),
+    "test images stop": (
+        scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]),
+        with_holdout(scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]), [97, 98]),
+    ),
     "same loss": (scored(CROSSED, [97, 98, 97, 98]), scored(COMMON, [97, 98, 99, 98])),
 }  # fmt: skip
 
@@ -208,7 +212,9 @@ def test_held_out_images_choose_the_best() -> None:
     rows = with_holdout(NESTED, [97, 98, 99])  # on the test images, the second is best
     lines = conclusions(rows)
     assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
-    assert lines[1].startswith("It was chosen by 99.00 % on 5,000 training images that were held")
+    assert lines[1].startswith(
+        "It was chosen for its accuracy of 99.00 % on 5,000 training images that were held out"
+    )
     assert "Of the 2 other rows, 1 is better than it on the test images and 1 is worse" in lines[2]
     assert lines[3] == "Better: lr 0.1."
     assert "ahead" not in only("one seed", rows).sentence
@@ -250,7 +256,7 @@ def test_one_seed_gives_the_distance_of_other_rows() -> None:
     assert "The 1st row is 1.00 points ahead of the 2nd" in only("one seed", NESTED).sentence
     mixed = [*scored(TWICE, [98, 98.1, 97, 97.1]), first_correct(replace(base(), lr=0.5), 99)]
     assert only("one seed", mixed).sentence.startswith(
-        "1 of 3 settings has an accuracy with only one"
+        "1 of 3 settings has an accuracy for only one"
     )
 
 
@@ -347,7 +353,7 @@ def test_a_cost_that_is_still_falling() -> None:
     calm = [replace(r, history=history(FLAT)) for r in rows[:2]] + [rows[2]]
     ahead = [first_correct(r.cell, a, r.history) for r, a in zip(calm, [99, 99, 90], strict=True)]
     assert only("still falling", ahead).severity == "note"
-    assert "None of them is a run of the best" in only("still falling", ahead).sentence
+    assert "None of the leading runs" in only("still falling", ahead).sentence
 
 
 @pytest.mark.parametrize(
@@ -405,7 +411,7 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     best, counted, tied, matters, unknown = conclusions(rows)
     assert best == (
         "Best: lr 0.1, batch 32, 99.00 % of 10,000 test images "
-        "(95 % confidence interval 98.79 to 99.18 %, for the choice of images only)."
+        "(95 % confidence interval 98.79 to 99.18 %, which reflects only the choice of images)."
     )
     assert counted == (
         "Of the 3 other rows, 1 is tied with it and 2 are worse (McNemar's test on the same test "

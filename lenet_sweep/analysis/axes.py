@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import chain
+from math import prod
 
 from lenet_sweep.config import keys
-from lenet_sweep.config.registry import RECIPES, default_lr
-from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice, describe_added
+from lenet_sweep.config.registry import (
+    MODEL_GROUPS,
+    RECIPES,
+    choice_name,
+    default_lr,
+    default_of_model,
+)
+from lenet_sweep.core.cells import (
+    ADDED_SETTINGS,
+    MNIST_SIZE,
+    Cell,
+    Choice,
+    Dataset,
+    describe_added,
+)
 from lenet_sweep.core.text import format_setting, join_command
+from lenet_sweep.data.catalog import IMAGE_FOLDER, OWN_DATASETS
 from lenet_sweep.results.columns import is_partial
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
@@ -23,32 +39,50 @@ def axes(cell: Cell) -> dict[str, Value]:
     settings: dict[str, Value] = {}
     for field in fields(cell):
         value = getattr(cell, field.name)
+        if field.name in HIDDEN or not cell.has_setting(field.name):
+            continue
         if isinstance(value, Choice):
             settings[field.name] = value.name
             settings |= {f"{field.name}.{name}": option for name, option in value.options}
         elif field.name == "dataset":
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
+            settings["dataset.size"] = _chosen_size(cell.dataset)
             settings["holdout"] = cell.dataset.holdout
-        elif field.name not in HIDDEN and cell.has_setting(field.name):
+        else:
             settings[field.name] = value
     return settings
+
+
+def _chosen_size(dataset: Dataset) -> int | None:
+    """The value of dataset.size; None if it is the default, or if the files have the size."""
+    chosen = dataset.name == IMAGE_FOLDER and dataset.size != MNIST_SIZE
+    return dataset.size[0] if chosen else None
 
 
 def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
     An option that not every choice has varies if it has several values where it exists; None
-    stands for the cells without it. Defaults that differ between choices do not count.
+    stands for the cells without it. Defaults that differ between choices do not count, and neither
+    does the engine if the other settings decide it.
     """
     cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
+    if len({cell.engine for cell in cells}) > 1 and not _engine_is_swept(cells):
+        del names["engine"]
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
         if len({settings[name] for settings in by_cell if name in settings}) > 1
         and not _is_unchanged_option(name, cells)
     }
+
+
+def _engine_is_swept(cells: Iterable[Cell]) -> bool:
+    """Whether two of the cells differ only in the engine."""
+    distinct = set(cells)
+    return len({replace(cell, engine="") for cell in distinct}) < len(distinct)
 
 
 def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
@@ -71,6 +105,8 @@ def describe_setting(name: str, value: Value) -> str:
     """A setting as part of a sentence: 'lr 0.1', 'adam', 'momentum 0.9', 'all training images'."""
     if name == "dataset.limit":
         return "all training images" if value is None else f"the first {value} images"
+    if name == "dataset.size":
+        return f"images of {value or 28} x {value or 28} pixels"
     if name == "holdout":
         return "nothing held out" if value is None else f"{value} images held out"
     if name in ADDED_SETTINGS and name not in UNNAMED:
@@ -85,7 +121,8 @@ def describe_setting(name: str, value: Value) -> str:
 def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> str:
     """The command that sweeps over all combinations of the cells' values, with some changed.
 
-    changes: new values by key. Keys at their defaults are left out.
+    changes: new values by key. Keys at their defaults are left out. If the cells are a grid with
+    pairs, so are those of the command.
     """
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
@@ -93,7 +130,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     values |= {name: list(new) for name, new in changes.items()}
     for name in filter(is_partial, values):  # None: a choice without the setting
         values[name] = [value for value in values[name] if value is not None]
-    overrides = []
+    listed: dict[str, Sequence[Value]] = {}
     for name, choices in values.items():
         if name == "lr" and name not in changes and _is_default(name, choices, cells):
             continue
@@ -102,15 +139,32 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
             continue
         if not swept and _is_default(name, choices, cells):
             continue
-        overrides.append(
-            f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in choices)
-        )
-    pairs = {(cell.loss.name, cell.optimizer.name) for cell in cells}
-    recipes = [name for name, pair in RECIPES.items() if pair in pairs]
-    if len(recipes) == len(pairs) > 1 and not {"loss", "optimizer"} & set(changes):
-        overrides = [o for o in overrides if not o.startswith(("loss=", "optimizer="))]
-        overrides.insert(0, "recipe=" + ",".join(recipes))
-    if any(cell.dataset.name == "folder" for cell in cells):
+        listed[name] = choices
+    columns = {
+        name: tuple(settings[name] for settings in by_cell)
+        for name in listed
+        if name not in changes and all(name in settings for settings in by_cell)
+    }
+    pairs = _pairs(columns)
+    recipes = [name for name, pair in RECIPES.items() if pair in _recipes_of(cells)]
+    in_recipe = {"loss", "optimizer"}
+    others = [pair for pair in pairs if set(pair) != in_recipe]
+    separate = in_recipe.isdisjoint([*changes, *chain.from_iterable(others)])
+    if len(recipes) == len(_recipes_of(cells)) > 1 and separate:
+        pairs = others
+        listed = {"recipe": recipes} | {k: v for k, v in listed.items() if k not in in_recipe}
+    for first, *partners in pairs:
+        for name in partners:
+            partner = dict(zip(columns[first], columns[name], strict=True))
+            listed[name] = [partner[value] for value in listed[first]]
+    overrides = [
+        f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in choices)
+        for name, choices in listed.items()
+    ]
+    lists = [f"[{','.join(pair)}]" for pair in pairs]
+    if lists:
+        overrides.append(f"pair={lists[0] if len(lists) == 1 else '[' + ','.join(lists) + ']'}")
+    if any(cell.dataset.name in OWN_DATASETS for cell in cells):
         overrides.append("dataset.root=FOLDER")
     if any(cell.classes for cell in cells):
         overrides.insert(0, "--config-dir=FOLDER")
@@ -120,11 +174,38 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     return join_command(["python", "-m", "lenet_sweep", *multirun, *overrides])
 
 
+def _recipes_of(cells: Iterable[Cell]) -> set[tuple[str, str]]:
+    """The pairs of loss and optimizer of the cells."""
+    return {(cell.loss.name, cell.optimizer.name) for cell in cells}
+
+
+def _pairs(columns: Mapping[str, Sequence[Value]]) -> list[list[str]]:
+    """The settings of which each value occurs with one value of the others only.
+
+    columns: the value of each setting in each cell. Empty if the cells are not a full grid of these
+    pairs and the other settings; a command would then train other cells in either form.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, column in columns.items():
+        numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
+        groups.setdefault(tuple(numbers[value] for value in column), []).append(name)
+    cells = len(set(zip(*columns.values(), strict=True)))
+    if prod(len(set(values)) for values in groups) != cells:
+        return []
+    return [names for values, names in groups.items() if len(names) > 1 and len(set(values)) > 1]
+
+
 def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bool:
     if name in ("device", "engine"):
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
+    if name in MODEL_GROUPS:
+        return all(
+            choice_name(getattr(cell, name)) == default_of_model(cell.model, name)
+            for cell in cells
+            if cell.has_setting(name)
+        )
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

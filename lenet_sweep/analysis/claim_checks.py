@@ -145,8 +145,8 @@ def _larger_is_better(claim: Claim, settings: Sequence[Setting]) -> tuple[str, s
 def _matters_little(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
     """Holds if each key has a median difference of up to LITTLE and no larger significant one.
 
-    Differences are between neighbors. Holds in part if only the median is up to LITTLE, if this is
-    true for only some keys, or if some key has no neighbors.
+    Differences are between neighbors. Holds in part if only the medians are up to LITTLE, if only
+    some medians are, or if some key has no neighbors.
     """
     small, sentences = [], []
     large = 0  # significant differences above LITTLE
@@ -243,7 +243,8 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     """Holds if the recipe needs fewer epochs to TARGET than the fastest other recipe.
 
     Recipes are compared at their default learning rate and options, for each batch size that both
-    have. Holds in part if the recipe is faster at more batch sizes than not.
+    have; equal numbers of epochs do not count. Holds in part if the recipe is faster at more batch
+    sizes than it is slower.
     """
     defaults = [
         s

@@ -135,7 +135,8 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     confidence = ""
     if interval:
         confidence = (
-            f" (95 % confidence interval {_range(interval)}, for the choice of images only)"
+            f" (95 % confidence interval {_range(interval)}, which reflects only the choice of "
+            "images)"
         )
     images = f" of {only.correct.size:,} test images" if only.correct is not None else ""
     return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{confidence}."
@@ -143,9 +144,9 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
 
 def _chosen_by_holdout(top: Comparison) -> str:
     held_out = [r.holdout_accuracy for r in top.results if r.holdout_accuracy is not None]
-    mean = "a mean of " if len(held_out) > 1 else ""
+    mean = "mean " if len(held_out) > 1 else ""
     return (
-        f"It was chosen by {mean}{sum(held_out) / len(held_out):.2f} % on "
+        f"It was chosen for its {mean}accuracy of {sum(held_out) / len(held_out):.2f} % on "
         f"{top.results[0].cell.dataset.holdout or 0:,} training images that were held out, so the "
         "choice does not inflate its accuracy on the test images."
     )

@@ -45,7 +45,7 @@ def still_falling(
     trained = [r for r in results if r.accuracy is not None and r.history]
     longest = longest_snapshots(trained)
     measured = [(r, end) for r in longest if (end := falling(r.history))]
-    steep = [(r, end) for r, end in measured if end[2] >= STILL_FALLING]
+    steep = [(r, end) for r, end in measured if end[2] >= STILL_FALLING and not r.ended_early]
     if short := [r for r in longest if len(r.history) == 1]:
         yield ResultWarning(
             "one epoch",
@@ -59,7 +59,7 @@ def still_falling(
     r, (before, last, share) = max(steep, key=lambda item: item[1][2])
     leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    among = "None of them is a run of the best or of one tied with it."
+    among = f"None of the leading runs ({_LEADING}) is among them."
     if number and number == len(leading):
         runs = "The only leading run" if number == 1 else f"All {number} leading runs"
         among = f"{runs} ({_LEADING}) {'is' if number == 1 else 'are'} among them."
@@ -114,9 +114,9 @@ def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterabl
         f"{count_of(len(peaks), len(results))} {'was' if len(peaks) == 1 else 'were'} more "
         "accurate long before the end, by more than the sampling error of the test images. The "
         f"largest drop is in {names[r.cell]}: from {peak.accuracy:.2f} % after epoch {peak.epoch} "
-        f"to {accuracy_of(r):.2f} % after epoch {r.cell.epochs}. To see the earlier epoch as a row "
-        f"of its own, add {peak.epoch} to epochs. Because a peak is chosen on the test images, its "
-        "accuracy is too high on average.",
+        f"to {accuracy_of(r):.2f} % after epoch {r.history[-1].epoch}. To see the earlier "
+        f"epoch as a row of its own, add {peak.epoch} to epochs. Because a peak is chosen on the "
+        "test images, its accuracy is too high on average.",
         tuple(r.cell for r, _ in peaks),
         "caution",
         command([r.cell], {"epochs": [peak.epoch, r.cell.epochs]}),

@@ -23,7 +23,7 @@ from lenet_sweep.analysis.factors import (
     label,
     separable,
 )
-from lenet_sweep.analysis.statistics import EPSILON, MIN_LEARNED, Result
+from lenet_sweep.analysis.statistics import EPSILON, Result, describe_min_learned
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import join_words, pluralize
 
@@ -267,9 +267,10 @@ def _dominated(measured: Sequence[Result]) -> Iterable[Caveat]:
     share = 1 - np.var(learned) * len(learned) / (np.var(every) * len(every))
     if share >= DOMINATED:
         cells = f"{failed} of {len(measured)} cells" if failed > 1 else "One cell"
+        limit = describe_min_learned(r.cell for r in measured)
         yield Caveat(
             "dominated",
-            f"{cells} did not learn the task (accuracy below {MIN_LEARNED:g} %, or one class "
+            f"{cells} did not learn the task (accuracy below {limit}, or one class "
             f"predicted for nearly every image) and {'account' if failed > 1 else 'accounts'} for "
             f"{100 * share:.0f} % of the variance. The shares therefore show which hyperparameters "
             "decide whether a network learns at all, not which of them matter once it does.",

@@ -136,7 +136,7 @@ def label(names: Sequence[str], values: Sequence[Value]) -> str:
     if len(names) == 1:
         return (
             format_setting(values[0])
-            if names[0] != "dataset.limit"
+            if names[0] not in ("dataset.limit", "dataset.size")
             else describe_setting(names[0], values[0])
         )
     pairs = zip(names, values, strict=True)

@@ -16,7 +16,7 @@ from lenet_sweep.config.registry import make_loss
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
-NOT_TUNED = ("seed", "dataset.limit", "holdout")  # numbers that have no best value
+NOT_TUNED = ("seed", "dataset.limit", "dataset.size", "holdout")  # numbers that have no best value
 
 
 def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
@@ -32,8 +32,8 @@ def confounded_settings(results: Sequence[Result]) -> Iterable[ResultWarning]:
         yield ResultWarning(
             "together",
             f"{join_words(names)} change together: {combinations}. A difference between these "
-            f"groups cannot be attributed to {'either' if len(names) == 2 else 'any'} of them "
-            "alone.",
+            f"groups cannot be attributed to {'either' if len(names) == 2 else 'any'} "
+            "hyperparameter alone.",
             tuple(cells),
             "caution",
             command(cells, {name: values[name] for name in names}),
@@ -114,6 +114,7 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
     """Warn about each numeric axis of which all leading rows have the same extreme value."""
     top = leaders(compared)
     leading = [r.cell for c in top for r in c.results]
+    early = any(r.ended_early for c in top for r in c.results)
     if not leading:
         return
     thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
@@ -130,6 +131,8 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
             continue
         (extreme,) = reached
         lowest = extreme == numbers[0]
+        if name == "epochs" and early and not lowest:
+            continue  # more epochs would train nothing more
         if lowest and (extreme == 0 or (isinstance(extreme, int) and extreme == 1)):
             continue  # there are no smaller values
         which = "smallest" if lowest else "largest"

@@ -55,7 +55,7 @@ def _result(
         return Result(cell, status)
     folder = source.store.run_folder(cell.run_id)
     try:
-        snapshot = folder.read(folder.snapshot_path(cell.epochs))
+        snapshot = folder.result(cell)
     except StoreError:  # the disk cannot be read
         snapshot = None
     if snapshot is None:  # only results.csv has the accuracy
@@ -64,7 +64,7 @@ def _result(
     tests = sets.get(cell.dataset, source.data_root)
     if tests is not None:
         try:
-            return Result.of(cell, snapshot, tests.labels)
+            return Result.of(cell, snapshot, tests.labels, tests.class_names)
         except ValueError:  # the labels are of other images: a file was edited or is outdated
             pass
     last = snapshot.history[-1].holdout_accuracy if snapshot.history else None

@@ -35,7 +35,7 @@ class Verdict:
 
     setting: what was measured; None if nothing was. margin: around the measured mean for one
     more training, in points; None if unknown. difference: reported minus measured mean, in points.
-    note: evidence about a row that is far off.
+    note: evidence about a row that is far off, and runs that ended early.
     """
 
     row: StudyRow
@@ -122,7 +122,7 @@ def reproduce(study: Study, results: Sequence[Result]) -> Reproduction:
     """Judge each row of a study; results of other cells may explain why a row is far off."""
     settings = group_by_setting(results)
     verdicts = [_judge(row, _measured(row, settings)) for row in study.rows]
-    return Reproduction(study, tuple(_explain(v, settings) for v in verdicts))
+    return Reproduction(study, tuple(_note_early_ends(_explain(v, settings)) for v in verdicts))
 
 
 def prediction_margin(setting: Setting) -> float | None:
@@ -222,6 +222,17 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
         note=f"{note}; {name} {value:g}{hint} gives {setting.mean:.2f} %, which is consistent with "
         f"the reported {row.reported:.2f} %",
     )
+
+
+def _note_early_ends(verdict: Verdict) -> Verdict:
+    """Add a note to a verdict on runs that ended early, which are not those of the report."""
+    runs = verdict.setting.results if verdict.setting else ()
+    early = [r.history[-1].epoch for r in runs if r.ended_early]
+    if not early:
+        return verdict
+    note = f"{len(early)} of {pluralize(len(runs), 'run')} ended early (patience), after "
+    note += f"{min(early)} to {max(early)} epochs" if len(early) > 1 else f"{early[0]} epochs"
+    return replace(verdict, note="; ".join(filter(None, [verdict.note, note])))
 
 
 def _fell_from(result: Result, reported: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lenet_sweep.analysis.reproduction import (
@@ -13,7 +14,9 @@ from lenet_sweep.analysis.reproduction import (
     UNREPORTED,
     Reproduction,
 )
-from lenet_sweep.core.cells import Cell
+from lenet_sweep.analysis.statistics import epochs_text
+from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
+from lenet_sweep.core.text import format_setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +35,19 @@ CLAIMS_RULE = (
 
 
 def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
-    """The content of reproduction.csv: one row per row of a study, with COLUMNS.
+    """The content of reproduction.csv: one row per row of a study, with COLUMNS, and those of
+    ADDED_SETTINGS that a row changes.
 
     Accuracies are percent, differences points; low and high are the mean minus and plus its margin.
     """
+    reproductions = list(reproductions)
+    changed = {
+        name
+        for reproduction in reproductions
+        for v in reproduction.verdicts
+        for name in v.row.cell.changed_settings
+    }
+    added = [name for name in ADDED_SETTINGS if name in changed]
     rows = [
         {
             "study": reproduction.study.title,
@@ -59,13 +71,14 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
             "verdict": v.verdict,
             "note": v.note,
             "cell": v.row.cell.id,
+            **{name: _added_text(v.row.cell, name) for name in added},
         }
         for reproduction in reproductions
         for v in reproduction.verdicts
     ]
     import pandas as pd  # noqa: PLC0415 - slow to import, and not needed to start a sweep
 
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=[*COLUMNS, *added])
 
 
 def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
@@ -85,7 +98,8 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
     for index, v in enumerate(reproduction.verdicts):
         cell, mean = v.row.cell, v.mean
         line = {"row": str(v.row.number)} | {name: settings[name][index] for name in varied}
-        line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": str(cell.epochs)}
+        epochs = epochs_text(v.setting.results) if v.setting else str(cell.epochs)
+        line |= {"batch": str(cell.batch), "lr": f"{cell.lr:g}", "epochs": epochs}
         line |= {"reported": "" if v.row.reported is None else f"{v.row.reported:.2f}"}
         line |= {"on": v.row.device} if devices else {}
         line |= {"by": v.row.person} if people else {}
@@ -114,9 +128,15 @@ def _format_margin(points: float) -> str:
     return f"{points:.2f}" if points < 100 else "100"  # no accuracy is further away
 
 
+def _added_text(cell: Cell, name: str) -> str:
+    value = getattr(cell, name)
+    return str(value) if isinstance(value, Choice) else format_setting(value)
+
+
 _SETTINGS: Mapping[str, Callable[[Cell], str]] = {
     "loss": lambda cell: str(cell.loss),
     "optimizer": lambda cell: str(cell.optimizer),
     "activation": lambda cell: cell.activation,
+    **{name: partial(_added_text, name=name) for name in ADDED_SETTINGS},
     "data": lambda cell: cell.data,
 }

@@ -18,13 +18,29 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis import t_tests
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch
+from lenet_sweep.data.images import Labels
 from lenet_sweep.storage.snapshots import Snapshot
 
 LEVEL = 0.95  # confidence level of every interval
 Z = 1.96  # standard errors on each side of a normal interval at LEVEL
-MIN_LEARNED = 50.0  # percent; a cell below it, or one that collapsed, did not learn the task
 COLLAPSED = 0.99  # a cell has collapsed if this share of its predictions is one class
 EPSILON = 1e-9  # points; accuracies that are closer differ only by rounding
+
+
+def min_learned(classes: int) -> float:
+    """The accuracy, in percent, below which a network has not learned to tell classes apart.
+
+    Five times what guessing gives, such as 50 % for 10 classes and 5 % for 100. With fewer than 9
+    classes, halfway between guessing and 100 %, such as 75 % for 2 classes.
+    """
+    chance = 100 / classes
+    return min(5 * chance, (100 + chance) / 2)
+
+
+def describe_min_learned(cells: Iterable[Cell]) -> str:
+    """`min_learned` of the datasets of these cells as text, such as '50 %' or '5 to 50 %'."""
+    limits = sorted({min_learned(cell.dataset.classes) for cell in cells})
+    return " to ".join(f"{limit:.3g}" for limit in dict.fromkeys((limits[0], limits[-1]))) + " %"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,21 +48,25 @@ class Result:
     """The result of a cell; a failed cell has no accuracy.
 
     correct: (test images,) bool, which images are classified correctly. predictions: (test
-    images,) uint8, the predicted classes. history: one Epoch per trained epoch. holdout_accuracy:
-    percent of the held-out training images; None if none were held out.
+    images,), the predicted classes. history: one Epoch per trained epoch. holdout_accuracy: percent
+    of the held-out training images; None if none were held out. class_names: by class; () if they
+    are not available.
     """
 
     cell: Cell
     status: str = "ok"
     accuracy: float | None = None  # percent
     correct: NDArray[np.bool_] | None = None
-    predictions: NDArray[np.uint8] | None = None
+    predictions: Labels | None = None
     history: tuple[Epoch, ...] = ()
     holdout_accuracy: float | None = None
+    class_names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, cell: Cell, snapshot: Snapshot, labels: NDArray[np.uint8]) -> Result:
-        """The result of a finished cell. labels: (test images,) uint8, the true classes.
+    def of(
+        cls, cell: Cell, snapshot: Snapshot, labels: Labels, class_names: tuple[str, ...] = ()
+    ) -> Result:
+        """The result of a finished cell. labels: (test images,), the true classes.
 
         Raises ValueError if the number of labels does not match the predictions.
         """
@@ -58,7 +78,14 @@ class Result:
         correct = predictions == labels
         accuracy = 100 * int(correct.sum()) / len(labels)
         held_out = snapshot.history[-1].holdout_accuracy if snapshot.history else None
-        return cls(cell, "ok", accuracy, correct, predictions, snapshot.history, held_out)
+        return cls(
+            cell, "ok", accuracy, correct, predictions, snapshot.history, held_out, class_names
+        )
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether its run ended before the cell's last epoch, because of its patience."""
+        return bool(self.history) and self.history[-1].epoch < self.cell.epochs
 
     @property
     def collapsed(self) -> int | None:
@@ -72,8 +99,24 @@ class Result:
 
     @property
     def has_learned(self) -> bool:
-        """Whether it has an accuracy of at least MIN_LEARNED and did not collapse to one class."""
-        return self.accuracy is not None and self.accuracy >= MIN_LEARNED and self.collapsed is None
+        """Whether its accuracy is at least `min_learned` and it did not collapse to one class."""
+        if self.accuracy is None or self.accuracy < min_learned(self.cell.dataset.classes):
+            return False
+        return self.collapsed is None
+
+    def class_name(self, number: int) -> str:
+        """The name of a class, or its number if the names are not available."""
+        return self.class_names[number] if number < len(self.class_names) else str(number)
+
+
+def epochs_text(results: Sequence[Result]) -> str:
+    """The epochs of results that differ only in the seed: '100', or '16 to 20 of 100' trained."""
+    epochs = results[0].cell.epochs
+    if not any(result.ended_early for result in results):
+        return str(epochs)
+    trained = sorted(len(result.history) for result in results if result.history)
+    first, last = trained[0], trained[-1]
+    return f"{first} of {epochs}" if first == last else f"{first} to {last} of {epochs}"
 
 
 def longest_snapshots(results: Iterable[Result]) -> list[Result]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ def find_warnings(
         *_collapsed(results, names),
         *confounded_settings(results),
         *_selection(results),
+        *_stopped_by_test_images(results),
         *_one_seed(results, compared),
         *edges(results, compared),
         *still_falling(results, compared, names),
@@ -88,11 +90,11 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Re
 
 
 def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
-    by_class: dict[int, list[Result]] = {}
+    by_class: dict[tuple[int, str], list[Result]] = {}
     for r in results:
         if (predicted := r.collapsed) is not None:
-            by_class.setdefault(predicted, []).append(r)
-    for predicted, group in sorted(by_class.items()):
+            by_class.setdefault((predicted, r.class_name(predicted)), []).append(r)
+    for (_, name), group in sorted(by_class.items(), key=itemgetter(0)):
         lowest, highest = min(map(accuracy_of, group)), max(map(accuracy_of, group))
         accuracies = f"{lowest:.2f} %"
         accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
@@ -100,7 +102,7 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
         yield ResultWarning(
             "collapsed",
             f"{count_of(len(group), len(results))} collapsed to one class: "
-            f"{join_words([names[r.cell] for r in group])}. {networks} {predicted} for nearly "
+            f"{join_words([names[r.cell] for r in group])}. {networks} {name} for nearly "
             f"every test image, which is correct for {accuracies} of them. Such an accuracy is not "
             "evidence of learning.",
             tuple(r.cell for r in group),
@@ -145,6 +147,25 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
         )
 
 
+def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning]:
+    cells = [r.cell for r in results]
+    chosen = [c for c in cells if c.patience is not None and c.dataset.holdout is None]
+    if not chosen:
+        return
+    images = max((r.correct.size for r in results if r.correct is not None), default=10_000)
+    limit = min((c.dataset.limit for c in chosen if c.dataset.limit), default=6 * images)
+    yield ResultWarning(
+        "test images stop",
+        f"In {count_of(len(chosen), len(cells))}, the test images decided when training ended "
+        "(patience): after a number of epochs without a better accuracy on them. Such an accuracy "
+        "was partly chosen on the images that it is measured on. Hold out training images instead, "
+        "which then decide.",
+        tuple(chosen),
+        "caution",
+        f"holdout={max(1, min(images, limit // 6))}",
+    )
+
+
 def _share_correct(setting: Setting) -> NDArray[np.float32]:
     """For each test image, the share of the setting's seeds that classify it correctly."""
     rows = [r.correct for r in setting.results if r.correct is not None]
@@ -181,7 +202,7 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     if len(single) < len(settings):
         sentence = (
             f"{count_of(len(single), len(settings), 'setting')} {has_or_have(single)} an accuracy "
-            f"with only one seed, so {'its' if len(single) == 1 else 'their'} variation between "
+            f"for only one seed, so {'its' if len(single) == 1 else 'their'} variation between "
             "seeds is unknown."
         )
         yield ResultWarning("one seed", sentence, cells, "caution", remedy)

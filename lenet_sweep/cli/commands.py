@@ -38,6 +38,7 @@ from lenet_sweep.cli.hydra_config import (
 )
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.keys import depends_on_choice, missing_options
+from lenet_sweep.config.pairs import describe_pair
 from lenet_sweep.config.registry import all_choices
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
@@ -133,6 +134,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     chosen = chosen_by_search(loader, master)
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
+    _reject_pairs(options, "a search chooses the values itself; remove it")
     missing = {
         o.key_or_group: str(o.input_line).partition("=")[2]
         for o in search_space(master)
@@ -189,8 +191,14 @@ def check_single_cell(cfg: DictConfig) -> None:
         cfg.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(deepcopy(cfg))
     cells, options = validation.validate_cells([raw_settings(cfg)], NATIVE)
+    _reject_pairs(options, "a grid requires the flag -m")
     _typed_folder(cfg, options)
     _exit_if_dry_run(cells, options, Console(), LOCAL)
+
+
+def _reject_pairs(options: SweepOptions, reason: str) -> None:
+    if options.pair:
+        raise UsageError(f"{describe_pair(options.pair[0])}: pairs values of a grid; {reason}")
 
 
 def run_task(cfg: DictConfig) -> float:
@@ -210,6 +218,7 @@ def run_task(cfg: DictConfig) -> float:
     else:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells requires the flag -m")
+        _reject_pairs(options, "a grid requires the flag -m")
         if options.study:
             raise UsageError("+study=...: the rows of a study require the flag -m")
         typed = _typed_folder(OmegaConf.create({"hydra": hydra}), options)
@@ -254,7 +263,7 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run_folder(cell.run_id)
-    if not view.complete and (snapshot := run_folder.read(run_folder.snapshot_path(cell.epochs))):
+    if not view.complete and (snapshot := run_folder.result(cell)):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
         replay(console, snapshot, cell, images)  # all or part of the run was in the store
     _report(result, options, console, tables=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -34,13 +35,15 @@ from lenet_sweep.config.keys import (
     groups_set_by,
     set_key,
 )
-from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.pairs import parse_pairs
+from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value, join_words
+from lenet_sweep.core.text import format_value
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
 
+WIDTH = 120  # characters of a line of --help
 LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
 
 HELP = """\
@@ -56,12 +59,13 @@ Groups, selected by name:
 {groups}
   recipe      {recipes}: a pair of loss and optimizer
   dataset     {datasets}; dataset.root=FOLDER is the folder of the files
-              (default: a cache folder), dataset.limit=N trains on the first N images
+              (default: a cache folder), dataset.limit=N trains on the first N images,
+              dataset.size=N scales the images of an image_folder to N x N pixels (28)
   --models FILE.py   adds the models that a Python file registers (docs/extending.md)
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
-Options of the {option_groups}, with their defaults. An option applies to the choices that have it:
+Options, with their defaults. An option applies to the choices that have it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -107,8 +111,10 @@ def help_text() -> str:
     groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
     datasets = groups.pop("dataset")
     return HELP.format(
-        groups="\n".join(f"  {name:<11} {choices}" for name, choices in groups.items()),
-        option_groups=join_words(OPTION_GROUPS, len(OPTION_GROUPS)),
+        groups="\n".join(
+            textwrap.fill(f"  {name:<11} {choices}", WIDTH, subsequent_indent=" " * 14)
+            for name, choices in groups.items()
+        ),
         datasets=datasets,
         recipes=", ".join(RECIPES),
         options="\n".join(options),
@@ -136,7 +142,7 @@ def raw_settings(config: DictConfig) -> Raw:
 
     Raises OmegaConf's errors if an interpolation fails or a value is missing (???).
     """
-    raw: Raw = dict.fromkeys(group.name for group in GROUPS.values() if group.of_model)
+    raw: Raw = dict.fromkeys(MODEL_GROUPS)  # which Hydra leaves out if they are null
     for key in config:
         if key != "hydra":
             node = config[key]
@@ -220,8 +226,14 @@ def grid_jobs(
         ],
         choices_of=lambda selected: _composed_choices(loader, master, list(selected.values())),
         limit=master.max_cells,
+        pairs=parse_pairs(_plain(master.pair)),
     )
     return [list(point.values()) for point in points]
+
+
+def _plain(node: Any) -> Any:
+    """A value of a composed config without OmegaConf's types; ${...} is left as it is."""
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
 def chosen_by_search(loader: ConfigLoader, master: DictConfig) -> dict[str, set[str]]:
@@ -259,13 +271,13 @@ def _composed_choices(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
 ) -> dict[str, str]:
     """The choice of each group with options, given overrides. Composed only if necessary."""
-    names = {group: str(OmegaConf.select(master, f"{group}.name")) for group in OPTION_GROUPS}
+    names = {group: _selected(master, group) for group in OPTION_GROUPS}
     for text in overrides:
         key, _, name = text.partition("=")
         selected = choices_set_by(key, name)
         if not selected:
             config = loader.load_sweep_config(master, list(overrides))
-            return {group: str(config[group].name) for group in OPTION_GROUPS}
+            return {group: _selected(config, group) for group in OPTION_GROUPS}
         names |= {group: selected[group] for group in names.keys() & selected.keys()}
     return names
 
@@ -348,3 +360,8 @@ def _is_plain_value(override: Override) -> bool:
         and "/" not in override.key_or_group
         and override.key_or_group not in (*GROUPS, "recipe")
     )
+
+
+def _selected(config: DictConfig, group: str) -> str:
+    """The choice of a group in a composed config; "" if the model decides."""
+    return str(OmegaConf.select(config, f"{group}.name") or "")

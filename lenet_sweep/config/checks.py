@@ -95,7 +95,7 @@ def text(key: str, value: Any) -> str | None:
     ):
         reject(key, value, "one line of up to 100 printable characters")
     if "${" in typed:
-        reject(key, value, "plain text; ${...} is not resolved in this key")
+        reject(key, value, "plain text; ${...} is resolved only on the command line")
     return typed
 
 
@@ -112,9 +112,9 @@ def folder(key: str, value: Any) -> Path | None:
     ):
         reject(key, value, "the path of a folder")
     if len(text) > 1000 or any(len(part) > 200 for part in Path(text).parts):
-        reject(key, value, "a path of at most 1000 characters, 200 for each folder")
+        reject(key, value, "a path of at most 1000 characters, with at most 200 in each name")
     if "${" in text:
-        reject(key, value, "a plain path; ${...} is not resolved in this key")
+        reject(key, value, "a plain path; ${...} is resolved only on the command line")
     try:
         return Path(text).expanduser()
     except RuntimeError:  # ~name of an unknown user

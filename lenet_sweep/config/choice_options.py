@@ -20,6 +20,7 @@ from lenet_sweep.core.cells import OptionValue
 from lenet_sweep.core.errors import UsageError
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {">": operator.gt, "=": operator.eq}
+ANY_LENGTH = "any length"
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _LIMIT = re.compile(rf"(min|max|above|below) {_NUMBER}")
 _ONE_OF = re.compile(rf"one of ({_NUMBER}(?:, {_NUMBER})*)")
@@ -44,9 +45,10 @@ class ChoiceOption:
     """An option of a choice.
 
     default: its type is the type of the option: bool, int, float, str, or a tuple of floats of this
-        length.
+        length, or of any length (any_length).
     min, max: the smallest and the largest number allowed. above, below: all numbers must be
     greater, or less, than this. one_of: the only numbers allowed; () allows all.
+    whole: only whole numbers are allowed.
     """
 
     default: OptionValue
@@ -57,6 +59,8 @@ class ChoiceOption:
     below: float | None = None
     requires: tuple[Requirement, ...] = ()
     one_of: tuple[float, ...] = ()
+    any_length: bool = False
+    whole: bool = False
 
     @property
     def allowed(self) -> str:
@@ -68,7 +72,10 @@ class ChoiceOption:
         if isinstance(self.default, int):
             return f"a whole number, like its default {self.default}"
         is_list = isinstance(self.default, tuple)
-        kind = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else "a number"
+        noun = "whole number" if self.whole else "number"
+        kind = f"{len(self.default)} {noun}s" if isinstance(self.default, tuple) else f"a {noun}"
+        if self.any_length:
+            kind = f"a list of 1 or more {noun}s"
         if self.one_of:
             numbers = f"one of {', '.join(f'{number:g}' for number in self.one_of)}"
             return f"{kind}, each {numbers}" if is_list else numbers
@@ -93,7 +100,7 @@ class ChoiceOption:
         if not isinstance(self.default, tuple):
             return self._number(key, value, value)
         items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-        if len(items) != len(self.default):
+        if not items or (len(items) != len(self.default) and not self.any_length):
             reject(key, value, self.allowed)
         return tuple(self._number(key, value, item) for item in items)
 
@@ -118,6 +125,7 @@ class ChoiceOption:
             or (self.above is not None and number <= self.above)
             or (self.below is not None and number >= self.below)
             or (self.one_of and number not in self.one_of)
+            or (self.whole and not number.is_integer())
         ):
             reject(key, value, self.allowed)
         return number
@@ -168,13 +176,19 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
         )
     text, *rules = file.comments.get(name, "").split("; ")
     limits: dict[str, float] = {}
+    any_length = False
     one_of: tuple[float, ...] = ()
+    whole = False
     requires: tuple[Requirement, ...] = ()
     for rule in rules:
         if match := _LIMIT.fullmatch(rule):
             limits[match[1]] = float(match[2])
+        elif rule == ANY_LENGTH and isinstance(default, list):
+            any_length = True
         elif match := _ONE_OF.fullmatch(rule):
             one_of = tuple(map(float, match[1].split(", ")))
+        elif rule == "whole":
+            whole = True
         elif rule.startswith("requires "):
             parts = rule.removeprefix("requires ").split(", ")
             matches = [_REQUIREMENT.fullmatch(part) for part in parts]
@@ -188,10 +202,19 @@ def _parse_option(file: ConfigFile, name: str) -> ChoiceOption:
             raise UsageError(
                 f"{file.path}: {name}: cannot parse {rule!r}; after a semicolon, a comment can "
                 "have 'min NUMBER', 'max NUMBER', 'above NUMBER', 'below NUMBER', 'one of "
-                "NUMBER, NUMBER', or 'requires OPTION > NUMBER'"
+                f"NUMBER, NUMBER', 'whole', '{ANY_LENGTH}' (of a list), or 'requires OPTION > "
+                "NUMBER'"
             )
     if isinstance(default, list):
         default = tuple(map(float, default))
     elif not isinstance(default, bool):
         default = float(default)
-    return ChoiceOption(default, text, **limits, one_of=one_of, requires=requires)
+    return ChoiceOption(
+        default,
+        text,
+        **limits,
+        one_of=one_of,
+        whole=whole,
+        any_length=any_length,
+        requires=requires,
+    )

@@ -6,7 +6,7 @@ The number of cells is checked against max_cells before a grid is expanded.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from lenet_sweep.config.keys import (
     recipe_conflict,
     set_key,
 )
+from lenet_sweep.config.pairs import Pair, paired_axes, parse_pairs
 from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, Raw
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
@@ -32,11 +33,13 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
 
     axes: keys of conf/config.yaml, including "recipe" and dotted keys such as
         "optimizer.momentum". A list, tuple, range, or array is an axis; anything else is one value.
+        "pair" names the keys whose values are used together; see `pairs.parse_pairs`.
 
     An option is an axis only for the choices that have it: the others get one cell instead of one
     per value. The same holds for settings that a user's model does not have.
 
-    Raises UsageError for an unknown key, an empty axis, and a grid with more than max_cells cells.
+    Raises UsageError for an unknown key, an empty axis, a pair that is not possible, and a grid
+    with more than max_cells cells.
     """
     base = defaults()
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
@@ -49,9 +52,14 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     for point in expand(
         {key: _length(axis) for key, axis in values.items()},
         values.__getitem__,
-        selectors=[key for key in axes if key == "recipe" or key in OPTION_GROUPS],
+        selectors=[
+            key
+            for key in axes
+            if key == "recipe" or (key in OPTION_GROUPS and not depends_on_choice(key))
+        ],
         choices_of=_choices_of,
         limit=axes.get("max_cells", base["max_cells"]),
+        pairs=parse_pairs(axes.get("pair")),
     ):
         raw = dict(base)
         # Groups first: a dotted key changes the choice that the same call selects.
@@ -68,6 +76,7 @@ def expand(
     selectors: Collection[str],
     choices_of: Callable[[Mapping[str, T]], Mapping[str, str]],
     limit: Any,
+    pairs: Sequence[Pair] = (),
 ) -> Iterator[dict[str, T]]:
     """The points of a grid, as a value for each axis; the last axis varies fastest.
 
@@ -77,36 +86,56 @@ def expand(
     lengths: the number of values of each axis, by key. values_of: the values of an axis; called
     after the number of points was checked. selectors: the axes that may select choices.
     choices_of: the choice of each group, given values of the selectors. limit: max_cells.
+    pairs: axes whose values are used together; an option in a pair counts as an axis where another
+    one of the pair does.
 
-    Raises UsageError for a grid of more than `limit` points.
+    Raises UsageError for a grid of more than `limit` points, and for a pair that is not possible.
     """
+    axes = paired_axes(lengths, pairs)
+    sizes = {axis: lengths[axis[0]] for axis in axes}
+
+    def values_of_all(chosen: Iterable[Pair]) -> dict[Pair, Sequence[tuple[T, ...]]]:
+        return {axis: list(zip(*map(values_of, axis), strict=True)) for axis in chosen}
+
     options = {key: key.lstrip("+") for key in lengths if key not in selectors}
     options = {key: option for key, option in options.items() if depends_on_choice(option)}
     if not options or not any(lengths[key] > 1 for key in selectors):
-        check_grid_size(prod(lengths.values()), limit)
-        yield from _product({key: values_of(key) for key in lengths})
+        check_grid_size(prod(sizes.values()), limit)
+        yield from _product(values_of_all(axes))
         return
-    check_grid_size(prod(lengths[key] for key in selectors), limit)
-    selections = list(_product({key: values_of(key) for key in lengths if key in selectors}))
-    missing = [missing_options(options.values(), choices_of(chosen)) for chosen in selections]
+    selecting = [axis for axis in axes if any(key in selectors for key in axis)]
+    check_grid_size(prod(sizes[axis] for axis in selecting), limit)
+    selections = list(_product(values_of_all(selecting)))
+    missing = [
+        missing_options(
+            options.values(), choices_of({k: v for k, v in chosen.items() if k in selectors})
+        )
+        for chosen in selections
+    ]
     # An option that no choice has stays in every point, to be reported by the validation.
     unknown = frozenset.intersection(*missing)
-    ignored = [{key for key in options if options[key] in m - unknown} for m in missing]
-    others = {key: length for key, length in lengths.items() if key not in selectors}
+    others = [axis for axis in axes if axis not in selecting]
+    ignored = [
+        {axis for axis in others if all(options.get(key) in m - unknown for key in axis)}
+        for m in missing
+    ]
     check_grid_size(
-        sum(prod(n for key, n in others.items() if key not in keys) for keys in ignored), limit
+        sum(prod(sizes[axis] for axis in others if axis not in dropped) for dropped in ignored),
+        limit,
     )
-    values = {key: values_of(key) for key in others}
-    for chosen, keys in zip(selections, ignored, strict=True):
+    values = values_of_all(others)
+    for chosen, dropped in zip(selections, ignored, strict=True):
         yield from _product({
-            key: [chosen[key]] if key in chosen else values[key][: 1 if key in keys else None]
-            for key in lengths
+            axis: values[axis][: 1 if axis in dropped else None] if axis in values
+            else [tuple(chosen[key] for key in axis)]
+            for axis in axes
         })  # fmt: skip
 
 
-def _product(axes: Mapping[str, Sequence[T]]) -> Iterator[dict[str, T]]:
+def _product(axes: Mapping[Pair, Sequence[tuple[T, ...]]]) -> Iterator[dict[str, T]]:
+    keys = [key for axis in axes for key in axis]
     for point in itertools.product(*axes.values()):
-        yield dict(zip(axes, point, strict=True))
+        yield dict(zip(keys, itertools.chain.from_iterable(point), strict=True))
 
 
 def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
@@ -120,6 +149,8 @@ def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
 def _as_axis(key: str, value: Any) -> Sequence[Any]:
     if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
+    if key == "pair":
+        return [value]
     if isinstance(value, tuple) and isinstance(OPTION_DEFAULTS.get(key), tuple):
         return [value]  # a single value of an option that is a pair
     return value if isinstance(value, (list, tuple, range)) else [value]

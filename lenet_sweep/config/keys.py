@@ -25,8 +25,8 @@ from lenet_sweep.core.text import format_value, join_words, to_str
 _OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
 # Keys that apply to a whole sweep; they are fields of `SweepOptions`. The others describe a cell.
 SWEEP_KEYS = (
-    "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "max_cells", "rows",
-    "report", "figures", "out", "name",
+    "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "pair", "max_cells",
+    "rows", "report", "figures", "out", "name",
 )  # fmt: skip
 
 
@@ -208,8 +208,12 @@ def unknown_option(key: str, value: Any, chosen: Collection[str] = ()) -> NoRetu
     names = {name: c.options for name, c in GROUPS[group].choices.items() if c.options}
     listed = [name for name in names if name in chosen]
     takes = "; ".join(f"{name} takes {', '.join(names[name])}" for name in listed)
-    if not listed:
-        takes = f"the options are {', '.join(dict.fromkeys(chain(*names.values())))}"
+    if chosen and not listed:
+        take = "takes" if len(chosen) == 1 else "take"
+        takes = f"{join_words(sorted(chosen))} {take} no options"
+    elif not listed:
+        known = ", ".join(dict.fromkeys(chain(*names.values())))
+        takes = f"the options are {known}" if known else f"no {group} has options"
     options = [f"{group}.{name}" for options in names.values() for name in options]
     suggestion = suggestions.for_value(f"{group}.", f"{group}.{option}", options)
     hint = ""

@@ -24,7 +24,14 @@ from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.files import ConfigFile
 from lenet_sweep.config.model_import import MOVE, SCRIPT, first_sweep_line, import_module, script
 from lenet_sweep.config.model_source import ModelLocation, locate
-from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS, ChoiceSpec, Raw
+from lenet_sweep.config.registry import (
+    GROUPS,
+    MODEL_GROUPS,
+    OPTION_DEFAULTS,
+    ChoiceSpec,
+    Raw,
+    choice_name,
+)
 from lenet_sweep.core.cells import NETWORK_SETTINGS, Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
@@ -212,7 +219,7 @@ def _add(name: str, cls: type) -> ModelSpec:
 
 def _values(name: str) -> dict[str, Any]:
     """The keys that a file in conf/model sets."""
-    return {"name": name, **{key: NETWORK_SETTINGS[key] for key in ("activation", "pool")}}
+    return {"name": name, **{key: choice_name(NETWORK_SETTINGS[key]) for key in MODEL_GROUPS}}
 
 
 def _options_of(name: str, cls: type) -> dict[str, ChoiceOption]:

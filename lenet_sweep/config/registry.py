@@ -7,7 +7,6 @@ limits. This module does not import torch: classes are given by name.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import partial
@@ -16,7 +15,13 @@ from typing import Any
 
 from lenet_sweep.config.choice_options import ChoiceOption, parse_options
 from lenet_sweep.config.files import ConfigFile, config_folder, read_file, read_user_file
-from lenet_sweep.core.cells import Cell, Choice, Dataset, OptionValue
+from lenet_sweep.config.torch_classes import (
+    TorchSource,
+    try_initializer,
+    try_pooling,
+    try_scheduler,
+)
+from lenet_sweep.core.cells import Cell, Choice, OptionValue, dataset_from_json
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.catalog import added_datasets
 
@@ -27,7 +32,8 @@ Raw = dict[str, Any]
 class ChoiceSpec:
     """A choice of a config group, as its file defines it.
 
-    torch_class: "" if the group has no classes. shipped: whether it comes with this package.
+    torch_class: the name of a class or function in torch; "" if there is none. shipped: whether it
+    comes with this package.
     """
 
     file: ConfigFile
@@ -54,8 +60,8 @@ class ChoiceSpec:
 class Group:
     """A config group: the key that selects one of its choices, and the folder of their files.
 
-    torch_base: the base of its classes, such as "optim.Optimizer"; "" if its choices have no
-        classes. A --config-dir can add to a group with classes.
+    torch: where the classes of its choices are in torch; None if it has none. A --config-dir can
+        add to a group with classes.
     has_options: whether its choices have options, which are keys such as 'optimizer.momentum'.
     of_model: whether the file of the model names the default.
     file_checks: the keys, besides name and class, that only a file sets, and the check of each.
@@ -66,7 +72,7 @@ class Group:
     """
 
     name: str
-    torch_base: str = ""
+    torch: TorchSource | None = None
     has_options: bool = False
     of_model: bool = False
     file_checks: Mapping[str, Callable[[ConfigFile], None]] = field(default_factory=dict)
@@ -78,7 +84,7 @@ class Group:
     @property
     def file_keys(self) -> tuple[str, ...]:
         """The keys that only a file sets."""
-        return ("name", *(["class"] if self.torch_base else []), *self.file_checks)
+        return ("name", *(["class"] if self.torch else []), *self.file_checks)
 
     def read_choices(self) -> None:
         """Read the choices that come with this package."""
@@ -107,13 +113,13 @@ class Group:
     def _choice(self, file: ConfigFile, *, shipped: bool) -> ChoiceSpec:
         for check in self.file_checks.values():
             check(file)
-        torch_class = _text(file, "class") if self.torch_base else ""
+        torch_class = _text(file, "class") if "class" in file.values else ""
         names = [key for key in file.values if key not in self.file_keys]
         if self.has_options:
             return ChoiceSpec(file, torch_class, parse_options(file, names), shipped)
         if torch_class and names:
             raise UsageError(
-                f"{file.path}: {min(names)}: files of {self.name} have no options; remove it"
+                f"{file.path}: {min(names)}: {self.name} files cannot have options; remove it"
             )
         return ChoiceSpec(file, torch_class, {}, shipped)
 
@@ -122,22 +128,9 @@ class Group:
 
         Raises UsageError otherwise.
         """
-        import torch  # noqa: PLC0415 - takes seconds, and is needed only for the user's own classes
-
-        module, _, base_name = self.torch_base.partition(".")
-        base = getattr(getattr(torch, module), base_name)
-        cls = getattr(getattr(torch, module), choice.torch_class, None)
-        if not (isinstance(cls, type) and issubclass(cls, base) and cls is not base):
-            raise choice.file.error(
-                "class", f"must be a subclass of torch.{self.torch_base} in torch.{module}"
-            )
-        parameters = [p for p in inspect.signature(cls).parameters if p not in ("params", "lr")]
-        for option in choice.options:
-            if option not in parameters:
-                raise UsageError(
-                    f"{choice.file.path}: {option}: {choice.torch_class} has no such option; it "
-                    f"takes {', '.join(parameters)}"
-                )
+        assert self.torch is not None
+        defaults = {name: option.default for name, option in choice.options.items()}
+        self.torch.check(choice.file, choice.torch_class, defaults)
 
 
 _EXAMPLES = {
@@ -174,8 +167,19 @@ def _check_target(file: ConfigFile) -> None:
 
 
 def _check_horizon(file: ConfigFile) -> None:
-    if not isinstance(file.values.get("horizon"), bool):
-        raise file.error("horizon", "must be true or false")
+    horizon = file.values.get("horizon", False)
+    if "class" not in file.values:
+        if not isinstance(horizon, bool):
+            raise file.error("horizon", "must be true or false")
+    elif horizon is not False and not isinstance(horizon, str):
+        raise file.error(
+            "horizon", "must be false, or the argument for the number of epochs or steps of a run"
+        )
+
+
+def _check_interval(file: ConfigFile) -> None:
+    if file.values.get("interval", "epoch") not in ("epoch", "step"):
+        raise file.error("interval", "must be one of epoch, step")
 
 
 def _check_default(file: ConfigFile, group: str) -> None:
@@ -200,7 +204,7 @@ GROUPS: Mapping[str, Group] = {
     for group in (
         Group(
             "loss",
-            torch_base="nn.Module",
+            torch=TorchSource("nn", "Module", passed=("reduction",)),
             has_options=True,
             file_checks={"input": _check_input, "target": _check_target},
             file_defaults={"target": "classes"},
@@ -209,14 +213,14 @@ GROUPS: Mapping[str, Group] = {
         ),
         Group(
             "optimizer",
-            torch_base="optim.Optimizer",
+            torch=TorchSource("optim", "Optimizer", passed=("params", "lr")),
             has_options=True,
             file_checks={"default_lr": _check_default_lr},
             first=("sgd", "adam"),
         ),
         Group(
             "activation",
-            torch_base="nn.Module",
+            torch=TorchSource("nn", "Module"),
             of_model=True,
             first=("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu"),
         ),
@@ -228,18 +232,36 @@ GROUPS: Mapping[str, Group] = {
                 "pool": partial(_check_default, group="pool"),
             },
         ),
-        Group("pool", torch_base="nn.Module", of_model=True, first=("max", "avg")),
+        Group(
+            "pool",
+            torch=TorchSource("nn", "Module", passed=("kernel_size",), trial=try_pooling),
+            has_options=True,
+            of_model=True,
+            first=("max", "avg"),
+        ),
         Group(
             "init",
+            torch=TorchSource("nn.init", passed=("tensor",), trial=try_initializer),
+            has_options=True,
             first=("torch", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
         ),
+        Group("augment", has_options=True, first=("none", "shift", "affine", "elastic", "erase")),
         Group(
             "schedule",
+            torch=TorchSource(
+                "optim.lr_scheduler",
+                "LRScheduler",
+                passed=("optimizer",),
+                passed_keys=("horizon",),
+                trial=try_scheduler,
+            ),
             has_options=True,
-            file_checks={"horizon": _check_horizon},
+            file_checks={"horizon": _check_horizon, "interval": _check_interval},
+            file_defaults={"horizon": "false", "interval": "epoch"},
+            recorded=("horizon", "interval"),
             first=("constant", "step", "multistep", "exponential", "cosine"),
         ),
-        Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "folder")),
+        Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "image_folder", "folder")),
     )
 }
 for _group in sorted(GROUPS.values(), key=lambda group: group.name == "model"):
@@ -248,7 +270,8 @@ LOSSES, OPTIMIZERS, ACTIVATIONS = (
     GROUPS[name].choices for name in ("loss", "optimizer", "activation")
 )
 OPTION_GROUPS = tuple(group.name for group in GROUPS.values() if group.has_options)
-CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch_base)
+MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
+CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch)
 
 # Every option of every choice, also of stored cells, by key, such as 'optimizer.momentum', with its
 # default in the first choice that has it. `option_default` is the default in another choice.
@@ -323,14 +346,21 @@ def classes_of(names: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
             # Defaults are not recorded, so that a key added later does not change existing ids.
             defaults = GROUPS[group].file_defaults
             for key in GROUPS[group].recorded:
-                value = str(choice.file.values.get(key, defaults.get(key)))
+                value = _to_text(choice.file.values.get(key, defaults.get(key)))
                 if value != defaults.get(key):
                     classes.append((f"{group}.{key}", value))
     return tuple(classes)
 
 
+def _to_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def torch_class(cell: Cell, group: str) -> str:
-    """The class of a cell's choice in a group, such as the optimizer: its name in torch."""
+    """The class of a cell's choice in a group, such as the optimizer: its name in torch.
+
+    "" if it has none, such as the schedules of this package.
+    """
     stored = dict(cell.classes).get(group)
     return stored or GROUPS[group].choices[choice_name(getattr(cell, group))].torch_class
 
@@ -342,21 +372,21 @@ def choice_name(value: str | Choice) -> str:
 
 def takes_logits(cell: Cell) -> bool:
     """Whether a cell's loss takes logits instead of log-probabilities."""
-    return _loss_setting(cell, "input") == "logits"
+    return file_setting(cell, "loss", "input") == "logits"
 
 
 def takes_one_hot(cell: Cell) -> bool:
     """Whether a cell's loss compares with one-hot vectors instead of class indices."""
-    return _loss_setting(cell, "target") == "one_hot"
+    return file_setting(cell, "loss", "target") == "one_hot"
 
 
-def _loss_setting(cell: Cell, key: str) -> str | None:
-    """What the file of a cell's loss says about its input or target."""
+def file_setting(cell: Cell, group: str, key: str) -> str | None:
+    """What the file of a cell's choice says about one of the keys that only a file sets."""
     classes = dict(cell.classes)
-    if "loss" in classes:  # its file may not be on this machine
-        default = GROUPS["loss"].file_defaults.get(key)
-        return classes.get(f"loss.{key}", default)
-    return str(LOSSES[cell.loss.name].file.values[key])
+    if group in classes:  # its file may not be on this machine
+        return classes.get(f"{group}.{key}", GROUPS[group].file_defaults.get(key))
+    name = choice_name(getattr(cell, group))
+    return _to_text(GROUPS[group].choices[name].file.values[key])
 
 
 def default_of_model(model: Choice, group: str) -> str:
@@ -366,7 +396,7 @@ def default_of_model(model: Choice, group: str) -> str:
 
 def has_horizon(schedule: Choice) -> bool:
     """Whether a schedule depends on the total number of epochs."""
-    return bool(GROUPS["schedule"].choices[schedule.name].file.values["horizon"])
+    return bool(GROUPS["schedule"].choices[schedule.name].file.values.get("horizon"))
 
 
 def default_lr(optimizer: Choice) -> float | None:
@@ -432,7 +462,7 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
     return Cell(
         **{f.name: values[f.name] for f in fields(Cell) if f.name not in _NESTED},
         **choices,
-        dataset=Dataset(**values["dataset"]),
+        dataset=dataset_from_json(values["dataset"]),
         classes=classes,
     )
 

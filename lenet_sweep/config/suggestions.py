@@ -30,9 +30,11 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("data", "dataname", "datasetname"), "dataset"),
     **dict.fromkeys(("dataroot", "datadir", "root", "datapath"), "dataset.root"),
     **dict.fromkeys(("limit", "subset", "trainsize", "numsamples"), "dataset.limit"),
+    **dict.fromkeys(("imagesize", "imgsize", "imgsz", "resolution", "resize"), "dataset.size"),
     **dict.fromkeys(("validation", "validationsplit", "valsize", "valsplit"), "holdout"),
     **dict.fromkeys(("plots", "plot"), "figures"),
     **dict.fromkeys(("maxretries", "retry"), "retries"),
+    **dict.fromkeys(("pairs", "paired", "zip", "zipped", "together"), "pair"),
     "dry": "dry_run",
     "labelsmoothing": "loss.label_smoothing",
     "smoothing": "loss.label_smoothing",
@@ -51,6 +53,9 @@ KEYS: Mapping[str, str | None] = {
     "amsgrad": "optimizer.amsgrad",
     **dict.fromkeys(("scheduler", "lrscheduler", "lrschedule"), "schedule"),
     **dict.fromkeys(("warmupepochs", "warmup"), "schedule.warmup"),
+    **dict.fromkeys(("augmentation", "augmentations", "dataaugmentation", "transform"), "augment"),
+    **dict.fromkeys(("degrees", "rotation", "rotationrange"), "augment.degrees"),
+    **dict.fromkeys(("translate", "translation"), "augment.translate"),
     **dict.fromkeys(("dropoutrate", "droprate", "pdrop"), "dropout"),
     **dict.fromkeys(("bn", "batchnormalization"), "batch_norm"),
     **dict.fromkeys(("initialization", "initializer", "weightinit"), "init"),
@@ -58,6 +63,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("widthmultiplier", "widthfactor", "channels", "hidden"), "width"),
     **dict.fromkeys(("normalization", "standardize"), "normalize"),
     **dict.fromkeys(("clip", "gradclip", "maxnorm", "clipgradnorm", "gradientclip"), "clip_norm"),
+    **dict.fromkeys(("earlystopping", "earlystop", "earlystoppingpatience"), "patience"),
     **dict.fromkeys(("network", "arch", "architecture", "net"), "model"),
 }
 
@@ -97,6 +103,14 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
         "glorotnormal": "xavier_normal", "kaiming": "kaiming_uniform", "he": "kaiming_uniform",
         "heuniform": "kaiming_uniform", "henormal": "kaiming_normal",
     },
+    "augment": {
+        "null": "none", "false": "none", "translate": "shift", "translation": "shift",
+        "crop": "shift", "randomcrop": "shift", "rotate": "affine", "rotation": "affine",
+        "randomrotation": "affine", "randomaffine": "affine", "shear": "affine", "zoom": "affine",
+        "scale": "affine", "elastictransform": "elastic", "distortion": "elastic",
+        "cutout": "erase", "erasing": "erase", "randomerasing": "erase", "coarsedropout": "erase",
+        "flip": None, "mixup": None, "cutmix": None, "randaugment": None, "autoaugment": None,
+    },
     "schedule": {
         "none": "constant", "steplr": "step", "multisteplr": "multistep",
         "exponentiallr": "exponential", "cosineannealing": "cosine",
@@ -108,7 +122,8 @@ VALUES: Mapping[str, Mapping[str, str | None]] = {
     "normalize": {"false": "none", "true": "standard", "zscore": "standard"},
     "dataset": {
         "fashion": "fashion_mnist", "fmnist": "fashion_mnist", "kuzushijimnist": "kmnist",
-        "emnist": None, "qmnist": None, "custom": "folder", "own": "folder",
+        "emnist": None, "qmnist": None, "idx": "folder", "images": "image_folder",
+        "custom": "image_folder", "own": "image_folder", "imagenet": "image_folder",
     },
 }  # fmt: skip
 

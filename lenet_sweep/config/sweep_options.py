@@ -11,6 +11,7 @@ from typing import Any
 from lenet_sweep.config import checks
 from lenet_sweep.config.checks import boolean, choice, finite, integer, positive, reject
 from lenet_sweep.config.grids import MOST_CELLS
+from lenet_sweep.config.pairs import Pair, parse_pairs
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.errors import UsageError
 
@@ -31,6 +32,7 @@ class SweepOptions:
     report: bool
     out: Path
     name: str | None  # None: the date and a hash of the cells
+    pair: tuple[Pair, ...]  # keys whose values are used together
     max_cells: int  # a larger grid is rejected as a likely typo
     data_root: Path | None  # None: the user's cache folder
     notes: tuple[str, ...] = ()  # sentences for the user on how the cells are trained
@@ -57,6 +59,7 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         report=boolean("report", raw["report"]),
         out=checks.folder("out", raw["out"]) or Path("outputs"),
         name=checks.folder_name("name", raw["name"]),
+        pair=parse_pairs(raw["pair"]),
         max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "cells of a grid"),
         data_root=checks.folder("dataset.root", data_root),
         notes=notes,

@@ -29,6 +29,7 @@ from lenet_sweep.config.keys import (
 from lenet_sweep.config.own_models import source_digest
 from lenet_sweep.config.registry import (
     GROUPS,
+    MODEL_GROUPS,
     OPTION_GROUPS,
     Group,
     Raw,
@@ -41,18 +42,28 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.studies import Study
 from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
-from lenet_sweep.core.cells import ENGINE_VERSIONS, NETWORK_SETTINGS, Cell, Choice, Dataset
+from lenet_sweep.core.cells import (
+    ENGINE_VERSIONS,
+    MNIST_SIZE,
+    NETWORK_SETTINGS,
+    Cell,
+    Choice,
+    Dataset,
+)
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
+from lenet_sweep.data.catalog import IMAGE_FOLDER
 from lenet_sweep.data.datasets import find_dataset
+from lenet_sweep.data.images import MAX_SIDE
 from lenet_sweep.machine import devices
 
 CPU_NOTE = (
-    "device=auto is the CPU, where the native engine trains these cells; with large batches, a GPU "
-    "may be faster: device=cuda or device=mps"
+    "device=auto selects the CPU, because the native engine can train these cells; with large "
+    "batches, a GPU may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
+DATASET_KEYS = ("name", "root", "limit", "size")
 # Options and other settings that a choice does not have, with one of their values.
 IgnoredOptions = dict[str, Any]
 
@@ -83,15 +94,8 @@ def validate_cell(
             if key not in raw:
                 raise UsageError(f"the key {key} cannot be removed; it can only be changed")
     once = check_cache or CheckCache()
-    choices: dict[str, Any] = {
-        name: once.for_equal(
-            (name, identity((raw[name],))), _choice, group, raw[name], ignored_options
-        )
-        for name, group in GROUPS.items()
-        if name != "dataset" and not (group.of_model and raw[name] is None)
-    }
-    for name in GROUPS.keys() - choices.keys() - {"dataset"}:
-        choices[name] = default_of_model(choices["model"], name)
+    nodes = _choice_nodes(raw)
+    choices = once.for_equal(identity(nodes), _choices, nodes, ignored_options)
     values: dict[str, Any] = {
         **choices,
         "lr": _lr(raw["lr"], choices["optimizer"]),
@@ -99,26 +103,18 @@ def validate_cell(
         "epochs": integer("epochs", raw["epochs"], 1, 100_000, "passes over the training images"),
         "seed": integer("seed", raw["seed"], 0, 2**32 - 1, "seed of the initial weights"),
         "shuffle": boolean("shuffle", raw["shuffle"]),
-        "clip_norm": _clip_norm(raw["clip_norm"]),
-        "width": checks.number("width", raw["width"], 0.1, 10, "factor of the network's channels"),
-        "batch_norm": boolean("batch_norm", raw["batch_norm"]),
-        "dropout": checks.number("dropout", raw["dropout"], 0, 0.9, "fraction of units dropped"),
-        "normalize": choice("normalize", raw["normalize"], NORMALIZATIONS),
+        **once(_network, *_network_values(raw)),
+        "patience": once(_patience, raw["patience"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
-        "model_source": once(source_digest, choices["model"].name),
     }
     if values["model_source"]:
         _check_network_settings(raw, values["model"], ignored_options)
         values |= NETWORK_SETTINGS
+    else:
+        once(_check_size, choices["model"].name, values["dataset"])
     if values["batch_norm"] and values["batch"] == 1:
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
-    names = tuple(
-        (group, choice_name(value))
-        for group, value in choices.items()
-        if not (values["model_source"] and group in NETWORK_SETTINGS)
-    )
-    values["classes"] = once(classes_of, names)
     device = once(_device, raw["device"], remote_devices)
     cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
     notes: tuple[str, ...] = ()
@@ -129,7 +125,7 @@ def validate_cell(
         cell, _ = _with_engine(values | {"device": best}, raw, native, once)
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
-        notes = (f"torch trains: {unsupported}",)
+        notes = (f"using torch: {unsupported}",)
     options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*SWEEP_KEYS)(raw))
     return cell, options
 
@@ -272,6 +268,50 @@ def _reject_network_setting(key: str, value: Any, models: Sequence[str]) -> NoRe
     )
 
 
+_CHOICE_GROUPS = tuple(name for name in GROUPS if name != "dataset")
+_choice_nodes = itemgetter(*_CHOICE_GROUPS)
+_NETWORK_KEYS = ("width", "batch_norm", "dropout", "normalize", "clip_norm")
+_network_values = itemgetter(*_NETWORK_KEYS)
+
+
+def _choices(nodes: Sequence[Any], ignored_options: IgnoredOptions | None) -> dict[str, Any]:
+    """The choice of each group, or the model's own if none is selected, and what follows from them.
+
+    These are `Cell.classes` and `Cell.model_source`. nodes: of _CHOICE_GROUPS. ignored_options: see
+    `validate_cell`.
+    """
+    choices = {
+        name: _choice(GROUPS[name], node, ignored_options)
+        for name, node in zip(_CHOICE_GROUPS, nodes, strict=True)
+        if node is not None or not GROUPS[name].of_model
+    }
+    model = choices["model"]
+    assert isinstance(model, Choice)
+    source = source_digest(model.name)
+    if source:  # it does not have the groups of our models
+        choices |= {name: NETWORK_SETTINGS[name] for name in MODEL_GROUPS}
+    for name in MODEL_GROUPS:
+        if name not in choices:
+            choices[name] = _choice(GROUPS[name], {"name": default_of_model(model, name)}, None)
+    names = tuple((group, choice_name(value)) for group, value in choices.items())
+    return {**choices, "classes": classes_of(names), "model_source": source}
+
+
+def _network(
+    width: Any, batch_norm: Any, dropout: Any, normalize: Any, clip_norm: Any
+) -> dict[str, Any]:
+    """The settings with _NETWORK_KEYS."""
+    return {
+        "width": checks.number("width", width, 0.1, 10, "factor of the network's channels"),
+        "batch_norm": boolean("batch_norm", batch_norm),
+        "dropout": checks.number("dropout", dropout, 0, 0.9, "fraction of units dropped"),
+        "normalize": choice("normalize", normalize, NORMALIZATIONS),
+        "clip_norm": None
+        if clip_norm is None
+        else positive("clip_norm", clip_norm, "a number above 0, for example clip_norm=1, or null"),
+    }
+
+
 @cache
 def _template() -> Raw:
     return defaults()
@@ -324,15 +364,32 @@ def _without_file_keys(group: Group, node: Mapping[str, Any]) -> Raw:
 def _dataset(node: Any, holdout: Any) -> Dataset:
     name = choice("dataset", _member(node, "dataset", "name"), GROUPS["dataset"].choices)
     for key in node:
-        if key not in ("name", "root", "limit"):
-            unknown_key(f"dataset.{key}", node[key], ["dataset.root", "dataset.limit"])
+        if key not in DATASET_KEYS:
+            valid = [f"dataset.{name}" for name in DATASET_KEYS[1:]]
+            unknown_key(f"dataset.{key}", node[key], valid)
     root = checks.folder("dataset.root", _member(node, "dataset", "root"))
     limit = _member(node, "dataset", "limit")
     if limit is not None:
         limit = integer("dataset.limit", limit, 1, 10**9, "training images to use")
     if holdout is not None:
         holdout = integer("holdout", holdout, 1, 10**9, "training images to hold out")
-    return find_dataset(name, root, limit, holdout)
+    size = _member(node, "dataset", "size")
+    if size is not None:
+        size = integer("dataset.size", size, 1, MAX_SIDE, "height and width of the images, pixels")
+    return find_dataset(name, root, limit, holdout, size)
+
+
+def _check_size(model: str, dataset: Dataset) -> None:
+    """Raise UsageError if a model does not take images of this size."""
+    if dataset.size == MNIST_SIZE:
+        return
+    takes = f"model={model} takes images of 28 x 28 pixels"
+    if dataset.name == IMAGE_FOLDER:
+        raise UsageError(f"dataset.size={dataset.size[0]}: {takes}; use dataset.size=28")
+    raise UsageError(
+        f"dataset={dataset.name}: its images have {dataset.size_text} pixels, but {takes}; scale "
+        f"them, or put image files into folders and use dataset={IMAGE_FOLDER}"
+    )
 
 
 def _lr(value: Any, optimizer: Choice) -> float:
@@ -343,10 +400,10 @@ def _lr(value: Any, optimizer: Choice) -> float:
     return positive("lr", value, "a number above 0, for example lr=0.01")
 
 
-def _clip_norm(value: Any) -> float | None:
+def _patience(value: Any) -> int | None:
     if value is None:
         return None
-    return positive("clip_norm", value, "a number above 0, for example clip_norm=1, or null")
+    return integer("patience", value, 1, 100_000, "epochs without a better accuracy, or null")
 
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
@@ -372,6 +429,10 @@ def _engine(value: Any, unsupported: str | None) -> str:
 
 
 def _member(node: Any, group: str, key: str) -> Any:
+    if isinstance(node, Mapping) and node and "name" not in node and group in MODEL_GROUPS:
+        option, value = next(iter(node.items()))
+        given = f"{group}.{to_str(option)}={format_value(value)}"
+        raise UsageError(f"{given}: the model's own {group} has no options; add {group}=NAME")
     if not isinstance(node, Mapping) or key not in node:
         checks.reject(group, node, f"one of {', '.join(GROUPS[group].choices)}")
     return node[key]

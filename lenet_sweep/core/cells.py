@@ -45,24 +45,51 @@ class Choice:
         return " ".join([self.name, *changed])
 
 
-# The defaults of groups with options: conf/model/lenet5.yaml and conf/schedule/constant.yaml.
+# The defaults of groups with options, as in the folders of conf/ with these names.
 LENET5 = Choice("lenet5", (), ())
+MAX_POOL = Choice("max", (), ())
+TORCH_INIT = Choice("torch", (), ())
+NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
 # Settings that only the models of this package have. In cells of other models they have these
 # values, which mean nothing.
 NETWORK_SETTINGS: Mapping[str, Any] = {
-    "activation": "relu", "pool": "max", "width": 1.0, "batch_norm": False, "dropout": 0.0,
+    "activation": "relu", "pool": MAX_POOL, "width": 1.0, "batch_norm": False, "dropout": 0.0,
 }  # fmt: skip
+
+MNIST_SIZE = (28, 28)  # height and width of the images of MNIST in pixels
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The images that a cell is trained and tested on."""
 
-    name: str  # a dataset of the catalog, or "folder"
-    digest: str  # hex; constant for datasets of the catalog, computed from the files for "folder"
+    name: str  # a dataset of the catalog, "folder" or "image_folder"
+    digest: str  # hex; constant for datasets of the catalog, computed from the user's own files
     limit: int | None = None  # use only the first `limit` training images; None: all
     holdout: int | None = None  # hold out the last `holdout` of those from training
+    # These were added later. At their defaults, they are neither part of the run id nor stored.
+    classes: int = 10  # the labels are 0 to classes - 1
+    size: tuple[int, int] = MNIST_SIZE  # height and width of the images in pixels
+
+    @property
+    def size_text(self) -> str:
+        """The size of the images, such as '28 x 28'."""
+        return " x ".join(map(str, self.size))
+
+    def to_json(self) -> dict[str, Any]:
+        """The dataset as JSON values; `dataset_from_json` is the inverse."""
+        values = _values(self)
+        for name in ("classes", "size"):
+            if values[name] == self.__dataclass_fields__[name].default:
+                del values[name]
+        return values
+
+
+def dataset_from_json(values: Mapping[str, Any]) -> Dataset:
+    """The dataset that `Dataset.to_json` wrote. Raises TypeError for other values."""
+    size = {"size": tuple(values["size"])} if "size" in values else {}
+    return Dataset(**{**values, **size})
 
 
 @dataclass(frozen=True)
@@ -88,14 +115,16 @@ class Cell:
     # The settings from here on were added later. At their defaults, they are neither part of the
     # run id nor stored, so that earlier runs keep their ids.
     model: Choice = LENET5
-    pool: str = "max"
+    pool: Choice = MAX_POOL
     width: float = 1.0
     batch_norm: bool = False
     dropout: float = 0.0
-    init: str = "torch"
+    init: Choice = TORCH_INIT
     normalize: str = "none"
+    augment: Choice = NO_AUGMENTATION
     schedule: Choice = CONSTANT
     clip_norm: float | None = None
+    patience: int | None = None  # epochs without a better accuracy until the run ends
     # The number of epochs that the schedule is made for; None if it does not depend on it.
     horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
@@ -113,11 +142,10 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        for name in settings.keys() - {"optimizer"}:
-            if isinstance(getattr(self, name), Choice) and (
-                options := self._identifying_options(name)
-            ):
-                settings[name] = [getattr(self, name).name, options]
+        for name in ("loss", *settings.keys() & _ADDED.keys()):
+            value = getattr(self, name)
+            if isinstance(value, Choice) and (options := self._identifying_options(name)):
+                settings[name] = [value.name, options]
         settings["engine"] = [self.engine, self._engine_version]
         return hashlib.sha256(_CANONICAL.encode(settings).encode()).hexdigest()[:16]
 
@@ -152,9 +180,11 @@ class Cell:
     @property
     def data(self) -> str:
         """The dataset and how it is used, such as 'mnist' or 'mnist first 6000, shuffled'."""
+        height, width = self.dataset.size
+        size = "" if self.dataset.size == MNIST_SIZE else f" {height}x{width}"
         limit = "" if self.dataset.limit is None else f" first {self.dataset.limit}"
         holdout = "" if self.dataset.holdout is None else f" less {self.dataset.holdout}"
-        return self.dataset.name + limit + holdout + (", shuffled" if self.shuffle else "")
+        return self.dataset.name + size + limit + holdout + (", shuffled" if self.shuffle else "")
 
     @property
     def description(self) -> str:
@@ -169,9 +199,9 @@ class Cell:
         """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
-            f"-{value.name}" if isinstance(value, Choice) else f"-{key}{format_setting(value)}"
+            f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
             for key, value in self.changed_settings.items()
-        )
+        ).replace(" ", "")
         return (
             f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
@@ -189,21 +219,21 @@ class Cell:
     def _has_default(self, name: str) -> bool:
         """Whether a field that was added later has its default."""
         value, default = getattr(self, name), _ADDED[name]
-        if isinstance(value, Choice):
-            return value.name == default.name and not self._identifying_options(name)
-        return bool(value == default)
+        if value == default or not isinstance(value, Choice):
+            return bool(value == default)
+        return value.name == default.name and not self._identifying_options(name)
 
     def to_json(self) -> dict[str, Any]:
         """The cell as JSON values; `config.registry.cell_from_json` is the inverse."""
         values = _values(self) | {
             "optimizer": self._choice_json("optimizer"),
-            "dataset": _values(self.dataset),
+            "dataset": self.dataset.to_json(),
         }
-        for name in _ADDED:
-            if self._has_default(name):
+        for name, default in _ADDED.items():
+            if values[name] == default or self._has_default(name):
                 del values[name]
-        for name, value in values.items():  # the loss and later groups
-            if isinstance(value, Choice):
+        for name in ("loss", *values.keys() & _ADDED.keys()):
+            if isinstance(values[name], Choice):
                 values[name] = self._short_json(name)
         return values
 
@@ -232,9 +262,9 @@ ADDED_SETTINGS: Mapping[str, Any] = {
 
 def describe_added(name: str, value: Any) -> str:
     """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
-    if isinstance(value, Choice):
-        return str(value)
-    if value is None or value is False:
+    if isinstance(value, Choice) and value.name != "none":
+        return f"{name} {value}" if name in ("pool", "init") else str(value)
+    if value is None or value is False or isinstance(value, Choice):
         return f"no {name}"
     return name if value is True else f"{name} {format_setting(value)}"
 
@@ -313,9 +343,11 @@ def relative_epoch(cell: Cell) -> float:
     """The duration of an epoch relative to that of other cells, in arbitrary units.
 
     Measured on one core: a step costs as much as about 16 images in addition to its own images.
+    With average pooling, the native engine takes twice as long.
     """
     images = (cell.dataset.limit or 60_000) - (cell.dataset.holdout or 0)
-    return images * (1 + 16 / cell.batch)
+    pooling = 2 if cell.engine == "native" and cell.pool.name == "avg" else 1
+    return images * (1 + 16 / cell.batch) * pooling
 
 
 # The text of each setting in a line, most important first: where space is short, the last ones are
@@ -333,6 +365,10 @@ _SETTING_TEXTS: Mapping[str, Callable[[Any], str]] = {
     "device": str,
     "engine": str,
 }
+
+
+def _distinct(cells: Iterable[Cell], names: Iterable[str]) -> set[tuple[Any, ...]]:
+    return {tuple(getattr(cell, name) for name in names) for cell in cells}
 
 
 def short_names(
@@ -353,6 +389,9 @@ def short_names(
     pairs = {(cell.optimizer, cell.loss) for cell in cells}
     if "optimizer" in names and len(pairs) == len(values["optimizer"]):
         names = [name for name in names if name != "loss"]  # the optimizer implies the loss
+    without_engine = [name for name in names if name != "engine"]
+    if len(_distinct(cells, without_engine)) == len(_distinct(cells, names)):
+        names = without_engine  # the other settings decide the engine
     names = names or ["lr", "batch"]
     texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {

@@ -82,8 +82,20 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
+class EndedEarly:
+    """The run ended after `epoch`: the accuracy was no better for `patience` epochs.
+
+    CellFinished follows for each cell with more epochs, which has the result of this epoch.
+    """
+
+    run_id: str
+    epoch: int
+    patience: int
+
+
+@dataclass(frozen=True)
 class CellFinished:
-    """The cell of this run that ends at `epoch` is in the store.
+    """The cell of this run that has `epoch` epochs is in the store.
 
     The event has no result: a reader takes it from the snapshot in the store, which is verified.
     """
@@ -132,8 +144,8 @@ class Stopped:
 
 
 Event = (
-    Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | CellFinished
-    | Finished | Failed | Retrying | Requeued | Stopped
+    Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | EndedEarly
+    | CellFinished | Finished | Failed | Retrying | Requeued | Stopped
 )  # fmt: skip
 FINAL_EVENTS = (Finished, Failed, Stopped)  # the last event of each run is one of these
 

@@ -15,7 +15,11 @@ from importlib.metadata import EntryPoint, entry_points
 from lenet_sweep.core.errors import DataError, UsageError
 
 GROUP = "lenet_sweep.datasets"
-FOLDER = "folder"  # the name of the dataset that consists of the user's own files
+# The datasets that consist of the user's own files: IDX files, and folders of images.
+FOLDER = "folder"
+IMAGE_FOLDER = "image_folder"
+OWN_DATASETS = (IMAGE_FOLDER, FOLDER)
+DIGITS = tuple("0123456789")
 
 FILE_NAMES = (
     "train-images-idx3-ubyte",
@@ -50,13 +54,14 @@ class Wheel:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A dataset of the catalog."""
+    """A dataset of the catalog: 28 x 28 images with labels from 0 to len(class_names) - 1."""
 
     folder: str  # the name of torchvision's class and of its folder in the data folder
     mirrors: tuple[str, ...]
     files: tuple[File, ...]  # in the order of FILE_NAMES
     wheel: Wheel | None = None
     train_count: int = 60_000
+    class_names: tuple[str, ...] = DIGITS  # by label
 
     @property
     def digest(self) -> str:
@@ -114,6 +119,10 @@ DATASETS: dict[str, DatasetSpec] = {
             File(FILE_NAMES[2], "bef4ecab320f06d8554ea6380940ec79", None),
             File(FILE_NAMES[3], "bb300cfdad3c16e7a12a480ee83cd310", None),
         ),
+        class_names=(
+            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
+            "Bag", "Ankle boot",
+        ),
     ),
     "kmnist": DatasetSpec(
         folder="KMNIST",
@@ -124,8 +133,9 @@ DATASETS: dict[str, DatasetSpec] = {
             File(FILE_NAMES[2], "5c965bf0a639b31b8f53240b1b52f4d7", None),
             File(FILE_NAMES[3], "7320c461ea6c1c855c0b718fb2a4b134", None),
         ),
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
-}
+}  # fmt: skip
 
 
 @cache
@@ -143,7 +153,7 @@ def find_spec(name: str) -> DatasetSpec:
     if name in DATASETS:
         return DATASETS[name]
     if name not in added_datasets():
-        allowed = ", ".join([*DATASETS, *added_datasets(), FOLDER])
+        allowed = ", ".join([*DATASETS, *added_datasets(), *OWN_DATASETS])
         raise UsageError(f"dataset={name}: must be one of {allowed}")
     entry = added_datasets()[name]
     spec = entry.load()

@@ -1,50 +1,30 @@
 """Datasets: their identity, and their images and labels.
 
 Reading a dataset has three steps: find its files and verify them (`files`), then decode them
-(`idx`). Files are verified each time they are loaded, so that a flipped bit on a disk ends in an
-error before the first epoch and not in a wrong accuracy. Nothing here writes or downloads; see
-`download.ensure_dataset`.
+(`idx`); for a folder of image files, see `image_folder`. Files are verified each time they are
+loaded, so that a flipped bit on a disk ends in an error before the first epoch and not in a wrong
+accuracy. Nothing here downloads (see `download.ensure_dataset`), and only the cache of decoded
+image folders is written.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Dataset
+from lenet_sweep.core.cells import MNIST_SIZE, Dataset
 from lenet_sweep.core.errors import DataError, UsageError
-from lenet_sweep.data import files, idx
-from lenet_sweep.data.catalog import FILE_NAMES, FOLDER, find_spec
+from lenet_sweep.data import decoded_images, files, idx, image_folder
+from lenet_sweep.data.catalog import FILE_NAMES, FOLDER, IMAGE_FOLDER, OWN_DATASETS, find_spec
+from lenet_sweep.data.images import Images, LabeledImages, Labels
 
-TEST_FILES = FILE_NAMES[2:]
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Images and labels for an engine: uint8, C-contiguous, pixels 0..255, labels 0..9."""
-
-    train_images: NDArray[np.uint8]  # (N, 28, 28)
-    train_labels: NDArray[np.uint8]  # (N,)
-    test_images: NDArray[np.uint8]  # (M, 28, 28)
-    test_labels: NDArray[np.uint8]  # (M,)
-    # Training images that are held out, to rank cells without the test set: (H, 28, 28) and (H,).
-    holdout_images: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 28, 28), "u1"))
-    holdout_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, "u1"))
-
-
-def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
-    """The mean and the standard deviation of the pixels of images, as fractions of 255.
-
-    Computed from integer counts, so that they do not depend on the order of a sum.
-    """
-    counts = np.bincount(images.reshape(-1), minlength=256)
-    values = np.arange(256) / 255
-    mean = float(np.average(values, weights=counts))
-    return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=counts))) or 1.0
+TRAIN_FILES, TEST_FILES = FILE_NAMES[:2], FILE_NAMES[2:]
 
 
 def default_root() -> Path:
@@ -61,39 +41,56 @@ def default_root() -> Path:
 
 
 def find_dataset(
-    name: str, root: Path | None, limit: int | None, holdout: int | None = None
+    name: str,
+    root: Path | None,
+    limit: int | None,
+    holdout: int | None = None,
+    size: int | None = None,
 ) -> Dataset:
-    """The identity of a dataset. Reads nothing for catalog datasets, and all files of a "folder".
+    """The identity of a dataset. Reads nothing for catalog datasets, and all of the user's files.
 
-    Raises UsageError for an unknown name, a folder without `root`, a limit outside 1..N (N training
-    images), or a holdout that leaves no training image, and DataError if the files of a "folder"
-    are missing or malformed.
+    size: height and width in pixels to which the images of an "image_folder" are scaled; None: 28.
+
+    Raises UsageError for an unknown name, a dataset of the user without `root`, a size for another
+    dataset, a limit outside 1..N (N training images), or a holdout that leaves no training image,
+    and DataError if the user's files are missing or malformed.
     """
-    if name == FOLDER:
-        contents, digest = files.load_own_files(_own_root(root))
-        count = len(_decode(contents).train_images)
+    if size is not None and name != IMAGE_FOLDER:
+        raise UsageError(
+            f"dataset.size={size}: only dataset={IMAGE_FOLDER} scales its images; "
+            "remove dataset.size"
+        )
+    if name == IMAGE_FOLDER:
+        dataset, count = _find_image_folder(_own_root(name, root), size or MNIST_SIZE[0])
+    elif name == FOLDER:
+        dataset, count = _find_folder(_own_root(name, root))
     else:
         spec = find_spec(name)
-        digest, count = spec.digest, spec.train_count
+        dataset = Dataset(name, spec.digest, classes=len(spec.class_names))
+        count = spec.train_count
     _check_limit(limit, count)
     _check_holdout(holdout, limit or count)
     # A limit that selects all images is the same dataset as no limit.
-    return Dataset(name, digest, None if limit == count else limit, holdout)
+    return replace(dataset, limit=None if limit == count else limit, holdout=holdout)
 
 
 def load_dataset(dataset: Dataset, root: Path | None) -> Images:
     """Load and verify the dataset in `root` (None: default_root()). Never downloads.
 
-    Raises DataError if a file is missing or damaged, or if the content of a "folder" has changed
-    since `find_dataset`; UsageError if the limit is outside 1..N.
+    Raises DataError if a file is missing or damaged, or if the user's files have changed since
+    `find_dataset`; UsageError if the limit is outside 1..N.
     """
-    if dataset.name == FOLDER:
-        contents, digest = files.load_own_files(_own_root(root))
+    if dataset.name == IMAGE_FOLDER:
+        images = _load_image_folder(dataset, root)
+    elif dataset.name == FOLDER:
+        contents, digest = files.load_own_files(_own_root(FOLDER, root))
+        _check_digest(dataset, digest)
+        images = _decode(contents, dataset, _numbers(dataset.classes))
     else:
         spec = find_spec(dataset.name)
-        contents, digest = files.load_catalog_files(spec, spec.files, data_root(root)), spec.digest
-    images = _decode(contents)
-    _check_digest(dataset, digest)
+        contents = files.load_catalog_files(spec, spec.files, data_root(root))
+        _check_digest(dataset, spec.digest)
+        images = _decode(contents, dataset, spec.class_names)
     _check_limit(dataset.limit, len(images.train_images))
     limit = dataset.limit or len(images.train_images)
     trained = limit - (dataset.holdout or 0)
@@ -107,30 +104,95 @@ def load_dataset(dataset: Dataset, root: Path | None) -> Images:
     )
 
 
-def load_test_images(
-    dataset: Dataset, root: Path | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Load only the test images (M, 28, 28) and their labels (M,), verified like `load_dataset`.
+def load_test_images(dataset: Dataset, root: Path | None) -> LabeledImages:
+    """Load only the test images, verified like `load_dataset`.
 
     For a catalog dataset this skips the training images, which are six times as large.
     Raises the same errors as `load_dataset`.
     """
-    if dataset.name == FOLDER:  # its digest covers all files
+    if dataset.name in OWN_DATASETS:  # their digests cover all files
         images = load_dataset(replace(dataset, limit=None, holdout=None), root)
-        return images.test_images, images.test_labels
+        return LabeledImages(
+            images.test_images,
+            images.test_labels,
+            images.class_names,
+            inverted=dataset.name != IMAGE_FOLDER,
+        )
     spec = find_spec(dataset.name)
     _check_digest(dataset, spec.digest)
     tests = [file for file in spec.files if file.name in TEST_FILES]
     contents = files.load_catalog_files(spec, tests, data_root(root))
-    return idx.decode(*(contents[name] for name in TEST_FILES))
+    return LabeledImages(*_decode_part(contents, TEST_FILES, dataset), spec.class_names)
 
 
-def _decode(contents: dict[str, files.Content]) -> Images:
-    train_images, train_labels, test_images, test_labels = (contents[name] for name in FILE_NAMES)
-    return Images(*idx.decode(train_images, train_labels), *idx.decode(test_images, test_labels))
+def _find_folder(root: Path) -> tuple[Dataset, int]:
+    """The identity of the IDX files in `root`, and the number of training images."""
+    contents, digest = files.load_own_files(root)
+    train = idx.read(*(contents[name] for name in TRAIN_FILES))
+    height, width = train.images.shape[1:]
+    dataset = Dataset(FOLDER, digest, classes=idx.count_classes(train), size=(height, width))
+    _decode(contents, dataset, ())  # checks the test images, too
+    return dataset, len(train.images)
 
 
-def _slice(array: NDArray[np.uint8], start: int, end: int) -> NDArray[np.uint8]:
+def _find_image_folder(root: Path, side: int) -> tuple[Dataset, int]:
+    """The identity of the image files in `root`, and the number of training images.
+
+    They are decoded if they are not in the cache.
+    """
+    found = image_folder.find(root, (side, side))
+    fingerprint = image_folder.fingerprint(found)
+    digest = decoded_images.digest_of(_cache(), fingerprint)
+    if digest is None:
+        digest = _decode_image_folder(found)[1]
+    classes = len(found.class_names)
+    return Dataset(IMAGE_FOLDER, digest, classes=classes, size=found.size), len(found.train)
+
+
+def _load_image_folder(dataset: Dataset, root: Path | None) -> Images:
+    """The images of a folder, from the cache or else from its files. Raises DataError."""
+    if images := decoded_images.read(_cache(), dataset.digest):
+        return images
+    images, digest = _decode_image_folder(
+        image_folder.find(_own_root(IMAGE_FOLDER, root), dataset.size)
+    )
+    _check_digest(dataset, digest)
+    return images
+
+
+def _decode_image_folder(found: image_folder.ImageFiles) -> tuple[Images, str]:
+    """Decode image files and add them to the cache. Returns them and their digest."""
+    images, fingerprint = image_folder.decode(found)
+    digest = image_folder.digest(images)
+    decoded_images.write(_cache(), fingerprint, digest, images)
+    return images, digest
+
+
+def _cache() -> Path:
+    """The folder of decoded images."""
+    return default_root() / "decoded"
+
+
+def _numbers(classes: int) -> tuple[str, ...]:
+    """The names of classes that have none."""
+    return tuple(map(str, range(classes)))
+
+
+def _decode(
+    contents: dict[str, files.Content], dataset: Dataset, class_names: tuple[str, ...]
+) -> Images:
+    train, test = (_decode_part(contents, names, dataset) for names in (TRAIN_FILES, TEST_FILES))
+    return Images(*train, *test, class_names=class_names)
+
+
+def _decode_part(
+    contents: dict[str, files.Content], names: Sequence[str], dataset: Dataset
+) -> tuple[NDArray[np.uint8], Labels]:
+    images_file, labels_file = (contents[name] for name in names)
+    return idx.decode(images_file, labels_file, dataset.classes, dataset.size)
+
+
+def _slice(array: NDArray[Any], start: int, end: int) -> NDArray[Any]:
     # A copy, so that the memory of the rest can be freed.
     return array if end - start == len(array) else array[start:end].copy()
 
@@ -154,17 +216,18 @@ def _check_limit(limit: int | None, count: int) -> None:
 def _check_holdout(holdout: int | None, count: int) -> None:
     if holdout is not None and not 1 <= holdout < count:
         raise UsageError(
-            f"holdout={holdout}: must be from 1 to {count - 1}, since there are {count} training "
-            "images, or null for none"
+            f"holdout={holdout}: must be from 1 to {count - 1} (there are {count} training "
+            "images), or null for none"
         )
 
 
-def _own_root(root: Path | None) -> Path:
+def _own_root(name: str, root: Path | None) -> Path:
+    """The folder of the user's own dataset. Raises UsageError if it is not given."""
     if root is None:
-        raise UsageError(
-            "dataset=folder requires dataset.root=FOLDER, the folder with the four files "
-            f"{', '.join(FILE_NAMES)}, uncompressed or as .gz"
-        )
+        content = f"the four files {', '.join(FILE_NAMES)}, uncompressed or as .gz"
+        if name == IMAGE_FOLDER:
+            content = "train/ and test/, each with a folder of images for each class"
+        raise UsageError(f"dataset={name} requires dataset.root=FOLDER, the folder with {content}")
     return _expand_home(root)
 
 

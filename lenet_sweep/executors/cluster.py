@@ -81,6 +81,7 @@ class ClusterBackend(Protocol):
     """The scheduler of a cluster, such as Slurm or Ray."""
 
     name: str  # in records and messages
+    job_name: str  # of one job, in messages
     poll_interval: float  # seconds between two queries for ended jobs
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
@@ -353,15 +354,13 @@ class _Jobs:
         elif now - self._pending_since > REPORT_PENDING_AFTER:
             reason = self.backend.describe_pending(self._jobs())
             if reason and reason != self._pending_reason:
-                count = pluralize(len(self._jobs()), f"{self.backend.name} job")
+                count = pluralize(len(self._jobs()), self.backend.job_name)
                 self.context.on_message(f"{count} pending: {reason}")
             self._pending_reason = reason
 
     def _handle_lost(self, tracked: _TrackedRun, job_exit: JobExit, now: float) -> Iterator[Event]:
         run, folder = tracked.run, self.store.run_folder(tracked.run.id)
-        if not self.context.retrain and all(
-            folder.has_intact_snapshot(epoch) for epoch in run.snapshot_epochs
-        ):
+        if not self.context.retrain and all(map(folder.result, run.cells())):
             for epoch in run.snapshot_epochs:
                 yield from self._handle(CellFinished(run.id, epoch), tracked)
             yield from self._handle(Finished(run.id), tracked)

@@ -121,6 +121,7 @@ class Ray:
     """A Ray cluster as a ClusterBackend."""
 
     name = "Ray"
+    job_name = "Ray task"
     poll_interval = 0.5
     survives_launch = False  # Ray ends tasks with the process that submitted them
 

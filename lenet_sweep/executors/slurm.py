@@ -181,6 +181,7 @@ class Slurm:
     """A Slurm cluster as a ClusterBackend."""
 
     name = "Slurm"
+    job_name = "Slurm job"
     poll_interval = 5.0
     survives_launch = True
 

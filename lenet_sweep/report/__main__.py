@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="the folder of a sweep: outputs/sweeps/<name>")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="the output folder (default: the folder of the sweep); required to "
-                        "merge several sweeps, and also gets their merged tables")  # fmt: skip
+                        "merge several sweeps, whose tables are also written there")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of the images (default: the one the sweep used)",
                         )  # fmt: skip

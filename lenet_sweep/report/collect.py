@@ -21,7 +21,8 @@ from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Failure
 from lenet_sweep.core.text import join_words, pluralize
-from lenet_sweep.data.test_images import ImageCache, LabeledImages
+from lenet_sweep.data.images import LabeledImages
+from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.results import records
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import rank_records

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lenet_sweep.analysis.significance import Comparison
-from lenet_sweep.analysis.statistics import MIN_LEARNED, Interval
+from lenet_sweep.analysis.statistics import Interval, epochs_text, min_learned
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.report.collect import Report, Row
 
@@ -40,10 +40,15 @@ class ComparedItem:
 
     @property
     def has_learned(self) -> bool:
-        """Whether its accuracy is at least MIN_LEARNED and not all of its seeds collapsed."""
-        if self.accuracy is None or self.accuracy < MIN_LEARNED:
+        """Whether its accuracy is at least `min_learned` and not all of its seeds collapsed."""
+        if self.accuracy is None or self.accuracy < min_learned(self.cell.dataset.classes):
             return False
         return any(row.result.collapsed is None for row in self.measured)
+
+    @property
+    def epochs(self) -> str:
+        """The epochs of its cell, such as '100', or '40 of 100' if its run ended early."""
+        return epochs_text([row.result for row in self.rows])
 
     def mean(self, name: str) -> float:
         """The mean of a column of the table over the rows with an accuracy."""

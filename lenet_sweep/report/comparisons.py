@@ -8,7 +8,7 @@ from statistics import median
 
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.significance import OUTCOMES
-from lenet_sweep.analysis.statistics import MIN_LEARNED
+from lenet_sweep.analysis.statistics import describe_min_learned
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
@@ -116,7 +116,8 @@ def _not_learned(items: Sequence[ComparedItem]) -> str:
     poor = sum(item.accuracy is not None and not item.has_learned for item in items)
     seeds = sum(len(item.rows) - len(item.measured) for item in items if item.accuracy is not None)
     parts = [f"{pluralize(failed, noun)} failed"] if failed else []
-    parts += [f"{pluralize(poor, noun)} below {MIN_LEARNED:g} % or collapsed"] if poor else []
+    limit = describe_min_learned(item.cell for item in items)
+    parts += [f"{pluralize(poor, noun)} below {limit} or collapsed"] if poor else []
     parts += [f"{pluralize(seeds, 'seed')} failed"] if seeds else []
     return ", ".join(parts) or "none"
 
@@ -143,8 +144,13 @@ def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
         if len({r.cell.lr for r in group}) > 1 or len({r.cell.batch for r in group}) > 1
     ]
     epochs_vary = len({epochs for _, epochs in groups}) > 1
+
+    def title(name: str, epochs: int, group: Sequence[Row]) -> str:
+        up_to = "up to " if any(row.result.ended_early for row in group) else ""
+        return f"{name}, {up_to}{pluralize(epochs, 'epoch')}" if epochs_vary or up_to else name
+
     return [
-        _heatmap(f"{name}, {pluralize(epochs, 'epoch')}" if epochs_vary else name, group, low, high)
+        _heatmap(title(name, epochs, group), group, low, high)
         for (name, epochs), group in sorted(useful, key=lambda entry: entry[0])[:MAX_HEATMAPS]
     ], len(useful)
 

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.statistics import longest_snapshots
-from lenet_sweep.data.test_images import LabeledImages
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.data.images import LabeledImages, Labels
 from lenet_sweep.report.collect import Report
-from lenet_sweep.report.samples import misclassified, sample_correct
+from lenet_sweep.report.confusion import Confusion, make_confusion
+from lenet_sweep.report.samples import ARROW, CHECK, has_short_names, misclassified, sample_correct
 from lenet_sweep.report.sprites import Sprite, make_sprite
 
 MAX_MISCLASSIFIED = 500  # images shown; a network that has not learned misclassifies thousands
@@ -21,31 +23,40 @@ CORRECT_SAMPLES = 10
 
 
 @dataclass(frozen=True)
-class Digit:
-    """A test image. x, y: its column and row in the sprite. text: for screen readers."""
+class Picture:
+    """A test image.
+
+    x, y: its column and row in the sprite. caption: one or two lines. text: for screen readers.
+    """
 
     x: int
     y: int
-    caption: str
+    caption: tuple[str, ...]
     text: str
 
 
 @dataclass(frozen=True)
-class Digits:
-    """The first of `total` test images, in one sprite."""
+class Pictures:
+    """The first of `total` test images, in one sprite.
+
+    inverted: whether the sprite is dark on light. named: whether captions have names of classes,
+    which need more space than digits.
+    """
 
     sprite: Sprite
-    items: tuple[Digit, ...]
+    items: tuple[Picture, ...]
     total: int
+    inverted: bool
+    named: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """How the best row classifies the test images. confusion: (10, 10), true by predicted digit."""
+    """How the best row classifies the test images."""
 
-    confusion: NDArray[np.int64]
-    correct: Digits | None
-    misclassified: Digits | None
+    confusion: Confusion
+    correct: Pictures | None
+    misclassified: Pictures | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +72,8 @@ class Atlas:
     excluded: int  # runs that did not learn, or have no predictions
     images: int
     counts: NDArray[np.int64]
-    hardest: Digits | None
-    best_only: Digits | None  # the best row misclassifies them, at most a quarter of the runs do
+    hardest: Pictures | None
+    best_only: Pictures | None  # the best row misclassifies them, at most a quarter of the runs do
 
     @property
     def missed_by_all(self) -> int:
@@ -83,9 +94,8 @@ def best(report: Report, *, pictures: bool) -> Best | None:
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
     tests, predictions = report.tests, report.best.result.predictions
-    labels = tests.labels
-    confusion = np.zeros((10, 10), np.int64)
-    np.add.at(confusion, (labels, predictions), 1)
+    labels, names = tests.labels, tests.class_names
+    confusion = make_confusion(labels, predictions, names, tests.noun)
     if not pictures:
         return Best(confusion, None, None)
     correct, correct_total = sample_correct(
@@ -95,11 +105,12 @@ def best(report: Report, *, pictures: bool) -> Best | None:
     first = wrong[:MAX_MISCLASSIFIED]
     return Best(
         confusion,
-        _digits(tests, correct, correct_total, [f"{labels[i]} \N{CHECK MARK}" for i in correct],
-                [f"digit {labels[i]}, classified correctly" for i in correct]),
-        _digits(tests, first, len(wrong),
-                [f"{labels[i]}\N{RIGHTWARDS ARROW}{predictions[i]}" for i in first],
-                [f"digit {labels[i]}, classified as {predictions[i]}" for i in first]),
+        _pictures(tests, correct, correct_total,
+                  [(f"{names[labels[i]]} {CHECK}",) for i in correct],
+                  ["classified correctly" for _ in correct]),
+        _pictures(tests, first, len(wrong),
+                  [_error_caption(names, labels[i], predictions[i]) for i in first],
+                  [f"classified as {names[predictions[i]]}" for i in first]),
     )  # fmt: skip
 
 
@@ -110,15 +121,15 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
     """
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
-    digest = report.best.cell.dataset.digest
     best_result, best_run = report.best.result, report.best.cell.run_id
-    ended = longest_snapshots(r.result for r in report.rows if r.cell.dataset.digest == digest)
+    tested_on = _test_set(report.best.cell)
+    ended = longest_snapshots(r.result for r in report.rows if _test_set(r.cell) == tested_on)
     counted = [best_result if r.cell.run_id == best_run else r for r in ended]
     learned = [r for r in counted if r.has_learned and r.predictions is not None]
     if len(learned) < 2:
         return None
     runs, excluded = len(learned), len(counted) - len(learned)
-    tests, labels = report.tests, report.tests.labels
+    tests, labels, names = report.tests, report.tests.labels, report.tests.class_names
     predictions = np.stack([r.predictions for r in learned if r.predictions is not None])
     missed = (predictions != labels).sum(axis=0)  # (images,), by how many runs
     counts = np.bincount(missed, minlength=runs + 1)
@@ -130,14 +141,19 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
     best_only = np.flatnonzero(missed_by_best & (missed <= max(1, runs // 4)))
     best_only = best_only[np.lexsort((best_only, missed[best_only]))]
 
-    def show(indices: NDArray[np.intp], limit: int) -> Digits | None:
+    def show(indices: NDArray[np.intp], limit: int) -> Pictures | None:
         first = indices[:limit]
         usual = [_most_frequent_error(predictions[:, i], int(labels[i])) for i in first]
-        captions = [f"{labels[i]}\N{RIGHTWARDS ARROW}{digit} \N{MULTIPLICATION SIGN}{missed[i]}"
-                    for i, digit in zip(first, usual, strict=True)]  # fmt: skip
-        texts = [f"digit {labels[i]}, misclassified by {missed[i]} of {runs} runs, most often "
-                 f"as {digit}" for i, digit in zip(first, usual, strict=True)]  # fmt: skip
-        return _digits(tests, first, len(indices), captions, texts)
+        runs_missed = [f" \N{MULTIPLICATION SIGN}{missed[i]}" for i in first]
+        captions = [
+            _error_caption(names, labels[i], error, suffix)
+            for i, error, suffix in zip(first, usual, runs_missed, strict=True)
+        ]
+        texts = [
+            f"misclassified by {missed[i]} of {runs} runs, most often as {names[error]}"
+            for i, error in zip(first, usual, strict=True)
+        ]
+        return _pictures(tests, first, len(indices), captions, texts)
 
     return Atlas(
         runs=runs,
@@ -149,25 +165,45 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
     )
 
 
-def _most_frequent_error(predictions: NDArray[np.uint8], label: int) -> int:
-    """The digit other than `label` that is predicted most often for an image."""
-    counts = np.bincount(predictions, minlength=10)
+def _test_set(cell: Cell) -> tuple[str, int]:
+    """What must be equal so that the predictions of two cells can be counted together."""
+    return cell.dataset.digest, cell.dataset.classes
+
+
+def _most_frequent_error(predictions: Labels, label: int) -> int:
+    """The class other than `label` that is predicted most often for an image."""
+    counts = np.bincount(predictions, minlength=label + 1)
     counts[label] = 0
     return int(counts.argmax())
 
 
-def _digits(
+def _error_caption(
+    names: Sequence[str], label: int, predicted: int, suffix: str = ""
+) -> tuple[str, ...]:
+    """True and predicted class: in one line if all names are short, else in two."""
+    if has_short_names(names):
+        return (f"{names[label]}{ARROW}{names[predicted]}{suffix}",)
+    return names[label], f"{ARROW} {names[predicted]}{suffix}"
+
+
+def _pictures(
     tests: LabeledImages,
     indices: NDArray[np.intp],
     total: int,
-    captions: Sequence[str],
+    captions: Sequence[tuple[str, ...]],
     texts: Sequence[str],
-) -> Digits | None:
+) -> Pictures | None:
+    """texts: what follows the class of each image."""
     if not len(indices):
         return None
-    sprite = make_sprite(tests.images[indices])
+    sprite = make_sprite(tests.images[indices], inverted=tests.inverted)
     items = tuple(
-        Digit(*sprite.position(n), caption, f"test image {index}: {text}")
+        Picture(
+            *sprite.position(n),
+            caption,
+            f"test image {index}: {tests.noun} {tests.class_names[tests.labels[index]]}, {text}",
+        )
         for n, (index, caption, text) in enumerate(zip(indices, captions, texts, strict=True))
     )
-    return Digits(sprite, items, total)
+    named = not has_short_names(tests.class_names)
+    return Pictures(sprite, items, total, tests.inverted, named)

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
-from lenet_sweep.data.test_images import LabeledImages
+from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.histories import Curve, curves_by_setting
 from lenet_sweep.report.style import render, save
@@ -26,7 +27,7 @@ from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.snapshots import Snapshot
 
 BEST = 100  # cells with a curve if figures=best
-PAGES = 10  # pages of misclassified digits if figures=best; enough for a network that learned
+PAGES = 10  # pages of misclassified images if figures=best; enough for a network that learned
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of a complete PNG file
 FIRST, EVERY = 2.0, 10.0  # seconds until the first progress message, and between messages
 
@@ -76,13 +77,13 @@ def draw(
         position = f"cell {index + 1} of {len(cells)}"
         progress(f"reading {position}")
         run = store.run_folder(cell.run_id)
-        snapshot_path = run.snapshot_path(cell.epochs)
-        snapshot = run.read(snapshot_path)
+        snapshot = run.result(cell)
         if snapshot is None:  # only results.csv has this cell
             continue
         histories.append((cell, snapshot.history))
         if index == 0 or which == "all":
-            plan.add_cell(cell, snapshot, snapshot_path, position)
+            path = run.snapshot_path(snapshot.epoch)
+            plan.add_cell(cell, snapshot, path, position)
     for reason in plan.missing:
         on_message(f"no figures of test images: {reason}")
     if lost := len(cells) - len(histories):
@@ -140,7 +141,7 @@ class _Figures:
             if not self._draw_all and len(draw_pages) > PAGES:
                 self._on_message(
                     f"figures show the first {PAGES} of {len(draw_pages)} pages of "
-                    "misclassified digits; figures=all draws every page"
+                    "misclassified images; figures=all draws every page"
                 )
                 draw_pages = dict(list(draw_pages.items())[:PAGES])
             pages = list(draw_pages)
@@ -206,11 +207,11 @@ def _samples(
     """Functions that draw the correct samples, and each page of misclassified images by path."""
     predictions = snapshot.predictions[: len(tests.labels)]  # those of held-out images follow
     arrays = (tests.images, tests.labels, predictions)
-    subject = cell.description
-    pages = sample_figures.misclassified_figures(*arrays, subject=subject)
-    return partial(
-        sample_figures.correct_samples_figure, *arrays, subject=subject, seed=cell.seed
-    ), {
+    shown: dict[str, Any] = {
+        "names": tests.class_names, "inverted": tests.inverted, "subject": cell.description,
+    }  # fmt: skip
+    pages = sample_figures.misclassified_figures(*arrays, **shown)
+    return partial(sample_figures.correct_samples_figure, *arrays, **shown, seed=cell.seed), {
         folder / f"{cell.file_name}_misclassified-{number:02d}.png": page
         for number, page in enumerate(pages, start=1)
     }

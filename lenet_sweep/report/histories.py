@@ -39,6 +39,7 @@ class Curve:
     cost_band: tuple[Series, Series] | None = None  # lowest and highest seed in each epoch
     accuracy_band: tuple[Series, Series] | None = None
     sd: float | None = None  # points: standard deviation of the final accuracy over the seeds
+    ended_early: bool = False  # its run ended because of its patience, and its result is final
 
     def __post_init__(self) -> None:
         lengths = [len(self.epochs), len(self.cost), len(self.accuracy)]
@@ -89,7 +90,8 @@ def curves_by_setting(
     groups: dict[Cell, list[tuple[Cell, Curve]]] = {}
     for cell, history in longest.values():
         group = groups.setdefault(replace(cell, seed=0, epochs=1), [])
-        group.append((cell, Curve.of("", history)))
+        ended_early = len(history) < cell.epochs
+        group.append((cell, replace(Curve.of("", history), ended_early=ended_early)))
     return [
         (group[0][0], mean_curve("", [curve for _, curve in group])) for group in groups.values()
     ]
@@ -98,13 +100,14 @@ def curves_by_setting(
 def mean_curve(label: str, seeds: Sequence[Curve]) -> Curve:
     """The mean over the seeds of a setting, with bands from the lowest to the highest seed.
 
-    Diverged seeds are left out. If all seeds diverged, the result is the first one.
+    Diverged seeds are left out. If all seeds diverged, the result is the first one. A seed that
+    ended early counts with its last values in later epochs.
     """
     converged = [curve for curve in seeds if curve.diverged_in is None] or [*seeds[:1]]
     if len(converged) == 1:
         return replace(converged[0], label=label, trace=())
     longest = max(converged, key=lambda curve: len(curve.epochs))
-    costs, accuracies = _stack([(curve.cost, curve.accuracy) for curve in converged])
+    costs, accuracies = _stack(converged)
     (cost, *cost_band), (accuracy, *accuracy_band) = map(_mean_and_range, (costs, accuracies))
     final = accuracies[:, -1]
     final = final[np.isfinite(final)]
@@ -127,14 +130,16 @@ def finite_points(points: Series) -> Series:
     return points[:, (abs(points) < DIVERGED_COST).all(axis=0)]
 
 
-def _stack(
-    seeds: Sequence[tuple[Sequence[float] | Series, Sequence[float] | Series]],
-) -> Series:
-    """Costs and accuracies of the seeds as (2, seeds, epochs), padded with NaN at the end."""
-    epochs = max(len(costs) for costs, _ in seeds)
-    stacked = np.full((2, len(seeds), epochs), np.nan)
-    for index, (costs, accuracies) in enumerate(seeds):
-        stacked[:, index, : len(costs)] = costs, accuracies
+def _stack(seeds: Sequence[Curve]) -> Series:
+    """Costs and accuracies of the seeds as (2, seeds, epochs).
+
+    Shorter seeds are padded at the end: with NaN, or with their last values if they ended early.
+    """
+    stacked = np.full((2, len(seeds), max(len(seed.epochs) for seed in seeds)), np.nan)
+    for index, seed in enumerate(seeds):
+        stacked[:, index, : len(seed.epochs)] = seed.cost, seed.accuracy
+        if seed.ended_early:
+            stacked[:, index, len(seed.epochs) :] = [[seed.cost[-1]], [seed.accuracy[-1]]]
     return stacked
 
 

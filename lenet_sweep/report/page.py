@@ -129,6 +129,8 @@ def title(report: Report) -> str:
     """The heading of the page: '24 cells over lr, batch, epochs'."""
     swept = [name for name, _ in comparisons.varied_settings([row.cell for row in report.rows])]
     over = f" over {', '.join(swept)}" if swept else ""
+    if len(swept) > 5:  # the values of each follow below the heading
+        over = f" over {len(swept)} settings"
     return f"{pluralize(report.planned, 'cell')}{over}"
 
 

@@ -12,13 +12,17 @@ from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison
 from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, join_command, one_line
+from lenet_sweep.data.catalog import OWN_DATASETS
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
 from lenet_sweep.results.columns import (
+    EPOCHS_TRAINED,
     HOLDOUT,
     SETTINGS,
+    has_added_default,
     heading_of,
     holds_text,
     is_partial,
@@ -103,10 +107,10 @@ def page_table(report: Report) -> PageTable:
     scale = AccuracyScale(_accuracies_and_bounds(rows))
     shared = _shared_settings(rows)
     if len(columns) + 2 * by_seed > 9:  # too wide for a page
-        for name in ("person", "device"):
+        for name in ("person", "device", "epochs", "batch", "lr"):
             if len({row.record[name] for row in rows}) == 1:
                 columns.remove(name)
-                shared.append(f"{name} {rows[0].record[name]}")
+                shared.append(f"{name} {_table_cell(name, rows[0].record[name]).text}")
     lines = {row.at: _row(row, columns, scale, is_seed=by_seed) for row in rows}
     seed_headings: list[tuple[str, str, bool]] = []
     if by_seed:
@@ -133,7 +137,7 @@ def command_for(rows: Sequence[Row]) -> str:
     if len(seeds) > 1:
         changes["seed"] = [*seeds]
     text = command([row.cell for row in rows], changes)
-    if cell.dataset.name == "folder" and rows[0].data_root:
+    if cell.dataset.name in OWN_DATASETS and rows[0].data_root:
         root = join_command([f"dataset.root={rows[0].data_root}"])
         text = text.replace("dataset.root=FOLDER", root)
     return text
@@ -152,27 +156,27 @@ def _columns(rows: Sequence[Row]) -> list[str]:
         return len({setting_text(row.record[name]) for row in rows} - {""}) > 1
 
     held_out = [HOLDOUT] if any(HOLDOUT in row.record for row in rows) else []
-    columns = [*held_out, "batch", "lr", "epochs", "person", "device"]
+    early = [EPOCHS_TRAINED] if any(row.result.ended_early for row in rows) else []
+    columns = [*held_out, "batch", "lr", "epochs", *early, "person", "device"]
     columns += [name for name in settings_of(rows[0].record if rows else ()) if varies(name)]
     return [*columns, "train_loss", "seconds_per_epoch"]
 
 
 def _shared_settings(rows: Sequence[Row]) -> list[str]:
-    values = {name: {row.record[name] for row in rows} for name in SETTINGS}
-    for name in filter(is_partial, values):
-        values[name] -= {None}
-    constant = [name for name in SETTINGS if len(values[name]) == 1]
-    options = shared_options(pd.DataFrame([row.record for row in rows]))
-    return [*(f"{name} {next(iter(values[name]))}" for name in constant), *options]
+    frame = pd.DataFrame([row.record for row in rows])
+    shared = []
+    for name in SETTINGS:
+        values = {row.record[name] for row in rows} - ({None} if is_partial(name) else set())
+        if len(values) == 1 and not has_added_default(frame, name):
+            shared.append(f"{name} {setting_text(values.pop())}")
+    return [*shared, *shared_options(frame)]
 
 
 def _table_cell(name: str, value: object) -> TableCell:
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return TableCell("", number=not holds_text(name))
-    if is_option(name) and (holds_text(name) or not isinstance(value, (int, float))):
-        return TableCell(setting_text(value))
-    if holds_text(name):
-        return TableCell(one_line(str(value)))
+    if holds_text(name) or (is_option(name) and not isinstance(value, (int, float))):
+        return TableCell(one_line(setting_text(value)))
     assert isinstance(value, (int, float))
     if name in ("accuracy", HOLDOUT, "seconds_per_epoch"):
         return TableCell(f"{value:.2f}", repr(float(value)), number=True)
@@ -180,7 +184,7 @@ def _table_cell(name: str, value: object) -> TableCell:
         format_cost(value)
         if name == "train_loss"
         else f"{value:g}"
-        if name == "lr" or is_option(name)
+        if name in ("lr", EPOCHS_TRAINED) or is_option(name) or name in ADDED_SETTINGS
         else str(value)
     )
     return TableCell(text, repr(float(value)), number=True)

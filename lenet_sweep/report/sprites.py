@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 COLUMNS = 20
+MAX_SIDE = 64  # pixels of a tile
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,32 @@ class Sprite:
         return index % self.columns, index // self.columns
 
 
-def make_sprite(images: NDArray[np.uint8]) -> Sprite:
-    """Pack images (N, 28, 28), N >= 1, 0 the background, into a sprite, dark on light."""
+def make_sprite(images: NDArray[np.uint8], *, inverted: bool = True) -> Sprite:
+    """Pack images (N, height, width), N >= 1, into a sprite of square tiles.
+
+    Images larger than MAX_SIDE are reduced. inverted: 0 is the background; draw dark on light.
+    """
     columns = min(COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    padded = np.zeros((rows * columns, 28, 28), np.uint8)
-    padded[: len(images)] = images
-    sheet = padded.reshape(rows, columns, 28, 28).swapaxes(1, 2).reshape(rows * 28, columns * 28)
+    shown = ~images if inverted else images
+    side = min(max(images.shape[1:]), MAX_SIDE)
+    sheet = Image.new("L", (columns * side, rows * side), 255)
+    for index, pixels in enumerate(shown):
+        tile = fit(Image.fromarray(pixels), side)
+        left, top = (side - tile.width) // 2, (side - tile.height) // 2
+        sheet.paste(tile, (index % columns * side + left, index // columns * side + top))
     content = io.BytesIO()
     # 16 gray levels halve the size and look the same at this scale.
-    picture = Image.fromarray(255 - (sheet >> 4) * 17, "L").quantize(16)
+    levels = 255 - ((255 - np.asarray(sheet)) >> 4) * 17
+    picture = Image.fromarray(levels).quantize(16)
     picture.save(content, format="PNG", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     return Sprite(uri, columns, rows)
+
+
+def fit(picture: Image.Image, side: int) -> Image.Image:
+    """The picture, scaled so that its longer side has this many pixels."""
+    factor = side / max(picture.size)
+    width, height = (max(1, round(length * factor)) for length in picture.size)
+    how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
+    return picture if factor == 1 else picture.resize((width, height), how)

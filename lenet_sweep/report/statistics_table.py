@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from lenet_sweep.analysis.significance import Comparison, by_setting
-from lenet_sweep.analysis.statistics import Interval
+from lenet_sweep.analysis.statistics import Interval, Result, epochs_text
 from lenet_sweep.config.registry import OPTION_GROUPS
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell
 from lenet_sweep.core.text import format_option
@@ -68,7 +70,7 @@ def text_table(report: Report) -> TextTable:
     assert statistics is not None
     if not statistics.by_seed:
         rows = [
-            _line(rank_text(row.record["rank"], row.result.accuracy), row.cell, row.comparison)
+            _line(rank_text(row.record["rank"], row.result.accuracy), [row.result], row.comparison)
             | {
                 "accuracy": _percent(row.result.accuracy),
                 "95 % interval": _bounds(row.interval),
@@ -82,7 +84,7 @@ def text_table(report: Report) -> TextTable:
         return "Statistics of each row", _caption(methods), _arranged(rows)
     compared = by_setting(statistics.comparisons)
     rows = [
-        _line(rank_text(s.rank, s.mean), s.cell, compared.get(s.cell.setting))
+        _line(rank_text(s.rank, s.mean), s.results, compared.get(s.cell.setting))
         | {
             "seeds": str(s.n),
             "mean": _percent(s.mean),
@@ -106,7 +108,8 @@ def _caption(methods: str) -> str:
     )
 
 
-def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
+def _line(rank: str, results: Sequence[Result], compared: Comparison | None) -> dict[str, str]:
+    cell = results[0].cell
     adjusted = compared.adjusted if compared else None
     difference = compared.difference if compared else None
     return {
@@ -116,7 +119,7 @@ def _line(rank: str, cell: Cell, compared: Comparison | None) -> dict[str, str]:
         **_options(cell),
         "batch": str(cell.batch),
         "lr": f"{cell.lr:g}",
-        "epochs": str(cell.epochs),
+        "epochs": epochs_text(results),
         "activation": setting_text(setting_value(cell, "activation")),
         **{name: setting_text(setting_value(cell, name)) for name in ADDED_SETTINGS},
         "dataset": cell.data,
@@ -143,7 +146,7 @@ def _arranged(rows: list[dict[str, str]]) -> pd.DataFrame:
     hidden = [
         name
         for name in ("loss", "optimizer", *options, "activation", *ADDED_SETTINGS, "dataset")
-        if len({*frame[name]} - {""}) <= 1
+        if len({*frame[name]} - ({""} if name in options else set())) <= 1
     ]
     first = ["rank", "loss", "optimizer", *options]
     last = ["diff.", "p", "outcome"]

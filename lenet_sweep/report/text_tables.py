@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
+    EPOCHS_TRAINED,
     HOLDOUT,
     INTERVAL,
     NO_RANK,
     NUMERIC,
     REPORT_COLUMNS,
     SETTINGS,
+    ended_early,
+    has_added_default,
     heading_of,
     holds_text,
     is_partial,
@@ -98,7 +102,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         varied = [name for name in varying(rows) if name in settings]
         any_failed = bool((rows["status"] != "ok").any())
         columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
-        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else []), *varied]
+        early = ended_early(rows)
+        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else [])]
+        columns += [*([EPOCHS_TRAINED] if early else []), *varied]
         columns += [*(["status"] if any_failed else []), "train_loss", "seconds_per_epoch"]
         columns += ["error"] if any_failed else []
         table = rows[columns].assign(
@@ -107,14 +113,24 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             lr=rows["lr"].map("{:g}".format),
             train_loss=rows["train_loss"].map(format_cost),
             seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
-            **{name: rows[name].map(setting_text) for name in varied if is_partial(name)},
+            **{
+                name: rows[name].map(setting_text)
+                for name in varied
+                if is_partial(name) or name in ADDED_SETTINGS
+            },
         )
         if HOLDOUT in rows:
             table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
+        if early:
+            trained = rows[EPOCHS_TRAINED].astype("float64")
+            table[EPOCHS_TRAINED] = trained.map(lambda x: _number(x, "{:.4g}"))
         constant = [
             " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
             for name in settings
-            if name in SETTINGS[2:] and name not in varied and not rows[name].isna().any()
+            if name in SETTINGS[2:]
+            and name not in varied
+            and not rows[name].isna().any()
+            and not has_added_default(rows, name)
         ]
         # Options that all rows share are part of the title.
         names = [
@@ -122,14 +138,21 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             for group, name in (("loss", loss), ("optimizer", optimizer))
         ]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        caption = " ".join(filter(None, [caption, over_seeds, marks.caption]))
+        early_end = EARLY_END * early
+        if early and HOLDOUT not in rows:
+            early_end += " The test images decided when."
+        caption = " ".join(filter(None, [caption, early_end, over_seeds, marks.caption]))
         parts.append((" + ".join(names), caption, table))
     return parts
 
 
+EARLY_END = (
+    "Where fewer epochs were trained than given, the accuracy had stopped improving (patience) and "
+    "is that of the last epoch trained."
+)
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
-    "confidence interval of the mean, for the variation between seeds only."
+    "confidence interval of the mean, which reflects only the variation between seeds."
 )
 
 
@@ -141,7 +164,8 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - slow to import; runs start before
 
     records = frame.to_dict("records")
-    measured = [c for c in ("train_loss", "seconds_per_epoch", HOLDOUT) if c in frame]
+    names = ("train_loss", "seconds_per_epoch", HOLDOUT, EPOCHS_TRAINED)
+    measured = [name for name in names if name in frame]
     rows = []
     for setting in marks.settings:
         own = [records[place] for place in setting.places]
@@ -208,9 +232,11 @@ def _number(value: float, template: str) -> str:
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
-    numbers = {*REPORT_COLUMNS, HOLDOUT, "seed", "train_loss", "seconds_per_epoch", *NUMERIC}
+    measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
+    numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
     name = str(column.name)
-    return (name in numbers or is_option(name)) and not holds_text(name)
+    is_setting = is_option(name) or name in ADDED_SETTINGS
+    return (name in numbers or is_setting) and not holds_text(name)
 
 
 def _escape_markdown(value: object) -> str:

@@ -23,6 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
+EPOCHS_TRAINED = "epochs_trained"  # follows if a cell has patience; fewer than `epochs`: early end
 # Columns that hold text, without those of options.
 TEXT_COLUMNS = frozenset({
     "person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
@@ -33,6 +34,7 @@ REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 _HEADINGS = {
     "accuracy": "accuracy (%)",
     HOLDOUT: "held-out (%)",
+    EPOCHS_TRAINED: "epochs trained",
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
@@ -75,10 +77,14 @@ def in_option_order(columns: Iterable[str]) -> list[str]:
 
 
 def settings_of(columns: Iterable[str]) -> list[str]:
-    """SETTINGS, with the options that are among the columns after their group."""
+    """The SETTINGS among the columns, each followed by its options among them.
+
+    Tables of earlier versions lack some settings.
+    """
+    columns = list(columns)
     options = in_option_order(columns)
     names = []
-    for setting in SETTINGS:
+    for setting in (name for name in SETTINGS if name in columns):
         names += [setting, *(key for key in options if key.startswith(f"{setting}."))]
     return names
 
@@ -106,13 +112,22 @@ def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
     )
 
 
+def has_added_default(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options."""
+    if name not in ADDED_SETTINGS or shared_options(frame, f"{name}."):
+        return False
+    default = ADDED_SETTINGS[name]
+    text = default.name if isinstance(default, Choice) else setting_text(default)
+    return all(setting_text(value) == text for value in frame[name].unique())
+
+
 def setting_text(value: Any) -> str:
     """The value of a setting as text: 'tanh', '0.9', 'true'; '' for a missing option."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     if isinstance(value, str):
         return value
-    if pd.isna(value):
+    if value is None or pd.isna(value):
         return ""
     return format_option(value.item() if hasattr(value, "item") else value)  # NumPy to Python
 
@@ -121,6 +136,11 @@ def ranked_by(frame: pd.DataFrame) -> str:
     """The column that ranks a table: HOLDOUT if every finished cell has it, otherwise accuracy."""
     complete = HOLDOUT in frame and frame.loc[frame["status"] == "ok", HOLDOUT].notna().all()
     return HOLDOUT if complete else "accuracy"
+
+
+def ended_early(frame: pd.DataFrame) -> bool:
+    """Whether a row of a table is of a run that ended early, because of its patience."""
+    return EPOCHS_TRAINED in frame and bool((frame[EPOCHS_TRAINED] < frame["epochs"]).any())
 
 
 def rank_text(rank: Any, accuracy: float | None) -> str:

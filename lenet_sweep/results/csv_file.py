@@ -11,7 +11,7 @@ from lenet_sweep.config.keys import defaults
 from lenet_sweep.config.registry import OPTION_GROUPS, option_default
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, OptionValue
 from lenet_sweep.core.text import format_option, format_setting, one_line
-from lenet_sweep.results.columns import COLUMNS, HOLDOUT, MEASURED
+from lenet_sweep.results.columns import COLUMNS, EPOCHS_TRAINED, HOLDOUT, MEASURED
 from lenet_sweep.results.records import Record, settings_columns
 from lenet_sweep.storage.files import write_atomic
 
@@ -65,6 +65,7 @@ def _is_intact(row: Mapping[str | None, str | None]) -> bool:
         return False
     try:
         values = [float(row.get(name) or "nan") for name in (*MEASURED, HOLDOUT)]
+        int(row.get(EPOCHS_TRAINED) or 0)
     except ValueError:
         return False
     return row["status"] != "ok" or 0 <= values[0] <= 100
@@ -72,8 +73,9 @@ def _is_intact(row: Mapping[str | None, str | None]) -> bool:
 
 def _record(cell: Cell, row: Mapping[str, str]) -> Record:
     numbers = {name: float(row[name]) if row.get(name) else None for name in (*MEASURED, HOLDOUT)}
+    trained = {EPOCHS_TRAINED: int(row[EPOCHS_TRAINED]) if row.get(EPOCHS_TRAINED) else None}
     texts = {name: _unescape(row[name]) for name in ("person", "status", "error")}
-    return settings_columns(cell, "") | numbers | texts
+    return settings_columns(cell, "") | numbers | trained | texts
 
 
 def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -92,10 +94,11 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _added_key(name: str, value: Any) -> str:
+    default = ADDED_SETTINGS[name]
     if value in (None, ""):
-        value = ADDED_SETTINGS[name]
+        value = default
     try:
-        return str(value).lower() if isinstance(value, bool) else format_setting(float(value))
+        return format_setting(value if isinstance(value, bool) else float(value))
     except (TypeError, ValueError):
         return str(value).lower()
 
@@ -105,7 +108,9 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
-    name, *options = str(settings.get(group) or defaults()[group]["name"]).split()
+    added = ADDED_SETTINGS.get(group)  # tables from before its group lack the column
+    default_name = added.name if added else defaults()[group]["name"]
+    name, *options = str(settings.get(group) or default_name).split()
     for key in settings:
         if key.startswith(f"{group}.") and settings[key] not in (None, ""):
             default = option_default(key, name)

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import ADDED_SETTINGS
-from lenet_sweep.results.columns import COLUMNS, HOLDOUT, in_option_order, ranked_by
+from lenet_sweep.core.cells import ADDED_SETTINGS, Choice
+from lenet_sweep.results.columns import (
+    COLUMNS,
+    EPOCHS_TRAINED,
+    HOLDOUT,
+    in_option_order,
+    ranked_by,
+)
 from lenet_sweep.results.records import Record
 
 if TYPE_CHECKING:
@@ -59,10 +65,10 @@ NO_COMPARISON = TieMarks()
 def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last.
 
-    It has COLUMNS, HOLDOUT if images were held out, ADDED_SETTINGS, and a column for each option of
-    its choices, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
-    images, that decides the rank. Equal accuracies share a rank (1, 2, 2, 4), with fewer epochs
-    first. Failed cells have no rank.
+    It has COLUMNS, HOLDOUT if images were held out, EPOCHS_TRAINED if a cell has patience,
+    ADDED_SETTINGS, and a column for each option of its choices, such as 'optimizer.momentum'. If
+    all finished cells have an accuracy on held-out images, that decides the rank. Equal accuracies
+    share a rank (1, 2, 2, 4), with fewer epochs first. Failed cells have no rank.
     """
     return rank_records(records)[0]
 
@@ -71,20 +77,27 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     """The ranked table, and the index of the record in each of its rows."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
-    records = list(records)
-    one_of_each = {tuple(record[g] for g in OPTION_GROUPS): record for record in records}.values()
+    records = [_ADDED_COLUMNS | record for record in records]
+    one_of_each = {
+        tuple(record.get(g) for g in OPTION_GROUPS): record for record in records
+    }.values()
     types: dict[str, set[type]] = {}  # of each option
     for record in one_of_each:
         for name in filter(is_option, record):
             types.setdefault(name, set()).add(type(record[name]))
     options = in_option_order(types)
-    frame = pd.DataFrame(records, columns=[*COLUMNS[1:], HOLDOUT, *ADDED_SETTINGS, *options])
+    columns = [*COLUMNS[1:], HOLDOUT, EPOCHS_TRAINED, *ADDED_SETTINGS, *options]
+    frame = pd.DataFrame(records, columns=columns)
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
     frame = frame.astype(
-        dict.fromkeys(numbers, "float64") | {name: _dtype(types[name]) for name in options}
+        dict.fromkeys(numbers, "float64")
+        | {EPOCHS_TRAINED: "Int64", "patience": "Int64"}
+        | {name: _dtype(types[name]) for name in options}
     )
     if frame[HOLDOUT].isna().all():
         frame = frame.drop(columns=HOLDOUT)
+    if frame["patience"].isna().all():
+        frame = frame.drop(columns=EPOCHS_TRAINED)
     key = ranked_by(frame)
     frame = frame.sort_values(
         [key, "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],
@@ -95,6 +108,13 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
+
+
+# Tables of earlier versions lack these columns; their cells have the defaults.
+_ADDED_COLUMNS = {
+    name: default.name if isinstance(default, Choice) else default
+    for name, default in ADDED_SETTINGS.items()
+}
 
 
 def _dtype(types: set[type]) -> str:

@@ -10,7 +10,7 @@ from lenet_sweep.config.registry import OPTION_GROUPS
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
-from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.results.columns import EPOCHS_TRAINED, HOLDOUT
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 
@@ -28,7 +28,7 @@ def stored_record(
     folder = store.run_folder(cell.run_id)
     if failure and failure.epoch > cell.epochs:
         failure = None  # it happened after the last epoch of this cell
-    snapshot = None if failure else folder.read(folder.snapshot_path(cell.epochs))
+    snapshot = None if failure else folder.result(cell)
     if not snapshot and not failure:
         failure = folder.failure()
         if failure is None or failure.epoch > cell.epochs:
@@ -87,6 +87,7 @@ def _success(snapshot: Snapshot) -> Record:
         "seconds": sum(training) + sum(testing),
         "error": "",
         HOLDOUT: last.holdout_accuracy,
+        EPOCHS_TRAINED: last.epoch,
     }
 
 
@@ -120,5 +121,6 @@ def load_record(
 def in_store(cell: Cell, record: Record, store: Store) -> bool:
     """Whether the store still has the file behind a record, and it is not known to be damaged."""
     run = store.run_folder(cell.run_id)
-    path = run.snapshot_path(cell.epochs) if record["status"] == "ok" else run.path / "failure.json"
+    epochs = record.get(EPOCHS_TRAINED) or cell.epochs
+    path = run.snapshot_path(epochs) if record["status"] == "ok" else run.path / "failure.json"
     return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - Path.exists may raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.text import join_words
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.machine import devices, provenance
@@ -24,6 +25,8 @@ class Preview:
 
     records: the results that the store already has. damaged: files of these cells that cannot be
     used. estimate: None if there is nothing to train. notes: on how the cells are trained.
+    moved: the number of cells that the native engine would train although the store has results of
+    the torch engine, from before the native engine supported these cells.
     """
 
     plan: Plan
@@ -31,11 +34,19 @@ class Preview:
     damaged: tuple[Path, ...]
     estimate: Estimate | None
     notes: tuple[str, ...]
+    moved: int = 0
 
     def lines(self) -> list[str]:
         """The lines that a dry run prints."""
         damaged = [f"{path} is damaged" for path in self.damaged]
-        return [*describe_plan(self.plan, self.estimate), *self.notes, *damaged]
+        return [*describe_plan(self.plan, self.estimate), *self.notes, *self._moved(), *damaged]
+
+    def _moved(self) -> list[str]:
+        if not self.moved:
+            return []
+        cells, them = ("cell was", "it") if self.moved == 1 else ("cells were", "them")
+        before = f"{self.moved} {cells} trained by the torch engine before"
+        return [f"{before}; now the native engine trains {them} (engine=torch keeps the results)"]
 
 
 def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | None) -> Preview:
@@ -61,5 +72,27 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
             options.threads or MAX_THREADS,
         )
     damaged = tuple(dict.fromkeys(table.store.damaged))
-    notes = (*options.unused, *options.notes)
-    return Preview(planned, tuple(table.records.values()), damaged, duration, notes)
+    paired = (
+        f"{join_words(pair, len(pair))} are paired: their values are used together, not in all "
+        "combinations"
+        for pair in options.pair
+    )
+    notes = (*paired, *options.unused, *options.notes)
+    records = tuple(table.records.values())
+    moved = _count_moved(planned, table.store) if options.reuse else 0
+    return Preview(planned, records, damaged, duration, notes, moved)
+
+
+def _count_moved(planned: Plan, store: Store) -> int:
+    """The cells that the native engine trains, and of which the store has results by torch."""
+    try:
+        stored = store.run_ids()
+    except OSError:  # the folder cannot be listed
+        return 0
+    moved = 0
+    for run in planned.runs if stored else ():
+        before = replace(run.cell, engine="torch").run_id
+        if run.cell.engine == "native" and before in stored:
+            folder = store.run_folder(before)
+            moved += sum(len(folder.history(epoch)) == epoch for epoch in run.snapshot_epochs)
+    return moved

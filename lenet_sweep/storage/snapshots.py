@@ -25,15 +25,15 @@ class Snapshot:
     """The state and the history of a run at the end of an epoch.
 
     state: weights and optimizer state by name, as returned by the engine.
-    predictions: (N,) uint8, the predicted class of each test image, followed by those of the
-        held-out training images if there are any.
+    predictions: (N,), the predicted class of each test image, followed by those of the held-out
+        training images if there are any; uint8, or uint16 for more than 256 classes.
     trace: (k, 2) float32, the position (in epochs) and loss of every 100th batch.
     history: one Epoch for each epoch trained; the last one is the epoch of this snapshot.
     person: who trained the run.
     """
 
     state: Arrays
-    predictions: NDArray[np.uint8]
+    predictions: NDArray[np.unsignedinteger[Any]]
     trace: NDArray[np.float32]
     history: tuple[Epoch, ...]
     person: str = ""

@@ -7,8 +7,10 @@
         failure.json                  why the run did not finish, with its traceback
         lock                          held by the process that trains the run
 
-A checkpoint is also a Snapshot. Every file is written atomically and carries a checksum. A damaged
-file is never used as a result; it is moved to `<name>.damaged`, where it can be inspected.
+A run with patience may end early; the snapshot of its last epoch is then the result of all its
+longer cells. A checkpoint is also a Snapshot. Every file is written atomically and carries a
+checksum. A damaged file is never used as a result; it is moved to `<name>.damaged`, where it can be
+inspected.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import filelock
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.core.patience import is_exhausted
 from lenet_sweep.storage.files import (
     UNREADABLE,
     DamagedError,
@@ -74,6 +77,18 @@ class RunFolder:
             self.damaged.append(path)
             return None
 
+    def result(self, cell: Cell) -> Snapshot | None:
+        """The intact snapshot with the result of a cell of this run; None if there is none.
+
+        It is that of the cell's last epoch, or of the epoch after which the run ended early.
+        """
+        snapshot = self.read(self.snapshot_path(cell.epochs))
+        if snapshot or cell.patience is None:
+            return snapshot
+        newest = max((e for e in self._snapshot_epochs() if e < cell.epochs), default=0)
+        earlier = self.read(self.snapshot_path(newest)) if newest else None
+        return earlier if earlier and is_exhausted(earlier.history, cell.patience) else None
+
     def latest(self, until: int) -> Snapshot | None:
         """The newest intact snapshot or checkpoint up to epoch `until`, to resume from."""
         checkpoint = self.read(self.checkpoint_path)
@@ -112,6 +127,17 @@ class RunFolder:
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Save a snapshot. Raises StoreError."""
         write_atomic(self.snapshot_path(snapshot.epoch), encode_snapshot(snapshot, self.path.name))
+
+    def write_early_end(self, snapshot: Snapshot) -> None:
+        """Save the last snapshot of a run that ended early. Raises StoreError.
+
+        Removes later snapshots: on a GPU, an earlier training of the run may have ended later.
+        """
+        self.write_snapshot(snapshot)
+        for epoch in self._snapshot_epochs():
+            if epoch > snapshot.epoch:
+                remove(self.snapshot_path(epoch))
+        self.clear_checkpoint()
 
     def write_checkpoint(self, snapshot: Snapshot) -> None:
         """Save a snapshot as the checkpoint. Raises StoreError."""

@@ -6,6 +6,8 @@ same units and a resumed run continues as if it had not been interrupted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +26,31 @@ def keep_mask(cell: Cell, step: int, batch: int) -> NDArray[np.uint8]:
     step: counted from 0 over the whole run. Philox is used because NumPy guarantees that the
     streams of its bit generators never change (NEP 19). Probabilities are rounded to 2^-16.
     """
+    return _keep_masks(cell, step, [batch])
+
+
+def keep_masks(cell: Cell, step: int, images: int) -> NDArray[np.uint8]:
+    """The masks of consecutive steps from `step` on, (images, units of both layers).
+
+    The batches are those of the cell; the last may be smaller.
+    """
+    starts = range(0, images, cell.batch)
+    return _keep_masks(cell, step, [min(cell.batch, images - start) for start in starts])
+
+
+def _keep_masks(cell: Cell, step: int, batches: Sequence[int]) -> NDArray[np.uint8]:
     units = sum(layer_units(cell.width))
-    words = np.random.Philox(key=[cell.seed, step]).random_raw(-(-batch * units // 4))
-    bits = words.view(np.uint16)[: batch * units]
-    keep: NDArray[np.uint8] = (bits >= round(cell.dropout * 2**16)).view(np.uint8)
-    return keep.reshape(batch, units)
+    masks = np.empty(sum(batches) * units, bool)
+    least = np.uint16(round(cell.dropout * 2**16))
+    generator = np.random.Philox(key=[cell.seed, step])
+    state = generator.state
+    done = 0
+    for number, batch in enumerate(batches, step):
+        # Changing the key of a generator takes a third of the time of making one.
+        state["state"]["key"][1] = number
+        generator.state = state
+        words = generator.random_raw(-(-batch * units // 4))
+        part = masks[done : done + batch * units]
+        np.greater_equal(words.view(np.uint16)[: len(part)], least, out=part)
+        done += len(part)
+    return masks.view(np.uint8).reshape(-1, units)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
+from lenet_sweep.config.torch_classes import torch_arguments
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.training.dropout import layer_units
 from lenet_sweep.training.initial_weights import initialize
 
 
 class LeNet5(nn.Module):
-    """LeNet5 (LeCun et al., 1998) with log-softmax output and 61,706 parameters.
+    """LeNet5 (LeCun et al., 1998) with log-softmax output and, for 10 classes, 61,706 parameters.
 
     As in the original paper, the first layer after the second pooling is a convolution. Unlike
     there, pooling has no parameters, the second convolution sees all channels, the input is not
@@ -23,9 +24,10 @@ class LeNet5(nn.Module):
     functions. The initialization is PyTorch's default.
 
     activation: follows every layer except the last one; of conf/activation, or a class of torch.nn.
-    pool: of conf/pool, or a class of torch.nn. dropout: the probability that a unit of the layers
-    with 120 and 84 units is dropped. batch_norm: normalize the input of each activation. width: the
-    factor of the number of channels of all hidden layers.
+    pool: of conf/pool, or a class of torch.nn; pool_options: its arguments. dropout: the
+    probability that a unit of the layers with 120 and 84 units is dropped. batch_norm: normalize
+    the input of each activation. width: the factor of the number of channels of all hidden layers.
+    classes: the number of outputs.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class LeNet5(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         width: float = 1.0,
+        pool_options: Mapping[str, Any] | None = None,
+        classes: int = 10,
     ) -> None:
         super().__init__()
         channels1, channels2 = (max(round(channels * width), 1) for channels in (6, 16))
@@ -44,27 +48,29 @@ class LeNet5(nn.Module):
         self.conv2 = nn.Conv2d(channels1, channels2, kernel_size=5)
         self.conv3 = nn.Conv2d(channels2, units1, kernel_size=5)
         self.linear1 = nn.Linear(units1, units2)
-        self.linear2 = nn.Linear(units2, 10)
+        self.linear2 = nn.Linear(units2, classes)
         self.norm1 = nn.BatchNorm2d(channels1) if batch_norm else nn.Identity()
         self.norm2 = nn.BatchNorm2d(channels2) if batch_norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(units1) if batch_norm else nn.Identity()
         self.norm4 = nn.BatchNorm1d(units2) if batch_norm else nn.Identity()
         self.activation = _layer_class(ACTIVATIONS, activation)()
-        self.pool = _layer_class(GROUPS["pool"].choices, pool)(2)
+        self.pool = _layer_class(GROUPS["pool"].choices, pool)(
+            kernel_size=2, **(pool_options or {})
+        )
         self.dropout1, self.dropout2 = MaskedDropout(dropout), MaskedDropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, 10)."""
+        """Map images (B, 1, 28, 28) with pixels in [0, 1] to log-probabilities (B, classes)."""
         return torch.log_softmax(self.logits(images), dim=1)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Map images (B, 1, 28, 28) with pixels in [0, 1] to logits (B, 10)."""
+        """Map images (B, 1, 28, 28) with pixels in [0, 1] to logits (B, classes)."""
         # The shapes are those with width=1.
         x = self.pool(self.activation(self.norm1(self.conv1(images))))  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.norm2(self.conv2(x))))  # (B, 16, 5, 5)
         x = self.dropout1(self.activation(self.norm3(self.conv3(x))).flatten(1))  # (B, 120)
         x = self.dropout2(self.activation(self.norm4(self.linear1(x))))  # (B, 84)
-        return cast("Tensor", self.linear2(x))  # (B, 10)
+        return cast("Tensor", self.linear2(x))  # (B, classes)
 
 
 class MaskedDropout(nn.Module):
@@ -103,20 +109,36 @@ def seeded_lenet5(cell: Cell) -> LeNet5:
             dropout=cell.dropout,
             batch_norm=cell.batch_norm,
             width=cell.width,
+            pool_options=torch_arguments(dict(cell.pool.options)),
+            classes=cell.dataset.classes,
         )
-    if cell.init != "torch":
-        set_initial_weights(model, cell.init, cell.seed)
+    set_initial_weights(model, cell)
     return model
 
 
 @torch.no_grad()
-def set_initial_weights(model: nn.Module, init: str, seed: int) -> None:
-    """Initialize the convolutions and linear layers of a model; their biases become zero."""
-    layers = [
-        m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
-    ]
-    weights = initialize(init, seed, [tuple(layer.weight.shape) for layer in layers])
-    for layer, weight in zip(layers, weights, strict=True):
-        layer.weight.copy_(torch.from_numpy(weight))
+def set_initial_weights(model: nn.Module, cell: Cell) -> None:
+    """Initialize a model as the cell's `init` says; with init=torch, it stays as it was created.
+
+    Initializes the weights of convolutions and linear layers; their biases become zero. Does not
+    change torch's random state.
+    """
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, kinds)]
+    if name := torch_class(cell, "init"):
+        arguments = torch_arguments(dict(cell.init.options))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cell.seed)
+            for layer in layers:
+                getattr(nn.init, name)(layer.weight, **arguments)
+    elif cell.init.name == "torch":
+        return
+    else:
+        shapes = [tuple(layer.weight.shape) for layer in layers]
+        for layer, weight in zip(
+            layers, initialize(cell.init.name, cell.seed, shapes), strict=True
+        ):
+            layer.weight.copy_(torch.from_numpy(weight))
+    for layer in layers:
         if layer.bias is not None:
             layer.bias.zero_()

@@ -20,6 +20,7 @@ from lenet_sweep.core.errors import ModelError, StoreError
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
+    EndedEarly,
     Epoch,
     EpochEnded,
     Event,
@@ -33,10 +34,13 @@ from lenet_sweep.core.events import (
     Waiting,
     epoch_begun,
 )
-from lenet_sweep.data.datasets import Images, load_dataset
+from lenet_sweep.core.patience import is_exhausted
+from lenet_sweep.data.datasets import load_dataset
+from lenet_sweep.data.images import Images, Labels
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
+from lenet_sweep.training.augmentation import augmented
 from lenet_sweep.training.engines import Engine
 from lenet_sweep.training.schedules import learning_rates
 
@@ -132,9 +136,7 @@ def _train(
     environment: Mapping[str, Any],
     threads: Callable[[], int],
 ) -> Iterator[Event]:
-    missing = [
-        epoch for epoch in run.snapshot_epochs if retrain or not folder.has_intact_snapshot(epoch)
-    ]
+    missing = [cell.epochs for cell in run.cells() if retrain or not folder.result(cell)]
     for epoch in sorted(set(run.snapshot_epochs) - set(missing)):  # finished by another process
         yield CellFinished(run.id, epoch)
     if not missing:
@@ -142,6 +144,8 @@ def _train(
         return
     images = _images(run.cell.dataset, data_root)
     engine = engines.build_engine(run.cell, _append_holdout_to_test(images))
+    # A schedule of a user imports torch, which takes seconds: before the first epoch is timed.
+    learning_rates(run.cell, 0, 1, math.ceil(len(images.train_labels) / run.cell.batch))
     folder.write_description(run.cell, {**environment, "engine": engine.detail})
     saver = _Saver(folder, missing, retrain)
     snapshot = None if retrain else folder.latest(until=missing[0])
@@ -152,10 +156,10 @@ def _train(
         saver.saved_epoch = snapshot.epoch
     yield Started(run.id, saver.saved_epoch)
     for epoch in range(saver.saved_epoch + 1, missing[-1] + 1):
+        if snapshot and is_exhausted(snapshot.history, run.cell.patience):
+            break
         began = time.perf_counter()
-        losses = yield from _train_epoch(
-            engine, run, epoch, len(images.train_labels), stop, threads
-        )
+        losses = yield from _train_epoch(engine, run, epoch, images.train_images, stop, threads)
         if losses is None:
             saver.write_checkpoint(snapshot)
             yield Stopped(run.id)
@@ -168,6 +172,13 @@ def _train(
         # Yield only after the write: if that fails, the failure belongs to this epoch.
         yield EpochEnded(run.id, snapshot.history[-1])
         if epoch in missing:
+            yield CellFinished(run.id, epoch)
+    assert snapshot is not None
+    longer = [epoch for epoch in missing if epoch > snapshot.epoch]
+    if longer and run.cell.patience:
+        folder.write_early_end(snapshot)
+        yield EndedEarly(run.id, snapshot.epoch, run.cell.patience)
+        for epoch in longer:
             yield CellFinished(run.id, epoch)
     yield Finished(run.id)
 
@@ -222,7 +233,7 @@ def _append_holdout_to_test(images: Images) -> Images:
     )
 
 
-def _accuracy(predictions: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+def _accuracy(predictions: Labels, labels: Labels) -> float:
     return 100 * int(np.count_nonzero(predictions == labels)) / len(labels)
 
 
@@ -230,12 +241,12 @@ def _train_epoch(
     engine: Engine,
     run: Run,
     epoch: int,
-    images: int,
+    train_images: NDArray[np.uint8],
     stop: Callable[[], bool],
     threads: Callable[[], int],
 ) -> Generator[Event, None, NDArray[np.float32] | None]:
     """Train one epoch. Returns the batch losses, or None if `stop` ended it early."""
-    batch = run.cell.batch
+    batch, images = run.cell.batch, len(train_images)
     order = epoch_order(run.cell, epoch, images)
     losses: list[NDArray[np.float32]] = []
     # The report prints the loss of the first batch and of every 100th after it.
@@ -245,7 +256,8 @@ def _train_epoch(
         lrs = learning_rates(
             run.cell, first, math.ceil((end - start) / batch), math.ceil(images / batch)
         )
-        losses.append(engine.train(order[start:end], lrs, step=first))
+        pixels = augmented(run.cell, epoch, train_images, order[start:end])
+        losses.append(engine.train(order[start:end], lrs, step=first, images=pixels))
         _check_finite(losses[-1], epoch, start // batch)
         if stop():
             return None

@@ -18,8 +18,6 @@ from lenet_sweep.core.errors import ModelError
 from lenet_sweep.core.text import one_line, to_str
 from lenet_sweep.training.lenet5 import set_initial_weights
 
-CLASSES = 10
-
 
 def create_model(cell: Cell) -> nn.Module:
     """The model of a cell with the initial weights of its seed, after a check of its output.
@@ -54,8 +52,7 @@ def _create(cls: Any, cell: Cell) -> nn.Module:
         raise ModelError(f"{_call(cell)}: has layers that its forward method does not use")
     if not all(isinstance(value, Tensor) for value in model.state_dict().values()):
         raise ModelError(f"{_call(cell)}: must not use get_extra_state, which cannot be saved")
-    if cell.init != "torch":
-        set_initial_weights(model, cell.init, cell.seed)
+    set_initial_weights(model, cell)
     return model
 
 
@@ -63,25 +60,26 @@ def _create(cls: Any, cell: Cell) -> nn.Module:
 def _check_output(model: nn.Module, cell: Cell) -> None:
     """Give the model two images, which also creates the weights of lazy layers."""
     model.eval()
+    classes, images = cell.dataset.classes, torch.zeros(2, 1, *cell.dataset.size)
     try:
-        scores = model(torch.zeros(2, 1, 28, 28))
+        scores = model(images)
     except Exception as error:
         raise ModelError(
-            f"{_call(cell)}: failed for images of shape (2, 1, 28, 28): {_describe(error)}"
+            f"{_call(cell)}: failed for images of shape {tuple(images.shape)}: {_describe(error)}"
         ) from error
-    expected = f"must return a tensor of floats (2, {CLASSES}), a score for each class"
+    expected = f"must return a tensor of floats (2, {classes}), a score for each class"
     if not isinstance(scores, Tensor):
         raise ModelError(f"{_call(cell)}: {expected}, not a {type(scores).__name__}")
     shape = tuple(scores.shape)
-    if len(shape) == 2 and shape[0] == 2 and shape[1] != CLASSES:
+    if len(shape) == 2 and shape[0] == 2 and shape[1] != classes:
         raise ModelError(
             f"{_call(cell)}: returns {shape[1]} scores for each image, but the dataset has "
-            f"{CLASSES} classes, with labels 0 to {CLASSES - 1}; {expected}, for two images"
+            f"{classes} classes, with labels 0 to {classes - 1}; {expected}, for two images"
         )
-    if shape != (2, CLASSES) or not scores.is_floating_point():
+    if shape != (2, classes) or not scores.is_floating_point():
         kind = str(scores.dtype).removeprefix("torch.")
         raise ModelError(
-            f"{_call(cell)}: {expected}, for two images (2, 1, 28, 28), not {kind} {shape}"
+            f"{_call(cell)}: {expected}, for two images {tuple(images.shape)}, not {kind} {shape}"
         )
 
 

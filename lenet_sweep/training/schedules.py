@@ -1,7 +1,8 @@
 """Learning rate schedules: the learning rate of each step of a run, relative to `lr`.
 
 Each schedule is a pure function of the step, so a resumed run needs no state of a schedule, and all
-engines train with the same learning rates. The formulas are those of torch.optim.lr_scheduler.
+engines train with the same learning rates. The formulas are those of torch.optim.lr_scheduler;
+`torch_schedules` has the schedules of users, which are classes of that module.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet_sweep.config.registry import torch_class
 from lenet_sweep.core.cells import Cell
 
 Floats = NDArray[np.float64]
@@ -37,6 +39,10 @@ Formula = Callable[[Options, Steps], Floats]  # returns the factors (n,)
 
 def learning_rates(cell: Cell, first: int, count: int, steps_per_epoch: int) -> Floats:
     """The learning rates of `count` steps of a cell from step `first`, counted from 0."""
+    if torch_class(cell, "schedule"):
+        from lenet_sweep.training.torch_schedules import scheduler_rates  # noqa: PLC0415 - torch is slow
+
+        return scheduler_rates(cell, first, count, steps_per_epoch)
     options, epochs = dict(cell.schedule.options), cell.horizon or cell.epochs
     return cell.lr * lr_factors(cell.schedule.name, options, first, count, steps_per_epoch, epochs)
 

@@ -19,7 +19,9 @@ from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
 from lenet_sweep.results.columns import (
+    EPOCHS_TRAINED,
     REPORT_COLUMNS,
+    ended_early,
     heading_of,
     holds_text,
     is_partial,
@@ -256,7 +258,8 @@ def _style(text: Text, style: Style) -> Text:
 
 def _leaders(table: pd.DataFrame) -> list[dict[str, str]]:
     """The best rows as text: the columns of the report, then the settings that vary."""
-    columns = [*REPORT_COLUMNS, *varying(table)]
+    early = [EPOCHS_TRAINED] if ended_early(table) else []
+    columns = [*REPORT_COLUMNS, *early, *varying(table)]
     best = table.loc[table["accuracy"].notna(), columns].head(LEADERS)
     formats = {"accuracy": "{:.2f}", "lr": "{:g}"}
 

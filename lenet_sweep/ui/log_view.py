@@ -11,6 +11,7 @@ from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
+    EndedEarly,
     Epoch,
     EpochEnded,
     Event,
@@ -26,6 +27,7 @@ from lenet_sweep.ui.console import print_line
 from lenet_sweep.ui.observer import TerminalView
 from lenet_sweep.ui.progress import (
     SweepProgress,
+    describe_early_end,
     describe_end,
     describe_failure,
     describe_problem,
@@ -66,9 +68,12 @@ class LogView(TerminalView):
                 self._print(f"{name}  resumed after epoch {epoch}")
             case EpochEnded(result=result):
                 self._print_epoch(run_id, name, result)
+            case EndedEarly():
+                self._print(f"{name}  {describe_early_end(event)}")
             case CellFinished(epoch=epoch) if epoch in pending:  # else printed before a retry
                 state = progress.running.get(run_id)
-                accuracy = state.accuracy if state and state.epoch == epoch else None
+                trained_here = state and (state.epoch == epoch or state.ended_early)
+                accuracy = state.accuracy if state and trained_here else None
                 outcome = "trained by another process" if accuracy is None else f"{accuracy:.2f} %"
                 self._print(f"{done} {outcome}  {name} epochs {epoch}")
             case Failed(failure=failure):

@@ -10,6 +10,7 @@ from lenet_sweep.core.cells import Plan, Run, short_names
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
+    EndedEarly,
     EpochEnded,
     Event,
     Failed,
@@ -42,6 +43,7 @@ class RunProgress:
     resumed: int = 0  # epochs that were in the store at the start
     epoch: int = 0  # trained epochs, including these
     part: float = 0.0  # fraction of the epoch in training
+    ended_early: bool = False  # after `epoch` epochs, because of its patience
     accuracy: float | None = None
     cost: float | None = None  # of the last epoch; during the first one, of the last batch
     epoch_seconds: list[float] = field(default_factory=list)  # training time of each epoch
@@ -116,6 +118,8 @@ class SweepProgress:
                 state.cost, state.accuracy = result.cost, result.accuracy
                 state.epoch_seconds.append(result.seconds)
                 self._measure(state, now)
+            case EndedEarly():
+                self._state(run_id).ended_early = True
             case CellFinished(epoch=epoch):
                 self.ended += epoch in self._pending[run_id]
                 self._pending[run_id].discard(epoch)
@@ -231,6 +235,8 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[str]:
         lines[0] += f"at most {pluralize(plan.epochs, 'epoch')}"
     if estimate:
         lines.append(_describe_estimate(estimate))
+    if any(run.cell.patience for run in plan.runs):
+        lines[-1] += "; less if runs end early (patience)"
     names = short_names(plan.cells)
     cells = (cell for run in plan.runs for cell in run.cells())
     lines += [f"  {names[cell]}" for cell in islice(cells, PREVIEW)]
@@ -270,6 +276,12 @@ def describe_end(progress: SweepProgress, now: float) -> str:
     failed = f", {progress.failed} of them failed" if progress.failed else ""
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
     return f"{cells} in {format_duration(now - progress.start)}{failed}"
+
+
+def describe_early_end(event: EndedEarly) -> str:
+    """'ended after epoch 7: no better accuracy for 3 epochs'."""
+    epochs = pluralize(event.patience, "epoch")
+    return f"ended after epoch {event.epoch}: no better accuracy for {epochs}"
 
 
 def describe_problem(event: Damaged | Retrying | Requeued) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.events import (
     Damaged,
+    EndedEarly,
     EpochEnded,
     Event,
     Failed,
@@ -27,7 +28,12 @@ from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.training.loop import REPORT_EVERY
 from lenet_sweep.ui.console import print_line
 from lenet_sweep.ui.observer import TerminalView
-from lenet_sweep.ui.progress import SweepProgress, describe_failure, describe_problem
+from lenet_sweep.ui.progress import (
+    SweepProgress,
+    describe_early_end,
+    describe_failure,
+    describe_problem,
+)
 
 
 class ScriptView(TerminalView):
@@ -93,6 +99,8 @@ class ScriptView(TerminalView):
                 self._accuracy = result.accuracy
                 self._print("* Calculation time on training set")
                 self._print(f": {result.seconds:.3f} sec")
+            case EndedEarly():
+                self._print(describe_early_end(event))
             case Finished() if self._accuracy is not None:
                 self.complete = True
                 self._print("* Accuracy on test dataset")
@@ -141,4 +149,6 @@ def replay(console: Console, snapshot: Snapshot, cell: Cell, total_images: int) 
             seen = min((number * REPORT_EVERY + 1) * cell.batch, total_images)
             view.on_event(Progress(cell.run_id, result.epoch, seen, total_images, float(loss)))
         view.on_event(EpochEnded(cell.run_id, result))
+    if cell.patience and snapshot.epoch < cell.epochs:
+        view.on_event(EndedEarly(cell.run_id, snapshot.epoch, cell.patience))
     view.on_event(Finished(cell.run_id))

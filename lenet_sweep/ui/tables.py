@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_sweep.config.keys import is_option
+from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import escape_unencodable, one_line, pluralize
 from lenet_sweep.report.text_tables import text_tables
 from lenet_sweep.results.columns import (
@@ -19,6 +20,7 @@ from lenet_sweep.results.columns import (
     REPORT_COLUMNS,
     heading_of,
     holds_text,
+    is_partial,
     settings_of,
 )
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 ROWS = 100  # rows that are printed of each table; more would scroll the best ones off the screen
 FAILURES = 20  # failed runs that are explained below each table
+UNCLEAR = ("pool", "init", "normalize")  # settings whose values are shown with their names
 ALL_ROWS = "All rows: "  # begins the caption of a table with constant settings
 MOVABLE = ("person", "device", "epochs", "batch", "lr")  # if constant, may move to the caption
 WORD = 20  # characters of a word that a narrow table does not break
@@ -227,12 +230,17 @@ def _shrunk_widths(
 
 
 def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
-    """Settings as one text: 'momentum 0.9 tanh seed 1'."""
+    """Settings as one text: 'momentum 0.9 tanh no batch_norm seed 1'."""
     return " ".join(
-        row[n] if holds_text(n) and not is_option(n)
-        else f"{n.partition('.')[2] or n} {row[n]}"
-        for n in names
-    )  # fmt: skip
+        _setting(name, row[name]) for name in names if row[name] or not is_partial(name)
+    )
+
+
+def _setting(name: str, text: str) -> str:
+    if isinstance(ADDED_SETTINGS.get(name), (bool, type(None))) and name in ADDED_SETTINGS:
+        return {"true": name, "false": f"no {name}", "": f"no {name}"}.get(text, f"{name} {text}")
+    named = is_option(name) or not holds_text(name) or name in UNCLEAR
+    return f"{name.partition('.')[2] or name} {text}" if named else text
 
 
 def _widths(

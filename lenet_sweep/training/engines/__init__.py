@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.images import Images, Labels
 from lenet_sweep.training.engines.support import NATIVE
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results on all N test images: predicted classes (N,) uint8 and losses (N,) float32."""
+    """The results on all N test images: predicted classes (N,) and losses (N,) float32.
 
-    predictions: NDArray[np.uint8]
+    predictions: of `data.images.label_type`.
+    """
+
+    predictions: Labels
     losses: NDArray[np.float32]
 
 
@@ -34,12 +37,19 @@ class Engine(Protocol):
     threads: int  # that it may use; on the CPU, the results do not depend on it
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
+        self,
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64] | None = None,
+        *,
+        step: int = 0,
+        images: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
         """Train on the training images with these indices, in batches; the last may be smaller.
 
         lrs: the learning rate of each batch, (ceil(len(order) / batch),); None: the cell's for all.
         step: the number of the first batch, counted from 0 over the whole run.
+        images: the augmented images, (len(order), 28, 28), in this order; None: the images as they
+            are.
         Returns the mean loss of each batch, in the same shape, float32.
         """
         ...

@@ -4,6 +4,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 def instruction_sets() -> list[str]: ...
+def affine(
+    images: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    maps: NDArray[np.int32],
+    instructions: str = ...,
+) -> NDArray[np.uint8]: ...
+def elastic(
+    images: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    smooth: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: int,
+    instructions: str = ...,
+) -> NDArray[np.uint8]: ...
 
 class Optimizer:
     def __init__(
@@ -29,7 +44,10 @@ class Trainer:
     def __init__(
         self,
         *,
-        tanh: bool,
+        activation: str,
+        pool: str,
+        dropout: float,
+        normalization: tuple[float, float] | None,
         batch: int,
         optimizer: Optimizer,
         label_smoothing: float = ...,
@@ -43,6 +61,7 @@ class Trainer:
         labels: NDArray[np.uint8],
         order: NDArray[np.int64],
         lrs: NDArray[np.float64],
+        keep: NDArray[np.uint8] | None = ...,
     ) -> NDArray[np.float32]: ...
     def evaluate(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]

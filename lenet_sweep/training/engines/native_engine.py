@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images
+from lenet_sweep.data.images import Images, pixel_statistics
+from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines import Evaluation, _native
 from lenet_sweep.training.initial_weights import LAYERS, initial_weights
 
@@ -48,7 +49,7 @@ class NativeEngine:
     """
 
     def __init__(self, cell: Cell, images: Images, instructions: str = "") -> None:
-        self.images, self.batch, self.lr = images, cell.batch, cell.lr
+        self.cell, self.images = cell, images
         self.rule = "adam" if cell.optimizer.name == "adamw" else cell.optimizer.name
         options = dict(cell.optimizer.options)
         self.moments = dict(MOMENTS[self.rule])
@@ -62,14 +63,19 @@ class NativeEngine:
         )
         smoothing: Any = dict(cell.loss.options).get("label_smoothing", 0.0)
         self.trainer = _native.Trainer(
-            tanh=cell.activation == "tanh",
+            activation=cell.activation,
+            pool=cell.pool.name,
+            dropout=cell.dropout,
+            normalization=(
+                pixel_statistics(images.train_images) if cell.normalize == "standard" else None
+            ),
             batch=cell.batch,
             optimizer=optimizer,
             label_smoothing=smoothing,
             instructions=instructions,
         )
         self.detail = f"C++, {self.trainer.instructions} instructions"
-        self._set("parameters", initial_weights(cell.seed, cell.init))
+        self._set("parameters", initial_weights(cell.seed, cell.init.name))
 
     @property
     def threads(self) -> int:
@@ -80,14 +86,20 @@ class NativeEngine:
         self.trainer.threads = number
 
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
+        self,
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64] | None = None,
+        *,
+        step: int = 0,
+        images: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
-        del step  # no supported layer is random
         if lrs is None:
-            lrs = np.full(-(-len(order) // self.batch), self.lr)
-        losses: NDArray[np.float32] = self.trainer.train(
-            self.images.train_images, self.images.train_labels, order, lrs
-        )
+            lrs = np.full(-(-len(order) // self.cell.batch), self.cell.lr)
+        keep = keep_masks(self.cell, step, len(order)) if self.cell.dropout else None
+        pixels, labels = self.images.train_images, self.images.train_labels
+        if images is not None:
+            pixels, labels, order = images, labels[order], np.arange(len(order))
+        losses: NDArray[np.float32] = self.trainer.train(pixels, labels, order, lrs, keep)
         return losses
 
     def evaluate(self) -> Evaluation:

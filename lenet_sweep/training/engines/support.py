@@ -10,6 +10,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from lenet_sweep.core.cells import MNIST_SIZE
 from lenet_sweep.core.engine_support import ANY, EngineSupport
 
 
@@ -54,6 +55,11 @@ def _is_normal(eps: float) -> bool:
     return eps >= 2**-126
 
 
+def _only_of_schedule(classes: tuple[tuple[str, str], ...]) -> bool:
+    """Whether only the schedule is a user's: the caller passes its learning rates."""
+    return all(key.partition(".")[0] == "schedule" for key, _ in classes)
+
+
 ADAM = {
     "betas": ANY,
     "eps": _is_normal,
@@ -64,16 +70,16 @@ ADAM = {
 NATIVE = EngineSupport(
     name="native",
     settings={
-        "activation": ("relu", "tanh"),
+        "activation": ("relu", "tanh", "sigmoid", "leaky_relu", "elu"),
+        "augment": ANY,  # the caller passes the images
         "schedule": ANY,
         "horizon": ANY,
         "clip_norm": ANY,
-        "pool": ("max",),
+        "patience": ANY,
         "width": (1.0,),
         "batch_norm": (False,),
-        "dropout": (0.0,),
-        "init": ANY,
-        "normalize": ("none",),
+        "dropout": ANY,
+        "normalize": ("none", "standard"),
         "lr": ANY,
         "batch": ANY,
         "epochs": ANY,
@@ -83,13 +89,24 @@ NATIVE = EngineSupport(
         "dataset.digest": ANY,
         "dataset.limit": ANY,
         "dataset.holdout": ANY,
+        "dataset.classes": (10,),
+        "dataset.size": (MNIST_SIZE,),
         "device": ("cpu",),
         "engine": ANY,
-        "classes": ((),),
+        "classes": _only_of_schedule,
         "model_source": ("",),  # the choices below say which models these are
     },
     choices={
         "model": {"lenet5": {}, "lenet5_1998": {}},
+        "pool": {"max": {}, "avg": {}},
+        "init": {
+            "torch": {},
+            "xavier_uniform": {},
+            "xavier_normal": {},
+            "kaiming_uniform": {},
+            "kaiming_normal": {},
+            "orthogonal": {},
+        },
         "loss": {  # the same function of the logits
             "cross_entropy": {"label_smoothing": ANY},
             "nll": {},

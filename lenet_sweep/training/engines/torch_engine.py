@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.datasets import Images, pixel_statistics
+from lenet_sweep.data.images import Images, Labels, label_type, pixel_statistics
 from lenet_sweep.training.dropout import keep_mask, layer_units
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
@@ -31,7 +31,6 @@ from lenet_sweep.training.own_model import (
     seed_torch,
 )
 
-CLASSES = 10
 EVALUATION_BATCH = 1000  # images; larger batches do not fit the CPU's caches and are slower
 
 
@@ -93,20 +92,29 @@ class TorchEngine:
     @_subnormals_flushed()
     @random_state_kept()
     def train(
-        self, order: NDArray[np.int64], lrs: NDArray[np.float64] | None = None, *, step: int = 0
+        self,
+        order: NDArray[np.int64],
+        lrs: NDArray[np.float64] | None = None,
+        *,
+        step: int = 0,
+        images: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
         self.model.train()
         losses = []
-        batches = torch.split(torch.from_numpy(order).to(self.device), self.cell.batch)
+        indices = torch.from_numpy(order).to(self.device)
+        pixels, labels = self.train_images, self.train_labels
+        if images is not None:
+            pixels, labels = self._pixels_to_device(images), labels[indices]
+            indices = torch.arange(len(order), device=self.device)
+        batches = torch.split(indices, self.cell.batch)
         rates = repeat(self.cell.lr) if lrs is None else lrs
-        for number, indices, lr in zip(count(step), batches, rates, strict=False):
+        for number, batch, lr in zip(count(step), batches, rates, strict=False):
             for group in self.optimizer.param_groups:
                 group["lr"] = float(lr)
-            images = self._to_input(self.train_images[indices])
-            self._set_dropout(number, len(indices))
-            logits = self._logits(images)
+            self._set_dropout(number, len(batch))
+            logits = self._logits(self._to_input(pixels[batch]))
             scores = logits if self.takes_logits else torch.log_softmax(logits, dim=1)
-            loss = self.loss(scores, self._targets(self.train_labels[indices]))
+            loss = self.loss(scores, self._targets(labels[batch]))
             self.optimizer.zero_grad()
             loss.backward()
             if self.cell.clip_norm is not None:
@@ -130,12 +138,12 @@ class TorchEngine:
             logits = self._logits(self._to_input(images))
             log_probabilities = torch.log_softmax(logits, dim=1)
             # The largest logit has the largest log-probability, so this holds for every loss.
-            predictions.append(log_probabilities.argmax(1).to(torch.uint8))
+            predictions.append(log_probabilities.argmax(1))
             scores = logits if self.takes_logits else log_probabilities
             loss = self.loss_per_image(scores, self._targets(labels))
             losses.append(loss.mean(1) if loss.dim() > 1 else loss)  # mean over the classes
         return Evaluation(
-            torch.cat(predictions).cpu().numpy(),
+            torch.cat(predictions).cpu().numpy().astype(label_type(self.cell.dataset.classes)),
             torch.cat(losses).cpu().numpy(),
         )
 
@@ -166,7 +174,7 @@ class TorchEngine:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """The scores of the network (B, 10) for its input (B, 1, 28, 28)."""
+        """The scores of the network (B, classes) for its input (B, 1, height, width)."""
         if isinstance(self.model, LeNet5):
             return self.model.logits(inputs)
         scores: Tensor = self.model(inputs)
@@ -183,22 +191,23 @@ class TorchEngine:
             self.model.dropout1.keep, self.model.dropout2.keep = keep[:, :first], keep[:, first:]
 
     def _to_input(self, images: Tensor) -> Tensor:
-        """Pixels (B, 1, 28, 28) uint8 as the input of the network."""
+        """Pixels (B, 1, height, width) uint8 as the input of the network."""
         inputs = images.float().div_(255)
         if self.cell.normalize == "standard":
             inputs.sub_(self.pixel_mean).div_(self.pixel_std)
         return inputs
 
     def _targets(self, labels: Tensor) -> Tensor:
-        """What the loss compares with: class indices (B,), or one-hot vectors (B, 10)."""
-        return nn.functional.one_hot(labels, CLASSES).float() if self.takes_one_hot else labels
+        """What the loss compares with: class indices (B,), or one-hot vectors (B, classes)."""
+        if not self.takes_one_hot:
+            return labels
+        return nn.functional.one_hot(labels, self.cell.dataset.classes).float()
 
-    def _to_device(
-        self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
-    ) -> tuple[Tensor, Tensor]:
+    def _to_device(self, images: NDArray[np.uint8], labels: Labels) -> tuple[Tensor, Tensor]:
+        wide = torch.from_numpy(labels.astype(np.int64))
+        return self._pixels_to_device(images), wide.to(self.device)
+
+    def _pixels_to_device(self, images: NDArray[np.uint8]) -> Tensor:
         # Stored as uint8, which takes a quarter of the memory; each batch is divided by 255 as in
         # torchvision's ToTensor.
-        return (
-            torch.from_numpy(images).unsqueeze(1).to(self.device),
-            torch.from_numpy(labels).long().to(self.device),
-        )
+        return torch.from_numpy(images).unsqueeze(1).to(self.device)

@@ -4,35 +4,42 @@
 // and with internal linkage only. Otherwise the linker could merge a function of these copies and run
 // its AVX-512 version on an older machine.
 //
-// Memory layouts, innermost dimension last, padded sizes in brackets. Padding is zero and stays zero.
+// Memory layouts, innermost dimension last, padded sizes in brackets. Padding is zero and stays zero;
+// only in a3 and a4, it is the activation of zero.
 //
 //   halves    [2][32][24]     28x28 floats centered in 32x32, with even and odd columns separate, so
 //                             that both columns of a pooling window are in the same lane and pooling
 //                             needs no shuffle
 //   triples   [31][32][3]     each column of the image in rows y, y+1 and y+2, so that five columns of
 //                             three rows fit one v16, for the gradients of conv1
-//   a1        [14][14][8]     after conv1, ReLU, pool; 6 channels [8]
-//   a2        [25][16]        after conv2, ReLU, pool; 5x5 positions, 16 channels: one v16
-//   a3        [128]           after conv3, ReLU; 120 [128]
-//   a4        [96]            after linear1, ReLU; 84 [96]
+//   a1        [14][14][8]     after conv1, activation, pool; 6 channels [8]
+//   a2        [25][16]        after conv2, activation, pool; 5x5 positions, 16 channels: one v16
+//   a3        [128]           after conv3, activation, dropout; 120 [128]
+//   a4        [96]            after linear1, activation, dropout; 84 [96]
 //   logits    [16]            10 [16]
 //
 //   conv1.w   [6][25]                      conv2.w   [16][25][8]    out, tap, in 6 [8]
 //   conv3.w   [400][128]   position*16+in, out 120 [128]
 //   linear1.w [120][96]    in, out         linear2.w [84][16]       in, out
 //
-// Each pooled value is stored with its winner: its position in the pooling window, encoded as the
-// backward pass of the layer needs it. The backward pass visits only winners: in conv2 those with a
-// nonzero gradient, in conv1 those near ink (nonzero pixels).
+// With max pooling, each pooled value is stored with its winner: its position in the pooling window,
+// encoded as the backward pass of the layer needs it. The backward pass visits only winners: in conv2
+// those with a nonzero gradient, in conv1 those near ink (nonzero pixels).
+//
+// With average pooling, the backward pass needs all four values of each window. They are stored as four
+// planes, one for each position in the window, each in the layout of a1 or a2.
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "network.hpp"
 #include "vectors.hpp"
 
 namespace LENET_ISA {
+
+using namespace lenet;
 
 // Hides from the compiler that values are constant in a loop. It would keep more of them in registers
 // than there are.
@@ -51,7 +58,11 @@ constexpr int HALF_ROW = 24, HALF = 32 * HALF_ROW, TRIPLE_ROW = 32 * 3, A1_ROW =
               BACK_ROW = 6 * 8, BACK = 6 * BACK_ROW, BACK_COPIES = REGISTER > 8 ? 2 : 1,
               BACK_COPY = 16 * BACK + BACK_ROW + 8;
 
-enum Activation { RELU, TANH };
+constexpr int WINDOW = 4, A1 = 14 * A1_ROW, A2 = 25 * 16;
+
+// The positions of a pooling window that the backward pass visits.
+template <Pooling POOLING>
+constexpr int VISITED = POOLING == MAX_POOLING ? 1 : WINDOW;
 
 // ------------------------------------------------------------------------------- activations
 
@@ -60,9 +71,23 @@ INLINE v16 relu(v16 x) {
   return select(x < zero, zero, x);  // NaN stays NaN, as in torch
 }
 
+constexpr float LOG2_E = 1.44269504089f;  // log2(e)
+
+// exp(x) - 1 for |x| <= log(2).
+INLINE v16 small_expm1(v16 x) {
+  v16 e = 1.0f / 5040 * x + 1.0f / 720;
+  e = e * x + 1.0f / 120;
+  e = e * x + 1.0f / 24;
+  e = e * x + 1.0f / 6;
+  return (e * x + 0.5f) * x * x + x;
+}
+
+// 2^n for -126 <= n <= 127.
+INLINE v16 power_of_two(i16 n) { return as_float((n + 127) << 23); }
+
 // tanh with an error of about 2 ulp: a polynomial near zero, else 1 - 2 / (exp(2x) + 1) (Cephes, tanhf).
-static void tanh_in_place(v16* at) {
-  const v16 x = *at, zero = splat16(0);
+INLINE v16 tanh(v16 x) {
+  const v16 zero = splat16(0);
   const v16 a = select(x < zero, -x, x);
   const v16 z = x * x;
   v16 small = -5.70498872745e-3f * z + 2.06390887954e-2f;
@@ -71,30 +96,66 @@ static void tanh_in_place(v16* at) {
   small = small * z - 3.33332819422e-1f;
   small = small * z * x + x;
   const v16 limit = splat16(9.1f);  // tanh of larger floats rounds to 1
-  const v16 t = select(a > limit, limit, a) * (2 * 1.44269504089f);
+  const v16 t = select(a > limit, limit, a) * (2 * LOG2_E);
   const i16 whole = truncate(t);  // exp(2a) = 2^whole * exp(part)
   const v16 part = (t - to_float(whole)) * 0.693147180560f;
-  v16 e = 1.0f / 5040 * part + 1.0f / 720;
-  e = e * part + 1.0f / 120;
-  e = e * part + 1.0f / 24;
-  e = e * part + 1.0f / 6;
-  e = (e * part + 0.5f) * part * part + part + 1.0f;
-  e = e * as_float((whole + 127) << 23);
+  const v16 e = (small_expm1(part) + 1.0f) * power_of_two(whole);
   const v16 large = 1.0f - 2.0f / (e + 1.0f);
   const v16 result = select(a < splat16(0.625f), small, select(x < zero, -large, large));
-  *at = select(x != x, x, result);
+  return select(x != x, x, result);
 }
 
+// Splits x = n * log(2) + r, with |r| <= log(2) / 2, for -87 <= x <= 0. Returns exp(r) - 1 and sets power
+// to 2^n. log(2) is the sum of two constants, so that the products are exact (Cephes, expf).
+INLINE v16 reduced_expm1(v16 x, v16* power) {
+  const i16 n = truncate(x * LOG2_E - 0.5f);
+  *power = power_of_two(n);
+  return small_expm1((x - to_float(n) * 0.693359375f) + to_float(n) * 2.12194440e-4f);
+}
+
+INLINE v16 sigmoid(v16 x) {
+  const v16 zero = splat16(0), limit = splat16(-87.0f);
+  const v16 negative = select(x < zero, x, -x);
+  v16 power;
+  const v16 rest = reduced_expm1(select(negative < limit, limit, negative), &power);
+  const v16 e = power * rest + power;
+  const v16 low = e / (e + 1.0f);
+  return select(x < zero, low, 1.0f - low);
+}
+
+INLINE v16 elu(v16 x) {
+  const v16 zero = splat16(0), limit = splat16(-20.0f);  // exp(-20) - 1 rounds to -1
+  const v16 negative = select(x > zero, zero, x);
+  v16 power;
+  const v16 rest = reduced_expm1(select(negative < limit, limit, negative), &power);
+  return select(x > zero, x, power * rest + (power - 1.0f));
+}
+
+constexpr float LEAKY_SLOPE = 0.01f;
+
+// The activations that take so many instructions that a call does not matter.
+__attribute__((noinline)) static void activate_in_place(Activation kind, v16* x) {
+  if (kind == TANH) *x = tanh(*x);
+  else if (kind == SIGMOID) *x = sigmoid(*x);
+  else *x = elu(*x);
+}
+
+// All activations are increasing functions, so max pooling may come first. NaN stays NaN, as in torch.
 INLINE v16 activate(Activation kind, v16 x) {
   if (kind == RELU) return relu(x);
-  tanh_in_place(&x);
+  if (kind == LEAKY_RELU) return select(x < splat16(0), x * LEAKY_SLOPE, x);
+  activate_in_place(kind, &x);
   return x;
 }
 
 // The gradient of an activation's input, from the gradient and the value of its output.
 INLINE v16 deactivate(Activation kind, v16 gradient, v16 value) {
-  if (kind == RELU) return select(value > splat16(0), gradient, splat16(0));
-  return gradient * (1.0f - value * value);
+  const v16 zero = splat16(0);
+  if (kind == RELU) return select(value > zero, gradient, zero);
+  if (kind == TANH) return gradient * (1.0f - value * value);
+  if (kind == LEAKY_RELU) return select(value > zero, gradient, gradient * LEAKY_SLOPE);
+  if (kind == SIGMOID) return gradient * ((1.0f - value) * value);
+  return select(value > zero, gradient, gradient * (value + 1.0f));
 }
 
 // ------------------------------------------------------------------------------- pooling
@@ -117,6 +178,10 @@ INLINE Float<N> pool(Float<N> v0, Float<N> v1, Float<N> v2, Float<N> v3, const i
   return best;
 }
 
+INLINE v16 average(const v16* values) {
+  return (values[0] + values[1] + values[2] + values[3]) * 0.25f;
+}
+
 // ------------------------------------------------------------------------------- the image
 
 // The rows and columns of a padded image that are not blank, as bits. A quarter of MNIST's rows are blank.
@@ -125,12 +190,15 @@ struct Ink {
   uint32_t columns;  // in pairs: bit i for columns 2i and 2i + 1
 };
 
-// pixels (28, 28) uint8 -> halves, divided by 255 as torch's ToTensor does.
-static Ink unpack(const uint8_t* pixels, float* halves) {
+// pixels (28, 28) uint8 -> halves, divided by 255 as torch's ToTensor does, or normalized. A normalized
+// image has no blank pixels, but the margin around it is zero, as in torch.
+static Ink unpack(const Normalization& normalization, const uint8_t* pixels, float* halves) {
   int32_t low_bytes[16] = {};  // for the 14 pairs of a row
   for (int i = 0; i < 14; i++) low_bytes[i] = 255;
   i16 low;
   memcpy(&low, low_bytes, sizeof low);
+  const v16 shift =  // zero outside the image
+      select(to_float(low) > splat16(0), splat16(normalization.shift), splat16(0));
   uint8_t last[32] = {};  // the last row, padded because a row is read with the 4 bytes after it
   memcpy(last, pixels + 27 * 28, 28);
   Ink ink = {};
@@ -139,6 +207,11 @@ static Ink unpack(const uint8_t* pixels, float* halves) {
     const uint8_t* row = y < 27 ? pixels + y * 28 : last;
     const i16 pairs = load_byte_pairs(row), even = pairs & low, odd = (pairs >> 8) & low;
     float* out = halves + (y + 2) * HALF_ROW + 1;
+    if (normalization.used) {
+      store(out, to_float(even) * normalization.scale + shift);
+      store(out + HALF, to_float(odd) * normalization.scale + shift);
+      continue;
+    }
     store(out, to_float(even) / 255.0f);
     store(out + HALF, to_float(odd) / 255.0f);
     inked = inked | even | odd;
@@ -148,6 +221,7 @@ static Ink unpack(const uint8_t* pixels, float* halves) {
     memcpy(&rest, row + sizeof words, sizeof rest);
     ink.rows |= (uint32_t)((words[0] | words[1] | words[2] | rest) != 0) << (y + 2);
   }
+  if (normalization.used) return {((1u << 28) - 1) << 2, ((1u << 14) - 1) << 1};
   int32_t any[16];
   memcpy(any, &inked, sizeof any);
   for (int i = 0; i < 14; i++) ink.columns |= (uint32_t)(any[i] != 0) << (i + 1);
@@ -168,15 +242,17 @@ static void interleave_rows(const float* halves, float* triples) {
 
 // ------------------------------------------------------------------------------- conv1
 
-// halves -> a1 (14, 14, 8) and winners1 (2, 14, 16, 4), the offset of each winner in triples, with the
-// bytes of four channels in each lane. The lanes are the 14 columns of a pooled row, processed one
-// register at a time. Blank rows are skipped, because they add nothing unless a weight is infinite.
+// halves -> a1 (14, 14, 8), and for max pooling winners1 (2, 14, 16, 4), the offset of each winner in
+// triples, with the bytes of four channels in each lane; for average pooling windows1 (4, 14, 14, 8).
+// The lanes are the 14 columns of a pooled row, processed one register at a time. Blank rows are skipped,
+// because they add nothing unless a weight is infinite.
+template <Pooling POOLING>
 static void conv1_forward(Activation kind, const float* halves, uint32_t inked, const float* w,
-                          const float* bias, float* a1, uint8_t* winners) {
+                          const float* bias, float* a1, uint8_t* winners, float* windows) {
   for (int y = 0; y < 14; y++) {
-    v16 pooled[8];
+    v16 values[VISITED<POOLING>][8];  // the maximum of each window, or all of its values, by channel
     i16 which[2] = {splat_int<16>(0), splat_int<16>(0)};
-    pooled[6] = pooled[7] = splat16(0);
+    for (v16* channels : values) channels[6] = channels[7] = splat16(0);
 #pragma GCC unroll 4
     for (int part = 0; part < Lanes<16>::P; part++)
 #pragma GCC unroll 6
@@ -209,35 +285,64 @@ static void conv1_forward(Activation kind, const float* halves, uint32_t inked, 
         }
 #pragma GCC unroll 6
         for (int c = 0; c < CONV1_CHANNELS; c++) {
-          Int<REGISTER> winner;
-          const int byte = (first + c) % 4 * 8;
-          const int32_t codes[4] = {0, 3 << byte, TRIPLE_ROW << byte, (TRIPLE_ROW + 3) << byte};
-          pooled[first + c].part[part] =
-              pool(sum[c][0][0], sum[c][0][1], sum[c][1][0], sum[c][1][1], codes, &winner).part[0];
-          which[(first + c) / 4].part[part] |= winner.part[0];
+          if constexpr (POOLING == MAX_POOLING) {
+            Int<REGISTER> winner;
+            const int byte = (first + c) % 4 * 8;
+            const int32_t codes[4] = {0, 3 << byte, TRIPLE_ROW << byte, (TRIPLE_ROW + 3) << byte};
+            values[0][first + c].part[part] =
+                pool(sum[c][0][0], sum[c][0][1], sum[c][1][0], sum[c][1][1], codes, &winner).part[0];
+            which[(first + c) / 4].part[part] |= winner.part[0];
+          } else {
+#pragma GCC unroll 4
+            for (int i = 0; i < WINDOW; i++)
+              values[i][first + c].part[part] = sum[c][i >> 1][i & 1].part[0];
+          }
         }
       }
+    for (v16* channels : values) {
 #pragma GCC unroll 6
-    for (int c = 0; c < 6; c++) pooled[c] = activate(kind, pooled[c]);
-    for (int half = 0; half < 2; half++)
-      memcpy(winners + (half * 14 + y) * 64, &which[half], sizeof which[half]);
-    turn<8>(pooled);
+      for (int c = 0; c < 6; c++) channels[c] = activate(kind, channels[c]);
+      turn<8>(channels);
+    }
+    if constexpr (POOLING == MAX_POOLING)
+      for (int half = 0; half < 2; half++)
+        memcpy(winners + (half * 14 + y) * 64, &which[half], sizeof which[half]);
 #pragma GCC unroll 7
-    for (int i = 0; i < 7; i++) store(a1 + y * A1_ROW + i * 16, pooled[i]);
+    for (int i = 0; i < 7; i++) {
+      const int at = y * A1_ROW + i * 16;
+      if constexpr (POOLING == MAX_POOLING) {
+        store(a1 + at, values[0][i]);
+      } else {
+        const v16 window[WINDOW] = {values[0][i], values[1][i], values[2][i], values[3][i]};
+        for (int k = 0; k < WINDOW; k++) store(windows + k * A1 + at, window[k]);
+        store(a1 + at, average(window));
+      }
+    }
   }
 }
 
-// Adds to the gradients of conv1. da1 (14, 14, 8) is the gradient of a1. dw is (6, 2, 16): the taps of
-// the upper three rows and of the lower two, in the order of triples. Blank positions are skipped,
-// because they add nothing; an infinite gradient still reaches the bias.
+// Adds to the gradients of conv1. da1 (14, 14, 8) is the gradient of a1; it or, with average pooling,
+// windows is overwritten. dw is (6, 2, 16): the taps of the upper three rows and of the lower two, in the
+// order of triples. Blank positions are skipped, because they add nothing; an infinite gradient still
+// reaches the bias.
+template <Pooling POOLING>
 static void conv1_backward(Activation kind, const float* triples, Ink ink, const float* a1,
-                           const uint8_t* winners, float* da1, float* dw, float* dbias) {
+                           const uint8_t* winners, float* windows, float* da1, float* dw,
+                           float* dbias) {
   v16 bias = splat16(0);
-  for (int i = 0; i < 196 * 8; i += 16) {
-    const v16 g = deactivate(kind, load16(da1 + i), load16(a1 + i));
-    store(da1 + i, g);
-    bias += g;
-  }
+  if constexpr (POOLING == MAX_POOLING)
+    for (int i = 0; i < A1; i += 16) {
+      const v16 g = deactivate(kind, load16(da1 + i), load16(a1 + i));
+      store(da1 + i, g);
+      bias += g;
+    }
+  else
+    for (int i = 0; i < WINDOW * A1; i += 16) {
+      const v16 g = deactivate(kind, load16(da1 + i % A1) * 0.25f, load16(windows + i));
+      store(windows + i, g);
+      bias += g;
+    }
+  const float* gradients = POOLING == MAX_POOLING ? da1 : windows;  // of what is visited
   float bias_of[16];
   store(bias_of, bias);
   for (int c = 0; c < 6; c++) dbias[c] += bias_of[c] + bias_of[c + 8];
@@ -255,14 +360,19 @@ static void conv1_backward(Activation kind, const float* triples, Ink ink, const
     for (int y = 0; y < 14; y++) {
       if ((ink.rows >> 2 * y & 63) == 0) continue;
       for (int x = left; x <= right; x++) {
-        const float* g = da1 + (y * 14 + x) * 8 + first;
         const float* corner = triples + 2 * y * TRIPLE_ROW + x * 6;
         const uint8_t* winner = winners + (y * 16 + x) * 4;
+#pragma GCC unroll 4
+        for (int i = 0; i < VISITED<POOLING>; i++) {
+          const float* g = gradients + i * A1 + (y * 14 + x) * 8 + first;
 #pragma GCC unroll 6
-        for (int c = 0; c < CONV1_BACK_CHANNELS; c++) {
-          const float* patch = corner + winner[(first + c) / 4 * 14 * 64 + (first + c) % 4];
-          add_product(sum[c][0], g[c], load16(patch));
-          add_product(sum[c][1], g[c], load16(patch + 3 * TRIPLE_ROW));
+          for (int c = 0; c < CONV1_BACK_CHANNELS; c++) {
+            const int offset = POOLING == MAX_POOLING
+                                   ? winner[(first + c) / 4 * 14 * 64 + (first + c) % 4]
+                                   : (i >> 1) * TRIPLE_ROW + (i & 1) * 3;
+            add_product(sum[c][0], g[c], load16(corner + offset));
+            add_product(sum[c][1], g[c], load16(corner + offset + 3 * TRIPLE_ROW));
+          }
         }
       }
     }
@@ -283,10 +393,11 @@ static void unpack_conv1_gradient(const float* packed, float* dw) {
 
 // ------------------------------------------------------------------------------- conv2
 
-// a1 -> a2 (25, 16) and winners2 (25, 16), encoded as 2 * row + column. w is (25 taps, 6 in, 16 out);
-// the lanes are the output channels.
+// a1 -> a2 (25, 16), and for max pooling winners2 (25, 16), encoded as 2 * row + column; for average
+// pooling windows2 (4, 25, 16). w is (25 taps, 6 in, 16 out); the lanes are the output channels.
+template <Pooling POOLING>
 static void conv2_forward(Activation kind, const float* a1, const float* w, const float* bias,
-                          float* a2, uint8_t* winners) {
+                          float* a2, uint8_t* winners, float* windows) {
   for (int y = 0; y < 5; y++)
     for (int first = 0; first < 10; first += CONV2_COLUMNS) {
       v16 sum[2][CONV2_COLUMNS];
@@ -312,12 +423,22 @@ static void conv2_forward(Activation kind, const float* a1, const float* w, cons
         }
 #pragma GCC unroll 5
       for (int x = 0; x < CONV2_COLUMNS; x += 2) {
-        const int32_t codes[4] = {0, 1, 2, 3};
-        i16 winner;
-        v16 best = pool(sum[0][x], sum[0][x + 1], sum[1][x], sum[1][x + 1], codes, &winner);
-        int place = y * 5 + (first + x) / 2;
-        store(a2 + place * 16, activate(kind, best));
-        store_bytes(winners + place * 16, winner);
+        const int place = y * 5 + (first + x) / 2;
+        if constexpr (POOLING == MAX_POOLING) {
+          const int32_t codes[4] = {0, 1, 2, 3};
+          i16 winner;
+          v16 best = pool(sum[0][x], sum[0][x + 1], sum[1][x], sum[1][x + 1], codes, &winner);
+          store(a2 + place * 16, activate(kind, best));
+          store_bytes(winners + place * 16, winner);
+        } else {
+          v16 window[WINDOW];
+#pragma GCC unroll 4
+          for (int i = 0; i < WINDOW; i++) {
+            window[i] = activate(kind, sum[i >> 1][x + (i & 1)]);
+            store(windows + i * A2 + place * 16, window[i]);
+          }
+          store(a2 + place * 16, average(window));
+        }
       }
     }
 }
@@ -337,37 +458,49 @@ static void surround(const float* taps, float* w) {
 
 // Adds to the gradients of conv2 and writes da1. da2 (25, 16) is the gradient of a2; w is the output of
 // surround.
+template <Pooling POOLING>
 static void conv2_backward(Activation kind, const float* a1, const float* a2,
-                           const uint8_t* winners, const float* da2, const float* w, float* da1,
-                           float* dw, float* dbias) {
-  // The winners with a gradient by output channel: their corner in a1 and their gradient.
-  int32_t corner[16][32];
-  float gradient[16][32];
+                           const uint8_t* winners, const float* windows, const float* da2,
+                           const float* w, float* da1, float* dw, float* dbias) {
+  // The winners with a gradient by output channel: their corner in a1 and their gradient. With average
+  // pooling, each position of a window is a winner.
+  constexpr int MOST = VISITED<POOLING> * 32;
+  int32_t corner[16][MOST];
+  float gradient[16][MOST];
   int count[16] = {};
   v16 bias = load16(dbias);
-  memset(da1, 0, 196 * 8 * sizeof(float));
+  memset(da1, 0, A1 * sizeof(float));
   for (int place = 0; place < 25; place++) {
-    const v16 g = deactivate(kind, load16(da2 + place * 16), load16(a2 + place * 16));
-    bias += g;
     const int window = place / 5 * 2 * A1_ROW + place % 5 * 16;
-    const i16 which = load_bytes(winners + place * 16);
-    const i16 lower = which >> 1, right = which & 1;
-    alignas(64) float gs[16];
-    alignas(64) int32_t corners[16], inside[16];  // offsets in a1, and in the taps of the channel in w
-    store(gs, g);
-    store(corners, lower * A1_ROW + right * 8 + window);
-    store(inside, lower * -BACK_ROW + right * (-8 - (BACK_COPIES - 1) * BACK_COPY));
     const float* upper_left = w + (BACK_COPIES - 1) * BACK_COPY + BACK_ROW + 8;
-    const float* weights_here[16];  // the same winners at this position
-    float gradient_here[16];
+    const float* weights_here[VISITED<POOLING> * 16];  // the same winners at this position
+    float gradient_here[VISITED<POOLING> * 16];
     int count_here = 0;
+    for (int i = 0; i < VISITED<POOLING>; i++) {
+      v16 g = load16(da2 + place * 16);
+      i16 which;
+      if constexpr (POOLING == MAX_POOLING) {
+        g = deactivate(kind, g, load16(a2 + place * 16));
+        which = load_bytes(winners + place * 16);
+      } else {
+        g = deactivate(kind, g * 0.25f, load16(windows + i * A2 + place * 16));
+        which = splat_int<16>(i);
+      }
+      bias += g;
+      const i16 lower = which >> 1, right = which & 1;
+      alignas(64) float gs[16];
+      alignas(64) int32_t corners[16], inside[16];  // offsets in a1, and in the channel's taps in w
+      store(gs, g);
+      store(corners, lower * A1_ROW + right * 8 + window);
+      store(inside, lower * -BACK_ROW + right * (-8 - (BACK_COPIES - 1) * BACK_COPY));
 #pragma GCC unroll 16
-    for (int c = 0; c < 16; c++) {  // always write, but count only nonzero gradients: no branches
-      corner[c][count[c]] = corners[c];
-      gradient[c][count[c]] = gradient_here[count_here] = gs[c];
-      weights_here[count_here] = upper_left + c * BACK + inside[c];
-      count[c] += gs[c] != 0;
-      count_here += gs[c] != 0;
+      for (int c = 0; c < 16; c++) {  // always write, but count only nonzero gradients: no branches
+        corner[c][count[c]] = corners[c];
+        gradient[c][count[c]] = gradient_here[count_here] = gs[c];
+        weights_here[count_here] = upper_left + c * BACK + inside[c];
+        count[c] += gs[c] != 0;
+        count_here += gs[c] != 0;
+      }
     }
 #pragma GCC unroll 3
     for (int top = 0; top < 6; top += PATCH_ROWS) {

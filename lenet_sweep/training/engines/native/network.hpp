@@ -26,6 +26,10 @@ constexpr int MIN_BLOCK = 8;     // samples that a partial sum starts with, at l
 constexpr int MAX_THREADS = PARTIAL_SUMS;
 constexpr int ROUND = CHUNK * MAX_THREADS;  // samples between two passes over the dense gradients, at most
 
+constexpr int DROPPABLE = 120 + 84;  // units of a sample that dropout may drop, those of conv3 first
+
+enum Activation { RELU, TANH, LEAKY_RELU, SIGMOID, ELU };
+enum Pooling { MAX_POOLING, AVERAGE_POOLING };
 enum Rule { SGD, ADAM, RMSPROP, ADAGRAD };
 
 // The options of torch.optim's class for the rule; the others are not used.
@@ -40,11 +44,20 @@ struct Optimizer {
   double lr_decay;
 };
 
+// The input of the network is scale * pixel + shift, with pixels from 0 to 255, or pixel / 255 if not used.
+struct Normalization {
+  int used;
+  float scale, shift;
+};
+
 class ThreadPool;  // see threads.hpp
 
 // The state of a run. All arrays are aligned to 64 bytes.
 struct Network {
-  int tanh;
+  Activation activation;
+  Pooling pooling;
+  float dropout;  // the probability that a unit is dropped
+  Normalization normalization;
   float label_smoothing;  // the share of each target that is spread over all classes
   Optimizer optimizer;
   int64_t batch;
@@ -74,13 +87,19 @@ void run(ThreadPool* pool, const Phases& phases, int threads);
 struct Kernels {
   const char* name;
   int64_t (*shared_floats)();
-  int64_t (*own_floats)();
+  int64_t (*own_floats)(Pooling);
   // order (count,) indices of images, lrs (ceil(count / batch),) -> losses (ceil(count / batch),)
+  // keep (count, DROPPABLE): 1 for the units of each sample that are kept, else 0; null: no dropout
   void (*train)(Network*, const uint8_t* images, const uint8_t* labels, const int64_t* order,
-                int64_t count, const double* lrs, float* losses);
+                int64_t count, const double* lrs, const uint8_t* keep, float* losses);
   // images (count, 28, 28) -> predictions (count,) and losses (count,)
   void (*evaluate)(Network*, const uint8_t* images, const uint8_t* labels, int64_t count,
                    uint8_t* predictions, float* losses);
+  // See resampling.hpp. order (count,) indices of images -> out (count, 28, 28)
+  void (*affine)(const uint8_t* images, const int64_t* order, int64_t count, const int32_t* maps,
+                 uint8_t* out);
+  void (*elastic)(const uint8_t* images, const int64_t* order, int64_t count, const uint64_t* keys,
+                  const float* smooth, const float* scale, int shift, uint8_t* out);
 };
 
 }  // namespace lenet

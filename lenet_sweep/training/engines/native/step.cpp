@@ -1,10 +1,11 @@
 // The training step (forward, loss, backward, update) for one instruction set (LENET_ISA).
+#include <stddef.h>
+
 #include "kernels.hpp"
 #include "network.hpp"
+#include "resampling.hpp"
 
 namespace LENET_ISA {
-
-using namespace lenet;
 
 // Working memory of a run. It is initially zero, and padding is never written. Every array starts at a
 // cache line, because loading a vector that crosses cache lines takes twice as long.
@@ -53,13 +54,18 @@ struct Own {
   alignas(64) uint8_t winners1[CHUNK][2 * 14 * 64];
   alignas(64) uint8_t winners2[CHUNK][25 * 16];
   Ink ink[CHUNK];
+  struct Windows {  // only for average pooling: the four planes of values
+    ARRAY(conv1)[WINDOW * A1];
+    ARRAY(conv2)[WINDOW * A2];
+  } windows[CHUNK];
 };
 #undef ARRAY
 
 static int64_t shared_floats() { return (int64_t)(sizeof(Shared) / sizeof(float)); }
-static int64_t own_floats() { return (int64_t)(sizeof(Own) / sizeof(float)); }
-
-INLINE Activation kind_of(const Network* net) { return net->tanh ? TANH : RELU; }
+static int64_t own_floats(Pooling pooling) {
+  const size_t bytes = pooling == AVERAGE_POOLING ? sizeof(Own) : offsetof(Own, windows);
+  return (int64_t)(bytes / sizeof(float));
+}
 
 static void fill_rows(float* out, int row, const float* values, int columns, int rows) {
   for (int r = 0; r < rows; r++) memcpy(out + r * row, values, columns * sizeof(float));
@@ -69,9 +75,19 @@ static void activate_all(Activation kind, float* values, int count) {
   for (int i = 0; i < count; i += 16) store(values + i, activate(kind, load16(values + i)));
 }
 
-static void deactivate_all(Activation kind, float* gradients, const float* values, int count) {
+// The values of the activations are those of `values` times `scale`.
+static void deactivate_all(Activation kind, float* gradients, const float* values, float scale,
+                           int count) {
   for (int i = 0; i < count; i += 16)
-    store(gradients + i, deactivate(kind, load16(gradients + i), load16(values + i)));
+    store(gradients + i, deactivate(kind, load16(gradients + i), load16(values + i) * scale));
+}
+
+// Dropout of the values of n samples, or of their gradients: those that are kept are scaled.
+static void drop(float* values, int row, const uint8_t* keep, int units, float dropout, int n) {
+  const float scale = 1 / (1 - dropout);
+  for (int i = 0; i < n; i++)
+    for (int unit = 0; unit < units; unit++)
+      values[i * row + unit] *= scale * (float)keep[i * DROPPABLE + unit];
 }
 
 static void add_rows(float* out, const float* values, int row, int rows) {
@@ -98,23 +114,44 @@ static void prepare_backward(const float* p, Own* own) {
 }
 
 // Pixels -> a row of a2. Also stores what the backward pass needs as sample n of the thread.
-static void convolve(Activation kind, const float* p, const uint8_t* pixels, Own* own, int n,
-                     float* a2) {
-  own->ink[n] = unpack(pixels, own->halves[n]);
+template <Pooling POOLING>
+static void convolve(const Network* net, const uint8_t* pixels, Own* own, int n, float* a2) {
+  const float* p = net->parameters;
+  Own::Windows* windows = POOLING == MAX_POOLING ? nullptr : &own->windows[n];
+  own->ink[n] = unpack(net->normalization, pixels, own->halves[n]);
   const uint32_t inked = own->ink[n].rows | own->always_inked;
-  conv1_forward(kind, own->halves[n], inked, p + CONV1_W, p + CONV1_B, own->a1[n], own->winners1[n]);
-  conv2_forward(kind, own->a1[n], own->conv2_forward, p + CONV2_B, a2, own->winners2[n]);
+  conv1_forward<POOLING>(net->activation, own->halves[n], inked, p + CONV1_W, p + CONV1_B, own->a1[n],
+                         own->winners1[n], windows ? windows->conv1 : nullptr);
+  conv2_forward<POOLING>(net->activation, own->a1[n], own->conv2_forward, p + CONV2_B, a2,
+                         own->winners2[n], windows ? windows->conv2 : nullptr);
 }
 
-// The dense layers of n samples from sample `first` of the round: a2 -> logits.
-static void dense_forward(Activation kind, const float* p, Shared* s, int first, int n) {
+// The gradient of a row of a2, that of sample n -> added to the gradients of the convolutions.
+template <Pooling POOLING>
+static void convolve_backward(const Network* net, const float* a2, Own* own, int n,
+                              Shared::Convolutions* sum) {
+  Own::Windows* windows = POOLING == MAX_POOLING ? nullptr : &own->windows[n];
+  conv2_backward<POOLING>(net->activation, own->a1[n], a2, own->winners2[n],
+                          windows ? windows->conv2 : nullptr, own->da2[n], own->conv2_back, own->da1,
+                          sum->conv2, sum->conv2 + (CONV2_B - CONV2_W));
+  interleave_rows(own->halves[n], own->triples);
+  conv1_backward<POOLING>(net->activation, own->triples, own->ink[n], own->a1[n], own->winners1[n],
+                          windows ? windows->conv1 : nullptr, own->da1, sum->conv1, sum->conv1_bias);
+}
+
+// The dense layers of n samples from sample `first` of the round: a2 -> logits. keep (n, DROPPABLE), or
+// null for no dropout.
+static void dense_forward(const Network* net, const uint8_t* keep, Shared* s, int first, int n) {
+  const float* p = net->parameters;
   float *a2 = s->a2[first], *a3 = s->a3[first], *a4 = s->a4[first], *logits = s->logits[first];
   fill_rows(a3, 128, p + CONV3_B, 128, n);
   product(a2, 400, 1, p + CONV3_W, 128, a3, 128, n, 400, 128);
-  activate_all(kind, a3, n * 128);
+  activate_all(net->activation, a3, n * 128);
+  if (keep) drop(a3, 128, keep, 120, net->dropout, n);
   fill_rows(a4, 96, p + LINEAR1_B, 96, n);
   product(a3, 128, 1, p + LINEAR1_W, 96, a4, 96, n, 120, 96);
-  activate_all(kind, a4, n * 96);
+  activate_all(net->activation, a4, n * 96);
+  if (keep) drop(a4, 96, keep + 120, 84, net->dropout, n);
   fill_rows(logits, 16, p + LINEAR2_B, 16, n);
   product(a4, 96, 1, p + LINEAR2_W, 16, logits, 16, n, 84, 16);
 }
@@ -135,22 +172,25 @@ static float log_softmax(float* logits, int label, float smoothing) {
 
 // The gradients of the activations of the dense layers, for n samples from sample `first` of the round:
 // log-probabilities -> logits (their gradient), da4, da3 and da2 (n, 400). share is the weight of a
-// sample, 1 / batch.
-static void dense_backward(Activation kind, const uint8_t* labels, const int64_t* order, float share,
-                           float smoothing, Shared* s, Own* own, int first, int n) {
+// sample, 1 / batch. keep is that of dense_forward.
+static void dense_backward(const Network* net, const uint8_t* labels, const int64_t* order,
+                           float share, const uint8_t* keep, Shared* s, Own* own, int first, int n) {
   float *d = s->logits[first], *da3 = s->da3[first], *da4 = s->da4[first];
   float* da2 = own->da2[0];
-  const float others = smoothing / 10 * share;
+  const float smoothing = net->label_smoothing, others = smoothing / 10 * share;
+  const float kept = keep ? 1 - net->dropout : 1;
   for (int i = 0; i < n; i++) {  // softmax - target
     for (int k = 0; k < 10; k++) d[i * 16 + k] = expf(d[i * 16 + k]) * share - others;
     d[i * 16 + labels[order[i]]] -= (1 - smoothing) * share;
   }
   memset(da4, 0, n * sizeof s->da4[0]);
   product(d, 16, 1, own->linear2_back, 96, da4, 96, n, 10, 96);
-  deactivate_all(kind, da4, s->a4[first], n * 96);
+  if (keep) drop(da4, 96, keep + 120, 84, net->dropout, n);
+  deactivate_all(net->activation, da4, s->a4[first], kept, n * 96);
   memset(da3, 0, n * sizeof s->da3[0]);
   product(da4, 96, 1, own->linear1_back, 128, da3, 128, n, 84, 128);
-  deactivate_all(kind, da3, s->a3[first], n * 128);
+  if (keep) drop(da3, 128, keep, 120, net->dropout, n);
+  deactivate_all(net->activation, da3, s->a3[first], kept, n * 128);
   memset(da2, 0, n * 400 * sizeof(float));
   product(da3, 128, 1, own->conv3_back, 400, da2, 400, n, 120, 400);
 }
@@ -265,6 +305,7 @@ struct Training {
   const int64_t* order;
   int64_t count;
   const double* lrs;
+  const uint8_t* keep;
   float* losses;
 
   int block, round;          // samples in a block and, at most, in a round
@@ -325,34 +366,32 @@ static void run_samples(Training* t, int unit, int thread) {
   Network* net = t->net;
   Shared* s = (Shared*)net->shared;
   Own* own = (Own*)net->own[thread];
-  const Activation kind = kind_of(net);
-  const float* p = net->parameters;
+  const bool averages = net->pooling == AVERAGE_POOLING;
+  const auto forward = averages ? convolve<AVERAGE_POOLING> : convolve<MAX_POOLING>;
+  const auto backward = averages ? convolve_backward<AVERAGE_POOLING> : convolve_backward<MAX_POOLING>;
   const int first = unit * t->unit, n = t->n - first < t->unit ? t->n - first : t->unit;
   const int64_t at = t->start + t->done + first;
   const int64_t* order = t->order + at;
+  const uint8_t* keep = t->keep ? t->keep + at * DROPPABLE : nullptr;
   if (own->version != net->version) {
     own->version = net->version;
-    prepare_forward(p, own);
-    prepare_backward(p, own);
+    prepare_forward(net->parameters, own);
+    prepare_backward(net->parameters, own);
   }
   for (int i = 0; i < n; i++) {
     if (at + i + 1 < t->count) prefetch(t->images + order[i + 1] * 784);
-    convolve(kind, p, t->images + order[i] * 784, own, i, s->a2[first + i]);
+    forward(net, t->images + order[i] * 784, own, i, s->a2[first + i]);
   }
-  dense_forward(kind, p, s, first, n);
+  dense_forward(net, keep, s, first, n);
   for (int i = 0; i < n; i++)
     s->losses[first + i] =
         log_softmax(s->logits[first + i], t->labels[order[i]], net->label_smoothing);
-  dense_backward(kind, t->labels, order, 1.0f / (float)t->size, net->label_smoothing, s, own, first, n);
+  dense_backward(net, t->labels, order, 1.0f / (float)t->size, keep, s, own, first, n);
   for (int i = 0; i < n; i++) {
     const int64_t sample = t->done + first + i;  // in the batch
     Shared::Convolutions* sum = &s->partial[sample / t->block % PARTIAL_SUMS];
     if (sample % t->block == 0 && sample < t->block * PARTIAL_SUMS) memset(sum, 0, sizeof *sum);
-    conv2_backward(kind, own->a1[i], s->a2[first + i], own->winners2[i], own->da2[i], own->conv2_back,
-                   own->da1, sum->conv2, sum->conv2 + (CONV2_B - CONV2_W));
-    interleave_rows(own->halves[i], own->triples);
-    conv1_backward(kind, own->triples, own->ink[i], own->a1[i], own->winners1[i], own->da1, sum->conv1,
-                   sum->conv1_bias);
+    backward(net, s->a2[first + i], own, i, sum);
   }
 }
 
@@ -455,10 +494,10 @@ static void run_unit(void* work, int unit, int thread) {
 }
 
 static void train(Network* net, const uint8_t* images, const uint8_t* labels, const int64_t* order,
-                  int64_t count, const double* lrs, float* losses) {
+                  int64_t count, const double* lrs, const uint8_t* keep, float* losses) {
   Training t = {};
   t.net = net, t.images = images, t.labels = labels, t.order = order, t.count = count;
-  t.lrs = lrs, t.losses = losses;
+  t.lrs = lrs, t.keep = keep, t.losses = losses;
   net->version++;  // the parameters may have been set since the last call
   const int64_t eighth = ceil_divide(net->batch, PARTIAL_SUMS);
   t.block = (int)(eighth < MIN_BLOCK ? MIN_BLOCK : eighth > CHUNK ? CHUNK : eighth);
@@ -499,7 +538,8 @@ static void evaluate_unit(void* work, int unit, int thread) {
   Network* net = e->net;
   Shared* s = (Shared*)net->shared;
   Own* own = (Own*)net->own[thread];
-  const Activation kind = kind_of(net);
+  const auto forward =
+      net->pooling == AVERAGE_POOLING ? convolve<AVERAGE_POOLING> : convolve<MAX_POOLING>;
   if (own->version != net->version) {
     own->version = net->version;
     prepare_forward(net->parameters, own);
@@ -508,8 +548,8 @@ static void evaluate_unit(void* work, int unit, int thread) {
   for (int64_t start = (int64_t)unit * CHUNK; start < e->count; start += CHUNK * e->units) {
     const int n = (int)(e->count - start < CHUNK ? e->count - start : CHUNK);
     for (int i = 0; i < n; i++)
-      convolve(kind, net->parameters, e->images + (start + i) * 784, own, i, s->a2[first + i]);
-    dense_forward(kind, net->parameters, s, first, n);
+      forward(net, e->images + (start + i) * 784, own, i, s->a2[first + i]);
+    dense_forward(net, nullptr, s, first, n);
     for (int i = 0; i < n; i++) {
       float* z = s->logits[first + i];
       e->losses[start + i] = log_softmax(z, e->labels[start + i], net->label_smoothing);
@@ -530,6 +570,7 @@ static void evaluate(Network* net, const uint8_t* images, const uint8_t* labels,
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)
 extern const Kernels kernels;
-const Kernels kernels = {NAME(LENET_ISA), shared_floats, own_floats, train, evaluate};
+const Kernels kernels = {NAME(LENET_ISA), shared_floats, own_floats, train,
+                         evaluate, affine, elastic};
 
 }  // namespace LENET_ISA

@@ -1,0 +1,23 @@
+"""Early ends: a run with patience ends when its accuracy has stopped improving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lenet_sweep.core.events import Epoch
+
+
+def is_exhausted(history: Sequence[Epoch], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no better accuracy than the best one before.
+
+    The accuracy is that on held-out images if there are any, otherwise on the test images. None
+    never ends a run. The decision depends only on the history, so a resumed run ends in the same
+    epoch.
+    """
+    if patience is None:
+        return False
+    accuracies = [
+        epoch.accuracy if epoch.holdout_accuracy is None else epoch.holdout_accuracy
+        for epoch in history
+    ]
+    return len(accuracies) - accuracies.index(max(accuracies)) > patience
