@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lenet_sweep.analysis.axes import varied
 from lenet_sweep.config import grids
 from lenet_sweep.config.registry import (
     ACTIVATIONS,
@@ -18,6 +19,7 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Choice, Dataset, make_plan, short_names
+from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 
 optimizers = st.one_of(
@@ -213,3 +215,25 @@ def test_small_batches_count_as_longer_runs() -> None:
     runs = make_plan([base, replace(base, batch=1, epochs=1)], lambda _: False).runs
     assert [run.cell.batch for run in runs] == [1, 256]
     assert math.isclose(runs[0].cell.lr, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"model": ["lenet5", "lenet5_1998"]}, ["lenet5", "lenet5_1998"]),
+        ({"batch_norm": [False, True]}, ["no batch_norm", "batch_norm"]),  # torch trains the second
+        ({"engine": ["native", "torch"]}, ["native", "torch"]),
+        (
+            {"model": ["lenet5", "lenet5_1998"], "activation": ["relu", "tanh"]},
+            ["relu, lenet5", "tanh, lenet5", "relu, lenet5_1998", "tanh, lenet5_1998"],
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
+def test_names_leave_out_what_other_settings_decide(settings: dict, names: list[str]) -> None:
+    """The model decides the activation and the pooling, and the settings decide the engine."""
+    cells, _ = validate_cells(grids.grid({"device": "cpu"} | settings), NATIVE)
+    assert list(short_names(cells).values()) == names
+    assert "pool" not in varied(cells)
+    assert ("engine" in varied(cells)) == ("engine" in settings)

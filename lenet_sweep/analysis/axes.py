@@ -63,14 +63,17 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     """The settings with more than one value among the cells, and these values in order.
 
     An option that not every choice has varies if it has several values where it exists; None
-    stands for the cells without it. Defaults that differ between choices do not count, and neither
-    does the engine if the other settings decide it.
+    stands for the cells without it. Defaults that differ between choices do not count, such as the
+    activations of the models, and neither does the engine if the other settings decide it.
     """
     cells = list(cells)
     by_cell = [axes(cell) for cell in cells]
     names = dict.fromkeys(name for settings in by_cell for name in settings)
     if len({cell.engine for cell in cells}) > 1 and not _engine_is_swept(cells):
         del names["engine"]
+    for name in MODEL_GROUPS:
+        if len({cell.model for cell in cells}) > 1 and _is_default(name, (), cells):
+            del names[name]
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names

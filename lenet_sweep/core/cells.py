@@ -386,9 +386,9 @@ def short_names(
     names = [
         name for name in _SETTING_TEXTS if len(values[name]) > 1 and (epochs or name != "epochs")
     ]
-    pairs = {(cell.optimizer, cell.loss) for cell in cells}
-    if "optimizer" in names and len(pairs) == len(values["optimizer"]):
-        names = [name for name in names if name != "loss"]  # the optimizer implies the loss
+    for name, decisive in (("loss", "optimizer"), ("activation", "model"), ("pool", "model")):
+        if decisive in names and len(_distinct(cells, [decisive, name])) == len(values[decisive]):
+            names = [other for other in names if other != name]  # it is implied
     without_engine = [name for name in names if name != "engine"]
     if len(_distinct(cells, without_engine)) == len(_distinct(cells, names)):
         names = without_engine  # the other settings decide the engine
