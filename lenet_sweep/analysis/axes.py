@@ -73,7 +73,7 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
         del names["engine"]
     for name in MODEL_GROUPS:
         if len({cell.model for cell in cells}) > 1 and _is_default(name, (), cells):
-            del names[name]
+            names.pop(name, None)  # the models of users have none
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
