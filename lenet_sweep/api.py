@@ -98,8 +98,8 @@ def sweep(
     a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the choices that have it.
 
     model: a name, such as "lenet5_1998", or your own class, a subclass of torch.nn.Module that maps
-    images (B, 1, 28, 28) with pixels in [0, 1] to the scores (logits) of the classes, (B, 10). Its
-    arguments are options, such as "model.hidden". See docs/extending.md.
+    images (B, 1, 28, 28), or of the dataset's size, with pixels in [0, 1] to the scores (logits) of
+    the classes, (B, 10). Its arguments are options, such as "model.hidden". See docs/extending.md.
 
     pair: the keys whose values are used together instead of in all combinations, such as
     `pair=["lr", "batch"]`, or several such lists.

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from clusters import small_runs, start_executor
+from image_files import make_image_folder
 from torch import nn
 
 from lenet_sweep import load_results, register_model, sweep
@@ -146,6 +147,29 @@ def test_a_class_is_swept_with_its_arguments(my_net, tmp_path, small_folder, cap
     assert tables[0] == tables[1]
     assert "| model | hidden |" in tables[0]
     assert "MyNet" in (tmp_path / "page" / "report.html").read_text()
+
+
+def test_images_may_have_any_size_and_number_of_classes(
+    write, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the dataset; the augmentations and lenet5 take one size only."""
+    monkeypatch.setenv("LENET_SWEEP_DATA", str(tmp_path / "cache"))
+    source = SOURCE.replace("784", "1024").replace("(hidden, 10)", "(hidden, 3)")
+    model = write(layers_of_mine=LAYERS, net_of_mine=source).MyNet
+    root = make_image_folder(tmp_path / "images", ("cat", "dog", "owl"), train=20, test=5)
+    settings = {
+        "dataset": "image_folder", "dataset.root": root, "dataset.size": 32, "device": "cpu",
+    }  # fmt: skip
+    table = sweep(model=model, epochs=1, out=tmp_path / "out", progress=False, **settings)
+    assert list(table["status"]) == ["ok"]
+    assert list(table["dataset"]) == ["image_folder 32x32"]
+    for wrong in ({"augment": "shift"}, {"model": "lenet5"}):
+        ((key, value),) = wrong.items()
+        message = f"dataset.size=32: {key}={value} takes images of 28 x 28 pixels"
+        with pytest.raises(UsageError, match=message):
+            sweep(**{"model": model} | settings | wrong)
+    with pytest.raises(UsageError, match=r"failed for images of shape \(2, 1, 28, 28\)"):
+        sweep(**{"model": model} | settings | {"dataset.size": 28})
 
 
 def test_settings_of_other_models_are_not_in_its_row(my_net, tmp_path, small_folder) -> None:

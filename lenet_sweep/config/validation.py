@@ -110,8 +110,10 @@ def validate_cell(
     if values["model_source"]:
         _check_network_settings(raw, values["model"], ignored_options)
         values |= NETWORK_SETTINGS
+        if choices["augment"].name != "none":
+            once(_check_size, f"augment={choices['augment'].name}", values["dataset"])
     else:
-        once(_check_size, choices["model"].name, values["dataset"])
+        once(_check_size, f"model={choices['model'].name}", values["dataset"])
     if values["batch_norm"] and values["batch"] == 1:
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
@@ -379,11 +381,11 @@ def _dataset(node: Any, holdout: Any) -> Dataset:
     return find_dataset(name, root, limit, holdout, size)
 
 
-def _check_size(model: str, dataset: Dataset) -> None:
-    """Raise UsageError if a model does not take images of this size."""
+def _check_size(setting: str, dataset: Dataset) -> None:
+    """Raise UsageError if the images are too large or too small for a setting: 'model=lenet5'."""
     if dataset.size == MNIST_SIZE:
         return
-    takes = f"model={model} takes images of 28 x 28 pixels"
+    takes = f"{setting} takes images of 28 x 28 pixels"
     if dataset.name == IMAGE_FOLDER:
         raise UsageError(f"dataset.size={dataset.size[0]}: {takes}; use dataset.size=28")
     raise UsageError(

@@ -97,9 +97,14 @@ def varying(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in settings_of(frame.columns)
-        if len((frame[name].dropna() if is_partial(name) else frame[name]).unique()) > 1
+        if len(_values(frame, name).unique()) > 1
         and not (is_option(name) and _has_only_defaults(frame, name))
     ]
+
+
+def _values(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """The values of a setting, without the rows that do not have it."""
+    return frame[name].dropna() if is_partial(name) else frame[name]
 
 
 def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
@@ -113,12 +118,15 @@ def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
 
 
 def has_added_default(frame: pd.DataFrame, name: str) -> bool:
-    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options."""
+    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options.
+
+    The rows of models that do not have the setting do not count.
+    """
     if name not in ADDED_SETTINGS or shared_options(frame, f"{name}."):
         return False
     default = ADDED_SETTINGS[name]
     text = default.name if isinstance(default, Choice) else setting_text(default)
-    return all(setting_text(value) == text for value in frame[name].unique())
+    return all(setting_text(value) == text for value in _values(frame, name).unique())
 
 
 def setting_text(value: Any) -> str:
