@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lenet_sweep.api import analyse, sweep
+    from lenet_sweep.config.own_models import register_model
     from lenet_sweep.core.cells import Cell
     from lenet_sweep.results.sweep import load_results
     from lenet_sweep.training.lenet5 import LeNet5
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Cell", "LeNet5", "Observer", "__version__", "analyse", "load_results", "sweep"]
+__all__ = [
+    "Cell",
+    "LeNet5",
+    "Observer",
+    "__version__",
+    "analyse",
+    "load_results",
+    "register_model",
+    "sweep",
+]
 
 _MODULES = {
     "analyse": "lenet_sweep.api",
@@ -27,6 +37,7 @@ _MODULES = {
     "LeNet5": "lenet_sweep.training.lenet5",
     "Observer": "lenet_sweep.ui.observer",
     "load_results": "lenet_sweep.results.sweep",
+    "register_model": "lenet_sweep.config.own_models",
 }
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
-from lenet_sweep.config import grids, registry, studies, validation
+from lenet_sweep.config import grids, own_models, registry, studies, validation
+from lenet_sweep.config.model_import import note_sweep_call
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal
 from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import ranked_table
@@ -23,10 +26,12 @@ from lenet_sweep.ui.views import choose_view
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from lenet_sweep.analysis.conclusions import Statistics
 
 
+MAX_CHECKED = 20  # models that are created before the training starts
 T = TypeVar("T")
 OneOrMany: TypeAlias = "T | Iterable[T]"  # one value, or several as an axis of the grid
 
@@ -50,7 +55,7 @@ def sweep(
     optimizer: OneOrMany[str] = DEFAULT,
     recipe: OneOrMany[str] = DEFAULT,
     activation: OneOrMany[str] = DEFAULT,
-    model: OneOrMany[str] = DEFAULT,
+    model: OneOrMany[str | type[nn.Module]] = DEFAULT,
     pool: OneOrMany[str] = DEFAULT,
     width: OneOrMany[float] = DEFAULT,
     batch_norm: OneOrMany[bool] = DEFAULT,
@@ -86,11 +91,15 @@ def sweep(
     observers: Iterable[Observer] = (),
     **settings: Any,
 ) -> pd.DataFrame:
-    """Train LeNet5 for every combination of the settings, and return the ranked table.
+    """Train networks for every combination of the settings, and return the ranked table.
 
     The settings are the keys of the command line, with the defaults of conf/config.yaml. Each takes
     a value or a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], epochs=5)`. Pass keys with
     a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the choices that have it.
+
+    model: a name, such as "lenet5_1998", or your own class, a subclass of torch.nn.Module that maps
+    images (B, 1, 28, 28), or of the dataset's size, with pixels in [0, 1] to the scores (logits) of
+    the classes, (B, 10). Its arguments are options, such as "model.hidden". See docs/extending.md.
 
     pair: the keys whose values are used together instead of in all combinations, such as
     `pair=["lr", "batch"]`, or several such lists.
@@ -128,12 +137,17 @@ def _sweep(
     *,
     progress: bool,
 ) -> pd.DataFrame:
+    note_sweep_call()
     registry.add_datasets()
+    own_models.add_models()
+    if "model" in settings:
+        settings["model"] = own_models.names_of_classes(settings["model"])
     raws = grids.grid(settings)
     if study is not None:
         node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(settings)}
         raws = [raw | node for raw in raws]
     cells, options = validation.validate_cells(raws, NATIVE)
+    _check_models(cells)
     console = Console()
     if options.dry_run:
         planned = preview(cells, options, local.LOCAL)
@@ -154,6 +168,19 @@ def _sweep(
         warnings.warn(error, RuntimeWarning, stacklevel=3)
     result.sweep.table.attrs["folder"] = str(result.sweep.folder)
     return result.sweep.table
+
+
+def _check_models(cells: Iterable[Cell]) -> None:
+    """Check that the users' models among the cells can be created and have the right output.
+
+    Those beyond the first MAX_CHECKED are checked when their runs start. Raises ModelError.
+    """
+    own = {cell.model: cell for cell in cells if cell.model_source}
+    if own:
+        from lenet_sweep.training.own_model import check_model  # noqa: PLC0415 - imports torch
+
+        for cell in islice(own.values(), MAX_CHECKED):
+            check_model(cell)
 
 
 def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:

@@ -12,6 +12,7 @@ import pytest
 from slurm_here import UnavailableError, slurm
 
 from lenet_sweep.config.grids import grid
+from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import make_plan
 from lenet_sweep.executors import Executor, RunContext
@@ -133,6 +134,7 @@ def small_runs(folder: Path, data: Path, **axes):
         stop=threading.Event(),
         signals=[],
         on_message=print,
+        models=locations_of(cells),
         **context_settings,
     )
     return make_plan(cells, lambda _: False).runs, context

@@ -167,7 +167,8 @@ def test_every_key_is_an_option_of_the_sweep_or_describes_a_cell() -> None:
     """The keys of the whole sweep are fields of SweepOptions; the others are fields of a cell."""
     added = {"data_root", "notes", "unused", "study"}  # not keys of conf/config.yaml
     assert {field.name for field in fields(SweepOptions)} - added == {*keys.SWEEP_KEYS}
-    of_cells = {field.name for field in fields(Cell)} - {"classes", "horizon"} | {"holdout"}
+    derived = {"classes", "horizon", "model_source"}
+    of_cells = {field.name for field in fields(Cell)} - derived | {"holdout"}
     assert {*keys.defaults()} == {*keys.SWEEP_KEYS} | of_cells
 
 

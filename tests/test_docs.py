@@ -37,8 +37,8 @@ def test_pages_are_short(page: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_accepted(command: str, tmp_path: Path) -> None:
     """Every command on a page plans its cells, given the configuration files shown there."""
-    for language, block in ALL_BLOCKS:
-        if language == "yaml" and (name := re.search(r"^# (my-configs/\S+)$", block, re.MULTILINE)):
+    for _, block in ALL_BLOCKS:
+        if name := re.search(r"^# (my-configs/\S+|my_model.py)$", block, re.MULTILINE):
             (tmp_path / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name[1]).write_text(block)
     assert_planned(command, tmp_path)
@@ -47,6 +47,16 @@ def test_command_is_accepted(command: str, tmp_path: Path) -> None:
 def test_python_example_runs(tmp_path: Path, small_folder) -> None:
     """The Python example on the page about sweeping returns a table."""
     (code,) = (block for language, block in BLOCKS["sweeping.md"] if language == "python")
+    run_python(code, tmp_path, small_folder())
+
+
+@pytest.mark.slow
+def test_model_example_runs(tmp_path: Path, small_folder) -> None:
+    """The class on the page about extending is swept with lenet5."""
+    blocks = [block for language, block in BLOCKS["extending.md"] if language == "python"]
+    (module,) = (block for block in blocks if block.startswith("# my_model.py"))
+    (code,) = (block for block in blocks if "import MLP" in block)
+    (tmp_path / "my_model.py").write_text(module)
     run_python(code, tmp_path, small_folder())
 
 

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet_sweep.config import grids, validation
+from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results import records
-from lenet_sweep.results.columns import COLUMNS, HEADINGS, NUMERIC, REPORT_COLUMNS
+from lenet_sweep.results.columns import COLUMNS, NUMERIC, REPORT_COLUMNS, heading_of
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.manifest import recover_cells
 from lenet_sweep.results.ranking import ranked_table
@@ -124,9 +125,9 @@ def test_the_options_of_losses_are_columns_and_in_titles() -> None:
 
 def test_an_option_is_not_headed_like_a_statistic() -> None:
     """The option p of a loss and the p-value of a comparison have different headings."""
-    assert HEADINGS["loss.p"] == "loss.p"
-    assert HEADINGS["loss.margin"] == "margin"
-    assert not {heading for key, heading in HEADINGS.items() if "." in key} & {*NUMERIC}
+    assert heading_of("loss.p") == "loss.p"
+    assert heading_of("loss.margin") == "margin"
+    assert not {heading_of(key) for key in OPTION_DEFAULTS} & {*NUMERIC}
 
 
 def test_rows_with_different_options_of_the_loss_are_not_confused(tmp_path) -> None:

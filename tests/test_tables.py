@@ -13,7 +13,7 @@ from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, withou
 from lenet_sweep.analysis import ties
 from lenet_sweep.config.registry import make_loss, make_optimizer
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
-from lenet_sweep.results.columns import HEADINGS
+from lenet_sweep.results.columns import heading_of
 from lenet_sweep.results.ranking import TieMarks, ranked_table
 from lenet_sweep.ui.tables import print_tables
 
@@ -195,11 +195,11 @@ def test_narrow_tables_mention_hidden_columns(
     assert max(map(len, lines)) <= width
     headings = " ".join(lines[2 : next(n for n, line in enumerate(lines) if "──" in line)]).split()
     names = [n for _, _, rows in text_tables(frame, marks) for n in rows.columns]
-    words = {word for name in names for word in HEADINGS.get(name, name).split()}
+    words = {word for name in names for word in heading_of(name).split()}
     assert set(headings) <= words | {"settings"}
     caption = " ".join(text[text.index("All rows") :].split())
     for name in names:
-        heading = HEADINGS.get(name, name)
+        heading = heading_of(name)
         in_settings = "settings" in headings or "settings" in caption.partition("Also in")[2]
         assert set(heading.split()) <= set(headings) or heading in caption or in_settings, name
 

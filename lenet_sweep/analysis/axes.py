@@ -25,9 +25,11 @@ from lenet_sweep.core.cells import (
 )
 from lenet_sweep.core.text import format_setting, join_command
 from lenet_sweep.data.catalog import IMAGE_FOLDER, OWN_DATASETS
+from lenet_sweep.results.columns import is_partial
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
+HIDDEN = ("classes", "horizon", "model_source")  # fields that the names and the epochs imply
 # Their values are clear without the name of the key.
 UNNAMED = ("loss", "optimizer", "activation", "schedule", "dataset", "device", "engine")
 
@@ -37,6 +39,8 @@ def axes(cell: Cell) -> dict[str, Value]:
     settings: dict[str, Value] = {}
     for field in fields(cell):
         value = getattr(cell, field.name)
+        if field.name in HIDDEN or not cell.has_setting(field.name):
+            continue
         if isinstance(value, Choice):
             settings[field.name] = value.name
             settings |= {f"{field.name}.{name}": option for name, option in value.options}
@@ -44,7 +48,7 @@ def axes(cell: Cell) -> dict[str, Value]:
             settings |= {"dataset": cell.dataset.name, "dataset.limit": cell.dataset.limit}
             settings["dataset.size"] = _chosen_size(cell.dataset)
             settings["holdout"] = cell.dataset.holdout
-        elif field.name not in ("classes", "horizon"):  # implied by the names and the epochs
+        else:
             settings[field.name] = value
     return settings
 
@@ -69,7 +73,7 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
         del names["engine"]
     for name in MODEL_GROUPS:
         if len({cell.model for cell in cells}) > 1 and _is_default(name, (), cells):
-            del names[name]
+            names.pop(name, None)  # the models of users have none
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
@@ -127,7 +131,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     names = dict.fromkeys(name for settings in by_cell for name in settings)
     values = {name: ordered(settings.get(name) for settings in by_cell) for name in names}
     values |= {name: list(new) for name, new in changes.items()}
-    for name in filter(keys.is_option, values):  # None is of a choice without the option
+    for name in filter(is_partial, values):  # None: a choice without the setting
         values[name] = [value for value in values[name] if value is not None]
     listed: dict[str, Sequence[Value]] = {}
     for name, choices in values.items():
@@ -167,6 +171,8 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
         overrides.append("dataset.root=FOLDER")
     if any(cell.classes for cell in cells):
         overrides.insert(0, "--config-dir=FOLDER")
+    if any(cell.model_source for cell in cells):
+        overrides.insert(0, "--models=FILE.py")
     multirun = ["-m"] if any(len(choices) > 1 for choices in values.values()) else []
     return join_command(["python", "-m", "lenet_sweep", *multirun, *overrides])
 
@@ -198,8 +204,11 @@ def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bo
     if name == "lr":
         return all(cell.lr == default_lr(cell.optimizer) for cell in cells)
     if name in MODEL_GROUPS:
-        chosen = ((choice_name(getattr(cell, name)), cell.model) for cell in cells)
-        return all(choice == default_of_model(model, name) for choice, model in chosen)
+        return all(
+            choice_name(getattr(cell, name)) == default_of_model(cell.model, name)
+            for cell in cells
+            if cell.has_setting(name)
+        )
     return not keys.is_option(name) and list(values) == [_default(name)]
 
 

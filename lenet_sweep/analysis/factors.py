@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import Value, axes, describe_setting, varied
-from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_setting
+from lenet_sweep.results.columns import is_partial
 
 # These only choose how the same function is computed. Where they follow another hyperparameter (as
 # with engine=auto), they cannot be the cause of a difference.
@@ -140,5 +140,5 @@ def label(names: Sequence[str], values: Sequence[Value]) -> str:
             else describe_setting(names[0], values[0])
         )
     pairs = zip(names, values, strict=True)
-    present = [(name, value) for name, value in pairs if value is not None or not is_option(name)]
+    present = [(name, value) for name, value in pairs if value is not None or not is_partial(name)]
     return ", ".join(describe_setting(name, value) for name, value in present)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -12,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from lenet_sweep.config import keys, registry
+from lenet_sweep.config import keys, own_models, registry
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -48,6 +49,23 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     if "recipe" in given and (both := {"loss", "optimizer"} & given):
         raise UsageError(keys.recipe_conflict(sorted(both)))
     return overrides
+
+
+def take_models(arguments: Sequence[str]) -> list[str]:
+    """The arguments without --models, whose files are added to own_models.VARIABLE.
+
+    The processes that this one starts, such as those of Hydra's launchers, inherit the variable.
+    Raises UsageError if a file is missing after --models.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _raise_usage_error  # type: ignore[method-assign] # instead of printing usage
+    parser.add_argument("--models", action="append", default=[])
+    given, others = parser.parse_known_args(arguments)
+    if given.models:
+        files = [str(Path(file).expanduser().absolute()) for file in given.models]
+        earlier = os.environ.get(own_models.VARIABLE)
+        os.environ[own_models.VARIABLE] = os.pathsep.join([*([earlier] if earlier else []), *files])
+    return others
 
 
 def _raise_usage_error(message: str) -> NoReturn:

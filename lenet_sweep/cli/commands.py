@@ -37,7 +37,7 @@ from lenet_sweep.cli.hydra_config import (
     search_space,
 )
 from lenet_sweep.config import checks, validation
-from lenet_sweep.config.keys import is_option, missing_options
+from lenet_sweep.config.keys import depends_on_choice, missing_options
 from lenet_sweep.config.pairs import describe_pair
 from lenet_sweep.config.registry import all_choices
 from lenet_sweep.config.sweep_options import SweepOptions
@@ -138,7 +138,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     missing = {
         o.key_or_group: str(o.input_line).partition("=")[2]
         for o in search_space(master)
-        if is_option(o.key_or_group)
+        if depends_on_choice(o.key_or_group)
         and any(
             missing_options([o.key_or_group], {group: name})
             for group, names in chosen.items()

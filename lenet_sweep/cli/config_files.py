@@ -14,12 +14,14 @@ from typing import Any
 import yaml
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import ChoiceSweep, OverrideType, QuotedString
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from lenet_sweep.cli.arguments import parse_override
 from lenet_sweep.cli.text_keys import takes_text
+from lenet_sweep.config import own_models
 from lenet_sweep.config.files import SETTINGS, read_user_file
 from lenet_sweep.config.registry import CLASS_GROUPS, GROUPS
 from lenet_sweep.core.errors import UsageError
@@ -51,6 +53,9 @@ class CheckedRepository(ConfigRepository):
                 f"{format_value(config_path)}: must be the name of a file in the group {group}, "
                 "not a path"
             )
+        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        if group == "model":
+            self._store_model(name)
         sources = [source for source in self.sources if source.is_config(config_path)]
         users = [source for source in sources if source.provider in USER_PROVIDERS]
         if not users:
@@ -85,6 +90,20 @@ class CheckedRepository(ConfigRepository):
         elif groups and groups[0] in CLASS_GROUPS:
             GROUPS[groups[0]].add(file)
         return result
+
+    def _store_model(self, name: str) -> None:
+        """Give Hydra the settings of a user's model when it asks for the file of this name.
+
+        In the processes of Hydra's launchers, which do not start with `main`, this adds the model.
+        """
+        own_models.add_models()
+        choice = GROUPS["model"].choices.get(name)
+        if choice is None or choice.shipped:
+            return
+        for source in self.sources:
+            if source.scheme() == "structured":  # a copy of the ConfigStore
+                store: ConfigStore = source.store  # type: ignore[attr-defined]
+                store.store(group="model", name=name, node=choice.to_node())
 
 
 def _keep_text(node: yaml.Node | None, config: Any, path: Sequence[str]) -> None:

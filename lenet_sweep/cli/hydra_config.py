@@ -28,7 +28,13 @@ from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config import studies
 from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
-from lenet_sweep.config.keys import choices_set_by, group_node, groups_set_by, set_key
+from lenet_sweep.config.keys import (
+    choices_set_by,
+    depends_on_choice,
+    group_node,
+    groups_set_by,
+    set_key,
+)
 from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
@@ -55,6 +61,7 @@ Groups, selected by name:
   dataset     {datasets}; dataset.root=FOLDER is the folder of the files
               (default: a cache folder), dataset.limit=N trains on the first N images,
               dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
+  --models FILE.py   adds the models that a Python file registers (docs/extending.md)
   grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
   +study=report   every row of the report's tables, with a verdict; other keys can be swept
 
@@ -94,8 +101,9 @@ def help_text() -> str:
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
     for group in OPTION_GROUPS:
-        with_options = {name: c for name, c in GROUPS[group].choices.items() if c.options}
-        for choice, spec in with_options.items():
+        for choice, spec in GROUPS[group].choices.items():
+            if not spec.is_loaded or not spec.options:
+                continue
             options.append(f"  {group}={choice}")
             for name, option in spec.options.items():
                 setting = f"{group}.{name}={_yaml(option.default)}"
@@ -211,7 +219,11 @@ def grid_jobs(
     points = expand(
         {key: axis_length(override) for key, override in axes.items()},
         lambda key: _texts(key, axes[key]),
-        selectors=[key for key, override in axes.items() if not _is_plain_value(override)],
+        selectors=[
+            key
+            for key, override in axes.items()
+            if not _is_plain_value(override) and not depends_on_choice(override.key_or_group)
+        ],
         choices_of=lambda selected: _composed_choices(loader, master, list(selected.values())),
         limit=master.max_cells,
         pairs=parse_pairs(_plain(master.pair)),

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep.cli import arguments, guarded_hydra
 from lenet_sweep.cli.hydra_config import register_groups
-from lenet_sweep.config import checks, files, keys, registry
+from lenet_sweep.config import checks, files, keys, own_models, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.core.text import describe_os_error, replace_unprintable
 
@@ -82,9 +82,11 @@ def main(register_plugins: Callable[[], None]) -> None:
         if "--version" in sys.argv[1:]:
             print(f"lenet-sweep {version('lenet-sweep')}, Hydra {hydra.__version__}")
             sys.exit(0)
+        sys.argv[1:] = arguments.take_models(sys.argv[1:])
         sys.argv += _logging(arguments.check_arguments(sys.argv[1:]))
         guarded_hydra.install(_prepare_search, _check_single_cell)
         registry.add_datasets()
+        own_models.add_models()
         register_plugins()
         register_groups()
         hydra.main(str(files.config_folder()), "config", version_base="1.3")(task)()
@@ -140,7 +142,8 @@ def _rephrase(error: Exception, text: str) -> None:
             raise UsageError(
                 f"{group}={name}: the plugin is not installed; run: pip install {PLUGINS[plugin]}"
             )
-        checks.choice(group, name, sorted(error.options))
+        added = registry.GROUPS[group].choices if group in registry.GROUPS else ()
+        checks.choice(group, name, sorted({*error.options, *added}))
     if match := re.match(r"Ambiguous value for argument '(.+?)'", text):
         raise UsageError(f"{match[1]}: several values require the flag -m, as in -m {match[1]}")
     if match := re.match(r"Additional config directory '(.+?)' not found", text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import cache
 
+from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.executors.options import PREFIX
 from lenet_sweep.executors.registry import executor_names, find_executor
 
@@ -34,6 +35,8 @@ def takes_text(key: str, *, flag: bool = False) -> bool:
     name = key.removeprefix("hydra.sweeper.params.")
     if name in TEXT_KEYS or name in SUBMITIT_KEYS or name in _executor_keys():
         return True
+    if name.startswith("model."):  # an option of a user's model
+        return isinstance(OPTION_DEFAULTS.get(name), str)
     mapping, _, _ = name.rpartition(".")
     return mapping in _executor_keys() and not flag
 

@@ -1,7 +1,8 @@
 """The options of a choice, such as the momentum of an optimizer: their defaults and limits.
 
 A file of conf/ defines them: a key and its default, and a comment with the help text and the
-limits, such as `momentum: 0.0 # fraction of the previous step; min 0`.
+limits, such as `momentum: 0.0 # fraction of the previous step; min 0`. Those of a model of the user
+are the arguments of its class; see `own_models`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lenet_sweep.config import checks
 from lenet_sweep.config.checks import boolean, finite, reject
 from lenet_sweep.config.files import ConfigFile
 from lenet_sweep.core.cells import OptionValue
@@ -42,8 +44,8 @@ class Requirement:
 class ChoiceOption:
     """An option of a choice.
 
-    default: its type is the type of the option: bool, float, or a tuple of floats of this length,
-    or of any length (any_length).
+    default: its type is the type of the option: bool, int, float, str, or a tuple of floats of this
+        length, or of any length (any_length).
     min, max: the smallest and the largest number allowed. above, below: all numbers must be
     greater, or less, than this. one_of: the only numbers allowed; () allows all.
     whole: only whole numbers are allowed.
@@ -65,6 +67,10 @@ class ChoiceOption:
         """The allowed values for messages, such as 'a number, at least 0'."""
         if isinstance(self.default, bool):
             return "true or false"
+        if isinstance(self.default, str):
+            return "text of up to 100 printable characters"
+        if isinstance(self.default, int):
+            return f"a whole number, like its default {self.default}"
         is_list = isinstance(self.default, tuple)
         noun = "whole number" if self.whole else "number"
         kind = f"{len(self.default)} {noun}s" if isinstance(self.default, tuple) else f"a {noun}"
@@ -87,12 +93,27 @@ class ChoiceOption:
         """The value in the type of the option. Raises UsageError if it is not allowed."""
         if isinstance(self.default, bool):
             return boolean(key, value)
+        if isinstance(self.default, str):
+            return self._text(key, value)
+        if isinstance(self.default, int):
+            return self._integer(key, value)
         if not isinstance(self.default, tuple):
             return self._number(key, value, value)
         items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
         if not items or (len(items) != len(self.default) and not self.any_length):
             reject(key, value, self.allowed)
         return tuple(self._number(key, value, item) for item in items)
+
+    def _text(self, key: str, value: Any) -> str:
+        if not isinstance(value, str):
+            reject(key, value, self.allowed)
+        return checks.text(key, value) or ""
+
+    def _integer(self, key: str, value: Any) -> int:
+        number = finite(value)
+        if number is None or not number.is_integer():
+            reject(key, value, self.allowed)
+        return value if isinstance(value, int) else int(number)
 
     def _number(self, key: str, value: Any, item: Any) -> float:
         number = finite(item)

@@ -14,7 +14,7 @@ from lenet_sweep.config.checks import integer
 from lenet_sweep.config.keys import (
     choices_set_by,
     defaults,
-    is_option,
+    depends_on_choice,
     missing_options,
     recipe_conflict,
     set_key,
@@ -36,8 +36,10 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
         "pair" names the keys whose values are used together; see `pairs.parse_pairs`.
 
     An option is an axis only for the choices that have it: the others get one cell instead of one
-    per value. Raises UsageError for an unknown key, an empty axis, an invalid pair, and a grid with
-    more than max_cells cells.
+    per value. The same holds for settings that a user's model does not have.
+
+    Raises UsageError for an unknown key, an empty axis, an invalid pair, and a grid with more than
+    max_cells cells.
     """
     base = defaults()
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
@@ -50,7 +52,11 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     for point in expand(
         {key: _length(axis) for key, axis in values.items()},
         values.__getitem__,
-        selectors=[key for key in axes if key == "recipe" or key in OPTION_GROUPS],
+        selectors=[
+            key
+            for key in axes
+            if key == "recipe" or (key in OPTION_GROUPS and not depends_on_choice(key))
+        ],
         choices_of=_choices_of,
         limit=axes.get("max_cells", base["max_cells"]),
         pairs=parse_pairs(axes.get("pair")),
@@ -75,7 +81,7 @@ def expand(
     """The points of a grid, as a value for each axis; the last axis varies fastest.
 
     The points of choices that lack an option of the grid have only its first value, which they
-    ignore.
+    ignore. So do those of a user's model for the settings that only our own models have.
 
     lengths: the number of values of each axis, by key. values_of: the values of an axis; called
     after the number of points was checked. selectors: the axes that may select choices.
@@ -92,7 +98,7 @@ def expand(
         return {axis: list(zip(*map(values_of, axis), strict=True)) for axis in chosen}
 
     options = {key: key.lstrip("+") for key in lengths if key not in selectors}
-    options = {key: option for key, option in options.items() if is_option(option)}
+    options = {key: option for key, option in options.items() if depends_on_choice(option)}
     if not options or not any(lengths[key] > 1 for key in selectors):
         check_grid_size(prod(sizes.values()), limit)
         yield from _product(values_of_all(axes))

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from lenet_sweep.config import suggestions
 from lenet_sweep.config.checks import choice
 from lenet_sweep.config.files import config_folder
-from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.registry import GROUPS, OPTION_GROUPS, RECIPES, Group, Raw
+from lenet_sweep.core.cells import NETWORK_SETTINGS
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
 
@@ -56,8 +57,23 @@ def is_option(key: str) -> bool:
     return key.startswith(_OPTION_PREFIXES)
 
 
+def depends_on_choice(key: str) -> bool:
+    """Whether a key applies to some choices only: an option, or one of NETWORK_SETTINGS.
+
+    A user's model does not have the latter.
+    """
+    return is_option(key) or (key in NETWORK_SETTINGS and has_own_models())
+
+
+def has_own_models() -> bool:
+    """Whether a user has added a model."""
+    return not all(choice.shipped for choice in GROUPS["model"].choices.values())
+
+
 def missing_options(options: Iterable[str], choices: Mapping[str, str]) -> frozenset[str]:
     """The options, such as 'optimizer.momentum', that the choices do not have.
+
+    For a model of a user, these may also be NETWORK_SETTINGS.
 
     choices: the name of the choice of each group. An unknown name lacks no option; it is rejected
     elsewhere.
@@ -65,14 +81,20 @@ def missing_options(options: Iterable[str], choices: Mapping[str, str]) -> froze
     missing = set()
     for key in options:
         group, _, option = key.partition(".")
+        group = "model" if key in NETWORK_SETTINGS else group
         choice = GROUPS[group].choices.get(choices.get(group, ""))
-        if choice and option not in choice.options:
+        if choice and (option not in choice.options if option else not choice.shipped):
             missing.add(key)
     return frozenset(missing)
 
 
 def owners(key: str) -> list[str]:
-    """The choices that have an option, such as ['sgd'] for 'optimizer.momentum'."""
+    """The choices that have an option, such as ['sgd'] for 'optimizer.momentum'.
+
+    For one of NETWORK_SETTINGS, these are the models of this package.
+    """
+    if key in NETWORK_SETTINGS:
+        return [name for name, choice in GROUPS["model"].choices.items() if choice.shipped]
     group, _, option = key.partition(".")
     return [name for name, choice in GROUPS[group].choices.items() if option in choice.options]
 
@@ -146,9 +168,15 @@ def known_keys(raw: Raw) -> list[str]:
         f"{name}.{k}"
         for name, group in GROUPS.items()
         for k in raw.get(name) or ()
-        if k not in group.file_keys
+        if k not in group.file_keys or k in _options(group, raw[name])
     ]
     return [*GROUPS, "recipe", *keys, *nested]
+
+
+def _options(group: Group, node: Mapping[str, Any]) -> Collection[str]:
+    """The options of the choice in a group's dict."""
+    choice = group.choices.get(to_str(node.get("name")))
+    return choice.options if choice else ()
 
 
 def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:

@@ -46,6 +46,11 @@ class ChoiceSpec:
         """What it is, in a sentence."""
         return self.file.help
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its options are known without importing a module."""
+        return True
+
     def to_node(self) -> Raw:
         """A copy of the file's content, as Hydra composes it."""
         return {k: list(v) if isinstance(v, list) else v for k, v in self.file.values.items()}
@@ -268,8 +273,8 @@ OPTION_GROUPS = tuple(group.name for group in GROUPS.values() if group.has_optio
 MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch)
 
-# Every option of every choice, by key, such as 'optimizer.momentum', with its default in the first
-# choice that has it. `option_default` is the default in another choice.
+# Every option of every choice, also of stored cells, by key, such as 'optimizer.momentum', with its
+# default in the first choice that has it. `option_default` is the default in another choice.
 OPTION_DEFAULTS: dict[str, OptionValue] = {}
 for _group in GROUPS.values():
     for _choice in _group.choices.values():
@@ -446,9 +451,12 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
         if isinstance(stored, str):  # without changed options
             stored = {"name": stored, "options": (), "defaults": ()}
         options = _option_values(stored["options"])
-        if group in dict(classes):  # its file may not be on this machine
+        # Its file may not be on this machine.
+        if group in dict(classes) or (group == "model" and values["model_source"]):
             defaults = _option_values(stored["defaults"])
             choices[group] = Choice(stored["name"], options, defaults)
+            for option, default in defaults:
+                OPTION_DEFAULTS.setdefault(f"{group}.{option}", default)
         else:
             choices[group] = make_choice(group, stored["name"], options)
     return Cell(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from lenet_sweep.config import checks, studies
 from lenet_sweep.config.check_cache import CheckCache, identity
@@ -19,11 +19,14 @@ from lenet_sweep.config.grids import check_study_size
 from lenet_sweep.config.keys import (
     SWEEP_KEYS,
     defaults,
+    has_own_models,
+    is_option,
     known_keys,
     owners,
     unknown_key,
     unknown_option,
 )
+from lenet_sweep.config.own_models import source_digest
 from lenet_sweep.config.registry import (
     GROUPS,
     MODEL_GROUPS,
@@ -39,7 +42,14 @@ from lenet_sweep.config.registry import (
 )
 from lenet_sweep.config.studies import Study
 from lenet_sweep.config.sweep_options import SweepOptions, merge_options, read_options
-from lenet_sweep.core.cells import ENGINE_VERSIONS, MNIST_SIZE, Cell, Choice, Dataset
+from lenet_sweep.core.cells import (
+    ENGINE_VERSIONS,
+    MNIST_SIZE,
+    NETWORK_SETTINGS,
+    Cell,
+    Choice,
+    Dataset,
+)
 from lenet_sweep.core.engine_support import EngineSupport
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value, join_words, to_str
@@ -54,7 +64,8 @@ CPU_NOTE = (
 )
 NORMALIZATIONS = ("none", "standard")
 DATASET_KEYS = ("name", "root", "limit", "size")
-IgnoredOptions = dict[str, Any]  # options that a choice does not have, with one of their values
+# Options and other settings that a choice does not have, with one of their values.
+IgnoredOptions = dict[str, Any]
 
 
 def validate_cell(
@@ -96,7 +107,13 @@ def validate_cell(
         "patience": once(_patience, raw["patience"]),
         "dataset": once(_dataset, raw["dataset"], raw["holdout"]),
     }
-    once(_check_size, choices["model"].name, values["dataset"])
+    if values["model_source"]:
+        _check_network_settings(raw, values["model"], ignored_options)
+        values |= NETWORK_SETTINGS
+        if choices["augment"].name != "none":
+            once(_check_size, f"augment={choices['augment'].name}", values["dataset"])
+    else:
+        once(_check_size, f"model={choices['model'].name}", values["dataset"])
     if values["batch_norm"] and values["batch"] == 1:
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
@@ -144,7 +161,8 @@ def validate_cells(
     native, remote_devices: see `validate_cell`.
     other_choices: the choices of other cells of the same sweep, by group.
 
-    An option applies only to the cells whose choice has it; `SweepOptions.unused` lists these.
+    An option applies only to the cells whose choice has it; `SweepOptions.unused` lists these. The
+    same holds for NETWORK_SETTINGS, which a user's model does not have.
     Raises UsageError for a value that is not allowed, for an option that no choice of the sweep
     has, and for different values of a key that applies to the whole sweep.
     """
@@ -154,6 +172,8 @@ def validate_cells(
     shared: SweepOptions | None = None
     seen: set[SweepOptions] = set()
     parts: list[Study] = []  # the study with one row each
+    network: IgnoredOptions = {}  # the NETWORK_SETTINGS that were given
+    has_own = has_own_models()
     for raw in raws:  # one at a time: raw settings take 100 times the memory of a cell
         study_rows: list[studies.StudyRow] = []
         for row in studies.parse_rows(raw):
@@ -162,6 +182,8 @@ def validate_cells(
                     row.raw, native, check_cache, remote_devices, ignored_options
                 )
             cells.append(cell)
+            if has_own and not cell.model_source:
+                network |= _given_network_settings(row.raw)
             if shared is None or options not in seen:
                 shared = merge_options(shared, options) if shared else options
                 seen.add(options)
@@ -177,6 +199,8 @@ def validate_cells(
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     unused: tuple[str, ...] = ()
+    if has_own and any(cell.model_source for cell in cells):
+        ignored_options = network | ignored_options
     if ignored_options:
         chosen = {
             group: {*(other_choices or {}).get(group, ()), *(getattr(c, group).name for c in cells)}
@@ -196,10 +220,12 @@ def unused_options(
     """
     by_owners: dict[tuple[str, frozenset[str]], list[str]] = {}
     for key, value in options.items():
-        group = key.partition(".")[0]
+        group = key.partition(".")[0] if is_option(key) else "model"
         having = frozenset(owners(key)) & frozenset(chosen[group])
-        if not having:
+        if not having and is_option(key):
             unknown_option(key, value, chosen[group])
+        if not having:
+            _reject_network_setting(key, value, sorted(chosen[group]))
         by_owners.setdefault((group, having), []).append(key)
     sentences = []
     for (group, having), keys in by_owners.items():
@@ -214,6 +240,36 @@ def unused_options(
     return tuple(sentences)
 
 
+def _given_network_settings(raw: Mapping[str, Any]) -> IgnoredOptions:
+    """The settings of NETWORK_SETTINGS that do not have the defaults of conf/config.yaml."""
+    template = _template()
+    given = {key: raw[key] for key in NETWORK_SETTINGS if raw[key] != template[key]}
+    return {k: v.get("name") if isinstance(v, Mapping) else v for k, v in given.items()}
+
+
+def _check_network_settings(
+    raw: Mapping[str, Any], model: Choice, ignored_options: IgnoredOptions | None
+) -> None:
+    """Collect the NETWORK_SETTINGS that were given, which a user's model does not have.
+
+    ignored_options: see `validate_cell`.
+    """
+    for key, value in _given_network_settings(raw).items():
+        if ignored_options is None:
+            _reject_network_setting(key, value, [model.name])
+        ignored_options.setdefault(key, value)
+
+
+def _reject_network_setting(key: str, value: Any, models: Sequence[str]) -> NoReturn:
+    """Raise UsageError for one of NETWORK_SETTINGS that none of the models has."""
+    taking = [name for name in models if key in GROUPS["model"].choices[name].options]
+    fix = f"use model.{key}={format_value(value)}" if taking else f"remove {key}"
+    raise UsageError(
+        f"{key}={format_value(value)}: applies to {join_words(owners(key))} only, not to "
+        f"{join_words(models)}; {fix}"
+    )
+
+
 _CHOICE_GROUPS = tuple(name for name in GROUPS if name != "dataset")
 _choice_nodes = itemgetter(*_CHOICE_GROUPS)
 _NETWORK_KEYS = ("width", "batch_norm", "dropout", "normalize", "clip_norm")
@@ -221,9 +277,10 @@ _network_values = itemgetter(*_NETWORK_KEYS)
 
 
 def _choices(nodes: Sequence[Any], ignored_options: IgnoredOptions | None) -> dict[str, Any]:
-    """The choice of each group, or the model's own if none is selected, and `Cell.classes`.
+    """The choice of each group, or the model's own if none is selected, and what follows from them.
 
-    nodes: of _CHOICE_GROUPS. ignored_options: see `validate_cell`.
+    These are `Cell.classes` and `Cell.model_source`. nodes: of _CHOICE_GROUPS. ignored_options: see
+    `validate_cell`.
     """
     choices = {
         name: _choice(GROUPS[name], node, ignored_options)
@@ -232,11 +289,14 @@ def _choices(nodes: Sequence[Any], ignored_options: IgnoredOptions | None) -> di
     }
     model = choices["model"]
     assert isinstance(model, Choice)
+    source = source_digest(model.name)
+    if source:  # it does not have the groups of our models
+        choices |= {name: NETWORK_SETTINGS[name] for name in MODEL_GROUPS}
     for name in MODEL_GROUPS:
         if name not in choices:
             choices[name] = _choice(GROUPS[name], {"name": default_of_model(model, name)}, None)
     names = tuple((group, choice_name(value)) for group, value in choices.items())
-    return {**choices, "classes": classes_of(names)}
+    return {**choices, "classes": classes_of(names), "model_source": source}
 
 
 def _network(
@@ -284,13 +344,18 @@ def _choice(group: Group, node: Any, ignored_options: IgnoredOptions | None) -> 
 def _without_file_keys(group: Group, node: Mapping[str, Any]) -> Raw:
     """The settings of a group without the keys that only its file may set, such as the class.
 
-    Raises UsageError if one of these keys was changed.
+    Raises UsageError if one of these keys was changed, unless it is an option of another choice.
     """
-    file = group.choices[node["name"]].file.values
+    choice = group.choices[node["name"]]
+    file = choice.file.values
     settings = dict(node)
     for key in group.file_keys:
+        if key in choice.options:  # an argument of a user's model
+            continue
         value = settings.pop(key, file.get(key))
-        if value != file.get(key):
+        if value != file.get(key) and owners(f"{group.name}.{key}"):
+            settings[key] = value
+        elif value != file.get(key):
             raise UsageError(
                 f"{group.name}.{key}={format_value(value)}: only a file in {group.name}/ of a "
                 f"--config-dir can set {key}" + ("; use lr instead" if key == "default_lr" else "")
@@ -316,11 +381,11 @@ def _dataset(node: Any, holdout: Any) -> Dataset:
     return find_dataset(name, root, limit, holdout, size)
 
 
-def _check_size(model: str, dataset: Dataset) -> None:
-    """Raise UsageError if a model does not take images of this size."""
+def _check_size(setting: str, dataset: Dataset) -> None:
+    """Raise UsageError if the images are too large or too small for a setting: 'model=lenet5'."""
     if dataset.size == MNIST_SIZE:
         return
-    takes = f"model={model} takes images of 28 x 28 pixels"
+    takes = f"{setting} takes images of 28 x 28 pixels"
     if dataset.name == IMAGE_FOLDER:
         raise UsageError(f"dataset.size={dataset.size[0]}: {takes}; use dataset.size=28")
     raise UsageError(

@@ -18,7 +18,7 @@ ENGINE_VERSIONS: Mapping[str, int] = {"native": 3, "torch": 1}
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
-OptionValue = float | bool | tuple[float, ...]
+OptionValue = float | bool | str | tuple[float, ...]  # also int, for the models of users
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ MAX_POOL = Choice("max", (), ())
 TORCH_INIT = Choice("torch", (), ())
 NO_AUGMENTATION = Choice("none", (), ())
 CONSTANT = Choice("constant", (("warmup", 0.0),), (("warmup", 0.0),))
+# Settings that only the models of this package have. In cells of other models they have these
+# values, which mean nothing.
+NETWORK_SETTINGS: Mapping[str, Any] = {
+    "activation": "relu", "pool": MAX_POOL, "width": 1.0, "batch_norm": False, "dropout": 0.0,
+}  # fmt: skip
 
 MNIST_SIZE = (28, 28)  # height and width of the images of MNIST in pixels
 
@@ -124,6 +129,8 @@ class Cell:
     horizon: int | None = None
     # The torch classes of parts that do not come with this package: (("optimizer", "RMSprop"),).
     classes: tuple[tuple[str, str], ...] = ()
+    # The digest (hex) of the source of a model that does not come with this package; else "".
+    model_source: str = ""
 
     @cached_property
     def run_id(self) -> str:
@@ -145,7 +152,8 @@ class Cell:
     def _identifying_options(self, group: str) -> dict[str, OptionValue]:
         """The options of a choice that are part of the run id."""
         choice: Choice = getattr(self, group)
-        if group in dict(self.classes):  # its file may change, so all options count
+        # A file may change, so all options count.
+        if group in dict(self.classes) or (group == "model" and self.model_source):
             return dict(choice.options)
         return choice.changed
 
@@ -204,6 +212,10 @@ class Cell:
         """The settings in ADDED_SETTINGS that differ from their defaults."""
         return {name: getattr(self, name) for name in ADDED_SETTINGS if not self._has_default(name)}
 
+    def has_setting(self, name: str) -> bool:
+        """Whether the model of this cell has a setting, such as 'dropout'."""
+        return not (self.model_source and name in NETWORK_SETTINGS)
+
     def _has_default(self, name: str) -> bool:
         """Whether a field that was added later has its default."""
         value, default = getattr(self, name), _ADDED[name]
@@ -233,7 +245,7 @@ class Cell:
     def _choice_json(self, group: str) -> dict[str, Any]:
         choice: Choice = getattr(self, group)
         values: dict[str, Any] = {"name": choice.name, "options": choice.options}
-        if self.classes:
+        if self.classes or (group == "model" and self.model_source):
             values["defaults"] = choice.defaults
         return values
 
@@ -242,7 +254,9 @@ class Cell:
 _ADDED = {field.name: field.default for field in fields(Cell) if field.default is not MISSING}
 # Those that are settings, with their defaults. Each is a column of the table, by its name.
 ADDED_SETTINGS: Mapping[str, Any] = {
-    name: default for name, default in _ADDED.items() if name not in ("horizon", "classes")
+    name: default
+    for name, default in _ADDED.items()
+    if name not in ("horizon", "classes", "model_source")
 }
 
 
@@ -365,7 +379,10 @@ def short_names(
     `epochs=False` names the runs of the cells, leaving out the epochs.
     """
     cells = list(cells)
-    values = {name: {getattr(cell, name) for cell in cells} for name in _SETTING_TEXTS}
+    values = {
+        name: {getattr(cell, name) for cell in cells if cell.has_setting(name)}
+        for name in _SETTING_TEXTS
+    }
     names = [
         name for name in _SETTING_TEXTS if len(values[name]) > 1 and (epochs or name != "epochs")
     ]
@@ -378,5 +395,8 @@ def short_names(
     names = names or ["lr", "batch"]
     texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {
-        cell: between.join(texts[name][getattr(cell, name)] for name in names) for cell in cells
+        cell: between.join(
+            texts[name][getattr(cell, name)] for name in names if cell.has_setting(name)
+        )
+        for cell in cells
     }

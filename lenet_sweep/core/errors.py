@@ -14,6 +14,10 @@ class UsageError(ValueError):
     """The command or an argument is wrong. Printed as one line; the exit status is 2."""
 
 
+class ModelError(UsageError):
+    """A model of the user cannot be imported, created or trained."""
+
+
 class DataError(RuntimeError):
     """A dataset is missing or damaged. Printed unchanged; the exit status is 1."""
 

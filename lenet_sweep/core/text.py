@@ -78,10 +78,12 @@ def pluralize(number: int, thing: str) -> str:
     return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
-def format_option(value: float | bool | tuple[float, ...]) -> str:
-    """An option's value as typed, rounded to 6 digits: '0.9', 'true', '[0.9,0.999]'."""
+def format_option(value: float | bool | str | tuple[float, ...]) -> str:
+    """An option's value as typed, rounded to 6 digits: '0.9', 'true', '[0.9,0.999]', 'wide'."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, (int, str)):
+        return str(value)
     if isinstance(value, tuple):
         return "[" + ",".join(f"{x:g}" for x in value) + "]"
     return f"{value:g}"

@@ -9,10 +9,11 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lenet_sweep.config.model_source import ModelLocation
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import Event, Failed, Retrying
 
@@ -32,6 +33,8 @@ class RunContext:
     stop: threading.Event
     signals: Sequence[signal.Signals]  # the signals for which `stop` was set
     on_message: Callable[[str], None]  # displays a line to the user
+    # Where workers import the users' models from, by `Cell.model_source`.
+    models: Mapping[str, ModelLocation] = field(default_factory=dict)
 
     @property
     def person(self) -> str:

@@ -11,10 +11,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lenet_sweep.config.model_source import ModelLocation
 from lenet_sweep.config.registry import cell_from_json
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
@@ -51,6 +52,7 @@ def job_payload(tasks: Sequence[Task], context: RunContext, threads: int) -> dic
         "retrain": context.retrain,
         "timeout": context.timeout,
         "environment": dict(context.environment),
+        "models": {digest: asdict(model) for digest, model in context.models.items()},
         "tasks": [
             {
                 "cell": task.run.cell.to_json(),
@@ -125,6 +127,9 @@ def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[Interrupte
         stop=stop,
         signals=(),
         on_message=lambda _: None,
+        models={
+            digest: ModelLocation(**model) for digest, model in payload.get("models", {}).items()
+        },
     )
     # After a requeue, some runs have already ended.
     remaining = {run.id: (run, journal) for run, journal in tasks if not journal.has_ended()}

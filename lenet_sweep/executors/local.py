@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO
 
 from lenet_sweep.core.cells import Run
@@ -88,6 +88,7 @@ class _Worker:
                 "data_root": context.data_root and str(context.data_root.absolute()),
                 "retrain": context.retrain,
                 "environment": dict(context.environment),
+                "models": {digest: asdict(model) for digest, model in context.models.items()},
             }
         )
         threading.Thread(target=self._read, args=(messages,), daemon=True).start()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lenet_sweep.config.model_source import ModelLocation
+from lenet_sweep.config.own_models import add_locations
 from lenet_sweep.config.registry import cell_from_json
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import encode
@@ -46,6 +48,7 @@ def main() -> None:
     from lenet_sweep.training.loop import train  # noqa: PLC0415 - slow; input is read meanwhile
 
     store = Store(Path(context["out"]))
+    add_locations({d: ModelLocation(**model) for d, model in context["models"].items()})
     data_root = context["data_root"] and Path(context["data_root"])
     while (message := runs.get()) is not None:
         run = Run(cell_from_json(message["cell"]), tuple(message["snapshot_epochs"]))

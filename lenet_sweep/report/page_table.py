@@ -18,15 +18,14 @@ from lenet_sweep.data.catalog import OWN_DATASETS
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
-from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
-    ADDED_TEXTS,
     EPOCHS_TRAINED,
-    HEADINGS,
     HOLDOUT,
-    OPTION_TEXTS,
     SETTINGS,
     has_added_default,
+    heading_of,
+    holds_text,
+    is_partial,
     rank_text,
     setting_text,
     settings_of,
@@ -119,7 +118,7 @@ def page_table(report: Report) -> PageTable:
         groups = _by_setting(report, columns, lines, scale)
     else:
         groups = [RowGroup(lines[row.at], ()) for row in rows]
-    headings = [(name, HEADINGS.get(name, name), name not in TEXT_COLUMNS) for name in columns]
+    headings = [(name, heading_of(name), not holds_text(name)) for name in columns]
     outcomes = Counter(group.line.outcome for group in groups)
     return PageTable(
         headings=(*seed_headings, *headings),
@@ -165,21 +164,19 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _shared_settings(rows: Sequence[Row]) -> list[str]:
     frame = pd.DataFrame([row.record for row in rows])
-    constant = [
-        f"{name} {setting_text(rows[0].record[name])}"
-        for name in SETTINGS
-        if len({row.record[name] for row in rows}) == 1 and not has_added_default(frame, name)
-    ]
-    return [*constant, *shared_options(frame)]
+    shared = []
+    for name in SETTINGS:
+        values = {row.record[name] for row in rows} - ({None} if is_partial(name) else set())
+        if len(values) == 1 and not has_added_default(frame, name):
+            shared.append(f"{name} {setting_text(values.pop())}")
+    return [*shared, *shared_options(frame)]
 
 
 def _table_cell(name: str, value: object) -> TableCell:
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
-        return TableCell("", number=name not in TEXT_COLUMNS)
-    if name in (*OPTION_TEXTS, *ADDED_TEXTS):
+        return TableCell("", number=not holds_text(name))
+    if holds_text(name) or (is_option(name) and not isinstance(value, (int, float))):
         return TableCell(one_line(setting_text(value)))
-    if name in TEXT_COLUMNS:
-        return TableCell(one_line(str(value)))
     assert isinstance(value, (int, float))
     if name in ("accuracy", HOLDOUT, "seconds_per_epoch"):
         return TableCell(f"{value:.2f}", repr(float(value)), number=True)
@@ -264,7 +261,7 @@ def _mean_row(
         values = [row.record[name] for row in rows]
         if is_option(name):
             return _table_cell(name, values[0])
-        if name in TEXT_COLUMNS or name in ("batch", "lr", "epochs"):
+        if holds_text(name) or name in ("batch", "lr", "epochs"):
             return _table_cell(name, values[0]) if len(set(values)) == 1 else TableCell("several")
         known = [v for v in values if v is not None and not pd.isna(v)]
         return _table_cell(name, sum(known) / len(known)) if known else TableCell("", number=True)

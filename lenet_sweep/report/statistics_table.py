@@ -14,7 +14,7 @@ from lenet_sweep.core.text import format_option
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import TextTable
 from lenet_sweep.results.columns import in_option_order, rank_text, setting_text
-from lenet_sweep.results.records import added_value
+from lenet_sweep.results.records import setting_value
 
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
@@ -120,8 +120,8 @@ def _line(rank: str, results: Sequence[Result], compared: Comparison | None) -> 
         "batch": str(cell.batch),
         "lr": f"{cell.lr:g}",
         "epochs": epochs_text(results),
-        "activation": cell.activation,
-        **{name: setting_text(added_value(cell, name)) for name in ADDED_SETTINGS},
+        "activation": setting_text(setting_value(cell, "activation")),
+        **{name: setting_text(setting_value(cell, name)) for name in ADDED_SETTINGS},
         "dataset": cell.data,
         "diff.": "" if difference is None else f"{difference:.2f}",
         "p": "" if adjusted is None else f"{adjusted:.2g}",

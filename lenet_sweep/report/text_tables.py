@@ -14,18 +14,18 @@ from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
-    ADDED_TEXTS,
     EPOCHS_TRAINED,
-    HEADINGS,
     HOLDOUT,
     INTERVAL,
     NO_RANK,
     NUMERIC,
-    OPTION_TEXTS,
     REPORT_COLUMNS,
     SETTINGS,
     ended_early,
     has_added_default,
+    heading_of,
+    holds_text,
+    is_partial,
     ranked_by,
     setting_text,
     settings_of,
@@ -38,9 +38,6 @@ from lenet_sweep.storage.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns of the results that hold text.
-TEXT_COLUMNS = ("person", "device", "loss", "optimizer", "activation", "dataset", "engine",
-                "status", "error", *ADDED_TEXTS, *OPTION_TEXTS)  # fmt: skip
 # Title, caption, and rows as text.
 TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
@@ -57,7 +54,7 @@ def to_markdown(tables: Iterable[TextTable]) -> str:
     """The tables in GitHub-flavored Markdown."""
     parts = []
     for title, caption, rows in tables:
-        header = [HEADINGS.get(name, name) for name in rows.columns]
+        header = [heading_of(name) for name in rows.columns]
         body = [[_escape_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
             header,
@@ -76,7 +73,7 @@ def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
             latex.Table(
                 title,
                 caption,
-                tuple(HEADINGS.get(name, name) for name in rows.columns),
+                tuple(heading_of(name) for name in rows.columns),
                 tuple(_is_number(rows[name]) for name in rows.columns),
                 tuple(tuple(map(str, row)) for row in rows.itertuples(index=False)),
             )
@@ -119,7 +116,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             **{
                 name: rows[name].map(setting_text)
                 for name in varied
-                if is_option(name) or name in ADDED_SETTINGS
+                if is_partial(name) or name in ADDED_SETTINGS
             },
         )
         if HOLDOUT in rows:
@@ -130,7 +127,10 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         constant = [
             " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
             for name in settings
-            if name in SETTINGS[2:] and name not in varied and not has_added_default(rows, name)
+            if name in SETTINGS[2:]
+            and name not in varied
+            and not rows[name].isna().any()
+            and not has_added_default(rows, name)
         ]
         # Options that all rows share are part of the title.
         names = [
@@ -235,9 +235,8 @@ def _is_number(column: pd.Series[Any]) -> bool:
     measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
     numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
     name = str(column.name)
-    return (name in numbers or is_option(name) or name in ADDED_SETTINGS) and name not in {
-        "person", "device", *OPTION_TEXTS, *ADDED_TEXTS
-    }  # fmt: skip
+    is_setting = is_option(name) or name in ADDED_SETTINGS
+    return (name in numbers or is_setting) and not holds_text(name)
 
 
 def _escape_markdown(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_DEFAULTS, option_default
-from lenet_sweep.core.cells import ADDED_SETTINGS, Choice
+from lenet_sweep.core.cells import ADDED_SETTINGS, NETWORK_SETTINGS, Choice
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ COLUMNS = (
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
 EPOCHS_TRAINED = "epochs_trained"  # follows if a cell has patience; fewer than `epochs`: early end
-OPTION_TEXTS = tuple(k for k, default in OPTION_DEFAULTS.items() if not isinstance(default, float))
-# The settings without options, of those added later, whose columns hold text.
-ADDED_TEXTS = tuple(
-    name for name, default in ADDED_SETTINGS.items() if isinstance(default, (str, bool, Choice))
-)
+# Columns that hold text, without those of options.
+TEXT_COLUMNS = frozenset({
+    "person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
+    *(k for k, default in ADDED_SETTINGS.items() if isinstance(default, (str, bool, Choice))),
+})  # fmt: skip
 REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 
-HEADINGS = {
+_HEADINGS = {
     "accuracy": "accuracy (%)",
     HOLDOUT: "held-out (%)",
     EPOCHS_TRAINED: "epochs trained",
@@ -46,14 +46,27 @@ NO_RANK = "\N{EN DASH}"
 SETTINGS = ("loss", "optimizer", "activation", *ADDED_SETTINGS, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
-# An option is headed by its own name, unless a column of statistics has that name.
-HEADINGS |= {
-    key: key if option in NUMERIC else option
-    for key in OPTION_DEFAULTS
-    for option in [key.partition(".")[2]]
-}
 # Results of a training: percent, loss per image, seconds, seconds.
 MEASURED = ("accuracy", "train_loss", "seconds_per_epoch", "seconds")
+
+
+def heading_of(name: str) -> str:
+    """The heading of a column. That of an option is its own name, unless another column has it."""
+    option = name.partition(".")[2] if is_option(name) else ""
+    is_unique = option and option not in (*COLUMNS, *ADDED_SETTINGS, *NUMERIC)
+    return option if is_unique else _HEADINGS.get(name, name)
+
+
+def holds_text(name: str) -> bool:
+    """Whether a column holds text, not numbers."""
+    if is_option(name):
+        return isinstance(OPTION_DEFAULTS.get(name), (bool, str, tuple))
+    return name in TEXT_COLUMNS
+
+
+def is_partial(name: str) -> bool:
+    """Whether the column of a setting may be empty: not every choice has it."""
+    return is_option(name) or name in NETWORK_SETTINGS
 
 
 def in_option_order(columns: Iterable[str]) -> list[str]:
@@ -77,16 +90,21 @@ def settings_of(columns: Iterable[str]) -> list[str]:
 
 
 def varying(frame: pd.DataFrame) -> list[str]:
-    """The settings with several values; for an option, among the choices that have it.
+    """The settings with several values; if not every choice has one, among those that have it.
 
     Defaults that differ between the choices do not count.
     """
     return [
         name
         for name in settings_of(frame.columns)
-        if len((frame[name].dropna() if is_option(name) else frame[name]).unique()) > 1
+        if len(_values(frame, name).unique()) > 1
         and not (is_option(name) and _has_only_defaults(frame, name))
     ]
+
+
+def _values(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """The values of a setting, without the rows that do not have it."""
+    return frame[name].dropna() if is_partial(name) else frame[name]
 
 
 def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
@@ -100,12 +118,15 @@ def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
 
 
 def has_added_default(frame: pd.DataFrame, name: str) -> bool:
-    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options."""
+    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options.
+
+    The rows of models that do not have the setting do not count.
+    """
     if name not in ADDED_SETTINGS or shared_options(frame, f"{name}."):
         return False
     default = ADDED_SETTINGS[name]
     text = default.name if isinstance(default, Choice) else setting_text(default)
-    return all(setting_text(value) == text for value in frame[name].unique())
+    return all(setting_text(value) == text for value in _values(frame, name).unique())
 
 
 def setting_text(value: Any) -> str:

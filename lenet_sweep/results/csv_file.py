@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import defaults
-from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, option_default
+from lenet_sweep.config.registry import OPTION_GROUPS, option_default
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, OptionValue
 from lenet_sweep.core.text import format_option, format_setting, one_line
 from lenet_sweep.results.columns import COLUMNS, EPOCHS_TRAINED, HOLDOUT, MEASURED
@@ -35,7 +35,7 @@ def read_records_csv(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
     for cell in cells:
         if row := rows.pop(cell.id, None):
             records[cell] = _record(cell, row)
-        else:
+        elif not cell.model_source:  # a user's model may have changed under the same name
             unmatched.setdefault(_settings_key(settings_columns(cell, "")), []).append(cell)
     by_settings: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows.values():
@@ -87,7 +87,8 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     added = (
         _added_key(name, settings.get(name)) for name in ADDED_SETTINGS if name not in OPTION_GROUPS
     )
-    texts = (str(settings[name]) for name in names)
+    # A user's model has no activation.
+    texts = ("" if settings[name] is None else str(settings[name]) for name in names)
     choices = (text for group in OPTION_GROUPS for text in _choice_key(group, settings))
     return (*texts, *added, *choices, dataset, lr)
 
@@ -110,17 +111,20 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     added = ADDED_SETTINGS.get(group)  # tables from before its group lack the column
     default_name = added.name if added else defaults()[group]["name"]
     name, *options = str(settings.get(group) or default_name).split()
-    for key in OPTION_DEFAULTS:
-        default = option_default(key, name) if key.startswith(f"{group}.") else None
-        if settings.get(key) not in (None, "") and default is not None:
+    for key in settings:
+        if key.startswith(f"{group}.") and settings[key] not in (None, ""):
+            default = option_default(key, name)
             text = _normalize_option(str(settings[key]).strip("[]"), default)
             options += [f"{key.removeprefix(f'{group}.')}={text}"] * (
-                text != format_option(default)
+                default is None or text != format_option(default)
             )
     return (name, *sorted(options))
 
 
-def _normalize_option(text: str, default: OptionValue) -> str:
+def _normalize_option(text: str, default: OptionValue | None) -> str:
+    """An option's text as `format_option` writes it. default: None if it is not known."""
+    if isinstance(default, str):
+        return text
     try:
         if isinstance(default, tuple):
             return format_option(tuple(map(float, text.split(","))))

@@ -75,8 +75,8 @@ def estimate(
     durations = []
     for run in plan.runs:
         cell = run.cell
-        kind = (cell.engine, cell.device, cell.optimizer.name, cell.activation, cell.batch,
-                cell.dataset)  # fmt: skip
+        kind = (cell.engine, cell.device, cell.model, cell.model_source, cell.optimizer.name,
+                cell.activation, cell.batch, cell.dataset)  # fmt: skip
         if kind not in paces:
             paces[kind] = _pace(cell, measured, processor)
         per_unit, test_seconds, sources = paces[kind]
@@ -138,6 +138,8 @@ def _pace(
     def similarity(other: Measured) -> tuple[bool, ...]:
         return (
             other.processor == processor,
+            (other.cell.model.name, other.cell.model_source)
+            == (cell.model.name, cell.model_source),
             other.cell.dataset == cell.dataset,
             other.cell.optimizer.name == cell.optimizer.name,
             other.cell.activation == cell.activation,

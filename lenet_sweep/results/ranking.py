@@ -81,16 +81,18 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     one_of_each = {
         tuple(record.get(g) for g in OPTION_GROUPS): record for record in records
     }.values()
-    values = {name: v for record in one_of_each for name, v in record.items() if is_option(name)}
-    options = in_option_order(values)
+    types: dict[str, set[type]] = {}  # of each option
+    for record in one_of_each:
+        for name in filter(is_option, record):
+            types.setdefault(name, set()).add(type(record[name]))
+    options = in_option_order(types)
     columns = [*COLUMNS[1:], HOLDOUT, EPOCHS_TRAINED, *ADDED_SETTINGS, *options]
     frame = pd.DataFrame(records, columns=columns)
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
-    types = {bool: "boolean", float: "float64", str: "object"}
     frame = frame.astype(
         dict.fromkeys(numbers, "float64")
         | {EPOCHS_TRAINED: "Int64", "patience": "Int64"}
-        | {name: types[type(values[name])] for name in options}
+        | {name: _dtype(types[name]) for name in options}
     )
     if frame[HOLDOUT].isna().all():
         frame = frame.drop(columns=HOLDOUT)
@@ -113,6 +115,13 @@ _ADDED_COLUMNS = {
     name: default.name if isinstance(default, Choice) else default
     for name, default in ADDED_SETTINGS.items()
 }
+
+
+def _dtype(types: set[type]) -> str:
+    """The type of a column with values of these types, some of which may be missing."""
+    if types <= {int, float}:
+        return "float64" if float in types else "Int64"
+    return "boolean" if types == {bool} else "object"
 
 
 def _ranks(accuracy: pd.Series[float]) -> pd.Series[int]:

@@ -48,18 +48,20 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "device": cell.device,
         "loss": cell.loss.name,
         "optimizer": cell.optimizer.name,
-        "activation": cell.activation,
+        "activation": setting_value(cell, "activation"),
         "seed": cell.seed,
         "engine": cell.engine,
         "dataset": cell.data,
         "cell": cell.id,
-        **{name: added_value(cell, name) for name in ADDED_SETTINGS},
+        **{name: setting_value(cell, name) for name in ADDED_SETTINGS},
         **option_values(cell),
     }
 
 
-def added_value(cell: Cell, name: str) -> Any:
-    """The column of a setting in ADDED_SETTINGS."""
+def setting_value(cell: Cell, name: str) -> Any:
+    """The column of a setting; None if the model of the cell does not have it."""
+    if not cell.has_setting(name):
+        return None
     value = getattr(cell, name)
     return value.name if isinstance(value, Choice) else value
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan
@@ -178,6 +179,7 @@ def _train(
         stop=signals.stop,
         signals=signals.received,
         on_message=group.on_message,
+        models=locations_of(run.cell for run in runs),
     )
     for event in executor.execute(runs, context):
         group.on_event(event)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell, Run
-from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.errors import ModelError, StoreError
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
@@ -115,6 +115,9 @@ class _DivergedError(Exception):
 def _failure(error: BaseException, epoch: int, person: str) -> Failure:
     if isinstance(error, _DivergedError):
         return Failure("diverged", epoch, str(error), person=person)
+    if isinstance(error, ModelError):  # the message says all; the cause is in the user's code
+        trace = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
+        return Failure("failed", epoch, str(error), trace, person)
     if isinstance(error, StoreError):  # a problem of the disk, so a traceback would not help
         return Failure("failed", epoch, str(error), person=person)
     trace = "".join(traceback.format_exception(error))

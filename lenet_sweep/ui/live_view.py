@@ -15,16 +15,16 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
-from lenet_sweep.report.text_tables import TEXT_COLUMNS
 from lenet_sweep.results.columns import (
     EPOCHS_TRAINED,
-    HEADINGS,
     REPORT_COLUMNS,
     ended_early,
+    heading_of,
+    holds_text,
+    is_partial,
     setting_text,
     varying,
 )
@@ -264,7 +264,7 @@ def _leaders(table: pd.DataFrame) -> list[dict[str, str]]:
     formats = {"accuracy": "{:.2f}", "lr": "{:g}"}
 
     def to_text(name: str, value: object) -> str:
-        if is_option(name):
+        if is_partial(name):
             return setting_text(value)
         return one_line(formats.get(name, "{}").format(value))
 
@@ -280,7 +280,7 @@ def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[Text]:
     If that is not enough, long texts are truncated, and then the last columns are dropped.
     """
     columns = {
-        name: max(len(HEADINGS.get(name, name)), *(Text(r[name]).cell_len for r in rows))
+        name: max(len(heading_of(name)), *(Text(r[name]).cell_len for r in rows))
         for name in rows[0]
     }
 
@@ -299,8 +299,8 @@ def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[Text]:
     def line(cells: Mapping[str, str]) -> Text:
         sides: Mapping[bool, AlignMethod] = {True: "left", False: "right"}
         return Text(" " * GAP).join(
-            _fit(cells[name], w, sides[name in TEXT_COLUMNS]) for name, w in columns.items()
+            _fit(cells[name], w, sides[holds_text(name)]) for name, w in columns.items()
         )
 
-    heading = _style(line({name: HEADINGS.get(name, name) for name in columns}), PALE)
+    heading = _style(line({name: heading_of(name) for name in columns}), PALE)
     return [heading, *(_style(line(r), BOLD if r["rank"] == "1" else Style()) for r in rows)]

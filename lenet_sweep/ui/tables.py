@@ -13,8 +13,16 @@ from rich.text import Text
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import escape_unencodable, one_line, pluralize
-from lenet_sweep.report.text_tables import TEXT_COLUMNS, text_tables
-from lenet_sweep.results.columns import HEADINGS, INTERVAL, NUMERIC, REPORT_COLUMNS, settings_of
+from lenet_sweep.report.text_tables import text_tables
+from lenet_sweep.results.columns import (
+    INTERVAL,
+    NUMERIC,
+    REPORT_COLUMNS,
+    heading_of,
+    holds_text,
+    is_partial,
+    settings_of,
+)
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.ui.live_view import BOLD, PALE, RED
 
@@ -28,7 +36,6 @@ FAILURES = 20  # failed runs that are explained below each table
 UNCLEAR = ("pool", "init", "normalize")  # settings whose values are shown with their names
 ALL_ROWS = "All rows: "  # begins the caption of a table with constant settings
 MOVABLE = ("person", "device", "epochs", "batch", "lr")  # if constant, may move to the caption
-WRAPPED = ({*TEXT_COLUMNS} - {"status", "error"}) | {"settings"}  # columns whose text may wrap
 WORD = 20  # characters of a word that a narrow table does not break
 
 
@@ -156,8 +163,8 @@ def _table(
     table = _empty_table(title, caption)
     for name in widths:
         table.add_column(
-            Text(HEADINGS.get(name, name)),
-            justify="left" if name in WRAPPED else "right",
+            Text(heading_of(name)),
+            justify="left" if _may_wrap(name) else "right",
             width=widths[name],
             overflow="fold",
         )
@@ -187,7 +194,7 @@ def _fit_columns(
 
     def move(name: str) -> None:
         names.remove(name)
-        moved.append(f"{HEADINGS.get(name, name)} {rows[0][name]}")
+        moved.append(f"{heading_of(name)} {rows[0][name]}")
 
     for name in ("person", "device"):
         if name in constant and not fits(wrap=False):
@@ -196,7 +203,7 @@ def _fit_columns(
     for name in ("seconds_per_epoch", "train_loss"):
         if name in names and not fits(wrap=INTERVAL not in names):
             names.remove(name)
-            hidden.append(HEADINGS[name])
+            hidden.append(heading_of(name))
     for name in ("epochs", "batch", "lr"):
         if name in constant and not fits():
             move(name)
@@ -206,7 +213,7 @@ def _fit_columns(
     for name in (INTERVAL, *reversed(names[2:])):
         if name in names and not fits():
             names.remove(name)
-            hidden.append(HEADINGS.get(name, name))
+            hidden.append(heading_of(name))
     return _shrunk_widths(names, rows, width, split=split), rows, moved, hidden
 
 
@@ -224,13 +231,15 @@ def _shrunk_widths(
 
 def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
     """Settings as one text: 'momentum 0.9 tanh no batch_norm seed 1'."""
-    return " ".join(_setting(name, row[name]) for name in names)
+    return " ".join(
+        _setting(name, row[name]) for name in names if row[name] or not is_partial(name)
+    )
 
 
 def _setting(name: str, text: str) -> str:
     if isinstance(ADDED_SETTINGS.get(name), (bool, type(None))) and name in ADDED_SETTINGS:
         return {"true": name, "false": f"no {name}", "": f"no {name}"}.get(text, f"{name} {text}")
-    named = is_option(name) or name not in TEXT_COLUMNS or name in UNCLEAR
+    named = is_option(name) or not holds_text(name) or name in UNCLEAR
     return f"{name.partition('.')[2] or name} {text}" if named else text
 
 
@@ -239,21 +248,26 @@ def _widths(
 ) -> dict[str, int]:
     """The width of each column in characters, where every word of up to WORD characters fits.
 
-    split: whether headings break at spaces. wrap: whether the texts of WRAPPED columns do.
+    split: whether headings break at spaces. wrap: whether the texts that may wrap do.
     """
     widths = {}
     for name in names:
-        heading = HEADINGS.get(name, name)
+        heading = heading_of(name)
         parts = heading.split() if split else [heading]
         width = max(Text(part).cell_len for part in parts)
         for row in rows:
-            if wrap and name in WRAPPED:
+            if wrap and _may_wrap(name):
                 words = (min(WORD, Text(word).cell_len) for word in row[name].split())
                 width = max(width, *words, 1)
             else:
                 width = max(width, Text(row[name]).cell_len)
         widths[name] = width
     return widths
+
+
+def _may_wrap(name: str) -> bool:
+    """Whether the text of a column may wrap."""
+    return name == "settings" or (holds_text(name) and name not in ("status", "error"))
 
 
 def _total(widths: Mapping[str, int]) -> int:

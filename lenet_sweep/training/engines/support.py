@@ -94,6 +94,7 @@ NATIVE = EngineSupport(
         "device": ("cpu",),
         "engine": ANY,
         "classes": _only_of_schedule,
+        "model_source": ("",),  # the choices below say which models these are
     },
     choices={
         "model": {"lenet5": {}, "lenet5_1998": {}},

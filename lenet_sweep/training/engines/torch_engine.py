@@ -23,7 +23,13 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.images import Images, Labels, label_type, pixel_statistics
 from lenet_sweep.training.dropout import keep_mask, layer_units
 from lenet_sweep.training.engines import Evaluation
-from lenet_sweep.training.lenet5 import seeded_lenet5
+from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
+from lenet_sweep.training.own_model import (
+    create_model,
+    extra_buffers,
+    random_state_kept,
+    seed_torch,
+)
 
 EVALUATION_BATCH = 1000  # images; larger batches do not fit the CPU's caches and are slower
 
@@ -65,7 +71,8 @@ class TorchEngine:
                 f"the last batch of the {len(images.train_labels)} images has 1; use another size"
             )
         self.device = torch.device(cell.device)
-        self.model = seeded_lenet5(cell).to(self.device)
+        model = create_model(cell) if cell.model_source else seeded_lenet5(cell)
+        self.model: nn.Module = model.to(self.device)
         loss_class = getattr(nn, torch_class(cell, "loss"))
         self.loss: nn.Module = loss_class(**dict(cell.loss.options))
         self.loss_per_image: nn.Module = loss_class(**dict(cell.loss.options), reduction="none")
@@ -83,6 +90,7 @@ class TorchEngine:
         )
 
     @_subnormals_flushed()
+    @random_state_kept()
     def train(
         self,
         order: NDArray[np.int64],
@@ -103,9 +111,9 @@ class TorchEngine:
         for number, batch, lr in zip(count(step), batches, rates, strict=False):
             for group in self.optimizer.param_groups:
                 group["lr"] = float(lr)
-            inputs = self._to_input(pixels[batch])
             self._set_dropout(number, len(batch))
-            scores = self.model.logits(inputs) if self.takes_logits else self.model(inputs)
+            logits = self._logits(self._to_input(pixels[batch]))
+            scores = logits if self.takes_logits else torch.log_softmax(logits, dim=1)
             loss = self.loss(scores, self._targets(labels[batch]))
             self.optimizer.zero_grad()
             loss.backward()
@@ -116,16 +124,18 @@ class TorchEngine:
         return torch.stack(losses).cpu().numpy()
 
     @_subnormals_flushed()
+    @random_state_kept()
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
         self.model.eval()
+        seed_torch(self.device, self.cell.seed)  # a user's model may be random here, too
         predictions, losses = [], []
         for images, labels in zip(
             torch.split(self.test_images, EVALUATION_BATCH),
             torch.split(self.test_labels, EVALUATION_BATCH),
             strict=True,
         ):
-            logits = self.model.logits(self._to_input(images))
+            logits = self._logits(self._to_input(images))
             log_probabilities = torch.log_softmax(logits, dim=1)
             # The largest logit has the largest log-probability, so this holds for every loss.
             predictions.append(log_probabilities.argmax(1))
@@ -139,6 +149,7 @@ class TorchEngine:
 
     def state(self) -> dict[str, NDArray[Any]]:
         arrays = {f"weight.{k}": v for k, v in self.model.state_dict().items()}
+        arrays |= {f"buffer.{k}": v for k, v in extra_buffers(self.model).items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             arrays |= {
                 f"optimizer.{index}.{k}": v for k, v in values.items() if isinstance(v, Tensor)
@@ -153,6 +164,8 @@ class TorchEngine:
             tensor = torch.from_numpy(np.array(array))
             if kind == "weight":
                 weights[rest] = tensor
+            elif kind == "buffer":
+                self.model.get_buffer(rest).copy_(tensor)
             else:
                 index, _, key = rest.partition(".")
                 moments.setdefault(int(index), {})[key] = tensor
@@ -160,9 +173,19 @@ class TorchEngine:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """The scores of the network (B, classes) for its input (B, 1, height, width)."""
+        if isinstance(self.model, LeNet5):
+            return self.model.logits(inputs)
+        scores: Tensor = self.model(inputs)
+        return scores
+
     def _set_dropout(self, step: int, batch: int) -> None:
-        """Select the units that a step drops."""
+        """Select the units that a step drops; for a user's model, seed all that is random in it."""
+        if self.cell.model_source:
+            seed_torch(self.device, self.cell.seed, step)
         if self.cell.dropout:
+            assert isinstance(self.model, LeNet5)
             keep = torch.from_numpy(keep_mask(self.cell, step, batch)).float().to(self.device)
             first = layer_units(self.cell.width)[0]
             self.model.dropout1.keep, self.model.dropout2.keep = keep[:, :first], keep[:, first:]
