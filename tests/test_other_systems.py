@@ -360,7 +360,7 @@ def test_a_worker_on_windows() -> None:
     """A worker can import numpy while it waits for messages, ignores Ctrl-Break, and saves a
     checkpoint if the launching process has died.
     """
-    context = '{"out": ".", "data_root": null, "retrain": false, "environment": {}}'
+    context = '{"out": ".", "data_root": null, "retrain": false, "environment": {}, "models": {}}'
     done = subprocess.run(
         [sys.executable, "-c", WORKER], input=f"{context}\nnext\n", capture_output=True,
         text=True, timeout=PATIENCE, check=False,
