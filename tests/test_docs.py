@@ -4,10 +4,12 @@ import csv
 import json
 import re
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 from examples import assert_planned, code_blocks, commands, run_python
+from PIL import Image
 
 from lenet_sweep.config import keys, registry
 from lenet_sweep.core.text import format_setting
@@ -41,6 +43,9 @@ def test_command_is_accepted(command: str, tmp_path: Path) -> None:
         if name := re.search(r"^# (my-configs/\S+|my_model.py)$", block, re.MULTILINE):
             (tmp_path / name[1]).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name[1]).write_text(block)
+    for part, animal in product(("train", "test"), ("cat", "dog")):  # the image folder of a command
+        (tmp_path / "animals" / part / animal).mkdir(parents=True)
+        Image.new("L", (28, 28)).save(tmp_path / "animals" / part / animal / "0.png")
     assert_planned(command, tmp_path)
 
 
