@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machines, tables
-from benchmarks.engines import Timer
+from benchmarks.engines import Timer, alternating_times
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS
 from lenet_sweep.config.validation import validate_cells
@@ -79,7 +79,7 @@ def measure(
                 except UsageError:  # only torch trains it
                     continue
             timers = {name: epoch_timer(cell, data, count) for name, cell in cells.items()}
-            times = alternate(timers, repeats)
+            times = alternating_times(timers, repeats)
             for row in ratios(engine, times, len(data.train_labels) / count):
                 rows.append(row)
                 print(f"{engine:6}  {row.setting:32} {row.ratio:.2f} x", flush=True)
@@ -116,17 +116,6 @@ def epoch_timer(cell: Cell, images: datasets.Images, count: int) -> Timer:
         return time.process_time() - start
 
     return run
-
-
-def alternate(timers: dict[str, Timer], repeats: int) -> dict[str, list[float]]:
-    """The seconds of each repeat, after one repeat to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in timers}
-    for repeat in range(repeats + 1):
-        for name, timer in timers.items():
-            seconds = timer()
-            if repeat:
-                times[name].append(seconds)
-    return times
 
 
 def ratios(engine: str, times: dict[str, list[float]], scale: float) -> Iterable[Row]:

@@ -97,14 +97,20 @@ def floor_timer() -> Timer:
     return run
 
 
-def alternate(timers: dict[str, Timer], repeats: int) -> dict[str, float]:
-    """The median of each timer over alternating repeats, after one repeat to warm up."""
+def alternating_times(timers: dict[str, Timer], repeats: int) -> dict[str, list[float]]:
+    """The seconds of each timer in alternating repeats, after one repeat to warm up."""
     times: dict[str, list[float]] = {name: [] for name in timers}
     for repeat in range(repeats + 1):
         for name, timer in timers.items():
             seconds = timer()
             if repeat:
                 times[name].append(seconds)
+    return times
+
+
+def alternate(timers: dict[str, Timer], repeats: int) -> dict[str, float]:
+    """The medians of `alternating_times`."""
+    times = alternating_times(timers, repeats)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

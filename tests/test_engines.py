@@ -28,7 +28,7 @@ from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training import engines
-from lenet_sweep.training.dropout import keep_mask
+from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
@@ -136,7 +136,7 @@ def plain_training(
             pixels = (pixels - mean) / std
         labels = torch.from_numpy(images.train_labels[part]).long()
         if cell.dropout:
-            keep = torch.from_numpy(keep_mask(cell, step, len(labels))).float()
+            keep = torch.from_numpy(keep_masks(cell, step, len(labels))).float()
             units = model.linear1.in_features
             model.dropout1.keep, model.dropout2.keep = keep[:, :units], keep[:, units:]
         loss = hand_written_loss(cell, model.logits(pixels), labels).mean()

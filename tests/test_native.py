@@ -14,7 +14,7 @@ from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.images import Images, pixel_statistics
-from lenet_sweep.training.dropout import keep_mask
+from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.engines.torch_engine import TorchEngine
@@ -97,7 +97,7 @@ def torch_gradients(cell: Cell, images: Images, double: bool = False) -> dict[st
         mean, deviation = pixel_statistics(images.train_images)
         pixels = (pixels - mean) / deviation
     if cell.dropout:
-        keep = torch.from_numpy(keep_mask(cell, 0, cell.batch)).to(pixels.dtype)
+        keep = torch.from_numpy(keep_masks(cell, 0, cell.batch)).to(pixels.dtype)
         model.dropout1.keep, model.dropout2.keep = keep[:, :120], keep[:, 120:]
     labels = torch.from_numpy(images.train_labels[: cell.batch]).long()
     torch.nn.functional.cross_entropy(model.logits(pixels), labels).backward()

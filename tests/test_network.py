@@ -16,7 +16,7 @@ from lenet_sweep.core.cells import LENET5, Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training import engines
-from lenet_sweep.training.dropout import keep_mask
+from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.initial_weights import INITIALIZERS, initial_weights, initialize
 from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
@@ -126,18 +126,18 @@ def test_masks_depend_on_the_seed_and_the_step_only(
     step: int, batch: int, probability: float, seed: int
 ) -> None:
     """A step of a resumed run drops the same units; the next step drops others."""
-    cell = cell_of(dropout=probability, seed=seed)
-    mask = keep_mask(cell, step, batch)
+    cell = cell_of(dropout=probability, seed=seed, batch=batch)
+    mask = keep_masks(cell, step, batch)
     assert mask.shape == (batch, 204)
     assert set(np.unique(mask)) <= {0, 1}
-    np.testing.assert_array_equal(mask, keep_mask(cell, step, batch))
-    assert not np.array_equal(mask, keep_mask(cell, step + 1, batch))
+    np.testing.assert_array_equal(mask, keep_masks(cell, step, batch))
+    assert not np.array_equal(mask, keep_masks(cell, step + 1, batch))
 
 
 def test_the_probability_is_that_of_dropping_a_unit() -> None:
     """Over many steps, the fraction of dropped units is `dropout`."""
     cell = cell_of(dropout=0.3)
-    masks = np.concatenate([keep_mask(cell, step, 64) for step in range(100)])
+    masks = np.concatenate([keep_masks(cell, step, 64) for step in range(100)])
     assert abs(1 - masks.mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / masks.size)
 
 

@@ -160,10 +160,10 @@ def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, ep
     same_state(folder, other, epochs + 1)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:
-    """Whichever loss is trained, an interruption changes neither weights, costs nor accuracies."""
-    axes = {"engine": "torch", "loss": loss, "batch": 100, "lr": 0.1}
+def resumes_as_uninterrupted(start, **axes) -> list[Epoch]:
+    """Stop a run of three epochs after the first, resume it, and compare it with one that was not
+    stopped. Returns the results of that one.
+    """
     stopped: list[bool] = []
     events, folder = start(3, stop=lambda: bool(stopped), **axes)
     assert isinstance(stop_after(1, events, stopped)[-1], Stopped)
@@ -172,6 +172,13 @@ def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:
     uninterrupted, other = start(3, out="other", **axes)
     history = [e.result for e in uninterrupted if isinstance(e, EpochEnded)]
     same_state(folder, other, 3)
+    return history
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:
+    """Whichever loss is trained, an interruption changes neither weights, costs nor accuracies."""
+    history = resumes_as_uninterrupted(start, engine="torch", loss=loss, batch=100, lr=0.1)
     assert history[-1].cost < history[0].cost
     assert history[-1].test_cost < history[0].test_cost
 
@@ -182,15 +189,7 @@ def test_a_stopped_run_with_augmentation_resumes_bit_for_bit(start, engine, augm
     """Epochs after an interruption see the same augmented images as without one."""
     if engine == "native" and support.unavailable_reason():
         pytest.skip(support.unavailable_reason())
-    axes = {"engine": engine, "augment": augment, "batch": 4, "shuffle": True}
-    stopped: list[bool] = []
-    events, folder = start(3, stop=lambda: bool(stopped), **axes)
-    assert isinstance(stop_after(1, events, stopped)[-1], Stopped)
-    events, _ = start(3, **axes)
-    assert [e.epoch for e in events if isinstance(e, Started)] == [1]
-    uninterrupted, other = start(3, out="other", **axes)
-    list(uninterrupted)
-    same_state(folder, other, 3)
+    resumes_as_uninterrupted(start, engine=engine, augment=augment, batch=4, shuffle=True)
 
 
 @pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")

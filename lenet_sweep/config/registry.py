@@ -8,7 +8,7 @@ limits. This module does not import torch: classes are given by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from lenet_sweep.config.torch_classes import (
     try_pooling,
     try_scheduler,
 )
-from lenet_sweep.core.cells import Cell, Choice, OptionValue, dataset_from_json
+from lenet_sweep.core.cells import (
+    ADDED_COLUMNS,
+    ADDED_FIELDS,
+    Cell,
+    Choice,
+    OptionValue,
+    dataset_from_json,
+)
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.catalog import added_datasets
 
@@ -443,7 +450,7 @@ def make_loss(
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises KeyError, TypeError or UsageError otherwise."""
-    values = {**_DEFAULTS, **values}
+    values = {**ADDED_FIELDS, **ADDED_COLUMNS, **values}
     classes = tuple((group, name) for group, name in values["classes"])
     choices: dict[str, Any] = {}
     for group in OPTION_GROUPS:
@@ -468,12 +475,6 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
 
 
 _NESTED = (*OPTION_GROUPS, "dataset", "classes")
-# The fields of a cell that are not stored if they have their defaults.
-_DEFAULTS = {
-    field.name: field.default.name if isinstance(field.default, Choice) else field.default
-    for field in fields(Cell)
-    if field.default is not MISSING
-}
 
 
 def _option_values(pairs: Iterable[tuple[str, Any]]) -> tuple[tuple[str, OptionValue], ...]:

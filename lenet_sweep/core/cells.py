@@ -142,7 +142,7 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        for name in ("loss", *settings.keys() & _ADDED.keys()):
+        for name in ("loss", *settings.keys() & ADDED_FIELDS.keys()):
             value = getattr(self, name)
             if isinstance(value, Choice) and (options := self._identifying_options(name)):
                 settings[name] = [value.name, options]
@@ -218,7 +218,7 @@ class Cell:
 
     def _has_default(self, name: str) -> bool:
         """Whether a field that was added later has its default."""
-        value, default = getattr(self, name), _ADDED[name]
+        value, default = getattr(self, name), ADDED_FIELDS[name]
         if value == default or not isinstance(value, Choice):
             return bool(value == default)
         return value.name == default.name and not self._identifying_options(name)
@@ -229,10 +229,10 @@ class Cell:
             "optimizer": self._choice_json("optimizer"),
             "dataset": self.dataset.to_json(),
         }
-        for name, default in _ADDED.items():
+        for name, default in ADDED_FIELDS.items():
             if values[name] == default or self._has_default(name):
                 del values[name]
-        for name in ("loss", *values.keys() & _ADDED.keys()):
+        for name in ("loss", *values.keys() & ADDED_FIELDS.keys()):
             if isinstance(values[name], Choice):
                 values[name] = self._short_json(name)
         return values
@@ -251,12 +251,17 @@ class Cell:
 
 
 # The fields of Cell that were added later, and their defaults.
-_ADDED = {field.name: field.default for field in fields(Cell) if field.default is not MISSING}
+ADDED_FIELDS = {field.name: field.default for field in fields(Cell) if field.default is not MISSING}
 # Those that are settings, with their defaults. Each is a column of the table, by its name.
 ADDED_SETTINGS: Mapping[str, Any] = {
     name: default
-    for name, default in _ADDED.items()
+    for name, default in ADDED_FIELDS.items()
     if name not in ("horizon", "classes", "model_source")
+}
+# The values of their columns at these defaults: of a choice, the name.
+ADDED_COLUMNS: Mapping[str, Any] = {
+    name: default.name if isinstance(default, Choice) else default
+    for name, default in ADDED_SETTINGS.items()
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_DEFAULTS, option_default
-from lenet_sweep.core.cells import ADDED_SETTINGS, NETWORK_SETTINGS, Choice
+from lenet_sweep.core.cells import ADDED_COLUMNS, ADDED_SETTINGS, NETWORK_SETTINGS, Choice
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def has_added_default(frame: pd.DataFrame, name: str) -> bool:
     """
     if name not in ADDED_SETTINGS or shared_options(frame, f"{name}."):
         return False
-    default = ADDED_SETTINGS[name]
-    text = default.name if isinstance(default, Choice) else setting_text(default)
+    text = setting_text(ADDED_COLUMNS[name])
     return all(setting_text(value) == text for value in _values(frame, name).unique())
 
 

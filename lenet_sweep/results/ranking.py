@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import ADDED_SETTINGS, Choice
+from lenet_sweep.core.cells import ADDED_COLUMNS, ADDED_SETTINGS
 from lenet_sweep.results.columns import (
     COLUMNS,
     EPOCHS_TRAINED,
@@ -77,7 +77,8 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     """The ranked table, and the index of the record in each of its rows."""
     import pandas as pd  # noqa: PLC0415 - slow to import
 
-    records = [_ADDED_COLUMNS | record for record in records]
+    # Tables of earlier versions lack columns of settings; their cells have the defaults.
+    records = [{**ADDED_COLUMNS, **record} for record in records]
     one_of_each = {
         tuple(record.get(g) for g in OPTION_GROUPS): record for record in records
     }.values()
@@ -108,13 +109,6 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
-
-
-# Tables of earlier versions lack these columns; their cells have the defaults.
-_ADDED_COLUMNS = {
-    name: default.name if isinstance(default, Choice) else default
-    for name, default in ADDED_SETTINGS.items()
-}
 
 
 def _dtype(types: set[type]) -> str:

@@ -6,8 +6,6 @@ same units and a resumed run continues as if it had not been interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,42 +13,33 @@ from lenet_sweep.core.cells import Cell
 
 
 def layer_units(width: float) -> tuple[int, int]:
-    """The number of units of the layers with dropout: 120 and 84, multiplied by the width."""
-    units1, units2 = (max(round(units * width), 1) for units in (120, 84))
-    return units1, units2
+    """The numbers of units of the layers with dropout: 120 and 84, multiplied by the width."""
+    return scaled(120, width), scaled(84, width)
 
 
-def keep_mask(cell: Cell, step: int, batch: int) -> NDArray[np.uint8]:
-    """1 for each unit that a step keeps and 0 for the others, (batch, units of both layers).
-
-    step: counted from 0 over the whole run. Philox is used because NumPy guarantees that the
-    streams of its bit generators never change (NEP 19). Probabilities are rounded to 2^-16.
-    """
-    return _keep_masks(cell, step, [batch])
+def scaled(units: int, width: float) -> int:
+    """A number of units or channels multiplied by the width, rounded, and at least 1."""
+    return max(round(units * width), 1)
 
 
 def keep_masks(cell: Cell, step: int, images: int) -> NDArray[np.uint8]:
-    """The masks of consecutive steps from `step` on, (images, units of both layers).
+    """1 for each unit that is kept and 0 for the others, (images, units of both layers).
 
-    The batches are those of the cell; the last may be smaller.
+    The images are those of consecutive steps from `step` on, which is counted from 0 over the whole
+    run. The batches are those of the cell; the last may be smaller. Philox is used because NumPy
+    guarantees that the streams of its bit generators never change (NEP 19). Probabilities are
+    rounded to 2^-16.
     """
-    starts = range(0, images, cell.batch)
-    return _keep_masks(cell, step, [min(cell.batch, images - start) for start in starts])
-
-
-def _keep_masks(cell: Cell, step: int, batches: Sequence[int]) -> NDArray[np.uint8]:
     units = sum(layer_units(cell.width))
-    masks = np.empty(sum(batches) * units, bool)
+    masks = np.empty(images * units, bool)
     least = np.uint16(round(cell.dropout * 2**16))
     generator = np.random.Philox(key=[cell.seed, step])
     state = generator.state
-    done = 0
-    for number, batch in enumerate(batches, step):
+    for number, start in enumerate(range(0, images, cell.batch), step):
         # Changing the key of a generator takes a third of the time of making one.
         state["state"]["key"][1] = number
         generator.state = state
-        words = generator.random_raw(-(-batch * units // 4))
-        part = masks[done : done + batch * units]
+        part = masks[start * units : (start + cell.batch) * units]
+        words = generator.random_raw(-(-len(part) // 4))
         np.greater_equal(words.view(np.uint16)[: len(part)], least, out=part)
-        done += len(part)
     return masks.view(np.uint8).reshape(-1, units)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
 from lenet_sweep.config.torch_classes import torch_arguments
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.training.dropout import layer_units
+from lenet_sweep.training.dropout import layer_units, scaled
 from lenet_sweep.training.initial_weights import initialize
 
 
@@ -42,7 +42,7 @@ class LeNet5(nn.Module):
         classes: int = 10,
     ) -> None:
         super().__init__()
-        channels1, channels2 = (max(round(channels * width), 1) for channels in (6, 16))
+        channels1, channels2 = scaled(6, width), scaled(16, width)
         units1, units2 = layer_units(width)
         self.conv1 = nn.Conv2d(1, channels1, kernel_size=5, padding=2)
         self.conv2 = nn.Conv2d(channels1, channels2, kernel_size=5)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.images import Images, Labels, label_type, pixel_statistics
-from lenet_sweep.training.dropout import keep_mask, layer_units
+from lenet_sweep.training.dropout import keep_masks, layer_units
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
 from lenet_sweep.training.own_model import (
@@ -111,7 +111,7 @@ class TorchEngine:
         for number, batch, lr in zip(count(step), batches, rates, strict=False):
             for group in self.optimizer.param_groups:
                 group["lr"] = float(lr)
-            self._set_dropout(number, len(batch))
+            self._seed_random_layers(number, len(batch))
             logits = self._logits(self._to_input(pixels[batch]))
             scores = logits if self.takes_logits else torch.log_softmax(logits, dim=1)
             loss = self.loss(scores, self._targets(labels[batch]))
@@ -180,13 +180,16 @@ class TorchEngine:
         scores: Tensor = self.model(inputs)
         return scores
 
-    def _set_dropout(self, step: int, batch: int) -> None:
-        """Select the units that a step drops; for a user's model, seed all that is random in it."""
+    def _seed_random_layers(self, step: int, batch: int) -> None:
+        """Set the dropout masks of a step, or seed torch for the random layers of a user's model.
+
+        batch: the number of images of the step.
+        """
         if self.cell.model_source:
             seed_torch(self.device, self.cell.seed, step)
         if self.cell.dropout:
             assert isinstance(self.model, LeNet5)
-            keep = torch.from_numpy(keep_mask(self.cell, step, batch)).float().to(self.device)
+            keep = torch.from_numpy(keep_masks(self.cell, step, batch)).float().to(self.device)
             first = layer_units(self.cell.width)[0]
             self.model.dropout1.keep, self.model.dropout2.keep = keep[:, :first], keep[:, first:]
 
