@@ -19,6 +19,7 @@ class Epoch:
     test_seconds: float
     holdout_accuracy: float | None = None  # percent; None if no images are held out
     threads: int = 1  # at the end of the epoch; they change as other runs start and end
+    holdout_cost: float | None = None  # None also in the histories of earlier versions
 
 
 @dataclass(frozen=True)

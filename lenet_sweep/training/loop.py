@@ -237,6 +237,10 @@ def _accuracy(predictions: Labels, labels: Labels) -> float:
     return 100 * int(np.count_nonzero(predictions == labels)) / len(labels)
 
 
+def _mean(losses: NDArray[np.float32]) -> float:
+    return float(losses.mean(dtype=np.float64))
+
+
 def _train_epoch(
     engine: Engine,
     run: Run,
@@ -317,11 +321,12 @@ def _snapshot(
         epoch=epoch,
         cost=float(np.average(losses.astype(np.float64), weights=sizes)),
         accuracy=_accuracy(evaluation.predictions[:tested], images.test_labels),
-        test_cost=float(evaluation.losses[:tested].mean(dtype=np.float64)),
+        test_cost=_mean(evaluation.losses[:tested]),
         seconds=seconds,
         test_seconds=test_seconds,
         holdout_accuracy=_accuracy(held_out, images.holdout_labels) if len(held_out) else None,
         threads=engine.threads,
+        holdout_cost=_mean(evaluation.losses[tested:]) if len(held_out) else None,
     )
     return Snapshot(
         state=engine.state(),
