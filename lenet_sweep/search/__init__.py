@@ -1,0 +1,82 @@
+"""Searches decide which runs of a sweep to train, and for how many epochs.
+
+May import core, storage, machine, data, config, training, executors and results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from lenet_sweep.core.cells import Run
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What is known about a run, on the images that rank: held out, or else the test images.
+
+    accuracies: percent, after each epoch. losses: the mean loss after each epoch; None where it was
+    not recorded. failed: whether the run ended with an error or diverged. ended_early: whether it
+    ended after the last of these epochs, because of its patience. correct: reads whether each image
+    was correct after the last epoch, (images,), or None if that is not known.
+    """
+
+    accuracies: Sequence[float] = ()
+    losses: Sequence[float | None] = ()
+    failed: bool = False
+    ended_early: bool = False
+    correct: Callable[[], NDArray[Any] | None] = field(default=lambda: None, compare=False)
+
+    def has_ended(self, epoch: int) -> bool:
+        """Whether the result after this epoch is known, or will never be."""
+        return self.failed or self.ended_early or len(self.accuracies) >= epoch
+
+
+NO_RESULT = RunResult()
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A run that the search does not train further than `epoch`, and why."""
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a search decides from the results so far.
+
+    epochs: by run id, the number of epochs that each run needs. The other runs are not trained.
+    stops: by run id, the runs that were stopped. messages: one line for each earlier decision.
+    """
+
+    epochs: Mapping[str, int]
+    stops: Mapping[str, Stop] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+
+class Search(Protocol):
+    """Decides which runs of a sweep to train, and for how many epochs."""
+
+    def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
+        """The decision for these runs, a pure function of its arguments.
+
+        runs: all runs of the sweep, in the order of their cells, each up to its last epoch.
+        results: by run id; a run without an entry has not been trained. Results after later epochs
+            than the search asked for do not change the decision.
+
+        The sweep trains the runs and asks again, until every run has the epochs that it needs.
+        """
+        ...
+
+
+def is_complete(decision: Decision, results: Mapping[str, RunResult]) -> bool:
+    """Whether every run has the epochs that it needs, so that the search has ended."""
+    return all(
+        results.get(run_id, NO_RESULT).has_ended(epochs)
+        for run_id, epochs in decision.epochs.items()
+    )

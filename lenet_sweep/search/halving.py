@@ -1,0 +1,124 @@
+"""Successive halving: train all settings for some epochs, continue with the best, and repeat.
+
+K. Jamieson and A. Talwalkar: Non-stochastic Best Arm Identification and Hyperparameter
+Optimization (AISTATS 2016). This is the synchronous form; a run that continues resumes where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.text import pluralize
+from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving over settings: the seeds of a setting stay together.
+
+    eta: about one in `eta` settings continues after each rung, and a rung has `eta` times the
+        epochs of the rung before it. first: the epochs of the first rung; None: a fraction
+        1 / eta**2 of all epochs. keep: settings that always continue, at least. margin: settings
+        whose accuracy is at most this many percentage points below that of the last one to continue
+        continue too.
+
+    Only settings with the same dataset and the same number of epochs compete with each other. The
+    mean accuracy over the seeds decides, then the mean loss, then the order of the cells.
+    """
+
+    eta: float = 3.0
+    first: int | None = None
+    keep: int = 8
+    margin: float = 0.0
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """The epochs at which runs of this length are compared, and the last one, ascending."""
+        first = self.first or max(1, round(epochs / self.eta**2))
+        rungs = [epochs]
+        while (rung := round(epochs / self.eta ** len(rungs))) >= first and rung < rungs[0]:
+            rungs.insert(0, rung)
+        return tuple(rungs)
+
+    def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
+        """See `Search`."""
+        epochs: dict[str, int] = {}
+        stops: dict[str, Stop] = {}
+        messages: list[str] = []
+        for settings in _competitors(runs):
+            self._decide(settings, results, epochs, stops, messages)
+        return Decision(epochs, stops, tuple(messages))
+
+    def _decide(
+        self,
+        settings: Sequence[Sequence[Run]],
+        results: Mapping[str, RunResult],
+        epochs: dict[str, int],
+        stops: dict[str, Stop],
+        messages: list[str],
+    ) -> None:
+        """Add the decision for settings that compete with each other."""
+        rungs = self.rungs(settings[0][0].cell.epochs)
+        for rung, following in pairwise((*rungs, 0)):
+            epochs |= {run.id: rung for runs in settings for run in runs}
+            known = [[results.get(run.id, NO_RESULT) for run in runs] for runs in settings]
+            if not following or not all(r.has_ended(rung) for rs in known for r in rs):
+                return
+            scores = [_score(rs, rung) for rs in known]
+            places = sorted(range(len(settings)), key=scores.__getitem__)
+            number = max(self.keep, math.ceil(len(settings) / self.eta))
+            cutoff = -scores[places[:number][-1]][0]
+            chosen = {
+                place
+                for index, place in enumerate(places)
+                if (index < number or -scores[place][0] >= cutoff - self.margin)
+                and scores[place][0] != math.inf
+            }
+            for place, runs in enumerate(settings):
+                if place not in chosen:
+                    reason = _reason(-scores[place][0], cutoff, len(chosen), rung)
+                    stops |= {run.id: Stop(rung, reason) for run in runs}
+            messages.append(
+                f"epoch {rung}: {len(chosen)} of {pluralize(len(settings), 'setting')} continue "
+                f"to epoch {following}"
+            )
+            settings = [runs for place, runs in enumerate(settings) if place in chosen]
+            if not settings:
+                return
+
+
+def _competitors(runs: Sequence[Run]) -> Iterator[list[list[Run]]]:
+    """The runs by setting, for each group of settings that compete with each other."""
+    groups: dict[object, dict[Cell, list[Run]]] = {}
+    for run in runs:
+        group = groups.setdefault((run.cell.dataset, run.cell.epochs), {})
+        group.setdefault(run.cell.setting, []).append(run)
+    for settings in groups.values():
+        yield list(settings.values())
+
+
+def _score(results: Sequence[RunResult], epoch: int) -> tuple[float, float]:
+    """Minus the mean accuracy after an epoch, and the mean loss: smaller is better."""
+    accuracies, losses = [], []
+    for result in results:
+        if result.failed and len(result.accuracies) < epoch:
+            return math.inf, math.inf
+        index = min(epoch, len(result.accuracies)) - 1
+        accuracies.append(result.accuracies[index])
+        loss = result.losses[index]
+        losses.append(math.inf if loss is None else loss)
+    return -sum(accuracies) / len(accuracies), sum(losses) / len(losses)
+
+
+def _reason(accuracy: float, cutoff: float, better: int, epoch: int) -> str:
+    if accuracy == -math.inf:
+        return "another seed of this setting failed"
+    below = f"{cutoff - accuracy:.2f} points" if cutoff > accuracy else "a smaller loss"
+    return (
+        f"stopped after epoch {epoch} at {accuracy:.2f} %: "
+        f"{pluralize(better, 'setting')} were better, the last of them by {below}"
+    )
