@@ -8,13 +8,14 @@ stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.cells import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
+from lenet_sweep.search.competitors import competitors
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Halving:
         epochs: dict[str, int] = {}
         stops: dict[str, Stop] = {}
         messages: list[str] = []
-        for settings in _competitors(runs):
+        for settings in competitors(runs):
             self._decide(settings, results, epochs, stops, messages)
         return Decision(epochs, stops, tuple(messages))
 
@@ -89,16 +90,6 @@ class Halving:
             settings = [runs for place, runs in enumerate(settings) if place in chosen]
             if not settings:
                 return
-
-
-def _competitors(runs: Sequence[Run]) -> Iterator[list[list[Run]]]:
-    """The runs by setting, for each group of settings that compete with each other."""
-    groups: dict[object, dict[Cell, list[Run]]] = {}
-    for run in runs:
-        group = groups.setdefault((run.cell.dataset, run.cell.epochs), {})
-        group.setdefault(run.cell.setting, []).append(run)
-    for settings in groups.values():
-        yield list(settings.values())
 
 
 def _score(results: Sequence[RunResult], epoch: int) -> tuple[float, float]:

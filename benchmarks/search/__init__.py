@@ -1,0 +1,1 @@
+"""Replay searches on recorded learning curves: python -m benchmarks.search."""
