@@ -16,7 +16,7 @@ from lenet_sweep.core.cells import Run
 
 @dataclass(frozen=True)
 class RunResult:
-    """What is known about a run, on the images that rank: held out, or else the test images.
+    """The results of a run so far, on the images that rank: held out, or else the test images.
 
     accuracies: percent, after each epoch. losses: the mean loss after each epoch; None where it was
     not recorded. failed: whether the run ended with an error or diverged. ended_early: whether it
