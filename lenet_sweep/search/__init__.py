@@ -73,6 +73,10 @@ class Search(Protocol):
         """
         ...
 
+    def describe(self, runs: Sequence[Run]) -> list[str]:
+        """What the search would do with these runs, in lines, for a dry run."""
+        ...
+
 
 def is_complete(decision: Decision, results: Mapping[str, RunResult]) -> bool:
     """Whether every run has the epochs that it needs, so that the search has ended."""

@@ -18,6 +18,7 @@ from lenet_sweep.results.columns import (
     INTERVAL,
     NUMERIC,
     REPORT_COLUMNS,
+    STOPPED,
     heading_of,
     holds_text,
     is_partial,
@@ -69,7 +70,8 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COM
         console.print(_table(to_text(title), to_text(caption), texts, console.width, constant))
         print_rest(len(rows) - ROWS, "setting" if cells else "row")
         cell_rows = cells.get(title, rows)
-        failures = _failures(to_texts(cell_rows[cell_rows["accuracy"] == ""]))
+        unranked = to_texts(cell_rows[cell_rows["accuracy"] == ""])
+        failures = _failures([row for row in unranked if row["status"] != STOPPED])
         for failure in failures[:FAILURES]:
             lines = failure.wrap(console, console.width)
             if len(lines) > 3:
