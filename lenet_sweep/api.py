@@ -82,6 +82,7 @@ def sweep(
     dry_run: bool = DEFAULT,
     pair: Sequence[str] | Sequence[Sequence[str]] | None = DEFAULT,
     max_cells: int = DEFAULT,
+    search: str = DEFAULT,
     rows: str = DEFAULT,
     report: bool = DEFAULT,
     figures: str = DEFAULT,
@@ -103,6 +104,8 @@ def sweep(
 
     pair: the keys whose values are used together instead of in all combinations, such as
     `pair=["lr", "batch"]`, or several such lists.
+
+    search: "grid" trains every cell to its last epoch; see docs/search.md for the others.
 
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.

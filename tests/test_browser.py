@@ -319,6 +319,18 @@ def test_script_in_an_error_message_is_not_executed(report, opened) -> None:
         assert "<script>document.title" in page.locator("details.failure").inner_text()
 
 
+def test_columns_are_below_their_headings(report, seeds, opened) -> None:
+    """Each cell of the ranked table starts where the heading of its column starts."""
+    for path in (report, seeds):
+        with opened(path) as page:
+            lefts = page.evaluate("""table => [...document.querySelectorAll(`${table} tr`)]
+                .filter((row) => row.checkVisibility())
+                .map((row) => [...row.cells].map((c) => Math.round(c.getBoundingClientRect().x)))
+            """, TABLE)  # fmt: skip
+            assert len(lefts) > 3
+            assert all(row == lefts[0] for row in lefts)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", WIDTHS)
 def test_layout_and_contrast(report, seeds, opened, tmp_path, size, scheme) -> None:

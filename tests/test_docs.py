@@ -118,10 +118,25 @@ def test_named_tests_exist() -> None:
         assert f"def {function}" in (ROOT / "tests" / file).read_text(), name
 
 
+def test_lenet5_results_match_files() -> None:
+    """The page says that all rows of the study of LeNet-5 are reproduced, with their numbers."""
+    text = PAGES["reproducing-a-report.md"].partition("## Results for LeNet-5")[2]
+    with (ROOT / "outputs" / "lenet5-study" / "reproduction.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["verdict"] for row in rows} == {"reproduced"}
+    assert f"All {len(rows)} rows are reproduced" in text
+    for row in rows:
+        mean, reported = float(row["mean"]), float(row["reported"])
+        margin = (float(row["high"]) - float(row["low"])) / 2
+        numbers = f"| {reported:.2f} | {mean:.2f} ±{margin:.2f} |"
+        assert f"| {row['reported_by']} |" in text
+        assert numbers in text
+
+
 def test_study_results_match_files() -> None:
     """The rows, verdicts and decimal numbers on the page about the report are in its files."""
     text = PAGES["reproducing-a-report.md"]
-    text = text[text.index("## Results for the report") :]
+    text = text[text.index("## Results for the report") : text.index("## Results for LeNet-5")]
     folder = ROOT / "outputs" / "report-study"
     files = [(folder / name).read_text() for name in ("results.md", "time.json", "collapse.json")]
     rows = [line for line in text.splitlines() if re.match(r"\| \d+ \|", line)]

@@ -16,6 +16,7 @@ from made_results import (
     random_results,
     scored,
 )
+from screens import log_file, printed
 
 from lenet_sweep.analysis import claim_checks, reproduction, reproduction_tables
 from lenet_sweep.analysis.reproduction import (
@@ -27,7 +28,9 @@ from lenet_sweep.analysis.reproduction import (
     reproduce,
 )
 from lenet_sweep.analysis.statistics import group_by_setting
+from lenet_sweep.config.registry import make_choice, make_loss, make_optimizer
 from lenet_sweep.config.studies import Claim, Study, StudyRow
+from lenet_sweep.ui import tables
 
 pytestmark = pytest.mark.usefixtures("freeze_garbage")
 SEEDS = product(seed=[0, 1, 2])
@@ -178,6 +181,25 @@ def test_the_headline_counts_all_rows() -> None:
         NOT,
         UNMEASURED,
     ]
+
+
+def test_a_narrow_terminal_shows_the_verdicts() -> None:
+    """On 80 columns, many settings share a column, so that the verdicts remain visible."""
+    varied = {
+        "loss": [make_loss("mse")], "optimizer": [make_optimizer("adamw")], "batch_norm": [True],
+        "schedule": [make_choice("schedule", "cosine", {})], "activation": ["leaky_relu"],
+    }  # fmt: skip
+    cells = [*product(lr=[0.1]), *product(**varied)]
+    rows = tuple(StudyRow(n, cell, 99.0, "", "") for n, cell in enumerate(cells, 1))
+    console = log_file()
+    done = reproduce(Study("T", "", rows, ()), scored(cells, [99, 50]))
+    tables.print_reproduction(console, done)
+    lines = printed(console).splitlines()
+    assert max(map(len, lines)) <= 80
+    heading = next(line for line in lines if line.startswith("row"))
+    assert heading.split()[1] == "settings"
+    assert heading.split()[-2:] == ["measured", "reproduced"]
+    assert any("batch_norm" in line for line in lines)
 
 
 def seeded(cells, accuracy):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lenet_sweep.analysis import axes
 from lenet_sweep.analysis.reproduction import (
     NOT,
     OPEN,
@@ -87,7 +88,10 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
 
     cells = [v.row.cell for v in reproduction.verdicts]
     settings = {name: [text(c) for c in cells] for name, text in _SETTINGS.items()}
-    varied = [name for name, texts in settings.items() if len(set(texts)) > 1]
+    implied = {"activation", "pool"} - axes.varied(cells).keys()  # by the model
+    varied = [
+        name for name, texts in settings.items() if len(set(texts)) > 1 and name not in implied
+    ]
     if "optimizer" in varied and len({(c.loss, c.optimizer) for c in cells}) == len(
         {c.optimizer for c in cells}
     ):

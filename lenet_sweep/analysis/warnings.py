@@ -27,6 +27,7 @@ from lenet_sweep.analysis.warning_types import (
 )
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words
+from lenet_sweep.results.columns import STOPPED
 
 SUGGESTED_SEEDS = (0, 1, 2, 3, 4)  # suggested where only one seed was used
 RESAMPLES = 200  # bootstrap resamples of the test images
@@ -51,6 +52,7 @@ def find_warnings(
         *confounded_settings(results),
         *_selection(results),
         *_stopped_by_test_images(results),
+        *_stopped_by_search(results),
         *_one_seed(results, compared),
         *edges(results, compared),
         *still_falling(results, compared, names),
@@ -75,7 +77,7 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Re
             diverged,
             "caution",
         )
-    failed = [r for r in results if r.accuracy is None and r.status != "diverged"]
+    failed = [r for r in results if r.accuracy is None and r.status not in ("diverged", STOPPED)]
     if failed:
         statuses = Counter(r.status for r in failed)
         counts = join_words([f"{number} {status}" for status, number in statuses.items()])
@@ -162,6 +164,21 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
         tuple(chosen),
         "caution",
         f"holdout={max(1, min(images, limit // 6))}",
+    )
+
+
+def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
+    stopped = [r.cell for r in results if r.status == STOPPED]
+    if not stopped or all(cell.dataset.holdout for cell in stopped):
+        return
+    yield ResultWarning(
+        "search",
+        f"The search stopped {count_of(len(stopped), len(results))} early, because of the accuracy "
+        "on the test images. The accuracy of the best is therefore measured on images that "
+        "influenced the choice. If training images are held out, they decide instead.",
+        tuple(stopped),
+        "caution",
+        "holdout=10000",
     )
 
 

@@ -110,6 +110,7 @@ def prepare_jobs(
     interrupted. Raises UsageError for a wrong setting in any job.
     """
     cells, options = validation.validate_cells(compose_jobs(loader, master, jobs), NATIVE)
+    _reject_search(options, "Hydra's own launchers train each cell on its own")
     console = Console()
     _exit_if_dry_run(cells, options, console, None)  # the launcher chooses the number of workers
     for line in options.unused:
@@ -135,6 +136,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     chosen = chosen_by_search(loader, master)
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
     _reject_pairs(options, "a search chooses the values itself; remove it")
+    _reject_search(options, "this sweeper searches by itself")
     missing = {
         o.key_or_group: str(o.input_line).partition("=")[2]
         for o in search_space(master)
@@ -199,6 +201,14 @@ def check_single_cell(cfg: DictConfig) -> None:
 def _reject_pairs(options: SweepOptions, reason: str) -> None:
     if options.pair:
         raise UsageError(f"{describe_pair(options.pair[0])}: applies only to a grid; {reason}")
+
+
+def _reject_search(options: SweepOptions, reason: str) -> None:
+    if options.search.name != "grid":
+        raise UsageError(
+            f"search={options.search.name}: requires the default sweeper and a launcher of this "
+            f"package, such as hydra/launcher=lenet_local; {reason}"
+        )
 
 
 def run_task(cfg: DictConfig) -> float:

@@ -100,7 +100,7 @@ def help_text() -> str:
     config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
     keys = config[config.index("# What is trained") : config.index("\nhydra:")]
     options = []
-    for group in OPTION_GROUPS:
+    for group in (name for name, group in GROUPS.items() if group.has_options):
         for choice, spec in GROUPS[group].choices.items():
             if not spec.is_loaded or not spec.options:
                 continue

@@ -26,7 +26,7 @@ _OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
 # Keys that apply to a whole sweep; they are fields of `SweepOptions`. The others describe a cell.
 SWEEP_KEYS = (
     "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "pair", "max_cells",
-    "rows", "report", "figures", "out", "name",
+    "search", "rows", "report", "figures", "out", "name",
 )  # fmt: skip
 
 
@@ -188,6 +188,12 @@ def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:
         )
     if is_option(key):
         unknown_option(key, value)
+    group = GROUPS.get(key.partition(".")[0])
+    if group and group.of_sweep and (having := owners(key)):
+        raise UsageError(
+            f"{format_value(key)}={format_value(value)}: requires {group.name}={having[0]}"
+            + "".join(f" or {group.name}={name}" for name in having[1:])
+        )
     valid_keys = list(valid_keys)
     suggestion = suggestions.for_key(key, valid_keys)
     hint = f"did you mean {suggestion}?" if suggestion else f"the keys are {', '.join(valid_keys)}"

@@ -13,6 +13,7 @@ from lenet_sweep.config.checks import boolean, choice, finite, integer, positive
 from lenet_sweep.config.grids import MOST_CELLS
 from lenet_sweep.config.pairs import Pair, parse_pairs
 from lenet_sweep.config.studies import Study
+from lenet_sweep.core.cells import Choice
 from lenet_sweep.core.errors import UsageError
 
 
@@ -28,6 +29,7 @@ class SweepOptions:
     reuse: bool
     dry_run: bool
     figures: str  # best, all, or none
+    search: Choice  # which runs are trained, and for how many epochs
     rows: str  # what a row of the printed tables is: settings or cells
     report: bool
     out: Path
@@ -43,9 +45,11 @@ class SweepOptions:
 def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...]) -> SweepOptions:
     """Validate the options.
 
-    raw: has the keys SWEEP_KEYS. data_root: the value of dataset.root. Raises UsageError for the
-    first value that is not allowed.
+    raw: has the keys SWEEP_KEYS; its search is a Choice. data_root: the value of dataset.root.
+    Raises UsageError for the first value that is not allowed.
     """
+    if raw["search"].name != "grid" and raw["reuse"] is False:
+        reject("reuse", "false", "true with a search, which continues the runs that it has stopped")
     return SweepOptions(
         person=checks.text("person", raw["person"]) or _login_name(),
         workers=_auto_or_number("workers", raw["workers"], "concurrent runs"),
@@ -55,6 +59,7 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         reuse=boolean("reuse", raw["reuse"]),
         dry_run=boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
+        search=raw["search"],
         rows=choice("rows", raw["rows"], ("settings", "cells")),
         report=boolean("report", raw["report"]),
         out=checks.folder("out", raw["out"]) or Path("outputs"),

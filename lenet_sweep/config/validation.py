@@ -128,7 +128,9 @@ def validate_cell(
     # The native engine runs on the CPU only, so its absence needs no note on other devices.
     elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
         notes = (f"using torch: {unsupported}",)
-    options = once(_options, raw["dataset"]["root"], notes, *itemgetter(*SWEEP_KEYS)(raw))
+    search = once.for_equal(identity(raw["search"]), _search, raw["search"])
+    of_sweep = itemgetter(*SWEEP_KEYS)({**raw, "search": search})
+    options = once(_options, raw["dataset"]["root"], notes, *of_sweep)
     return cell, options
 
 
@@ -143,6 +145,10 @@ def _with_engine(
     relevant = native.relevant_settings(cell)
     unsupported = once.for_equal(relevant, native.unsupported_reason, cell)
     return Cell(**values, engine=_engine(raw["engine"], unsupported)), unsupported
+
+
+def _search(node: Any) -> Choice | str:
+    return _choice(GROUPS["search"], node, None)
 
 
 def _options(data_root: Any, notes: tuple[str, ...], *values: Any) -> SweepOptions:
@@ -270,7 +276,9 @@ def _reject_network_setting(key: str, value: Any, models: Sequence[str]) -> NoRe
     )
 
 
-_CHOICE_GROUPS = tuple(name for name in GROUPS if name != "dataset")
+_CHOICE_GROUPS = tuple(
+    group.name for group in GROUPS.values() if group.name != "dataset" and not group.of_sweep
+)
 _choice_nodes = itemgetter(*_CHOICE_GROUPS)
 _NETWORK_KEYS = ("width", "batch_norm", "dropout", "normalize", "clip_norm")
 _network_values = itemgetter(*_NETWORK_KEYS)

@@ -144,9 +144,27 @@ class Stopped:
     run_id: str
 
 
+@dataclass(frozen=True)
+class RungStarted:
+    """The search trains this run up to `epoch`, then compares it with others."""
+
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The search does not train this run further than `epoch`."""
+
+    run_id: str
+    epoch: int
+    reason: str
+
+
 Event = (
     Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | EndedEarly
     | CellFinished | Finished | Failed | Retrying | Requeued | Stopped
+    | RungStarted | Dropped
 )  # fmt: skip
 FINAL_EVENTS = (Finished, Failed, Stopped)  # the last event of each run is one of these
 

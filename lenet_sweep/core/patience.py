@@ -7,6 +7,14 @@ from collections.abc import Sequence
 from lenet_sweep.core.events import Epoch
 
 
+def ranking_accuracies(history: Sequence[Epoch]) -> list[float]:
+    """The accuracy after each epoch, on held-out images if there are any, else on test images."""
+    return [
+        epoch.accuracy if epoch.holdout_accuracy is None else epoch.holdout_accuracy
+        for epoch in history
+    ]
+
+
 def is_exhausted(history: Sequence[Epoch], patience: int | None) -> bool:
     """Whether the last `patience` epochs brought no better accuracy than the best one before.
 
@@ -16,8 +24,7 @@ def is_exhausted(history: Sequence[Epoch], patience: int | None) -> bool:
     """
     if patience is None:
         return False
-    accuracies = [
-        epoch.accuracy if epoch.holdout_accuracy is None else epoch.holdout_accuracy
-        for epoch in history
-    ]
+    if not history:
+        return False
+    accuracies = ranking_accuracies(history)
     return len(accuracies) - accuracies.index(max(accuracies)) > patience

@@ -21,6 +21,7 @@ from lenet_sweep.results.columns import (
     NUMERIC,
     REPORT_COLUMNS,
     SETTINGS,
+    STOPPED,
     ended_early,
     has_added_default,
     heading_of,
@@ -138,7 +139,9 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
             for group, name in (("loss", loss), ("optimizer", optimizer))
         ]
         caption = f"All rows: {', '.join(constant)}." if constant else ""
-        early_end = EARLY_END * early
+        stopped = (rows["status"] == STOPPED).any()
+        early_end = EARLY_END * (early and not rows["patience"].isna().all())
+        early_end += STOPPED_ROWS * bool(stopped)
         if early and HOLDOUT not in rows:
             early_end += " The test images decided when to stop."
         caption = " ".join(filter(None, [caption, early_end, over_seeds, marks.caption]))
@@ -150,6 +153,7 @@ EARLY_END = (
     "If fewer epochs were trained than requested, the accuracy had stopped improving (patience); "
     "it is that of the last epoch trained."
 )
+STOPPED_ROWS = "The search stopped the rows without a rank after the epochs shown as trained."
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
     "confidence interval of the mean, which reflects only the variation between seeds."
@@ -164,7 +168,7 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - slow to import; runs start before
 
     records = frame.to_dict("records")
-    names = ("train_loss", "seconds_per_epoch", HOLDOUT, EPOCHS_TRAINED)
+    names = ("train_loss", "seconds_per_epoch", HOLDOUT)
     measured = [name for name in names if name in frame]
     rows = []
     for setting in marks.settings:
@@ -173,6 +177,8 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
         seeds = len({record["seed"] for record in own})
         persons = {record["person"] for record in own}
         row = own[0] | {name: _mean(record[name] for record in ok) for name in measured}
+        if EPOCHS_TRAINED in frame:
+            row[EPOCHS_TRAINED] = _mean(record[EPOCHS_TRAINED] for record in ok or own)
         rows.append(
             row
             | {

@@ -23,7 +23,10 @@ COLUMNS = (
 )  # fmt: skip
 REPORT_COLUMNS = COLUMNS[:7]
 HOLDOUT = "holdout_accuracy"  # follows COLUMNS if images were held out
-EPOCHS_TRAINED = "epochs_trained"  # follows if a cell has patience; fewer than `epochs`: early end
+# Follows if a cell has patience or was stopped by a search; fewer than `epochs`: it ended early.
+EPOCHS_TRAINED = "epochs_trained"
+ACCURACY_AT = "accuracy_at"  # follows if a search stopped a cell: its accuracy at that epoch
+STOPPED = "stopped"  # the status of a cell that a search stopped
 # Columns that hold text, without those of options.
 TEXT_COLUMNS = frozenset({
     "person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
@@ -35,6 +38,7 @@ _HEADINGS = {
     "accuracy": "accuracy (%)",
     HOLDOUT: "held-out (%)",
     EPOCHS_TRAINED: "epochs trained",
+    ACCURACY_AT: "accuracy when stopped (%)",
     "lr": "learning rate",
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",

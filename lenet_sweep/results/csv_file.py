@@ -11,7 +11,7 @@ from lenet_sweep.config.keys import defaults
 from lenet_sweep.config.registry import OPTION_GROUPS, option_default
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, OptionValue
 from lenet_sweep.core.text import format_option, format_setting, one_line
-from lenet_sweep.results.columns import COLUMNS, EPOCHS_TRAINED, HOLDOUT, MEASURED
+from lenet_sweep.results.columns import ACCURACY_AT, COLUMNS, EPOCHS_TRAINED, HOLDOUT, MEASURED
 from lenet_sweep.results.records import Record, settings_columns
 from lenet_sweep.storage.files import write_atomic
 
@@ -60,11 +60,14 @@ def _read_rows(path: Path) -> Iterable[Mapping[str, str]]:
         return
 
 
+_NUMBERS = (*MEASURED, HOLDOUT, ACCURACY_AT)
+
+
 def _is_intact(row: Mapping[str | None, str | None]) -> bool:
     if None in row or None in row.values() or not {*COLUMNS[1:]} <= {*row}:
         return False
     try:
-        values = [float(row.get(name) or "nan") for name in (*MEASURED, HOLDOUT)]
+        values = [float(row.get(name) or "nan") for name in _NUMBERS]
         int(row.get(EPOCHS_TRAINED) or 0)
     except ValueError:
         return False
@@ -72,7 +75,7 @@ def _is_intact(row: Mapping[str | None, str | None]) -> bool:
 
 
 def _record(cell: Cell, row: Mapping[str, str]) -> Record:
-    numbers = {name: float(row[name]) if row.get(name) else None for name in (*MEASURED, HOLDOUT)}
+    numbers = {name: float(row[name]) if row.get(name) else None for name in _NUMBERS}
     trained = {EPOCHS_TRAINED: int(row[EPOCHS_TRAINED]) if row.get(EPOCHS_TRAINED) else None}
     texts = {name: _unescape(row[name]) for name in ("person", "status", "error")}
     return settings_columns(cell, "") | numbers | trained | texts

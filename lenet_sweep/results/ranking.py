@@ -10,6 +10,7 @@ from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_GROUPS
 from lenet_sweep.core.cells import ADDED_COLUMNS, ADDED_SETTINGS
 from lenet_sweep.results.columns import (
+    ACCURACY_AT,
     COLUMNS,
     EPOCHS_TRAINED,
     HOLDOUT,
@@ -65,10 +66,11 @@ NO_COMPARISON = TieMarks()
 def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last.
 
-    It has COLUMNS, HOLDOUT if images were held out, EPOCHS_TRAINED if a cell has patience,
-    ADDED_SETTINGS, and a column for each option of its choices, such as 'optimizer.momentum'. If
-    all finished cells have an accuracy on held-out images, that decides the rank. Equal accuracies
-    share a rank (1, 2, 2, 4), with fewer epochs first. Failed cells have no rank.
+    It has COLUMNS, HOLDOUT if images were held out, EPOCHS_TRAINED if a cell has patience or was
+    stopped, ACCURACY_AT if a search stopped a cell, ADDED_SETTINGS, and a column for each option of
+    its choices, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
+    images, that decides the rank. Equal accuracies share a rank (1, 2, 2, 4), with fewer epochs
+    first. Failed and stopped cells have no rank.
     """
     return rank_records(records)[0]
 
@@ -87,9 +89,9 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
         for name in filter(is_option, record):
             types.setdefault(name, set()).add(type(record[name]))
     options = in_option_order(types)
-    columns = [*COLUMNS[1:], HOLDOUT, EPOCHS_TRAINED, *ADDED_SETTINGS, *options]
+    columns = [*COLUMNS[1:], HOLDOUT, EPOCHS_TRAINED, ACCURACY_AT, *ADDED_SETTINGS, *options]
     frame = pd.DataFrame(records, columns=columns)
-    numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT)
+    numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT, ACCURACY_AT)
     frame = frame.astype(
         dict.fromkeys(numbers, "float64")
         | {EPOCHS_TRAINED: "Int64", "patience": "Int64"}
@@ -97,8 +99,10 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     )
     if frame[HOLDOUT].isna().all():
         frame = frame.drop(columns=HOLDOUT)
-    if frame["patience"].isna().all():
-        frame = frame.drop(columns=EPOCHS_TRAINED)
+    if frame[ACCURACY_AT].isna().all():
+        frame = frame.drop(columns=ACCURACY_AT)
+        if frame["patience"].isna().all():
+            frame = frame.drop(columns=EPOCHS_TRAINED)
     key = ranked_by(frame)
     frame = frame.sort_values(
         [key, "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],

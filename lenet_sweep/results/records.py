@@ -10,7 +10,7 @@ from lenet_sweep.config.registry import OPTION_GROUPS
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
-from lenet_sweep.results.columns import EPOCHS_TRAINED, HOLDOUT
+from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, HOLDOUT, STOPPED
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
 
@@ -97,6 +97,26 @@ def _failure(failure: Failure | None) -> Record:
     return {"status": failure.status, "error": failure.reason} | missing
 
 
+def stopped_record(cell: Cell, store: Store, epoch: int, reason: str, person: str = "") -> Record:
+    """The record of a cell that a search stopped after `epoch`.
+
+    It has no accuracy, so that it has no rank.
+    """
+    snapshot = store.run_folder(cell.run_id).latest(until=cell.epochs)
+    history = snapshot.history if snapshot else ()
+    missing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
+    return (
+        settings_columns(cell, person)
+        | missing
+        | {
+            "status": STOPPED,
+            "error": reason,
+            EPOCHS_TRAINED: epoch,
+            ACCURACY_AT: history[epoch - 1].accuracy if len(history) >= epoch else None,
+        }
+    )
+
+
 def load_record(
     cell: Cell, store: Store, earlier: Mapping[Cell, Record], person: str = ""
 ) -> Record | None:
@@ -122,5 +142,8 @@ def in_store(cell: Cell, record: Record, store: Store) -> bool:
     """Whether the store still has the file behind a record, and it is not known to be damaged."""
     run = store.run_folder(cell.run_id)
     epochs = record.get(EPOCHS_TRAINED) or cell.epochs
-    path = run.snapshot_path(epochs) if record["status"] == "ok" else run.path / "failure.json"
+    if record["status"] == STOPPED:
+        path = run.path
+    else:
+        path = run.snapshot_path(epochs) if record["status"] == "ok" else run.path / "failure.json"
     return path not in store.damaged and os.path.exists(path)  # noqa: PTH110 - Path.exists may raise

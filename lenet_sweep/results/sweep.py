@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.test_images import ImageCache
+from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.results.csv_file import read_records_csv
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import ranked_table
@@ -53,6 +54,10 @@ class Sweep:
     def cells_of(self, rows: pd.DataFrame) -> list[Cell]:
         """The cells of these rows of the table, in order."""
         return [self.cells_by_id[name] for name in rows["cell"]]
+
+    def stopped_cells(self) -> list[Cell]:
+        """The cells that a search stopped before their last epoch."""
+        return self.cells_of(self.table[self.table["status"] == STOPPED])
 
     def finished_cells(self) -> list[Cell]:
         """The cells with an accuracy, best first."""

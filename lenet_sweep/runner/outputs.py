@@ -13,6 +13,7 @@ from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.machine import provenance
 from lenet_sweep.report import table_files
+from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.runner.interrupts import handle_signals
@@ -162,7 +163,7 @@ def describe_outputs(
     folder, table = result.sweep.folder, result.sweep.table
     lines = [f"Written to {folder}{os.sep}"]
     lines += [f"  {name}" for name in _shortened([path.relative_to(folder) for path in files])]
-    failed = table[~table["status"].isin(["ok", "diverged"])]
+    failed = table[~table["status"].isin(["ok", "diverged", STOPPED])]
     for name in failed["cell"][:MAX_FAILURES]:
         run = Store(options.out).run_folder(name.partition("-e")[0])
         failure = run.failure()

@@ -15,6 +15,8 @@ from lenet_sweep.machine import devices, provenance
 from lenet_sweep.results.estimate import MAX_THREADS, Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
+from lenet_sweep.runner.search_rounds import runs_of
+from lenet_sweep.search.registry import make_search
 from lenet_sweep.storage.store import Store
 from lenet_sweep.ui.progress import describe_plan
 
@@ -35,11 +37,13 @@ class Preview:
     estimate: Estimate | None
     notes: tuple[str, ...]
     moved: int = 0
+    search: tuple[str, ...] = ()  # what the search would do
 
     def lines(self) -> list[str]:
         """The lines that a dry run prints."""
         damaged = [f"{path} is damaged" for path in self.damaged]
-        return [*describe_plan(self.plan, self.estimate), *self.notes, *self._moved(), *damaged]
+        plan = describe_plan(self.plan, self.estimate)
+        return [*plan, *self.search, *self.notes, *self._moved(), *damaged]
 
     def _moved(self) -> list[str]:
         if not self.moved:
@@ -81,7 +85,9 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
     notes = (*paired, *options.unused, *options.notes)
     records = tuple(table.records.values())
     moved = _count_moved(planned, table.store) if options.reuse else 0
-    return Preview(planned, records, damaged, duration, notes, moved)
+    search = make_search(options.search)
+    described = tuple(search.describe(runs_of(planned.cells))) if search else ()
+    return Preview(planned, records, damaged, duration, notes, moved, described)
 
 
 def _count_moved(planned: Plan, store: Store) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Event, Failed
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.ranking import ranked_table
-from lenet_sweep.results.records import Record, load_record, stored_record
+from lenet_sweep.results.records import Record, load_record, stopped_record, stored_record
+from lenet_sweep.search import Stop
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ class ResultsTable:
             ):
                 self.records[cell] = record
 
+    def add_stops(self, stops: Mapping[str, Stop], cells: Iterable[Cell]) -> None:
+        """Add the records of the cells that a search stopped. stops: by run id."""
+        for cell in cells:
+            stop = stops.get(cell.run_id)
+            if stop and cell not in self.records:
+                self.records[cell] = stopped_record(
+                    cell, self.store, stop.epoch, stop.reason, self.person
+                )
+
     def read_csv(self, folder: Path, cells: Iterable[Cell]) -> None:
         """Read the folder's results.csv, whose records count until these cells have new ones."""
         self.csv_records = read_records_csv(folder, cells)
@@ -84,6 +94,7 @@ class ResultsTable:
             run = planned.by_id[event.run_id]
             failure = event.failure if isinstance(event, Failed) else None
             epochs = [event.epoch] if isinstance(event, CellFinished) else run.snapshot_epochs
+            epochs = [number for number in epochs if number in run.snapshot_epochs]  # else a rung
             for cell in (replace(run.cell, epochs=number) for number in epochs):
                 if record := stored_record(cell, self.store, self.person, failure):
                     self.records[cell] = record

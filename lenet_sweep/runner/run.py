@@ -35,6 +35,8 @@ from lenet_sweep.runner import background_imports
 from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.observers import ObserverGroup
 from lenet_sweep.runner.results_table import ResultsTable
+from lenet_sweep.runner.search_rounds import SearchRounds
+from lenet_sweep.search.registry import make_search
 from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
 from lenet_sweep.storage.store import Store
@@ -65,10 +67,13 @@ class SweepResult:
 
     @property
     def exit_status(self) -> int:
-        """0 if all requested cells are ok, 1 if not, 128 + signal number if interrupted."""
+        """0 if all requested cells are ok or stopped by the search, 1 if not, 128 + signal number
+        if interrupted.
+        """
         if self.interrupted:
             return 128 + self.interrupted
-        ok = {cell.id for cell in self.sweep.finished_cells()}
+        ended = [*self.sweep.finished_cells(), *self.sweep.stopped_cells()]
+        ok = {cell.id for cell in ended}
         return 0 if all(cell.id in ok for cell in self.requested) else 1
 
     def accuracies(self) -> dict[str, float]:
@@ -110,7 +115,8 @@ def run_sweep(
             group.on_message(message)
         modules = _modules_for_outputs(options, with_outputs=with_outputs) if planned.runs else ()
         with signals.deferred(), background_imports.import_in_background(modules):
-            _train(launch, options, executor, group, signals)
+            search = _train(launch, options, executor, group, signals)
+            launch.table.add_stops(search.decision.stops if search else {}, planned.cells)
         with signals.deferred():
             manifest, frame = _write_final_table(launch, signals)
         group.on_table(frame)
@@ -162,11 +168,14 @@ def _train(
     executor: Executor,
     group: ObserverGroup,
     signals: Interrupts,
-) -> None:
-    """Train the runs, pass their events to the observers, and keep results.csv up to date."""
+) -> SearchRounds | None:
+    """Train the runs, pass their events to the observers, and keep results.csv up to date.
+
+    Returns the search, None if there is none.
+    """
     runs = launch.planned.runs
     if not runs:
-        return
+        return None
     context = RunContext(
         out=options.out,
         data_root=options.data_root,
@@ -181,7 +190,13 @@ def _train(
         on_message=group.on_message,
         models=locations_of(run.cell for run in runs),
     )
-    for event in executor.execute(runs, context):
+    search = make_search(options.search)
+    rounds = (
+        SearchRounds(search, launch.planned.cells, launch.table.records, context)
+        if search
+        else None
+    )
+    for event in rounds.train(executor) if rounds else executor.execute(runs, context):
         group.on_event(event)
         if launch.table.update(event, launch.planned):
             try:
@@ -191,6 +206,7 @@ def _train(
                     continue  # a spreadsheet has it open; the training must not end for that
                 raise
             group.on_table(table)
+    return rounds
 
 
 def _write_final_table(launch: _Launch, signals: Interrupts) -> tuple[Manifest, pd.DataFrame]:

@@ -16,7 +16,7 @@ from lenet_sweep.core.cells import Run
 
 @dataclass(frozen=True)
 class RunResult:
-    """What is known about a run, on the images that rank: held out, or else the test images.
+    """The results of a run so far, on the images that rank: held out, or else the test images.
 
     accuracies: percent, after each epoch. losses: the mean loss after each epoch; None where it was
     not recorded. failed: whether the run ended with an error or diverged. ended_early: whether it
@@ -71,6 +71,10 @@ class Search(Protocol):
 
         The sweep trains the runs and asks again, until every run has the epochs that it needs.
         """
+        ...
+
+    def describe(self, runs: Sequence[Run]) -> list[str]:
+        """What the search would do with these runs, in lines, for a dry run."""
         ...
 
 

@@ -24,9 +24,9 @@ class Halving:
 
     eta: about one in `eta` settings continues after each rung, and a rung has `eta` times the
         epochs of the rung before it. first: the epochs of the first rung; None: a fraction
-        1 / eta**2 of all epochs. keep: settings that always continue, at least. margin: settings
-        whose accuracy is at most this many percentage points below that of the last one to continue
-        continue too.
+        1 / eta**2 of all epochs. keep: settings that always continue, at least. margin: if above 0,
+        settings whose accuracy is at most this many percentage points below that of the last one to
+        continue continue too.
 
     Only settings with the same dataset and the same number of epochs compete with each other. The
     mean accuracy over the seeds decides, then the mean loss, then the order of the cells.
@@ -54,6 +54,27 @@ class Halving:
             self._decide(settings, results, epochs, stops, messages)
         return Decision(epochs, stops, tuple(messages))
 
+    def describe(self, runs: Sequence[Run]) -> list[str]:
+        """See `Search`. Ties and `margin` may add to the numbers."""
+        lines = []
+        for settings in _competitors(runs):
+            rungs = self.rungs(settings[0][0].cell.epochs)
+            number, trained, steps = len(settings), 0, []
+            for before, rung in pairwise((0, *rungs)):
+                trained += number * (rung - before)
+                steps.append(f"{number} to epoch {rung}")
+                number = min(number, self._continuing(number))
+            share = 100 * trained / (len(settings) * rungs[-1])
+            lines.append(
+                f"halving trains {pluralize(len(settings), 'setting')}: {', then '.join(steps)}, "
+                f"about {share:.0f} % of the epochs of the grid"
+            )
+        return lines
+
+    def _continuing(self, settings: int) -> int:
+        """How many of these settings continue after a rung, without ties and `margin`."""
+        return max(self.keep, math.ceil(settings / self.eta))
+
     def _decide(
         self,
         settings: Sequence[Sequence[Run]],
@@ -71,12 +92,12 @@ class Halving:
                 return
             scores = [_score(rs, rung) for rs in known]
             places = sorted(range(len(settings)), key=scores.__getitem__)
-            number = max(self.keep, math.ceil(len(settings) / self.eta))
+            number = self._continuing(len(settings))
             cutoff = -scores[places[:number][-1]][0]
             chosen = {
                 place
                 for index, place in enumerate(places)
-                if (index < number or -scores[place][0] >= cutoff - self.margin)
+                if (index < number or 0 <= cutoff + scores[place][0] <= self.margin > 0)
                 and scores[place][0] != math.inf
             }
             for place, runs in enumerate(settings):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
 from lenet_sweep.core.cells import Plan, Run, short_names
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
+    Dropped,
     EndedEarly,
     EpochEnded,
     Event,
@@ -19,6 +20,7 @@ from lenet_sweep.core.events import (
     Progress,
     Requeued,
     Retrying,
+    RungStarted,
     Started,
     Stopped,
     Waiting,
@@ -66,8 +68,11 @@ class SweepProgress:
         self.workers = workers
         self.start = start
         self.failed = 0  # cells
+        self.stopped = 0  # cells, by a search
+        self._runs = dict(plan.by_id)  # in a search, up to the next rung
+        self._trained: dict[str, int] = {}  # epochs, of runs that a search has trained to a rung
         self.running: dict[str, RunProgress] = {}
-        self.unstarted = dict(plan.by_id)
+        self.unstarted = dict(self._runs)
         self._lengths = Counter(map(_length, plan.runs))  # of the runs in `unstarted`
         names = short_names(plan.cells, epochs=False, between=" ")
         self.names = {run.id: names[run.cell] for run in plan.runs}
@@ -93,6 +98,12 @@ class SweepProgress:
         started = sum(
             min(1.0, state.position / epochs)
             for run_id, state in self.running.items()
+            for epochs in self._pending[run_id]
+        )
+        started += sum(
+            min(1.0, trained / epochs)
+            for run_id, trained in self._trained.items()
+            if run_id not in self.running
             for epochs in self._pending[run_id]
         )
         return (self.ended + started) / self.total
@@ -133,6 +144,16 @@ class SweepProgress:
                 self._put_back(run_id)
             case Finished() | Stopped():
                 self._end(run_id)
+            case RungStarted(epoch=epoch):
+                self._remove_unstarted(run_id)
+                run = self.plan.by_id[run_id]
+                self._runs[run_id] = replace(run, cell=replace(run.cell, epochs=epoch))
+                self._put_back(run_id)
+            case Dropped():
+                self.ended += len(self._pending[run_id])
+                self.stopped += len(self._pending[run_id])
+                self._pending[run_id].clear()
+                self._end(run_id)
 
     def _state(self, run_id: str) -> RunProgress:
         """The state of a run in training; a new one gets the first free lane."""
@@ -140,22 +161,24 @@ class SweepProgress:
             used = {state.lane for state in self.running.values()}
             lane = next(lane for lane in count() if lane not in used)
             self._remove_unstarted(run_id)
-            self.running[run_id] = RunProgress(self.plan.by_id[run_id], lane)
+            self.running[run_id] = RunProgress(self._runs[run_id], lane)
         return self.running[run_id]
 
     def _remove_unstarted(self, run_id: str) -> None:
         if self.unstarted.pop(run_id, None):
-            length = _length(self.plan.by_id[run_id])
+            length = _length(self._runs[run_id])
             self._lengths[length] -= 1
             if not self._lengths[length]:
                 del self._lengths[length]
 
     def _put_back(self, run_id: str) -> None:
-        self.unstarted[run_id] = self.plan.by_id[run_id]
-        self._lengths[_length(self.plan.by_id[run_id])] += 1
+        self.unstarted[run_id] = self._runs[run_id]
+        self._lengths[_length(self._runs[run_id])] += 1
 
     def _end(self, run_id: str) -> None:
-        self.running.pop(run_id, None)
+        state = self.running.pop(run_id, None)
+        if state and self._runs[run_id] is not self.plan.by_id[run_id]:
+            self._trained[run_id] = state.epoch
         self._remove_unstarted(run_id)
 
     def _measure(self, state: RunProgress, now: float) -> None:
@@ -275,7 +298,8 @@ def describe_end(progress: SweepProgress, now: float) -> str:
     """What a sweep has done: '6 of 6 cells done in 3:12, 1 of them failed'."""
     failed = f", {progress.failed} of them failed" if progress.failed else ""
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
-    return f"{cells} in {format_duration(now - progress.start)}{failed}"
+    stopped = f", {progress.stopped} of them stopped by the search" if progress.stopped else ""
+    return f"{cells} in {format_duration(now - progress.start)}{failed}{stopped}"
 
 
 def describe_early_end(event: EndedEarly) -> str:

@@ -18,6 +18,7 @@ from lenet_sweep.results.columns import (
     INTERVAL,
     NUMERIC,
     REPORT_COLUMNS,
+    STOPPED,
     heading_of,
     holds_text,
     is_partial,
@@ -69,7 +70,8 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COM
         console.print(_table(to_text(title), to_text(caption), texts, console.width, constant))
         print_rest(len(rows) - ROWS, "setting" if cells else "row")
         cell_rows = cells.get(title, rows)
-        failures = _failures(to_texts(cell_rows[cell_rows["accuracy"] == ""]))
+        unranked = to_texts(cell_rows[cell_rows["accuracy"] == ""])
+        failures = _failures([row for row in unranked if row["status"] != STOPPED])
         for failure in failures[:FAILURES]:
             lines = failure.wrap(console, console.width)
             if len(lines) > 3:
@@ -94,10 +96,17 @@ def print_reproduction(console: Console, reproduction: Reproduction) -> None:
         for row in rows.to_dict("records")
     ]
     names = [str(name) for name in rows.columns]
+
+    def is_too_wide() -> bool:
+        return _total(_widths(names, texts, split=True, wrap=False)) > console.width
+
     for optional in ("on", "diff.", "by"):  # results.md has these columns too
-        too_wide = _total(_widths(names, texts, split=True, wrap=False)) > console.width
-        if too_wide and optional in names:
+        if is_too_wide() and optional in names:
             names.remove(optional)
+    settings = names[1 : names.index("batch")]
+    if is_too_wide() and len(settings) > 1:
+        names = ["row", "settings", *names[names.index("batch") :]]
+        texts = [{**row, "settings": _join_settings(row, settings)} for row in texts]
     table = _empty_table(title, escape_unencodable(one_line(caption), console.encoding))
     for name, width in _widths(names, texts, split=True, wrap=False).items():
         right = name in (*NUMERIC, *REPORT_COLUMNS)
@@ -239,6 +248,8 @@ def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
 def _setting(name: str, text: str) -> str:
     if isinstance(ADDED_SETTINGS.get(name), (bool, type(None))) and name in ADDED_SETTINGS:
         return {"true": name, "false": f"no {name}", "": f"no {name}"}.get(text, f"{name} {text}")
+    if text == "none" and name in ADDED_SETTINGS:
+        return f"no {name}"
     named = is_option(name) or not holds_text(name) or name in UNCLEAR
     return f"{name.partition('.')[2] or name} {text}" if named else text
 

@@ -1,0 +1,23 @@
+"""The searches by name. Their options and defaults are in the files of conf/search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lenet_sweep.core.cells import Choice
+from lenet_sweep.search import Search
+from lenet_sweep.search.halving import Halving
+
+
+def _halving(eta: float, first: float, keep: float, margin: float) -> Search:
+    return Halving(eta, int(first) or None, int(keep), margin)
+
+
+_SEARCHES: Mapping[str, Callable[..., Search]] = {"halving": _halving}
+
+
+def make_search(choice: Choice) -> Search | None:
+    """The search with the options of a choice of the group `search`; None for the grid."""
+    options: dict[str, Any] = dict(choice.options)
+    return _SEARCHES[choice.name](**options) if choice.name in _SEARCHES else None
