@@ -12,8 +12,8 @@ from lenet_sweep.storage.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import record_curves  # noqa: E402
-from benchmarks.curves import CURVES, FOLDER, equal, load_curves, save_curves  # noqa: E402
+from benchmarks import record_curves
+from benchmarks.curves import CURVES, FOLDER, equal, load_curves, save_curves
 
 
 @pytest.fixture

@@ -1,3 +1,169 @@
-def tuning_row(x):
-    return (f"{x['epochs']:6.1%} {x['regret']['mean']:10.3f} {x['regret']['95']:8.3f} {x['regret_0.05']:7.1%} {x['regret_0.10']:7.1%} {x['below_best']['mean']:9.3f} {x['recall']:8.1%}")
-def write(r, out): pass
+"""The tables and the figure of the replays, from the values of search.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.style import QUIET, render, save, styled
+
+# The first words of the names of methods, with the label of their group in the figure.
+GROUPS = {
+    "halving": "lenet-sweep, presets", "Halving": "lenet-sweep, other options", "random": "random",
+    "full": "full grid", "Optuna": "Optuna", "Ray": "Ray Tune", "Syne": "Syne Tune",
+}  # fmt: skip
+PEERS = ("random", "Optuna", "Ray", "Syne")
+HEAD = (
+    "method", "epochs", "regret: median", "90 %", "95 %", "<= 0.05", "<= 0.10", "best lost",
+    "tied trained", "2 workers, min", "16 workers, min",
+)  # fmt: skip
+
+
+def group(name: str) -> str:
+    """The label of a method's group."""
+    return GROUPS[next(word for word in GROUPS if name.startswith(word))]
+
+
+def is_peer(name: str) -> bool:
+    return name.startswith(PEERS)
+
+
+def write(results: Mapping[str, Any], folder: Path) -> None:
+    """Write search.md and search.png."""
+    (folder / "search.md").write_text(tables(results), encoding="utf-8")
+    save(render(figure(results)), folder / "search.png")
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """The content of search.md."""
+    methods = results["methods"]
+    small, large = results["sizes"]
+    rows = [
+        [name, *_numbers(found["2"]), f"{found['16']['seconds'] / 60:.1f}"]
+        for name, found in sorted(methods.items(), key=lambda item: -item[1]["2"]["epochs"])
+    ]
+    together = [[name, *_numbers(found)] for name, found in results["together"].items()]
+    sizes = [
+        [size, name, *_numbers(found[name])]
+        for size, found in results["by_size"].items()
+        for name in found
+    ]
+    compared = [
+        [name, f"{methods[name]['2']['epochs']:.1%}", own, f"{methods[own]['2']['epochs']:.1%}",
+         *(f"{methods[n]['2']['regret'][p]:.3f}" for p in ("median", "95") for n in (name, own))]
+        for name, own in equal_epochs(methods)
+    ]  # fmt: skip
+    parts = [
+        "# Searches, replayed on recorded curves",
+        "Generated from `search.json` by `python -m benchmarks.search --redraw`.",
+        f"{results['replays']} replays of the [recorded sweep](../curves/README.md). Each searches "
+        f"{small} to {large} of its {results['settings']} settings, in random order, with one seed "
+        "(1 or 2; the presets were chosen on seed 0). The search sees the accuracy on the held-out "
+        "images. Regret compares the setting that it finds best with the one that the full grid "
+        f"finds best: the difference of their test accuracies, as means over {results['seeds']} "
+        "seeds, in percentage points (negative if the search is better by chance).",
+        f"Noise: the standard error of such a difference is {results['test_error']:.3f} points. "
+        f"Settings are tied with the best if their mean accuracy over all seeds, on test and "
+        f"held-out images together, is at most {results['tie_width']:.3f} points (two standard "
+        f"errors) below it; in the whole grid these are {results['tied']}. 'Best lost' is the share "
+        "of replays that choose a setting outside this set, 'tied trained' the share of the set "
+        "that is trained to the last epoch.",
+        "Decisions of peers depend on the order of events, which is simulated for 2 workers. The "
+        "last column is from a second simulation with 16. The schedulers run their own code: "
+        "Optuna's trials are asked for, report and are pruned through a study; those of Ray Tune "
+        "and Syne Tune are called directly, without starting processes.",
+        table(HEAD, rows),
+        "## At equal epochs",
+        "Each peer, and the options of `halving` with the lowest regret among those that train no "
+        "more epochs.",
+        table(("peer", "epochs", "lenet-sweep", "epochs", "median: peer", "ours", "95 %: peer",
+               "ours"), compared),
+        "## All seeds together",
+        f"The same with all {results['seeds']} seeds of a setting, whose mean accuracy decides.",
+        table(HEAD[:-1], together),
+        "## By the size of the grid",
+        table(("settings", *HEAD[:-1]), sizes),
+        f"Commit {results['commit']}. "
+        + ", ".join(f"{name} {version}" for name, version in results["packages"].items()),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def equal_epochs(methods: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each peer, and the best options of Halving that train no more epochs."""
+
+    def key(name: str) -> tuple[float, float]:
+        regret = methods[name]["2"]["regret"]
+        return regret["95"], regret["mean"]
+
+    pairs = []
+    for name in filter(is_peer, methods):
+        limit = methods[name]["2"]["epochs"] + 1e-3
+        own = [
+            n for n in methods
+            if n.lower().startswith("halving") and methods[n]["2"]["epochs"] <= limit
+        ]  # fmt: skip
+        if own:
+            pairs.append((name, min(own, key=key)))
+    return pairs
+
+
+def _numbers(found: Mapping[str, Any]) -> list[str]:
+    regret = found["regret"]
+    shares = [found[name] for name in ("regret_0.05", "regret_0.10", "lost", "recall")]
+    return [
+        f"{found['epochs']:.1%}",
+        *(f"{regret[name]:.3f}" for name in ("median", "90", "95")),
+        *(f"{share:.1%}" for share in shares),
+        f"{found['seconds'] / 60:.1f}",
+    ]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *map(list, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def figure(results: Mapping[str, Any]) -> Figure:
+    """Epochs and regret, one point for each method."""
+    with styled():
+        drawn = Figure((8.2, 4.4), layout="constrained")
+        FigureCanvasAgg(drawn)
+        methods = {name: found["2"] for name, found in results["methods"].items()}
+        panels = drawn.subplots(1, 2, sharex=True)
+        for axes, (key, label) in zip(
+            panels, (("mean", "Mean"), ("95", "95th percentile")), strict=True
+        ):
+            for color, label_of in zip(COLORS, GROUPS.values(), strict=False):
+                points = [
+                    (100 * m["epochs"], max(0.0, m["regret"][key]))
+                    for name, m in methods.items()
+                    if group(name) == label_of
+                ]
+                if points:
+                    axes.plot(*zip(*points, strict=True), "o", color=color, label=label_of)
+            axes.set_yscale("symlog", linthresh=0.05, linscale=2)
+            axes.set(xlabel="Epochs, percent of the grid", ylabel=f"{label} of regret, points")
+            axes.set_ylim(-0.005, None)
+        panels[0].legend(fontsize=8)
+        drawn.suptitle("Epochs and regret of searches", x=0.01, ha="left", weight="bold")
+        caption = f"{results['replays']} replays of recorded curves; regret in test accuracy"
+        panels[0].set_title(caption, loc="left", color=QUIET, fontsize=9)
+    return drawn
+
+
+def tuning_row(found: Mapping[str, Any]) -> str:
+    """The statistics of one setting of Halving in a line."""
+    regret = found["regret"]
+    return (
+        f"{found['epochs']:6.1%} {regret['mean']:11.3f} {regret['95']:7.3f} "
+        f"{found['regret_0.05']:7.1%} {found['regret_0.10']:7.1%} "
+        f"{found['below_best']['mean']:10.3f} {found['recall']:8.1%} "
+    )

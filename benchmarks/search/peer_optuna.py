@@ -54,10 +54,10 @@ def maker(make: Callable[[int], optuna.pruners.BasePruner]) -> Callable[[int, in
 
 
 PRUNERS = {
-    "Optuna MedianPruner": lambda epochs: optuna.pruners.MedianPruner(),
-    "Optuna SuccessiveHalvingPruner": lambda epochs: optuna.pruners.SuccessiveHalvingPruner(),
+    "Optuna MedianPruner": lambda _: optuna.pruners.MedianPruner(),
+    "Optuna SuccessiveHalvingPruner": lambda _: optuna.pruners.SuccessiveHalvingPruner(),
     "Optuna HyperbandPruner": lambda epochs: optuna.pruners.HyperbandPruner(max_resource=epochs),
-    "Optuna WilcoxonPruner": lambda epochs: optuna.pruners.WilcoxonPruner(n_startup_steps=14),
+    "Optuna WilcoxonPruner": lambda _: optuna.pruners.WilcoxonPruner(n_startup_steps=14),
 }
 
 if __name__ == "__main__":

@@ -76,9 +76,7 @@ class Tune:
         return action
 
 
-def maker(
-    make: Callable[..., TrialScheduler], **options: float
-) -> Callable[[int, int, int], Tune]:
+def maker(make: Callable[..., TrialScheduler], **options: float) -> Callable[[int, int, int], Tune]:
     return lambda trials, epochs, seed: Tune(make, options, trials, epochs, seed)
 
 

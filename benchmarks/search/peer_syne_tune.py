@@ -5,7 +5,7 @@ Drives the scheduler object itself. Its searcher suggests the settings in the or
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import logging
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from syne_tune.optimizer.scheduler import SchedulerDecision
 
 from benchmarks.search.replays import CONTINUE, STOP, main_of_peer
 
-START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class SyneTune:

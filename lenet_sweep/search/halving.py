@@ -57,7 +57,7 @@ class Halving:
     def describe(self, runs: Sequence[Run]) -> list[str]:
         """See `Search`. Ties and `margin` may add to the numbers."""
         lines = []
-        for settings in _competitors(runs):
+        for settings in competitors(runs):
             rungs = self.rungs(settings[0][0].cell.epochs)
             number, trained, steps = len(settings), 0, []
             for before, rung in pairwise((0, *rungs)):

@@ -6,7 +6,7 @@ for Configuring Metaheuristics (GECCO 2002). Here the blocks of a race are seeds
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -21,6 +21,20 @@ from lenet_sweep.search.competitors import competitors
 
 
 @dataclass(frozen=True)
+class _Trained:
+    """The result of a run that has ended. accuracy: percent; None if it failed."""
+
+    accuracy: float | None
+    correct: Callable[[], NDArray[Any] | None]
+
+    @classmethod
+    def of(cls, result: RunResult, epochs: int) -> _Trained:
+        number = min(epochs, len(result.accuracies))
+        failed = not number or (result.failed and number < epochs)
+        return cls(None if failed else result.accuracies[number - 1], result.correct)
+
+
+@dataclass(frozen=True)
 class Racing:
     """Races over seeds: each further seed is trained only for the settings that may be the best.
 
@@ -30,11 +44,11 @@ class Racing:
     Seeds are trained in ascending order. After `first` seeds, and after each further one except the
     last, a setting is dropped if both tests find it worse than the setting with the best mean:
 
-    - The paired t test over its seeds, one-sided, at the level alpha / (settings - 1) / looks, where
-      `looks` is the number of times that settings can be dropped. The best setting is dropped only
-      if this test errs for it and one of the other settings, at one of the looks. There are
-      (settings - 1) * looks such tests, so the probability is at most alpha (Bonferroni). This
-      assumes that differences between two settings are normally distributed over seeds.
+    - The paired t test over its seeds, one-sided, at the level alpha / ((settings - 1) * looks),
+      where `looks` is the number of times that settings can be dropped. The truly best setting is
+      dropped only if this test errs for it and one of the other settings, at one of the looks.
+      There are (settings - 1) * looks such tests, so the probability is at most alpha (Bonferroni).
+      This assumes that differences between two settings are normally distributed over seeds.
     - The z test over the images, one-sided, at the level alpha, of the mean difference over the
       seeds. A setting stays if it is unknown which images were correct. The second test can only
       keep settings, so the bound holds.
@@ -55,6 +69,28 @@ class Racing:
             self._decide(settings, results, epochs, stops, messages)
         return Decision(epochs, stops, tuple(messages))
 
+    def describe(self, runs: Sequence[Run]) -> list[str]:
+        """See `Search`."""
+        lines = []
+        for settings in competitors(runs):
+            seeds = len({run.cell.seed for runs in settings for run in runs})
+            if seeds <= self.first:
+                lines.append(self._trains_everything(seeds))
+                continue
+            least = 100 * (self.first * len(settings) + seeds - self.first) / len(settings) / seeds
+            lines.append(
+                f"racing trains {pluralize(len(settings), 'setting')} with "
+                f"{pluralize(self.first, 'seed')} each, then up to {seeds - self.first} more of "
+                f"those that may be the best: {least:.0f} to 100 % of the epochs of the grid"
+            )
+        return lines
+
+    def _trains_everything(self, seeds: int) -> str:
+        return (
+            f"racing trains everything: with {pluralize(seeds, 'seed')}, no setting can be "
+            f"dropped. Use at least {self.first + 1} seeds"
+        )
+
     def _decide(
         self,
         settings: Sequence[Sequence[Run]],
@@ -69,12 +105,9 @@ class Racing:
         looks = len(seeds) - self.first
         if looks < 1:
             epochs |= {run.id: run.cell.epochs for runs in settings for run in runs}
-            messages.append(
-                f"all {pluralize(len(seeds), 'seed')} are trained: settings can be dropped from "
-                f"{self.first + 1} seeds on"
-            )
+            messages.append(self._trains_everything(len(seeds)))
             return
-        level = self.alpha / max(1, len(settings) - 1) / looks
+        level = self.alpha / (max(1, len(settings) - 1) * looks)
         for number, seed in enumerate(seeds, 1):
             block = [by_seed[seed] for by_seed in racing if seed in by_seed]
             epochs |= {run.id: run.cell.epochs for run in block}
@@ -83,66 +116,59 @@ class Racing:
             if not self.first <= number < len(seeds):
                 continue
             trained = [
-                {s: results[run.id] for s, run in by_seed.items() if s <= seed}
+                {
+                    s: _Trained.of(results[r.id], r.cell.epochs)
+                    for s, r in by_seed.items()
+                    if s <= seed
+                }
                 for by_seed in racing
             ]
             dropped = self._dropped(trained, level)
             for place, reason in dropped.items():
-                reason = f"{reason} after {pluralize(number, 'seed')}"
-                later = (run for s, run in racing[place].items() if s > seed)
-                stops |= {run.id: Stop(0, reason) for run in later}
+                stop = Stop(0, f"{reason} after {pluralize(number, 'seed')}")
+                stops |= {run.id: stop for s, run in racing[place].items() if s > seed}
             racing = [by_seed for place, by_seed in enumerate(racing) if place not in dropped]
             messages.append(
                 f"{pluralize(number, 'seed')}: {len(racing)} of "
                 f"{pluralize(len(racing) + len(dropped), 'setting')} continue"
             )
 
-    def _dropped(self, trained: Sequence[Mapping[int, RunResult]], level: float) -> dict[int, str]:
+    def _dropped(self, trained: Sequence[Mapping[int, _Trained]], level: float) -> dict[int, str]:
         """Why settings are dropped, by their places. trained: the results by seed."""
-        dropped = {
-            place: "another seed of this setting failed"
-            for place, by_seed in enumerate(trained)
-            if any(_failed(result) for result in by_seed.values())
-        }
-        means = {
-            place: float(np.mean([result.accuracies[-1] for result in by_seed.values()]))
-            for place, by_seed in enumerate(trained)
-            if place not in dropped and by_seed
-        }
-        if not means:
+        dropped: dict[int, str] = {}
+        accuracies: dict[int, dict[int, float]] = {}
+        for place, by_seed in enumerate(trained):
+            known = {s: run.accuracy for s, run in by_seed.items() if run.accuracy is not None}
+            if len(known) < len(by_seed):
+                dropped[place] = "another seed of this setting failed"
+            elif known:
+                accuracies[place] = known
+        if not accuracies:
             return dropped
+        means = {place: sum(known.values()) / len(known) for place, known in accuracies.items()}
         best = max(means, key=means.__getitem__)  # the first of equal ones
-        for place in means.keys() - {best}:
-            shared = sorted(trained[best].keys() & trained[place].keys())
-            one, other = ([trained[p][seed] for seed in shared] for p in (best, place))
-            differences = [
-                a.accuracies[-1] - b.accuracies[-1] for a, b in zip(one, other, strict=True)
-            ]
+        for place, known in accuracies.items():
+            shared = sorted(known.keys() & accuracies[best].keys())
+            differences = [accuracies[best][seed] - known[seed] for seed in shared]
             if (
-                len(shared) >= self.first
+                place != best
+                and len(shared) >= self.first
                 and t_test(differences) <= level
-                and self._images_agree(one, other)
+                and self._images_agree([(trained[best][s], trained[place][s]) for s in shared])
             ):
-                dropped[place] = (
-                    f"worse than the best by {np.mean(differences):.2f} points on average"
-                )
-        return dict(sorted(dropped.items()))
+                mean = sum(differences) / len(differences)
+                dropped[place] = f"worse than the best by {mean:.2f} points on average"
+        return dropped
 
-    def _images_agree(self, one: Iterable[RunResult], other: Iterable[RunResult]) -> bool:
-        """Whether the first setting is also better in the test over the images."""
-        total: NDArray[Any] | float = 0.0
-        count = 0
-        for a, b in zip(one, other, strict=True):
-            correct, correct_other = a.correct(), b.correct()
+    def _images_agree(self, pairs: Sequence[tuple[_Trained, _Trained]]) -> bool:
+        """Whether the first of each pair is also better in the test over the images."""
+        differences = []
+        for one, other in pairs:
+            correct, correct_other = one.correct(), other.correct()
             if correct is None or correct_other is None:
                 return False
-            total = total + np.subtract(correct, correct_other, dtype=float)
-            count += 1
-        return z_test(np.asarray(total) / count) <= self.alpha
-
-
-def _failed(result: RunResult) -> bool:
-    return result.failed or not result.accuracies
+            differences.append(np.subtract(correct, correct_other, dtype=np.int8, casting="unsafe"))
+        return z_test(np.mean(differences, axis=0)) <= self.alpha
 
 
 def t_test(differences: Sequence[float]) -> float:
