@@ -49,7 +49,7 @@ def tables(results: Mapping[str, Any]) -> str:
     ]
     together = [[name, *_numbers(found)] for name, found in results["together"].items()]
     sizes = [
-        [size, name, *_numbers(found[name])]
+        [str(size), name, *_numbers(found[name])]
         for size, found in results["by_size"].items()
         for name in found
     ]
@@ -61,26 +61,26 @@ def tables(results: Mapping[str, Any]) -> str:
     parts = [
         "# Searches, replayed on recorded curves",
         "Generated from `search.json` by `python -m benchmarks.search --redraw`.",
-        f"{results['replays']} replays of the [recorded sweep](../curves/README.md). Each searches "
-        f"{small} to {large} of its {results['settings']} settings, in random order, with one seed "
-        "(1 or 2; the presets were chosen on seed 0). The search sees the accuracy on the held-out "
+        (f"{results['replays']} replays of the [recorded sweep](../curves/README.md). Each "
+        f"searches {small} to {large} of its {results['settings']} settings, in random order, with one "
+        "seed (1 or 2; the presets were chosen on seed 0). The search sees the accuracy on the held-out "
         "images. Regret compares the setting that it finds best with the one that the full grid "
         f"finds best: the difference of their test accuracies, as means over {results['seeds']} "
-        "seeds, in percentage points (negative if the search is better by chance).",
-        f"Noise: the standard error of such a difference is {results['test_error']:.3f} points. "
+        "seeds, in percentage points (negative if the search is better by chance)."),
+        (f"Noise: the standard error of such a difference is {results['test_error']:.3f} points. "
         f"Settings are tied with the best if their mean accuracy over all seeds, on test and "
         f"held-out images together, is at most {results['tie_width']:.3f} points (two standard "
-        f"errors) below it; in the whole grid these are {results['tied']}. 'Best lost' is the share "
-        "of replays that choose a setting outside this set, 'tied trained' the share of the set "
-        "that is trained to the last epoch.",
-        "Decisions of peers depend on the order of events, which is simulated for 2 workers. The "
+        f"errors) below it; in the whole grid these are {results['tied']}. 'Best lost' is the "
+        "share of replays that choose a setting outside this set, 'tied trained' the share of the "
+        "set that is trained to the last epoch."),
+        ("Decisions of peers depend on the order of events, which is simulated for 2 workers. The "
         "last column is from a second simulation with 16. The schedulers run their own code: "
         "Optuna's trials are asked for, report and are pruned through a study; those of Ray Tune "
-        "and Syne Tune are called directly, without starting processes.",
+        "and Syne Tune are called directly, without starting processes."),
         table(HEAD, rows),
         "## At equal epochs",
-        "Each peer, and the options of `halving` with the lowest regret among those that train no "
-        "more epochs.",
+        ("Each peer, and the options of `halving` that train the most epochs among those that "
+        "train no more than the peer."),
         table(("peer", "epochs", "lenet-sweep", "epochs", "median: peer", "ours", "95 %: peer",
                "ours"), compared),
         "## All seeds together",
@@ -95,12 +95,7 @@ def tables(results: Mapping[str, Any]) -> str:
 
 
 def equal_epochs(methods: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Each peer, and the best options of Halving that train no more epochs."""
-
-    def key(name: str) -> tuple[float, float]:
-        regret = methods[name]["2"]["regret"]
-        return regret["95"], regret["mean"]
-
+    """Each peer, and the options of Halving that train the most epochs up to those of the peer."""
     pairs = []
     for name in filter(is_peer, methods):
         limit = methods[name]["2"]["epochs"] + 1e-3
@@ -109,7 +104,7 @@ def equal_epochs(methods: Mapping[str, Any]) -> list[tuple[str, str]]:
             if n.lower().startswith("halving") and methods[n]["2"]["epochs"] <= limit
         ]  # fmt: skip
         if own:
-            pairs.append((name, min(own, key=key)))
+            pairs.append((name, max(own, key=lambda n: methods[n]["2"]["epochs"])))
     return pairs
 
 
