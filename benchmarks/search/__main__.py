@@ -18,11 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import machines
-from benchmarks.curves import FOLDER, load_curves
+from benchmarks.curves import FOLDER, Curves, load_curves
 from benchmarks.environments import packages, python_of
 from benchmarks.measuring import ROOT
 from benchmarks.search import ours, page
+from benchmarks.search.ours import Values
 from benchmarks.search.replays import (
     Outcome,
     Problem,
@@ -131,6 +134,26 @@ def measure(recording: ours.Recording, replays: int, with_peers: bool) -> dict[s
     }  # fmt: skip
 
 
+def last_mean(values: Values, number: int) -> Values:
+    """The mean over the last `number` epochs up to each epoch; fewer at the start."""
+    sums = np.cumsum(np.insert(values, 0, 0.0, axis=2), axis=2)
+    ends = np.arange(1, values.shape[2] + 1)
+    starts = np.maximum(ends - number, 0)
+    means: Values = (sums[..., ends] - sums[..., starts]) / (ends - starts)
+    return means
+
+
+# What a search may compare instead of the accuracy after the epoch, for --tune.
+SCORES: Mapping[str, Callable[[Curves], Values]] = {
+    "accuracy": lambda curves: curves.holdout_accuracy,
+    "mean-3": lambda curves: last_mean(curves.holdout_accuracy, 3),
+    "mean-5": lambda curves: last_mean(curves.holdout_accuracy, 5),
+    "best": lambda curves: np.maximum.accumulate(curves.holdout_accuracy, axis=2),
+    "loss": lambda curves: -curves.holdout_loss,
+    "train-loss": lambda curves: -curves.train_loss,
+}
+
+
 def tune(recording: ours.Recording, replays: int) -> None:
     """Print the statistics of many settings of Halving on the replays for tuning."""
     truth = Truth(recording.curves)
@@ -157,14 +180,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replays", type=int, default=600, help="default: 600")
     parser.add_argument("--no-peers", action="store_true", help="only lenet-sweep and the grid")
     parser.add_argument("--tune", action="store_true", help="print settings of Halving; no files")
+    parser.add_argument("--score", choices=SCORES, default="accuracy", help="with --tune")
     parser.add_argument("--redraw", action="store_true", help="only write search.md and search.png")
     options = parser.parse_args(arguments)
     path = options.out / "search.json"
     if options.redraw:
         page.write(json.loads(path.read_text()), options.out)
         return 0
-    recording = ours.Recording(load_curves(options.curves))
+    curves = load_curves(options.curves)
+    recording = ours.Recording(curves)
     if options.tune:
+        recording = ours.Recording(curves, SCORES[options.score](curves))
         tune(recording, options.replays)
         return 0
     results = measure(recording, options.replays, not options.no_peers)
