@@ -649,7 +649,7 @@ def native_settings(draw: st.DrawFn) -> dict[str, object]:
 
 
 @pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None)
 @given(native_settings())
 def test_random_combinations_agree_between_engines(
     images: Images, small_folder, settings: dict[str, object]

@@ -202,7 +202,10 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("group", OWN)
+@pytest.mark.parametrize(
+    "group",
+    ["schedule", *(pytest.param(name, marks=pytest.mark.slow) for name in ("init", "pool"))],
+)
 def test_one_file_adds_a_choice_with_options(small, tmp_path, group: str) -> None:
     """--help lists it, it is trained and swept with a built-in choice, and options are checked."""
     name, content, other, option, values, wrong = OWN[group]
