@@ -24,6 +24,10 @@ def small(small_folder) -> list[str]:
             "epochs=1"]  # fmt: skip
 
 
+def with_figures(small: list[str]) -> list[str]:
+    return [word for word in small if word != "figures=none"]
+
+
 @pytest.fixture
 def lenet_sweep(tmp_path: Path):
     """Run a command line in an empty folder and check its exit status."""
@@ -61,7 +65,7 @@ def snapshot_times(tmp_path: Path) -> dict[Path, int]:
 def test_grid_gives_ranked_table(lenet_sweep, small, tmp_path) -> None:
     """A grid trains every combination and writes a ranked results.csv."""
     words = ["-m", "lr=1e-1,1e-2", "batch=32,64,128", "optimizer=adam"]
-    done = lenet_sweep(*words, *small, "figures=all")
+    done = lenet_sweep(*words, *with_figures(small))
     frame = table(tmp_path)
     assert len(frame) == 6
     assert set(frame["status"]) == {"ok"}
@@ -82,6 +86,7 @@ def test_grid_gives_ranked_table(lenet_sweep, small, tmp_path) -> None:
 
 def test_finished_sweep_is_not_trained_again(lenet_sweep, small, tmp_path) -> None:
     """The same command again trains nothing, does not import torch, and gives the same table."""
+    small = with_figures(small)
     lenet_sweep("-m", "lr=0.1,0.01", *small)
     before, frame = snapshot_times(tmp_path), table(tmp_path)
     blocked = tmp_path / "no_torch"
@@ -130,7 +135,7 @@ def test_missing_plugin_is_named_with_its_package(lenet_sweep, tmp_path) -> None
 def test_failing_cells_are_rows(lenet_sweep, small, tmp_path) -> None:
     """Cells that raise or are killed become rows, and a rerun trains only those."""
     env = {"PYTHONPATH": str(FAULTS)}
-    arguments = ("-m", "lr=0.1,0.03,0.04,0.01", *small)
+    arguments = ("-m", "lr=0.1,0.03,0.04,0.01", *with_figures(small))
     done = lenet_sweep(*arguments, status=1, env=env)
     frame = table(tmp_path).set_index("lr")
     assert list(frame.loc[[0.1, 0.01], "status"]) == ["ok", "ok"]
@@ -408,7 +413,7 @@ def test_sweep_finishes_after_reader_exits(small, tmp_path, single) -> None:
     """With `| head`, the sweep writes all its files and exits with the status of SIGPIPE."""
     grid = [] if single else ["-m", "seed=0,1,2"]
     with subprocess.Popen(
-        [sys.executable, "-m", "lenet_sweep", *grid, *small[:-1], "epochs=5", "figures=all"],
+        [sys.executable, "-m", "lenet_sweep", *grid, *with_figures(small)[:-1], "epochs=5"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout.readline()
@@ -491,7 +496,14 @@ def test_single_cell_prints_what_the_report_prints(lenet_sweep, small, tmp_path)
 def test_several_seeds_do_not_import_scipy_stats(small, tmp_path) -> None:
     """Tests and intervals over seeds work without scipy.stats, which is slow to import."""
     # After 3 epochs with lr=0.1, the seeds differ; equal accuracies would need no test.
-    arguments = ["-m", "lr=0.01,0.1", "seed=0,1,2", *small[:-1], "epochs=3", "batch=16"]
+    arguments = [
+        "-m",
+        "lr=0.01,0.1",
+        "seed=0,1,2",
+        *with_figures(small)[:-1],
+        "epochs=3",
+        "batch=16",
+    ]
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "lenet_sweep", *arguments],
         cwd=tmp_path, capture_output=True, text=True, check=True,
