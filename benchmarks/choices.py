@@ -32,7 +32,7 @@ from lenet_sweep.training.engines import build_engine
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.training.schedules import learning_rates
 
-NOT_TIMED = ("dataset",)  # of the groups
+NOT_TIMED = ("dataset", "search")  # of the groups
 KEYS: dict[str, tuple[Any, ...]] = {
     "dropout": (0.5,), "batch_norm": (True,), "width": (0.5, 2), "clip_norm": (1,),
     "normalize": ("standard",),

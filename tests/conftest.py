@@ -1,5 +1,8 @@
 """Fixtures shared by several test modules."""
 
+import one_thread  # noqa: F401 - before NumPy and torch
+
+# isort: split
 import gc
 import os
 import signal

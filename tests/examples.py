@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from forked_commands import run_forked
+
 PLAN = re.compile(r"^\d+ cells?( \(\d+ duplicates? merged\))?, ", re.MULTILINE)
 
 
@@ -30,10 +32,7 @@ def assert_planned(command: str, folder: Path) -> None:
     words = shlex.split(command)
     arguments = words[words.index("lenet_sweep") + 1 :]
     dry_run = [] if any(word.startswith("dry_run") for word in arguments) else ["dry_run=true"]
-    result = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", *arguments, *dry_run],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    result = run_forked(*arguments, *dry_run, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert PLAN.search(result.stdout)
 

@@ -1,7 +1,8 @@
 """Runs command lines in forked processes, so that everything is imported only once.
 
-Started by tests/processes.py. Each input line is a JSON object with the arguments, the folder and
-the output file of a process. The answer is its exit status, or null if it did not end in time.
+Started by tests/processes.py and tests/forked_commands.py. Each input line is a JSON object with
+the arguments, the folder and the output file of a process, and may have a file for its errors and
+an environment. The answer is its exit status, or null if it did not end in time.
 """
 
 import json
@@ -49,10 +50,15 @@ def serve() -> None:
 def run_job(job: dict) -> NoReturn:
     """Run the sweep in this process."""
     os.chdir(job["folder"])
-    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    sys.path[0] = job["folder"]  # as with -m
+    if "env" in job:
+        os.environ.clear()
+        os.environ |= job["env"]
+    create = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    output = os.open(job["output"], create, 0o666)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(os.open(job["errors"], create, 0o666) if "errors" in job else output, 2)
     sys.argv[1:] = job["arguments"]
     sys.orig_argv[:] = [sys.executable, "-m", "lenet_sweep", *job["arguments"]]
     if job["target"]:  # the fault signals this process

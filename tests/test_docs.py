@@ -88,9 +88,9 @@ def test_every_choice_is_documented() -> None:
         assert ", ".join(choices) in row, group
 
 
-@pytest.mark.parametrize("group", registry.OPTION_GROUPS)
+@pytest.mark.parametrize("group", [*registry.OPTION_GROUPS, "search"])
 def test_options_match_files(group: str) -> None:
-    """The tables of options on the page about settings are those of the files in conf/."""
+    """The tables of options on the pages are those of the files in conf/."""
     rows = []
     for key in registry.OPTION_DEFAULTS:
         if not key.startswith(f"{group}."):
@@ -104,7 +104,8 @@ def test_options_match_files(group: str) -> None:
             names.setdefault((format_setting(spec.default), meaning), []).append(name)
         for (default, meaning), owners in names.items():
             rows.append(f"| `{option}` | {', '.join(owners)} | {default} | {meaning} |")
-    assert "\n" + "\n".join(rows) + "\n" in PAGES["settings.md"]
+    page = PAGES["search.md" if group == "search" else "settings.md"]
+    assert "\n" + "\n".join(rows) + "\n" in page
 
 
 def test_named_tests_exist() -> None:

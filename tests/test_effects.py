@@ -294,7 +294,7 @@ def test_a_level_without_an_accuracy_has_no_mean() -> None:
         ("10", 0),
     ]
     assert by_name(computed)["lr"].levels[2].mean is None
-    assert computed.caveats[0].sentence.startswith("2 of 6 cells failed")
+    assert computed.caveats[0].sentence.startswith("2 of 6 cells have no accuracy")
     only = effects([results[0], results[4]])
     assert [(e.name, e.share) for e in only.effects] == [("lr", None)]
 

@@ -6,6 +6,7 @@ its tests are skipped with the reason.
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ from lenet_sweep.core.events import (
     Stopped,
 )
 from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.runner.search_rounds import SearchRounds
+from lenet_sweep.runner.search_rounds import runs_of as runs_of_cells
+from lenet_sweep.search import RunResult
+from lenet_sweep.search.halving import Halving
 from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
@@ -68,6 +73,22 @@ def test_results_are_those_of_the_local_executor(target, runs_of, tmp_path) -> N
                 k: v.tobytes() for k, v in expected.state.items()
             }
             assert (actual.predictions == expected.predictions).all()
+
+
+def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
+    """Each round is trained by the executor, and stops what the curves say."""
+    runs, context = runs_of(lr=[0.3, 0.2, 0.1, 0.02], epochs=9, shuffle=True)
+    cells = [run.cell for run in runs]
+    rounds = SearchRounds(Halving(keep=1), cells, {}, context)
+    trained = Counter(e.run_id for e in rounds.train(target.executor) if isinstance(e, EpochEnded))
+    known = {}
+    for run in runs:
+        snapshot = Store(context.out).run_folder(run.id).latest(until=9)
+        losses = [epoch.test_cost for epoch in snapshot.history]
+        known[run.id] = RunResult([epoch.accuracy for epoch in snapshot.history], losses)
+    assert rounds.decision == Halving(keep=1).decide(runs_of_cells(cells), known)
+    assert dict(trained) == rounds.decision.epochs
+    assert sorted(trained.values()) == [1, 1, 3, 9]
 
 
 def test_every_kind_of_failure_has_its_reason(target, runs_of) -> None:

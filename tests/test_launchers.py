@@ -1,10 +1,10 @@
 """Validation of the options of launchers, and the journals in which jobs report their progress."""
 
 import subprocess
-import sys
 
 import pytest
 from clusters import ray_options, slurm_options
+from forked_commands import run_forked
 
 from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config.grids import grid
@@ -72,8 +72,7 @@ def test_invalid_ray_options_are_rejected(changed, message) -> None:
 
 
 def dry_run(*overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lenet_sweep", "-m", "dry_run=true", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_forked("-m", "dry_run=true", *overrides)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from clusters import small_runs, start_executor
+from forked_commands import run_forked
 from image_files import make_image_folder
 from torch import nn
 
@@ -259,14 +260,15 @@ def test_the_command_line_takes_a_file(files, small_folder, launcher: str) -> No
 
 def test_the_command_line_checks_the_options(files, small_folder) -> None:
     """A wrong option or setting is one line, with status 2."""
-    command = [*small_command(small_folder()), "--models=net_of_mine.py", "model=mine"]
+    _, _, *small = small_command(small_folder())
+    command = [*small, "--models=net_of_mine.py", "model=mine"]
     for word, message in {
         "model.hiddenn=3": "did you mean model.hidden?",
         "model.hidden=2.5": "model.hidden=2.5: must be a whole number, like its default 16",
         "dropout=0.5": "dropout=0.5: applies to lenet5 and lenet5_1998 only, not to mine; use "
         "model.dropout=0.5",
     }.items():
-        result = run_python(*command, word, cwd=files)
+        result = run_forked(*command, word, cwd=files)
         assert result.returncode == 2
         assert result.stderr.startswith("error: ")
         assert message in result.stderr

@@ -47,6 +47,7 @@ OPTIMIZERS = {
 
 
 ACTIVATIONS, POOLS = NATIVE.settings["activation"], list(NATIVE.choices["pool"])
+LAYERS = ["conv1", "conv2", "conv3", "linear1", "linear2"]
 NETWORKS = [{"activation": name} for name in ACTIVATIONS]
 NETWORKS += [{"pool": "avg", "activation": name} for name in ("relu", "tanh")]
 BEST, *OTHERS = _native.instruction_sets()
@@ -115,16 +116,14 @@ def test_initial_weights_are_torchs(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "batch"),
     [
-        *NETWORKS,
-        {"dropout": 0.4},
-        {"normalize": "standard"},
-        {"model": "lenet5_1998", "dropout": 0.4, "normalize": "standard"},
+        *product([{"activation": "relu"}, {"pool": "avg"}], [1, 5, 64, 200]),
+        ({"model": "lenet5_1998", "dropout": 0.4, "normalize": "standard"}, 200),
+        *product([*NETWORKS[1:], {"dropout": 0.4}, {"normalize": "standard"}], [37]),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("batch", [1, 5, 64, 200])
 def test_gradients_of_a_step(instructions: str, settings: dict, batch: int) -> None:
     """Gradients of one step agree with double-precision gradients to within 1e-5."""
     cell = cell_of(batch=batch, lr=1e-9, **settings)
@@ -172,17 +171,13 @@ def test_gradients_with_ink_anywhere(boxes, seed, activation, pool, isa) -> None
 @pytest.mark.parametrize(
     ("settings", "optimizer"),
     [
-        *product(({"loss": "cross_entropy"}, {"loss": "nll", "activation": "tanh"}), OPTIMIZERS),
-        *product(
-            (
-                {"activation": "leaky_relu", "dropout": 0.3},
-                {"activation": "sigmoid", "normalize": "standard"},
-                {"activation": "elu"},
-                {"pool": "avg"},
-                {"model": "lenet5_1998", "dropout": 0.5, "normalize": "standard"},
-            ),
-            ["sgd", "adam"],
-        ),
+        *product([{}], OPTIMIZERS),
+        ({"loss": "nll", "activation": "tanh"}, "sgd"),
+        ({"activation": "leaky_relu", "dropout": 0.3}, "sgd"),
+        ({"activation": "sigmoid", "normalize": "standard"}, "adam"),
+        ({"activation": "elu"}, "sgd"),
+        ({"pool": "avg"}, "adam"),
+        ({"model": "lenet5_1998", "dropout": 0.5, "normalize": "standard"}, "sgd"),
     ],
     ids=str,
 )
@@ -212,13 +207,13 @@ def test_weights_after_fifty_steps(instructions: str, settings: dict, optimizer:
     pytest.fail(f"no seed agrees: {distances}")
 
 
-@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("scale", [1e-20, 1e-39])
-def test_gradients_with_subnormal_numbers(instructions: str, layer: str, scale: float) -> None:
+def test_gradients_with_subnormal_numbers(layer: str, scale: float) -> None:
     """If weights or products of a layer underflow, gradients still agree to within 1e-5."""
     cell = cell_of(batch=40, lr=1e-9, activation="tanh")
     images = digits(40)
-    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    native, plain = NativeEngine(cell, images), TorchEngine(cell, images)
     state = native.state()
     for kind in ("weight", "bias"):
         state[f"weight.{layer}.{kind}"] *= np.float32(scale)
@@ -231,15 +226,13 @@ def test_gradients_with_subnormal_numbers(instructions: str, layer: str, scale: 
         )
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_weights_after_fifty_steps_from_subnormal_weights(
-    instructions: str, optimizer: str
-) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd momentum", "adamw", "rmsprop centered", "adagrad"])
+def test_weights_after_fifty_steps_from_subnormal_weights(optimizer: str) -> None:
     """A layer with subnormal initial weights learns as in torch, to within 1e-4 after 50 steps."""
     cell = cell_of(batch=32, activation="tanh", **OPTIMIZERS[optimizer])
     images = digits(50 * 32)
     order = np.arange(50 * 32)
-    native, plain = NativeEngine(cell, images, instructions), TorchEngine(cell, images)
+    native, plain = NativeEngine(cell, images), TorchEngine(cell, images)
     state = native.state()
     for kind in ("weight", "bias"):
         state[f"weight.linear2.{kind}"] *= np.float32(1e-39)
@@ -287,8 +280,14 @@ def test_any_settings_agree(
     )
 
 
-@pytest.mark.parametrize("value", [0, 1, 128, 255])
-@pytest.mark.parametrize("network", NETWORKS, ids=str)
+@pytest.mark.parametrize(
+    ("network", "value"),
+    [
+        *product(NETWORKS, [0]),
+        *product([{"activation": "relu"}, {"pool": "avg", "activation": "tanh"}], [1, 128, 255]),
+    ],
+    ids=str,
+)
 def test_images_of_one_color(instructions: str, value: int, network: dict) -> None:
     """If all four values of a pooling window are equal, the first one wins, as in torch."""
     cell = cell_of(batch=64, lr=1e-9, **network)
@@ -316,10 +315,16 @@ def test_a_dead_network_stays_dead(instructions: str) -> None:
         np.testing.assert_allclose(native.state()[name], value, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("lr", [1e3, 1e10, 1e30])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("network", NETWORKS, ids=str)
-def test_both_engines_diverge_alike(instructions, lr, optimizer, network) -> None:
+@pytest.mark.parametrize(
+    ("network", "optimizer", "lr"),
+    [
+        *product(NETWORKS, ["sgd"], [1e10]),
+        *product([{"activation": "relu"}], ["sgd"], [1e3, 1e30]),
+        *product([{"activation": "tanh"}], ["adam"], [1e3, 1e10, 1e30]),
+    ],
+    ids=str,
+)
+def test_both_engines_diverge_alike(network, optimizer, lr) -> None:
     """With a learning rate that is too large, losses are non-finite in both engines or in
     neither.
     """
@@ -328,14 +333,16 @@ def test_both_engines_diverge_alike(instructions, lr, optimizer, network) -> Non
     order = np.arange(320)
     finite = [
         bool(np.isfinite(engine.train(order)).all() and np.isfinite(engine.evaluate().losses).all())
-        for engine in (NativeEngine(cell, images, instructions), TorchEngine(cell, images))
+        for engine in (NativeEngine(cell, images), TorchEngine(cell, images))
     ]
     assert finite[0] == finite[1]
 
 
-@pytest.mark.parametrize("layer", ["conv1", "conv2", "conv3", "linear1", "linear2"])
+@pytest.mark.parametrize(
+    ("pool", "layer"),
+    [*product(["max"], LAYERS), ("avg", "conv1"), ("avg", "conv2")],
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("pool", POOLS)
 def test_a_non_finite_weight_gives_a_non_finite_loss(instructions, layer, value, pool) -> None:
     """A NaN or infinite weight anywhere in the network is not hidden by pooling."""
     cell = cell_of(batch=16, pool=pool)

@@ -5,14 +5,13 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_commands import run_forked
 from generated_data import FILE_NAMES, idx_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -455,8 +454,7 @@ def test_names_are_shown_on_one_line(tmp_path: Path, cache: Path) -> None:
 def test_invalid_settings_are_one_line(words: list[str], message: str, animals: Path) -> None:
     """The command line names the key, what is allowed and the fix, with exit status 2."""
     words = [word.replace("ROOT", str(animals)) for word in words]
-    command = [sys.executable, "-m", "lenet_sweep", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=animals)
+    done = run_forked(*words, cwd=animals)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

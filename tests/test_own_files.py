@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked_commands import run_forked
 
 from lenet_sweep import load_results
 from lenet_sweep.config import registry
@@ -42,8 +42,7 @@ def small(small_folder: Callable[..., Path]) -> list[str]:
 
 
 def lenet_sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lenet_sweep", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_forked(*arguments)
 
 
 def write(folder: Path, group: str, name: str, content: str) -> Path:
@@ -203,7 +202,10 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("group", OWN)
+@pytest.mark.parametrize(
+    "group",
+    ["schedule", *(pytest.param(name, marks=pytest.mark.slow) for name in ("init", "pool"))],
+)
 def test_one_file_adds_a_choice_with_options(small, tmp_path, group: str) -> None:
     """--help lists it, it is trained and swept with a built-in choice, and options are checked."""
     name, content, other, option, values, wrong = OWN[group]

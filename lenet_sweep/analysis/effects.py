@@ -218,12 +218,12 @@ def _missing(
     if full and not failed:
         return
     possible = prod(len(set(levels)) for levels in factors.values())
-    failures = f" ({failed} of {pluralize(len(results), 'cell')} failed)" if failed else ""
+    lack = f"{failed} of {pluralize(len(results), 'cell')} {'has' if failed == 1 else 'have'}"
+    failures = f" ({lack} no accuracy)" if failed else ""
     if full and factors:
         yield Caveat(
             "missing",
-            f"{failed} of {pluralize(len(results), 'cell')} failed. The shares describe the "
-            "others, which form a full grid.",
+            f"{lack} no accuracy. The shares describe the others, which form a full grid.",
         )
     elif factors:
         names = join_words(["+".join(names) for names in factors], 8)

@@ -169,16 +169,26 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
 
 def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
     stopped = [r.cell for r in results if r.status == STOPPED]
-    if not stopped or all(cell.dataset.holdout for cell in stopped):
+    if not stopped:
         return
+    sentence = (
+        f"The search stopped {count_of(len(stopped), len(results))} before the last epoch. They "
+        "were worse at that point, but the table does not show where they would have ended. The "
+        "same command with search=grid trains them to the end."
+    )
+    held_out = all(cell.dataset.holdout for cell in stopped)
+    if not held_out:
+        sentence += (
+            " The test images decided which cells to stop, so the accuracy of the best is measured "
+            "on images that influenced the choice. If training images are held out, they decide "
+            "instead."
+        )
     yield ResultWarning(
         "search",
-        f"The search stopped {count_of(len(stopped), len(results))} early, because of the accuracy "
-        "on the test images. The accuracy of the best is therefore measured on images that "
-        "influenced the choice. If training images are held out, they decide instead.",
+        sentence,
         tuple(stopped),
-        "caution",
-        "holdout=10000",
+        "note" if held_out else "caution",
+        "search=grid" if held_out else "holdout=10000",
     )
 
 

@@ -15,6 +15,7 @@ from lenet_sweep.report.collect import Row
 from lenet_sweep.report.compared_items import ComparedItem
 from lenet_sweep.report.encodings import stretch
 from lenet_sweep.report.page_table import describe_comparison
+from lenet_sweep.results.columns import STOPPED
 
 MAX_HEATMAPS = 12
 
@@ -112,10 +113,13 @@ def _accuracy(item: ComparedItem) -> str:
 
 def _not_learned(items: Sequence[ComparedItem]) -> str:
     noun = "setting" if any(len(item.rows) > 1 for item in items) else "row"
-    failed = sum(item.accuracy is None for item in items)
+    unmeasured = [item for item in items if item.accuracy is None]
+    stopped = sum(item.rows[0].record["status"] == STOPPED for item in unmeasured)
+    failed = len(unmeasured) - stopped
     poor = sum(item.accuracy is not None and not item.has_learned for item in items)
     seeds = sum(len(item.rows) - len(item.measured) for item in items if item.accuracy is not None)
-    parts = [f"{pluralize(failed, noun)} failed"] if failed else []
+    parts = [f"{pluralize(stopped, noun)} stopped"] if stopped else []
+    parts += [f"{pluralize(failed, noun)} failed"] if failed else []
     limit = describe_min_learned(item.cell for item in items)
     parts += [f"{pluralize(poor, noun)} below {limit} or collapsed"] if poor else []
     parts += [f"{pluralize(seeds, 'seed')} failed"] if seeds else []

@@ -9,12 +9,13 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import cache_from_source
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -23,11 +24,14 @@ from jinja2.bccache import Bucket, FileSystemBytecodeCache
 
 from lenet_sweep.analysis import reproduction_tables
 from lenet_sweep.config.studies import Study
+from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import one_line, pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_table
 from lenet_sweep.report.collect import Launch, Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
+from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, STOPPED
 
+MAX_STOPS = 200  # settings stopped by a search that the page lists
 MAX_FAILURES = 50  # failed runs with a traceback on the page
 PACKAGE = Path(__file__).parent.parent
 SOURCES = (".py", ".jinja", ".css", ".js")  # files of the package whose changes give a new page
@@ -109,6 +113,7 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
         "varied": comparisons.varied_settings([row.cell for row in report.rows]),
         "fixed": comparisons.fixed_settings([row.cell for row in report.rows]),
         "failures": _failures(report),
+        "stops": _stops(report),
         "studies": [
             (reproduction, *reproduction_tables.text_tables(reproduction)[0])
             for reproduction in report.reproductions
@@ -163,11 +168,35 @@ def _charts(
     }
 
 
+def _stops(report: Report) -> Mapping[str, Any]:
+    """The settings that a search stopped, those that it trained longest first."""
+    cells = [row.cell for row in report.rows]
+    names = short_names([replace(cell, seed=0) for cell in cells])
+    settings: dict[Cell, dict[str, Any]] = {}
+    for row in report.rows:
+        if row.record["status"] == STOPPED:
+            setting = settings.setdefault(
+                row.cell.setting,
+                {
+                    "name": names[row.cell.setting],
+                    "epochs": row.record[EPOCHS_TRAINED],
+                    "asked": row.cell.epochs,
+                    "accuracies": [],
+                    "reason": row.record["error"],
+                },
+            )
+            setting["accuracies"].append(row.record[ACCURACY_AT])
+    for setting in settings.values():
+        setting["accuracy"] = fmean(setting["accuracies"])
+    stopped = sorted(settings.values(), key=lambda s: (-s["epochs"], -s["accuracy"]))
+    return {"shown": stopped[:MAX_STOPS], "total": len(stopped)}
+
+
 def _failures(report: Report) -> Mapping[str, Any]:
     """Failed rows grouped by run, since all cells of a run fail together."""
     runs: dict[str, dict[str, Any]] = {}
     for row in report.rows:
-        if row.record["status"] == "ok":
+        if row.record["status"] in ("ok", STOPPED):
             continue
         key = f"{row.cell.run_id} {row.record['person']}"
         run = runs.setdefault(
