@@ -17,6 +17,7 @@ GROUPS = {
     "halving": "lenet-sweep, presets", "Halving": "lenet-sweep, other options", "random": "random",
     "full": "full grid", "Optuna": "Optuna", "Ray": "Ray Tune", "Syne": "Syne Tune",
 }  # fmt: skip
+TICKS = (0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 10, 100)  # points
 PEERS = ("random", "Optuna", "Ray", "Syne")
 HEAD = (
     "method", "epochs", "regret: median", "90 %", "95 %", "<= 0.05", "<= 0.10",
@@ -68,7 +69,7 @@ def tables(results: Mapping[str, Any]) -> str:
          "on the held-out images. The setting that it finds best is judged by its accuracy on the "
          f"test images, as the mean over {results['seeds']} seeds, in percentage points. Regret is "
          "how far it is below the setting that the full grid finds best; it is negative if the "
-         "search is better by chance. With one seed, the full grid itself rarely finds the best "
+         "search is better by chance. With one seed, the full grid itself may not find the best "
          "setting: 'below best' is the distance to that one."),
         (f"Noise: the standard error of such a difference is {results['test_error']:.3f} points. "
         f"Settings are tied with the best if their mean accuracy over all seeds, on test and "
@@ -139,7 +140,7 @@ def figure(results: Mapping[str, Any]) -> Figure:
         methods = {name: found["2"] for name, found in results["methods"].items()}
         panels = drawn.subplots(1, 2, sharex=True)
         for axes, (key, label) in zip(
-            panels, (("mean", "Mean"), ("95", "95th percentile")), strict=True
+            panels, (("mean", "mean"), ("95", "95th percentile")), strict=True
         ):
             for color, label_of in zip(COLORS, GROUPS.values(), strict=False):
                 points = [
@@ -150,9 +151,11 @@ def figure(results: Mapping[str, Any]) -> Figure:
                 if points:
                     axes.plot(*zip(*points, strict=True), "o", color=color, label=label_of)
             axes.set_yscale("symlog", linthresh=0.05, linscale=2)
+            axes.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+            axes.minorticks_off()
             axes.set(
                 xlabel="Epochs, percent of the grid",
-                ylabel=f"{label} of points below the best setting",
+                ylabel=f"Points below the best: {label}",
             )
             axes.set_ylim(-0.005, None)
         panels[0].legend(fontsize=8)
