@@ -199,8 +199,8 @@ def test_a_dry_run_says_what_a_race_trains():
     """The least is five seeds of all settings and all seeds of one."""
     assert Racing().describe(runs_of(10, range(20))) == [
         (
-            "racing trains 10 settings with 5 seeds each, then up to 15 more of those that may be the "
-            "best: 32 to 100 % of the epochs of the grid"
+            "racing trains 10 settings with 5 seeds each, then up to 15 more of those that may "
+            "be the best: 32 to 100 % of the epochs of the grid"
         )
     ]
     assert "trains everything: with 3 seeds" in Racing().describe(runs_of(2, range(3)))[0]
