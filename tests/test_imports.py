@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def imported(path: Path) -> set[str]:
             inside = inside if first == "lenet_sweep" else name
             names.add(inside if inside in modules() else inside.rpartition(".")[0])
     return names - {""}
+
+
+def test_every_subpackage_is_installed() -> None:
+    """pyproject.toml lists each subpackage, so that an installed copy is complete."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text()
+    listed = set(tomllib.loads(text)["tool"]["setuptools"]["packages"])
+    for path in PACKAGE.rglob("__init__.py"):
+        name = ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+        assert name in listed or "hydra_plugins" in name, name
 
 
 def test_every_module_is_in_a_room() -> None:
