@@ -278,7 +278,7 @@ def test_a_search_killed_at_each_decision_ends_with_the_same_table(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"search": "halve"}, "search=halve: must be one of grid, halving"),
+        ({"search": "halve"}, "search=halve: must be one of grid, halving, racing"),
         ({"search": "grid", "search.keep": 3}, "search.keep=3: requires search=halving"),
         ({"search.eta": 1}, "search.eta=1: must be a number, greater than 1"),
         ({"search.first": 1.5}, "search.first=1.5: must be a whole number, at least 0"),

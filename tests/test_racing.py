@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lenet_sweep import load_results, sweep
 from lenet_sweep.config import grids, validation
 from lenet_sweep.core.cells import Run
 from lenet_sweep.search import RunResult, is_complete
@@ -204,3 +206,21 @@ def test_a_dry_run_says_what_a_race_trains():
         )
     ]
     assert "trains everything: with 3 seeds" in Racing().describe(runs_of(2, range(3)))[0]
+
+
+def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_folder) -> None:
+    """Its trained seeds keep their ranks, and the others are rows that were stopped untrained."""
+    race = {
+        "lr": [0.1, 1e-5], "seed": [*range(8)], "epochs": 2, "search": "racing", "batch": 8,
+        "dataset": "folder", "dataset.root": small_folder(), "shuffle": True, "report": False,
+        "figures": "none", "progress": False, "out": tmp_path, "name": "race",
+    }  # fmt: skip
+    table = sweep(**race)
+    best, worse = (table[table["lr"] == lr].sort_values("seed") for lr in (0.1, 1e-5))
+    assert best["status"].tolist() == ["ok"] * 8
+    assert worse["status"].tolist() == ["ok"] * 5 + ["stopped"] * 3
+    stopped = worse[5:]
+    assert stopped["rank"].isna().all()
+    assert set(stopped["epochs_trained"]) == {0}
+    assert stopped["error"].str.endswith("points on average after 5 seeds").all()
+    pandas.testing.assert_frame_equal(load_results(table.attrs["folder"]), table)

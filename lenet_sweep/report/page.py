@@ -185,10 +185,11 @@ def _stops(report: Report) -> Mapping[str, Any]:
                     "reason": row.record["error"],
                 },
             )
-            setting["accuracies"].append(row.record[ACCURACY_AT])
+            setting["accuracies"].append(row.record.get(ACCURACY_AT))
     for setting in settings.values():
-        setting["accuracy"] = fmean(setting["accuracies"])
-    stopped = sorted(settings.values(), key=lambda s: (-s["epochs"], -s["accuracy"]))
+        known = [value for value in setting["accuracies"] if value is not None and value == value]
+        setting["accuracy"] = fmean(known) if known else None
+    stopped = sorted(settings.values(), key=lambda s: (-s["epochs"], -(s["accuracy"] or 0)))
     return {"shown": stopped[:MAX_STOPS], "total": len(stopped)}
 
 

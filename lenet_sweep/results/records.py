@@ -100,7 +100,7 @@ def _failure(failure: Failure | None) -> Record:
 def stopped_record(cell: Cell, store: Store, epoch: int, reason: str, person: str = "") -> Record:
     """The record of a cell that a search stopped after `epoch`.
 
-    It has no accuracy, so that it has no rank.
+    It has no accuracy, so that it has no rank. epoch: 0 if it was not trained at all.
     """
     snapshot = store.run_folder(cell.run_id).latest(until=cell.epochs)
     history = snapshot.history if snapshot else ()
@@ -112,7 +112,7 @@ def stopped_record(cell: Cell, store: Store, epoch: int, reason: str, person: st
             "status": STOPPED,
             "error": reason,
             EPOCHS_TRAINED: epoch,
-            ACCURACY_AT: history[epoch - 1].accuracy if len(history) >= epoch else None,
+            ACCURACY_AT: history[epoch - 1].accuracy if 0 < epoch <= len(history) else None,
         }
     )
 

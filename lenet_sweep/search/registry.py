@@ -8,13 +8,18 @@ from typing import Any
 from lenet_sweep.core.cells import Choice
 from lenet_sweep.search import Search
 from lenet_sweep.search.halving import Halving
+from lenet_sweep.search.racing import Racing
 
 
 def _halving(eta: float, first: float, keep: float, margin: float) -> Search:
     return Halving(eta, int(first) or None, int(keep), margin)
 
 
-_SEARCHES: Mapping[str, Callable[..., Search]] = {"halving": _halving}
+def _racing(first: float, alpha: float) -> Search:
+    return Racing(int(first), alpha)
+
+
+_SEARCHES: Mapping[str, Callable[..., Search]] = {"halving": _halving, "racing": _racing}
 
 
 def make_search(choice: Choice) -> Search | None:
