@@ -70,11 +70,11 @@ def test_best_settings_continue_at_each_rung() -> None:
     assert is_complete(last, results(all_runs, range(9)))
     assert last.stops[all_runs[6].id].epoch == 3
     assert last.stops[all_runs[5].id].reason == (
-        "stopped after epoch 1 at 5.00 %: 3 settings were better, the last of them by 1.00 points"
+        "stopped after epoch 1 at 5.00 %, 1.00 points below the last of the 3 settings that continue"
     )
     assert last.messages == (
-        "epoch 1: 3 of 9 settings continue to epoch 3",
-        "epoch 3: 2 of 3 settings continue to epoch 9",
+        "after epoch 1, 3 of 9 settings continue to epoch 3",
+        "after epoch 3, 2 of 3 settings continue to epoch 9",
     )
 
 
@@ -113,7 +113,10 @@ def test_seeds_stay_together() -> None:
     known[all_runs[2].id] = RunResult(failed=True)
     decision = search.decide(all_runs, known)
     assert continued(all_runs, decision) == [0, 1]
-    assert decision.stops[all_runs[3].id].reason == "another seed of this setting failed"
+    assert (
+        decision.stops[all_runs[3].id].reason
+        == "stopped after epoch 1: a run of this setting failed"
+    )
 
 
 def test_settings_compete_only_with_the_same_epochs_and_dataset() -> None:
@@ -248,7 +251,7 @@ from test_halving import halving
 
 class Killer(Observer):
     def on_message(self, text):
-        if text.startswith("search: epoch {rung}:"):
+        if text.startswith("search: after epoch {rung},"):
             os.kill(os.getpid(), signal.SIGKILL)
 
 halving({folder!r}, {out!r}, observers=[Killer()])
@@ -297,6 +300,6 @@ def test_dry_run_prints_the_rungs(tmp_path, small_folder, capsys) -> None:
     halving(small_folder(), tmp_path, dry_run=True, progress=True)
     text = " ".join(capsys.readouterr().out.split())
     assert (
-        "halving trains 5 settings: 5 to epoch 1, then 2 to epoch 3, then 1 to epoch 9, "
-        "about 33 % of the epochs of the grid"
+        "halving trains 5 settings to epoch 1, then 2 to epoch 3, then 1 to epoch 9: "
+        "about 33 % of the epochs of the full grid"
     ) in text

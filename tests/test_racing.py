@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,11 +201,11 @@ def test_a_dry_run_says_what_a_race_trains():
     """The least is five seeds of all settings and all seeds of one."""
     assert Racing().describe(runs_of(10, range(20))) == [
         (
-            "racing trains 10 settings with 5 seeds each, then up to 15 more of those that may "
-            "be the best: 32 to 100 % of the epochs of the grid"
+            "racing trains 10 settings with 5 seeds each, then up to 15 more seeds of each setting "
+            "that may still be the best: 32 to 100 % of the epochs of the full grid"
         )
     ]
-    assert "trains everything: with 3 seeds" in Racing().describe(runs_of(2, range(3)))[0]
+    assert "(this sweep has 3)" in Racing().describe(runs_of(2, range(3)))[0]
 
 
 def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_folder) -> None:
@@ -222,5 +222,5 @@ def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_
     stopped = worse[5:]
     assert stopped["rank"].isna().all()
     assert set(stopped["epochs_trained"]) == {0}
-    assert stopped["error"].str.endswith("points on average after 5 seeds").all()
-    pandas.testing.assert_frame_equal(load_results(table.attrs["folder"]), table)
+    assert stopped["error"].str.startswith("dropped after 5 seeds: ").all()
+    pd.testing.assert_frame_equal(load_results(table.attrs["folder"]), table)

@@ -172,16 +172,15 @@ def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
     if not stopped:
         return
     sentence = (
-        f"The search stopped {count_of(len(stopped), len(results))} before the last epoch. They "
-        "were worse at that point, but the table does not show where they would have ended. The "
-        "same command with search=grid trains them to the end."
+        f"The search stopped {count_of(len(stopped), len(results))} before the last epoch. The "
+        "table does not show what accuracy they would have reached. To train them to the end, run "
+        "the same command with search=grid."
     )
     held_out = all(cell.dataset.holdout for cell in stopped)
     if not held_out:
         sentence += (
-            " The test images decided which cells to stop, so the accuracy of the best is measured "
-            "on images that influenced the choice. If training images are held out, they decide "
-            "instead."
+            " The test images decided which cells to stop, so the accuracy of the best may be "
+            "slightly too high. If training images are held out, they decide instead."
         )
     yield ResultWarning(
         "search",

@@ -187,7 +187,7 @@ def _stops(report: Report) -> Mapping[str, Any]:
             )
             setting["accuracies"].append(row.record.get(ACCURACY_AT))
     for setting in settings.values():
-        known = [value for value in setting["accuracies"] if value is not None and value == value]
+        known = [value for value in setting["accuracies"] if not pd.isna(value)]
         setting["accuracy"] = fmean(known) if known else None
     stopped = sorted(settings.values(), key=lambda s: (-s["epochs"], -(s["accuracy"] or 0)))
     return {"shown": stopped[:MAX_STOPS], "total": len(stopped)}

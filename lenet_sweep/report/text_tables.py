@@ -153,7 +153,9 @@ EARLY_END = (
     "If fewer epochs were trained than requested, the accuracy had stopped improving (patience); "
     "it is that of the last epoch trained."
 )
-STOPPED_ROWS = "The search stopped the rows without a rank after the epochs shown as trained."
+STOPPED_ROWS = (
+    'The search stopped the rows with status "stopped" after the number of epochs that is shown.'
+)
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
     "confidence interval of the mean, which reflects only the variation between seeds."

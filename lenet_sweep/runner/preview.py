@@ -43,6 +43,8 @@ class Preview:
         """The lines that a dry run prints."""
         damaged = [f"{path} is damaged" for path in self.damaged]
         plan = describe_plan(self.plan, self.estimate)
+        if self.search and self.estimate:
+            plan[1] += "; less with a search"
         return [*plan, *self.search, *self.notes, *self._moved(), *damaged]
 
     def _moved(self) -> list[str]:

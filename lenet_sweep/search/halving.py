@@ -59,15 +59,16 @@ class Halving:
         lines = []
         for settings in competitors(runs):
             rungs = self.rungs(settings[0][0].cell.epochs)
-            number, trained, steps = len(settings), 0, []
+            number, trained = len(settings), 0
+            steps: list[str] = []
             for before, rung in pairwise((0, *rungs)):
                 trained += number * (rung - before)
-                steps.append(f"{number} to epoch {rung}")
+                steps.append(f"{number if steps else pluralize(number, 'setting')} to epoch {rung}")
                 number = min(number, self._continuing(number))
             share = 100 * trained / (len(settings) * rungs[-1])
             lines.append(
-                f"halving trains {pluralize(len(settings), 'setting')}: {', then '.join(steps)}, "
-                f"about {share:.0f} % of the epochs of the grid"
+                f"halving trains {', then '.join(steps)}: about {share:.0f} % of the epochs of "
+                "the full grid"
             )
         return lines
 
@@ -102,11 +103,11 @@ class Halving:
             }
             for place, runs in enumerate(settings):
                 if place not in chosen:
-                    reason = _reason(-scores[place][0], cutoff, len(chosen), rung)
+                    reason = _reason(scores[place], [scores[c] for c in chosen], rung)
                     stops |= {run.id: Stop(rung, reason) for run in runs}
             messages.append(
-                f"epoch {rung}: {len(chosen)} of {pluralize(len(settings), 'setting')} continue "
-                f"to epoch {following}"
+                f"after epoch {rung}, {len(chosen)} of {pluralize(len(settings), 'setting')} "
+                f"{'continues' if len(chosen) == 1 else 'continue'} to epoch {following}"
             )
             settings = [runs for place, runs in enumerate(settings) if place in chosen]
             if not settings:
@@ -126,11 +127,15 @@ def _score(results: Sequence[RunResult], epoch: int) -> tuple[float, float]:
     return -sum(accuracies) / len(accuracies), sum(losses) / len(losses)
 
 
-def _reason(accuracy: float, cutoff: float, better: int, epoch: int) -> str:
-    if accuracy == -math.inf:
-        return "another seed of this setting failed"
-    below = f"{cutoff - accuracy:.2f} points" if cutoff > accuracy else "a smaller loss"
-    return (
-        f"stopped after epoch {epoch} at {accuracy:.2f} %: "
-        f"{pluralize(better, 'setting')} were better, the last of them by {below}"
-    )
+def _reason(score: tuple[float, float], chosen: Sequence[tuple[float, float]], epoch: int) -> str:
+    """Why a setting with this score was stopped. chosen: the scores of those that continue."""
+    if score[0] == math.inf:
+        return f"stopped after epoch {epoch}: a run of this setting failed"
+    below = score[0] - max(chosen)[0]
+    last = f"the last of the {len(chosen)} settings that continue"
+    if len(chosen) == 1:
+        last = "the setting that continues"
+    if below > 0:
+        return f"stopped after epoch {epoch} at {-score[0]:.2f} %, {below:.2f} points below {last}"
+    decided = "has a smaller loss" if score[1] > max(chosen)[1] else "comes first in the sweep"
+    return f"stopped after epoch {epoch} at {-score[0]:.2f} %, as {last}, which {decided}"

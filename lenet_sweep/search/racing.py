@@ -80,15 +80,16 @@ class Racing:
             least = 100 * (self.first * len(settings) + seeds - self.first) / len(settings) / seeds
             lines.append(
                 f"racing trains {pluralize(len(settings), 'setting')} with "
-                f"{pluralize(self.first, 'seed')} each, then up to {seeds - self.first} more of "
-                f"those that may be the best: {least:.0f} to 100 % of the epochs of the grid"
+                f"{pluralize(self.first, 'seed')} each, then up to {seeds - self.first} more seeds "
+                f"of each setting that may still be the best: {least:.0f} to 100 % of the epochs "
+                "of the full grid"
             )
         return lines
 
     def _trains_everything(self, seeds: int) -> str:
         return (
-            f"racing trains everything: with {pluralize(seeds, 'seed')}, no setting can be "
-            f"dropped. Use at least {self.first + 1} seeds"
+            f"racing trains the full grid: no setting can be dropped with fewer than "
+            f"{self.first + 1} seeds (this sweep has {seeds})"
         )
 
     def _decide(
@@ -125,12 +126,13 @@ class Racing:
             ]
             dropped = self._dropped(trained, level)
             for place, reason in dropped.items():
-                stop = Stop(0, f"{reason} after {pluralize(number, 'seed')}")
+                stop = Stop(0, f"dropped after {pluralize(number, 'seed')}: {reason}")
                 stops |= {run.id: stop for s, run in racing[place].items() if s > seed}
             racing = [by_seed for place, by_seed in enumerate(racing) if place not in dropped]
             messages.append(
-                f"{pluralize(number, 'seed')}: {len(racing)} of "
-                f"{pluralize(len(racing) + len(dropped), 'setting')} continue"
+                f"after {pluralize(number, 'seed')}, {len(racing)} of "
+                f"{pluralize(len(racing) + len(dropped), 'setting')} "
+                f"{'continues' if len(racing) == 1 else 'continue'}"
             )
 
     def _dropped(self, trained: Sequence[Mapping[int, _Trained]], level: float) -> dict[int, str]:
@@ -140,7 +142,7 @@ class Racing:
         for place, by_seed in enumerate(trained):
             known = {s: run.accuracy for s, run in by_seed.items() if run.accuracy is not None}
             if len(known) < len(by_seed):
-                dropped[place] = "another seed of this setting failed"
+                dropped[place] = "a run of this setting failed"
             elif known:
                 accuracies[place] = known
         if not accuracies:
@@ -157,7 +159,7 @@ class Racing:
                 and self._images_agree([(trained[best][s], trained[place][s]) for s in shared])
             ):
                 mean = sum(differences) / len(differences)
-                dropped[place] = f"worse than the best by {mean:.2f} points on average"
+                dropped[place] = f"{mean:.2f} points worse than the best on average"
         return dropped
 
     def _images_agree(self, pairs: Sequence[tuple[_Trained, _Trained]]) -> bool:

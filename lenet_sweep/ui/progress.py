@@ -295,10 +295,10 @@ def approximate_duration(seconds: float) -> str:
 
 
 def describe_end(progress: SweepProgress, now: float) -> str:
-    """What a sweep has done: '6 of 6 cells done in 3:12, 1 of them failed'."""
-    failed = f", {progress.failed} of them failed" if progress.failed else ""
+    """What a sweep has done: '6 of 6 cells done in 3:12, 1 failed'."""
+    failed = f", {progress.failed} failed" if progress.failed else ""
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
-    stopped = f", {progress.stopped} of them stopped by the search" if progress.stopped else ""
+    stopped = f", {progress.stopped} stopped by the search" if progress.stopped else ""
     return f"{cells} in {format_duration(now - progress.start)}{failed}{stopped}"
 
 
