@@ -13,6 +13,7 @@ import pytest
 from clusters import TargetExecutor, interrupt, small_runs, start_executor
 from processes import Sweep, assert_kept, finished, linux, results
 
+from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
     CellFinished,
@@ -79,7 +80,7 @@ def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
     """Each round is trained by the executor, and stops what the curves say."""
     runs, context = runs_of(lr=[0.3, 0.2, 0.1, 0.02], epochs=9, shuffle=True)
     cells = [run.cell for run in runs]
-    rounds = SearchRounds(Halving(keep=1), cells, {}, context)
+    rounds = SearchRounds(Halving(keep=1), make_plan(cells, lambda _: False), {}, context)
     trained = Counter(e.run_id for e in rounds.train(target.executor) if isinstance(e, EpochEnded))
     known = {}
     for run in runs:

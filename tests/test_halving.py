@@ -70,7 +70,8 @@ def test_best_settings_continue_at_each_rung() -> None:
     assert is_complete(last, results(all_runs, range(9)))
     assert last.stops[all_runs[6].id].epoch == 3
     assert last.stops[all_runs[5].id].reason == (
-        "stopped after epoch 1 at 5.00 %, 1.00 points below the last of the 3 settings that continue"
+        "stopped after epoch 1 at 5.00 %, 1.00 points below the last of the 3 settings that "
+        "continue"
     )
     assert last.messages == (
         "after epoch 1, 3 of 9 settings continue to epoch 3",
@@ -278,12 +279,38 @@ def test_a_search_killed_at_each_decision_ends_with_the_same_table(
     assert counter.epochs == 6  # from epoch 3 to 9, of the best
 
 
+def test_a_search_over_more_epochs_continues_in_the_same_folder(tmp_path, small_folder) -> None:
+    """Settings that an earlier search stopped compete again."""
+    halving(small_folder(), tmp_path)
+    longer = halving(small_folder(), tmp_path, epochs=18, **{"search.keep": 2})
+    fresh = halving(small_folder(), tmp_path / "fresh", epochs=18, **{"search.keep": 2})
+    longer = longer[longer["epochs"] == 18].reset_index(drop=True)
+    longer["rank"] = fresh["rank"]
+    assert outcome(longer) == outcome(fresh)
+
+
+def test_a_finished_run_that_is_dropped_keeps_its_result(tmp_path, small_folder) -> None:
+    """A search ranks the results of an earlier sweep, whatever it decides."""
+    halving(small_folder(), tmp_path, search="grid", lr=[0.003], **{"search.keep": None})
+    table = halving(small_folder(), tmp_path, name="other")
+    assert table["status"].tolist() == ["ok"] * 2 + ["stopped"] * 3
+
+
+def test_runs_that_end_early_are_ranked(tmp_path, small_folder) -> None:
+    """A run whose patience ended it before its rung has a result, also if it is dropped."""
+    table = halving(small_folder(), tmp_path, patience=1, seed=[0, 1])
+    folder = table.attrs["folder"]
+    assert outcome(load_results(folder)) == outcome(table)
+    again = halving(small_folder(), tmp_path, patience=1, seed=[0, 1])
+    assert outcome(again) == outcome(table)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"search": "halve"}, "search=halve: must be one of grid, halving, racing"),
         ({"search": "grid", "search.keep": 3}, "search.keep=3: requires search=halving"),
-        ({"search.eta": 1}, "search.eta=1: must be a number, greater than 1"),
+        ({"search.eta": 1}, "search.eta=1: must be a number"),
         ({"search.first": 1.5}, "search.first=1.5: must be a whole number, at least 0"),
         ({"search": ["grid", "halving"], "search.keep": None}, "search cannot be swept"),
         ({"reuse": False}, "reuse=false: must be true with a search"),

@@ -249,7 +249,9 @@ def test_an_idle_worker_that_hangs_does_not_outlive_an_interrupt(runs_of) -> Non
 
 
 def _children() -> list[int]:
+    """The children of this process, without the one in which `run_forked` runs commands."""
     listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    listed = [n for n in listed if "fork_server" not in Path(f"/proc/{n}/cmdline").read_text()]
     states = {int(pid): Path(f"/proc/{pid}/stat").read_text().split()[2] for pid in listed}
     return [pid for pid, state in states.items() if state != "Z"]
 

@@ -65,15 +65,15 @@ def test_clearly_worse_settings_are_dropped_and_the_best_gets_all_seeds():
     assert all(5 <= number < 10 for number in trained[1:])
     assert len(results) + len(decision.stops) == 40
     stop = decision.stops[runs[-1].id]
-    assert (stop.epoch, stop.reason[:15]) == (0, "worse than the ")
-    assert decision.messages[0].endswith("of 4 settings continue")
+    assert (stop.epoch, stop.reason[:15]) == (0, "dropped after 5")
+    assert " of 4 settings continue" in decision.messages[0]
 
 
 def test_with_few_seeds_everything_is_trained():
     """A race of five seeds never drops a setting, and says so."""
     decision, results = race(accuracies_of(3, 5), Racing())
     assert (len(results), decision.stops) == (15, {})
-    assert "Use at least 6 seeds" in decision.messages[0]
+    assert "fewer than 6 seeds" in decision.messages[0]
 
 
 def test_nothing_is_dropped_before_the_first_look():
@@ -125,7 +125,7 @@ def test_a_failed_setting_is_dropped():
     results[failed.id] = RunResult((50.0,), failed=True)
     decision = Racing().decide(runs, results)
     assert {s.reason for s in decision.stops.values()} == {
-        "another seed of this setting failed after 5 seeds"
+        "dropped after 5 seeds: a run of this setting failed"
     }
     assert len(decision.stops) == 3
     assert runs[8 + 5].id in decision.epochs
@@ -211,12 +211,12 @@ def test_a_dry_run_says_what_a_race_trains():
 def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_folder) -> None:
     """Its trained seeds keep their ranks, and the others are rows that were stopped untrained."""
     race = {
-        "lr": [0.1, 1e-5], "seed": [*range(8)], "epochs": 2, "search": "racing", "batch": 8,
+        "lr": [0.02, 1e-5], "seed": [*range(8)], "epochs": 12, "search": "racing", "batch": 8,
         "dataset": "folder", "dataset.root": small_folder(), "shuffle": True, "report": False,
         "figures": "none", "progress": False, "out": tmp_path, "name": "race",
     }  # fmt: skip
     table = sweep(**race)
-    best, worse = (table[table["lr"] == lr].sort_values("seed") for lr in (0.1, 1e-5))
+    best, worse = (table[table["lr"] == lr].sort_values("seed") for lr in (0.02, 1e-5))
     assert best["status"].tolist() == ["ok"] * 8
     assert worse["status"].tolist() == ["ok"] * 5 + ["stopped"] * 3
     stopped = worse[5:]

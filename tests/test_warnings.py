@@ -83,6 +83,7 @@ CASES = {
         scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]),
         with_holdout(scored(grid(lr=[0.1, 0.01], patience=3), [97, 98]), [97, 98]),
     ),
+    "search": ([*NESTED[:2], failed(LRS[2], "stopped")], DIVERGED),
     "same loss": (scored(CROSSED, [97, 98, 97, 98]), scored(COMMON, [97, 98, 99, 98])),
 }  # fmt: skip
 

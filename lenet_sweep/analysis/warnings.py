@@ -154,8 +154,6 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
     chosen = [c for c in cells if c.patience is not None and c.dataset.holdout is None]
     if not chosen:
         return
-    images = max((r.correct.size for r in results if r.correct is not None), default=10_000)
-    limit = min((c.dataset.limit for c in chosen if c.dataset.limit), default=6 * images)
     yield ResultWarning(
         "early stopping",
         f"In {count_of(len(chosen), len(cells))}, the test images decided when to stop training "
@@ -163,7 +161,7 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
         "training images are held out, they decide instead.",
         tuple(chosen),
         "caution",
-        f"holdout={max(1, min(images, limit // 6))}",
+        _holdout(chosen, results),
     )
 
 
@@ -187,8 +185,15 @@ def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
         sentence,
         tuple(stopped),
         "note" if held_out else "caution",
-        "search=grid" if held_out else "holdout=10000",
+        "search=grid" if held_out else _holdout(stopped, results),
     )
+
+
+def _holdout(cells: Sequence[Cell], results: Sequence[Result]) -> str:
+    """The setting that holds out as many images as there are test images, if there are enough."""
+    images = max((r.correct.size for r in results if r.correct is not None), default=10_000)
+    limit = min((c.dataset.limit for c in cells if c.dataset.limit), default=6 * images)
+    return f"holdout={max(1, min(images, limit // 6))}"
 
 
 def _share_correct(setting: Setting) -> NDArray[np.float32]:

@@ -194,6 +194,10 @@ def check_single_cell(cfg: DictConfig) -> None:
     HydraConfig.instance().set_config(deepcopy(cfg))
     cells, options = validation.validate_cells([raw_settings(cfg)], NATIVE)
     _reject_pairs(options, "a grid requires the flag -m")
+    if options.search.name != "grid":
+        raise UsageError(
+            f"search={options.search.name}: applies only to a grid; a grid requires the flag -m"
+        )
     _typed_folder(cfg, options)
     _exit_if_dry_run(cells, options, Console(), LOCAL)
 

@@ -204,6 +204,10 @@ def validate_cells(
     merged = studies.merge_studies(parts)
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
+    if merged and shared.search.name != "grid":
+        raise UsageError(
+            f"search={shared.search.name}: every row of a study is trained to the end; remove it"
+        )
     unused: tuple[str, ...] = ()
     if has_own and any(cell.model_source for cell in cells):
         ignored_options = network | ignored_options

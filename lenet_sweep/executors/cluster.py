@@ -234,7 +234,10 @@ class _Jobs:
             journal = self.folder / record["journal"]
             if record["job"] in finished:
                 self._remove(run_id, journal)
-            elif run_id in needed:
+            # A job of an earlier round of a search trains fewer epochs, so it is not followed.
+            elif run_id in needed and record.get("epochs", needed[run_id].cell.epochs) == (
+                needed[run_id].cell.epochs
+            ):
                 since = _modification_time(self.folder / f"{run_id}.json")
                 self.tracked[run_id] = _TrackedRun(
                     needed[run_id], Journal(journal), record["job"], since
@@ -288,7 +291,8 @@ class _Jobs:
                 since = math.inf
                 if self.backend.survives_launch:
                     path = self.folder / f"{task.run.id}.json"
-                    values = {"job": job, "journal": task.journal.name}
+                    epochs = task.run.cell.epochs
+                    values = {"job": job, "journal": task.journal.name, "epochs": epochs}
                     write_json(path, {"service": self.backend.name, **values})
                     since = _modification_time(path)
                 journal = Journal(task.journal)

@@ -114,10 +114,15 @@ def _accuracy(item: ComparedItem) -> str:
 def _not_learned(items: Sequence[ComparedItem]) -> str:
     noun = "setting" if any(len(item.rows) > 1 for item in items) else "row"
     unmeasured = [item for item in items if item.accuracy is None]
-    stopped = sum(item.rows[0].record["status"] == STOPPED for item in unmeasured)
+    stopped = sum(any(row.record["status"] == STOPPED for row in item.rows) for item in unmeasured)
     failed = len(unmeasured) - stopped
     poor = sum(item.accuracy is not None and not item.has_learned for item in items)
-    seeds = sum(len(item.rows) - len(item.measured) for item in items if item.accuracy is not None)
+    seeds = sum(
+        row.result.accuracy is None and row.record["status"] != STOPPED
+        for item in items
+        if item.accuracy is not None
+        for row in item.rows
+    )
     parts = [f"{pluralize(stopped, noun)} stopped"] if stopped else []
     parts += [f"{pluralize(failed, noun)} failed"] if failed else []
     limit = describe_min_learned(item.cell for item in items)

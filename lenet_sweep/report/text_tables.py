@@ -180,7 +180,8 @@ def _over_seeds(frame: pd.DataFrame, marks: TieMarks) -> pd.DataFrame:
         persons = {record["person"] for record in own}
         row = own[0] | {name: _mean(record[name] for record in ok) for name in measured}
         if EPOCHS_TRAINED in frame:
-            row[EPOCHS_TRAINED] = _mean(record[EPOCHS_TRAINED] for record in ok or own)
+            trained = (record[EPOCHS_TRAINED] for record in ok or own)
+            row[EPOCHS_TRAINED] = _mean(number for number in trained if pd.notna(number))
         rows.append(
             row
             | {

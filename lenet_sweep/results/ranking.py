@@ -14,6 +14,7 @@ from lenet_sweep.results.columns import (
     COLUMNS,
     EPOCHS_TRAINED,
     HOLDOUT,
+    STOPPED,
     in_option_order,
     ranked_by,
 )
@@ -101,8 +102,8 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
         frame = frame.drop(columns=HOLDOUT)
     if frame[ACCURACY_AT].isna().all():
         frame = frame.drop(columns=ACCURACY_AT)
-        if frame["patience"].isna().all():
-            frame = frame.drop(columns=EPOCHS_TRAINED)
+    if frame["patience"].isna().all() and not (frame["status"] == STOPPED).any():
+        frame = frame.drop(columns=EPOCHS_TRAINED)
     key = ranked_by(frame)
     frame = frame.sort_values(
         [key, "epochs", "loss", "optimizer", "batch", "lr", "seed", "cell"],

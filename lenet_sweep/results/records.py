@@ -135,6 +135,8 @@ def load_record(
         return old
     if old and (current is None or (old["status"] == "ok" and current["status"] != "ok")):
         return old
+    if old and old["status"] == STOPPED and current and current["status"] not in ("ok", "diverged"):
+        return old  # the search has stopped it after this failure
     return current
 
 
@@ -143,6 +145,8 @@ def in_store(cell: Cell, record: Record, store: Store) -> bool:
     run = store.run_folder(cell.run_id)
     epochs = record.get(EPOCHS_TRAINED) or cell.epochs
     if record["status"] == STOPPED:
+        if not record.get(EPOCHS_TRAINED):  # never trained
+            return True
         path = run.path
     else:
         path = run.snapshot_path(epochs) if record["status"] == "ok" else run.path / "failure.json"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lenet_sweep.core.cells import Cell, Plan, make_plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Event, Failed
+from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.results.records import Record, load_record, stopped_record, stored_record
@@ -77,13 +78,23 @@ class ResultsTable:
         for cell in cells:
             stop = stops.get(cell.run_id)
             if stop and cell not in self.records:
-                self.records[cell] = stopped_record(
-                    cell, self.store, stop.epoch, stop.reason, self.person
+                # A run with patience may have ended before it was stopped.
+                stored = stored_record(cell, self.store, self.person)
+                self.records[cell] = (
+                    stored
+                    if stored and stored["status"] == "ok"
+                    else stopped_record(cell, self.store, stop.epoch, stop.reason, self.person)
                 )
 
     def read_csv(self, folder: Path, cells: Iterable[Cell]) -> None:
         """Read the folder's results.csv, whose records count until these cells have new ones."""
         self.csv_records = read_records_csv(folder, cells)
+
+    def forget_stops(self, cells: Iterable[Cell]) -> None:
+        """Forget that an earlier search stopped these cells, because this launch decides again."""
+        for cell in cells:
+            if self.csv_records.get(cell, {}).get("status") == STOPPED:
+                del self.csv_records[cell]
 
     def update(self, event: Event, planned: Plan) -> bool:
         """Add the records that an event completes, and return whether to write the table now.

@@ -154,6 +154,7 @@ def _prepare(
     environment = provenance.environment(options.person)
     manifest = _update_manifest(folder, planned.cells, table.store, options, environment)
     table.read_csv(folder, manifest.cells)
+    table.forget_stops(planned.cells)
     table.add_stored(set(manifest.cells) - set(planned.cells))
     kinds = sorted({cell.device for cell in planned.cells})
     workers = options.workers or executor.capacity(kinds)
@@ -191,11 +192,7 @@ def _train(
         models=locations_of(run.cell for run in runs),
     )
     search = make_search(options.search)
-    rounds = (
-        SearchRounds(search, launch.planned.cells, launch.table.records, context)
-        if search
-        else None
-    )
+    rounds = SearchRounds(search, launch.planned, launch.table.records, context) if search else None
     for event in rounds.train(executor) if rounds else executor.execute(runs, context):
         group.on_event(event)
         if launch.table.update(event, launch.planned):

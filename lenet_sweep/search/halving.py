@@ -104,6 +104,8 @@ class Halving:
             for place, runs in enumerate(settings):
                 if place not in chosen:
                     reason = _reason(scores[place], [scores[c] for c in chosen], rung)
+                    if runs[0].cell.dataset.holdout:
+                        reason += " (on held-out images)"
                     stops |= {run.id: Stop(rung, reason) for run in runs}
             messages.append(
                 f"after epoch {rung}, {len(chosen)} of {pluralize(len(settings), 'setting')} "

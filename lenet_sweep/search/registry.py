@@ -25,4 +25,4 @@ _SEARCHES: Mapping[str, Callable[..., Search]] = {"halving": _halving, "racing":
 def make_search(choice: Choice) -> Search | None:
     """The search with the options of a choice of the group `search`; None for the grid."""
     options: dict[str, Any] = dict(choice.options)
-    return _SEARCHES[choice.name](**options) if choice.name in _SEARCHES else None
+    return None if choice.name == "grid" else _SEARCHES[choice.name](**options)
