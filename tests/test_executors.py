@@ -14,6 +14,7 @@ from clusters import TargetExecutor, interrupt, small_runs, start_executor
 from processes import Sweep, assert_kept, finished, linux, results
 
 from lenet_sweep.core.cells import make_plan
+from lenet_sweep.core.cells import runs_of as runs_of_cells
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
     CellFinished,
@@ -26,7 +27,6 @@ from lenet_sweep.core.events import (
 )
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.runner.search_rounds import SearchRounds
-from lenet_sweep.runner.search_rounds import runs_of as runs_of_cells
 from lenet_sweep.search import RunResult
 from lenet_sweep.search.halving import Halving
 from lenet_sweep.storage.store import Store

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from made_results import product
 
 from lenet_sweep import Observer, sweep
+from lenet_sweep.core.cells import runs_of
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import EpochEnded
 from lenet_sweep.results.sweep import load_results
-from lenet_sweep.runner.search_rounds import runs_of
 from lenet_sweep.search import RunResult, is_complete
 from lenet_sweep.search.halving import Halving
 

@@ -27,7 +27,7 @@ from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
 
-LITTLE = 0.2  # points; twice the sampling error of 10,000 images at an accuracy of 99 %
+LITTLE = 0.2  # points; twice the standard error of 99 % on 10,000 images
 TARGET = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
 # Placeholders in keys that ignore the recipe.
 ANY_LOSS, ANY_OPTIMIZER = make_loss("nll"), make_optimizer("sgd")

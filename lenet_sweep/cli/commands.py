@@ -66,6 +66,13 @@ if TYPE_CHECKING:
     from lenet_sweep.analysis.reproduction import Reproduction
 
 
+# What a search requires.
+OWN_PARTS = (
+    "requires the default sweeper and a launcher of this package, such as "
+    "hydra/launcher=lenet_local"
+)
+
+
 def run_batch(
     loader: ConfigLoader,
     master: DictConfig,
@@ -110,7 +117,7 @@ def prepare_jobs(
     interrupted. Raises UsageError for a wrong setting in any job.
     """
     cells, options = validation.validate_cells(compose_jobs(loader, master, jobs), NATIVE)
-    _reject_search(options, "Hydra's own launchers train each cell on its own")
+    _reject_search(options, f"{OWN_PARTS}; Hydra's own launchers train each cell on its own")
     console = Console()
     _exit_if_dry_run(cells, options, console, None)  # the launcher chooses the number of workers
     for line in options.unused:
@@ -136,7 +143,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     chosen = chosen_by_search(loader, master)
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
     _reject_pairs(options, "a search chooses the values itself; remove it")
-    _reject_search(options, "this sweeper searches by itself")
+    _reject_search(options, f"{OWN_PARTS}; this sweeper searches by itself")
     missing = {
         o.key_or_group: str(o.input_line).partition("=")[2]
         for o in search_space(master)
@@ -194,10 +201,7 @@ def check_single_cell(cfg: DictConfig) -> None:
     HydraConfig.instance().set_config(deepcopy(cfg))
     cells, options = validation.validate_cells([raw_settings(cfg)], NATIVE)
     _reject_pairs(options, "a grid requires the flag -m")
-    if options.search.name != "grid":
-        raise UsageError(
-            f"search={options.search.name}: applies only to a grid; a grid requires the flag -m"
-        )
+    _reject_search(options, "applies only to a grid; a grid requires the flag -m")
     _typed_folder(cfg, options)
     _exit_if_dry_run(cells, options, Console(), LOCAL)
 
@@ -209,10 +213,7 @@ def _reject_pairs(options: SweepOptions, reason: str) -> None:
 
 def _reject_search(options: SweepOptions, reason: str) -> None:
     if options.search.name != "grid":
-        raise UsageError(
-            f"search={options.search.name}: requires the default sweeper and a launcher of this "
-            f"package, such as hydra/launcher=lenet_local; {reason}"
-        )
+        raise UsageError(f"search={options.search.name}: {reason}")
 
 
 def run_task(cfg: DictConfig) -> float:

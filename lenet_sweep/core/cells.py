@@ -322,6 +322,17 @@ class Plan:
         return {run.id: run for run in self.runs}
 
 
+def runs_of(cells: Iterable[Cell]) -> list[Run]:
+    """The runs of distinct cells, each up to its last epoch, in the order of their first cells."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.run_id, []).append(cell)
+    return [
+        Run(max(group, key=lambda c: c.epochs), tuple(sorted(c.epochs for c in group)))
+        for group in groups.values()
+    ]
+
+
 def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
     """Merge equal cells, drop finished ones, and group the rest into runs, longest run first.
 
@@ -329,14 +340,7 @@ def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Pla
     """
     all_cells = list(cells)
     distinct = list(dict.fromkeys(all_cells))
-    missing: dict[str, list[Cell]] = {}
-    for cell in distinct:
-        if not is_finished(cell):
-            missing.setdefault(cell.run_id, []).append(cell)
-    runs = [
-        Run(max(group, key=lambda c: c.epochs), tuple(sorted(c.epochs for c in group)))
-        for group in missing.values()
-    ]
+    runs = runs_of(cell for cell in distinct if not is_finished(cell))
     # At a small learning rate more units stay active, which makes the native engine up to a sixth
     # slower, so among equally long runs the smallest rate comes first.
     runs.sort(key=lambda run: (-run.cell.epochs * relative_epoch(run.cell), run.cell.lr))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell, Plan, runs_of
 from lenet_sweep.core.text import join_words
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
@@ -15,7 +15,6 @@ from lenet_sweep.machine import devices, provenance
 from lenet_sweep.results.estimate import MAX_THREADS, Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
-from lenet_sweep.runner.search_rounds import runs_of
 from lenet_sweep.search.registry import make_search
 from lenet_sweep.storage.store import Store
 from lenet_sweep.ui.progress import describe_plan

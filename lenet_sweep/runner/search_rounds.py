@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Cell, Plan, Run
+from lenet_sweep.core.cells import Cell, Plan, Run, runs_of
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Dropped, Event, Failed, RungStarted
 from lenet_sweep.core.patience import is_exhausted, ranking_accuracies
@@ -40,6 +41,7 @@ class SearchRounds:
         self._records = records
         self._context = context
         self._store = Store(context.out)
+        self._images = lru_cache(maxsize=1)(load_dataset)  # reading them verifies their digest
         self._planned = planned
         self._runs = runs_of(planned.cells)
         known = (cell for cell in planned.cells if cell in records)
@@ -105,9 +107,9 @@ class SearchRounds:
         predictions = snapshot.predictions if snapshot else None
 
         def correct() -> NDArray[np.bool_] | None:
-            images = load_dataset(run.cell.dataset, self._context.data_root)
             if predictions is None:
                 return None
+            images = self._images(run.cell.dataset, self._context.data_root)
             tested = len(images.test_labels)
             if held_out:
                 return np.asarray(predictions[tested:] == images.holdout_labels)
@@ -126,14 +128,3 @@ class SearchRounds:
         for run_id, stop in self.decision.stops.items():
             if run_id not in previous.stops and run_id in self._planned.by_id:
                 yield Dropped(run_id, stop.epoch, stop.reason)
-
-
-def runs_of(cells: Iterable[Cell]) -> list[Run]:
-    """The runs of the cells, each up to its last epoch, in the order of their first cells."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.run_id, []).append(cell)
-    return [
-        Run(max(group, key=lambda c: c.epochs), tuple(sorted({c.epochs for c in group})))
-        for group in groups.values()
-    ]

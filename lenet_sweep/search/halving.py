@@ -15,7 +15,7 @@ from itertools import pairwise
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
-from lenet_sweep.search.competitors import competitors
+from lenet_sweep.search.competitors import competitors, decide_each
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,10 @@ class Halving:
 
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
         """See `Search`."""
-        epochs: dict[str, int] = {}
-        stops: dict[str, Stop] = {}
-        messages: list[str] = []
-        for settings in competitors(runs):
-            self._decide(settings, results, epochs, stops, messages)
-        return Decision(epochs, stops, tuple(messages))
+        return decide_each(runs, lambda settings: self._decide(settings, results))
 
     def describe(self, runs: Sequence[Run]) -> list[str]:
-        """See `Search`. Ties and `margin` may add to the numbers."""
+        """See `Search`. `margin` may add to the numbers."""
         lines = []
         for settings in competitors(runs):
             rungs = self.rungs(settings[0][0].cell.epochs)
@@ -73,24 +68,22 @@ class Halving:
         return lines
 
     def _continuing(self, settings: int) -> int:
-        """How many of these settings continue after a rung, without ties and `margin`."""
+        """How many of these settings continue after a rung, without `margin`."""
         return max(self.keep, math.ceil(settings / self.eta))
 
     def _decide(
-        self,
-        settings: Sequence[Sequence[Run]],
-        results: Mapping[str, RunResult],
-        epochs: dict[str, int],
-        stops: dict[str, Stop],
-        messages: list[str],
-    ) -> None:
-        """Add the decision for settings that compete with each other."""
+        self, settings: Sequence[Sequence[Run]], results: Mapping[str, RunResult]
+    ) -> Decision:
+        """The decision for settings that compete with each other."""
+        epochs: dict[str, int] = {}
+        stops: dict[str, Stop] = {}
+        messages: list[str] = []
         rungs = self.rungs(settings[0][0].cell.epochs)
         for rung, following in pairwise((*rungs, 0)):
             epochs |= {run.id: rung for runs in settings for run in runs}
             known = [[results.get(run.id, NO_RESULT) for run in runs] for runs in settings]
             if not following or not all(r.has_ended(rung) for rs in known for r in rs):
-                return
+                break
             scores = [_score(rs, rung) for rs in known]
             places = sorted(range(len(settings)), key=scores.__getitem__)
             number = self._continuing(len(settings))
@@ -113,7 +106,8 @@ class Halving:
             )
             settings = [runs for place, runs in enumerate(settings) if place in chosen]
             if not settings:
-                return
+                break
+        return Decision(epochs, stops, tuple(messages))
 
 
 def _score(results: Sequence[RunResult], epoch: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
-from lenet_sweep.search.competitors import competitors
+from lenet_sweep.search.competitors import competitors, decide_each
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,7 @@ class Racing:
 
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
         """See `Search`."""
-        epochs: dict[str, int] = {}
-        stops: dict[str, Stop] = {}
-        messages: list[str] = []
-        for settings in competitors(runs):
-            self._decide(settings, results, epochs, stops, messages)
-        return Decision(epochs, stops, tuple(messages))
+        return decide_each(runs, lambda settings: self._decide(settings, results))
 
     def describe(self, runs: Sequence[Run]) -> list[str]:
         """See `Search`."""
@@ -93,27 +88,24 @@ class Racing:
         )
 
     def _decide(
-        self,
-        settings: Sequence[Sequence[Run]],
-        results: Mapping[str, RunResult],
-        epochs: dict[str, int],
-        stops: dict[str, Stop],
-        messages: list[str],
-    ) -> None:
-        """Add the decision for settings that compete with each other."""
+        self, settings: Sequence[Sequence[Run]], results: Mapping[str, RunResult]
+    ) -> Decision:
+        """The decision for settings that compete with each other."""
+        epochs: dict[str, int] = {}
+        stops: dict[str, Stop] = {}
+        messages: list[str] = []
         racing = [{run.cell.seed: run for run in runs} for runs in settings]
         seeds = sorted(set().union(*racing))
         looks = len(seeds) - self.first
         if looks < 1:
             epochs |= {run.id: run.cell.epochs for runs in settings for run in runs}
-            messages.append(self._trains_everything(len(seeds)))
-            return
+            return Decision(epochs, messages=(self._trains_everything(len(seeds)),))
         level = self.alpha / (max(1, len(settings) - 1) * looks)
         for number, seed in enumerate(seeds, 1):
             block = [by_seed[seed] for by_seed in racing if seed in by_seed]
             epochs |= {run.id: run.cell.epochs for run in block}
             if not all(results.get(r.id, NO_RESULT).has_ended(r.cell.epochs) for r in block):
-                return
+                break
             if not self.first <= number < len(seeds):
                 continue
             trained = [
@@ -134,6 +126,7 @@ class Racing:
                 f"{pluralize(len(racing) + len(dropped), 'setting')} "
                 f"{'continues' if len(racing) == 1 else 'continue'}"
             )
+        return Decision(epochs, stops, tuple(messages))
 
     def _dropped(self, trained: Sequence[Mapping[int, _Trained]], level: float) -> dict[int, str]:
         """Why settings are dropped, by their places. trained: the results by seed."""
