@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 from hypothesis import given
 from hypothesis import strategies as st
 from made_results import product
@@ -330,3 +331,13 @@ def test_dry_run_prints_the_rungs(tmp_path, small_folder, capsys) -> None:
         "halving trains 5 settings to epoch 1, then 2 to epoch 3, then 1 to epoch 9: "
         "about 33 % of the epochs of the full grid"
     ) in text
+
+
+def test_a_command_with_stopped_cells_succeeds(tmp_path, small_folder) -> None:
+    """Stopped cells are not failures: the exit status is 0."""
+    done = run_forked(
+        "-m", "lr=0.1,0.01,0.001", "epochs=3", "dataset=folder", f"dataset.root={small_folder()}",
+        "search=halving", "search.keep=1", "figures=none", "report=false", cwd=tmp_path, env={},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 stopped by the search" in done.stdout
