@@ -49,7 +49,7 @@ def continued(all_runs, decision):
 
 
 def test_rungs_are_powers_of_eta_below_the_last_epoch() -> None:
-    """The first rung is 1 / eta**2 of all epochs, unless it is given."""
+    """No rung comes before 1 / eta**2 of all epochs, or before `first` if it is given."""
     assert Halving().rungs(100) == (11, 33, 100)
     assert Halving(first=4).rungs(100) == (4, 11, 33, 100)
     assert Halving(first=200).rungs(100) == (100,)

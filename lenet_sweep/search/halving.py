@@ -23,10 +23,10 @@ class Halving:
     """Successive halving over settings: the seeds of a setting stay together.
 
     eta: about one in `eta` settings continues after each rung, and a rung has `eta` times the
-        epochs of the rung before it. first: the epochs of the first rung; None: a fraction
-        1 / eta**2 of all epochs. keep: settings that always continue, at least. margin: if above 0,
-        settings whose accuracy is at most this many percentage points below that of the last one to
-        continue continue too.
+        epochs of the rung before it. first: there is no rung before this epoch; None: a fraction
+        1 / eta**2 of all epochs. keep: the minimum number of settings that continue. margin: if
+        above 0, settings also continue whose accuracy is at most this many percentage points below
+        that of the lowest setting that continues without it.
 
     Only settings with the same dataset and the same number of epochs compete with each other. The
     mean accuracy over the seeds decides, then the mean loss, then the order of the cells.
