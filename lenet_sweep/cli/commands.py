@@ -142,7 +142,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     chosen = chosen_by_search(loader, master)
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
-    _reject_pairs(options, "a search chooses the values itself; remove it")
+    _reject_pairs(options, "the sweeper chooses the values itself; remove pair")
     _reject_search(options, f"{OWN_PARTS}; this sweeper searches by itself")
     missing = {
         o.key_or_group: str(o.input_line).partition("=")[2]

@@ -53,7 +53,7 @@ lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked
   python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells
   python -m lenet_sweep -m recipe=ce_sgd,nll_adam          two pairs of loss and optimizer
   python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
-  python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the report's tables
+  python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the tables of the report
 
 Groups, selected by name:
 {groups}
@@ -62,10 +62,11 @@ Groups, selected by name:
               (default: a cache folder), dataset.limit=N trains on the first N images,
               dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
   --models FILE.py   adds the models that a Python file registers (docs/extending.md)
-  grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
-  +study=report   every row of the report's tables, with a verdict; other keys can be swept
+  grid/lr, grid/batch, grid/epochs=report   the values in the tables of the report
+  +study=report   every row of the tables of the report, with a verdict; other keys can be swept
+  "The report" is the student report that lenet-sweep grew out of (docs/reproducing-a-report.md).
 
-Options, with their defaults. An option applies to the choices that have it:
+Options, with their defaults. An option applies only to the choice above it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):

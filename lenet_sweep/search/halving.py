@@ -146,4 +146,4 @@ def _reason(score: tuple[float, float], chosen: Sequence[tuple[float, float]], e
     if below > 0:
         return f"stopped after epoch {epoch} at {-score[0]:.2f} %, {below:.2f} points below {last}"
     decided = "has a smaller loss" if score[1] > max(chosen)[1] else "comes first in the sweep"
-    return f"stopped after epoch {epoch} at {-score[0]:.2f} %, as {last}, which {decided}"
+    return f"stopped after epoch {epoch} at {-score[0]:.2f} %, equal to {last}, which {decided}"
