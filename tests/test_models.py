@@ -713,7 +713,7 @@ def test_a_worker_does_not_train_changed_code(
     assert isinstance(failed, Failed)
     message = "cannot be imported: ModuleNotFoundError"
     if change != "removed":
-        message = "its source in .*net_of_mine.py, or in a module that it imports, is not that"
+        message = "its source in .*net_of_mine.py, or in a module that it imports, differs"
     assert re.search(f"model MyNet:? {message}", failed.failure.reason)
 
 
