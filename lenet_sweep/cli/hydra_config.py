@@ -38,7 +38,7 @@ from lenet_sweep.config.keys import (
 from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value
+from lenet_sweep.core.text import format_setting, format_value
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
@@ -107,7 +107,7 @@ def help_text() -> str:
                 continue
             options.append(f"  {group}={choice}")
             for name, option in spec.options.items():
-                setting = f"{group}.{name}={_yaml(option.default)}"
+                setting = f"{group}.{name}={format_setting(option.default)}"
                 options.append(f"    {setting:<40} {option.help}; {option.allowed}")
     groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
     datasets = groups.pop("dataset")
@@ -130,12 +130,6 @@ def _launcher_help(name: str) -> str:
     description = (options.__doc__ or "").partition("\n")[0]
     first = f"  hydra/launcher=lenet_{name:<6} {description}"
     return "\n".join([first, *(f"      .{line}" for line in describe_options(options))])
-
-
-def _yaml(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value).lower()
 
 
 def raw_settings(config: DictConfig) -> Raw:
