@@ -14,7 +14,6 @@ from PIL import Image
 
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.results.sweep import Sweep, load_sweep
-from lenet_sweep.runner.outputs import draw_figures
 from lenet_sweep.storage.store import Store
 from lenet_sweep.track import TrackedCell, TrackedSweep, collect, tracking
 from lenet_sweep.track.tensorboard import TensorBoardTracker
@@ -26,13 +25,7 @@ hparams = pytest.importorskip("tensorboard.plugins.hparams.metadata")
 @pytest.fixture
 def made(tmp_path: Path, small_folder: Callable[..., Path]) -> Sweep:
     """A sweep of three cells of 3 epochs, of which the last one failed."""
-    root, out = small_folder(), tmp_path / "out"
-    cells, options = made_sweeps.settings(root, out, lr=[0.1, 0.01, 0.001], clip_norm=[None])
-    made_sweeps.store_all(cells[:2], out, root, lambda n: range(n + 1))
-    made_sweeps.fail(cells[2], out)
-    result = made_sweeps.launched(cells, options)
-    draw_figures(result, options, lambda _: None)
-    return result.sweep
+    return made_sweeps.tracked(small_folder(), tmp_path / "out")
 
 
 def read(folder: Path) -> object:

@@ -18,8 +18,13 @@ from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
 GROUP = "lenet_sweep.trackers"
-# The trackers of this package, and what each imports. The extra with its name installs it.
-BUILT_IN: Mapping[str, tuple[str, ...]] = {"tensorboard": ("tensorboard",)}
+# The trackers of this package, and what each imports.
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "optuna": ("optuna",),
+}
+EXTRAS = {"optuna": "search"}  # the optional dependencies of others have the tracker's name
 C = TypeVar("C", bound=type[Any])
 
 _registered: dict[str, type[Any]] = {}
@@ -73,6 +78,6 @@ def parse_trackers(key: str, value: Any) -> tuple[str, ...]:
         if missing:
             raise UsageError(
                 f"{key}={format_value(name)}: requires {missing[0]}, which is not installed; "
-                f"run: pip install 'lenet-sweep[{name}]'"
+                f"run: pip install 'lenet-sweep[{EXTRAS.get(name, name)}]'"
             )
     return tuple(names)

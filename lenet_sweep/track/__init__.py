@@ -1,4 +1,4 @@
-"""Trackers: write sweeps to TensorBoard, MLflow and others, during a sweep or afterwards.
+"""Trackers write sweeps to TensorBoard, MLflow and other tools, during a sweep or afterwards.
 
 May import every subpackage from core to ui.
 """

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", metavar="DIR", type=Path,
                         help="the folder of a sweep: outputs/sweeps/<name>")  # fmt: skip
     parser.add_argument("--to", required=True, metavar="NAME[,NAME]",
-                        help="the trackers: tensorboard")  # fmt: skip
+                        help="the trackers: tensorboard, mlflow, optuna")  # fmt: skip
     try:
         options = parser.parse_args(arguments)
         from lenet_sweep.config.trackers import parse_trackers  # noqa: PLC0415 - not for --help

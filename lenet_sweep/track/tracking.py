@@ -37,7 +37,7 @@ class Limits:
     """
 
     total: float = 60.0
-    call: float = 20.0
+    call: float = 30.0
     interrupted: float = 1.5
 
 
