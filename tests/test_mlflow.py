@@ -190,6 +190,21 @@ def test_a_server_that_does_not_answer_does_not_affect_the_sweep(
         assert SECRET not in text
 
 
+@pytest.mark.slow
+def test_no_usage_data_is_sent(tmp_path: Path) -> None:
+    """MLflow creates no client for its telemetry."""
+    code = (
+        "import pathlib; from lenet_sweep.track import TrackedSweep, mlflow\n"
+        "folder = pathlib.Path('.'); sweep = TrackedSweep(folder, folder, 'id', 0.0, '', ())\n"
+        "mlflow.MlflowTracker().open(sweep)\n"
+        "from mlflow.telemetry import get_telemetry_client, utils\n"
+        "assert not utils._IS_IN_CI_ENV_OR_TESTING  # which switches it off, too\n"
+        "assert get_telemetry_client() is None\n"
+    )
+    outside = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "SYSTEMROOT", "TEMP")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=outside, check=True)
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of a real MLflow server."""

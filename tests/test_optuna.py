@@ -67,11 +67,12 @@ def test_a_trial_that_changes_replaces_the_journal(made: Sweep) -> None:
     cells = list(collect.tracked_cells(made))
     stopped = replace(cells[0], history=cells[0].history[:1], status="stopped", accuracy=None)
     unfinished = replace(cells[2], status="unfinished")
-    for cell in (stopped, cells[1], unfinished):
+    for cell in (unfinished, cells[1], stopped):  # in the order in which they ended
         tracker.log(cell)
     tracker.close([], complete=False)
-    states = [trial.state for trial in read(made).trials]
-    assert states == [PRUNED, COMPLETE]  # the unfinished cell is left out
+    trials = read(made).trials
+    assert [trial.state for trial in trials] == [PRUNED, COMPLETE]  # without the unfinished one
+    assert trials[0].value == trials[0].intermediate_values[1]
     tracking.write_sweep("optuna", made)
     assert [trial.state for trial in read(made).trials] == [COMPLETE, COMPLETE, FAIL]
     assert not list(made.folder.glob("*.new*"))

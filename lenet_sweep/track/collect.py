@@ -12,7 +12,7 @@ from pathlib import Path
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.core.text import one_line
-from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.results.columns import EPOCHS_TRAINED, HOLDOUT, STOPPED
 from lenet_sweep.results.manifest import Manifest
 from lenet_sweep.results.records import settings_columns
 from lenet_sweep.results.sweep import Sweep
@@ -77,6 +77,8 @@ def tracked_cells(
         history = seen if len(seen) > len(history) else history
         if row is None and not history:
             continue
+        if row and row["status"] == STOPPED:  # another sweep may have trained it further
+            history = history[: row[EPOCHS_TRAINED]]
         held_out = _number(row.get(HOLDOUT)) if row else None
         yield TrackedCell(
             cell=cell,

@@ -45,7 +45,8 @@ class OptunaTracker(Tracker):
     def close(self, files: Sequence[Path], *, complete: bool) -> None:  # noqa: ARG002 - of Tracker
         path = self._sweep.folder / FILE
         distributions = _distributions(map(settings_of, self._sweep.cells))
-        ended = (c for c in self._cells.values() if c.status not in (RUNNING, UNFINISHED))
+        logged = (self._cells.get(cell.id) for cell in self._sweep.cells)
+        ended = [cell for cell in logged if cell and cell.status not in (RUNNING, UNFINISHED)]
         with _quiet():
             trials = [_trial(cell, distributions, self._sweep.started) for cell in ended]
             if _same(_read(path, self._sweep.name), trials):
@@ -125,10 +126,12 @@ def _trial(
     """The trial of a cell: its settings that vary, the ranking accuracy, and that of each epoch."""
     from optuna.trial import FrozenTrial, TrialState  # noqa: PLC0415 - as above
 
-    state = TrialState.COMPLETE if cell.status == "ok" else TrialState.FAIL
-    if cell.status == STOPPED:
-        state = TrialState.PRUNED
     accuracies = ranking_accuracies(cell.history)
+    state, value = TrialState.FAIL, None
+    if cell.status == "ok":
+        state, value = TrialState.COMPLETE, cell.accuracy
+    elif cell.status == STOPPED:  # its value is the last intermediate one, as in Optuna
+        state, value = TrialState.PRUNED, accuracies[-1] if accuracies else None
     params = {name: cell.settings[name] for name in distributions if name in cell.settings}
     times = cell.times(started)
     about = {"cell": cell.cell.id, "name": cell.name, "status": cell.status, "person": cell.person}
@@ -136,7 +139,7 @@ def _trial(
         number=0,  # assigned by the study
         trial_id=0,
         state=state,
-        value=cell.accuracy if state is TrialState.COMPLETE else None,
+        value=value,
         datetime_start=datetime.fromtimestamp(started),  # noqa: DTZ006 - Optuna wants local time
         datetime_complete=datetime.fromtimestamp(times[-1] if times else started),  # noqa: DTZ006
         params=params,
