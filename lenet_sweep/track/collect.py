@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -48,11 +48,6 @@ def tracked_sweep(folder: Path, manifest: Manifest) -> TrackedSweep:
     )
 
 
-def names_of(cells: Iterable[Cell]) -> Mapping[Cell, str]:
-    """A name for each cell of a sweep."""
-    return short_names(cells)
-
-
 def settings_of(cell: Cell) -> dict[str, str | float]:
     """The settings and options of a cell, without those that have no value."""
     columns = settings_columns(cell, "")
@@ -67,7 +62,7 @@ def tracked_cells(
     live: the epochs of a run, by id, that this process has seen, which may be more than a failed
     run has in the store.
     """
-    names = names_of(sweep.cells)
+    names = short_names(sweep.cells)
     rows = {row["cell"]: row for row in sweep.table.to_dict("records")}
     figures = _figures(sweep.folder)
     for cell in sweep.cells:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell, Plan, short_names
 from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
 from lenet_sweep.core.patience import ranking_accuracies
 from lenet_sweep.core.text import one_line
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.storage.store import Store
 from lenet_sweep.track import RUNNING, TrackedCell, TrackedSweep
-from lenet_sweep.track.collect import History, names_of, settings_of
+from lenet_sweep.track.collect import History, settings_of
 
 
 class LiveCells:
@@ -32,7 +32,7 @@ class LiveCells:
 
     @cached_property
     def _names(self) -> Mapping[Cell, str]:
-        return names_of(self._sweep.cells)
+        return short_names(self._sweep.cells)
 
     def history(self, run_id: str) -> History:
         """The epochs of a run, as far as they are known here."""
@@ -83,6 +83,8 @@ class LiveCells:
                 if self._taken.get(cell) == state:
                     continue
                 self._taken[cell] = state
+                is_ok = status == "ok" and history
+                accuracy = ranking_accuracies(history)[-1] if is_ok else None
                 yield TrackedCell(
                     cell=cell,
                     name=self._names[cell],
@@ -90,9 +92,7 @@ class LiveCells:
                     history=history,
                     status=status,
                     error=error,
-                    accuracy=ranking_accuracies(history)[-1]
-                    if status == "ok" and history
-                    else None,
+                    accuracy=accuracy,
                     person=self._person,
                 )
         self._changed.clear()

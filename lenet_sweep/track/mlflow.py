@@ -141,7 +141,8 @@ class MlflowTracker(Tracker):
         if run.info.run_name != cell.name and key not in self._written:
             self._client.update_run(run_id, name=cell.name)
         if cell.status == RUNNING:
-            self._client.update_run(run_id, status="RUNNING")
+            if key not in self._written or self._written[key].status != RUNNING:
+                self._client.update_run(run_id, status="RUNNING")
         else:
             ended = cell.times(self._sweep.started)[-1] if cell.history else self._sweep.started
             status = STATUSES.get(cell.status, "FAILED")
