@@ -322,6 +322,16 @@ class Plan:
         return {run.id: run for run in self.runs}
 
 
+def join_plans(first: Plan, second: Plan) -> Plan:
+    """The plan of both. They must not share a run."""
+    return Plan(
+        first.cells + second.cells,
+        first.duplicates + second.duplicates,
+        first.finished + second.finished,
+        first.runs + second.runs,
+    )
+
+
 def runs_of(cells: Iterable[Cell]) -> list[Run]:
     """The runs of distinct cells, each up to its last epoch, in the order of their first cells."""
     groups: dict[str, list[Cell]] = {}

@@ -33,6 +33,9 @@ class ObserverGroup(Observer):
     def on_start(self, plan: Plan, workers: int | None) -> None:
         self._call_each("on_start", lambda observer: observer.on_start(plan, workers))
 
+    def on_plan(self, plan: Plan) -> None:
+        self._call_each("on_plan", lambda observer: observer.on_plan(plan))
+
     def on_event(self, event: Event) -> None:
         self._call_each("on_event", lambda observer: observer.on_event(event))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Plan, runs_of
 from lenet_sweep.core.text import join_words
@@ -15,7 +16,9 @@ from lenet_sweep.machine import devices, provenance
 from lenet_sweep.results.estimate import MAX_THREADS, Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
+from lenet_sweep.runner.sampling_rounds import SamplingRounds
 from lenet_sweep.search.registry import make_search
+from lenet_sweep.search.sampling import make_sampling
 from lenet_sweep.storage.store import Store
 from lenet_sweep.ui.progress import describe_plan
 
@@ -37,6 +40,7 @@ class Preview:
     notes: tuple[str, ...]
     moved: int = 0
     search: tuple[str, ...] = ()  # what the search would do
+    sampled: tuple[str, ...] = ()  # what a search would sample; the plan has its waves so far
 
     def lines(self) -> list[str]:
         """The lines that a dry run prints."""
@@ -44,7 +48,7 @@ class Preview:
         plan = describe_plan(self.plan, self.estimate)
         if self.search and self.estimate:
             plan[1] += "; less with a search"
-        return [*plan, *self.search, *self.notes, *self._moved(), *damaged]
+        return [*self.sampled, *plan, *self.search, *self.notes, *self._moved(), *damaged]
 
     def _moved(self) -> list[str]:
         if not self.moved:
@@ -55,13 +59,24 @@ class Preview:
         return [f"{before}; {retrained} (engine=torch keeps the earlier results)"]
 
 
-def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | None) -> Preview:
+def preview(
+    cells: Sequence[Cell],
+    options: SweepOptions,
+    executor: Executor | None,
+    space: SearchSpace | None = None,
+) -> Preview:
     """Plan the cells as `run_sweep` does, without training or writing anything.
 
-    executor: None if it is not known how many runs train at the same time.
+    executor: None if it is not known how many runs train at the same time. space: of a search that
+    samples settings, whose waves so far are planned.
     """
     table = ResultsTable(Store(options.out), options.person)
-    planned = table.plan(cells, reuse=options.reuse)
+    sampled: tuple[str, ...] = ()
+    if space:
+        rounds = SamplingRounds(make_sampling(options.search), space, table)
+        planned, sampled = rounds.plan, tuple(rounds.lines())
+    else:
+        planned = table.plan(cells, reuse=options.reuse)
     duration = None
     if planned.runs:
         kinds = sorted({run.cell.device for run in planned.runs})
@@ -88,7 +103,7 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
     moved = _count_moved(planned, table.store) if options.reuse else 0
     search = make_search(options.search)
     described = tuple(search.describe(runs_of(planned.cells))) if search else ()
-    return Preview(planned, records, damaged, duration, notes, moved, described)
+    return Preview(planned, records, damaged, duration, notes, moved, described, sampled)
 
 
 def _count_moved(planned: Plan, store: Store) -> int:

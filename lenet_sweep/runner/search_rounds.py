@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Cell, Plan, Run, runs_of
+from lenet_sweep.core.cells import Cell, Dataset, Plan, Run, runs_of
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Dropped, Event, Failed, RungStarted
 from lenet_sweep.core.patience import is_exhausted, ranking_accuracies
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data.datasets import load_dataset
+from lenet_sweep.data.images import Images
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.results.records import Record
 from lenet_sweep.search import Decision, RunResult, Search
@@ -27,7 +28,7 @@ class SearchRounds:
 
     planned: its cells, and the runs that are needed for the unfinished ones.
     records: the cells with a result, kept up to date by the caller while it iterates.
-    decision: the last decision of the search.
+    decision: the last decision of the search. results: by run id, on which it is based.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class SearchRounds:
         for run in self._runs:
             needed = self.decision.epochs.get(run.id, 0)
             epochs = {e for e in run.snapshot_epochs if e <= needed and not self._has(run, e)}
-            if not self._results[run.id].has_ended(needed):
+            if not self.results[run.id].has_ended(needed):
                 epochs.add(needed)
             if epochs and run.id in self._planned.by_id and run.id not in self._failed:
                 last = max(epochs)
@@ -91,40 +92,50 @@ class SearchRounds:
         return replace(run.cell, epochs=epochs) in self._records
 
     def _decide(self) -> None:
-        self._results = {run.id: self._result(run) for run in self._runs}
-        self.decision = self._search.decide(self._runs, self._results)
+        self.results = {
+            run.id: read_result(run, self._store, run.id in self._failed, self._load_images)
+            for run in self._runs
+        }
+        self.decision = self._search.decide(self._runs, self.results)
         for message in self.decision.messages:
             if self._shown[message] < self.decision.messages.count(message):
                 self._shown[message] += 1
                 self._context.on_message(f"search: {message}")
 
-    def _result(self, run: Run) -> RunResult:
-        try:
-            snapshot = self._store.run_folder(run.id).latest(until=run.cell.epochs)
-        except StoreError:  # training this run meets the same error and reports it
-            snapshot = None
-        history = snapshot.history if snapshot else ()
-        predictions = snapshot.predictions if snapshot else None
-
-        def correct() -> NDArray[np.bool_] | None:
-            if predictions is None:
-                return None
-            images = self._images(run.cell.dataset, self._context.data_root)
-            tested = len(images.test_labels)
-            if held_out:
-                return np.asarray(predictions[tested:] == images.holdout_labels)
-            return np.asarray(predictions[:tested] == images.test_labels)
-
-        held_out = bool(run.cell.dataset.holdout)
-        return RunResult(
-            accuracies=ranking_accuracies(history),
-            losses=[epoch.holdout_cost if held_out else epoch.test_cost for epoch in history],
-            failed=run.id in self._failed,
-            ended_early=is_exhausted(history, run.cell.patience),
-            correct=correct,
-        )
+    def _load_images(self, dataset: Dataset) -> Images:
+        return self._images(dataset, self._context.data_root)
 
     def _dropped(self, previous: Decision) -> Iterator[Event]:
         for run_id, stop in self.decision.stops.items():
             if run_id not in previous.stops and run_id in self._planned.by_id:
                 yield Dropped(run_id, stop.epoch, stop.reason)
+
+
+def read_result(
+    run: Run, store: Store, failed: bool, load_images: Callable[[Dataset], Images]
+) -> RunResult:
+    """The result of a run from the store. failed: whether the run failed."""
+    try:
+        snapshot = store.run_folder(run.id).latest(until=run.cell.epochs)
+    except StoreError:  # training this run meets the same error and reports it
+        snapshot = None
+    history = snapshot.history if snapshot else ()
+    predictions = snapshot.predictions if snapshot else None
+    held_out = bool(run.cell.dataset.holdout)
+
+    def correct() -> NDArray[np.bool_] | None:
+        if predictions is None:
+            return None
+        images = load_images(run.cell.dataset)
+        tested = len(images.test_labels)
+        if held_out:
+            return np.asarray(predictions[tested:] == images.holdout_labels)
+        return np.asarray(predictions[:tested] == images.test_labels)
+
+    return RunResult(
+        accuracies=ranking_accuracies(history),
+        losses=[epoch.holdout_cost if held_out else epoch.test_cost for epoch in history],
+        failed=failed,
+        ended_early=is_exhausted(history, run.cell.patience),
+        correct=correct,
+    )

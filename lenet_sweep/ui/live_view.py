@@ -87,6 +87,11 @@ class LiveView(TerminalView):
             )
         self._live.start()
 
+    def on_plan(self, plan: Plan) -> None:
+        with self._lock:
+            if self._progress:
+                self._progress.add(plan)
+
     def on_event(self, event: Event) -> None:
         progress = self._progress
         assert progress is not None

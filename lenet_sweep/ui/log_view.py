@@ -52,6 +52,10 @@ class LogView(TerminalView):
             self._progress = SweepProgress(plan, workers, self._clock())
         self._print(describe_start(plan, workers))
 
+    def on_plan(self, plan: Plan) -> None:
+        if self._progress:
+            self._progress.add(plan)
+
     def on_event(self, event: Event) -> None:
         progress, run_id = self._progress, event.run_id
         assert progress is not None

@@ -28,6 +28,12 @@ class Observer:
         the same time, or None if this is not known.
         """
 
+    def on_plan(self, plan: Plan) -> None:
+        """Called when a search has sampled more cells, before the events of their runs.
+
+        plan: all cells so far, and the runs of all of them.
+        """
+
     def on_event(self, event: Event) -> None:
         """Called with each event of each run, in order; `lenet_sweep.core.events` lists them."""
 

@@ -74,16 +74,32 @@ class SweepProgress:
         self.running: dict[str, RunProgress] = {}
         self.unstarted = dict(self._runs)
         self._lengths = Counter(map(_length, plan.runs))  # of the runs in `unstarted`
-        names = short_names(plan.cells, epochs=False, between=" ")
-        self.names = {run.id: names[run.cell] for run in plan.runs}
-        self.longest_name = max(map(len, self.names.values()), default=0)
-        self.most_epochs = max((run.cell.epochs for run in plan.runs), default=0)
+        self._name()
         self._pending = {run.id: set(run.snapshot_epochs) for run in plan.runs}
         self.total = len(plan.cells)
         self.ended = self.total - sum(map(len, self._pending.values()))
         self._pace: dict[str, float] = {}  # seconds per epoch, including tests and checkpoints
         self._batch_paces: dict[int, list[float]] = {}  # by batch size: [sum, number] of paces
         self._all_paces = [0.0, 0]
+
+    def add(self, plan: Plan) -> None:
+        """Add the cells and runs of a plan that has more of them."""
+        new = [run for run in plan.runs if run.id not in self._runs]
+        finished = len(plan.cells) - self.total - sum(len(run.snapshot_epochs) for run in new)
+        self.plan = plan
+        self.total = len(plan.cells)
+        self.ended += finished
+        for run in new:
+            self._runs[run.id] = run
+            self._pending[run.id] = set(run.snapshot_epochs)
+            self._put_back(run.id)
+        self._name()
+
+    def _name(self) -> None:
+        names = short_names(self.plan.cells, epochs=False, between=" ")
+        self.names = {run.id: names[run.cell] for run in self.plan.runs}
+        self.longest_name = max(map(len, self.names.values()), default=0)
+        self.most_epochs = max((run.cell.epochs for run in self.plan.runs), default=0)
 
     def pending(self, run_id: str) -> list[int]:
         """The epochs of a run's cells that have not ended, in ascending order."""
