@@ -20,7 +20,7 @@ from lenet_sweep.config import (
     validation,
 )
 from lenet_sweep.config.model_import import note_sweep_call
-from lenet_sweep.config.pairs import describe_pair
+from lenet_sweep.config.pairs import describe_pair, parse_pairs
 from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Choice
@@ -202,6 +202,12 @@ def _sampled(
     settings: Mapping[str, Any], search: str, study: Mapping[str, Any]
 ) -> tuple[SearchSpace, SweepOptions]:
     """The search space of the settings, and the options of the sweep."""
+    if study:
+        raise validation.study_conflict(search)
+    for pair in parse_pairs(settings.get("pair")):
+        raise UsageError(
+            f"{describe_pair(pair)}: search={search} samples each key on its own; remove it"
+        )
     checked: set[Choice] = set()  # models
 
     def validate(
@@ -213,10 +219,7 @@ def _sampled(
         return cells
 
     space, base, chosen = sampled_settings.settings_space(settings, search, validate)
-    _, options = validation.validate_cells([{**base, **study}], NATIVE, other_choices=chosen)
-    if options.pair:
-        pair = describe_pair(options.pair[0])
-        raise UsageError(f"{pair}: search={search} samples each key on its own; remove it")
+    _, options = validation.validate_cells([base], NATIVE, other_choices=chosen)
     unused = validation.unused_of(settings, chosen)
     return space, replace(options, unused=unused)
 

@@ -189,20 +189,26 @@ def keep_text(text: str) -> str:
 
 
 def compose_jobs(
-    loader: ConfigLoader, master: DictConfig, jobs: Iterable[Sequence[str]]
+    loader: ConfigLoader,
+    master: DictConfig,
+    jobs: Iterable[Sequence[str]],
+    composed: dict[tuple[str, ...], Raw] | None = None,
 ) -> Iterator[Raw]:
     """Yield the settings of each job of a multirun as a nested dict.
+
+    composed: what Hydra has composed, by overrides; shared by several calls for one multirun.
 
     Hydra composes each combination of config groups once, and plain values are set here. Hydra
     takes about 50 ms to compose a job, which would be minutes for a large grid.
     """
-    HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
+    if not composed:  # else an earlier call has done this
+        HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     parse = _OverrideParser()
     typed = override_texts(master.hydra.overrides.task)
     # ${oc.env:HOME} is the same in all jobs, but with ${lr}, Hydra has to compose every job.
     compose_all = any("${" in re.sub(r"\$\{[\w.]+:", "", text) for text in typed)
     unswept = tuple(text for text in typed if compose_all or not parse(text).is_plain)
-    composed: dict[tuple[str, ...], Raw] = {}
+    composed = {} if composed is None else composed
     for job in jobs:
         parts = [parse(text) for text in job]
         plain = [part.is_plain and not compose_all for part in parts]
@@ -273,6 +279,7 @@ def sampled_space(
     ]
     options = {name: key for key, name in keys.items() if depends_on_choice(name)}
     parser = OverridesParser.create(config_loader=loader)
+    composed: dict[tuple[str, ...], Raw] = {}
 
     def texts(point: Point) -> list[str]:
         return [f"{key}={value}" for key, value in point.items()]
@@ -284,7 +291,7 @@ def sampled_space(
     def cells_of(point: Point) -> Sequence[Cell]:
         typed = [*fixed, *parser.parse_overrides(texts(point))]
         jobs = [[*job, *deletions] for job in grid_jobs(loader, master, typed)]
-        return validate(compose_jobs(loader, master, jobs))
+        return validate(compose_jobs(loader, master, jobs, composed))
 
     return SearchSpace(dimensions, selectors, missing, cells_of)
 

@@ -105,9 +105,14 @@ class SearchSpace:
         return {key: self.dimensions[key].value(number) for key, number in params.items()}
 
     def check(self, points: Sequence[Point]) -> None:
-        """Raise UsageError for a value of a key that is invalid in each of these points."""
+        """Raise UsageError for a value of a key that is invalid in each of these points.
+
+        The numbers from other intervals are their ends: whether the numbers inside are valid is
+        the question of those keys.
+        """
+        ends = [self._at_end(point, end) for point in points for end in (0, 1)]
         for key, dimension in self.dimensions.items():
-            having = [point for point in points if key in point]
+            having = [point for point in ends if key in point]
             for number, value in enumerate(dimension.probes()):
                 error = self._error(key, value, having)
                 if error and isinstance(dimension, Interval) and number == 2:
@@ -119,6 +124,12 @@ class SearchSpace:
                     ) from error
                 if error:
                     raise error
+
+    def _at_end(self, point: Point, end: int) -> Point:
+        """The point with the lower (0) or upper (1) end of each interval."""
+        dimensions = self.dimensions.items()
+        intervals = {k: d.probes()[end] for k, d in dimensions if isinstance(d, Interval)}
+        return {key: intervals.get(key, value) for key, value in point.items()}
 
     def _error(self, key: str, value: Any, points: Iterable[Point]) -> UsageError | None:
         error = None
@@ -172,4 +183,9 @@ def check_dimensions(dimensions: Collection[str], search: str) -> None:
 
 def needs_values(text: str, key: str) -> UsageError:
     """The error for an interval where values are required."""
+    if key in TRAINED:
+        return UsageError(
+            f"{text}: {key} cannot be sampled, since each trial trains all of its values; give "
+            f"values, such as {key}=1,2"
+        )
     return UsageError(f"{text}: an interval requires search=tpe; or give values, such as {key}=1,2")

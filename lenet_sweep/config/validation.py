@@ -207,9 +207,7 @@ def validate_cells(
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     if merged and shared.search.name != "grid":
-        raise UsageError(
-            f"search={shared.search.name}: every row of a study is trained to the end; remove it"
-        )
+        raise study_conflict(shared.search.name)
     unused: tuple[str, ...] = ()
     if has_own and any(cell.model_source for cell in cells):
         ignored_options = network | ignored_options
@@ -220,6 +218,11 @@ def validate_cells(
         }
         unused = unused_options(ignored_options, chosen)
     return cells, replace(shared, study=merged[0] if merged else None, unused=unused)
+
+
+def study_conflict(search: str) -> UsageError:
+    """The error for a study together with a search other than the grid."""
+    return UsageError(f"search={search}: every row of a study is trained to the end; remove it")
 
 
 def unused_of(given: Mapping[str, Any], chosen: Mapping[str, Collection[str]]) -> tuple[str, ...]:

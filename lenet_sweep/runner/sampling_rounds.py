@@ -63,6 +63,7 @@ class SamplingRounds:
         self._space = space
         self._table = table
         self._start = time.monotonic()
+        self._is_training = False
         self._known: dict[tuple[Cell, ...], Trial] = {}  # by the cells of a trial
         self._repeated = 0  # trials with the cells of an earlier one
         self._messages: list[str] = []
@@ -79,6 +80,7 @@ class SamplingRounds:
 
         on_wave: called with `plan` when it has grown, before the events of the new runs.
         """
+        self._is_training = True
         while True:
             for run_id, stop in self._skipped.items():
                 if run_id in self.plan.by_id:
@@ -111,9 +113,11 @@ class SamplingRounds:
         sampling, runs = self._sampling, runs_of(self._trial_cells)
         waves = f"{pluralize(sampling.waves, 'wave')} of {sampling.wave}"
         length = max((run.cell.epochs for run in runs), default=0)
+        total = sampling.trials * sum(run.cell.epochs for run in runs)
         first = (
-            f"search={sampling.name}: {pluralize(sampling.trials, 'trial')} in {waves}, each "
-            f"{pluralize(len(runs), 'run')} of {pluralize(length, 'epoch')}, sampled from"
+            f"search={sampling.name}: {pluralize(sampling.trials, 'trial')} in {waves}, each with "
+            f"{pluralize(len(runs), 'run')} of {pluralize(length, 'epoch')} (at most "
+            f"{pluralize(total, 'epoch')} in all), sampled from"
         )
         number = len(self.trials) // sampling.wave + 1
         if self._wave is None:
@@ -122,7 +126,7 @@ class SamplingRounds:
             last = "the first wave:"
         else:
             last = f"the first {number} waves:"
-        return [first, *self._space.lines(), last]
+        return [first, *self._space.lines(), *self._messages, last]
 
     def _advance(self) -> None:
         """Ask for the next wave, and pass over those that are complete in the store."""
@@ -134,7 +138,7 @@ class SamplingRounds:
                 cell in self._table.records or cell.epochs > decision.epochs.get(cell.run_id, 0)
                 for cell in wave.plan.cells
             )
-            if not is_done and self._is_late():
+            if not is_done and self._is_training and self._is_late():
                 return
             self.plan = join_plans(self.plan, wave.plan)
             self.first = self.first or wave.plan.cells
