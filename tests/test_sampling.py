@@ -150,6 +150,11 @@ def test_the_value_of_a_trial_is_the_mean_over_its_seeds() -> None:
     assert outcome({}, runs, results, decision) == Trial({}, 85.0)
     stopped = Decision(decision.epochs, {run.id: Stop(2, "") for run in runs})
     assert outcome({}, runs, results, stopped) == Trial({}, 3.0, stopped=True, accuracies=[2, 3])
+    short = make_plan(
+        space(lr=LR, epochs=[3, 9], schedule="cosine").cells_of({"lr": 0.1}), lambda _: False
+    ).runs
+    curves = {run.id: RunResult([run.cell.epochs] * run.cell.epochs) for run in short}
+    assert outcome({}, short, curves, Decision({})) == Trial({}, 9.0)
     results[runs[0].id] = RunResult([1, 2], failed=True)
     assert outcome({}, runs, results, decision) == Trial({}, 0.0)
     results[runs[0].id] = RunResult([1, 88], ended_early=True)

@@ -61,6 +61,7 @@ class ResultsTable:
         except StoreError:  # training this run meets the same error and reports it in the table
             return False
         if record is None or record["status"] not in FINAL:
+            self.records.pop(cell, None)  # a failure of an earlier launch
             return False
         self.records[cell] = record
         return True

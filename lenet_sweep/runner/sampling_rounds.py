@@ -164,12 +164,16 @@ class SamplingRounds:
             self._space.check(points)
         cells: list[tuple[Cell, ...]] = []
         invalid: list[str] = []
+        last_error: UsageError | None = None
         for number, point in enumerate(points, len(self.trials) + 1):
             try:
                 cells.append(tuple(dict.fromkeys(self._space.cells_of(point))))
             except UsageError as error:
+                last_error = error
                 cells.append(())
                 invalid.append(f"trial {number} is invalid and counts as {WORST:g} %: {error}")
+        if last_error and not self.trials and not any(cells):
+            raise last_error
         new = dict.fromkeys(c for group in cells if group not in self._known for c in group)
         self._trial_cells = max(cells, key=len)
         wave = Wave(asked, cells, self._table.plan(list(new), reuse=True), tuple(invalid))

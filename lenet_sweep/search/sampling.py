@@ -149,11 +149,16 @@ def samples(name: object) -> bool:
 def outcome(
     params: Params, runs: Sequence[Run], results: Mapping[str, RunResult], decision: Decision
 ) -> Trial:
-    """The trial with these runs, one for each seed, which have ended. No runs: it was invalid."""
+    """The trial with these runs, which have ended. No runs: it was invalid.
+
+    Shorter runs, which a schedule that depends on the number of epochs has, do not count.
+    """
+    longest = max((run.cell.epochs for run in runs), default=0)
+    runs = [run for run in runs if run.cell.epochs == longest]  # one for each seed
     if not runs:
         return Trial(params)
     stop = decision.stops.get(runs[0].id)
-    last = stop.epoch if stop else runs[0].cell.epochs
+    last = stop.epoch if stop else longest
     known = [results.get(run.id, NO_RESULT) for run in runs]
     if any(not r.accuracies or (r.failed and len(r.accuracies) < last) for r in known):
         return Trial(params)
