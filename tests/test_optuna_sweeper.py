@@ -27,10 +27,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, symlinks=os.name == "posix")
     bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
     python = bin_folder / Path(sys.executable).name
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    # Only these two packages: the others, such as Hydra, are those of this environment.
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
     done = subprocess.run(
-        [*command, "hydra-optuna-sweeper>=1.3"], capture_output=True, text=True, check=False
-    )
+        [*command, "hydra-optuna-sweeper>=1.3", "optuna<3"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         pytest.skip(f"hydra-optuna-sweeper cannot be installed: {done.stderr.strip()}")
     paths = [*dict.fromkeys([sysconfig.get_path("purelib"), *site.getsitepackages()])]

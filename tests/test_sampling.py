@@ -98,7 +98,7 @@ def test_the_sampler_learns_from_the_trials() -> None:
         name: [t.value for t in simulate(Sampling(name, trials=48), in_space, near)]
         for name in ("tpe", "random")
     }
-    assert values["tpe"][:8] != values["random"][:8] or values["tpe"][8:] != values["random"][8:]
+    assert values["tpe"][:8] == values["random"][:8]
     assert sum(values["tpe"][8:]) > sum(values["random"][8:]) + 2 * 40
 
 

@@ -39,7 +39,7 @@ from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.runner.sampling_rounds import SamplingRounds
 from lenet_sweep.runner.search_rounds import SearchRounds
 from lenet_sweep.search.registry import make_search
-from lenet_sweep.search.sampling import make_sampling
+from lenet_sweep.search.sampling import make_sampling, samples
 from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
 from lenet_sweep.storage.store import Store
@@ -302,12 +302,15 @@ def reload_sweep(folder: Path) -> Sweep:
 def sweep_folder(options: SweepOptions, cells: Sequence[Cell]) -> Path:
     """The folder of a sweep: `options.name`, or a date and a hash of its cells.
 
+    The cells of a search that samples settings are those of its first wave, which may also be the
+    first wave of another search, or a grid.
     An existing folder with the same hash is used again, so a repeated command continues its sweep.
     """
     parent = options.out / "sweeps"
     if options.name:
         return parent / options.name
-    identity = "\n".join(sorted(cell.id for cell in cells))
+    search = [options.search.name] if samples(options.search.name) else []
+    identity = "\n".join([*sorted(cell.id for cell in cells), *search])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     existing = sorted(parent.glob(f"*_{digest}"))
     if existing:
