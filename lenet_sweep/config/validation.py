@@ -222,7 +222,7 @@ def validate_cells(
 
 def study_conflict(search: str) -> UsageError:
     """The error for a study together with a search other than the grid."""
-    return UsageError(f"search={search}: every row of a study is trained to the end; remove it")
+    return UsageError(f"search={search}: every row of a study is trained to the end; remove search")
 
 
 def unused_of(given: Mapping[str, Any], chosen: Mapping[str, Collection[str]]) -> tuple[str, ...]:

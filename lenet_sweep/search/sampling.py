@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from lenet_sweep.core.cells import Choice, Run
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Search
 from lenet_sweep.search.competitors import competitors
-from lenet_sweep.search.halving import Halving
+from lenet_sweep.search.halving import Halving, total_epochs
 
 MIN_OPTUNA = (4, 9)
 # Trials that the TPE samples at random before it learns: a wave of the default size. Optuna's own
@@ -125,13 +124,11 @@ class Sampling:
         search = self.search
         if not isinstance(search, Halving):
             return sum(run.cell.epochs for run in runs)
-        total = 0
-        for settings in competitors(runs):
-            number, seeds = len(settings), len(settings[0])
-            for before, rung in pairwise((0, *search.rungs(settings[0][0].cell.epochs))):
-                total += number * seeds * (rung - before)
-                number = min(number, max(search.keep, int(np.ceil(number / search.eta))))
-        return total
+        return sum(
+            len(settings[0])
+            * total_epochs(search.stages(len(settings), settings[0][0].cell.epochs))
+            for settings in competitors(runs)
+        )
 
 
 def make_sampling(choice: Choice) -> Sampling:
