@@ -24,6 +24,7 @@ from lenet_sweep.core.text import join_words, pluralize
 from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.results import records
+from lenet_sweep.results.columns import EPOCHS_TRAINED, STOPPED
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import rank_records
 from lenet_sweep.results.records import Record
@@ -121,7 +122,8 @@ def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
 def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
     """The report of one or several sweep folders, and the table of all their rows.
 
-    A cell that several people trained is one row if their numbers are equal, else one row each.
+    A cell that several people trained is one row if their numbers are equal, else one row each. A
+    row that a search stopped counts only if no other sweep has the cell, or has trained it further.
 
     data_root: the folder of the images; None for the folder that each sweep used. Raises
     FileNotFoundError and StoreError like `read_manifest`.
@@ -131,6 +133,7 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
     planned: dict[Cell, None] = {}
     notes: list[str] = []
     by_cell: dict[Cell, list[Record]] = {}
+    stopped: list[tuple[Source, Record]] = []  # by a search
     equal = 0
     manifests = [read_manifest(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
@@ -139,13 +142,21 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
         own = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
         root = data_root or own
         for cell, record in read_records(folder, manifest).items():
-            others = by_cell.setdefault(cell, [])
-            if any(all(other[name] == record[name] for name in COMPARED) for other in others):
-                equal += any(other["person"] != record["person"] for other in others)
-                continue
-            others.append(record)
+            rows = by_cell.setdefault(cell, [])
+            if record["status"] == STOPPED:
+                stopped.append((Source(cell, manifest.store, root), record))
+            elif any(all(other[name] == record[name] for name in COMPARED) for other in rows):
+                equal += any(other["person"] != record["person"] for other in rows)
+            else:
+                rows.append(record)
+                merged.append(record)
+                sources.append(Source(cell, manifest.store, root))
+    stopped.sort(key=lambda stop: -stop[1][EPOCHS_TRAINED])  # stable
+    for source, record in stopped:
+        if not by_cell[source.cell]:
+            by_cell[source.cell].append(record)
             merged.append(record)
-            sources.append(Source(cell, manifest.store, root))
+            sources.append(source)
     if equal:
         verb, which = ("was", "it") if equal == 1 else ("were", "each")
         notes.append(

@@ -146,7 +146,8 @@ def _prepare(
 ) -> _Launch:
     """Plan the cells, add them to the sweep's folder, and obtain their images."""
     table = ResultsTable(Store(options.out), options.person)
-    planned = table.plan(cells, reuse=options.reuse)
+    searching = options.search.name != "grid"
+    planned = table.plan(cells, reuse=options.reuse, searching=searching)
     folder = folder or sweep_folder(options, planned.cells)
     if planned.runs:
         executor.check()
@@ -193,7 +194,9 @@ def _train(
     )
     search = make_search(options.search)
     rounds = SearchRounds(search, launch.planned, launch.table.records, context) if search else None
-    for event in rounds.train(executor) if rounds else executor.execute(runs, context):
+    for event in (
+        rounds.train(executor, group.on_round) if rounds else executor.execute(runs, context)
+    ):
         group.on_event(event)
         if launch.table.update(event, launch.planned):
             try:
