@@ -23,6 +23,7 @@ from lenet_sweep.core.events import Failure
 from lenet_sweep.core.text import join_words, pluralize
 from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.data.test_images import ImageCache
+from lenet_sweep.report.search_history import SearchHistory, search_history
 from lenet_sweep.results import records
 from lenet_sweep.results.columns import EPOCHS_TRAINED, STOPPED
 from lenet_sweep.results.manifest import Manifest, read_manifest
@@ -82,7 +83,7 @@ class Report:
     runs, each with its number of runs. notes: what a reader should know. reproductions: of the
     studies that the cells belong to. interrupted: the name of the signal, or "". evidence: by cell
     id, what is available for a row: NUMBERS, PREDICTIONS, CURVE, concatenated. missing: reasons why
-    something is not available.
+    something is not available. search: how it went, if a search stopped cells.
     """
 
     rows: tuple[Row, ...]
@@ -98,6 +99,7 @@ class Report:
     interrupted: str
     evidence: Mapping[str, str]
     missing: tuple[str, ...]
+    search: SearchHistory | None = None
 
     @property
     def planned(self) -> int:
@@ -188,6 +190,7 @@ def _build_report(
     interrupted: str,
 ) -> Report:
     """Build a report from a ranked table; `sources` are in the order of its rows."""
+    search = None if interrupted else search_history(table, sources)
     top, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
     if interrupted:  # skip what takes seconds
         analysis = _without_statistics(top, sources)
@@ -227,6 +230,7 @@ def _build_report(
                 for why in images.missing
             ),
         ),
+        search=search,
     )
 
 

@@ -218,7 +218,7 @@ def _bars(
     rest = sum(GAP + column for column in layout.columns.values()) - 2 * GAP - len(elapsed)
     parts = [_fit(cells, layout.name), _bar(progress.fraction, layout.bar), Text(elapsed)]
     parts.append(_fit(left, max(len(left), rest), "right"))
-    search = [Text(describe_round(progress), PALE)] if progress.round else []
+    search = [Text(describe_round(progress), PALE)] if progress.round and height > 0 else []
     return [*lines, *search, _style(Text(" " * GAP).join(parts), BOLD)]
 
 
