@@ -118,6 +118,7 @@ class SearchState:
         return RunResult(
             accuracies=ranking_accuracies(history),
             losses=[epoch.holdout_cost if held_out else epoch.test_cost for epoch in history],
+            seconds=sum(epoch.seconds + epoch.test_seconds for epoch in history),
             failed=run.id in self._failed or divergence is not None,
             failed_in=divergence.epoch if divergence and run.id not in self._failed else 0,
             ended_early=is_exhausted(history, run.cell.patience),
