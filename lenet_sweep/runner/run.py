@@ -164,7 +164,8 @@ def _prepare(
         planned, identity = sampling.plan, sampling.first
     else:
         sampling = None
-        planned = table.plan(cells, reuse=options.reuse)
+        searching = options.search.name != "grid"
+        planned = table.plan(cells, reuse=options.reuse, searching=searching)
         identity = planned.cells
     folder = folder or sweep_folder(options, identity)
     if planned.runs:
@@ -218,10 +219,10 @@ def _train(
             _grow(launch, planned)
             group.on_plan(planned)
 
-        events = rounds.train(executor, context, grow)
+        events = rounds.train(executor, context, grow, group.on_round)
     elif search := make_search(options.search):
         rounds = SearchRounds(search, launch.planned, launch.table.records, context)
-        events = rounds.train(executor)
+        events = rounds.train(executor, group.on_round)
     else:
         events = executor.execute(runs, context)
     for event in events:

@@ -12,16 +12,14 @@ from dataclasses import dataclass, replace
 
 from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.search_space import Params, SearchSpace
-from lenet_sweep.core.cells import Cell, Dataset, Plan, Run, join_plans, runs_of
+from lenet_sweep.core.cells import Cell, Plan, Run, join_plans, runs_of
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.events import Dropped, Event
+from lenet_sweep.core.events import Dropped, Event, Failed, SearchRound
 from lenet_sweep.core.text import pluralize, to_str
-from lenet_sweep.data.datasets import load_dataset
-from lenet_sweep.data.images import Images
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.runner.results_table import ResultsTable
-from lenet_sweep.runner.search_rounds import SearchRounds, read_result
-from lenet_sweep.search import Decision, RunResult, Stop, is_complete
+from lenet_sweep.runner.search_rounds import SearchRounds, SearchState
+from lenet_sweep.search import Decision, RunResult, is_complete
 from lenet_sweep.search.sampling import WORST, Sampling, Trial, outcome
 
 
@@ -67,24 +65,37 @@ class SamplingRounds:
         self._known: dict[tuple[Cell, ...], Trial] = {}  # by the cells of a trial
         self._repeated = 0  # trials with the cells of an earlier one
         self._messages: list[str] = []
-        self._skipped: dict[str, Stop] = {}  # stops in waves that were complete
+        self._skipped: list[Event] = []  # of runs in waves that were complete
         self.first: tuple[Cell, ...] = ()
         self._trial_cells: tuple[Cell, ...] = ()  # of one trial
         self._wave: Wave | None = None
         self._advance()
 
     def train(
-        self, executor: Executor, context: RunContext, on_wave: Callable[[Plan], None]
+        self,
+        executor: Executor,
+        context: RunContext,
+        on_wave: Callable[[Plan], None],
+        on_round: Callable[[SearchRound], None],
     ) -> Iterator[Event]:
         """Train wave after wave, yielding the events.
 
-        on_wave: called with `plan` when it has grown, before the events of the new runs.
+        on_wave: called with `plan` when it has grown, before the events of the new runs. on_round:
+        called at the start of each round of a wave.
         """
+        with executor.session():
+            yield from self._train(executor, context, on_wave, on_round)
+
+    def _train(
+        self,
+        executor: Executor,
+        context: RunContext,
+        on_wave: Callable[[Plan], None],
+        on_round: Callable[[SearchRound], None],
+    ) -> Iterator[Event]:
         self._is_training = True
         while True:
-            for run_id, stop in self._skipped.items():
-                if run_id in self.plan.by_id:
-                    yield Dropped(run_id, stop.epoch, stop.reason)
+            yield from self._skipped
             self._skipped.clear()
             for message in (*self._messages, *self._describe()):
                 context.on_message(f"search: {message}")
@@ -98,7 +109,7 @@ class SamplingRounds:
                 self._table.records,
                 replace(context, models=models),
             )
-            yield from rounds.train(executor)
+            yield from rounds.train(executor, lambda r: on_round(self._in_search(r)))
             self._add_stops(rounds.decision)
             if context.stop.is_set() or not is_complete(rounds.decision, rounds.results):
                 return
@@ -132,12 +143,8 @@ class SamplingRounds:
         """Ask for the next wave, and pass over those that are complete in the store."""
         self._wave = None
         while wave := self._ask():
-            results = {run.id: self._read(run) for run in wave.runs}
-            decision = self._sampling.search.decide(wave.runs, results)
-            is_done = is_complete(decision, results) and all(
-                cell in self._table.records or cell.epochs > decision.epochs.get(cell.run_id, 0)
-                for cell in wave.plan.cells
-            )
+            state = self._state(wave)
+            is_done = not state.missing_runs()
             if not is_done and self._is_training and self._is_late():
                 return
             self.plan = join_plans(self.plan, wave.plan)
@@ -146,9 +153,14 @@ class SamplingRounds:
             if not is_done:
                 self._wave = wave
                 return
-            self._skipped |= decision.stops
-            self._add_stops(decision)
-            self._tell(wave, results, decision)
+            self._skipped += [
+                Dropped(run_id, stop.epoch, stop.reason)
+                for run_id, stop in state.decision.stops.items()
+                if run_id in self.plan.by_id
+            ]
+            self._skipped += [Failed(*divergence) for divergence in state.divergences().items()]
+            self._add_stops(state.decision)
+            self._tell(wave, state.results, state.decision)
         if self._repeated:
             repeats = "repeats an earlier one" if self._repeated == 1 else "repeat earlier ones"
             self._messages.append(
@@ -176,7 +188,9 @@ class SamplingRounds:
             raise last_error
         new = dict.fromkeys(c for group in cells if group not in self._known for c in group)
         self._trial_cells = max(cells, key=len)
-        wave = Wave(asked, cells, self._table.plan(list(new), reuse=True), tuple(invalid))
+        wave = Wave(
+            asked, cells, self._table.plan(list(new), reuse=True, searching=True), tuple(invalid)
+        )
         return wave if self._fits(wave) else None
 
     def _fits(self, wave: Wave) -> bool:
@@ -207,10 +221,26 @@ class SamplingRounds:
         )
         return True
 
-    def _read(self, run: Run) -> RunResult:
-        records = self._table.records
-        failed = any(records[cell]["status"] != "ok" for cell in run.cells() if cell in records)
-        return read_result(run, self._table.store, failed, _load_images)
+    def missing_runs(self) -> list[Run]:
+        """The runs of the next round; none if the search has ended."""
+        return self._state(self._wave).missing_runs() if self._wave else []
+
+    def _state(self, wave: Wave) -> SearchState:
+        table = self._table
+        return SearchState(self._sampling.search, wave.plan, table.records, table.store, None)
+
+    def _in_search(self, search_round: SearchRound) -> SearchRound:
+        """The round of a wave as a round of the search, with the later waves."""
+        assert self._wave
+        number = len(self.trials) // self._sampling.wave + 1
+        later = self._sampling.trials - len(self.trials) - len(self._wave.cells)
+        runs = runs_of(self._trial_cells)
+        return replace(
+            search_round,
+            stage=f"wave {number} of {self._sampling.waves}: {search_round.stage}",
+            later=(*search_round.later, *((later, run.cell.epochs) for run in runs if later > 0)),
+            at_most=search_round.at_most or later > 0,
+        )
 
     def _add_stops(self, decision: Decision) -> None:
         self.decision = Decision(
@@ -243,8 +273,3 @@ class SamplingRounds:
                 setting = " ".join(f"{key.lstrip('+')}={to_str(v)}" for key, v in point.items())
                 so_far = f"; best so far: {best.value:.2f} % with {setting}"
             yield f"{wave}, {trials}{so_far}"
-
-
-def _load_images(dataset: Dataset) -> Images:
-    """The images for `RunResult.correct`, which searches of settings do not use."""
-    return load_dataset(dataset, None)
