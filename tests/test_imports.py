@@ -106,7 +106,8 @@ def test_only_the_command_line_imports_hydra(name: str) -> None:
 
 def test_pandas_is_imported_after_the_runs_have_started() -> None:
     """pandas takes as long to import as everything else, and only the table needs it."""
-    code = "import lenet_sweep.cli.commands, sys; assert not {'pandas', 'scipy'} & {*sys.modules}"
+    code = "import lenet_sweep.cli.commands, sys; "
+    code += "assert not {'pandas', 'scipy', 'optuna'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

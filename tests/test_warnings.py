@@ -141,6 +141,17 @@ def test_confounded_loss_and_optimizer() -> None:
     )
 
 
+def test_confounding_lists_few_of_many_values() -> None:
+    """A search that samples numbers has many values that never meet."""
+    cells = [
+        replace(base(), lr=(n + 1) / 8, batch=8 * (n + 1), activation="relu") for n in range(9)
+    ]
+    cells = [replace(cell, activation="tanh") if n else cell for n, cell in enumerate(cells)]
+    warning = only("together", scored(cells, [*range(90, 99)]))
+    assert "tanh ran only with lr 0.25, batch 16 or lr 0.375, batch 24 or " in warning.sentence
+    assert "or lr 0.75, batch 48 or 3 more." in warning.sentence
+
+
 def test_confounding_of_three_hyperparameters() -> None:
     """If two hyperparameters determine a third, all three are named with their combinations."""
     values = [(0.1, 32, "relu"), (0.1, 64, "tanh"), (0.2, 32, "tanh")]

@@ -91,7 +91,8 @@ def train(
             read()
         for path in folder.move_damaged_files():
             yield Damaged(run.id, str(path))
-        folder.clear_failure()
+        if not _diverges_later(run, folder.failure()):
+            folder.clear_failure()
         for event in _train(run, folder, data_root, retrain, stop, environment, threads):
             epoch = epoch_begun(event) or epoch
             yield event
@@ -102,6 +103,11 @@ def train(
     finally:
         if lock:
             lock.release()
+
+
+def _diverges_later(run: Run, failure: Failure | None) -> bool:
+    """Whether an earlier training of this run diverged after the last epoch to train now."""
+    return failure is not None and failure.status == "diverged" and failure.epoch > run.cell.epochs
 
 
 def _person(environment: Mapping[str, Any]) -> str:
