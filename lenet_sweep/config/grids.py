@@ -154,7 +154,7 @@ def as_axis(key: str, value: Any) -> Sequence[Any]:
     """The values of a key: a list, tuple, range or array, or else the one value."""
     if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
-    if key == "pair":
+    if key in ("pair", "tracker"):  # their values may be lists
         return [value]
     if isinstance(value, tuple) and isinstance(OPTION_DEFAULTS.get(key), tuple):
         return [value]  # a single value of an option that is a pair

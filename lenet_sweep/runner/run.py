@@ -43,6 +43,7 @@ from lenet_sweep.search.sampling import make_sampling, samples
 from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
 from lenet_sweep.storage.store import Store
+from lenet_sweep.track.tracking import Tracking
 from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.progress import describe_damage
 
@@ -59,7 +60,7 @@ class SweepResult:
     requested: the cells of this launch. interrupted: the signal that ended it early, if any.
     not_retrained: the ids of requested cells that were not retrained although `reuse` is false;
     their rows are those of an earlier launch. observer_errors: one line for each observer that was
-    removed.
+    removed, and for each tracker that failed. tracking: the trackers that still run, if any.
     """
 
     sweep: Sweep
@@ -67,6 +68,7 @@ class SweepResult:
     interrupted: signal.Signals | None = None
     not_retrained: frozenset[str] = frozenset()
     observer_errors: tuple[str, ...] = ()
+    tracking: Tracking | None = None
 
     @property
     def exit_status(self) -> int:
@@ -102,8 +104,8 @@ def run_sweep(
     written; see `lenet_sweep.runner.interrupts`.
 
     observers: follow the sweep in the given order; `Observer` says what happens if one fails.
-    with_outputs: whether the page and the figures come next. If so, their modules are imported
-    during the training.
+    with_outputs: whether `outputs.write_outputs` comes next. If so, its modules are imported during
+    the training, and the trackers run until it ends them.
     space: what a search that samples settings samples from; its trials then replace `cells`.
 
     Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
@@ -112,8 +114,16 @@ def run_sweep(
     group = ObserverGroup(observers)
     launch = _prepare(cells, options, executor, folder, space)
     table = launch.table
+    tracking = None
+    if options.tracker and with_outputs:
+        tracking = Tracking(
+            options.tracker, launch.folder, launch.manifest, options.person, group.on_message
+        )
+        group.add(tracking)
     with contextlib.ExitStack() as stack:
         stack.callback(group.on_end)
+        if tracking:
+            stack.enter_context(tracking.abandoned_after_error())
         group.on_start(launch.planned, launch.workers)
         signals = stack.enter_context(handle_signals())
         for message in _messages(launch.planned, table.store, options):
@@ -130,7 +140,8 @@ def run_sweep(
     sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
     requested = launch.planned.cells
     not_retrained = frozenset(cell.id for cell in requested if cell not in table.records)
-    return SweepResult(sweep, requested, interrupted, not_retrained, tuple(group.errors))
+    errors = tuple(group.errors)
+    return SweepResult(sweep, requested, interrupted, not_retrained, errors, tracking)
 
 
 @dataclass
