@@ -115,7 +115,8 @@ def run_sweep(
     launch = _prepare(cells, options, executor, folder, space)
     table = launch.table
     tracking = None
-    if options.tracker and with_outputs:
+    tracked = bool(options.tracker and with_outputs)
+    if tracked and not launch.sampling:
         tracking = Tracking(
             options.tracker, launch.folder, launch.manifest, options.person, group.on_message
         )
@@ -135,6 +136,10 @@ def run_sweep(
             launch.table.add_stops(search.decision.stops if search else {}, launch.planned.cells)
         with signals.deferred():
             manifest, frame = _write_final_table(launch, signals)
+        if tracked and launch.sampling:  # trackers need all cells when they start
+            tracking = Tracking(
+                options.tracker, launch.folder, manifest, options.person, group.on_message
+            )
         group.on_table(frame)
         interrupted = signals.received[0] if signals.received else None
     sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
