@@ -197,11 +197,16 @@ def _name_of(value: Any) -> Any:
             f"model={shown}: must be the name of a model, or a subclass of torch.nn.Module; its "
             "arguments are keys, such as model.NAME=VALUE"
         )
-    name = next((n for n, cls in _registered.items() if cls is value), value.__name__)
+    name = name_of_class(value)
     _check_name(name)
     _file_of(value)
     _add(name, value)
     return name
+
+
+def name_of_class(cls: type) -> str:
+    """The name that selects the class of a model: the registered one, or else that of the class."""
+    return next((name for name, other in _registered.items() if other is cls), cls.__name__)
 
 
 def _add(name: str, cls: type) -> ModelSpec:
@@ -272,6 +277,14 @@ def source_digest(name: str) -> str:
     location = _locate(spec.cls)
     _locations[location.digest] = location
     return location.digest
+
+
+def digest_of_class(cls: type) -> str:
+    """The digest of the source of a class, as in `Cell.model_source`.
+
+    Raises UsageError if workers cannot import the class.
+    """
+    return _locate(cls).digest
 
 
 def class_of(name: str) -> type | None:
