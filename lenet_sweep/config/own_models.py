@@ -293,6 +293,26 @@ def class_of(name: str) -> type | None:
     return spec.cls if isinstance(spec, ModelSpec) else None
 
 
+def find_class(name: str, files: Iterable[str]) -> type:
+    """The class that is registered as a model of this name, in these files, in those of VARIABLE,
+    or by a package.
+
+    Raises UsageError if there is none.
+    """
+    add_models()
+    for file in files:
+        _add_file(Path(file))
+    add_models()
+    if name in _modules_of_packages() and class_of(name) is None:
+        len(GROUPS["model"].choices[name].options)  # imports its module
+    cls = class_of(name)
+    if cls is None:
+        raise UsageError(
+            f"model={format_value(name)}: give the file that registers it with --models FILE.py"
+        )
+    return cls
+
+
 def _locate(cls: type) -> ModelLocation:
     path = _file_of(cls)
     is_script = _is_in_script(cls)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError, UsageError
-from lenet_sweep.core.text import format_value, one_line
+from lenet_sweep.core.text import format_value, one_line, replace_unprintable
 from lenet_sweep.results.columns import EPOCHS_TRAINED, STOPPED
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.storage.snapshots import Snapshot
@@ -39,6 +39,25 @@ class TrainedRow:
     def is_stopped(self) -> bool:
         """Whether a search stopped the cell before its last epoch."""
         return bool(self.record["status"] == STOPPED)
+
+    @property
+    def description(self) -> str:
+        """The row in one line: 'Row 1 of outputs/sweeps/it: nll + adam, lr 0.001, ...'."""
+        accuracy = self.record["accuracy"]
+        if self.is_stopped:
+            outcome = f"stopped by the search after {self.snapshot.epoch} epochs"
+        else:
+            outcome = f"{accuracy:.2f} % of the test images"
+        folder = replace_unprintable(str(self.sweep.folder))
+        return f"Row {self.number} of {folder}: {one_line(self.cell.description)}; {outcome}"
+
+
+def latest_sweep(folder: Path) -> Path:
+    """The sweep in a folder whose sweep.json was written last. Raises UsageError."""
+    found = [(path.stat().st_mtime, path.parent) for path in folder.glob("*/sweep.json")]
+    if not found:
+        raise UsageError(f"--sweep: there is no sweep in {folder}; give the folder of a sweep")
+    return max(found)[1]
 
 
 def select_row(
