@@ -21,7 +21,8 @@ from lenet_sweep.inference.preprocess import (
 MAX_PAGE_SIDE = 4096  # pixels; a larger page is scaled down first
 MAX_STROKES = 5000  # on a page; more are noise or a picture
 MAX_DIGITS = 1000
-MIN_HEIGHT = 8  # pixels of a digit
+MIN_SIZE = 8  # pixels of a digit, and at least this share of the page's longer side:
+MIN_SHARE = 0.01
 MIN_RELATIVE = 0.4  # of the usual height; smaller spots are not digits
 MAX_RELATIVE = 3.0  # of the usual height; larger strokes are frames, lines or shadows
 MAX_GAP = 0.15  # of the usual height, between the parts of a digit
@@ -81,10 +82,12 @@ def find_digits(gray: Gray) -> list[list[Found]]:
         _Part((number,), box[1].start, box[0].start, box[1].stop, box[0].stop)
         for number, box in enumerate(boxes, 1)
     ]
-    parts = [part for part in parts if max(part.height, part.width) >= MIN_HEIGHT]
-    if not parts:
+    least = max(MIN_SIZE, MIN_SHARE * max(page.shape))
+    heights = [part.height for part in parts if part.height >= least]
+    if not heights:
         raise NoDigitError("no digit found: nothing is as large as a digit")
-    usual = float(np.median([part.height for part in parts if part.height >= MIN_HEIGHT] or [0]))
+    usual = float(np.median(heights))
+    parts = [part for part in parts if max(part.height, part.width) >= least]
     parts = _merge([p for p in parts if max(p.height, p.width) <= MAX_RELATIVE * usual], usual)
     parts = [part for part in parts if part.height >= MIN_RELATIVE * usual]
     if not parts:
