@@ -18,7 +18,8 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 # A subpackage imports only from itself and from those before it.
 ROOMS = (
     "core", "storage", "machine", "data", "config", "training", "executors", "results", "search",
-    "analysis", "report", "ui", "track", "runner", "api", "cli", "hydra_plugins", "__main__",
+    "analysis", "report", "inference", "predict", "export", "ui", "track", "runner", "api", "cli",
+    "hydra_plugins", "__main__",
 )  # fmt: skip
 # Only these subpackages import Hydra and OmegaConf; the others get plain values.
 HYDRA = ("cli", "hydra_plugins")
@@ -133,7 +134,7 @@ def test_the_package_lists_its_public_names() -> None:
     """dir() and completion show the public names and the version before their first use."""
     code = (
         "import lenet_sweep, importlib.metadata as m\n"
-        "names = {'sweep', 'analyse', 'load_results', 'Cell', 'LeNet5', 'Observer'}\n"
+        "names = {'sweep', 'analyse', 'load_model', 'load_results', 'Cell', 'LeNet5', 'Observer'}\n"
         "assert names <= {*dir(lenet_sweep)}\n"
         "assert lenet_sweep.__version__ == m.version('lenet-sweep')\n"
         "assert '__version__' in dir(lenet_sweep)\n"

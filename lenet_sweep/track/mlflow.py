@@ -74,6 +74,7 @@ class MlflowTracker(Tracker):
             with contextlib.suppress(MlflowException):  # another sweep has just created it
                 return str(self._client.create_experiment(name, artifact_location=location))
             found = self._client.get_experiment_by_name(name)
+        assert found is not None  # it has just been created
         return str(found.experiment_id)
 
     def _find_runs(self) -> dict[str, Run]:
