@@ -4,6 +4,7 @@ import csv
 import math
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import CellFinished, EpochEnded
 from lenet_sweep.executors import local
+from lenet_sweep.results.sweep import load_sweep
 from lenet_sweep.search import Decision, RunResult, Stop, sampling
 from lenet_sweep.search.sampling import Sampling, Trial, outcome
 from lenet_sweep.training.engines.support import NATIVE
@@ -315,6 +317,18 @@ def test_budgets_end_a_search_between_waves(tmp_path, small_folder) -> None:
     assert late.epochs == 12
 
 
+@pytest.mark.parametrize("budget", [{"search.epochs": 7}, {"search.minutes": 1e-9}])
+def test_stored_results_beyond_the_budget_are_not_rows(tmp_path, small_folder, budget) -> None:
+    """Only the cells of the sweep are in its table, also if the store has part of the next wave."""
+    full = load_sweep(Path(sampled(small_folder(), tmp_path).attrs["folder"]))
+    for number in (3, 6):  # of the second and the third wave
+        shutil.rmtree(tmp_path / "runs" / full.manifest.cells[number].run_id)
+    table = sampled(small_folder(), tmp_path, name="short", **budget)
+    assert len(table) < len(full.table)
+    short = load_sweep(Path(table.attrs["folder"]))
+    assert {cell.id for cell in short.manifest.cells} == set(short.table["cell"])
+
+
 def test_settings_that_exclude_each_other_count_as_failed(tmp_path, small_folder) -> None:
     """They are reported, have no row, and do not end the search."""
     counter = EpochCounter()
@@ -363,7 +377,7 @@ def test_dry_run_shows_the_space_and_the_first_wave(tmp_path, small_folder, caps
         ({"pair": ["lr", "batch"], "batch": [8, 16]}, "search=tpe samples each key on its own"),
         ({"study": "report"}, "search=tpe: every row of a study is trained to the end"),
         ({"search": "grid", "search.trials": None, "search.wave": None},
-         "lr=tag(log,interval(1e-3,1)): an interval requires search=tpe; or give values"),
+         "lr=tag(log,interval(1e-3,1)): an interval requires search=tpe or search=random; or"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_sampled_is_named(tmp_path, small_folder, settings, message) -> None:
@@ -416,7 +430,7 @@ def test_command_line_samples_overrides(tmp_path, small_folder) -> None:
     [
         (["search=tpe", "lr=interval(0.1,1)", "hydra/launcher=basic"], "search=tpe: requires the"),
         (["search=halving", "lr=interval(0.1,1)"],
-         "lr=interval(0.1,1): an interval requires search=tpe; or give values, such as lr=1,2"),
+         "lr=interval(0.1,1): an interval requires search=tpe or search=random; or"),
         (["search=random", "batch=interval(8,64)"], "use int(interval(8,64))"),
         (["search=tpe", "lr=interval(0.1,1)", "epochs=interval(1,2)"], "epochs cannot be sampled"),
     ],

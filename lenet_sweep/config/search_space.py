@@ -188,4 +188,7 @@ def needs_values(text: str, key: str) -> UsageError:
             f"{text}: {key} cannot be sampled, since each trial trains all of its values; give "
             f"values, such as {key}=1,2"
         )
-    return UsageError(f"{text}: an interval requires search=tpe; or give values, such as {key}=1,2")
+    return UsageError(
+        f"{text}: an interval requires search=tpe or search=random; or give values, such as "
+        f"{key}=1,2"
+    )

@@ -17,7 +17,7 @@ from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell, Plan, runs_of
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.data import download
@@ -183,6 +183,8 @@ def _prepare(
         searching = options.search.name != "grid"
         planned = table.plan(cells, reuse=options.reuse, searching=searching)
         identity = planned.cells
+        if search := make_search(options.search):
+            search.describe(runs_of(planned.cells))  # rejects a budget that is too small
     folder = folder or sweep_folder(options, identity)
     if planned.runs:
         executor.check()

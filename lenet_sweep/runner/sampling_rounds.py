@@ -36,11 +36,6 @@ class Wave:
     plan: Plan
     invalid: tuple[str, ...] = ()
 
-    @property
-    def runs(self) -> list[Run]:
-        """The runs of this wave, without those of earlier waves."""
-        return runs_of(self.plan.cells)
-
 
 class SamplingRounds:
     """A search that samples settings, from its first wave to the last one.
@@ -146,6 +141,8 @@ class SamplingRounds:
             state = self._state(wave)
             is_done = not state.missing_runs()
             if not is_done and self._is_training and self._is_late():
+                for cell in wave.plan.cells:  # which are not cells of the sweep
+                    self._table.records.pop(cell, None)
                 return
             self.plan = join_plans(self.plan, wave.plan)
             self.first = self.first or wave.plan.cells
@@ -188,20 +185,20 @@ class SamplingRounds:
             raise last_error
         new = dict.fromkeys(c for group in cells if group not in self._known for c in group)
         self._trial_cells = max(cells, key=len)
-        wave = Wave(
-            asked, cells, self._table.plan(list(new), reuse=True, searching=True), tuple(invalid)
-        )
-        return wave if self._fits(wave) else None
+        if not self._fits(runs_of(list(new)), len(cells)):
+            return None
+        plan = self._table.plan(list(new), reuse=True, searching=True)
+        return Wave(asked, cells, plan, tuple(invalid))
 
-    def _fits(self, wave: Wave) -> bool:
-        """Whether the wave fits into search.epochs."""
+    def _fits(self, runs: Sequence[Run], trials: int) -> bool:
+        """Whether a wave of so many trials with these runs fits into search.epochs."""
         limit = self._sampling.epochs
-        needed = sum(self.decision.epochs.values()) + self._sampling.most_epochs(wave.runs)
+        needed = sum(self.decision.epochs.values()) + self._sampling.most_epochs(runs)
         if not limit or needed <= limit:
             return True
         if not self.trials:
             raise UsageError(
-                f"search.epochs={limit}: the first wave of {pluralize(len(wave.cells), 'trial')} "
+                f"search.epochs={limit}: the first wave of {pluralize(trials, 'trial')} "
                 f"needs {needed} epochs; raise search.epochs, or lower search.wave"
             )
         self._messages.append(
