@@ -119,6 +119,19 @@ def test_named_tests_exist() -> None:
         assert f"def {function}" in (ROOT / "tests" / file).read_text(), name
 
 
+def test_measured_searches_match_file() -> None:
+    """The table of replayed searches has the numbers of the benchmark."""
+    table = PAGES["search.md"].partition("## Measured")[2].partition("##")[0]
+    rows = re.findall(r"^\| (?!search |---)(.*) \|$", table, re.MULTILINE)
+    methods = json.loads((ROOT / "benchmarks" / "results" / "search.json").read_text())["methods"]
+    assert len(rows) > 5
+    for row in rows:
+        name, *numbers = row.split(" | ")
+        found = methods[name.strip("`")]["2"]
+        keys = ("epochs", "regret_0.05", "regret_0.10", "recall")
+        assert numbers == [f"{100 * found[key]:.0f} %" for key in keys], name
+
+
 def test_lenet5_results_match_files() -> None:
     """The page says that all rows of the study of LeNet-5 are reproduced, with their numbers."""
     text = PAGES["reproducing-a-report.md"].partition("## Results for LeNet-5")[2]
