@@ -127,8 +127,9 @@ def draw_rungs(axes: Axes, history: SearchHistory, palette: Palette) -> int:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(visible=False, axis="x")
+    rungs = history.rungs if history.one_competition else ()
     lines = [
-        *((rung.epoch, f"{rung.continuing} of {rung.total}", "continue") for rung in history.rungs),
+        *((rung.epoch, f"{rung.continuing} of {rung.total}", "continue") for rung in rungs),
         (history.epochs, f"{history.finished} of {len(history.settings)}", "finish"),
     ]
     for epoch, number, what in lines:
@@ -280,9 +281,11 @@ def _caption(history: SearchHistory, hidden: int) -> str:
         seeds = "mean over the seeds, " if history.settings[0].seeds > 1 else ""
         text = (
             f"Each line is a setting: its {images} accuracy after each epoch ({seeds}log error "
-            "scale). Dashed lines: rungs, where the settings were compared. Gray lines end where "
-            "the search stopped the setting."
+            "scale). "
         )
+        if history.one_competition:
+            text += "Dashed lines: rungs, where the settings were compared. "
+        text += "Gray lines end where the search stopped the setting."
         if history.finished > len(COLORS):
             text += f" Color: the best {len(COLORS)} of {history.finished} finished settings."
         below = "is below the axis" if hidden == 1 else "are below the axis"

@@ -6,6 +6,7 @@ Accuracies are those that decided: on held-out images if there are any, else on 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -29,17 +30,20 @@ class SearchedSetting:
     """A setting, and how far the search trained it.
 
     curve: (epochs,) percent, the mean over its seeds after each epoch that all of them have.
-    finals: percent, by seed, of the runs that were trained to the end. stopped: the epoch after
-    which the search stopped it; None if it did not, 0 if it dropped further seeds. seeds: of the
-    full grid.
+    finals: percent, by seed, of the runs that were trained to the end. final_seeds: the seeds of
+    these runs. stopped: the epoch after which the search stopped it; None if it did not, 0 if it
+    dropped further seeds. complete: no run failed or is missing from the store. seeds: how many it
+    would have if the search had not stopped it.
     """
 
     name: str
     cell: Cell
     curve: Series
     finals: tuple[float, ...]
+    final_seeds: tuple[int, ...]
     stopped: int | None
     finished: bool
+    complete: bool
     seeds: int
 
     @property
@@ -74,16 +78,19 @@ class Rung:
 
 @dataclass(frozen=True)
 class SearchHistory:
-    """The settings that competed with each other, finished ones first, best first.
+    """The settings of a search with the same dataset and epochs, finished ones first, best first.
 
-    rungs: none if the search was a race over seeds. epochs: of the full grid, per run. sentences:
-    on what was saved and what the search cannot tell. others: settings of other competitions.
+    rungs: none if the search was a race over seeds. epochs: of a run that is trained to the end.
+    one_competition: whether all settings were compared at each rung. They were not if the search
+    sampled them in waves, or if these are several searches. sentences: on what was saved and what
+    the search cannot tell. others: the number of settings with other datasets or epochs.
     """
 
     settings: tuple[SearchedSetting, ...]
     rungs: tuple[Rung, ...]
     epochs: int
     held_out: bool
+    one_competition: bool
     sentences: tuple[str, ...]
     others: int = 0
 
@@ -101,6 +108,11 @@ class _Run:
     status: str
     trained: int
     accuracies: Series
+    error: str
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "ok" and self.accuracies.size > 0
 
     @property
     def stopped(self) -> int | None:
@@ -111,7 +123,7 @@ def search_history(table: pd.DataFrame, sources: Sequence[Source]) -> SearchHist
     """The search of a sweep; None if no search stopped a cell, or if too few runs are stored.
 
     sources: of the rows of the table. If the settings have several numbers of epochs or datasets,
-    they compete in groups, of which the largest is returned.
+    they form groups, of which the largest is returned.
     """
     if not (table["status"] == STOPPED).any():
         return None
@@ -132,30 +144,36 @@ def search_history(table: pd.DataFrame, sources: Sequence[Source]) -> SearchHist
     settings.sort(key=_rank)
     first = settings[0].cell
     stops = sorted({s.stopped for s in settings if s.stopped})
+    rungs = tuple(
+        Rung(epoch, len(_beyond(settings, epoch)), len(_beyond(settings, epoch - 1)))
+        for epoch in stops
+    )
+    shown = [run for members in group.values() for run in members]
     history = SearchHistory(
         settings=tuple(settings),
-        rungs=tuple(
-            Rung(epoch, len(_beyond(settings, epoch)), len(_beyond(settings, epoch - 1)))
-            for epoch in stops
-        ),
+        rungs=rungs,
         epochs=first.epochs,
         held_out=bool(first.dataset.holdout),
+        one_competition=all(_compared_all(rung, shown) for rung in rungs),
         sentences=(),
         others=len(names) - len(all_settings),
     )
-    closest = _closest(history) if history.rungs else _closest_of_race(history)
-    return replace(history, sentences=(_saved(runs, history), *closest))
+    closest = []
+    if history.one_competition:
+        closest = _closest(history) if rungs else _closest_of_race(history)
+    return replace(history, sentences=(_saved(shown, history), *closest))
 
 
 def _runs(table: pd.DataFrame, sources: Sequence[Source]) -> Iterable[_Run]:
     trained = table[EPOCHS_TRAINED] if EPOCHS_TRAINED in table else table["epochs"]
-    rows: dict[str, tuple[Source, str, int]] = {}
-    for source, status, epochs in zip(sources, table["status"], trained, strict=True):
+    rows: dict[str, tuple[Source, str, int, str]] = {}
+    columns = (table["status"], trained, table["error"])
+    for source, status, epochs, error in zip(sources, *columns, strict=True):
         known = rows.get(source.cell.run_id)
         if known is None or source.cell.epochs > known[0].cell.epochs:
             number = source.cell.epochs if pd.isna(epochs) else int(epochs)
-            rows[source.cell.run_id] = source, status, number
-    for source, status, epochs in rows.values():
+            rows[source.cell.run_id] = source, status, number, str(error)
+    for source, status, epochs, error in rows.values():
         cell = source.cell
         try:
             snapshot = source.store.run_folder(cell.run_id).latest(until=cell.epochs)
@@ -163,7 +181,7 @@ def _runs(table: pd.DataFrame, sources: Sequence[Source]) -> Iterable[_Run]:
             snapshot = None
         accuracies = ranking_accuracies(snapshot.history) if snapshot else []
         number = epochs if status in ("ok", STOPPED) else len(accuracies)
-        yield _Run(cell, status, number, np.array(accuracies[:number], float))
+        yield _Run(cell, status, number, np.array(accuracies[:number], float), error)
 
 
 def _has_stops(group: dict[Cell, list[_Run]]) -> bool:
@@ -171,7 +189,7 @@ def _has_stops(group: dict[Cell, list[_Run]]) -> bool:
 
 
 def _setting(name: str, members: Sequence[_Run]) -> SearchedSetting:
-    finals = [r for r in members if r.status == "ok" and r.accuracies.size]
+    finals = [run for run in members if run.finished]
     stopped = [run.trained for run in members if run.status == STOPPED]
     curves = [run.accuracies for run in members if run.accuracies.size]
     finished = len(finals) == len(members)
@@ -183,8 +201,13 @@ def _setting(name: str, members: Sequence[_Run]) -> SearchedSetting:
         cell=members[0].cell,
         curve=np.mean(padded, axis=0) if padded else np.empty(0),
         finals=tuple(float(run.accuracies[-1]) for run in finals),
+        final_seeds=tuple(run.cell.seed for run in finals),
         stopped=min(stopped) if stopped else None,
         finished=finished,
+        complete=all(
+            run.finished or (run.status == STOPPED and len(run.accuracies) == run.trained)
+            for run in members
+        ),
         seeds=len(members),
     )
 
@@ -198,21 +221,43 @@ def _rank(setting: SearchedSetting) -> tuple[bool, int, float]:
 
 def _beyond(settings: Iterable[SearchedSetting], epoch: int) -> list[SearchedSetting]:
     """The settings that were trained, or at least begun, beyond an epoch."""
-    return [s for s in settings if (len(s.curve) if s.stopped is None else s.stopped) > epoch
-            or (s.stopped is None and s.finished)]  # fmt: skip
+    return [
+        s
+        for s in settings
+        if (s.stopped > epoch if s.stopped is not None else s.finished or len(s.curve) >= epoch)
+    ]
+
+
+def _compared_all(rung: Rung, runs: Iterable[_Run]) -> bool:
+    """Whether the settings that stopped at a rung were compared with all that continue.
+
+    The reason why a run was stopped says with how many it was compared: see search/halving.py.
+    """
+    numbers = set()
+    for run in runs:
+        if run.stopped == 0:  # dropped by a race
+            return False
+        if run.stopped == rung.epoch and "a run of this setting failed" not in run.error:
+            match = re.search(
+                r"the (?:last of the (\d+) settings|setting) that continue", run.error
+            )
+            if not match:
+                return False
+            numbers.add(int(match[1] or 1))
+    return numbers == {rung.continuing}
 
 
 def _saved(runs: Sequence[_Run], history: SearchHistory) -> str:
-    """'The search trained 1,520 of the 4,000 epochs of the full grid (38 %).'."""
+    """'The search trained 1,520 of the 4,000 epochs of these settings (38 %).'."""
     trained = sum(run.trained for run in runs)
-    grid = sum(run.cell.epochs if run.status in ("ok", STOPPED) else run.trained for run in runs)
-    share = f"({100 * trained / grid:.0f} %)"
+    total = sum(run.cell.epochs if run.status in ("ok", STOPPED) else run.trained for run in runs)
+    share = f"({100 * trained / total:.0f} %)"
     if any(run.cell.patience for run in runs):
         share += ", in which runs could also end early (patience)"
     if history.rungs:
-        return f"The search trained {trained:,} of the {grid:,} epochs of the full grid {share}."
+        return f"The search trained {trained:,} of the {total:,} epochs of these settings {share}."
     number = sum(run.trained > 0 for run in runs)
-    return f"The race trained {number:,} of the {len(runs):,} runs of the full grid {share}."
+    return f"The race trained {number:,} of the {len(runs):,} runs of these settings {share}."
 
 
 def _closest(history: SearchHistory) -> list[str]:
@@ -224,7 +269,8 @@ def _closest(history: SearchHistory) -> list[str]:
         last = min((accuracy for accuracy in known if accuracy is not None), default=None)
         for setting in history.settings:
             accuracy = setting.at(rung.epoch)
-            if setting.stopped == rung.epoch and accuracy is not None and last is not None:
+            stopped = setting.stopped == rung.epoch and setting.complete
+            if stopped and accuracy is not None and last is not None:
                 gaps.append((max(0.0, last - accuracy), rung.epoch, accuracy, setting.name))
     sentences = []
     if gaps:
@@ -248,23 +294,29 @@ def _closest(history: SearchHistory) -> list[str]:
 
 def _place(history: SearchHistory, setting: SearchedSetting, rung: Rung) -> int | None:
     own = setting.at(rung.epoch)
-    others = (s.at(rung.epoch) for s in history.settings)
+    compared = (s for s in history.settings if s.complete or s.stopped is None)
+    others = (s.at(rung.epoch) for s in compared)
     return None if own is None else 1 + sum(o is not None and o > own for o in others)
 
 
 def _closest_of_race(history: SearchHistory) -> list[str]:
     """Which dropped setting was closest to the best over the seeds that both have."""
-    dropped = [s for s in history.settings if s.stopped == 0 and s.finals]
     best = history.settings[0]
-    if not dropped or not best.finished:
+    if not best.finished:
         return []
-    setting = max(dropped, key=lambda s: s.mean)
-    seeds = pluralize(len(setting.finals), "seed")
-    gap = fmean(best.finals[: len(setting.finals)]) - setting.mean
+    of_best = dict(zip(best.final_seeds, best.finals, strict=True))
+    gaps = []
+    for s in history.settings:
+        if s.stopped == 0 and s.complete and s.finals and of_best.keys() >= {*s.final_seeds}:
+            gap = fmean(of_best[seed] for seed in s.final_seeds) - s.mean
+            gaps.append((gap, s.name, len(s.finals)))
+    if not gaps:
+        return []
+    gap, name, seeds = min(gaps)
     return [
         (
             "Further seeds of a dropped setting might have been better; it was dropped when tests "
-            f"found it worse than the best. Closest was {setting.name}, dropped after {seeds}, "
-            f"{gap:.2f} points below the best over the same seeds."
+            f"found it worse than the best. Closest was {name}, dropped after "
+            f"{pluralize(seeds, 'seed')}, {gap:.2f} points below the best over the same seeds."
         )
     ]
