@@ -11,6 +11,7 @@ import pytest
 import torch
 from markdown_it import MarkdownIt
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from lenet_sweep import LeNet5, load_model, sweep
 from lenet_sweep.data.datasets import load_test_images
@@ -130,6 +131,8 @@ def test_the_card_says_what_the_network_is(folder, exported) -> None:
     assert "only one seed" in html or "seed" in html.partition("Warnings")[2]
     assert not {"b", "a", "img", "script"} & set(re.findall(r"<(\w+)", html))
     assert "(pixel - 0." in text
+    assert "processor" in shown
+    assert "host" not in shown
 
 
 def test_text_of_a_received_folder_stays_text(folder, tmp_path) -> None:
@@ -152,7 +155,9 @@ def test_another_readme_is_not_replaced(folder, exported, tmp_path, capsys) -> N
     """A model card is replaced; a README of something else is an error."""
     (tmp_path / "README.md").write_text("# My project\n")
     assert main([str(folder), "--out", str(tmp_path)]) == 2
-    assert "has a README.md that is no model card; choose another" in capsys.readouterr().err
+    assert (
+        "contains a README.md that is not a model card; choose another" in capsys.readouterr().err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert main([str(folder), "--rank", "2", "--out", str(exported)]) == 0
 
@@ -176,7 +181,7 @@ def test_a_missing_package_is_named(folder, tmp_path, capsys, monkeypatch) -> No
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     assert main([str(folder), "--out", str(tmp_path / "x"), "--format", "onnx"]) == 2
     assert capsys.readouterr().err == (
-        "error: --format onnx: requires onnx and onnxscript; install it with: "
+        "error: --format onnx: requires onnx and onnxscript; run: "
         "pip install 'lenet-sweep[export]'\n"
     )
     assert not (tmp_path / "x").exists()
@@ -196,3 +201,32 @@ def test_a_model_that_cannot_be_traced_is_explained(
     assert printed.startswith("error: --format torch_export: torch cannot export model=branches: ")
     assert len(printed.splitlines()) == 1
     assert main([*command, "safetensors"]) == 0
+
+
+TIED = '''\
+from torch import nn
+
+from lenet_sweep import register_model
+
+
+@register_model("tied")
+class Tied(nn.Sequential):
+    """Two layers share their weights."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10), nn.Linear(10, 10), nn.Linear(10, 10))
+        self[3].weight = self[2].weight
+'''
+
+
+def test_tied_weights_are_exported(own_registry, tmp_path, small_folder, monkeypatch) -> None:
+    """Weights that share memory are written under each of their names."""
+    path = tmp_path / "tied_of_mine.py"
+    path.write_text(TIED)
+    monkeypatch.setenv("LENET_SWEEP_MODELS", str(path))
+    folder = run_sweep(tmp_path / "out", small_folder(), model="tied")
+    out = tmp_path / "x"
+    assert main([str(folder), "--out", str(out), "--format", "safetensors,state_dict"]) == 0
+    weights = load_file(out / "model.safetensors")
+    assert torch.equal(weights["2.weight"], weights["3.weight"])
+    assert torch.load(out / "state_dict.pt", weights_only=True).keys() == weights.keys()

@@ -104,6 +104,7 @@ def check_accuracy(folder: Path, number: int, model: TrainedModel) -> None:
     assert abs(100 * right.mean() - row["accuracy"]) <= 100 * close.mean() + 1e-9, cell
     floats = torch.from_numpy(tests.images[:2]).unsqueeze(1).float() / 255
     assert torch.equal(model(floats), model(torch.from_numpy(tests.images[:2]).unsqueeze(1)))
+    assert torch.equal(model(floats), model(floats.double()))
 
 
 def test_the_accuracy_of_every_row_is_reproduced(own_registry, tmp_path, small_folder) -> None:
@@ -257,6 +258,25 @@ def test_settings_of_a_received_folder_cannot_do_harm(
     with pytest.raises((StoreError, UsageError), match=message) as error:
         load_model(folder, cell=changed.id)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr", "0.1"), ("epochs", "2"), ("seed", None), ("launches", ["x"])]
+)
+def test_values_of_a_wrong_type_are_explained(
+    normalized, tmp_path, name: str, value: object
+) -> None:
+    """A sweep.json of someone else may contain anything."""
+    folder = copy_of(normalized, tmp_path / "copy")
+
+    def change(values: dict[str, Any]) -> None:
+        place = values if name == "launches" else values["cells"][0]
+        assert name in place
+        place[name] = value
+
+    edit_json(folder / "sweep.json", change)
+    with pytest.raises(StoreError, match=r"sweep.json contains a value of a wrong type; get"):
+        load_model(folder)
 
 
 def test_an_own_model_is_loaded_with_its_class(my_net, tmp_path, small_folder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -196,16 +197,20 @@ class Cell:
 
     @property
     def file_name(self) -> str:
-        """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
+        """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'.
+
+        It has no path separators, even if the settings come from someone else.
+        """
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
             f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
             for key, value in self.changed_settings.items()
         ).replace(" ", "")
-        return (
+        name = (
             f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
         )
+        return re.sub(r"[^\w.+=,-]", "_", name)
 
     @property
     def changed_settings(self) -> dict[str, Any]:

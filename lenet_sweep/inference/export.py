@@ -31,9 +31,9 @@ def export_model(
 ) -> list[Path]:
     """Write a network in formats of FILES, and its card; returns the files.
 
-    Files with these names are replaced. Raises UsageError if the folder has a README.md that is no
-    model card, if a package for a format is missing, or if torch cannot export the network, and
-    StoreError if the folder cannot be written.
+    Files with these names are replaced. Raises UsageError if the folder contains a README.md that
+    is not a model card, if a package for a format is missing, or if torch cannot export the
+    network, and StoreError if the folder cannot be written.
     """
     check_card(out)
     contents = {FILES[name]: _WRITERS[name](model) for name in formats}
@@ -46,7 +46,10 @@ def export_model(
 
 def _weights(model: TrainedModel) -> dict[str, Tensor]:
     """The weights and buffers of the network by name, without the normalization of its input."""
-    return {name: value.contiguous() for name, value in model.network.state_dict().items()}
+    return {  # safetensors refuses tensors that share memory, such as tied weights
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in model.network.state_dict().items()
+    }
 
 
 def _to_safetensors(model: TrainedModel) -> bytes:
@@ -77,7 +80,7 @@ def _to_torch_export(model: TrainedModel) -> bytes:
 def _to_onnx(model: TrainedModel) -> bytes:
     if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
         raise UsageError(
-            f"--format onnx: requires {' and '.join(missing)}; install it with: "
+            f"--format onnx: requires {' and '.join(missing)}; run: "
             "pip install 'lenet-sweep[export]'"
         )
     with _explained("onnx", model):

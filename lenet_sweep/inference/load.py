@@ -78,8 +78,10 @@ class TrainedModel(nn.Module):
         if images.dim() != 4 or tuple(images.shape[1:]) != expected:
             shape = ", ".join(map(str, expected))
             raise ValueError(f"images: must have the shape (B, {shape}), not {tuple(images.shape)}")
-        if not images.is_floating_point():
-            images = images.float() / 255
+        is_float = images.is_floating_point()
+        images = images.to(self.pixel_mean.dtype)
+        if not is_float:
+            images = images / 255
         inputs = (images - self.pixel_mean) / self.pixel_std
         network = self.network
         scores: Tensor = network.logits(inputs) if isinstance(network, LeNet5) else network(inputs)

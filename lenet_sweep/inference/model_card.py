@@ -38,7 +38,7 @@ MAX_CLASSES = 100  # that are listed
 
 
 def check_card(out: Path) -> None:
-    """Raise UsageError if the folder has a README.md that is no model card."""
+    """Raise UsageError if the folder contains a README.md that is not a model card."""
     try:
         with (out / CARD).open(encoding="utf-8", errors="replace") as file:
             if MARK in file.read(1000):
@@ -46,7 +46,8 @@ def check_card(out: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     raise UsageError(
-        f"--out {format_value(out)}: has a {CARD} that is no model card; choose another folder"
+        f"--out {format_value(out)}: contains a {CARD} that is not a model card; choose another "
+        "folder"
     )
 
 
@@ -132,7 +133,7 @@ def _training(row: TrainedRow) -> Iterable[tuple[str, str]]:
         for name, value in environment.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{key} {text}" for key, text in value.items())  # noqa: PLW2901
-            if value not in (None, ""):
+            if name != "host" and value not in (None, ""):  # cards are published
                 yield str(name), str(value)
 
 

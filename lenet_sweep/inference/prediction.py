@@ -73,8 +73,8 @@ def predict(model: TrainedModel, image: Picture, *, raw: bool = False) -> Predic
 
     For a model of MNIST (or of IDX files of the same size), a scan or photo of one digit becomes an
     image like those of MNIST; see `inference.preprocess`. For other datasets, the picture only
-    becomes gray, is inverted if its background is light and that of the dataset is dark, and is
-    scaled to the size of the dataset. raw: the picture only becomes gray and is scaled.
+    becomes gray, is inverted if its background is light, except for image folders, and is scaled
+    to the size of the dataset. raw: the picture only becomes gray and is scaled.
 
     Raises DataError if the picture cannot be read or has no digit, and UsageError for an array of
     another shape or type.

@@ -13,6 +13,7 @@ from lenet_sweep.core.errors import StoreError, UsageError
 from lenet_sweep.core.text import format_value, one_line, replace_unprintable
 from lenet_sweep.results.columns import EPOCHS_TRAINED, STOPPED
 from lenet_sweep.results.sweep import Sweep, load_sweep
+from lenet_sweep.storage.files import UNREADABLE
 from lenet_sweep.storage.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def select_row(
     For the arguments and errors, see `lenet_sweep.load_model`.
     """
     folder, selected = _folder_of(folder_or_table)
-    sweep = load_sweep(folder)
+    sweep = load_checked_sweep(folder)
     table = sweep.table if selected is None else selected
     if cell is None:
         cell_id = _cell_at(table, rank)
@@ -91,6 +92,26 @@ def select_row(
     selected_cell = sweep.cells_by_id[cell_id]
     snapshot = _snapshot(sweep, selected_cell, record, f"row {place + 1} of {folder} ({cell_id})")
     return TrainedRow(sweep, place + 1, selected_cell, record, snapshot)
+
+
+def load_checked_sweep(folder: Path) -> Sweep:
+    """The sweep in a folder, which may come from someone else.
+
+    Raises StoreError if values in its sweep.json have wrong types, and the errors of `load_sweep`.
+    """
+    wrong = f"{folder / 'sweep.json'} contains a value of a wrong type; get another copy of it"
+    try:
+        sweep = load_sweep(folder)
+    except UNREADABLE as error:
+        raise StoreError(wrong) from error
+    cells_are_right = all(
+        isinstance(cell.lr, (int, float))
+        and all(isinstance(n, int) for n in (cell.batch, cell.epochs, cell.seed))
+        for cell in sweep.cells
+    )
+    if not (cells_are_right and all(isinstance(each, dict) for each in sweep.manifest.launches)):
+        raise StoreError(wrong)
+    return sweep
 
 
 def _folder_of(folder_or_table: str | Path | pd.DataFrame) -> tuple[Path, pd.DataFrame | None]:

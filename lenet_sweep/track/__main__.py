@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(folder: Path, name: str) -> int:
     """Write a sweep with one tracker; returns the exit status."""
-    from lenet_sweep.results.sweep import load_sweep  # noqa: PLC0415 - slow to import
+    from lenet_sweep.inference.selection import load_checked_sweep  # noqa: PLC0415 - slow to import
     from lenet_sweep.track import tracking  # noqa: PLC0415 - as above
 
-    sweep = load_sweep(folder)
+    sweep = load_checked_sweep(folder)
     try:
         tracking.write_sweep(name, sweep)
     except Exception as error:  # noqa: BLE001 - whatever a tracker raises
