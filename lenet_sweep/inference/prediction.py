@@ -72,9 +72,9 @@ def predict(model: TrainedModel, image: Picture, *, raw: bool = False) -> Predic
     (height, width, 3 or 4) of uint8, or of floats from 0 to 1.
 
     For a model of MNIST (or of IDX files of the same size), a scan or photo of one digit becomes an
-    image like those of MNIST; see `inference.preprocess`. For other datasets, the picture only
-    becomes gray, is inverted if its background is light, except for image folders, and is scaled
-    to the size of the dataset. raw: the picture only becomes gray and is scaled.
+    image like those of MNIST; see `inference.preprocess`. For other datasets, the picture is only
+    converted to grayscale, inverted if its background is light (except for image folders), and
+    scaled to the size of the dataset. raw: the picture is only converted to grayscale and scaled.
 
     Raises DataError if the picture cannot be read or has no digit, and UsageError for an array of
     another shape or type.
