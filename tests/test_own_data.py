@@ -282,7 +282,7 @@ def test_workers_do_not_decode_again(animals: Path, cache: Path, monkeypatch) ->
     def fail(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(image_folder, "_decode", fail)
+    monkeypatch.setattr(image_folder, "decode_file", fail)
     assert find(animals) == dataset
     assert np.array_equal(load_dataset(dataset, animals).test_images, expected.test_images)
     assert load_test_images(dataset, animals).class_names == NAMES
