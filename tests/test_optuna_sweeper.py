@@ -27,10 +27,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, symlinks=os.name == "posix")
     bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")
     python = bin_folder / Path(sys.executable).name
-    # Only these two packages: the others, such as Hydra, are those of this environment.
+    # The other packages, such as Hydra, are those of this environment.
     command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
     done = subprocess.run(
-        [*command, "hydra-optuna-sweeper>=1.3", "optuna<3"],
+        [*command, "hydra-optuna-sweeper>=1.3", "optuna<3", "cmaes"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
