@@ -15,7 +15,7 @@ from lenet_sweep.core.text import pluralize
 from lenet_sweep.machine import devices
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
 from lenet_sweep.search.competitors import competitors, decide_each
-from lenet_sweep.search.halving import Halving, total_epochs
+from lenet_sweep.search.halving import Halving
 
 KEEP = 3
 
@@ -55,7 +55,7 @@ class BudgetedHalving:
         group = sum(_epochs(runs) for runs in settings)
         search = within_budget(self.halving, settings, self.epochs * group / full)
         if search is None:
-            smallest = _cost(candidates(self.halving, settings)[-1], settings)
+            smallest = candidates(self.halving, settings)[-1].most_epochs(settings)
             needed = math.ceil(smallest * full / group)
             raise UsageError(
                 f"search.epochs={self.epochs}: must be at least {needed} for "
@@ -172,7 +172,7 @@ def within_budget(
 ) -> Halving | None:
     """The first of the candidates that trains at most this many epochs; None if there is none."""
     searches: Iterator[Halving] = iter(candidates(halving, settings))
-    return next((search for search in searches if _cost(search, settings) <= epochs), None)
+    return next((search for search in searches if search.most_epochs(settings) <= epochs), None)
 
 
 def _first_within(
@@ -206,12 +206,6 @@ def candidates(halving: Halving, settings: Sequence[Sequence[Run]]) -> list[Halv
         *product(firsts[:1], range(min(KEEP - 1, len(settings)), 0, -1)),
     ]
     return [replace(halving, first=first, keep=keep, margin=0.0) for first, keep in pairs]
-
-
-def _cost(search: Halving, settings: Sequence[Sequence[Run]]) -> int:
-    """The epochs that a search trains at most, over all runs of these settings."""
-    seeds = max(len(runs) for runs in settings)
-    return seeds * total_epochs(search.stages(len(settings), settings[0][0].cell.epochs))
 
 
 def _remaining(decision: Decision, results: Mapping[str, RunResult]) -> int:

@@ -53,6 +53,11 @@ class Halving:
             settings = min(settings, self._continuing(settings))
         return stages
 
+    def most_epochs(self, settings: Sequence[Sequence[Run]]) -> int:
+        """The epochs of all runs of settings that compete with each other, without `margin`."""
+        seeds = max(len(runs) for runs in settings)
+        return seeds * total_epochs(self.stages(len(settings), settings[0][0].cell.epochs))
+
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
         """See `Search`."""
         return decide_each(runs, lambda settings: self._decide(settings, results))

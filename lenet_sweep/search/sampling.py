@@ -23,7 +23,7 @@ from lenet_sweep.core.cells import Choice, Run
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Search
 from lenet_sweep.search.competitors import competitors
-from lenet_sweep.search.halving import Halving, total_epochs
+from lenet_sweep.search.halving import Halving
 
 MIN_OPTUNA = (4, 9)
 # Trials that the TPE samples at random before it learns: a wave of the default size. Optuna's own
@@ -124,11 +124,7 @@ class Sampling:
         search = self.search
         if not isinstance(search, Halving):
             return sum(run.cell.epochs for run in runs)
-        return sum(
-            len(settings[0])
-            * total_epochs(search.stages(len(settings), settings[0][0].cell.epochs))
-            for settings in competitors(runs)
-        )
+        return sum(search.most_epochs(settings) for settings in competitors(runs))
 
 
 def make_sampling(choice: Choice) -> Sampling:
