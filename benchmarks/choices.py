@@ -153,7 +153,8 @@ def redraw(folder: Path) -> None:
         "# Cost of each setting\n\n"
         "CPU time of an epoch relative to the plain epoch (all defaults) of the same engine, on "
         "one thread; `-`: the engine does not train it. The last column is the time of PyTorch "
-        f"divided by that of the native engine.\n\n- Machine: {machines.name(numbers['environment'])}\n"
+        "divided by that of the native engine.\n\n"
+        f"- Machine: {machines.name(numbers['environment'])}\n"
         f"- Medians of {numbers['repeats']} repeats of {images} images\n\n{table(rows)}\n"
     )
     (folder / "choices.md").write_text(text, encoding="utf-8")
