@@ -32,6 +32,7 @@ from lenet_sweep.results.manifest import (
 )
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.runner import background_imports
+from lenet_sweep.runner.event_recorder import EventRecorder
 from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.observers import ObserverGroup
 from lenet_sweep.runner.results_table import ResultsTable
@@ -104,8 +105,8 @@ def run_sweep(
     Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
     UsageError if the executor is not available.
     """
-    group = ObserverGroup(observers)
     launch = _prepare(cells, options, executor, folder)
+    group = ObserverGroup([*observers, EventRecorder(launch.folder)])
     planned, table = launch.planned, launch.table
     with contextlib.ExitStack() as stack:
         stack.callback(group.on_end)
