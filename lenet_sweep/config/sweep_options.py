@@ -32,6 +32,7 @@ class SweepOptions:
     search: Choice  # which runs are trained, and for how many epochs
     rows: str  # what a row of the printed tables is: settings or cells
     report: bool
+    serve: bool  # whether to start the live page
     out: Path
     name: str | None  # None: the date and a hash of the cells
     pair: tuple[Pair, ...]  # keys whose values are used together
@@ -62,6 +63,7 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         search=raw["search"],
         rows=choice("rows", raw["rows"], ("settings", "cells")),
         report=boolean("report", raw["report"]),
+        serve=boolean("serve", raw["serve"]),
         out=checks.folder("out", raw["out"]) or Path("outputs"),
         name=checks.folder_name("name", raw["name"]),
         pair=parse_pairs(raw["pair"]),

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--follow-stdin", action="store_true", help=argparse.SUPPRESS)
     try:
         options = parser.parse_args(arguments)
-        _check(options.folder, options.port)
+        _check(options.folder, options.port, exists=not options.follow_stdin)
         server = _server(options.folder, options.port, options.data)
     except UsageError as error:
         print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
@@ -70,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(folder: Path, port: int | None) -> None:
-    """Raise UsageError if an argument is not valid."""
+def _check(folder: Path, port: int | None, *, exists: bool) -> None:
+    """Raise UsageError if an argument is not valid. exists: whether the folder must exist."""
     if port is not None and not 1 <= port <= 65535:
         raise UsageError(f"--port {port}: must be from 1 to 65535")
-    if not folder.is_dir():
+    if exists and not folder.is_dir():
         raise UsageError(
             f"{format_value(folder)}: there is no such folder; give the output folder of your "
             "sweeps (out), such as outputs"

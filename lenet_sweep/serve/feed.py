@@ -118,6 +118,9 @@ class Feed:
     @contextlib.contextmanager
     def _viewing(self, names: Sequence[str]) -> Iterator[None]:
         with self._condition:
+            for name in names:
+                with contextlib.suppress(RefusedError):  # reported in the stream
+                    self._changes += self._find(name).refresh(detailed=False)
             self._viewed.update(names)
             self._list_viewers += not names
             self._listed_at = float("-inf")

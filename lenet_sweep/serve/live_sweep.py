@@ -126,7 +126,7 @@ class LiveSweep:
         self._ended_early: dict[str, int] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._reader: EventFileReader | None = None
-        self._unread: list[str] | None = None  # runs whose curves may be in the store
+        self._unread: list[str] = []  # runs whose curves may be in the store
 
     # ------------------------------------------------------------ reading
 
@@ -267,7 +267,7 @@ class LiveSweep:
             self._unread = []
             return True
         for run_id in batch:
-            if run_id in self._history:
+            if 1 in self._history.get(run_id, ()):
                 continue
             folder = store.run_folder(run_id)
             longest = max(self.cells[index].epochs for index in self._cells_of_run[run_id])
@@ -275,7 +275,8 @@ class LiveSweep:
                 self.served.run_folder(folder.path)
                 epochs = folder.history(longest)
                 for epoch in epochs:
-                    self._add_epoch(run_id, epoch)
+                    if epoch.epoch not in self._history.get(run_id, ()):
+                        self._add_epoch(run_id, epoch)
             except RefusedError as refusal:
                 self.notes[str(refusal)] = None
             except UNUSABLE as error:
@@ -312,6 +313,8 @@ class LiveSweep:
             self._add_epoch(run_id, event.result)
         elif isinstance(event, Started):
             self._truncate(run_id, event.epoch)
+            if event.epoch and run_id not in self._unread:
+                self._unread.append(run_id)  # its first epochs were trained by another sweep
             for other in self.launches.values():  # this launch has taken the run over
                 if other is not launch and other.progress:
                     self._stop_runs(other.progress, [run_id])

@@ -1,6 +1,6 @@
 // A line chart that is redrawn while it grows.
 
-import { ACCURACY_TICKS, h, setText, stretch, svg } from "./dom.js";
+import { accuracyTicks, h, setText, stretch, svg } from "./dom.js";
 
 const MARKERS = {
   0: (x, y) => svg("circle", { cx: x, cy: y, r: 3 }),
@@ -112,7 +112,8 @@ export class LineChart {
     };
     const gray = this.series.filter((each) => each.slot < 0).map((each) => path(each.points)).join("");
     if (gray) parts.push(svg("path", { d: gray, class: "gray" }));
-    for (const each of this.series.filter((one) => one.slot >= 0).reverse()) {
+    // The best curve is on top, and a curve that is part of a longer one is not hidden.
+    for (const each of this.series.filter((one) => one.slot >= 0).reverse().sort((a, b) => b.points.length - a.points.length)) {
       const group = svg("g", { class: `series-${each.slot}` },
         svg("path", { d: path(each.points), class: "line", "stroke-dasharray": each.dash }));
       const step = Math.floor(each.points.length / 12) + 1;
@@ -135,7 +136,7 @@ export class LineChart {
     const { x, y, box } = this.places;
     const count = Math.max(2, Math.floor((box.bottom - box.top) / 42));
     let ticks = roundTicks(low, high, count);
-    if (transform === error) ticks = [...ACCURACY_TICKS.filter((tick) => tick >= low && tick <= high), ...(stretch(high) - stretch(low) < 0.3 ? ticks : [])];
+    if (transform === error) ticks = accuracyTicks(low, high, y, 32).map(([tick]) => tick).concat(stretch(high) - stretch(low) < 0.1 ? ticks : []);
     if (transform === logarithmic) ticks = [...logTicks(low, high), ...(high / low < 4 ? ticks : [])];
     let taken = [];
     for (const tick of [...new Set(ticks)].sort((a, b) => a - b)) {

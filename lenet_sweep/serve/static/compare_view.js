@@ -65,6 +65,7 @@ export class CompareView {
       const first = of.get(sweep)?.ranked[0];
       return first && first.rank !== null ? first : null;
     };
+    const epochs = (sweep) => sweep.curves.reduce((sum, _, run) => sum + (sweep.last(run)?.epoch ?? 0), 0);
     const row = (name, text) => h("tr", {}, h("th", { scope: "row" }, name), known.map((sweep) => h("td", {}, sweep.head.error ? "" : text(sweep))));
     const values = (sweep) => sweep.varied.map(([heading, list]) => `${heading} ${list.slice(0, 6).join(", ")}${list.length > 6 ? ", ..." : ""}`).join("; ");
     this.sides.replaceChildren(h("table", { class: "sides" },
@@ -75,7 +76,7 @@ export class CompareView {
         row("best accuracy", (sweep) => (best(sweep) ? h("b", {}, `${percent(best(sweep).row.accuracy)} %`) : "\u2013")),
         row("best row", (sweep) => (best(sweep) ? h("a", { href: cellLink(sweep.name, best(sweep).cell.id) }, best(sweep).cell.name) : "\u2013")),
         row("cells done", (sweep) => `${sweep.head.done} of ${sweep.head.total}${sweep.head.failed ? `, ${sweep.head.failed} failed` : ""}${sweep.head.stopped ? `, ${sweep.head.stopped} stopped` : ""}`),
-        row("epochs trained", (sweep) => sweep.curves.reduce((sum, _, run) => sum + (sweep.last(run)?.epoch ?? 0), 0).toLocaleString("en-US")),
+        row("epochs trained", (sweep) => (epochs(sweep) || "\u2013").toLocaleString("en-US")),
         row("time left", (sweep) => (sweep.head.state === "running" ? duration(sweep.head.left) : "\u2013")),
         row("settings that vary", values))));
   }

@@ -120,7 +120,20 @@ export const accuracyScale = (accuracies) => {
   return (accuracy) => (100 * (stretch(accuracy) - low + margin)) / (high - low + 2 * margin);
 };
 
-export const ACCURACY_TICKS = [0, 10, 20, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.99, 100];
+// Round accuracies between `low` and `high` with places at least `distance` apart: [accuracy, place].
+// Those with an error of 1, 2 or 5 times a power of ten come first, then others fill the gaps.
+export const accuracyTicks = (low, high, place, distance) => {
+  const candidates = [100, 99.5, 0];
+  for (const factors of [[1, 2, 5], [3, 4, 6, 7, 8, 9], [1.5, 2.5]]) {
+    for (const power of [10, 1, 0.1, 0.01]) candidates.push(...factors.map((factor) => 100 - factor * power));
+  }
+  const taken = [];
+  for (const accuracy of candidates) {
+    const at = place(accuracy);
+    if (accuracy >= low && accuracy <= high && taken.every(([, other]) => Math.abs(other - at) >= distance)) taken.push([accuracy, at]);
+  }
+  return taken.map(([accuracy, at]) => [Number(accuracy.toFixed(3)), at]);
+};
 
 export const sweepLink = (name) => `#/sweep/${encodeURIComponent(name)}`;
 export const cellLink = (name, cell) => `${sweepLink(name)}/${encodeURIComponent(cell)}`;

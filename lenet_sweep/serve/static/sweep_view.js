@@ -1,7 +1,7 @@
 // One sweep: progress, curves, leading rows, and the table of all rows.
 
 import { LineChart, legend } from "./chart.js";
-import { accuracyScale, cellLink, chip, commandLine, copyButton, cost, duration, h, percent, pill, plural, progressBar, setProgress, setText, setting, stretch, tile, ACCURACY_TICKS } from "./dom.js";
+import { accuracyScale, accuracyTicks, cellLink, chip, commandLine, cost, duration, h, percent, pill, plural, progressBar, setProgress, setText, setting, tile } from "./dom.js";
 import { Sweep } from "./model.js";
 
 const GRAY_CURVES = 200;
@@ -71,7 +71,7 @@ export class SweepView {
       new LineChart({ title: "Cost on the training set", kind: "cost", format: cost }),
     ];
     this.legend = h("div");
-    this.running = h("ul", { class: "running" });
+    this.running = h("ul", { class: "runs" });
     this.runningSection = h("section", { "aria-labelledby": "running-h", id: "running" },
       h("h2", { id: "running-h" }, "Training now"), this.running);
     this.leading = h("div", { class: "leading" });
@@ -86,7 +86,7 @@ export class SweepView {
     this.content.replaceChildren(
       this.notes,
       this.runningSection,
-      h("section", { "aria-labelledby": "curves-h", id: "curves" }, h("h2", { id: "curves-h" }, "Learning curves"),
+      this.curvesSection = h("section", { "aria-labelledby": "curves-h", id: "curves" }, h("h2", { id: "curves-h" }, "Learning curves"),
         h("div", { class: "pair" }, this.charts.map((chart) => chart.element)), this.legend),
       h("section", { "aria-labelledby": "leading-h", id: "leading" }, h("h2", { id: "leading-h" }, "Leading rows"), this.leading),
       h("section", { "aria-labelledby": "table-h", id: "table" }, h("h2", { id: "table-h" }, "Table"),
@@ -186,6 +186,7 @@ export class SweepView {
     const series = (quantity) => shown.map((each) => ({
       ...each, points: sweep.curve(each.run, quantity), href: cellLink(sweep.name, this.cellOf(each).id),
     }));
+    this.curvesSection.hidden = !leaders.length && sweep.head.state !== "running";
     const best = leaders[0];
     const note = best ? `${plural(leaders.length, "run")}; the highest accuracy so far is that of ${best.name}.` : "No epoch has ended yet.";
     this.charts[0].set(series("accuracy"), `Test accuracy over epochs of ${note}`);
@@ -204,11 +205,8 @@ export class SweepView {
     }
     const value = (entry) => entry.row.accuracy ?? entry.row.at;
     const at = accuracyScale(leading.map(value));
-    const placed = [];
-    for (const tick of ACCURACY_TICKS) {
-      const place = at(tick);
-      if (place > 1 && place < 97 && (!placed.length || place - placed.at(-1)[1] > 11)) placed.push([tick, place]);
-    }
+    const values = leading.map(value);
+    const placed = accuracyTicks(Math.min(...values), Math.max(...values), at, 12);
     this.leading.replaceChildren(h("ol", { class: "bars" }, leading.map((entry) => {
       const isOk = entry.row.status === "ok";
       return h("li", { class: isOk ? "" : "unfinished" },
@@ -289,7 +287,7 @@ export class SweepView {
     texts.forEach((text, at) => {
       if (at > 0) setText(line.children[at], text);
     });
-    setText(line.link, texts[0] || "\u00b7");
+    setText(line.link, texts[0] || "\u2013");
     const { status, error: reason } = entry.row;
     line.className = `line ${status === "ok" ? "" : this.sweep.isUnfinished(entry.row) ? status : "failed"}`;
     if (reason) line.title = reason;
