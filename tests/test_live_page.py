@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
 )
 HOSTILE = "<img src=x onerror=\"document.title='stolen'\">"
-PATIENCE = 120_000  # milliseconds; the page itself takes less than one second
+PATIENCE = 8_000  # milliseconds; the page itself takes less than one second
 expect = sync_api.expect
 SIZES = [(1280, 900), (390, 844)]
 
@@ -104,7 +104,7 @@ def test_a_sweep_grows_on_the_page(running, opened, tmp_path, small_folder) -> N
         running.start(1)
         running.epoch(1, 1, 93.5)
         running.epoch(0, 2, 92.5)
-        expect(page.locator(".bars li .value")).to_have_text(["93.50 %", "92.50 %", ""])
+        expect(page.locator(".bars li .value")).to_have_text(["93.50 %", "92.50 %"])
         expect(page.locator(".live-chart").first.locator("g.series-0, g.series-1")).to_have_count(2)
         expect(page.locator(".live-chart .pulse")).to_have_count(4)
         running.epoch(0, 3, 95.25)
@@ -163,7 +163,7 @@ def finished(tmp_path_factory, small_folder):
     fail(broken[0], out, reason=HOSTILE, traceback=HOSTILE, person=HOSTILE)
     launched([*cells, *broken], replace(options, name="one"))
     others, options = settings(small_folder(), out, optimizer=["sgd", "adam"], epochs=6)
-    store_all(others, out, small_folder(), lambda n: range(n))
+    store_all(others, out, small_folder(), range)
     folder = launched(others, replace(options, name=f"two {HOSTILE[:40].replace('/', '')}")).sweep
     manifest = read_json(folder.folder / "sweep.json")
     manifest["launches"][0]["command"] = HOSTILE
@@ -188,7 +188,7 @@ def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened) -> None:
         expect(page.locator(".sides thead th")).to_have_count(2)
         expect(page.locator(".plain tbody tr")).to_have_count(6)
         expect(page.locator(".live-chart").first.locator("g.series-0, g.series-1")).to_have_count(2)
-        page.locator(".sides thead a", has_text="one").click()
+        page.locator(".sides thead").get_by_role("link", name="one", exact=True).click()
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
         page.locator("#ranked tbody tr").first.get_by_role("link").click()
         expect(page.locator(".pictures li")).to_have_count(1)
@@ -251,14 +251,12 @@ def test_wrong_addresses_are_explained(shared, opened) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_layout_and_contrast(shared, opened, finished, size, scheme) -> None:
+def test_layout_and_contrast(shared, opened, size, scheme) -> None:
     """No page is wider than its window, and all texts have a contrast of at least 4.5."""
-    cell = read_json(finished / "sweeps/one/sweep.json") and "#/sweep/one"
-    routes = ["#/", cell, "#/compare/one/nothing"]
+    routes = ["#/", "#/sweep/one", "#/compare/one/nothing"]
     for route in routes:
         with opened(shared.url, route, size, scheme) as page:
-            expect(page.locator("main section, .card").first).to_be_visible()
-            expect(page.get_by_text("Reading")).to_have_count(0)
+            expect(page.locator("main section:visible, .card").first).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
             poor = [text for ratio, text in page.evaluate(CONTRAST) if ratio < 4.5]
             assert poor == []
@@ -266,24 +264,19 @@ def test_layout_and_contrast(shared, opened, finished, size, scheme) -> None:
 
 def test_a_server_that_ends_and_starts_again(finished, opened) -> None:
     """The page says so, and the new URL shows everything again; an old cookie is of no use."""
-    port = free_port()
-    with server_process(finished, port) as url, opened(url, "#/sweep/one", lost=True) as page:
+    port, first = free_port(), contextlib.ExitStack()
+    url = first.enter_context(server_process(finished, port))
+    with first, opened(url, "#/sweep/one", lost=True) as page:
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(stopped(url))
-            expect(page.locator("#lost")).to_contain_text("The server has ended")
-            again = stack.enter_context(server_process(finished, port))
+        first.close()
+        expect(page.locator("#lost")).to_contain_text("The server has ended")
+        with server_process(finished, port) as again:
             expect(page.locator("#lost")).to_contain_text("Open the URL that it printed")
             page.goto(again)
             page.wait_for_url(re.compile("/[0-9a-f]{24}/"))
             page.goto(page.url + "#/sweep/one")
             expect(page.locator("#ranked tbody tr")).to_have_count(5)
             expect(page.locator("#lost")).to_be_hidden()
-
-
-@contextlib.contextmanager
-def stopped(url):
-    yield url
 
 
 # ---------------------------------------------------------------- real sweeps

@@ -214,6 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         cookie = f"{COOKIE}={self.server.token}; Path={path}; HttpOnly; SameSite=Strict"
         content = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>lenet-sweep</title>'
+            '<link rel="icon" href="data:,">'
             f'<meta http-equiv="refresh" content="0; url={path}">'
             f'<p><a href="{path}">Open the sweeps</a></p></html>'
         )
