@@ -39,7 +39,7 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     if args.shell_completion:
         if "query" in " ".join(args.overrides) and "COMP_LINE" not in os.environ:
             raise UsageError(
-                "--shell-completion query=SHELL is for the shell, which sets COMP_LINE"
+                "--shell-completion query=SHELL works only if the shell calls it and sets COMP_LINE"
             )
         return []
     if args.config_dir:

@@ -42,8 +42,8 @@ class ServedFolder:
         found: dict[str, tuple[float, Path]] = {}
         for parent in (self.root / "sweeps", self.root):
             try:
-                entries = list(os.scandir(parent))
-            except OSError:
+                entries = list(os.scandir(self.inside(parent)))
+            except (OSError, RefusedError):
                 continue
             for entry in entries:
                 path = Path(entry.path)
