@@ -100,6 +100,7 @@ def test_a_torn_line_is_ignored(tmp_path, plan) -> None:
         '{"time": 1, "launch": "a", "kind": "Started", "run_id": "a", "epoch": "1"}',
         '{"time": 1, "launch": "a", "kind": "EpochEnded", "run_id": "a", "result": {"epoch": 1}}',
         '{"time": 1, "launch": "a", "kind": "LaunchStarted", "runs": 1}',
+        '{"time": 1, "launch": "a", "kind": "Started", "run_id": "a", "epoch": NaN}',
         '{"time": 1e999, "launch": "a", "kind": "LaunchEnded"}',
     ],
 )  # fmt: skip

@@ -321,7 +321,13 @@ def test_values_of_the_wrong_type_are_refused(server, store) -> None:
     """A forged cell with a valid checksum does not end the server."""
     path = store / "sweeps/it/sweep.json"
     values = read_json(path)
-    for key, value in [("lr", HOSTILE), ("epochs", "many"), ("seed", {}), ("batch", 1e400)]:
+    for key, value in [
+        ("lr", HOSTILE),
+        ("epochs", "many"),
+        ("seed", {}),
+        ("batch", 1e400),
+        ("epochs", 0),
+    ]:
         forged = [values["cells"][0] | {key: value}, *values["cells"][1:]]
         write_json(path, values | {"cells": forged})
         head = first_message(server, "it")[1]["head"]

@@ -12,12 +12,12 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lenet_sweep.core import events
-from lenet_sweep.core.events import Epoch, EpochEnded, Event
+from lenet_sweep.core.events import EpochEnded, Event
 
 NAME = "events.jsonl"
 MAX_BYTES = 64 * 2**20  # of the file; then nothing is appended
@@ -92,26 +92,25 @@ def decode_entry(line: bytes) -> Entry:
         content = LaunchEnded()
     else:
         content = events.from_json(values)
-        _check(asdict(content))
+        _check(content)
         if isinstance(content, EpochEnded):
             _epoch(content.result.epoch)
     return Entry(time, launch, content)
 
 
-_TEXTS = frozenset({"run_id", "path", "status", "reason", "traceback", "person"})
-_OPTIONAL = frozenset(name for name, field in Epoch.__dataclass_fields__.items()
-                      if field.default is None)  # fmt: skip
-
-
-def _check(values: Mapping[str, Any]) -> None:
-    """Raise ValueError if the values of an event are not of the right types."""
-    for name, value in values.items():
-        if isinstance(value, dict):
+def _check(values: Any) -> None:
+    """Raise ValueError if a field of an event, or of a dataclass in it, is not of its type."""
+    for field in fields(values):
+        value, types = getattr(values, field.name), str(field.type).split(" | ")
+        if is_dataclass(value):
             _check(value)
-        elif name in _TEXTS:
-            _text(value)
-        elif not (isinstance(value, int | float) or (value is None and name in _OPTIONAL)):
-            raise ValueError(name)
+        elif not (
+            ("str" in types and isinstance(value, str))
+            or ("int" in types and type(value) is int and abs(value) < 2**53)
+            or ("float" in types and type(value) in (int, float))
+            or ("None" in types and value is None)
+        ):
+            raise ValueError(field.name)
 
 
 def _text(value: Any) -> str:

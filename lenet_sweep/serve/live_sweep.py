@@ -146,7 +146,7 @@ class LiveSweep:
             self.error, changed = "this sweep is no longer there", False
         except OSError as error:
             self.error, changed = one_line(describe_os_error(error)), False
-        except UNUSABLE as error:
+        except Exception as error:  # noqa: BLE001 - whatever a forged file leads to
             self.error, changed = _malformed("sweep.json", error), False
         return changed or is_first or self.error != before
 
@@ -186,6 +186,8 @@ class LiveSweep:
                 f"({MAX_CELLS:,}); see results.csv"
             )
         cells = tuple(dict.fromkeys(manifest.cells))
+        if not all(type(cell.epochs) is int and 0 < cell.epochs <= 100_000 for cell in cells):
+            raise StoreError("sweep.json has cells whose epochs are not valid; it is not read")
         names = short_names(cells)
         records = [settings_columns(cell, "") for cell in cells]
         self.columns = _columns(records)
@@ -487,7 +489,7 @@ class LiveSweep:
                 "epoch": state.epoch,
                 "resumed": state.resumed,
                 "of": state.run.cell.epochs,
-                "pace": launch.progress.pace(state.run),
+                "pace": _number(launch.progress.pace(state.run)),
                 "accuracy": _number(state.accuracy),
                 "cost": _number(state.cost),
                 "training": state.start is not None,
@@ -548,7 +550,7 @@ class LiveSweep:
 def _left(active: list[Launch]) -> float | None:
     """Seconds that the launches still take; None if that is not known for one of them."""
     times = [launch.progress.seconds_left() if launch.progress else None for launch in active]
-    return None if None in times or not times else max(filter(None, times), default=0.0)
+    return None if None in times or not times else _number(max(filter(None, times), default=0.0))
 
 
 def _outcome(record: Record, when: float) -> Outcome:

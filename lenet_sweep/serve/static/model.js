@@ -20,6 +20,7 @@ export class Sweep {
 
   apply(message) {
     if (message.cells) {
+      this.generation = message.generation;
       this.columns = message.columns;
       this.cells = message.cells;
       this.rows = new Array(message.cells.length);

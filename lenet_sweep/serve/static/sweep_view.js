@@ -38,7 +38,8 @@ export class SweepView {
   }
 
   receive(message) {
-    const first = !this.sweep.ready || message.cells;
+    // A page that connects again gets all cells again, but keeps its filter and its order.
+    const first = !this.sweep.ready || this.sweep.head.error || (message.cells && message.generation !== this.sweep.generation);
     this.sweep.apply(message);
     if (first) this.build();
     // A redraw takes longer the more cells there are, and should take at most a fifth of the time.
