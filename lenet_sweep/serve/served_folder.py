@@ -13,7 +13,7 @@ from pathlib import Path
 
 MAX_SWEEPS = 500  # sweeps that are listed, newest first
 MAX_NAME = 200  # characters of a sweep's name
-# Bytes; a larger file is refused.
+# Bytes; a larger file is rejected.
 LIMITS = {
     "sweep.json": 32 * 2**20,
     "results.csv": 64 * 2**20,

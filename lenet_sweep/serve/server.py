@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, str(refusal))
 
     def _refusal(self, path: str) -> tuple[HTTPStatus, str] | None:
-        """Why the request is refused, with or without a token; None if it is not."""
+        """Why the request is rejected, with or without a token; None if it is not."""
         if len(self.path) > MAX_URL:
             return HTTPStatus.REQUEST_URI_TOO_LONG, "The URL is too long."
         if sum(len(k) + len(v) for k, v in self.headers.items()) > MAX_HEADERS:
