@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ def decode_entry(line: bytes) -> Entry:
 
 def _check(values: Any) -> None:
     """Raise ValueError if a field of an event, or of a dataclass in it, is not of its type."""
-    for field in fields(values):
-        value, types = getattr(values, field.name), str(field.type).split(" | ")
+    for name, types in _types(type(values)):  # type: ignore[arg-type] # it is hashable
+        value = getattr(values, name)
         if is_dataclass(value):
             _check(value)
         elif not (
@@ -110,7 +111,13 @@ def _check(values: Any) -> None:
             or ("float" in types and type(value) in (int, float))
             or ("None" in types and value is None)
         ):
-            raise ValueError(field.name)
+            raise ValueError(name)
+
+
+@cache
+def _types(kind: type) -> tuple[tuple[str, frozenset[str]], ...]:
+    """The fields of a dataclass, each with the names of its types."""
+    return tuple((field.name, frozenset(str(field.type).split(" | "))) for field in fields(kind))
 
 
 def _text(value: Any) -> str:
