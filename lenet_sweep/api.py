@@ -88,6 +88,7 @@ def sweep(
     report: bool = DEFAULT,
     figures: str = DEFAULT,
     serve: bool = DEFAULT,
+    tracker: str | Sequence[str] | None = DEFAULT,
     out: str | Path = DEFAULT,
     name: str | None = DEFAULT,
     progress: bool = True,
@@ -118,6 +119,8 @@ def sweep(
 
     serve: True shows the sweeps of `out` in the browser until this process ends, and prints the URL
     even with `progress=False`; see docs/live-page.md.
+
+    tracker: a tracking tool, such as "tensorboard", or a list of them; see docs/trackers.md.
 
     observers: objects that follow the sweep in addition to its display on the terminal; see
     `lenet_sweep.Observer`. A dry run does not call them. An observer that raises an exception is

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
 BLOCKS = {page: code_blocks(text) for page, text in PAGES.items()}
 ALL_BLOCKS = [block for blocks in BLOCKS.values() for block in blocks]
-COMMANDS = [c for c in commands(ALL_BLOCKS) if "lenet_sweep.report" not in c]
+COMMANDS = [c for c in commands(ALL_BLOCKS) if not re.search(r"lenet_sweep\.(report|track)", c)]
 
 
 def test_the_pages_have_commands() -> None:
