@@ -18,6 +18,7 @@ from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.run import SweepResult
+from lenet_sweep.storage.launches import mark_running
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def write_outputs(
     called when the tables are written, which is long before the end: the figures take seconds.
     comparisons: False leaves out the comparison of rows with the best one.
     """
-    with handle_signals() as signals:
+    with mark_running(result.sweep.folder), handle_signals() as signals:
         with signals.deferred():
             marks = compare(result, options) if comparisons else NO_COMPARISON
             reproductions = reproduce(result)

@@ -47,6 +47,7 @@ class ResultsTable:
 
         reuse: False plans every cell as if the store were empty.
         """
+        self.records.clear()
         if not reuse:
             return make_plan(cells, lambda _: False)
         try:
@@ -54,6 +55,15 @@ class ResultsTable:
         except OSError:  # files may be readable in a folder that cannot be listed
             return make_plan(cells, self._is_final)
         return make_plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell))
+
+    def has_lost_runs(self) -> bool:
+        """Whether the folder of a run with a record was removed after the record was read."""
+        if not self.records:
+            return False
+        try:
+            return not {cell.run_id for cell in self.records} <= self.store.run_ids()
+        except OSError:  # as in `plan`
+            return False
 
     def _is_final(self, cell: Cell) -> bool:
         try:

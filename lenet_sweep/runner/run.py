@@ -38,7 +38,8 @@ from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.runner.search_rounds import SearchRounds
 from lenet_sweep.search.registry import make_search
 from lenet_sweep.storage import atomic
-from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
+from lenet_sweep.storage.files import lock_file, move_to_damaged
+from lenet_sweep.storage.launches import mark_running, record_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.progress import describe_damage
@@ -105,9 +106,9 @@ def run_sweep(
     UsageError if the executor is not available.
     """
     group = ObserverGroup(observers)
-    launch = _prepare(cells, options, executor, folder)
-    planned, table = launch.planned, launch.table
     with contextlib.ExitStack() as stack:
+        launch = _prepare(cells, options, executor, folder, stack)
+        planned, table = launch.planned, launch.table
         stack.callback(group.on_end)
         group.on_start(planned, launch.workers)
         signals = stack.enter_context(handle_signals())
@@ -142,17 +143,27 @@ class _Launch:
 
 
 def _prepare(
-    cells: Sequence[Cell], options: SweepOptions, executor: Executor, folder: Path | None
+    cells: Sequence[Cell],
+    options: SweepOptions,
+    executor: Executor,
+    folder: Path | None,
+    stack: contextlib.ExitStack,
 ) -> _Launch:
-    """Plan the cells, add them to the sweep's folder, and obtain their images."""
+    """Plan the cells, add them to the sweep's folder, and obtain their images.
+
+    The folder is marked as running until `stack` is closed.
+    """
     table = ResultsTable(Store(options.out), options.person)
     planned = table.plan(cells, reuse=options.reuse)
     folder = folder or sweep_folder(options, planned.cells)
     if planned.runs:
         executor.check()
-    make_folder(folder)
+    stack.enter_context(mark_running(folder))
     environment = provenance.environment(options.person)
     manifest = _update_manifest(folder, planned.cells, table.store, options, environment)
+    record_folder(options.out, folder)
+    if table.has_lost_runs():  # removed as unused before this sweep was on the disk
+        planned = table.plan(cells, reuse=options.reuse)
     table.read_csv(folder, manifest.cells)
     table.forget_stops(planned.cells)
     table.add_stored(set(manifest.cells) - set(planned.cells))
