@@ -86,6 +86,8 @@ def sweep(
     rows: str = DEFAULT,
     report: bool = DEFAULT,
     figures: str = DEFAULT,
+    figure_format: str = DEFAULT,
+    figure_width: str = DEFAULT,
     out: str | Path = DEFAULT,
     name: str | None = DEFAULT,
     progress: bool = True,

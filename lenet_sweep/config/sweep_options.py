@@ -29,6 +29,8 @@ class SweepOptions:
     reuse: bool
     dry_run: bool
     figures: str  # best, all, or none
+    figure_format: str  # png, pdf, or svg
+    figure_width: str  # screen, single, or double
     search: Choice  # which runs are trained, and for how many epochs
     rows: str  # what a row of the printed tables is: settings or cells
     report: bool
@@ -59,6 +61,8 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         reuse=boolean("reuse", raw["reuse"]),
         dry_run=boolean("dry_run", raw["dry_run"]),
         figures=choice("figures", raw["figures"], ("best", "all", "none")),
+        figure_format=choice("figure_format", raw["figure_format"], ("png", "pdf", "svg")),
+        figure_width=choice("figure_width", raw["figure_width"], ("screen", "single", "double")),
         search=raw["search"],
         rows=choice("rows", raw["rows"], ("settings", "cells")),
         report=boolean("report", raw["report"]),

@@ -131,9 +131,15 @@ def draw_figures(
     """
     if options.figures == "none" or result.interrupted or not result.sweep.finished_cells():
         return []
-    from lenet_sweep.report import figure_set  # noqa: PLC0415 - importing matplotlib takes most of a second
+    from lenet_sweep.report import figure_set, style  # noqa: PLC0415 - importing matplotlib takes most of a second
 
-    return figure_set.draw(result.sweep, options.figures, on_message)
+    return figure_set.draw(
+        result.sweep,
+        options.figures,
+        on_message,
+        suffix=options.figure_format,
+        layout=style.LAYOUTS[options.figure_width],
+    )
 
 
 def write_page(
