@@ -16,6 +16,14 @@ from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Choice
 from lenet_sweep.core.errors import UsageError
 
+# The values of keys whose values are names.
+CHOICES = {
+    "figures": ("best", "all", "none"),
+    "figure_format": ("png", "pdf", "svg"),
+    "figure_width": ("screen", "single", "double"),
+    "rows": ("settings", "cells"),
+}
+
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -60,11 +68,11 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         retries=integer("retries", raw["retries"], 0, 100, "retries of a failed run"),
         reuse=boolean("reuse", raw["reuse"]),
         dry_run=boolean("dry_run", raw["dry_run"]),
-        figures=choice("figures", raw["figures"], ("best", "all", "none")),
-        figure_format=choice("figure_format", raw["figure_format"], ("png", "pdf", "svg")),
-        figure_width=choice("figure_width", raw["figure_width"], ("screen", "single", "double")),
+        figures=_choice("figures", raw),
+        figure_format=_choice("figure_format", raw),
+        figure_width=_choice("figure_width", raw),
         search=raw["search"],
-        rows=choice("rows", raw["rows"], ("settings", "cells")),
+        rows=_choice("rows", raw),
         report=boolean("report", raw["report"]),
         out=checks.folder("out", raw["out"]) or Path("outputs"),
         name=checks.folder_name("name", raw["name"]),
@@ -85,6 +93,10 @@ def merge_options(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
                 f"{key} cannot be swept: it applies to the whole sweep; give one value"
             )
     return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
+
+
+def _choice(key: str, raw: Mapping[str, Any]) -> str:
+    return choice(key, raw[key], CHOICES[key])
 
 
 def _auto_or_number(key: str, value: Any, unit: str) -> int | None:

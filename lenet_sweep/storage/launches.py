@@ -15,6 +15,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.storage.files import (
     DamagedError,
@@ -38,11 +40,17 @@ def mark_running(folder: Path) -> Iterator[None]:
     lock = lock_in_folder(folder, name, timeout=10)
     try:
         yield
-    finally:
-        if lock:
-            lock.release()
-        with contextlib.suppress(StoreError):
-            remove(folder / name)
+    except BaseException:
+        with contextlib.suppress(StoreError):  # the first error is the one to report
+            _unmark(folder / name, lock)
+        raise
+    _unmark(folder / name, lock)
+
+
+def _unmark(path: Path, lock: filelock.BaseFileLock | None) -> None:
+    if lock:
+        lock.release()
+    remove(path)
 
 
 def is_running(folder: Path) -> bool:
