@@ -224,9 +224,8 @@ def pages(told: dict) -> dict[str, str]:
         "on its core, including training:"
     )
     model = (
-        f"On the machine of the table, an epoch of MNIST takes {pace:.2f} s including the test "
-        "(from the longest local grid). These are the times that the formula predicts, and the "
-        "measured times:"
+        f"On the machine measured above, an epoch of MNIST and its test take {pace:.2f} s (derived "
+        "from the longest local grid). The formula then predicts:"
     )
     predicted_head = ["", "runs x epochs", "predicted (s)", "measured (s)", "difference"]
     return {

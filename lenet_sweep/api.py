@@ -100,9 +100,9 @@ def sweep(
     a value or a list of values: `sweep(lr=[1e-1, 1e-2], batch=[32, 64], epochs=5)`. Pass keys with
     a dot as `**{"optimizer.momentum": [0, 0.9]}`. An option applies to the choices that have it.
 
-    model: a name, such as "lenet5_1998", or your own class, a subclass of torch.nn.Module that maps
-    images (B, 1, 28, 28), or of the dataset's size, with pixels in [0, 1] to the scores (logits) of
-    the classes, (B, 10). Its arguments are options, such as "model.hidden". See docs/extending.md.
+    model: a name, such as "lenet5_1998", or your own class, a subclass of torch.nn.Module. It maps
+    images (B, 1, height, width), with pixels in [0, 1], to one score (logit) per class,
+    (B, classes). Its arguments are options, such as "model.hidden". See docs/extending.md.
 
     pair: the keys whose values are used together instead of in all combinations, such as
     `pair=["lr", "batch"]`, or several such lists.
@@ -112,8 +112,8 @@ def sweep(
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.
 
-    As on the command line, finished cells come from the store, and a failed cell is a row with its
-    reason. `dry_run=True` trains nothing and returns the rows that the store already has.
+    As on the command line, finished cells come from the store, and a failed cell becomes a row that
+    gives the reason. `dry_run=True` trains nothing and returns the rows that the store already has.
     `progress=False` prints nothing.
 
     observers: objects that follow the sweep in addition to its display on the terminal; see

@@ -54,7 +54,7 @@ CASES = {
     "lenet-sweep optimizer.c": [],
     "lenet-sweep -m lr=0.1,0.2 grid/ba": ["grid/batch="],
     "lenet-sweep -m +study=re": ["+study=report"],
-    "lenet-sweep nonsense=1 sched": ["schedule.", "schedule="],
+    "lenet-sweep nonsense=1 sched": ["schedule="],
     "lenet-sweep --models nowhere.py sched": ["schedule.", "schedule="],
 }
 

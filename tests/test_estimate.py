@@ -187,10 +187,10 @@ def test_a_dry_run_says_that_cells_change_engines(
         return " ".join(capsys.readouterr().out.split())  # without line breaks
 
     now = "the native engine now supports"
-    assert f"1 cell was trained by the torch engine before; {now} it" in printed(
+    assert f"1 cell was trained by the torch engine in earlier sweeps; {now} it" in printed(
         pool=["max", "avg"], epochs=[2, 3]
     )
-    assert f"2 cells were trained by the torch engine before; {now} them" in printed(
+    assert f"2 cells were trained by the torch engine in earlier sweeps; {now} them" in printed(
         pool="avg", epochs=[1, 2]
     )
     assert now not in printed(pool="avg", epochs=[1, 2], engine="torch")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forked_commands import run_forked
 from hypothesis import given
 from hypothesis import strategies as st
 from made_results import product
@@ -48,7 +49,7 @@ def continued(all_runs, decision):
 
 
 def test_rungs_are_powers_of_eta_below_the_last_epoch() -> None:
-    """The first rung is 1 / eta**2 of all epochs, unless it is given."""
+    """No rung comes before 1 / eta**2 of all epochs, or before `first` if it is given."""
     assert Halving().rungs(100) == (11, 33, 100)
     assert Halving(first=4).rungs(100) == (4, 11, 33, 100)
     assert Halving(first=200).rungs(100) == (100,)
@@ -308,7 +309,7 @@ def test_runs_that_end_early_are_ranked(tmp_path, small_folder) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"search": "halve"}, "search=halve: must be one of grid, halving, racing"),
+        ({"search": "halve"}, "search=halve: must be one of grid, halving, halving_fast, racing"),
         ({"search": "grid", "search.keep": 3}, "search.keep=3: requires search=halving"),
         ({"search.eta": 1}, "search.eta=1: must be a number"),
         ({"search.first": 1.5}, "search.first=1.5: must be a whole number, at least 0"),
@@ -330,3 +331,13 @@ def test_dry_run_prints_the_rungs(tmp_path, small_folder, capsys) -> None:
         "halving trains 5 settings to epoch 1, then 2 to epoch 3, then 1 to epoch 9: "
         "about 33 % of the epochs of the full grid"
     ) in text
+
+
+def test_a_command_with_stopped_cells_succeeds(tmp_path, small_folder) -> None:
+    """Stopped cells are not failures: the exit status is 0."""
+    done = run_forked(
+        "-m", "lr=0.1,0.01,0.001", "epochs=3", "dataset=folder", f"dataset.root={small_folder()}",
+        "search=halving", "search.keep=1", "figures=none", "report=false", cwd=tmp_path, env={},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 stopped by the search" in done.stdout

@@ -349,7 +349,7 @@ def class_of_a_notebook() -> type:
     [
         (class_in_a_function, "it is defined inside a function; move it to a file of its own"),
         (class_of_a_notebook, "it is not defined in a Python file; move it to a file of its own"),
-        (lambda: REPLACED, "test_models.InnerOnly is another object now; move it"),
+        (lambda: REPLACED, "test_models.InnerOnly now names another object; move it"),
         (lambda: lambda: 0, "model=<lambda>: must be the name of a model, or a subclass of torch"),
         (lambda: int, "model=int: must be the name of a model, or a subclass of torch.nn.Module"),
         (lambda: partial(nn.Linear, 3), "model=partial: must be the name of a model"),
@@ -713,7 +713,7 @@ def test_a_worker_does_not_train_changed_code(
     assert isinstance(failed, Failed)
     message = "cannot be imported: ModuleNotFoundError"
     if change != "removed":
-        message = "its source in .*net_of_mine.py, or in a module that it imports, is not that"
+        message = "its source in .*net_of_mine.py, or in a module that it imports, differs"
     assert re.search(f"model MyNet:? {message}", failed.failure.reason)
 
 

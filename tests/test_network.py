@@ -192,5 +192,5 @@ def test_wrong_settings_are_rejected_in_one_line(settings: dict, message: str) -
 def test_a_lone_image_in_the_last_batch_is_explained(images: Images) -> None:
     """Batch normalization cannot normalize one image."""
     cell = cell_of(batch_norm=True, batch=599)
-    with pytest.raises(ValueError, match="use another size"):
+    with pytest.raises(ValueError, match="use another batch size"):
         engines.build_engine(cell, images)

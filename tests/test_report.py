@@ -384,7 +384,7 @@ def test_recipes_are_compared_by_their_settings(make_cells) -> None:
         r"compared with the bestbestworse: 9.50 points below the best \(paired t test, adj", text
     )
     assert "did not learn1 setting below 50 % or collapsed1 setting" in text
-    assert "Each dot is a setting" in text
+    assert "Each dot is the mean of a setting" in text
 
 
 def test_front_leaves_out_rows_that_did_not_learn(make_cells) -> None:

@@ -233,8 +233,8 @@ def _effects(
     ):
         yield (
             "No hyperparameter is shown to matter, because all accuracies are tied with the best. "
-            f"{top.name} has the largest {shares.share_name}, {_percent(top.share)} of what little "
-            "there is."
+            f"{top.name} has the largest {shares.share_name} ({_percent(top.share)}), but there is "
+            "little variance to explain."
         )
         return
     if all(e.p is not None and e.p >= ALPHA for e in ranked):

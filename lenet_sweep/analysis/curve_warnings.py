@@ -12,7 +12,6 @@ from lenet_sweep.analysis.statistics import Result, longest_snapshots, wilson
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of, count_of
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch
-from lenet_sweep.core.text import pluralize
 
 STILL_FALLING = 0.01  # share of the total decrease that falls into the last tenth of the epochs
 EARLY = 0.75  # share of the epochs; a later peak counts as the end
@@ -66,14 +65,20 @@ def still_falling(
     elif number:
         verb = "is" if number == 1 else "are"
         among = f"{number} of the {len(leading)} leading runs ({_LEADING}) {verb} among them."
+    epochs = len(r.history)
+    fall = f"from {before:.4g} in epoch {epochs - 1} to {last:.4g} in epoch {epochs}"
+    if epochs // 10 > 1:
+        fall = (
+            f"from a mean of {before:.4g} over the second-to-last tenth of its {epochs} epochs to "
+            f"{last:.4g} over the last tenth"
+        )
     longer = 2 * max(r.cell.epochs for r, _ in steep)
     yield ResultWarning(
         "still falling",
         f"In {count_of(len(steep), len(measured), 'run')}, the cost was still falling when "
-        f"training ended. The largest decrease is in {names[r.cell]}: from a mean of "
-        f"{before:.4g} over the second-to-last tenth of its {pluralize(len(r.history), 'epoch')} "
-        f"to {last:.4g} over the last tenth, which is {100 * share:.0f} % of its total decrease "
-        f"since the first epoch. More epochs may change the ranking. {among}",
+        f"training ended. The largest decrease is in {names[r.cell]}: {fall}, which is "
+        f"{100 * share:.0f} % of its total decrease since the first epoch. More epochs may change "
+        f"the ranking. {among}",
         tuple(r.cell for r, _ in steep),
         "caution" if number else "note",
         command(

@@ -141,8 +141,8 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
             f"which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in this way "
             f"is too high on average, here by about {excess:.2f} points (a bootstrap estimate, "
             "which repeats the choice on random resamples of the test images; it does not include "
-            "the luck of the seeds). Hold out training images instead, and choose by the accuracy "
-            "on them.",
+            "chance differences between seeds). Hold out training images instead, and choose by "
+            "the accuracy on them.",
             tuple(r.cell for r in group[0].results),
             "caution",
             f"holdout={max(1, min(images, train // 6))}",
@@ -251,8 +251,8 @@ def _one_seed(results: Sequence[Result], compared: Sequence[Comparison]) -> Iter
     place = ordinal(1 + ranked.index(last))
     if len(tied) > 1:
         detail = (
-            "Even for these single runs, the test images do not separate the 1st row from the "
-            f"{place}, {last.difference:.2f} points below it."
+            f"Even between these single runs, the difference of {last.difference:.2f} points "
+            f"between the 1st row and the {place} is not significant on the test images."
         )
     else:
         detail = (

@@ -39,7 +39,7 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     if args.shell_completion:
         if "query" in " ".join(args.overrides) and "COMP_LINE" not in os.environ:
             raise UsageError(
-                "--shell-completion query=SHELL is for the shell, which sets COMP_LINE"
+                "--shell-completion query=SHELL works only if the shell calls it and sets COMP_LINE"
             )
         return []
     if args.config_dir:
@@ -49,6 +49,11 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     if "recipe" in given and (both := {"loss", "optimizer"} & given):
         raise UsageError(keys.recipe_conflict(sorted(both)))
     return overrides
+
+
+def is_completion(arguments: Sequence[str]) -> bool:
+    """Whether a shell asks for candidates, or a user for the script that installs completion."""
+    return any(text == "-sc" or text.startswith("--shell") for text in arguments)
 
 
 def take_models(arguments: Sequence[str]) -> list[str]:

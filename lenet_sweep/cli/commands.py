@@ -142,7 +142,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     chosen = chosen_by_search(loader, master)
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
-    _reject_pairs(options, "a search chooses the values itself; remove it")
+    _reject_pairs(options, "the sweeper chooses the values itself; remove pair")
     _reject_search(options, f"{OWN_PARTS}; this sweeper searches by itself")
     missing = {
         o.key_or_group: str(o.input_line).partition("=")[2]
@@ -262,13 +262,15 @@ def _run_job(cells: Sequence[Cell], options: SweepOptions, folder: Path) -> Swee
 
 
 def _values(result: SweepResult, cells: Sequence[Cell], *, searching: bool) -> list[float]:
-    """The accuracy of each cell in percent. Without one: nan, or 0 in a search.
+    """The accuracy of each cell in percent. Without one: nan if it failed, 0 if it was stopped.
 
-    Sweepers that search cannot continue after nan. The table still has no accuracy there.
+    It is 0 for failed cells, too, if a sweeper of Hydra is searching, which cannot continue after
+    nan. The table still has no accuracy there.
     """
     accuracies = result.accuracies()
-    values = [accuracies.get(cell.id, float("nan")) for cell in cells]
-    return [0.0 if searching and isnan(value) else value for value in values]
+    stopped = {cell.id for cell in result.sweep.stopped_cells()}
+    values = [(cell.id, accuracies.get(cell.id, float("nan"))) for cell in cells]
+    return [0.0 if isnan(v) and (searching or cell in stopped) else v for cell, v in values]
 
 
 def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> SweepResult:

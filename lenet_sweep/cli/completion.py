@@ -65,8 +65,3 @@ def name_program(program: str) -> str:
     A shell completes the words after the name of a program, and that of the former is `python`.
     """
     return "lenet-sweep" if program.endswith(".py") else program
-
-
-def is_completion(arguments: Sequence[str]) -> bool:
-    """Whether a shell asks for candidates, or a user for the script that installs completion."""
-    return any(text == "-sc" or text.startswith("--shell") for text in arguments)

@@ -38,7 +38,7 @@ from lenet_sweep.config.keys import (
 from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_value
+from lenet_sweep.core.text import format_setting, format_value
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
 from lenet_sweep.executors.registry import executor_names, find_executor
@@ -53,7 +53,7 @@ lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked
   python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells
   python -m lenet_sweep -m recipe=ce_sgd,nll_adam          two pairs of loss and optimizer
   python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
-  python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the report's tables
+  python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the tables of the report
 
 Groups, selected by name:
 {groups}
@@ -62,10 +62,11 @@ Groups, selected by name:
               (default: a cache folder), dataset.limit=N trains on the first N images,
               dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
   --models FILE.py   adds the models that a Python file registers (docs/extending.md)
-  grid/lr, grid/batch, grid/epochs=report   the values in the report's tables
-  +study=report   every row of the report's tables, with a verdict; other keys can be swept
+  grid/lr, grid/batch, grid/epochs=report   the values in the tables of the report
+  +study=report   every row of the tables of the report, with a verdict; other keys can be swept
+  "The report" is the student report that lenet-sweep grew out of (docs/reproducing-a-report.md).
 
-Options, with their defaults. An option applies to the choices that have it:
+Options, with their defaults. An option applies only to the choice above it:
 {options}
 
 Keys, with their defaults (conf/config.yaml):
@@ -106,7 +107,7 @@ def help_text() -> str:
                 continue
             options.append(f"  {group}={choice}")
             for name, option in spec.options.items():
-                setting = f"{group}.{name}={_yaml(option.default)}"
+                setting = f"{group}.{name}={format_setting(option.default)}"
                 options.append(f"    {setting:<40} {option.help}; {option.allowed}")
     groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
     datasets = groups.pop("dataset")
@@ -129,12 +130,6 @@ def _launcher_help(name: str) -> str:
     description = (options.__doc__ or "").partition("\n")[0]
     first = f"  hydra/launcher=lenet_{name:<6} {description}"
     return "\n".join([first, *(f"      .{line}" for line in describe_options(options))])
-
-
-def _yaml(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value).lower()
 
 
 def raw_settings(config: DictConfig) -> Raw:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lenet_sweep.cli import arguments, completion, guarded_hydra
+from lenet_sweep.cli import arguments, guarded_hydra
 from lenet_sweep.cli.hydra_config import register_groups
 from lenet_sweep.config import checks, files, keys, own_models, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
@@ -84,7 +84,9 @@ def main(register_plugins: Callable[[], None]) -> None:
             sys.exit(0)
         sys.argv[1:] = arguments.take_models(sys.argv[1:])
         sys.argv += _logging(arguments.check_arguments(sys.argv[1:]))
-        if completion.is_completion(sys.argv[1:]):
+        if arguments.is_completion(sys.argv[1:]):
+            from lenet_sweep.cli import completion  # noqa: PLC0415 - slow to import; only for a shell
+
             completion.install()
             sys.argv[0] = completion.name_program(sys.argv[0])
         guarded_hydra.install(_prepare_search, _check_single_cell)

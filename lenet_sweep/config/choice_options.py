@@ -82,8 +82,8 @@ class ChoiceOption:
         if self.min is not None and self.max is not None:
             return f"{kind}{', each' if is_list else ''} from {self.min:g} to {self.max:g}"
         limits = [f"at least {self.min:g}"] if self.min is not None else []
-        limits += [f"at most {self.max:g}"] if self.max is not None else []
         limits += [f"greater than {self.above:g}"] if self.above is not None else []
+        limits += [f"at most {self.max:g}"] if self.max is not None else []
         limits += [f"less than {self.below:g}"] if self.below is not None else []
         if not limits:
             return kind

@@ -90,9 +90,9 @@ def _import_class(location: ModelLocation) -> Any:
         raise ModelError(f"model {name} cannot be imported: {_describe(error)}{hint}") from error
     if found.digest != location.digest:
         raise ModelError(
-            f"model {name}: its source in {module.__file__}, or in a module that it imports, is "
-            "not that of the sweep; it was changed, or another file has this name; start the sweep "
-            "again"
+            f"model {name}: its source in {module.__file__}, or in a module that it imports, "
+            "differs from the source at the start of the sweep; it was changed, or another file "
+            "has this name; start the sweep again"
         )
     value: Any = module
     for part in name.split("."):

@@ -46,10 +46,10 @@ _locations: dict[str, ModelLocation] = {}  # of the models of cells, by digest
 
 
 def register_model(name: str) -> Callable[[C], C]:
-    """Decorate a class, a subclass of torch.nn.Module, to select it as model=NAME.
+    """Decorator that makes a subclass of torch.nn.Module available as model=NAME.
 
-    name: letters, digits, '_' and '-'. Raises UsageError for another name, and for that of a model
-    of this package.
+    name: letters, digits, '_' and '-'. Raises UsageError for any other name, and for the name of a
+    model that comes with this package.
     """
     _check_name(name)
 
@@ -319,7 +319,7 @@ def _file_of(cls: type) -> Path:
     elif path is None or Path(path).suffix != ".py" or not Path(path).is_file():
         problem = "it is not defined in a Python file"
     elif value is not cls:
-        problem = f"{cls.__module__}.{cls.__qualname__} is another object now"
+        problem = f"{cls.__module__}.{cls.__qualname__} now names another object"
     if problem:
         raise UsageError(
             f"model={cls.__name__}: workers cannot import the class, because {problem}; {MOVE}"

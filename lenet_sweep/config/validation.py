@@ -208,7 +208,8 @@ def validate_cells(
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     if merged and shared.search.name != "grid":
         raise UsageError(
-            f"search={shared.search.name}: every row of a study is trained to the end; remove it"
+            f"search={shared.search.name}: every row of a study is trained to the end; "
+            "remove search"
         )
     unused: tuple[str, ...] = ()
     if has_own and any(cell.model_source for cell in cells):

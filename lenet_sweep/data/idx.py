@@ -79,7 +79,7 @@ def count_classes(train: Pair) -> int:
     if largest < 1:
         raise DataError(
             f"{train.labels_file.source}: no label above 0; at least 2 classes are required, "
-            "with labels from 0"
+            "with labels starting at 0"
         )
     classes = min(largest + 1, MAX_CLASSES)
     checked_labels(train, classes)

@@ -72,7 +72,7 @@ class RayOptions:
         check_optional_text,
     )  # fmt: skip
     cpus: float = executor_option(
-        1, "CPU cores per task (can be a fraction), which are the threads of a run",
+        1, "CPU cores per task (can be a fraction); a run uses as many threads",
         _amount("a number of cores per task, from 0 to 1000000"),
     )  # fmt: skip
     memory: float = executor_option(

@@ -122,7 +122,7 @@ class SlurmOptions:
     )  # fmt: skip
     cpus: int = executor_option(
         1,
-        "CPU cores per job, which are the threads of a run",
+        "CPU cores per job; a run uses as many threads",
         integer_check(1, 1024, "cores per job"),
     )
     memory: float = executor_option(

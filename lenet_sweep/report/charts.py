@@ -151,9 +151,9 @@ def parallel(report: Report) -> Chart | None:
         f"highlighted: {len(highlighted)} best or tied"
     ) + (f"; dashed: {len(dashed)} inconclusive" if dashed else "")
     caption = (
-        f"Each line is a {noun} and connects its hyperparameters with its "
+        f"Each line is a {noun} and connects the values of its hyperparameters with its "
         f"{'mean ' if noun == 'setting' else ''}accuracy. Orange: the best"
-        f"{' and its ties' if 'tied' in outcomes else ''}"
+        f"{f' and the {noun}s tied with it' if 'tied' in outcomes else ''}"
         f"{'; dashed: inconclusive' if 'inconclusive' in outcomes else ''}."
     )
     figure = _parallel_figure(items, names, highlighted, dashed)

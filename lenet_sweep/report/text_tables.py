@@ -95,7 +95,7 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
     by_setting = bool(marks.settings)
     over_seeds = OVER_SEEDS * by_setting
     if any(setting.n > 1 and setting.low is None for setting in marks.settings):
-        over_seeds += " There is none if all seeds have the same accuracy."
+        over_seeds += " No interval is given if all seeds have the same accuracy."
     all_rows = _over_seeds(frame, marks) if by_setting else frame
     settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
     parts = []
@@ -150,12 +150,10 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
 
 
 EARLY_END = (
-    "If fewer epochs were trained than requested, the accuracy had stopped improving (patience); "
-    "it is that of the last epoch trained."
+    "Runs with fewer epochs than requested ended early because their accuracy had stopped "
+    "improving (patience); their accuracy is that of the last epoch trained."
 )
-STOPPED_ROWS = (
-    'The search stopped the rows with status "stopped" after the number of epochs that is shown.'
-)
+STOPPED_ROWS = 'The search stopped the rows with status "stopped" after the number of epochs shown.'
 OVER_SEEDS = (
     "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
     "confidence interval of the mean, which reflects only the variation between seeds."

@@ -50,7 +50,7 @@ class Preview:
         if not self.moved:
             return []
         cells, them = ("cell was", "it") if self.moved == 1 else ("cells were", "them")
-        before = f"{self.moved} {cells} trained by the torch engine before"
+        before = f"{self.moved} {cells} trained by the torch engine in earlier sweeps"
         retrained = f"the native engine now supports {them} and will retrain {them}"
         return [f"{before}; {retrained} (engine=torch keeps the earlier results)"]
 

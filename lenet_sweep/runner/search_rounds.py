@@ -119,6 +119,7 @@ class SearchRounds:
         return RunResult(
             accuracies=ranking_accuracies(history),
             losses=[epoch.holdout_cost if held_out else epoch.test_cost for epoch in history],
+            seconds=sum(epoch.seconds + epoch.test_seconds for epoch in history),
             failed=run.id in self._failed,
             ended_early=is_exhausted(history, run.cell.patience),
             correct=correct,

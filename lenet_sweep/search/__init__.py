@@ -19,13 +19,15 @@ class RunResult:
     """The results of a run so far, on the images that rank: held out, or else the test images.
 
     accuracies: percent, after each epoch. losses: the mean loss after each epoch; None where it was
-    not recorded. failed: whether the run ended with an error or diverged. ended_early: whether it
-    ended after the last of these epochs, because of its patience. correct: reads whether each image
-    was correct after the last epoch, (images,), or None if that is not known.
+    not recorded. seconds: of training and tests, together. failed: whether the run ended with an
+    error or diverged. ended_early: whether it ended after the last of these epochs, because of its
+    patience. correct: reads whether each image was correct after the last epoch, (images,), or None
+    if that is not known.
     """
 
     accuracies: Sequence[float] = ()
     losses: Sequence[float | None] = ()
+    seconds: float = 0.0
     failed: bool = False
     ended_early: bool = False
     correct: Callable[[], NDArray[Any] | None] = field(default=lambda: None, compare=False)

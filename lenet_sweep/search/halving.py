@@ -23,10 +23,10 @@ class Halving:
     """Successive halving over settings: the seeds of a setting stay together.
 
     eta: about one in `eta` settings continues after each rung, and a rung has `eta` times the
-        epochs of the rung before it. first: the epochs of the first rung; None: a fraction
-        1 / eta**2 of all epochs. keep: settings that always continue, at least. margin: if above 0,
-        settings whose accuracy is at most this many percentage points below that of the last one to
-        continue continue too.
+        epochs of the rung before it. first: there is no rung before this epoch; None: a fraction
+        1 / eta**2 of all epochs. keep: the minimum number of settings that continue. margin: if
+        above 0, settings also continue whose accuracy is at most this many percentage points below
+        that of the lowest setting that continues without it.
 
     Only settings with the same dataset and the same number of epochs compete with each other. The
     mean accuracy over the seeds decides, then the mean loss, then the order of the cells.
@@ -45,6 +45,14 @@ class Halving:
             rungs.insert(0, rung)
         return tuple(rungs)
 
+    def stages(self, settings: int, epochs: int) -> list[tuple[int, int]]:
+        """For each rung, how many of these settings are trained to it, without `margin`."""
+        stages = []
+        for rung in self.rungs(epochs):
+            stages.append((settings, rung))
+            settings = min(settings, self._continuing(settings))
+        return stages
+
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
         """See `Search`."""
         return decide_each(runs, lambda settings: self._decide(settings, results))
@@ -53,14 +61,11 @@ class Halving:
         """See `Search`. `margin` may add to the numbers."""
         lines = []
         for settings in competitors(runs):
-            rungs = self.rungs(settings[0][0].cell.epochs)
-            number, trained = len(settings), 0
-            steps: list[str] = []
-            for before, rung in pairwise((0, *rungs)):
-                trained += number * (rung - before)
-                steps.append(f"{number if steps else pluralize(number, 'setting')} to epoch {rung}")
-                number = min(number, self._continuing(number))
-            share = 100 * trained / (len(settings) * rungs[-1])
+            epochs = settings[0][0].cell.epochs
+            stages = self.stages(len(settings), epochs)
+            steps = [f"{number} to epoch {rung}" for number, rung in stages]
+            steps[0] = f"{pluralize(len(settings), 'setting')} to epoch {stages[0][1]}"
+            share = 100 * total_epochs(stages) / (len(settings) * epochs)
             lines.append(
                 f"halving trains {', then '.join(steps)}: about {share:.0f} % of the epochs of "
                 "the full grid"
@@ -110,6 +115,13 @@ class Halving:
         return Decision(epochs, stops, tuple(messages))
 
 
+def total_epochs(stages: Sequence[tuple[int, int]]) -> int:
+    """The epochs that these stages train, with one seed. stages: as of `Halving.stages`."""
+    rungs = (0, *(rung for _, rung in stages))
+    steps = zip(stages, pairwise(rungs), strict=True)
+    return sum(number * (rung - before) for (number, _), (before, rung) in steps)
+
+
 def _score(results: Sequence[RunResult], epoch: int) -> tuple[float, float]:
     """Minus the mean accuracy after an epoch, and the mean loss: smaller is better."""
     accuracies, losses = [], []
@@ -134,4 +146,4 @@ def _reason(score: tuple[float, float], chosen: Sequence[tuple[float, float]], e
     if below > 0:
         return f"stopped after epoch {epoch} at {-score[0]:.2f} %, {below:.2f} points below {last}"
     decided = "has a smaller loss" if score[1] > max(chosen)[1] else "comes first in the sweep"
-    return f"stopped after epoch {epoch} at {-score[0]:.2f} %, as {last}, which {decided}"
+    return f"stopped after epoch {epoch} at {-score[0]:.2f} %, equal to {last}, which {decided}"

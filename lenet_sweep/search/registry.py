@@ -6,20 +6,35 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lenet_sweep.core.cells import Choice
+from lenet_sweep.core.errors import UsageError
 from lenet_sweep.search import Search
+from lenet_sweep.search.budget import BudgetedHalving, TimedHalving
 from lenet_sweep.search.halving import Halving
 from lenet_sweep.search.racing import Racing
 
 
-def _halving(eta: float, first: float, keep: float, margin: float) -> Search:
-    return Halving(eta, int(first) or None, int(keep), margin)
+def _halving(
+    eta: float, first: float, keep: float, margin: float, epochs: float, minutes: float
+) -> Search:
+    halving = Halving(eta, int(first) or None, int(keep), margin)
+    if minutes and epochs:
+        raise UsageError(
+            f"search.minutes={minutes:g}: cannot be combined with search.epochs; give one of them"
+        )
+    if minutes:
+        return TimedHalving(halving, minutes)
+    return BudgetedHalving(halving, int(epochs)) if epochs else halving
 
 
 def _racing(first: float, alpha: float) -> Search:
     return Racing(int(first), alpha)
 
 
-_SEARCHES: Mapping[str, Callable[..., Search]] = {"halving": _halving, "racing": _racing}
+_SEARCHES: Mapping[str, Callable[..., Search]] = {
+    "halving": _halving,
+    "halving_fast": _halving,
+    "racing": _racing,
+}
 
 
 def make_search(choice: Choice) -> Search | None:

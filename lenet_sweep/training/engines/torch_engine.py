@@ -68,7 +68,8 @@ class TorchEngine:
         if cell.batch_norm and len(images.train_labels) % cell.batch == 1:
             raise ValueError(
                 f"batch_norm needs at least 2 images in each batch, but with batch={cell.batch}, "
-                f"the last batch of the {len(images.train_labels)} images has 1; use another size"
+                f"the last batch of the {len(images.train_labels)} images has 1; use another batch "
+                "size"
             )
         self.device = torch.device(cell.device)
         model = create_model(cell) if cell.model_source else seeded_lenet5(cell)
