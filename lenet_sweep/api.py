@@ -88,6 +88,7 @@ def sweep(
     figures: str = DEFAULT,
     figure_format: str = DEFAULT,
     figure_width: str = DEFAULT,
+    tracker: str | Sequence[str] | None = DEFAULT,
     out: str | Path = DEFAULT,
     name: str | None = DEFAULT,
     progress: bool = True,
@@ -115,6 +116,8 @@ def sweep(
     As on the command line, finished cells come from the store, and a failed cell becomes a row that
     gives the reason. `dry_run=True` trains nothing and returns the rows that the store already has.
     `progress=False` prints nothing.
+
+    tracker: a tracking tool, such as "tensorboard", or a list of them; see docs/trackers.md.
 
     observers: objects that follow the sweep in addition to its display on the terminal; see
     `lenet_sweep.Observer`. A dry run does not call them. An observer that raises an exception is

@@ -9,6 +9,7 @@ from lenet_sweep.config import grids, validation
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.data import datasets
 from lenet_sweep.executors.local import LOCAL
+from lenet_sweep.runner.outputs import draw_figures
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store
@@ -58,3 +59,15 @@ def fail(cell, out, status="failed", **texts):
 def launched(cells, options):
     """Run a sweep of these cells without training; results come from the store."""
     return run_sweep(cells, options, (), replace(LOCAL, execute=lambda runs, context: iter(())))
+
+
+def tracked(root, out, person="Ada"):
+    """A sweep for trackers, with figures: two finished cells of 3 epochs, and one that failed."""
+    cells, options = settings(
+        root, out, lr=[0.1, 0.01, 0.001], clip_norm=[None], name="it", person=person
+    )
+    store_all(cells[:2], out, root, lambda n: range(n + 1), person=person)
+    fail(cells[2], out, person=person)
+    result = launched(cells, options)
+    draw_figures(result, options, lambda _: None)
+    return result.sweep

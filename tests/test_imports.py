@@ -18,7 +18,8 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 # A subpackage imports only from itself and from those before it.
 ROOMS = (
     "core", "storage", "machine", "data", "config", "training", "executors", "results", "clean",
-    "search", "analysis", "report", "ui", "runner", "api", "cli", "hydra_plugins", "__main__",
+    "search", "analysis", "report", "ui", "track", "runner", "api", "cli", "hydra_plugins",
+    "__main__",
 )  # fmt: skip
 # Only these subpackages import Hydra and OmegaConf; the others get plain values.
 HYDRA = ("cli", "hydra_plugins")
@@ -153,4 +154,16 @@ def test_sweep_has_a_keyword_for_every_key() -> None:
 def test_importing_the_package_does_not_import_torch(module: str) -> None:
     """The command line and the Python interface start without torch, which takes seconds."""
     code = f"import {module}, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_sweep_without_trackers_imports_no_tracking_library() -> None:
+    """Neither does the check of a value of `tracker`. These libraries take seconds."""
+    code = (
+        "import sys, lenet_sweep.runner.outputs, lenet_sweep.track.__main__\n"
+        "from lenet_sweep.config import trackers\n"
+        "for name in trackers.BUILT_IN: trackers.parse_trackers('tracker', name)\n"
+        "for name in trackers.BUILT_IN: trackers.find_tracker(name)\n"
+        "assert not {'tensorboard', 'mlflow', 'optuna', 'sqlalchemy'} & {*sys.modules}\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

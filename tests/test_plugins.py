@@ -1,4 +1,4 @@
-"""Executors and datasets of another package, with the example in docs/extending.md."""
+"""Executors, datasets and trackers of another package, with the examples in docs/."""
 
 import os
 import re
@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
-(MODULE,) = re.findall(r"```python\n(# my_plugin.py\n.*?)```", PAGE, re.DOTALL)
-(TOML,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [(DOCS / name).read_text() for name in ("extending.md", "trackers.md")]
+MODULES = dict(
+    match.group(1, 2)
+    for page in PAGES
+    for match in re.finditer(r"```python\n# (my_(?:plugin|tracker)\.py)\n(.*?)```", page, re.DOTALL)
+)
+TOMLS = [text for page in PAGES for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
 ENTRY_POINTS = "".join(
     f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
-    for group, entries in tomllib.loads(TOML)["project"]["entry-points"].items()
+    for toml in TOMLS
+    for group, entries in tomllib.loads(toml)["project"]["entry-points"].items()
 )
 
 
@@ -24,7 +30,8 @@ def run(tmp_path: Path):
     packages = tmp_path / "packages"
     info = packages / "my_plugin-1.0.dist-info"
     info.mkdir(parents=True)
-    (packages / "my_plugin.py").write_text(MODULE)
+    for name, module in MODULES.items():
+        (packages / name).write_text(module)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
 
@@ -61,3 +68,14 @@ def test_a_dataset_of_another_package_can_be_chosen(run, mnist_root: Path) -> No
     assert result.returncode == 0, result.stderr
     assert "digits first 600" in result.stdout
     assert "digits" in run("dataset=digitz").stderr
+
+
+def test_a_tracker_of_another_package_writes_the_sweep(run, small_folder, tmp_path: Path) -> None:
+    """It is selected by its name, and writes a line per cell, as on the page about trackers."""
+    small = ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none"]
+    sweep = ["-m", "seed=0,1", "epochs=2", *small, "report=false", "name=it"]
+    result = run(*sweep, "tracker=lines")
+    assert result.returncode == 0, result.stderr
+    lines = (tmp_path / "outputs" / "sweeps" / "it" / "lines.txt").read_text().splitlines()
+    assert sorted(lines) == ["seed 0: ok, 2 epochs", "seed 1: ok, 2 epochs"]
+    assert "did you mean tracker=lines" in run(*sweep, "tracker=line").stderr

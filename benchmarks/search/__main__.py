@@ -46,12 +46,14 @@ PEERS = {  # environment: module
 }  # fmt: skip
 PACKAGES = {"optuna_pruners": "optuna", "ray": "ray", "syne_tune": "syne-tune"}
 
-PRESETS = {"halving": Halving(), "halving_fast": Halving(first=3, keep=1)}
+PRESETS = {"halving": Halving(), "halving_fast": Halving(eta=2, first=3, keep=3)}
 # Further settings of Halving, from cheap to expensive, for comparison at equal epochs.
 FRONTIER = {
     f"Halving(eta={eta:g}, first={first}, keep={keep})": Halving(eta, first, keep)
-    for eta, first, keep in ((4, 1, 1), (3, 1, 2), (3, 3, 3), (3, 4, 6), (3, 11, 3), (2, 25, 8))
-}
+    for eta, first, keep in (
+        (2, 2, 1), (2, 2, 3), (3, 4, 4), (3, 4, 6), (3, 11, 3), (3, 11, 6), (2, 3, 12), (3, 33, 8),
+    )
+}  # fmt: skip
 Method = Callable[[Problem, int], Outcome]
 
 

@@ -149,7 +149,7 @@ def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
 def _as_axis(key: str, value: Any) -> Sequence[Any]:
     if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
-    if key == "pair":
+    if key in ("pair", "tracker"):  # their values may be lists
         return [value]
     if isinstance(value, tuple) and isinstance(OPTION_DEFAULTS.get(key), tuple):
         return [value]  # a single value of an option that is a pair

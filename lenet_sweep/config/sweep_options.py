@@ -13,6 +13,7 @@ from lenet_sweep.config.checks import boolean, choice, finite, integer, positive
 from lenet_sweep.config.grids import MOST_CELLS
 from lenet_sweep.config.pairs import Pair, parse_pairs
 from lenet_sweep.config.studies import Study
+from lenet_sweep.config.trackers import parse_trackers
 from lenet_sweep.core.cells import Choice
 from lenet_sweep.core.errors import UsageError
 
@@ -46,6 +47,7 @@ class SweepOptions:
     name: str | None  # None: the date and a hash of the cells
     pair: tuple[Pair, ...]  # keys whose values are used together
     max_cells: int  # a larger grid is rejected as a likely typo
+    tracker: tuple[str, ...]  # the tracking tools that the sweep is written to
     data_root: Path | None  # None: the user's cache folder
     notes: tuple[str, ...] = ()  # sentences for the user on how the cells are trained
     unused: tuple[str, ...] = ()  # sentences on options that some optimizers do not have
@@ -78,6 +80,7 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         name=checks.folder_name("name", raw["name"]),
         pair=parse_pairs(raw["pair"]),
         max_cells=integer("max_cells", raw["max_cells"], 1, MOST_CELLS, "cells of a grid"),
+        tracker=parse_trackers("tracker", raw["tracker"]),
         data_root=checks.folder("dataset.root", data_root),
         notes=notes,
     )
@@ -89,9 +92,10 @@ def merge_options(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
         same = getattr(other, field.name) == getattr(shared, field.name)
         if not same and field.name != "notes":
             key = "dataset.root" if field.name == "data_root" else field.name
-            raise UsageError(
-                f"{key} cannot be swept: it applies to the whole sweep; give one value"
-            )
+            fix = "give one value"
+            if key == "tracker":
+                fix = "for several trackers, give a list, such as 'tracker=[tensorboard,mlflow]'"
+            raise UsageError(f"{key} cannot be swept: it applies to the whole sweep; {fix}")
     return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
 
 

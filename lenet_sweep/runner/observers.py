@@ -30,6 +30,10 @@ class ObserverGroup(Observer):
         self.errors: list[str] = []
         self._active = {id(observer): observer for observer in observers}
 
+    def add(self, observer: Observer) -> None:
+        """Add an observer, as the last one."""
+        self._active[id(observer)] = observer
+
     def on_start(self, plan: Plan, workers: int | None) -> None:
         self._call_each("on_start", lambda observer: observer.on_start(plan, workers))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,10 +17,11 @@ from lenet_sweep.report import table_files
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.results.sweep import Sweep
-from lenet_sweep.runner.interrupts import handle_signals
+from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.run import SweepResult
 from lenet_sweep.storage.launches import mark_running
 from lenet_sweep.storage.store import Store
+from lenet_sweep.track.tracking import Tracking
 
 if TYPE_CHECKING:
     from lenet_sweep.analysis.reproduction import Reproduction
@@ -39,6 +41,8 @@ def write_outputs(
 ) -> tuple[SweepResult, list[Path]]:
     """Write the tables, then the page and the figures, and return the result and all files.
 
+    The trackers get the result at the end, and are ended.
+
     A signal does not stop the tables from being written, but it stops the page and the figures at
     once; the returned result then has it as `interrupted`. A second Ctrl-C raises
     InterruptedBySignal.
@@ -47,7 +51,10 @@ def write_outputs(
     called when the tables are written, which is long before the end: the figures take seconds.
     comparisons: False leaves out the comparison of rows with the best one.
     """
-    with mark_running(result.sweep.folder), handle_signals() as signals:
+    with contextlib.ExitStack() as stack, handle_signals() as signals:
+        stack.enter_context(mark_running(result.sweep.folder))
+        if result.tracking:
+            stack.enter_context(result.tracking.abandoned_after_error())
         with signals.deferred():
             marks = compare(result, options) if comparisons else NO_COMPARISON
             reproductions = reproduce(result)
@@ -65,7 +72,30 @@ def write_outputs(
             if signals.force_quit or result.interrupted or not signals.received:
                 raise
             result = replace(result, interrupted=signals.received[0])
+        if options.tracker:
+            result = _write_to_trackers(result, options, on_message, signals)
     return result, [*page, *files, *figures]
+
+
+def _write_to_trackers(
+    result: SweepResult,
+    options: SweepOptions,
+    on_message: Callable[[str], None],
+    signals: Interrupts,
+) -> SweepResult:
+    """Write the final state to the trackers, wait for them within limits, and end them.
+
+    Under Hydra's own launchers and sweepers, no tracker has run before.
+    """
+    sweep = result.sweep
+    with signals.deferred():
+        tracking = result.tracking or Tracking(
+            options.tracker, sweep.folder, sweep.manifest, options.person, on_message
+        )
+        tracking.finish(sweep, on_message, lambda: bool(result.interrupted or signals.received))
+    interrupted = result.interrupted or next(iter(signals.received), None)
+    errors = (*result.observer_errors, *tracking.warnings)
+    return replace(result, interrupted=interrupted, observer_errors=errors, tracking=None)
 
 
 def compare(result: SweepResult, options: SweepOptions) -> TieMarks:

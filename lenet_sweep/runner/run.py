@@ -41,6 +41,7 @@ from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, move_to_damaged
 from lenet_sweep.storage.launches import mark_running, record_folder
 from lenet_sweep.storage.store import Store
+from lenet_sweep.track.tracking import Tracking
 from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.progress import describe_damage
 
@@ -57,7 +58,7 @@ class SweepResult:
     requested: the cells of this launch. interrupted: the signal that ended it early, if any.
     not_retrained: the ids of requested cells that were not retrained although `reuse` is false;
     their rows are those of an earlier launch. observer_errors: one line for each observer that was
-    removed.
+    removed, and for each tracker that failed. tracking: the trackers that still run, if any.
     """
 
     sweep: Sweep
@@ -65,6 +66,7 @@ class SweepResult:
     interrupted: signal.Signals | None = None
     not_retrained: frozenset[str] = frozenset()
     observer_errors: tuple[str, ...] = ()
+    tracking: Tracking | None = None
 
     @property
     def exit_status(self) -> int:
@@ -99,8 +101,8 @@ def run_sweep(
     written; see `lenet_sweep.runner.interrupts`.
 
     observers: follow the sweep in the given order; `Observer` says what happens if one fails.
-    with_outputs: whether the page and the figures come next. If so, their modules are imported
-    during the training.
+    with_outputs: whether `outputs.write_outputs` comes next. If so, its modules are imported during
+    the training, and the trackers run until it ends them.
 
     Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
     UsageError if the executor is not available.
@@ -109,7 +111,15 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         launch = _prepare(cells, options, executor, folder, stack)
         planned, table = launch.planned, launch.table
+        tracking = None
+        if options.tracker and with_outputs:
+            tracking = Tracking(
+                options.tracker, launch.folder, launch.manifest, options.person, group.on_message
+            )
+            group.add(tracking)
         stack.callback(group.on_end)
+        if tracking:
+            stack.enter_context(tracking.abandoned_after_error())
         group.on_start(planned, launch.workers)
         signals = stack.enter_context(handle_signals())
         for message in _messages(planned, table.store, options):
@@ -124,7 +134,8 @@ def run_sweep(
         interrupted = signals.received[0] if signals.received else None
     sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
     not_retrained = frozenset(cell.id for cell in planned.cells if cell not in table.records)
-    return SweepResult(sweep, planned.cells, interrupted, not_retrained, tuple(group.errors))
+    errors = tuple(group.errors)
+    return SweepResult(sweep, planned.cells, interrupted, not_retrained, errors, tracking)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from lenet_sweep.search import Decision, RunResult
 from lenet_sweep.search.competitors import competitors, decide_each
 from lenet_sweep.search.halving import Halving, total_epochs
 
+KEEP = 3
+
 
 @dataclass(frozen=True)
 class BudgetedHalving:
@@ -122,15 +124,17 @@ def within_budget(
 def candidates(halving: Halving, settings: Sequence[Sequence[Run]]) -> list[Halving]:
     """Searches from the best to the cheapest: fewer settings that continue, then shorter rungs.
 
-    The first rung is at most that of `halving`. Its `keep` and `margin` are not used.
+    The first rung is at most that of `halving`. Its `keep` and `margin` are not used. In replays of
+    recorded curves, it was better to shorten the first rung than to keep fewer than KEEP settings.
     """
     epochs = settings[0][0].cell.epochs
     most = halving.rungs(epochs)[0]
     firsts = [rung for rung in replace(halving, first=1).rungs(epochs) if rung <= most] or [most]
-    return [
-        replace(halving, first=first, keep=keep, margin=0.0)
-        for first, keep in product(reversed(firsts), range(len(settings), 0, -1))
+    pairs = [
+        *product(reversed(firsts), range(len(settings), KEEP - 1, -1)),
+        *product(firsts[:1], range(min(KEEP - 1, len(settings)), 0, -1)),
     ]
+    return [replace(halving, first=first, keep=keep, margin=0.0) for first, keep in pairs]
 
 
 def _cost(search: Halving, settings: Sequence[Sequence[Run]]) -> int:
