@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
 from lenet_sweep.clean import removal
 from lenet_sweep.clean.inventory import (
@@ -18,10 +17,9 @@ from lenet_sweep.clean.inventory import (
     take_inventory,
     total_size,
 )
-from lenet_sweep.core.errors import StoreError, UsageError, exit_status
+from lenet_sweep.core.command import Parser, report_error, say
+from lenet_sweep.core.errors import StoreError, UsageError
 from lenet_sweep.core.text import (
-    describe_os_error,
-    escape_unencodable,
     format_setting,
     format_value,
     pluralize,
@@ -35,13 +33,8 @@ MAX_LINES = 20  # unused runs that are listed one by one
 SHOWN_SETTINGS = ("loss", "optimizer", "lr", "batch", "seed")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {self.format_usage().strip()}")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m lenet_sweep.clean",
         description="List what the runs and sweeps in OUT take on disk. With options, delete parts "
         "of it after a confirmation. Runs and sweeps that are in use are kept.",
@@ -81,12 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         return _run(_parser().parse_args(arguments))
-    except (UsageError, StoreError) as error:
-        print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
-        return exit_status(error)
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return exit_status(error)
+    except (UsageError, StoreError, OSError) as error:
+        return report_error(error)
     except KeyboardInterrupt:
         print("\nInterrupted; the store can be used, and --temporary completes the deletion.",
               file=sys.stderr)  # fmt: skip
@@ -257,7 +246,7 @@ def format_size(size: int) -> str:
 
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        print(escape_unencodable(replace_unprintable(line), sys.stdout.encoding or "utf-8"))
+        say(replace_unprintable(line))
 
 
 if __name__ == "__main__":

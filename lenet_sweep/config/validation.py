@@ -19,9 +19,11 @@ from lenet_sweep.config.grids import check_study_size
 from lenet_sweep.config.keys import (
     SWEEP_KEYS,
     defaults,
+    depends_on_choice,
     has_own_models,
     is_option,
     known_keys,
+    missing_options,
     owners,
     unknown_key,
     unknown_option,
@@ -207,10 +209,7 @@ def validate_cells(
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     if merged and shared.search.name != "grid":
-        raise UsageError(
-            f"search={shared.search.name}: every row of a study is trained to the end; "
-            "remove search"
-        )
+        raise study_conflict(shared.search.name)
     unused: tuple[str, ...] = ()
     if has_own and any(cell.model_source for cell in cells):
         ignored_options = network | ignored_options
@@ -221,6 +220,29 @@ def validate_cells(
         }
         unused = unused_options(ignored_options, chosen)
     return cells, replace(shared, study=merged[0] if merged else None, unused=unused)
+
+
+def study_conflict(search: str) -> UsageError:
+    """The error for a study together with a search other than the grid."""
+    return UsageError(f"search={search}: every row of a study is trained to the end; remove search")
+
+
+def unused_of(given: Mapping[str, Any], chosen: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """Sentences on those of the given settings that not all of a sweep's choices have.
+
+    given: settings by key. chosen: see `unused_options`, which raises UsageError.
+    """
+    missing = {
+        key: value
+        for key, value in given.items()
+        if depends_on_choice(key)
+        and any(
+            missing_options([key], {group: name})
+            for group, names in chosen.items()
+            for name in names
+        )
+    }
+    return unused_options(missing, chosen)
 
 
 def unused_options(

@@ -13,12 +13,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lenet_sweep.analysis import loading
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.histories import Curve, curves_by_setting
+from lenet_sweep.report.search_charts import search_figure
+from lenet_sweep.report.search_history import search_history
 from lenet_sweep.report.style import ENDS, SCREEN, Layout, render, save, vector_graphics
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage import atomic
@@ -74,7 +77,7 @@ def draw(
     layout: Layout = SCREEN,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Path]:
-    """Draw the figures of a sweep's finished cells; returns their paths, best cells first.
+    """Draw the figures of a sweep's finished cells, and of its search; returns their paths.
 
     which: "best" draws one figure with the curves of the BEST best cells, and of the single best
     cell its cost and up to PAGES pages of test images; "all" draws all of this for every cell.
@@ -123,6 +126,12 @@ def draw(
         plan.paths.append(overlay)
         make = partial(figures.overlay_figure, _labeled_curves(histories), layout)
         plan.tasks.append(_Task(overlay, make, "all cells"))
+    search = folder / f"search{kind.end}"
+    if history := search_history(sweep.table, loading.sources(sweep, sweep.table)):
+        plan.paths.append(search)
+        plan.tasks.append(_Task(search, partial(search_figure, history, layout), "the search"))
+    else:  # the search may have been followed by the full grid
+        search.unlink(missing_ok=True)
     _draw([*plan.tasks, *plan.final_tasks], kind, progress)
     return plan.paths
 
