@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lenet_sweep.api import analyse, sweep
     from lenet_sweep.config.own_models import register_model
     from lenet_sweep.core.cells import Cell
+    from lenet_sweep.inference.load import load_model
     from lenet_sweep.results.sweep import load_results
     from lenet_sweep.training.lenet5 import LeNet5
     from lenet_sweep.ui.observer import Observer
@@ -25,6 +26,7 @@ __all__ = [
     "Observer",
     "__version__",
     "analyse",
+    "load_model",
     "load_results",
     "register_model",
     "sweep",
@@ -36,6 +38,7 @@ _MODULES = {
     "Cell": "lenet_sweep.core.cells",
     "LeNet5": "lenet_sweep.training.lenet5",
     "Observer": "lenet_sweep.ui.observer",
+    "load_model": "lenet_sweep.inference.load",
     "load_results": "lenet_sweep.results.sweep",
     "register_model": "lenet_sweep.config.own_models",
 }

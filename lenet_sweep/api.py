@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
-from lenet_sweep.config import grids, own_models, registry, studies, validation
+from lenet_sweep.config import (
+    grids,
+    own_models,
+    registry,
+    sampled_settings,
+    studies,
+    validation,
+)
 from lenet_sweep.config.model_import import note_sweep_call
-from lenet_sweep.core.cells import Cell
-from lenet_sweep.core.errors import InterruptedBySignal
+from lenet_sweep.config.pairs import describe_pair, parse_pairs
+from lenet_sweep.config.search_space import SearchSpace
+from lenet_sweep.config.sweep_options import SweepOptions
+from lenet_sweep.core.cells import Cell, Choice
+from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.runner.interrupts import handle_signals
@@ -21,6 +32,7 @@ from lenet_sweep.runner.outputs import write_outputs
 from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import run_sweep
+from lenet_sweep.search.sampling import samples
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui.observer import Observer
 from lenet_sweep.ui.views import choose_view
@@ -49,8 +61,8 @@ DEFAULT: Any = _Default()
 
 def sweep(
     *,
-    lr: OneOrMany[float] = DEFAULT,
-    batch: OneOrMany[int] = DEFAULT,
+    lr: OneOrMany[float] | str = DEFAULT,
+    batch: OneOrMany[int] | str = DEFAULT,
     epochs: OneOrMany[int] = DEFAULT,
     loss: OneOrMany[str] = DEFAULT,
     optimizer: OneOrMany[str] = DEFAULT,
@@ -58,15 +70,15 @@ def sweep(
     activation: OneOrMany[str] = DEFAULT,
     model: OneOrMany[str | type[nn.Module]] = DEFAULT,
     pool: OneOrMany[str] = DEFAULT,
-    width: OneOrMany[float] = DEFAULT,
+    width: OneOrMany[float] | str = DEFAULT,
     batch_norm: OneOrMany[bool] = DEFAULT,
-    dropout: OneOrMany[float] = DEFAULT,
+    dropout: OneOrMany[float] | str = DEFAULT,
     init: OneOrMany[str] = DEFAULT,
     normalize: OneOrMany[str] = DEFAULT,
     augment: OneOrMany[str] = DEFAULT,
     schedule: OneOrMany[str] = DEFAULT,
-    clip_norm: OneOrMany[float | None] = DEFAULT,
-    patience: OneOrMany[int | None] = DEFAULT,
+    clip_norm: OneOrMany[float | None] | str = DEFAULT,
+    patience: OneOrMany[int | None] | str = DEFAULT,
     seed: OneOrMany[int] = DEFAULT,
     shuffle: OneOrMany[bool] = DEFAULT,
     holdout: int | None = DEFAULT,
@@ -87,6 +99,8 @@ def sweep(
     rows: str = DEFAULT,
     report: bool = DEFAULT,
     figures: str = DEFAULT,
+    figure_format: str = DEFAULT,
+    figure_width: str = DEFAULT,
     serve: bool = DEFAULT,
     tracker: str | Sequence[str] | None = DEFAULT,
     out: str | Path = DEFAULT,
@@ -108,7 +122,8 @@ def sweep(
     pair: the keys whose values are used together instead of in all combinations, such as
     `pair=["lr", "batch"]`, or several such lists.
 
-    search: "grid" trains every cell to its last epoch; see docs/search.md for the others.
+    search: "grid" trains every cell to its last epoch; see docs/search.md for the others. With
+    "tpe", a value may also be text such as "interval(0, 0.5)" or "tag(log, interval(1e-4, 1e-1))".
 
     study: the name of a study in conf/study, such as "report", or a dict in the same form. Its rows
     are trained for every combination of the other settings.
@@ -153,15 +168,20 @@ def _sweep(
     own_models.add_models()
     if "model" in settings:
         settings["model"] = own_models.names_of_classes(settings["model"])
-    raws = grids.grid(settings)
+    node: dict[str, Any] = {}
     if study is not None:
         node = {studies.KEY: studies.load_study(study), studies.GIVEN: list(settings)}
-        raws = [raw | node for raw in raws]
-    cells, options = validation.validate_cells(raws, NATIVE)
-    _check_models(cells)
+    if search := _sampling_search(settings):
+        space, options = _sampled(settings, search, node)
+        cells: list[Cell] = []
+    else:
+        space = None
+        raws = grids.grid(settings)
+        cells, options = validation.validate_cells([raw | node for raw in raws], NATIVE)
+        _check_models(cells)
     console = Console()
     if options.dry_run:
-        planned = preview(cells, options, local.LOCAL)
+        planned = preview(cells, options, local.LOCAL, space)
         for line in planned.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
         return ranked_table(planned.records)
@@ -169,7 +189,7 @@ def _sweep(
         console.print(start_page(options, None), markup=False, highlight=False, soft_wrap=True)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
-        result = run_sweep(cells, options, [view, *observers], local.LOCAL)
+        result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)
         result, _ = write_outputs(result, options, view.on_message)
     if result.interrupted:
         raise InterruptedBySignal(
@@ -181,6 +201,39 @@ def _sweep(
         warnings.warn(error, RuntimeWarning, stacklevel=3)
     result.sweep.table.attrs["folder"] = str(result.sweep.folder)
     return result.sweep.table
+
+
+def _sampling_search(settings: Mapping[str, Any]) -> str | None:
+    """The name of the search if it samples settings; None for other searches."""
+    value = settings.get("search")
+    name = value.get("name") if isinstance(value, Mapping) else value
+    return name if isinstance(name, str) and samples(name) else None
+
+
+def _sampled(
+    settings: Mapping[str, Any], search: str, study: Mapping[str, Any]
+) -> tuple[SearchSpace, SweepOptions]:
+    """The search space of the settings, and the options of the sweep."""
+    if study:
+        raise validation.study_conflict(search)
+    for pair in parse_pairs(settings.get("pair")):
+        raise UsageError(
+            f"{describe_pair(pair)}: search={search} samples each key on its own; remove pair"
+        )
+    checked: set[Choice] = set()  # models
+
+    def validate(
+        raws: Sequence[Mapping[str, Any]], chosen: Mapping[str, Collection[str]]
+    ) -> list[Cell]:
+        cells, _ = validation.validate_cells(raws, NATIVE, other_choices=chosen)
+        _check_models(cell for cell in cells if cell.model not in checked)
+        checked.update(cell.model for cell in cells)
+        return cells
+
+    space, base, chosen = sampled_settings.settings_space(settings, search, validate)
+    _, options = validation.validate_cells([base], NATIVE, other_choices=chosen)
+    unused = validation.unused_of(settings, chosen)
+    return space, replace(options, unused=unused)
 
 
 def _check_models(cells: Iterable[Cell]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lenet_sweep.config.registry import make_loss, make_optimizer
 from lenet_sweep.core import events
-from lenet_sweep.core.cells import Cell, Dataset, Plan, make_plan
+from lenet_sweep.core.cells import Cell, Dataset, Plan, Run, make_plan
 from lenet_sweep.core.events import Epoch, Failure
 from lenet_sweep.results.records import Record
 
@@ -47,6 +47,15 @@ class Clock:
 
 def planned(*cells: Cell, finished: Iterable[Cell] = ()) -> Plan:
     return make_plan(cells, set(finished).__contains__)
+
+
+def search_round(
+    stage: str, *cells: Cell, later: tuple[tuple[int, int], ...] = (), **more: bool
+) -> events.SearchRound:
+    """A round that trains these cells; a round of cells with 10 epochs resumes after epoch 2."""
+    trained = {cell.run_id: 2 for cell in cells if cell.epochs == 10}
+    runs = tuple(Run(cell, (cell.epochs,)) for cell in cells)
+    return events.SearchRound(stage, runs, trained, later, **more)
 
 
 def terminal(width: int = 80, height: int = 24) -> Console:

@@ -131,6 +131,11 @@ def lose_node() -> None:
     _wait_until(lambda: _set_node("state=down", "reason=lost"), "scontrol", _state())
 
 
+def wait_for_jobs() -> None:
+    """Wait until Slurm has no job left: a job may still be ending when its runs have ended."""
+    _wait_until(lambda: not _output(["squeue", "-h"], {}), "an empty queue", _state())
+
+
 def restore_node() -> None:
     """Bring the node back, which may happen before it is requested."""
     _wait_until(lambda: _status("slurmd") == 0, "slurmd", _state())

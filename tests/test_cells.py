@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -64,6 +65,20 @@ cells = st.builds(
     device=st.just("cpu"),
     engine=st.just("torch"),
 )
+
+
+@pytest.mark.parametrize("activation", ["x/../../y", "/y", "..\\y", "C:y", "a\0b\n"])
+def test_file_names_have_no_path_separators(activation: str) -> None:
+    """Settings from someone else cannot lead out of a folder."""
+    cell = replace(make_cell("torch", "sgd", {}), activation=activation)
+    assert re.fullmatch(r"[\w.+=,-]+", cell.file_name)
+
+
+@given(cells)
+def test_file_names_are_readable(cell: Cell) -> None:
+    """Names of known parts stay as they are."""
+    assert cell.file_name.startswith(f"{cell.loss.name}-{cell.optimizer.name}")
+    assert f"_lr{cell.lr:g}_batch{cell.batch}_epochs{cell.epochs}_" in cell.file_name
 
 
 @given(cells, cells)

@@ -81,7 +81,8 @@ def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
     runs, context = runs_of(lr=[0.3, 0.2, 0.1, 0.02], epochs=9, shuffle=True)
     cells = [run.cell for run in runs]
     rounds = SearchRounds(Halving(keep=1), make_plan(cells, lambda _: False), {}, context)
-    trained = Counter(e.run_id for e in rounds.train(target.executor) if isinstance(e, EpochEnded))
+    events = rounds.train(target.executor, lambda _: None)
+    trained = Counter(event.run_id for event in events if isinstance(event, EpochEnded))
     known = {}
     for run in runs:
         snapshot = Store(context.out).run_folder(run.id).latest(until=9)

@@ -18,10 +18,11 @@ from made_results import product
 from lenet_sweep import Observer, sweep
 from lenet_sweep.core.cells import runs_of
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.events import EpochEnded
+from lenet_sweep.core.events import EpochEnded, Failure
 from lenet_sweep.results.sweep import load_results
 from lenet_sweep.search import RunResult, is_complete
 from lenet_sweep.search.halving import Halving
+from lenet_sweep.storage.store import Store
 
 SEARCH = Halving(eta=3, keep=2)
 
@@ -331,6 +332,79 @@ def test_dry_run_prints_the_rungs(tmp_path, small_folder, capsys) -> None:
         "halving trains 5 settings to epoch 1, then 2 to epoch 3, then 1 to epoch 9: "
         "about 33 % of the epochs of the full grid"
     ) in text
+
+
+def test_shorter_cells_are_ranked_if_their_run_was_trained_that_far(tmp_path, small_folder) -> None:
+    """A cell between two rungs is a row of its run until the run stops, also in a second sweep."""
+    for folder in ("fresh", "second"):
+        if folder == "second":  # its runs have the rungs, but not epoch 2
+            halving(small_folder(), tmp_path / folder, name="before")
+        table = halving(small_folder(), tmp_path / folder, epochs=[2, 9])
+        long, short = (table[table["epochs"] == epochs].set_index("lr") for epochs in (9, 2))
+        assert set(long["epochs_trained"]) == {1, 3, 9}
+        for lr, trained in long["epochs_trained"].items():
+            assert short["status"][lr] == ("ok" if trained >= 2 else "stopped")
+            assert short["epochs_trained"][lr] == min(trained, 2)
+
+
+def test_a_stopped_row_names_who_trained_it(tmp_path, small_folder) -> None:
+    """Another person who runs the same search did not train the runs."""
+    halving(small_folder(), tmp_path, person="Ada")
+    assert set(halving(small_folder(), tmp_path, person="Bo")["person"]) == {"Ada"}
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_run_that_diverged_in_an_earlier_sweep_competes_until_then(
+    reference, tmp_path, small_folder, place
+) -> None:
+    """Up to that epoch, it is trained and compared as if the divergence were not known."""
+    run_id, _, _ = reference["cell"].iloc[place].partition("-")
+    folder = Store(tmp_path).run_folder(run_id)
+    folder.write_failure(Failure("diverged", 5, "the loss became nan"))
+    for _ in range(2):
+        table = halving(small_folder(), tmp_path).set_index("cell")
+        others = reference.set_index("cell").drop(index=reference["cell"].iloc[place])
+        assert table.loc[others.index, "error"].tolist() == others["error"].tolist()
+        own = table.loc[reference["cell"].iloc[place]]
+        assert (own["status"], own["error"]) == ("diverged", "the loss became nan")
+        # The best was trained to the last rung before epoch 5, the worst to the first one.
+        assert len(folder.history()) == (3 if place == 0 else 1)
+
+
+class Rounds(Observer):
+    """Collects the rounds of a search."""
+
+    def __init__(self) -> None:
+        self.all = []
+
+    def on_round(self, search_round) -> None:
+        self.all.append(search_round)
+
+
+def test_rounds_are_announced_with_the_longest_runs_first(tmp_path, small_folder) -> None:
+    """Small batches take longest. The rounds to come have the settings that will continue."""
+    observer = Rounds()
+    halving(small_folder(), tmp_path, batch=[64, 8], seed=[0, 1], observers=[observer])
+    first, second, third = observer.all
+    assert [run.cell.batch for run in first.runs] == [8] * 10 + [64] * 10
+    assert first.stage == "rung 1 of 3, epoch 1: 10 of 10 settings"
+    assert first.later == ((8, 2), (4, 6))
+    assert second.stage == "rung 2 of 3, epoch 3: 4 of 10 settings"
+    assert set(second.trained.values()) == {1}
+    assert (len(third.runs), third.later) == (4, ())
+
+
+def test_dry_run_counts_the_epochs_of_the_search(tmp_path, small_folder, capsys) -> None:
+    """They are those of the search, not of the grid, and those in the store do not count."""
+
+    def lines():
+        halving(small_folder(), tmp_path, dry_run=True, progress=True)
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "; the search would train about 15 more epochs (the full grid has 45) " in lines()
+    halving(small_folder(), tmp_path)
+    capsys.readouterr()
+    assert "; the search would train no more epochs (the full grid has 45) " in lines()
 
 
 def test_a_command_with_stopped_cells_succeeds(tmp_path, small_folder) -> None:

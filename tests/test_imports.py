@@ -17,9 +17,9 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 
 # A subpackage imports only from itself and from those before it.
 ROOMS = (
-    "core", "storage", "machine", "data", "config", "training", "executors", "results", "search",
-    "analysis", "report", "ui", "serve", "track", "runner", "api", "cli", "hydra_plugins",
-    "__main__",
+    "core", "storage", "machine", "data", "config", "training", "executors", "results", "clean",
+    "search", "analysis", "report", "inference", "predict", "export", "ui", "serve", "track",
+    "runner", "api", "cli", "hydra_plugins", "__main__",
 )  # fmt: skip
 # Only these subpackages import Hydra and OmegaConf; the others get plain values.
 HYDRA = ("cli", "hydra_plugins")
@@ -107,7 +107,8 @@ def test_only_the_command_line_imports_hydra(name: str) -> None:
 
 def test_pandas_is_imported_after_the_runs_have_started() -> None:
     """pandas takes as long to import as everything else, and only the table needs it."""
-    code = "import lenet_sweep.cli.commands, sys; assert not {'pandas', 'scipy'} & {*sys.modules}"
+    code = "import lenet_sweep.cli.commands, sys; "
+    code += "assert not {'pandas', 'scipy', 'optuna'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -133,7 +134,7 @@ def test_the_package_lists_its_public_names() -> None:
     """dir() and completion show the public names and the version before their first use."""
     code = (
         "import lenet_sweep, importlib.metadata as m\n"
-        "names = {'sweep', 'analyse', 'load_results', 'Cell', 'LeNet5', 'Observer'}\n"
+        "names = {'sweep', 'analyse', 'load_model', 'load_results', 'Cell', 'LeNet5', 'Observer'}\n"
         "assert names <= {*dir(lenet_sweep)}\n"
         "assert lenet_sweep.__version__ == m.version('lenet-sweep')\n"
         "assert '__version__' in dir(lenet_sweep)\n"

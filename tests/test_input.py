@@ -87,7 +87,7 @@ def test_ten_thousand_command_lines(empty: Path, line: list[str]) -> None:
         ("=0.1", "=0.1: no key before the '='"),
         ("@x=1", "@x=1: no key before the '='"),
         ("-m lr=glob(*)", "the grid has no cell"),
-        ("-m lr=interval(0,1)", "lr=interval(0,1): a grid requires a list of values"),
+        ("-m lr=interval(0,1)", "lr=interval(0,1): an interval requires search=tpe"),
         ("optimizer=null", "must be a string or a list"),
         ("optimizer.lr=0.1", "the learning rate is a separate key; use lr=0.1"),
         ("-m --run", "Only one of --run, --multirun"),

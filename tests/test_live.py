@@ -23,6 +23,7 @@ from screens import (
     printed,
     progress,
     row,
+    search_round,
     terminal,
     without_styles,
 )
@@ -98,6 +99,40 @@ def test_live_view_at_80_columns(live: Callable[..., Live]) -> None:
     ]
 
 
+def test_a_search_shows_its_round_and_the_time_that_it_will_take(live: Callable[..., Live]) -> None:
+    """The bar and the time left are those of the search, not of the full grid."""
+    at = live(*LRS)
+    first, second, third = (replace(cell, epochs=2) for cell in LRS)
+    at.view.on_round(search_round("rung 1 of 2, epoch 2: 3 of 3 settings", first, second, third,
+                                  later=((1, 8),)))  # fmt: skip
+    at.at(0, events.Started(first.run_id, 0), events.Started(second.run_id, 0))
+    at.at(10, ended(first, 1))
+    assert "   2/2 " in at.line("lr 0.1 ")
+    assert at.line("rung") == "rung 1 of 2, epoch 2: 3 of 3 settings"
+    # 5 of 6 epochs on 2 workers and 8 epochs of one run take 10 s each.
+    assert at.left("0/3 cells") == "1:45"
+    assert at.bar("0/3 cells") == pytest.approx(1 / 14, abs=0.03)
+    at.at(20, ended(first, 2), events.Finished(first.run_id), ended(second, 1), ended(second, 2))
+    at.at(40, events.Finished(second.run_id), events.Started(third.run_id, 0), ended(third, 1))
+    at.at(40, ended(third, 2), events.Finished(third.run_id))
+    at.at(40, *(events.Dropped(cell.run_id, 2, "behind") for cell in (second, third)))
+    at.view.on_round(search_round("rung 2 of 2, epoch 10: 1 of 3 settings", LRS[0]))
+    at.at(40, events.Started(first.run_id, 2))
+    assert at.line("rung") == "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs saved so far"
+    assert at.bar("2/3 cells") == pytest.approx(6 / 14, abs=0.03)
+    assert at.left("lr 0.1") == at.left("2/3 cells")
+
+
+def test_the_time_of_a_race_is_an_upper_limit(live: Callable[..., Live]) -> None:
+    """It holds if no further setting is dropped."""
+    at = live(*LRS)
+    at.view.on_round(search_round("seed 1 of 3: 1 of 1 setting", LRS[0], later=((1, 10),) * 2,
+                                  at_most=True))  # fmt: skip
+    at.at(0, events.Started(LRS[0].run_id, 0))
+    at.at(10, ended(LRS[0], 1))
+    assert at.line("0/3 cells").endswith("≤ 4:50")
+
+
 def test_names_of_runs_take_precedence_over_columns(live: Callable[..., Live]) -> None:
     """At a width of 80, long names are complete and fewer columns follow them."""
     cells = [
@@ -134,16 +169,20 @@ def test_long_texts_of_leading_rows_are_truncated_on_narrow_terminals(
     person=st.sampled_from(["ada", "亜" * 40]),
     epochs=st.sampled_from([1, 10, 100_000]),
     left=st.booleans(),
+    searching=st.booleans(),
 )
 def test_live_view_stays_within_the_screen(
-    width: int, height: int, workers: int, rows: int, person: str, epochs: int, left: bool
-) -> None:
+    width: int, height: int, workers: int, rows: int, person: str, epochs: int, left: bool,
+    searching: bool,
+) -> None:  # fmt: skip
     """No line wraps and nothing scrolls, for any size of the terminal and number of workers."""
     cells = [
         replace(BASE, seed=n, lr=1e-5 * (n + 1), activation=("relu", "gelu")[n % 2], epochs=epochs)
         for n in range(workers + (3 if left else 0))
     ]
     at = Live(planned(*cells), workers, width, height)
+    if searching:
+        at.view.on_round(search_round("rung 1 of 1", *cells))
     try:
         for n, cell in enumerate(cells[:workers]):
             at.at(n * 1e5, events.Started(cell.run_id, 0) if n % 5 else events.Waiting(cell.run_id))

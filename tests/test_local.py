@@ -113,6 +113,14 @@ def test_retries_are_limited(runs_of, monkeypatch) -> None:
         assert [getattr(e, "attempt", None) for e in own_events] == [1, 2, None]
 
 
+def test_retries_are_counted_over_the_rounds_of_a_search(runs_of, monkeypatch) -> None:
+    """A run that used up its retries in one round has none in the next one."""
+    monkeypatch.setenv("PYTHONPATH", str(FAULTS))
+    runs, context = runs_of(lr=[0.03], retries=1)
+    kinds = [{type(e) for e in local.execute(runs, context)} for _ in range(2)]
+    assert [Retrying in each for each in kinds] == [True, False]
+
+
 def test_a_diverged_run_is_not_retried(runs_of) -> None:
     """The same settings would diverge again."""
     runs, context = runs_of(lr=[1e30], retries=3)

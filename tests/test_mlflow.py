@@ -21,7 +21,9 @@ import pytest
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.runner.outputs import write_outputs
+from lenet_sweep.storage.files import read_json, write_json
 from lenet_sweep.track import collect, tracking
+from lenet_sweep.track.__main__ import main as track
 from lenet_sweep.track.mlflow import DEFAULTS, MlflowTracker
 
 # MLflow is imported in the tests, since that takes seconds.
@@ -160,6 +162,70 @@ def test_changed_results_replace_a_run(made: Sweep) -> None:
     tracker.log(replace(cell, history=(Epoch(1, 2.0, 5.0, 2.0, 1.0, 0.1),), status="failed"))
     tracking.write_sweep("mlflow", made)
     assert_written(read(made), made)
+
+
+def test_results_that_change_during_a_launch_replace_a_run(made: Sweep) -> None:
+    """With reuse=false, the first call has no epochs yet; the new ones replace the old run."""
+    tracking.write_sweep("mlflow", made)
+    cell = next(collect.tracked_cells(made))
+    tracker = MlflowTracker()
+    tracker.open(collect.tracked_sweep(made.folder, made.manifest))
+    changed = tuple(replace(epoch, accuracy=epoch.accuracy - 1) for epoch in cell.history)
+    for count in range(4):
+        tracker.log(replace(cell, history=changed[:count], status="running", figures=()))
+    after = read(made)
+    assert after.points("lr 0.1") == [(e.epoch, pytest.approx(e.accuracy)) for e in changed]
+    assert after.points("lr 0.1", "train_loss") == [
+        (e.epoch, pytest.approx(e.cost)) for e in changed
+    ]
+    assert after.runs["lr 0.1"].data.params["lr"] == "0.1"
+
+
+def test_a_received_sweep_creates_no_database_elsewhere(
+    made: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store in a sweep.json must have runs and contain the sweep."""
+    values = read_json(made.folder / "sweep.json")
+    assert values
+    (tmp_path / "other" / "runs").mkdir(parents=True)
+    (tmp_path / "empty" / "it").mkdir(parents=True)
+    for store, folder in (("other", made.folder), ("empty", tmp_path / "empty" / "it")):
+        write_json(folder / "sweep.json", {**values, "store": str(tmp_path / store)})
+        assert track([str(folder), "--to", "mlflow"]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: tracker mlflow: {folder / 'sweep.json'}: the store ")
+        assert "set MLFLOW_TRACKING_URI" in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / store / "mlflow.db").exists()
+
+
+def test_the_page_is_not_sent_to_a_server(
+    made: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the commands, the host and folders. In a database beside the store, it is kept."""
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the files of such a database
+    (made.folder / "report.html").write_text("python -m lenet_sweep out=/home/ada")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made.store.out / 'mlflow.db'}")
+    tracking.write_sweep("mlflow", made)
+    assert "report.html" not in read(made).files("it")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    tracking.write_sweep("mlflow", made)
+    assert "report.html" in read(made).files("it")
+
+
+def test_an_experiment_that_cannot_be_created_is_explained(
+    made: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is that of MLflow."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - see above
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - see above
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MlflowException("permission denied")
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", refuse)
+    with pytest.raises(MlflowException, match="permission denied"):
+        MlflowTracker().open(collect.tracked_sweep(made.folder, made.manifest))
 
 
 @pytest.mark.parametrize("hangs", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_a_trial_that_changes_replaces_the_journal(made: Sweep) -> None:
 def test_a_damaged_journal_is_replaced(made: Sweep) -> None:
     """A journal that Optuna cannot read is written again."""
     (made.folder / "optuna.journal").write_text("{\n{\n")
+    tracking.write_sweep("optuna", made)
+    assert len(read(made).trials) == 3
+
+
+def test_the_lock_of_a_killed_process_is_removed(
+    made: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna would wait for half a minute."""
+    (made.folder / ".optuna.journal.new.lock").touch()
+
+    def sleep(_: float) -> None:
+        raise AssertionError("waits")
+
+    monkeypatch.setattr(time, "sleep", sleep)
     tracking.write_sweep("optuna", made)
     assert len(read(made).trials) == 3
 

@@ -54,7 +54,7 @@ def opens_text(call: ast.Call) -> bool:
         return "text" in arguments
     owner = ast.unparse(call.func).rpartition(".")[0]
     modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-    is_open = name in ("open", "fdopen") and owner not in ("urllib.request", "Image")
+    is_open = name in ("open", "fdopen") and owner not in ("urllib.request", "Image", "tracker")
     return is_open and owner + name != "osopen" and not any("b" in mode for mode in modes[-1:])
 
 

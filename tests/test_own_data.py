@@ -27,7 +27,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Dataset
 from lenet_sweep.core.errors import DataError, DataFolderError, UsageError
 from lenet_sweep.core.text import one_line
-from lenet_sweep.data import idx, image_folder
+from lenet_sweep.data import idx, image_files, image_folder
 from lenet_sweep.data.catalog import DATASETS
 from lenet_sweep.data.datasets import find_dataset, load_dataset, load_test_images
 from lenet_sweep.data.files import Content
@@ -282,7 +282,7 @@ def test_workers_do_not_decode_again(animals: Path, cache: Path, monkeypatch) ->
     def fail(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(image_folder, "_decode", fail)
+    monkeypatch.setattr(image_folder, "decode_file", fail)
     assert find(animals) == dataset
     assert np.array_equal(load_dataset(dataset, animals).test_images, expected.test_images)
     assert load_test_images(dataset, animals).class_names == NAMES
@@ -419,7 +419,7 @@ def test_too_many_pixels_are_rejected_before_decoding(animals: Path, monkeypatch
         DataFolderError, match=r"18 images of 29 x 29 pixels take .* smaller dataset"
     ):
         find(animals, 29)
-    monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 50)
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 50)
     with pytest.raises(DataError, match="more than 50 bytes; scale it down"):
         find(animals)
 

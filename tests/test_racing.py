@@ -212,7 +212,7 @@ def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_
     """Its trained seeds keep their ranks, and the others are rows that were stopped untrained."""
     race = {
         "lr": [0.02, 1e-5], "seed": [*range(8)], "epochs": 12, "search": "racing", "batch": 8,
-        "dataset": "folder", "dataset.root": small_folder(), "shuffle": True, "report": False,
+        "dataset": "folder", "dataset.root": small_folder(), "shuffle": True, "report": True,
         "figures": "none", "progress": False, "out": tmp_path, "name": "race",
     }  # fmt: skip
     table = sweep(**race)
@@ -224,3 +224,5 @@ def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_
     assert set(stopped["epochs_trained"]) == {0}
     assert stopped["error"].str.startswith("dropped after 5 seeds: ").all()
     pd.testing.assert_frame_equal(load_results(table.attrs["folder"]), table)
+    page = (tmp_path / "sweeps" / "race" / "report.html").read_text()
+    assert '<td class="number">not trained</td>' in page

@@ -80,6 +80,23 @@ def test_a_lost_node(cluster, runs_of) -> None:
     assert all(event.epoch == 0 or event.epoch >= 2 for event in seen if isinstance(event, Started))
 
 
+def test_a_search_connects_once(cluster, runs_of) -> None:
+    """Ray keeps running between the rounds, and stops after the last one or an interruption."""
+    import ray as ray_package  # noqa: PLC0415 - an optional extra
+
+    runs, context = runs_of(epochs=1)
+    with cluster.executor.session():
+        list(cluster.executor.execute(runs, context))
+        assert ray_package.is_initialized()
+    assert not ray_package.is_initialized()
+    runs, context = runs_of(epochs=300, seed=1)
+    with cluster.executor.session():
+        for event in cluster.executor.execute(runs, context):
+            if isinstance(event, EpochEnded):
+                interrupt(context)
+        assert not ray_package.is_initialized()
+
+
 def test_only_journals_of_ended_launches_are_removed(cluster, runs_of) -> None:
     """A launch does not remove journals that another launch is reading."""
     runs, context = runs_of(epochs=300)

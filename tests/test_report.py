@@ -28,6 +28,9 @@ from lenet_sweep.report import charts
 from lenet_sweep.report import page as page_module
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs, run
+from lenet_sweep.runner.results_table import ResultsTable
+from lenet_sweep.search import Stop
+from lenet_sweep.storage.store import Store
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 WRITTEN = ["report.html", "statistics.csv", "statistics.md", "statistics.tex"]
@@ -602,6 +605,30 @@ def test_sweeps_of_several_people_are_merged(two_sweeps, tmp_path, capsys) -> No
         *WRITTEN, "results.csv", "results.md", "results.tex",
     }  # fmt: skip
     assert "report.html" in capsys.readouterr().out
+
+
+def test_stopped_rows_are_merged(tmp_path, small_folder) -> None:
+    """Of a cell, a finished row counts, else the row that was trained furthest, and once."""
+    folders = {}
+    for person, trained in {"Ada": {0.1: 1, 0.2: 1, 0.3: 3}, "Bo": {0.1: 2, 0.2: 3}}.items():
+        out = tmp_path / person
+        cells, options = settings(small_folder(), out, lr=list(trained), person=person)
+        done = [replace(cell, epochs=trained[cell.lr]) for cell in cells]
+        store_all(done, out, small_folder(), range, person=person)
+        table = ResultsTable(Store(out), person)
+        table.add_stored(cells)
+        stops = {cell.run_id: Stop(trained[cell.lr], "behind") for cell in cells}
+        table.add_stops(stops, cells)
+        folders[person] = launched(cells, options).sweep.folder
+        table.write(folders[person])
+    merged = tmp_path / "merged"
+    assert main([*map(str, folders.values()), "--out", str(merged)]) == 0
+    rows = pd.read_csv(merged / "results.csv").set_index("lr")
+    assert rows["person"].to_dict() == {0.1: "Bo", 0.2: "Bo", 0.3: "Ada"}
+    assert rows["epochs_trained"].to_dict() == {0.1: 2, 0.2: 3, 0.3: 3}
+    assert rows["status"].to_dict() == {0.1: "stopped", 0.2: "ok", 0.3: "ok"}
+    page = Page((merged / "report.html").read_text())
+    assert "identical results" not in page.text("conclusions")
 
 
 def test_page_in_another_folder(two_sweeps, tmp_path) -> None:

@@ -8,20 +8,22 @@ from hypothesis import strategies as st
 from test_halving import continued, curve, halving, results, runs
 
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.search import NO_RESULT, is_complete
+from lenet_sweep.search import NO_RESULT, RunResult, is_complete
 from lenet_sweep.search.budget import BudgetedHalving, TimedHalving
 from lenet_sweep.search.halving import Halving
 
 
-def search_all(search, all_runs, accuracies, after_epochs=lambda number: None):
+def search_all(search, all_runs, accuracies, on_training=lambda first, last: None, stored=()):
     """Train what the search asks for until it has ended; returns the epochs by run."""
-    known = {}
+    known, stopped = dict(stored), {}
     while not is_complete(decision := search.decide(all_runs, known), known):
+        assert all(decision.epochs[run_id] == epoch for run_id, epoch in stopped.items())
+        stopped = {run_id: stop.epoch for run_id, stop in decision.stops.items()}
         for run, accuracy in zip(all_runs, accuracies, strict=True):
             before = len(known.get(run.id, NO_RESULT).accuracies)
             if (epochs := decision.epochs.get(run.id, 0)) > before:
                 known[run.id] = curve(accuracy, epochs)
-                after_epochs(epochs - before)
+                on_training(before, epochs)
     return [len(known[run.id].accuracies) for run in all_runs]
 
 
@@ -66,16 +68,21 @@ def test_groups_of_settings_share_the_budget() -> None:
 
 
 class Clock:
-    """Simulated time: the machine trains this many epochs per minute."""
+    """Simulated time: the machine trains this many epochs per minute.
 
-    def __init__(self, epochs_per_minute) -> None:
+    Epochs from number `slow_after` of a run on take twice the time.
+    """
+
+    def __init__(self, epochs_per_minute, slow_after=1000) -> None:
         self.now = 0.0
         self.epochs_per_minute = epochs_per_minute
+        self.slow_after = slow_after
 
     def __call__(self):
         return self.now
 
-    def train(self, epochs):
+    def train(self, first, last):
+        epochs = last - first + max(0, last - max(first, self.slow_after))
         self.now += 60 * epochs / self.epochs_per_minute
 
 
@@ -90,6 +97,47 @@ def test_a_search_ends_in_time(settings, minutes, speed) -> None:
     assert trained[-1] == 27
 
 
+@pytest.mark.parametrize("speed", [200, 300, 400])
+def test_a_search_adapts_to_slower_training(speed) -> None:
+    """Fewer settings continue; those that were stopped are not trained again (`search_all`)."""
+    all_runs, clock = runs(40, epochs=100), Clock(speed, slow_after=11)
+    trained = search_all(TimedHalving(Halving(), 10, clock), all_runs, range(40), clock.train)
+    assert 9 * 60 < clock.now < 11.5 * 60
+    assert trained[-3:] == [100] * 3
+
+
+@pytest.mark.parametrize("minutes", [2, 5, 9, 10.5])
+def test_stored_runs_do_not_count_as_time(monkeypatch, minutes) -> None:
+    """With half of the runs in the store, the time goes to the other half."""
+    monkeypatch.setattr("lenet_sweep.machine.devices.cpu_count", lambda: 1)
+    all_runs, clock = runs(40, epochs=100), Clock(200)
+    stored = results(all_runs[:20], range(20), epochs=100)
+    stored = {run_id: replace(result, seconds=30) for run_id, result in stored.items()}
+    search = TimedHalving(Halving(), minutes, clock)
+    trained = search_all(search, all_runs, range(40), clock.train, stored)
+    assert 0.5 * minutes < clock.now / 60 <= minutes
+    assert (min(trained) == 100) == (minutes == 10.5)  # the 2000 epochs of the other half fit
+
+
+def test_the_latest_known_ranks_stop_settings(monkeypatch) -> None:
+    """If all settings continued to a rung and time is short there, the ranks at it decide."""
+    monkeypatch.setattr("lenet_sweep.machine.devices.cpu_count", lambda: 1)
+    all_runs = runs(9)
+    known = {
+        run.id: RunResult([9 - n, n, n], [1.0] * 3, seconds=180) for n, run in enumerate(all_runs)
+    }
+    decision = TimedHalving(Halving(first=1), 20).decide(all_runs, known)
+    assert {stop.epoch for stop in decision.stops.values()} == {3}
+    assert continued(all_runs, decision) == [6, 7, 8]
+
+
+def test_without_time_one_setting_is_trained() -> None:
+    """Nothing is known, so it is the search with the fewest epochs."""
+    all_runs, clock = runs(40, epochs=100), Clock(1)
+    trained = search_all(TimedHalving(Halving(), 1e-9, clock), all_runs, range(40), clock.train)
+    assert trained == [1] * 26 + [4] * 9 + [11] * 3 + [33, 100]
+
+
 def test_stored_runs_tell_the_speed(monkeypatch) -> None:
     """A repeated search uses all its minutes, on top of the epochs that it has."""
     monkeypatch.setattr("lenet_sweep.machine.devices.cpu_count", lambda: 2)
@@ -100,9 +148,8 @@ def test_stored_runs_tell_the_speed(monkeypatch) -> None:
     def finished(minutes):
         return len(continued(all_runs, TimedHalving(Halving(), minutes).decide(all_runs, known)))
 
-    # 27 epochs are trained, and two cores train one epoch a minute. The search with the first rung
-    # at epoch 1 and `keep` settings trains 9 + 3 * 2 + keep * 6 epochs.
-    assert [finished(minutes) for minutes in (0.1, 6.1)] == [2, 3]
+    # Two cores train one epoch a minute, and each setting that continues takes 6 epochs.
+    assert [finished(minutes) for minutes in (0.1, 12.1, 18.1, 30.1)] == [1, 2, 3, 5]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from clusters import TargetExecutor, interrupt, slurm_options, small_runs, start_executor
 from processes import Sweep, linux, results
-from slurm_here import lose_node, restore_node
+from slurm_here import lose_node, restore_node, wait_for_jobs
 
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import (
@@ -278,6 +278,7 @@ def test_files_of_ended_jobs_are_removed(cluster, runs_of) -> None:
         os.utime(path, (0, 0), follow_symlinks=False)
     write_json(jobs / "abc.json", {"service": "Slurm", "job": "1_7", "journal": "abc-1.journal"})
     (jobs / "abc-1.journal").touch()
+    wait_for_jobs()  # the files of a job that is still ending are kept
     runs, context = runs_of(seed=[2])
     list(cluster.executor.execute(runs, context))
     assert [path.name for path in jobs.iterdir()] == ["slurm"]

@@ -12,6 +12,7 @@ import made_sweeps
 import pytest
 from PIL import Image
 
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.storage.store import Store
@@ -137,3 +138,21 @@ def test_fewer_epochs_do_not_replace_the_file(
     before = files(made)
     tracker.log(replace(running, history=cell.history[:1]))
     assert files(made) == before
+
+
+def test_nothing_is_written_outside_the_folder(
+    tracked: tuple[TensorBoardTracker, TrackedSweep, TrackedCell], made: Sweep, tmp_path: Path
+) -> None:
+    """Neither through the settings of a received sweep.json, nor through a link."""
+    tracker, _, cell = tracked
+    before = {*tmp_path.iterdir()}
+    hostile = replace(cell.cell, activation="x/../../../../../../y")
+    tracker.log(replace(cell, cell=hostile))
+    (folder,) = (made.folder / "tensorboard").iterdir()
+    assert folder.name == hostile.file_name
+    (tmp_path / "elsewhere").mkdir()
+    folder_of(made, 0).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="must not be a link"):
+        tracker.log(cell)
+    assert {*tmp_path.iterdir()} - before == {tmp_path / "elsewhere"}
+    assert not list((tmp_path / "elsewhere").iterdir())

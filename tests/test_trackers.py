@@ -198,7 +198,9 @@ def test_a_tracker_that_raises_does_not_affect_the_sweep(
     assert len(other.last) == 3
     assert other.complete
     (line,) = messages.lines
-    assert line.startswith(f"tracker recorder: {type(error).__name__}: no room; to write it again")
+    assert line.startswith(
+        f"tracker recorder: {type(error).__name__}: no room; to write the sweep later"
+    )
     assert line.endswith(f"python -m lenet_sweep.track {result.sweep.folder} --to recorder")
     assert result.observer_errors == (line,)
 
@@ -218,7 +220,7 @@ def test_a_tracker_that_hangs_does_not_affect_the_sweep(
     assert_complete(launch("recorder", "other", messages=messages))
     assert other.complete
     (line,) = messages.lines
-    assert line.startswith("tracker recorder: it has not ended in time")
+    assert line.startswith("tracker recorder: did not finish in time")
     never.set()
 
 
@@ -232,7 +234,7 @@ def test_the_wait_for_slow_trackers_is_limited(
     never, messages = threading.Event(), Messages()
     recorder(lambda _: never.wait())
     assert_complete(launch("recorder", messages=messages))
-    assert "has not ended in time" in messages.lines[0]
+    assert "did not finish in time" in messages.lines[0]
     never.set()
 
 

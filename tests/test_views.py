@@ -25,6 +25,7 @@ from screens import (
     printed,
     progress,
     row,
+    search_round,
     terminal,
 )
 
@@ -114,6 +115,30 @@ def test_log_limits_epoch_lines() -> None:
     assert numbers == ["1", *(str(n) for n in range(11, 100, 10)), "100"]
     numbers = [m[1] for line in log.lines() if (m := re.match(r"seed 1  epoch (\d+)/100 ", line))]
     assert numbers == ["98", "100"]
+
+
+def test_log_of_a_search() -> None:
+    """Each round has a line with the epochs that are saved and the time that is left."""
+    log = Log(planned(*LRS))
+    first, second, third = (replace(cell, epochs=2) for cell in LRS)
+    stage = "rung 1 of 2, epoch 2: 3 of 3 settings"
+    log.view.on_round(search_round(stage, first, second, third, later=((1, 8),)))
+    for cell in (first, second, third):
+        log.at(20, events.Started(cell.run_id, 0))
+        log.at(60, ended(cell, 1), ended(cell, 2), events.Finished(cell.run_id))
+        log.at(60, *([events.Dropped(cell.run_id, 2, "behind")] if cell is not first else []))
+    stage = "rung 2 of 2, epoch 10: 1 of 3 settings"
+    log.view.on_round(search_round(stage, LRS[0]))
+    log.at(60, events.Started(first.run_id, 2), events.CellFinished(first.run_id, 10))
+    log.view.on_end()
+    rounds = [line for line in log.lines() if line.startswith("rung")]
+    assert rounds == [
+        "rung 1 of 2, epoch 2: 3 of 3 settings",
+        "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs saved so far; about 3 min left",
+    ]
+    assert log.lines()[-1] == (
+        "3 of 3 cells done in 1:00, 2 stopped by the search (53 % of the epochs saved)"
+    )
 
 
 def test_log_reports_waiting_once() -> None:

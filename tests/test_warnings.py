@@ -109,6 +109,18 @@ def test_each_warning_is_raised_when_and_only_when_it_applies(kind: str) -> None
     assert not of_kind(kind, absent)
 
 
+def test_a_search_that_samples_settings_is_not_told_to_train_a_grid() -> None:
+    """The results do not say which search it was, so search=grid is named only for the others."""
+    cells = grid(lr=[0.01, 0.1, 1.0], holdout=10)
+    rows = [*with_holdout(scored(cells[:2], [97, 99]), [97, 99]), failed(cells[2], "stopped")]
+    warning = only("search", rows)
+    assert "Unless the search sampled its settings (tpe or random), the same command with " in (
+        warning.sentence
+    )
+    assert warning.severity == "note"
+    assert warning.remedy == ""
+
+
 def test_cases_cover_every_kind_of_warning() -> None:
     """Every kind raised by any of the cases has a case for and against it."""
     rows = [rows for pair in CASES.values() for rows in pair]
@@ -139,6 +151,17 @@ def test_confounded_loss_and_optimizer() -> None:
     assert warning.remedy == (
         "python -m lenet_sweep -m loss=cross_entropy,nll optimizer=adam,sgd lr=0.001,0.1 epochs=10"
     )
+
+
+def test_confounding_lists_few_of_many_values() -> None:
+    """A search that samples numbers has many values that never meet."""
+    cells = [
+        replace(base(), lr=(n + 1) / 8, batch=8 * (n + 1), activation="relu") for n in range(9)
+    ]
+    cells = [replace(cell, activation="tanh") if n else cell for n, cell in enumerate(cells)]
+    warning = only("together", scored(cells, [*range(90, 99)]))
+    assert "tanh ran only with lr 0.25, batch 16 or lr 0.375, batch 24 or " in warning.sentence
+    assert "or lr 0.75, batch 48 or 3 more." in warning.sentence
 
 
 def test_confounding_of_three_hyperparameters() -> None:

@@ -16,6 +16,7 @@ from lenet_sweep.config.registry import make_loss
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
+MAX_ALTERNATIVES = 6  # values that a warning lists
 NOT_TUNED = ("seed", "dataset.limit", "dataset.size", "holdout")  # numbers that have no best value
 
 
@@ -54,13 +55,20 @@ def _describe_groups(by_cell: Sequence[Mapping[str, Value]], names: Sequence[str
         return ""
     texts = []
     for a, b in groups:
-        values = " or ".join(describe_setting(first, value) for value in ordered(a))
-        others = " or ".join(
+        values = [describe_setting(first, value) for value in ordered(a)]
+        others = [
             ", ".join(describe_setting(n, v) for n, v in zip(rest, level, strict=True))
             for level in _ordered_levels(b)
-        )
-        texts.append(f"{values} ran only with {others}")
+        ]
+        texts.append(f"{_join_alternatives(values)} ran only with {_join_alternatives(others)}")
     return join_words(texts)
+
+
+def _join_alternatives(texts: Sequence[str]) -> str:
+    """'a or b'; beyond MAX_ALTERNATIVES texts, which a search may have sampled, '... or 9 more'."""
+    if len(texts) > MAX_ALTERNATIVES:
+        texts = [*texts[: MAX_ALTERNATIVES - 1], f"{len(texts) - MAX_ALTERNATIVES + 1} more"]
+    return " or ".join(texts)
 
 
 def _ordered_levels(levels: Iterable[tuple[Value, ...]]) -> list[tuple[Value, ...]]:

@@ -171,8 +171,8 @@ def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
         return
     sentence = (
         f"The search stopped {count_of(len(stopped), len(results))} before the last epoch. The "
-        "table does not show what accuracy they would have reached. To train them to the end, run "
-        "the same command with search=grid."
+        "table does not show what accuracy they would have reached. Unless the search sampled its "
+        "settings (tpe or random), the same command with search=grid trains them to the end."
     )
     held_out = all(cell.dataset.holdout for cell in stopped)
     if not held_out:
@@ -185,7 +185,7 @@ def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
         sentence,
         tuple(stopped),
         "note" if held_out else "caution",
-        "search=grid" if held_out else _holdout(stopped, results),
+        "" if held_out else _holdout(stopped, results),
     )
 
 

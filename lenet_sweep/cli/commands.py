@@ -3,6 +3,7 @@
     one cell (no -m)                     check_single_cell, if hydra.* is given; run_task
     a grid, launcher lenet_*             run_batch
     a grid, one of Hydra's launchers     prepare_jobs; run_task in each job; its `finish`
+    a search that samples settings       run_sampling
     a search, launcher lenet_*           prepare_search; run_batch for each batch; its `finish`
     a search, one of Hydra's launchers   prepare_search; run_task in each job; its `finish`
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import isnan
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.console import Console
@@ -34,12 +36,13 @@ from lenet_sweep.cli.hydra_config import (
     compose_jobs,
     override_texts,
     raw_settings,
+    sampled_space,
     search_space,
 )
 from lenet_sweep.config import checks, validation
-from lenet_sweep.config.keys import depends_on_choice, missing_options
 from lenet_sweep.config.pairs import describe_pair
-from lenet_sweep.config.registry import all_choices
+from lenet_sweep.config.registry import Raw, all_choices
+from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
@@ -55,6 +58,7 @@ from lenet_sweep.runner.outputs import describe_interruption, describe_outputs, 
 from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import SweepResult, reload_sweep, run_sweep, sweep_folder
+from lenet_sweep.search.sampling import samples
 from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -111,6 +115,46 @@ def run_batch(
     return [fmean(values[start : start + rows]) for start in range(0, len(values), rows)]
 
 
+def run_sampling(
+    loader: ConfigLoader,
+    master: DictConfig,
+    overrides: Sequence[Override],
+    deletions: Sequence[str],
+    executor: Executor,
+) -> None:
+    """Train the trials of a search that samples settings as one sweep, and report on it.
+
+    overrides: those that were typed, without deletions. Exits with status 1 if a cell failed.
+    """
+    HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
+    chosen = chosen_by_search(loader, master)
+
+    def validate(raws: Iterable[Raw]) -> list[Cell]:
+        return validation.validate_cells(raws, NATIVE, executor.devices, chosen)[0]
+
+    _, options = validation.validate_cells([raw_settings(master)], NATIVE, executor.devices, chosen)
+    _reject_pairs(options, f"search={options.search.name} samples each key on its own; remove pair")
+    space = sampled_space(loader, master, overrides, deletions, validate)
+    options = replace(options, unused=_unused_in_search(master, chosen))
+    console = Console()
+    _exit_if_dry_run([], options, console, executor, space)
+    folder = _typed_folder(master, options)
+    view = views.choose_view(console)
+    result = run_sweep([], options, [view], executor, folder, space=space)
+    _report(result, options, console)
+    if result.exit_status:
+        raise SystemExit(result.exit_status)
+
+
+def _unused_in_search(master: DictConfig, chosen: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """Sentences on the options of a search space that not all of its choices have."""
+    given = {
+        override.key_or_group: str(override.input_line).partition("=")[2]
+        for override in search_space(master)
+    }
+    return validation.unused_of(given, chosen)
+
+
 def prepare_jobs(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> guarded_hydra.FinishSweep:
@@ -149,19 +193,9 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
     _reject_pairs(options, "the sweeper chooses the values itself; remove pair")
     _reject_search(options, f"{OWN_PARTS}; this sweeper searches by itself")
-    missing = {
-        o.key_or_group: str(o.input_line).partition("=")[2]
-        for o in search_space(master)
-        if depends_on_choice(o.key_or_group)
-        and any(
-            missing_options([o.key_or_group], {group: name})
-            for group, names in chosen.items()
-            for name in names
-        )
-    }
-    if not options.dry_run:
-        for line in validation.unused_options(missing, chosen):
-            _print(Console(), line)
+    unused = _unused_in_search(master, chosen)
+    for line in () if options.dry_run else unused:
+        _print(Console(), line)
     folder = _typed_folder(master, options)
     if folder is None:
         folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
@@ -241,6 +275,10 @@ def run_task(cfg: DictConfig) -> float:
         if hydra.sweeper.params:
             raise UsageError("grid/...: a grid of several cells requires the flag -m")
         _reject_pairs(options, "a grid requires the flag -m")
+        if samples(options.search.name):
+            _reject_search(
+                options, "samples the values of several keys, which requires the flag -m"
+            )
         if options.study:
             raise UsageError("+study=...: the rows of a study require the flag -m")
         typed = _typed_folder(OmegaConf.create({"hydra": hydra}), options)
@@ -299,10 +337,14 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
 
 
 def _exit_if_dry_run(
-    cells: Sequence[Cell], options: SweepOptions, console: Console, executor: Executor | None
+    cells: Sequence[Cell],
+    options: SweepOptions,
+    console: Console,
+    executor: Executor | None,
+    space: SearchSpace | None = None,
 ) -> None:
     if options.dry_run:
-        for line in preview(cells, options, executor).lines():
+        for line in preview(cells, options, executor, space).lines():
             _print(console, line)
         raise SystemExit(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from fractions import Fraction
@@ -33,10 +33,22 @@ from lenet_sweep.config.keys import (
     depends_on_choice,
     group_node,
     groups_set_by,
+    missing_options,
     set_key,
 )
 from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
+from lenet_sweep.config.search_space import (
+    TRAINED,
+    Dimension,
+    Point,
+    SearchSpace,
+    check_dimensions,
+    check_key,
+    needs_values,
+)
+from lenet_sweep.config.sweep_grammar import to_dimension
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_setting, format_value
 from lenet_sweep.data.catalog import added_datasets
@@ -172,20 +184,26 @@ def keep_text(text: str) -> str:
 
 
 def compose_jobs(
-    loader: ConfigLoader, master: DictConfig, jobs: Iterable[Sequence[str]]
+    loader: ConfigLoader,
+    master: DictConfig,
+    jobs: Iterable[Sequence[str]],
+    composed: dict[tuple[str, ...], Raw] | None = None,
 ) -> Iterator[Raw]:
     """Yield the settings of each job of a multirun as a nested dict.
+
+    composed: what Hydra has composed, by overrides; shared by several calls for one multirun.
 
     Hydra composes each combination of config groups once, and plain values are set here. Hydra
     takes about 50 ms to compose a job, which would be minutes for a large grid.
     """
-    HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
+    if not composed:  # else an earlier call has done this
+        HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     parse = _OverrideParser()
     typed = override_texts(master.hydra.overrides.task)
     # ${oc.env:HOME} is the same in all jobs, but with ${lr}, Hydra has to compose every job.
     compose_all = any("${" in re.sub(r"\$\{[\w.]+:", "", text) for text in typed)
     unswept = tuple(text for text in typed if compose_all or not parse(text).is_plain)
-    composed: dict[tuple[str, ...], Raw] = {}
+    composed = {} if composed is None else composed
     for job in jobs:
         parts = [parse(text) for text in job]
         plain = [part.is_plain and not compose_all for part in parts]
@@ -224,6 +242,53 @@ def grid_jobs(
         pairs=parse_pairs(_plain(master.pair)),
     )
     return [list(point.values()) for point in points]
+
+
+def sampled_space(
+    loader: ConfigLoader,
+    master: DictConfig,
+    overrides: Sequence[Override],
+    deletions: Sequence[str],
+    validate: Callable[[Iterator[Raw]], Sequence[Cell]],
+) -> SearchSpace:
+    """The search space of the overrides of a multirun whose search samples settings.
+
+    validate: the cells of raw settings. Raises UsageError for keys and values that cannot be
+    sampled.
+    """
+    search = str(master.search.name)
+    dimensions: dict[str, Dimension] = {}
+    fixed: list[Override] = []
+    for override in overrides:
+        if override.key_or_group in TRAINED or not override.is_sweep_override():
+            fixed.append(override)
+        else:
+            check_key(override.key_or_group, format_value(override.input_line), search)
+            dimensions[override.get_key_element()] = to_dimension(override, as_text=True)
+    check_dimensions(dimensions, search)
+    keys = {key: key.lstrip("+") for key in dimensions}
+    selectors = [
+        key
+        for key, name in keys.items()
+        if (name == "recipe" or name in OPTION_GROUPS) and not depends_on_choice(name)
+    ]
+    options = {name: key for key, name in keys.items() if depends_on_choice(name)}
+    parser = OverridesParser.create(config_loader=loader)
+    composed: dict[tuple[str, ...], Raw] = {}
+
+    def texts(point: Point) -> list[str]:
+        return [f"{key}={value}" for key, value in point.items()]
+
+    def missing(point: Point) -> Collection[str]:
+        choices = _composed_choices(loader, master, texts(point))
+        return [options[name] for name in missing_options(options, choices)]
+
+    def cells_of(point: Point) -> Sequence[Cell]:
+        typed = [*fixed, *parser.parse_overrides(texts(point))]
+        jobs = [[*job, *deletions] for job in grid_jobs(loader, master, typed)]
+        return validate(compose_jobs(loader, master, jobs, composed))
+
+    return SearchSpace(dimensions, selectors, missing, cells_of)
 
 
 def _plain(node: Any) -> Any:
@@ -341,9 +406,7 @@ def axis_length(override: Override) -> int:
             ) from error
     if isinstance(value, Glob):
         return sum(1 for _ in override.sweep_iterator())
-    raise UsageError(
-        f"{text}: a grid requires a list of values, such as {override.key_or_group}=1,2"
-    )
+    raise needs_values(text, override.key_or_group)
 
 
 def _is_plain_value(override: Override) -> bool:

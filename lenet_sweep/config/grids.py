@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from lenet_sweep.config.checks import integer
 from lenet_sweep.config.keys import (
+    SWEEP_KEYS,
     choices_set_by,
     defaults,
     depends_on_choice,
@@ -21,6 +22,7 @@ from lenet_sweep.config.keys import (
 )
 from lenet_sweep.config.pairs import Pair, paired_axes, parse_pairs
 from lenet_sweep.config.registry import OPTION_DEFAULTS, OPTION_GROUPS, Raw
+from lenet_sweep.config.search_space import needs_values
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
 
@@ -44,10 +46,12 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
     base = defaults()
     if "recipe" in axes and (both := {"loss", "optimizer"} & set(axes)):
         raise UsageError(recipe_conflict(sorted(both)))
-    values = {key: _as_axis(key, value) for key, value in axes.items()}
+    values = {key: as_axis(key, value) for key, value in axes.items()}
     for key, axis in values.items():
         if not axis:
             raise UsageError(f"{format_value(key)}=[]: give at least one value")
+        if key not in SWEEP_KEYS and isinstance(axis[0], str) and "interval(" in axis[0]:
+            raise needs_values(f"{key}={format_value(axis[0])}", key)
     cells = []
     for point in expand(
         {key: _length(axis) for key, axis in values.items()},
@@ -57,7 +61,7 @@ def grid(axes: Mapping[str, Any]) -> list[Raw]:
             for key in axes
             if key == "recipe" or (key in OPTION_GROUPS and not depends_on_choice(key))
         ],
-        choices_of=_choices_of,
+        choices_of=choices_of,
         limit=axes.get("max_cells", base["max_cells"]),
         pairs=parse_pairs(axes.get("pair")),
     ):
@@ -138,7 +142,7 @@ def _product(axes: Mapping[Pair, Sequence[tuple[T, ...]]]) -> Iterator[dict[str,
         yield dict(zip(keys, itertools.chain.from_iterable(point), strict=True))
 
 
-def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
+def choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
     """The choices that values of `recipe` and of groups select; none for an invalid value."""
     names: dict[str, str] = {}
     for key, value in selected.items():
@@ -146,7 +150,8 @@ def _choices_of(selected: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _as_axis(key: str, value: Any) -> Sequence[Any]:
+def as_axis(key: str, value: Any) -> Sequence[Any]:
+    """The values of a key: a list, tuple, range or array, or else the one value."""
     if callable(getattr(type(value), "tolist", None)):  # a NumPy array, a pandas column
         value = value.tolist()
     if key in ("pair", "tracker"):  # their values may be lists

@@ -197,11 +197,16 @@ def _name_of(value: Any) -> Any:
             f"model={shown}: must be the name of a model, or a subclass of torch.nn.Module; its "
             "arguments are keys, such as model.NAME=VALUE"
         )
-    name = next((n for n, cls in _registered.items() if cls is value), value.__name__)
+    name = name_of_class(value)
     _check_name(name)
     _file_of(value)
     _add(name, value)
     return name
+
+
+def name_of_class(cls: type) -> str:
+    """The name that selects the class of a model: the registered one, or else that of the class."""
+    return next((name for name, other in _registered.items() if other is cls), cls.__name__)
 
 
 def _add(name: str, cls: type) -> ModelSpec:
@@ -274,10 +279,38 @@ def source_digest(name: str) -> str:
     return location.digest
 
 
+def digest_of_class(cls: type) -> str:
+    """The digest of the source of a class, as in `Cell.model_source`.
+
+    Raises UsageError if workers cannot import the class.
+    """
+    return _locate(cls).digest
+
+
 def class_of(name: str) -> type | None:
     """The class of a user's model; None if its module was not imported."""
     spec = GROUPS["model"].choices.get(name)
     return spec.cls if isinstance(spec, ModelSpec) else None
+
+
+def find_class(name: str, files: Iterable[str]) -> type:
+    """The class that is registered as a model of this name, in these files, in those of VARIABLE,
+    or by a package.
+
+    Raises UsageError if there is none.
+    """
+    add_models()
+    for file in files:
+        _add_file(Path(file))
+    add_models()
+    if name in _modules_of_packages() and class_of(name) is None:
+        len(GROUPS["model"].choices[name].options)  # imports its module
+    cls = class_of(name)
+    if cls is None:
+        raise UsageError(
+            f"model={format_value(name)}: give the file that registers it with --models FILE.py"
+        )
+    return cls
 
 
 def _locate(cls: type) -> ModelLocation:

@@ -19,9 +19,11 @@ from lenet_sweep.config.grids import check_study_size
 from lenet_sweep.config.keys import (
     SWEEP_KEYS,
     defaults,
+    depends_on_choice,
     has_own_models,
     is_option,
     known_keys,
+    missing_options,
     owners,
     unknown_key,
     unknown_option,
@@ -63,6 +65,8 @@ CPU_NOTE = (
     "batches, a GPU may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
+DEVICES = ("auto", *devices.KINDS)
+ENGINES = ("auto", *ENGINE_VERSIONS)
 DATASET_KEYS = ("name", "root", "limit", "size")
 # Options and other settings that a choice does not have, with one of their values.
 IgnoredOptions = dict[str, Any]
@@ -205,10 +209,7 @@ def validate_cells(
     if len(merged) > 1:
         raise UsageError("study cannot be swept: it applies to the whole sweep; give one value")
     if merged and shared.search.name != "grid":
-        raise UsageError(
-            f"search={shared.search.name}: every row of a study is trained to the end; "
-            "remove search"
-        )
+        raise study_conflict(shared.search.name)
     unused: tuple[str, ...] = ()
     if has_own and any(cell.model_source for cell in cells):
         ignored_options = network | ignored_options
@@ -219,6 +220,29 @@ def validate_cells(
         }
         unused = unused_options(ignored_options, chosen)
     return cells, replace(shared, study=merged[0] if merged else None, unused=unused)
+
+
+def study_conflict(search: str) -> UsageError:
+    """The error for a study together with a search other than the grid."""
+    return UsageError(f"search={search}: every row of a study is trained to the end; remove search")
+
+
+def unused_of(given: Mapping[str, Any], chosen: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """Sentences on those of the given settings that not all of a sweep's choices have.
+
+    given: settings by key. chosen: see `unused_options`, which raises UsageError.
+    """
+    missing = {
+        key: value
+        for key, value in given.items()
+        if depends_on_choice(key)
+        and any(
+            missing_options([key], {group: name})
+            for group, names in chosen.items()
+            for name in names
+        )
+    }
+    return unused_options(missing, chosen)
 
 
 def unused_options(
@@ -423,7 +447,7 @@ def _patience(value: Any) -> int | None:
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
     """The kind of device; None for auto on this machine, where it depends on the engine."""
-    name = choice("device", value, ("auto", *devices.KINDS))
+    name = choice("device", value, DEVICES)
     if name == "auto":
         return remote_devices[0] if remote_devices else None
     available = devices.available_devices() if remote_devices is None else remote_devices
@@ -437,7 +461,7 @@ def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
 
 
 def _engine(value: Any, unsupported: str | None) -> str:
-    name = choice("engine", value, ("auto", *ENGINE_VERSIONS))
+    name = choice("engine", value, ENGINES)
     if name == "native" and unsupported:
         raise UsageError(f"engine=native: {unsupported}; use engine=torch or engine=auto")
     return ("torch" if unsupported else "native") if name == "auto" else name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -196,16 +197,20 @@ class Cell:
 
     @property
     def file_name(self) -> str:
-        """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'."""
+        """A readable, unique name: 'nll-adam-tanh_lr0.001_batch64_epochs10_seed0_1f3a9c2e'.
+
+        It has no path separators, even if the settings come from someone else.
+        """
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
             f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
             for key, value in self.changed_settings.items()
         ).replace(" ", "")
-        return (
+        name = (
             f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
         )
+        return re.sub(r"[^\w.+=,-]", "_", name)
 
     @property
     def changed_settings(self) -> dict[str, Any]:
@@ -322,6 +327,16 @@ class Plan:
         return {run.id: run for run in self.runs}
 
 
+def join_plans(first: Plan, second: Plan) -> Plan:
+    """The plan of both. They must not share a run."""
+    return Plan(
+        first.cells + second.cells,
+        first.duplicates + second.duplicates,
+        first.finished + second.finished,
+        first.runs + second.runs,
+    )
+
+
 def runs_of(cells: Iterable[Cell]) -> list[Run]:
     """The runs of distinct cells, each up to its last epoch, in the order of their first cells."""
     groups: dict[str, list[Cell]] = {}
@@ -334,18 +349,22 @@ def runs_of(cells: Iterable[Cell]) -> list[Run]:
 
 
 def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
-    """Merge equal cells, drop finished ones, and group the rest into runs, longest run first.
-
-    Longest first keeps all workers busy until the end (LPT scheduling, Graham 1969).
-    """
+    """Merge equal cells, drop finished ones, and group the rest into runs, longest run first."""
     all_cells = list(cells)
     distinct = list(dict.fromkeys(all_cells))
-    runs = runs_of(cell for cell in distinct if not is_finished(cell))
-    # At a small learning rate more units stay active, which makes the native engine up to a sixth
-    # slower, so among equally long runs the smallest rate comes first.
-    runs.sort(key=lambda run: (-run.cell.epochs * relative_epoch(run.cell), run.cell.lr))
+    runs = longest_first(runs_of(cell for cell in distinct if not is_finished(cell)))
     finished = len(distinct) - sum(len(run.snapshot_epochs) for run in runs)
     return Plan(tuple(distinct), len(all_cells) - len(distinct), finished, tuple(runs))
+
+
+def longest_first(runs: Iterable[Run]) -> list[Run]:
+    """The runs in the order in which to start them, which keeps all workers busy until the end.
+
+    This is LPT scheduling (Graham 1969).
+    """
+    # At a small learning rate more units stay active, which makes the native engine up to a sixth
+    # slower, so among equally long runs the smallest rate comes first.
+    return sorted(runs, key=lambda run: (-run.cell.epochs * relative_epoch(run.cell), run.cell.lr))
 
 
 def relative_epoch(cell: Cell) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+from lenet_sweep.core.cells import Run
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -146,14 +148,6 @@ class Stopped:
 
 
 @dataclass(frozen=True)
-class RungStarted:
-    """The search trains this run up to `epoch`, then compares it with others."""
-
-    run_id: str
-    epoch: int
-
-
-@dataclass(frozen=True)
 class Dropped:
     """The search does not train this run further than `epoch`."""
 
@@ -165,9 +159,26 @@ class Dropped:
 Event = (
     Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | EndedEarly
     | CellFinished | Finished | Failed | Retrying | Requeued | Stopped
-    | RungStarted | Dropped
+    | Dropped
 )  # fmt: skip
 FINAL_EVENTS = (Finished, Failed, Stopped)  # the last event of each run is one of these
+
+
+@dataclass(frozen=True)
+class SearchRound:
+    """The runs that a search trains before it decides again.
+
+    This is not an event of a run, so observers get it by `on_round`. stage: such as 'rung 2 of 3,
+    epoch 33: 14 of 40 settings'. runs: each up to the last epoch of this round. trained: by run id,
+    the epochs that the store has at the start. later: the rounds that are expected to follow, each
+    as a number of runs and the epochs of each run. at_most: whether `later` is an upper limit.
+    """
+
+    stage: str
+    runs: tuple[Run, ...]
+    trained: Mapping[str, int]
+    later: tuple[tuple[int, int], ...] = ()
+    at_most: bool = False
 
 
 def epoch_begun(event: Event) -> int | None:

@@ -8,29 +8,23 @@ images of all classes, and so that training without shuffling does not see one c
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.errors import DataError, DataFolderError
-from lenet_sweep.core.text import describe_os_error, one_line, replace_unprintable
+from lenet_sweep.core.errors import DataFolderError
+from lenet_sweep.core.text import describe_os_error, one_line
+from lenet_sweep.data.image_files import decode as decode_file
+from lenet_sweep.data.image_files import read_bytes, scale, show, to_gray
 from lenet_sweep.data.images import MAX_CLASSES, Images, Labels, label_type
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")  # Pillow's names; PPM includes PGM
-FORMAT_NAMES = "PNG, JPEG, BMP, GIF, PGM or WebP"
-MAX_FILE_BYTES = 2**28
-MAX_PIXELS = 2**26  # of one file; a small file can contain a huge image
 MAX_TOTAL_BYTES = 2**30  # of all images after scaling, one byte per pixel
 MAX_THREADS = 8  # that decode
 IGNORED = ("Thumbs.db", "desktop.ini")  # in addition to hidden files
@@ -74,22 +68,22 @@ def find(root: Path, size: tuple[int, int]) -> ImageFiles:
     if not root.is_dir():
         why = "is not a folder" if root.exists() else "there is no such folder"
         raise DataFolderError(
-            f"dataset.root={_show(root)}: {why}; set it to the folder with train/ and test/"
+            f"dataset.root={show(root)}: {why}; set it to the folder with train/ and test/"
         )
     for part in ("train", "test"):
         if not (root / part).is_dir():
-            raise DataFolderError(f"dataset.root={_show(root)}: no folder {part}/; {LAYOUT}")
+            raise DataFolderError(f"dataset.root={show(root)}: no folder {part}/; {LAYOUT}")
     train, test = (_class_folders(root / part) for part in ("train", "test"))
     if not 2 <= len(train) <= MAX_CLASSES:
         raise DataFolderError(
-            f"{_show(root / 'train')}: must contain a folder for each of 2 to {MAX_CLASSES} "
+            f"{show(root / 'train')}: must contain a folder for each of 2 to {MAX_CLASSES} "
             f"classes, not {len(train)}; {LAYOUT}"
         )
     if not test:
-        raise DataFolderError(f"{_show(root / 'test')}: contains no class folders; {LAYOUT}")
+        raise DataFolderError(f"{show(root / 'test')}: contains no class folders; {LAYOUT}")
     if unknown := sorted(test.keys() - train.keys()):
         raise DataFolderError(
-            f"{_show(test[unknown[0]])}: there is no train/{_show(unknown[0])}; each class needs "
+            f"{show(test[unknown[0]])}: there is no train/{show(unknown[0])}; each class needs "
             "training images"
         )
     names = sorted(train)
@@ -113,7 +107,7 @@ def fingerprint(files: ImageFiles) -> str:
 
     Reads all files but decodes none. Raises DataError if a file cannot be read.
     """
-    return _combine(files, _parallel(lambda file: _sha256(_read(file.path)), files))
+    return _combine(files, _parallel(lambda file: _sha256(read_bytes(file.path)), files))
 
 
 def decode(files: ImageFiles) -> tuple[Images, str]:
@@ -127,8 +121,9 @@ def decode(files: ImageFiles) -> tuple[Images, str]:
     hashes = []
 
     def decode_one(file: ImageFile) -> tuple[NDArray[np.uint8], bytes]:
-        content = _read(file.path)
-        return _decode(file.path, content, files.size), _sha256(content)
+        content = read_bytes(file.path)
+        pixels = decode_file(file.path, content, lambda image: scale(to_gray(image), files.size))
+        return pixels, _sha256(content)
 
     for index, (image, content_hash) in enumerate(_parallel(decode_one, files)):
         pixels[index] = image
@@ -162,9 +157,9 @@ def _image_paths(folder: Path) -> list[Path]:
     paths = sorted(_list(folder), key=lambda path: path.name)
     for path in paths:
         if path.is_dir():
-            raise DataFolderError(f"{_show(path)}: a folder inside a class; {LAYOUT}")
+            raise DataFolderError(f"{show(path)}: a folder inside a class; {LAYOUT}")
     if not paths:
-        raise DataFolderError(f"{_show(folder)}: contains no images; add some or remove the folder")
+        raise DataFolderError(f"{show(folder)}: contains no images; add some or remove the folder")
     return paths
 
 
@@ -180,7 +175,7 @@ def _check_total(root: Path, count: int, size: tuple[int, int]) -> None:
     total = count * size[0] * size[1]
     if total > MAX_TOTAL_BYTES:
         raise DataFolderError(
-            f"dataset.root={_show(root)}: {count:,} images of {size[0]} x {size[1]} pixels take "
+            f"dataset.root={show(root)}: {count:,} images of {size[0]} x {size[1]} pixels take "
             f"{total / 2**30:.1f} GiB, but the limit is {MAX_TOTAL_BYTES / 2**30:g} GiB; set a "
             "smaller dataset.size or remove images"
         )
@@ -207,61 +202,3 @@ def _sha256(content: bytes) -> bytes:
 
 def _labels(part: tuple[ImageFile, ...], files: ImageFiles) -> Labels:
     return np.array([file.label for file in part], label_type(len(files.class_names)))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # reading a pipe would block
-            raise DataError(f"{_show(path)}: not a file")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise DataError(
-            f"{_show(path)}: cannot be read: {error.strerror or error}; repair or remove it"
-        ) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise DataError(f"{_show(path)}: more than {MAX_FILE_BYTES:,} bytes; scale it down")
-    return content
-
-
-def _decode(path: Path, content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The pixels (height, width) of an image file. Raises DataError."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only needed for image files
-
-    too_large = DataError(
-        f"{_show(path)}: an image can have at most {MAX_PIXELS:,} pixels; scale it down"
-    )
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads only the header
-            is_allowed = image.width * image.height <= MAX_PIXELS
-            gray = _to_gray(image, size) if is_allowed else None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_large from error
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{_show(path)}: not a {FORMAT_NAMES} image; convert or remove it"
-        ) from error
-    except Exception as error:  # Pillow raises many types for damaged files
-        raise DataError(
-            f"{_show(path)}: damaged image: {one_line(str(error)) or type(error).__name__}; "
-            "repair or remove it"
-        ) from error
-    if gray is None:
-        raise too_large
-    return gray
-
-
-def _to_gray(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    from PIL import Image as pillow  # noqa: N813, PLC0415 - as above
-
-    if image.mode.startswith("I"):  # 16 bits per pixel, which convert("L") would clip at 255
-        gray = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    else:
-        gray = image.convert("L")
-    if gray.size != size[::-1]:
-        gray = gray.resize(size[::-1], pillow.Resampling.BILINEAR)
-    return np.asarray(gray)
-
-
-def _show(path: Path | str) -> str:
-    return replace_unprintable(str(path))

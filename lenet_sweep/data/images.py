@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,6 +44,11 @@ class Images:
     holdout_images: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 28, 28), "u1"))
     holdout_labels: Labels = field(default_factory=lambda: np.empty(0, "u1"))
     class_names: tuple[str, ...] = DIGITS  # by label
+
+    @cached_property
+    def pixel_statistics(self) -> tuple[float, float]:
+        """The `pixel_statistics` of the training images."""
+        return pixel_statistics(self.train_images)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,9 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,11 @@ class RunContext:
     # Where workers import the users' models from, by `Cell.model_source`.
     models: Mapping[str, ModelLocation] = field(default_factory=dict)
 
+    @cached_property
+    def retry_policy(self) -> RetryPolicy:
+        """Counts the retries of all runs, over all rounds of a search."""
+        return RetryPolicy(self.retries)
+
     @property
     def person(self) -> str:
         """Who trains the runs, for their failures."""
@@ -53,12 +60,15 @@ class Executor:
     check: raises UsageError if the executor is not available. Called before anything is written.
     devices: the kinds of devices that runs may train on, best first; device=auto is the first one.
         None: the devices of this machine.
+    session: a context in which `execute` is called several times, such as for the rounds of a
+        search. What takes long to start may keep running until its end.
     """
 
     execute: Callable[[Sequence[Run], RunContext], Iterator[Event]]
     capacity: Callable[[Iterable[str]], int | None]
     check: Callable[[], None]
     devices: tuple[str, ...] | None = None
+    session: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class RetryPolicy:

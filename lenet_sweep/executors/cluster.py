@@ -38,7 +38,7 @@ from lenet_sweep.core.events import (
     epoch_begun,
 )
 from lenet_sweep.core.text import pluralize
-from lenet_sweep.executors import RetryPolicy, RunContext
+from lenet_sweep.executors import RunContext
 from lenet_sweep.executors.job import Journal, Task, job_payload
 from lenet_sweep.storage.files import (
     DamagedError,
@@ -162,7 +162,7 @@ class _Jobs:
         self.context = context
         self.backend = backend
         self.store = Store(context.out)
-        self.retry_policy = RetryPolicy(context.retries)
+        self.retry_policy = context.retry_policy
         self.waiting: deque[Run] = deque()
         self.tracked: dict[str, _TrackedRun] = {}  # by run id
         self._task_count = 0

@@ -182,7 +182,7 @@ class _Pool:
         # A single worker keeps the GPUs it sees, which the cluster has selected if this is a job.
         on_gpus = number > 1 and any(run.cell.device == "cuda" for run in runs)
         self.context = context
-        self.scheduler = Scheduler(runs, context.retries)
+        self.scheduler = Scheduler(runs, context.retry_policy)
         self.gpus = devices.visible_gpus() if on_gpus else ()
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.cores = devices.cpu_count()

@@ -13,11 +13,11 @@ from lenet_sweep.executors import RetryPolicy
 class Scheduler:
     """The runs that are not in training, in the order in which to start them."""
 
-    def __init__(self, runs: Sequence[Run], retries: int) -> None:
+    def __init__(self, runs: Sequence[Run], retry_policy: RetryPolicy) -> None:
         self._waiting = deque(runs)
         self._failed: deque[Run] = deque()  # to be retried after the others
         self._locked: deque[Run] = deque()  # in training elsewhere; tried last, to use the results
-        self._retry_policy = RetryPolicy(retries)
+        self._retry_policy = retry_policy
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._failed) + len(self._locked)

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,11 +96,13 @@ class RayOptions:
 @register_executor("ray", RayOptions)
 def create(resources: RayOptions) -> Executor:
     """An executor that trains runs as Ray tasks with these resources."""
+    connection = Connection()
     return Executor(
-        execute=lambda runs, context: cluster.execute(runs, context, Ray(resources)),
+        execute=lambda runs, context: cluster.execute(runs, context, Ray(resources, connection)),
         capacity=lambda _: None,
         check=check,
         devices=("cuda", "cpu") if resources.gpus else ("cpu",),
+        session=connection.keep,
     )
 
 
@@ -117,6 +119,31 @@ def check() -> None:
         ) from error
 
 
+class Connection:
+    """The connection of this process to Ray, which takes seconds to start."""
+
+    def __init__(self) -> None:
+        self._kept = False
+
+    @contextlib.contextmanager
+    def keep(self) -> Iterator[None]:
+        """A context in which the connection stays open unless the sweep is interrupted."""
+        outer, self._kept = self._kept, True
+        try:
+            yield
+        finally:
+            self._kept = outer
+            self.close()
+
+    def close(self, *, interrupted: bool = False) -> None:
+        """Close the connection if it is not kept open, or if the sweep is interrupted."""
+        import ray  # noqa: PLC0415 - an optional extra
+
+        if interrupted or not self._kept:
+            with contextlib.suppress(Exception):  # the sweep is over, so errors do not matter
+                ray.shutdown()
+
+
 class Ray:
     """A Ray cluster as a ClusterBackend."""
 
@@ -125,8 +152,9 @@ class Ray:
     poll_interval = 0.5
     survives_launch = False  # Ray ends tasks with the process that submitted them
 
-    def __init__(self, resources: RayOptions) -> None:
+    def __init__(self, resources: RayOptions, connection: Connection) -> None:
         self.resources = resources
+        self.connection = connection
         self.runs_per_job = resources.runs_per_job
         self.threads = max(1, int(resources.cpus))
         self._tasks: dict[str, Any] = {}  # references by id
@@ -204,11 +232,8 @@ class Ray:
             ray.cancel(self._tasks[job], force=False)
 
     def disconnect(self) -> None:
-        import ray  # noqa: PLC0415 - an optional extra
-
         self._tasks.clear()
-        with contextlib.suppress(Exception):  # the sweep is over, so errors do not matter
-            ray.shutdown()
+        self.connection.close(interrupted=self.context.stop.is_set())
 
     def describe_remaining(self, jobs: Sequence[str]) -> str:
         tasks = pluralize(len(jobs), "Ray task")

@@ -10,11 +10,12 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.plugins.launcher import Launcher
@@ -22,6 +23,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from lenet_sweep.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lenet_sweep.executors import Executor
 
 
 class LenetGridSweeper(BasicSweeper):
@@ -36,6 +40,7 @@ class LenetGridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         from lenet_sweep.cli import commands, hydra_config, output  # noqa: PLC0415 - see above
         from lenet_sweep.runner import interrupts  # noqa: PLC0415 - see above
+        from lenet_sweep.search import sampling  # noqa: PLC0415 - see above
 
         assert self.config is not None
         assert self.launcher is not None
@@ -52,6 +57,11 @@ class LenetGridSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*params, *arguments])
         deletions = [str(o.input_line) for o in overrides if o.is_delete()]
         overrides = [o for o in overrides if not o.is_delete()]
+        if sampling.samples(self.config.search.get("name")):
+            if not isinstance(self.launcher, LenetLauncher):
+                raise UsageError(f"search={self.config.search.name}: {commands.OWN_PARTS}")
+            self.launcher.sample(overrides, deletions)
+            return []
         jobs = hydra_config.grid_jobs(loader, self.config, overrides)
         if deletions:
             jobs = [[*job, *deletions] for job in jobs]
@@ -102,11 +112,8 @@ class LenetLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
-        from lenet_sweep.executors.options import parse_options  # noqa: PLC0415 - see above
-        from lenet_sweep.executors.registry import find_executor  # noqa: PLC0415 - see above
 
-        spec = find_executor(self.executor)
-        executor = spec.create(parse_options(spec.options, self.settings))
+        executor = self._executor()
         hydra = self.config.hydra
         composed = []
         if hydra.callbacks:  # only then, since composing a job takes Hydra 50 ms
@@ -125,6 +132,20 @@ class LenetLauncher(Launcher):
         for job, job_return in zip(composed, returned, strict=False):
             self.callbacks.on_job_end(config=job, job_return=job_return)
         return returned
+
+    def sample(self, overrides: Sequence[Override], deletions: Sequence[str]) -> None:
+        """Train the trials of a search that samples settings."""
+        from lenet_sweep.cli import commands  # noqa: PLC0415 - see above
+
+        with env_override(self.config.hydra.job.env_set):
+            commands.run_sampling(self.loader, self.config, overrides, deletions, self._executor())
+
+    def _executor(self) -> "Executor":
+        from lenet_sweep.executors.options import parse_options  # noqa: PLC0415 - see above
+        from lenet_sweep.executors.registry import find_executor  # noqa: PLC0415 - see above
+
+        spec = find_executor(self.executor)
+        return spec.create(parse_options(spec.options, self.settings))
 
 
 @dataclass

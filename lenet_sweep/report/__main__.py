@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from lenet_sweep.core.errors import StoreError, UsageError, exit_status
-from lenet_sweep.core.text import describe_os_error, escape_unencodable, replace_unprintable
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {self.usage or self.format_usage().strip()}")
+from lenet_sweep.core.command import Parser, report_error, say
+from lenet_sweep.core.errors import StoreError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     After an error, the status is 1 or 2 and standard error has one line.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="python -m lenet_sweep.report",
         description="Write report.html for one sweep, or for several sweeps that are merged.",
     )
@@ -35,22 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of the images (default: the one the sweep used)",
                         )  # fmt: skip
+    parser.add_argument("--excel", action="store_true",
+                        help="also write results.xlsx, the table with conclusions and warnings",
+                        )  # fmt: skip
     try:
         options = parser.parse_args(arguments)
         if options.out is None and len(options.folders) > 1:
             parser.error("to merge several sweeps, choose an output folder with --out DIR")
-        from lenet_sweep.report import page_files  # noqa: PLC0415 - slow to import; not for --help
+        from lenet_sweep.report import page_files, workbook  # noqa: PLC0415 - slow to import; not for --help
 
+        if options.excel:
+            workbook.check_openpyxl()
         out = options.out or options.folders[0]
-        written = page_files.rebuild_page(options.folders, out, options.data)
-    except (UsageError, StoreError, FileNotFoundError) as error:
-        print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
-        return exit_status(error)
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return exit_status(error)
-    line = f"Written to {written[0].parent}{os.sep}"
-    print(escape_unencodable(line, sys.stdout.encoding or "utf-8"))
+        written = page_files.rebuild_page(options.folders, out, options.data, excel=options.excel)
+    except (UsageError, StoreError, OSError) as error:
+        return report_error(error)
+    say(f"Written to {written[0].parent}{os.sep}")
     for path in written:
         print(f"  {path.name}")
     return 0

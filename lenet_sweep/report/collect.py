@@ -23,7 +23,9 @@ from lenet_sweep.core.events import Failure
 from lenet_sweep.core.text import join_words, pluralize
 from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.data.test_images import ImageCache
+from lenet_sweep.report.search_history import SearchHistory, search_history
 from lenet_sweep.results import records
+from lenet_sweep.results.columns import EPOCHS_TRAINED, STOPPED
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import rank_records
 from lenet_sweep.results.records import Record
@@ -81,7 +83,7 @@ class Report:
     runs, each with its number of runs. notes: what a reader should know. reproductions: of the
     studies that the cells belong to. interrupted: the name of the signal, or "". evidence: by cell
     id, what is available for a row: NUMBERS, PREDICTIONS, CURVE, concatenated. missing: reasons why
-    something is not available.
+    something is not available. search: how it went, if a search stopped cells.
     """
 
     rows: tuple[Row, ...]
@@ -97,6 +99,7 @@ class Report:
     interrupted: str
     evidence: Mapping[str, str]
     missing: tuple[str, ...]
+    search: SearchHistory | None = None
 
     @property
     def planned(self) -> int:
@@ -121,7 +124,8 @@ def collect_sweep(sweep: Sweep, interrupted: str = "") -> Report:
 def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Report, pd.DataFrame]:
     """The report of one or several sweep folders, and the table of all their rows.
 
-    A cell that several people trained is one row if their numbers are equal, else one row each.
+    A cell that several people trained is one row if their numbers are equal, else one row each. A
+    row that a search stopped counts only if no other sweep has the cell, or has trained it further.
 
     data_root: the folder of the images; None for the folder that each sweep used. Raises
     FileNotFoundError and StoreError like `read_manifest`.
@@ -131,6 +135,7 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
     planned: dict[Cell, None] = {}
     notes: list[str] = []
     by_cell: dict[Cell, list[Record]] = {}
+    stopped: list[tuple[Source, Record]] = []  # by a search
     equal = 0
     manifests = [read_manifest(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
@@ -139,13 +144,21 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
         own = manifest.data_root if manifest.data_root and manifest.data_root.is_dir() else None
         root = data_root or own
         for cell, record in read_records(folder, manifest).items():
-            others = by_cell.setdefault(cell, [])
-            if any(all(other[name] == record[name] for name in COMPARED) for other in others):
-                equal += any(other["person"] != record["person"] for other in others)
-                continue
-            others.append(record)
+            rows = by_cell.setdefault(cell, [])
+            if record["status"] == STOPPED:
+                stopped.append((Source(cell, manifest.store, root), record))
+            elif any(all(other[name] == record[name] for name in COMPARED) for other in rows):
+                equal += any(other["person"] != record["person"] for other in rows)
+            else:
+                rows.append(record)
+                merged.append(record)
+                sources.append(Source(cell, manifest.store, root))
+    stopped.sort(key=lambda stop: -stop[1][EPOCHS_TRAINED])  # stable
+    for source, record in stopped:
+        if not by_cell[source.cell]:
+            by_cell[source.cell].append(record)
             merged.append(record)
-            sources.append(Source(cell, manifest.store, root))
+            sources.append(source)
     if equal:
         verb, which = ("was", "it") if equal == 1 else ("were", "each")
         notes.append(
@@ -177,6 +190,7 @@ def _build_report(
     interrupted: str,
 ) -> Report:
     """Build a report from a ranked table; `sources` are in the order of its rows."""
+    search = None if interrupted else search_history(table, sources)
     top, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
     if interrupted:  # skip what takes seconds
         analysis = _without_statistics(top, sources)
@@ -216,6 +230,7 @@ def _build_report(
                 for why in images.missing
             ),
         ),
+        search=search,
     )
 
 

@@ -143,10 +143,11 @@ def _charts(
     report: Report, compared: Sequence[ComparedItem], atlas: error_atlas.Atlas | None
 ) -> Mapping[str, Any]:
     # Importing matplotlib takes 0.5 to 1 s.
-    from lenet_sweep.report import charts, curve_charts  # noqa: PLC0415
+    from lenet_sweep.report import charts, curve_charts, search_charts  # noqa: PLC0415
 
     drawn = [(section, section.draw(report)) for section in charts.SECTIONS]
     return {
+        "search": search_charts.search_chart(report.search),
         "curves": curve_charts.curves(report),
         "sections": [
             {

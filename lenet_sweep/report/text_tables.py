@@ -56,14 +56,14 @@ def to_markdown(tables: Iterable[TextTable]) -> str:
     parts = []
     for title, caption, rows in tables:
         header = [heading_of(name) for name in rows.columns]
-        body = [[_escape_markdown(value) for value in row] for row in rows.itertuples(index=False)]
+        body = [[escape_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
             header,
             ["---:" if _is_number(rows[name]) else "---" for name in rows.columns],
             *body,
         ]
         table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        parts.append(f"### {title}\n\n{table_text}\n\n{_escape_markdown(caption)}\n")
+        parts.append(f"### {title}\n\n{table_text}\n\n{escape_markdown(caption)}\n")
     return "\n".join(parts)
 
 
@@ -246,7 +246,7 @@ def _is_number(column: pd.Series[Any]) -> bool:
     return (name in numbers or is_setting) and not holds_text(name)
 
 
-def _escape_markdown(value: object) -> str:
+def escape_markdown(value: object) -> str:
     """Text that Markdown shows literally: no markup, HTML, math, mentions, or links."""
     text = re.sub(r"([\\|`*_<>\[\]~$@]|&(?=[#\w])|:(?=//))", r"\\\1", one_line(str(value)))
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", text)

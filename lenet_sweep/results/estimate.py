@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean, median
@@ -59,11 +59,14 @@ def estimate(
     processor: str,
     threads: int = 1,
     threads_per_run: int = MAX_THREADS,
+    later: Sequence[tuple[int, int]] = (),
 ) -> Estimate:
     """Estimate the time of a plan from the headers of snapshots in the store.
 
     workers: None if unknown. processor: the name of this machine's processor. threads: of all runs
     in training, together. threads_per_run: at most; only the native engine uses more than one.
+    later: the rounds of a search that follow, each as a number of runs and the epochs of each run;
+    their epochs take the mean time of those in the plan.
     """
     try:
         stored = store.run_ids()
@@ -72,7 +75,7 @@ def estimate(
     measured = _measured(plan, store, stored)
     used: set[str] = set()
     paces: dict[Any, tuple[float, float, list[str]]] = {}
-    durations = []
+    durations, all_seconds = [], []
     for run in plan.runs:
         cell = run.cell
         kind = (cell.engine, cell.device, cell.model, cell.model_source, cell.optimizer.name,
@@ -84,13 +87,23 @@ def estimate(
         trained = len(store.run_folder(run.id).history(cell.epochs)) if run.id in stored else 0
         epoch_seconds = per_unit * relative_epoch(cell) + test_seconds
         durations.append((cell.epochs - trained) * epoch_seconds)
-    parallel = min(workers or 1, len(durations)) or 1
-    if all(run.cell.engine == "native" for run in plan.runs):
-        longest = max(durations, default=0.0) / _speed(min(threads, threads_per_run))
-        seconds = max(sum(durations) / parallel / _speed(threads / parallel), longest)
-    else:
-        seconds = max([sum(durations) / parallel, *durations])
+        all_seconds.append(epoch_seconds)
+    rounds = [durations, *([epochs * fmean(all_seconds)] * runs for runs, epochs in later)]
+    native = all(run.cell.engine == "native" for run in plan.runs)
+    seconds = sum(_duration(d, workers, threads, threads_per_run, native=native) for d in rounds)
+    parallel = min(workers or 1, max(map(len, rounds))) or 1
     return Estimate(seconds, None if workers is None else parallel, len(used))
+
+
+def _duration(
+    runs: Sequence[float], workers: int | None, threads: int, threads_per_run: int, *, native: bool
+) -> float:
+    """The time of runs that take so many seconds on one thread each. native: of that engine."""
+    parallel = min(workers or 1, len(runs)) or 1
+    if not native:
+        return max([sum(runs) / parallel, *runs])
+    longest = max(runs, default=0.0) / _speed(min(threads, threads_per_run))
+    return max(sum(runs) / parallel / _speed(threads / parallel), longest)
 
 
 def _speed(threads: float) -> float:

@@ -100,10 +100,12 @@ def _failure(failure: Failure | None) -> Record:
 def stopped_record(cell: Cell, store: Store, epoch: int, reason: str, person: str = "") -> Record:
     """The record of a cell that a search stopped after `epoch`.
 
-    It has no accuracy, so that it has no rank. epoch: 0 if it was not trained at all.
+    It has no accuracy, so that it has no rank. epoch: 0 if it was not trained at all. person: named
+    if the store does not say who trained the run.
     """
     snapshot = store.run_folder(cell.run_id).latest(until=cell.epochs)
     history = snapshot.history if snapshot else ()
+    person = (snapshot and snapshot.person) or person
     missing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
     return (
         settings_columns(cell, person)

@@ -101,4 +101,6 @@ def load_results(folder: str | Path) -> pd.DataFrame:
             f"{manifest.store.out / 'runs'}",
             stacklevel=2,
         )
-    return ranked_table(records.values())
+    table = ranked_table(records.values())
+    table.attrs["folder"] = str(folder)
+    return table

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Plan
-from lenet_sweep.core.events import Event
+from lenet_sweep.core.events import Event, SearchRound
 from lenet_sweep.core.text import one_line, to_str
 from lenet_sweep.ui.observer import Observer, TerminalView
 
@@ -37,8 +37,14 @@ class ObserverGroup(Observer):
     def on_start(self, plan: Plan, workers: int | None) -> None:
         self._call_each("on_start", lambda observer: observer.on_start(plan, workers))
 
+    def on_plan(self, plan: Plan) -> None:
+        self._call_each("on_plan", lambda observer: observer.on_plan(plan))
+
     def on_event(self, event: Event) -> None:
         self._call_each("on_event", lambda observer: observer.on_event(event))
+
+    def on_round(self, search_round: SearchRound) -> None:
+        self._call_each("on_round", lambda observer: observer.on_round(search_round))
 
     def on_table(self, table: pd.DataFrame) -> None:
         def call(observer: Observer) -> None:

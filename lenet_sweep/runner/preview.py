@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.cells import Cell, Plan, runs_of
+from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.text import join_words
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL
@@ -15,9 +16,13 @@ from lenet_sweep.machine import devices, provenance
 from lenet_sweep.results.estimate import MAX_THREADS, Estimate, estimate
 from lenet_sweep.results.records import Record
 from lenet_sweep.runner.results_table import ResultsTable
+from lenet_sweep.runner.sampling_rounds import SamplingRounds
+from lenet_sweep.runner.search_rounds import SearchState
+from lenet_sweep.search import Search
 from lenet_sweep.search.registry import make_search
+from lenet_sweep.search.sampling import make_sampling
 from lenet_sweep.storage.store import Store
-from lenet_sweep.ui.progress import describe_plan
+from lenet_sweep.ui.progress import SearchPlan, describe_plan
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,14 @@ class Preview:
     estimate: Estimate | None
     notes: tuple[str, ...]
     moved: int = 0
-    search: tuple[str, ...] = ()  # what the search would do
+    search: SearchPlan | None = None
+    sampled: tuple[str, ...] = ()  # what a search would sample; the plan has its waves so far
 
     def lines(self) -> list[str]:
         """The lines that a dry run prints."""
         damaged = [f"{path} is damaged" for path in self.damaged]
-        plan = describe_plan(self.plan, self.estimate)
-        if self.search and self.estimate:
-            plan[1] += "; less with a search"
-        return [*plan, *self.search, *self.notes, *self._moved(), *damaged]
+        plan = describe_plan(self.plan, self.estimate, self.search)
+        return [*self.sampled, *plan, *self.notes, *self._moved(), *damaged]
 
     def _moved(self) -> list[str]:
         if not self.moved:
@@ -55,27 +59,46 @@ class Preview:
         return [f"{before}; {retrained} (engine=torch keeps the earlier results)"]
 
 
-def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | None) -> Preview:
+def preview(
+    cells: Sequence[Cell],
+    options: SweepOptions,
+    executor: Executor | None,
+    space: SearchSpace | None = None,
+) -> Preview:
     """Plan the cells as `run_sweep` does, without training or writing anything.
 
-    executor: None if it is not known how many runs train at the same time.
+    executor: None if it is not known how many runs train at the same time. space: of a search that
+    samples settings, whose waves so far are planned.
     """
     table = ResultsTable(Store(options.out), options.person)
-    planned = table.plan(cells, reuse=options.reuse)
-    duration = None
-    if planned.runs:
+    searching = options.search.name != "grid"
+    duration, search_plan = None, None
+    sampled: tuple[str, ...] = ()
+    if space:
+        rounds = SamplingRounds(make_sampling(options.search), space, table)
+        planned, sampled = rounds.plan, tuple(rounds.lines())
+        training = replace(planned, runs=tuple(rounds.missing_runs()))
+    else:
+        planned = table.plan(cells, reuse=options.reuse, searching=searching)
+        training = planned
+    if search := make_search(options.search):
+        state = SearchState(search, planned, table.records, table.store, options.data_root)
+        training = replace(planned, runs=tuple(state.missing_runs()))
+        search_plan = _search_plan(search, state, training)
+    if training.runs:
         kinds = sorted({run.cell.device for run in planned.runs})
         workers = options.workers or (executor.capacity(kinds) if executor else None)
         threads = (workers or 1) * options.threads if options.threads else 1
         if executor is LOCAL and not options.threads:
             threads = devices.cpu_count()
         duration = estimate(
-            planned,
+            training,
             table.store,
             workers,
             provenance.processor(),
             threads,
             options.threads or MAX_THREADS,
+            search_plan.later if search_plan else (),
         )
     damaged = tuple(dict.fromkeys(table.store.damaged))
     paired = (
@@ -86,9 +109,18 @@ def preview(cells: Sequence[Cell], options: SweepOptions, executor: Executor | N
     notes = (*paired, *options.unused, *options.notes)
     records = tuple(table.records.values())
     moved = _count_moved(planned, table.store) if options.reuse else 0
-    search = make_search(options.search)
-    described = tuple(search.describe(runs_of(planned.cells))) if search else ()
-    return Preview(planned, records, damaged, duration, notes, moved, described)
+    return Preview(planned, records, damaged, duration, notes, moved, search_plan, sampled)
+
+
+def _search_plan(search: Search, state: SearchState, training: Plan) -> SearchPlan:
+    trained = {run.id: len(state.results[run.id].accuracies) for run in training.runs}
+    now = sum(max(0, run.cell.epochs - trained[run.id]) for run in training.runs)
+    return SearchPlan(
+        lines=tuple(search.describe(state.runs)),
+        epochs=now + sum(runs * epochs for runs, epochs in state.decision.later),
+        later=state.decision.later,
+        at_most=state.decision.later_at_most,
+    )
 
 
 def _count_moved(planned: Plan, store: Store) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINAL = ("ok", "diverged")  # training again would give the same result
+# A search decides as if a run had not diverged before it has trained it that far.
+FINAL_IN_SEARCH = ("ok",)
 # The pause between two writes of results.csv, in durations of the last write: a write takes longer
 # the more rows there are, and should take at most about a tenth of the time.
 WRITE_PAUSE = 10.0
@@ -42,25 +44,37 @@ class ResultsTable:
         self._changed = False  # since the last write
         self._due = 0.0  # the earliest time of the next write
 
-    def plan(self, cells: Sequence[Cell], *, reuse: bool) -> Plan:
+    def plan(self, cells: Sequence[Cell], *, reuse: bool, searching: bool = False) -> Plan:
         """Plan the runs that these cells still need, and add the records of finished cells.
 
-        reuse: False plans every cell as if the store were empty.
+        reuse: False plans every cell as if the store were empty. searching: whether a search
+        decides how far to train.
         """
         if not reuse:
             return make_plan(cells, lambda _: False)
+        final = FINAL_IN_SEARCH if searching else FINAL
         try:
             stored = self.store.run_ids()
         except OSError:  # files may be readable in a folder that cannot be listed
-            return make_plan(cells, self._is_final)
-        return make_plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell))
+            return make_plan(cells, lambda cell: self._is_final(cell, final))
+        return make_plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell, final))
 
-    def _is_final(self, cell: Cell) -> bool:
+    def has_lost_runs(self) -> bool:
+        """Whether the folder of a run with a record was removed after the record was read."""
+        if not self.records:
+            return False
+        try:
+            return not {cell.run_id for cell in self.records} <= self.store.run_ids()
+        except OSError:  # as in `plan`
+            return False
+
+    def _is_final(self, cell: Cell, final: Collection[str]) -> bool:
         try:
             record = stored_record(cell, self.store, self.person)
         except StoreError:  # training this run meets the same error and reports it in the table
             return False
-        if record is None or record["status"] not in FINAL:
+        if record is None or record["status"] not in final:
+            self.records.pop(cell, None)  # a failure of an earlier launch
             return False
         self.records[cell] = record
         return True
@@ -78,11 +92,12 @@ class ResultsTable:
         for cell in cells:
             stop = stops.get(cell.run_id)
             if stop and cell not in self.records:
-                # A run with patience may have ended before it was stopped.
+                # A run with patience may have ended before it was stopped, and an earlier sweep may
+                # have trained it further.
                 stored = stored_record(cell, self.store, self.person)
                 self.records[cell] = (
                     stored
-                    if stored and stored["status"] == "ok"
+                    if stored and stored["status"] in FINAL
                     else stopped_record(cell, self.store, stop.epoch, stop.reason, self.person)
                 )
 

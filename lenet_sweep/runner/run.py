@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.own_models import locations_of
+from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell, Plan, runs_of
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.data import download
@@ -36,10 +37,13 @@ from lenet_sweep.runner.event_recorder import EventRecorder
 from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.observers import ObserverGroup
 from lenet_sweep.runner.results_table import ResultsTable
+from lenet_sweep.runner.sampling_rounds import SamplingRounds
 from lenet_sweep.runner.search_rounds import SearchRounds
 from lenet_sweep.search.registry import make_search
+from lenet_sweep.search.sampling import make_sampling, samples
 from lenet_sweep.storage import atomic
-from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
+from lenet_sweep.storage.files import lock_file, move_to_damaged
+from lenet_sweep.storage.launches import mark_running, record_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.track.tracking import Tracking
 from lenet_sweep.ui.observer import Observer
@@ -93,6 +97,7 @@ def run_sweep(
     folder: Path | None = None,
     *,
     with_outputs: bool = True,
+    space: SearchSpace | None = None,
 ) -> SweepResult:
     """Train the runs that the cells still need, and rewrite results.csv as cells end.
 
@@ -103,46 +108,56 @@ def run_sweep(
     observers: follow the sweep in the given order; `Observer` says what happens if one fails.
     with_outputs: whether `outputs.write_outputs` comes next. If so, its modules are imported during
     the training, and the trackers run until it ends them.
+    space: what a search that samples settings samples from; its trials then replace `cells`.
 
     Raises DataError if the images cannot be obtained, StoreError if the folder cannot be written,
     UsageError if the executor is not available.
     """
-    launch = _prepare(cells, options, executor, folder)
-    group = ObserverGroup([*observers, EventRecorder(launch.folder)])
-    planned, table = launch.planned, launch.table
-    tracking = None
-    if options.tracker and with_outputs:
-        tracking = Tracking(
-            options.tracker, launch.folder, launch.manifest, options.person, group.on_message
-        )
-        group.add(tracking)
+    group = ObserverGroup(observers)
     with contextlib.ExitStack() as stack:
+        launch = _prepare(cells, options, executor, folder, space, stack)
+        table = launch.table
+        group.add(EventRecorder(launch.folder))
+        tracking = None
+        tracked = bool(options.tracker and with_outputs)
+        if tracked and not launch.sampling:
+            tracking = Tracking(
+                options.tracker, launch.folder, launch.manifest, options.person, group.on_message
+            )
+            group.add(tracking)
         stack.callback(group.on_end)
         if tracking:
             stack.enter_context(tracking.abandoned_after_error())
-        group.on_start(planned, launch.workers)
+        group.on_start(launch.planned, launch.workers)
         signals = stack.enter_context(handle_signals())
-        for message in _messages(planned, table.store, options):
+        for message in _messages(launch.planned, table.store, options):
             group.on_message(message)
-        modules = _modules_for_outputs(options, with_outputs=with_outputs) if planned.runs else ()
+        trains = bool(launch.planned.runs)
+        modules = _modules_for_outputs(options, with_outputs=with_outputs) if trains else ()
         with signals.deferred(), background_imports.import_in_background(modules):
             search = _train(launch, options, executor, group, signals)
-            launch.table.add_stops(search.decision.stops if search else {}, planned.cells)
+            launch.table.add_stops(search.decision.stops if search else {}, launch.planned.cells)
         with signals.deferred():
             manifest, frame = _write_final_table(launch, signals)
+        if tracked and launch.sampling:  # trackers need all cells when they start
+            tracking = Tracking(
+                options.tracker, launch.folder, manifest, options.person, group.on_message
+            )
         group.on_table(frame)
         interrupted = signals.received[0] if signals.received else None
     sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
-    not_retrained = frozenset(cell.id for cell in planned.cells if cell not in table.records)
+    requested = launch.planned.cells
+    not_retrained = frozenset(cell.id for cell in requested if cell not in table.records)
     errors = tuple(group.errors)
-    return SweepResult(sweep, planned.cells, interrupted, not_retrained, errors, tracking)
+    return SweepResult(sweep, requested, interrupted, not_retrained, errors, tracking)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Launch:
     """A launch that is ready to train: its folder is written, and its images are on the disk.
 
-    workers: the number of concurrent runs; None: the executor decides.
+    planned, manifest: grow in a search that samples settings. workers: the number of concurrent
+    runs; None: the executor decides. sampling: None for other searches.
     """
 
     folder: Path
@@ -151,20 +166,33 @@ class _Launch:
     manifest: Manifest
     environment: dict[str, Any]
     workers: int | None
+    sampling: SamplingRounds | None
 
 
 def _prepare(
-    cells: Sequence[Cell], options: SweepOptions, executor: Executor, folder: Path | None
+    cells: Sequence[Cell],
+    options: SweepOptions,
+    executor: Executor,
+    folder: Path | None,
+    space: SearchSpace | None,
+    stack: contextlib.ExitStack,
 ) -> _Launch:
-    """Plan the cells, add them to the sweep's folder, and obtain their images."""
+    """Plan the cells, add them to the sweep's folder, and obtain their images.
+
+    The folder is marked as running until `stack` is closed.
+    """
     table = ResultsTable(Store(options.out), options.person)
-    planned = table.plan(cells, reuse=options.reuse)
-    folder = folder or sweep_folder(options, planned.cells)
+    planned, sampling = _plan(cells, options, table, space)
+    folder = folder or sweep_folder(options, sampling.first if sampling else planned.cells)
     if planned.runs:
         executor.check()
-    make_folder(folder)
+    stack.enter_context(mark_running(folder))
     environment = provenance.environment(options.person)
     manifest = _update_manifest(folder, planned.cells, table.store, options, environment)
+    record_folder(options.out, folder)
+    if table.has_lost_runs():  # removed as unused before this sweep was on the disk
+        table.records.clear()
+        planned, sampling = _plan(cells, options, table, space)
     table.read_csv(folder, manifest.cells)
     table.forget_stops(planned.cells)
     table.add_stored(set(manifest.cells) - set(planned.cells))
@@ -172,7 +200,21 @@ def _prepare(
     workers = options.workers or executor.capacity(kinds)
     for dataset in {run.cell.dataset for run in planned.runs}:
         download.ensure_dataset(dataset, options.data_root)
-    return _Launch(folder, planned, table, manifest, environment, workers)
+    return _Launch(folder, planned, table, manifest, environment, workers, sampling)
+
+
+def _plan(
+    cells: Sequence[Cell], options: SweepOptions, table: ResultsTable, space: SearchSpace | None
+) -> tuple[Plan, SamplingRounds | None]:
+    """The cells and the runs that they need, or those of the first waves of a sampling search."""
+    if space:
+        sampling = SamplingRounds(make_sampling(options.search), space, table)
+        return sampling.plan, sampling
+    searching = options.search.name != "grid"
+    planned = table.plan(cells, reuse=options.reuse, searching=searching)
+    if search := make_search(options.search):
+        search.describe(runs_of(planned.cells))  # rejects a budget that is too small
+    return planned, None
 
 
 def _train(
@@ -181,7 +223,7 @@ def _train(
     executor: Executor,
     group: ObserverGroup,
     signals: Interrupts,
-) -> SearchRounds | None:
+) -> SearchRounds | SamplingRounds | None:
     """Train the runs, pass their events to the observers, and keep results.csv up to date.
 
     Returns the search, None if there is none.
@@ -203,9 +245,21 @@ def _train(
         on_message=group.on_message,
         models=locations_of(run.cell for run in runs),
     )
-    search = make_search(options.search)
-    rounds = SearchRounds(search, launch.planned, launch.table.records, context) if search else None
-    for event in rounds.train(executor) if rounds else executor.execute(runs, context):
+    rounds: SearchRounds | SamplingRounds | None = None
+    if launch.sampling:
+        rounds = launch.sampling
+
+        def grow(planned: Plan) -> None:
+            _grow(launch, planned)
+            group.on_plan(planned)
+
+        events = rounds.train(executor, context, grow, group.on_round)
+    elif search := make_search(options.search):
+        rounds = SearchRounds(search, launch.planned, launch.table.records, context)
+        events = rounds.train(executor, group.on_round)
+    else:
+        events = executor.execute(runs, context)
+    for event in events:
         group.on_event(event)
         if launch.table.update(event, launch.planned):
             try:
@@ -216,6 +270,17 @@ def _train(
                 raise
             group.on_table(table)
     return rounds
+
+
+def _grow(launch: _Launch, planned: Plan) -> None:
+    """Add the cells that a search has sampled to the launch and its folder."""
+    launch.planned = planned
+    launch.table.forget_stops(planned.cells)
+    with _locked(launch.folder):
+        earlier = read_manifest(launch.folder)
+        cells = tuple(dict.fromkeys([*earlier.cells, *planned.cells]))
+        launch.manifest = replace(earlier, cells=cells)
+        write_manifest(launch.folder, launch.manifest)
 
 
 def _write_final_table(launch: _Launch, signals: Interrupts) -> tuple[Manifest, pd.DataFrame]:
@@ -272,12 +337,15 @@ def reload_sweep(folder: Path) -> Sweep:
 def sweep_folder(options: SweepOptions, cells: Sequence[Cell]) -> Path:
     """The folder of a sweep: `options.name`, or a date and a hash of its cells.
 
+    The cells of a search that samples settings are those of its first wave, which may also be the
+    first wave of another search, or a grid.
     An existing folder with the same hash is used again, so a repeated command continues its sweep.
     """
     parent = options.out / "sweeps"
     if options.name:
         return parent / options.name
-    identity = "\n".join(sorted(cell.id for cell in cells))
+    search = [options.search.name] if samples(options.search.name) else []
+    identity = "\n".join([*sorted(cell.id for cell in cells), *search])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     existing = sorted(parent.glob(f"*_{digest}"))
     if existing:

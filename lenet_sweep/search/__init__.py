@@ -20,7 +20,8 @@ class RunResult:
 
     accuracies: percent, after each epoch. losses: the mean loss after each epoch; None where it was
     not recorded. seconds: of training and tests, together. failed: whether the run ended with an
-    error or diverged. ended_early: whether it ended after the last of these epochs, because of its
+    error or diverged. failed_in: the first epoch that will have no result then; 0: all epochs after
+    these. ended_early: whether the run ended after the last of these epochs, because of its
     patience. correct: reads whether each image was correct after the last epoch, (images,), or None
     if that is not known.
     """
@@ -29,12 +30,14 @@ class RunResult:
     losses: Sequence[float | None] = ()
     seconds: float = 0.0
     failed: bool = False
+    failed_in: int = 0
     ended_early: bool = False
     correct: Callable[[], NDArray[Any] | None] = field(default=lambda: None, compare=False)
 
     def has_ended(self, epoch: int) -> bool:
         """Whether the result after this epoch is known, or will never be."""
-        return self.failed or self.ended_early or len(self.accuracies) >= epoch
+        failed = self.failed and epoch >= self.failed_in
+        return failed or self.ended_early or len(self.accuracies) >= epoch
 
 
 NO_RESULT = RunResult()
@@ -54,11 +57,17 @@ class Decision:
 
     epochs: by run id, the number of epochs that each run needs. The other runs are not trained.
     stops: by run id, the runs that were stopped. messages: one line for each earlier decision.
+
+    stage: what is trained now, such as 'rung 2 of 3, epoch 33: 14 of 40 settings'; empty if the
+    search has ended. later: what it is expected to train after that, as in `SearchRound`.
     """
 
     epochs: Mapping[str, int]
     stops: Mapping[str, Stop] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+    stage: str = ""
+    later: tuple[tuple[int, int], ...] = ()
+    later_at_most: bool = False  # an upper limit
 
 
 class Search(Protocol):

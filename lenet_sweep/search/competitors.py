@@ -24,10 +24,15 @@ def decide_each(
     """The decisions for the groups of settings that compete with each other, as one."""
     epochs: dict[str, int] = {}
     stops: dict[str, Stop] = {}
-    messages: list[str] = []
-    for settings in competitors(runs):
-        decision = decide(settings)
+    decisions = [decide(settings) for settings in competitors(runs)]
+    for decision in decisions:
         epochs |= decision.epochs
         stops |= decision.stops
-        messages += decision.messages
-    return Decision(epochs, stops, tuple(messages))
+    return Decision(
+        epochs,
+        stops,
+        messages=tuple(message for decision in decisions for message in decision.messages),
+        stage="; ".join(dict.fromkeys(d.stage for d in decisions if d.stage)),
+        later=tuple(each for decision in decisions for each in decision.later),
+        later_at_most=any(decision.later_at_most for decision in decisions),
+    )

@@ -53,6 +53,11 @@ class Halving:
             settings = min(settings, self._continuing(settings))
         return stages
 
+    def most_epochs(self, settings: Sequence[Sequence[Run]]) -> int:
+        """The epochs of all runs of settings that compete with each other, without `margin`."""
+        seeds = max(len(runs) for runs in settings)
+        return seeds * total_epochs(self.stages(len(settings), settings[0][0].cell.epochs))
+
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:
         """See `Search`."""
         return decide_each(runs, lambda settings: self._decide(settings, results))
@@ -83,20 +88,26 @@ class Halving:
         epochs: dict[str, int] = {}
         stops: dict[str, Stop] = {}
         messages: list[str] = []
-        rungs = self.rungs(settings[0][0].cell.epochs)
-        for rung, following in pairwise((*rungs, 0)):
+        stage, later = "", tuple[tuple[int, int], ...]()
+        total, rungs = len(settings), self.rungs(settings[0][0].cell.epochs)
+        for number, (rung, following) in enumerate(pairwise((*rungs, 0)), 1):
             epochs |= {run.id: rung for runs in settings for run in runs}
             known = [[results.get(run.id, NO_RESULT) for run in runs] for runs in settings]
-            if not following or not all(r.has_ended(rung) for rs in known for r in rs):
+            if not all(r.has_ended(rung) for rs in known for r in rs):
+                stage = f"rung {number} of {len(rungs)}, epoch {rung}: {len(settings)} of "
+                stage += pluralize(total, "setting")
+                later = self._later(settings, rungs[number - 1 :])
+                break
+            if not following:
                 break
             scores = [_score(rs, rung) for rs in known]
             places = sorted(range(len(settings)), key=scores.__getitem__)
-            number = self._continuing(len(settings))
-            cutoff = -scores[places[:number][-1]][0]
+            continuing = self._continuing(len(settings))
+            cutoff = -scores[places[:continuing][-1]][0]
             chosen = {
                 place
                 for index, place in enumerate(places)
-                if (index < number or 0 <= cutoff + scores[place][0] <= self.margin > 0)
+                if (index < continuing or 0 <= cutoff + scores[place][0] <= self.margin > 0)
                 and scores[place][0] != math.inf
             }
             for place, runs in enumerate(settings):
@@ -112,7 +123,18 @@ class Halving:
             settings = [runs for place, runs in enumerate(settings) if place in chosen]
             if not settings:
                 break
-        return Decision(epochs, stops, tuple(messages))
+        return Decision(epochs, stops, tuple(messages), stage, later)
+
+    def _later(
+        self, settings: Sequence[Sequence[Run]], rungs: Sequence[int]
+    ) -> tuple[tuple[int, int], ...]:
+        """The rounds after the first of these rungs, without `margin`: see `Decision.later`."""
+        number, seeds = len(settings), sum(map(len, settings)) / len(settings)
+        rounds = []
+        for before, rung in pairwise(rungs):
+            number = min(number, self._continuing(number))
+            rounds.append((round(number * seeds), rung - before))
+        return tuple(rounds)
 
 
 def total_epochs(stages: Sequence[tuple[int, int]]) -> int:

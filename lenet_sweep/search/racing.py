@@ -94,6 +94,7 @@ class Racing:
         epochs: dict[str, int] = {}
         stops: dict[str, Stop] = {}
         messages: list[str] = []
+        stage, later = "", tuple[tuple[int, int], ...]()
         racing = [{run.cell.seed: run for run in runs} for runs in settings]
         seeds = sorted(set().union(*racing))
         looks = len(seeds) - self.first
@@ -105,6 +106,13 @@ class Racing:
             block = [by_seed[seed] for by_seed in racing if seed in by_seed]
             epochs |= {run.id: run.cell.epochs for run in block}
             if not all(results.get(r.id, NO_RESULT).has_ended(r.cell.epochs) for r in block):
+                stage = f"seed {number} of {len(seeds)}: {len(racing)} of "
+                stage += pluralize(len(settings), "setting")
+                longest = max(run.cell.epochs for run in block)
+                later = tuple(
+                    (sum(other in by_seed for by_seed in racing), longest)
+                    for other in seeds[number:]
+                )
                 break
             if not self.first <= number < len(seeds):
                 continue
@@ -126,7 +134,7 @@ class Racing:
                 f"{pluralize(len(racing) + len(dropped), 'setting')} "
                 f"{'continues' if len(racing) == 1 else 'continue'}"
             )
-        return Decision(epochs, stops, tuple(messages))
+        return Decision(epochs, stops, tuple(messages), stage, later, later_at_most=bool(later))
 
     def _dropped(self, trained: Sequence[Mapping[int, _Trained]], level: float) -> dict[int, str]:
         """Why settings are dropped, by their places. trained: the results by seed."""

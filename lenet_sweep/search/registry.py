@@ -11,6 +11,7 @@ from lenet_sweep.search import Search
 from lenet_sweep.search.budget import BudgetedHalving, TimedHalving
 from lenet_sweep.search.halving import Halving
 from lenet_sweep.search.racing import Racing
+from lenet_sweep.search.sampling import samples
 
 
 def _halving(
@@ -38,6 +39,11 @@ _SEARCHES: Mapping[str, Callable[..., Search]] = {
 
 
 def make_search(choice: Choice) -> Search | None:
-    """The search with the options of a choice of the group `search`; None for the grid."""
+    """The search with the options of a choice of the group `search`.
+
+    None for the grid, and for a search that samples settings; see `sampling.make_sampling`.
+    """
+    if choice.name == "grid" or samples(choice.name):
+        return None
     options: dict[str, Any] = dict(choice.options)
-    return None if choice.name == "grid" else _SEARCHES[choice.name](**options)
+    return _SEARCHES[choice.name](**options)

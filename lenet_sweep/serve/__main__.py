@@ -8,15 +8,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from lenet_sweep.core.errors import UsageError, exit_status
-from lenet_sweep.core.text import (
-    describe_os_error,
-    escape_unencodable,
-    format_value,
-    replace_unprintable,
-)
+from lenet_sweep.core.command import Parser, report_error, say
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.text import format_value
 
 if TYPE_CHECKING:
     from lenet_sweep.serve.server import PageServer
@@ -24,17 +20,12 @@ if TYPE_CHECKING:
 PORT = 8765  # unless it is in use
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {self.usage or self.format_usage().strip()}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the URL, and serve the page until Ctrl-C; returns the exit status.
 
     After an error, the status is 1 or 2 and standard error has one line.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="python -m lenet_sweep.serve",
         description="Show the sweeps of an output folder in the browser, while they run.",
     )
@@ -52,17 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         _check(options.folder, options.port, exists=not options.follow_stdin)
         server = _server(options.folder, options.port, options.data)
-    except UsageError as error:
-        print(f"error: {replace_unprintable(' '.join(str(error).split()))}", file=sys.stderr)
-        return exit_status(error)
-    except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
-        return exit_status(error)
+    except (UsageError, OSError) as error:
+        return report_error(error)
     for number in {signal.SIGINT, signal.SIGTERM}:
         signal.signal(number, lambda *_: _end(server))
-    line = f"Live page: {server.url}" if options.follow_stdin else (
-        f"Live page of {options.folder}: {server.url}  (Ctrl-C ends it)")  # fmt: skip
-    print(escape_unencodable(line, sys.stdout.encoding or "utf-8"), flush=True)
+    say(
+        f"Live page: {server.url}"
+        if options.follow_stdin
+        else f"Live page of {options.folder}: {server.url}  (Ctrl-C ends it)"
+    )
+    sys.stdout.flush()  # it may be a pipe
     if options.follow_stdin:
         threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
     server.serve_forever()

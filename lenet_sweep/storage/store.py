@@ -32,7 +32,7 @@ from lenet_sweep.core.patience import is_exhausted
 from lenet_sweep.storage.files import (
     UNREADABLE,
     DamagedError,
-    lock_file,
+    lock_in_folder,
     make_folder,
     move_to_damaged,
     read_json,
@@ -143,11 +143,18 @@ class RunFolder:
         """Save a snapshot as the checkpoint. Raises StoreError."""
         write_atomic(self.checkpoint_path, encode_snapshot(snapshot, self.path.name))
 
-    def write_description(self, cell: Cell, environment: Mapping[str, Any]) -> None:
-        """Write run.json, which allows rebuilding a table without its sweep. Raises StoreError."""
+    def write_description(
+        self, cell: Cell, environment: Mapping[str, Any], images: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write run.json, which allows rebuilding a table without its sweep. Raises StoreError.
+
+        images: the facts about the images that the trained network needs: `class_names`, and if
+        its input is normalized, `pixel_mean` and `pixel_std`.
+        """
         settings = cell.to_json()
         del settings["epochs"]
-        write_json(self.path / "run.json", {"settings": settings, "environment": environment})
+        description = {"settings": settings, "environment": environment}
+        write_json(self.path / "run.json", description | ({"images": images} if images else {}))
 
     def description(self) -> dict[str, Any] | None:
         """The content of run.json; None if it is missing or damaged."""
@@ -204,8 +211,7 @@ class RunFolder:
         releases the lock when its process ends, so a killed process leaves only temporary files,
         which the next claim removes. Raises StoreError.
         """
-        make_folder(self.path)
-        lock = lock_file(self.path / "lock", timeout)
+        lock = lock_in_folder(self.path, "lock", timeout)
         if lock is None:
             return None
         for temporary in self.path.glob(".*.tmp"):

@@ -6,7 +6,7 @@ May import every subpackage from core to ui.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lenet_sweep.core.cells import Cell
@@ -21,7 +21,8 @@ class TrackedSweep:
 
     folder: where results.csv is. store: the folder of the store, which other sweeps share. id: of
     the sweep, unique (hex). started: seconds since 1970. person: who started it. cells: all of
-    them.
+    them. is_running: whether this process runs the sweep; otherwise, all of this may come from
+    someone else.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class TrackedSweep:
     started: float
     person: str
     cells: tuple[Cell, ...]
+    is_running: bool = field(default=True, compare=False)
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ NO_SETTINGS = ("person", "cell")  # columns that settings_columns adds
 History = tuple[Epoch, ...]
 
 
-def tracked_sweep(folder: Path, manifest: Manifest) -> TrackedSweep:
+def tracked_sweep(folder: Path, manifest: Manifest, *, is_running: bool = True) -> TrackedSweep:
     """The sweep in a folder.
 
     Its identity and time are those of its first launch, so that a resumed sweep keeps them. The
@@ -33,7 +33,8 @@ def tracked_sweep(folder: Path, manifest: Manifest) -> TrackedSweep:
     """
     first = manifest.launches[0] if manifest.launches else {}
     identity = json.dumps([folder.resolve().name, first], sort_keys=True)
-    environment = first.get("environment", {})
+    environment = first.get("environment")
+    environment = environment if isinstance(environment, dict) else {}
     try:
         started = datetime.fromisoformat(environment["time"]).timestamp()
     except (KeyError, TypeError, ValueError):  # of another version
@@ -45,6 +46,7 @@ def tracked_sweep(folder: Path, manifest: Manifest) -> TrackedSweep:
         started=started,
         person=one_line(str(environment.get("person", ""))),
         cells=manifest.cells,
+        is_running=is_running,
     )
 
 
@@ -75,6 +77,7 @@ def tracked_cells(
         if row and row["status"] == STOPPED:  # another sweep may have trained it further
             history = history[: row[EPOCHS_TRAINED]]
         held_out = _number(row.get(HOLDOUT)) if row else None
+        prefix = f"{cell.file_name}_"
         yield TrackedCell(
             cell=cell,
             name=names[cell],
@@ -84,7 +87,7 @@ def tracked_cells(
             error=one_line(row["error"]) if row else "",
             accuracy=_number(row["accuracy"]) if row and held_out is None else held_out,
             person=one_line(row["person"]) if row else "",
-            figures=tuple(path for path in figures if path.name.startswith(f"{cell.file_name}_")),
+            figures=tuple(path for path in figures if path.name.startswith(prefix)),
         )
 
 

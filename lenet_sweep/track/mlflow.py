@@ -5,14 +5,15 @@ Runs are found again by their tags, so that writing a sweep again continues them
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.trackers import register_tracker
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.core.text import format_setting
 from lenet_sweep.results.columns import STOPPED
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow-artifacts"  # in the folder of the store
 EXPERIMENT = "lenet-sweep"
+REPORT = "report.html"  # has the commands, the host and folders, so it is not sent to a server
 SWEEP, CELL, STATUS, ERROR = (
     f"lenet_sweep.{name}" for name in ("sweep", "cell", "status", "error")
 )  # tags
 SCALAR = "accuracy"  # the metric that shows which epochs a run already has
-BATCH = 500  # metrics in one request; MLflow accepts 1000
+BATCH = 100  # epochs in one request, with up to 6 metrics each; MLflow accepts 1000 metrics
 STATUSES = {"ok": "FINISHED", STOPPED: "FINISHED", "killed": "KILLED", UNFINISHED: "KILLED"}
 # MLflow reads these when it is imported and with each request. A server that is down must not
 # block the thread for minutes, which is MLflow's default.
@@ -51,13 +53,15 @@ class MlflowTracker(Tracker):
 
         store = sweep.store.resolve()
         address = os.environ.get("MLFLOW_TRACKING_URI")
+        if not (address or sweep.is_running):
+            _check_store(sweep)
         location = None if address else (store / ARTIFACTS).as_uri()
         address = address or f"sqlite:///{(store / DATABASE).as_posix()}"
         self._client = MlflowClient(address, registry_uri=address)
         self._sweep = sweep
         self._experiment = self._find_experiment(location)
         self._runs = self._find_runs()
-        self._epochs: dict[str, int] = {}  # that each run has, by cell id
+        self._logged: dict[str, dict[int, float]] = {}  # SCALAR by epoch, by cell id
         self._written: dict[str, TrackedCell] = {}  # by cell id
         self._figures: set[Path] = set()
         parent = self._runs.get("") or self._create_run("", sweep.name, sweep.person, {})
@@ -71,9 +75,12 @@ class MlflowTracker(Tracker):
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            with contextlib.suppress(MlflowException):  # another sweep has just created it
+            try:
                 return str(self._client.create_experiment(name, artifact_location=location))
-            found = self._client.get_experiment_by_name(name)
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)
+                if found is None:  # no other sweep has just created it
+                    raise
         return str(found.experiment_id)
 
     def _find_runs(self) -> dict[str, Run]:
@@ -104,19 +111,18 @@ class MlflowTracker(Tracker):
         if self._written.get(key) == cell:
             return
         run = self._runs.get(key)
-        if run and key not in self._epochs:
+        if run and key not in self._logged:
             logged = self._client.get_metric_history(run.info.run_id, SCALAR)
-            values = {metric.step: metric.value for metric in logged}
-            if _agree(values, cell.history):
-                self._epochs[key] = len(values)
-            else:  # it was trained again, with other results
-                self._client.delete_run(run.info.run_id)
-                run = None
+            self._logged[key] = {metric.step: metric.value for metric in logged}
+        if run and not _agree(self._logged[key], cell.history):
+            self._client.delete_run(run.info.run_id)  # it was trained again, with other results
+            self._written.pop(key, None)
+            run = None
         if run is None:
             run = self._create_run(
                 key, cell.name, cell.person, {"mlflow.parentRunId": self._parent}
             )
-            self._runs[key], self._epochs[key] = run, 0
+            self._runs[key], self._logged[key] = run, {}
         self._write(run, cell)
         self._written[key] = cell
 
@@ -128,10 +134,11 @@ class MlflowTracker(Tracker):
         if not run.data.params and key not in self._written:
             params = [Param(name, format_setting(value)) for name, value in cell.settings.items()]
             self._client.log_batch(run_id, params=params)
-        new = _metrics(cell, self._epochs[key], self._sweep.started)
+        logged = self._logged[key]
+        new = _metrics(cell, len(logged), self._sweep.started)
         for start in range(0, len(new), BATCH):
-            self._client.log_batch(run_id, new[start : start + BATCH])
-        self._epochs[key] = max(self._epochs[key], len(cell.history))
+            self._client.log_batch(run_id, [*chain.from_iterable(new[start : start + BATCH])])
+        logged |= {epoch.epoch: metrics(epoch)[SCALAR] for epoch in cell.history}
         if cell.status != RUNNING:
             tags = [RunTag(STATUS, cell.status), RunTag(ERROR, cell.error)]
             self._client.log_batch(run_id, tags=tags)
@@ -150,10 +157,24 @@ class MlflowTracker(Tracker):
 
     def close(self, files: Sequence[Path], *, complete: bool) -> None:
         for path in files:
-            if path not in self._figures:  # those of a cell are with its run
+            is_private = path.name == REPORT and os.environ.get("MLFLOW_TRACKING_URI")
+            if path not in self._figures and not is_private:  # those of a cell are with its run
                 folder = "figures" if path.parent.name == "figures" else None
                 self._client.log_artifact(self._parent, str(path), folder)
         self._client.set_terminated(self._parent, "FINISHED" if complete else "KILLED")
+
+
+def _check_store(sweep: TrackedSweep) -> None:
+    """Raise StoreError unless the store has runs and contains the sweep.
+
+    A sweep.json from someone else could name any folder, and the database would be created there.
+    """
+    store, folder = sweep.store.resolve(), sweep.folder.resolve()
+    if not (folder.is_relative_to(store) and (store / "runs").is_dir()):
+        raise StoreError(
+            f"{sweep.folder / 'sweep.json'}: the store {store} has no runs or does not contain the "
+            "sweep; set MLFLOW_TRACKING_URI to the database or server to write to"
+        )
 
 
 def _agree(values: Mapping[int, float], history: Sequence[Epoch]) -> bool:
@@ -165,15 +186,14 @@ def _agree(values: Mapping[int, float], history: Sequence[Epoch]) -> bool:
     )
 
 
-def _metrics(cell: TrackedCell, after: int, started: float) -> list[Any]:
-    """The metrics of the epochs after the first `after`."""
+def _metrics(cell: TrackedCell, after: int, started: float) -> list[list[Any]]:
+    """The metrics of each epoch after the first `after`."""
     from mlflow.entities import Metric  # noqa: PLC0415 - as above
 
     return [
-        Metric(name, value, _milliseconds(time), epoch.epoch)
+        [Metric(k, value, _milliseconds(time), epoch.epoch) for k, value in metrics(epoch).items()]
         for time, epoch in zip(cell.times(started), cell.history, strict=True)
         if epoch.epoch > after
-        for name, value in metrics(epoch).items()
     ]
 
 

@@ -51,8 +51,9 @@ class OptunaTracker(Tracker):
             trials = [_trial(cell, distributions, self._sweep.started) for cell in ended]
             if _same(_read(path, self._sweep.name), trials):
                 return
+            for old in self._sweep.folder.glob(f"{TEMPORARY}*"):  # of a process that was killed
+                old.unlink(missing_ok=True)
             new = self._sweep.folder / TEMPORARY
-            new.unlink(missing_ok=True)
             _write(new, self._sweep.name, trials)
         atomic.wait_if_in_use(path, lambda: new.replace(path))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lenet_sweep.config.trackers import register_tracker
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.storage.files import make_folder, read_file, write_atomic
 from lenet_sweep.track import RUNNING, UNFINISHED, TrackedCell, TrackedSweep, Tracker, metrics
@@ -30,12 +31,14 @@ class TensorBoardTracker(Tracker):
     """Writes event files with hyperparameters, a curve per metric, and sample pictures."""
 
     def open(self, sweep: TrackedSweep) -> None:
-        self._folder = sweep.folder / FOLDER
+        self._folder = sweep.folder.resolve() / FOLDER
         self._started = sweep.started
         import tensorboard.compat.proto.event_pb2  # noqa: F401, PLC0415 - fail early if it is broken
 
     def log(self, cell: TrackedCell) -> None:
         folder = self._folder / cell.cell.file_name
+        if (folder / FILE).resolve() != folder / FILE:  # through a link in a received folder
+            raise StoreError(f"{folder / FILE}: must not be a link, nor in a folder that is one")
         content = _encode(_events(cell, self._started))
         before = read_file(folder / FILE) or b""
         if before.startswith(content):  # also if this process knows fewer epochs

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lenet_sweep.config.trackers import find_tracker
 from lenet_sweep.core.cells import Plan
+from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
 from lenet_sweep.core.text import join_command, one_line, to_str
 from lenet_sweep.results.manifest import Manifest
@@ -60,7 +61,7 @@ def write_sweep(name: str, sweep: Sweep) -> None:
         if not locked:
             raise AlreadyTrackedError
         tracker: Tracker = find_tracker(name)()
-        tracker.open(collect.tracked_sweep(sweep.folder, sweep.manifest))
+        tracker.open(collect.tracked_sweep(sweep.folder, sweep.manifest, is_running=False))
         for _ in _write_all(tracker, sweep, lambda _: ()):
             pass
 
@@ -123,7 +124,8 @@ class Tracking(Observer):
         self._threads.remove(thread)
         command = f"python -m lenet_sweep.track {join_command([str(self._folder)])}"
         line = (
-            f"tracker {thread.name}: {reason}; to write it again, run: {command} --to {thread.name}"
+            f"tracker {thread.name}: {reason}; to write the sweep later, run: "
+            f"{command} --to {thread.name}"
         )
         self.warnings.append(line)
         self._on_message(line)
@@ -144,7 +146,7 @@ class Tracking(Observer):
             while not thread.ended.wait(0.05):
                 limit = limits.interrupted if is_interrupted() else limits.total
                 if time.monotonic() - began > limit or thread.hangs(limits.call):
-                    self._warn(thread, "it has not ended in time, so a part may be missing")
+                    self._warn(thread, "did not finish in time; some results may be missing")
                     break
             else:
                 if thread.error:
@@ -235,7 +237,7 @@ class _TrackerThread:
 
 
 def describe_error(error: BaseException) -> str:
-    """The type and the text of an error in one line, without the address of a server.
+    """An error in one line, with its type unless it is ours, and without the address of a server.
 
     The address may contain a password.
     """
@@ -244,4 +246,5 @@ def describe_error(error: BaseException) -> str:
         text = text.replace(address, "MLFLOW_TRACKING_URI")
     text = re.sub(r"//[^/@\s]*@", "//", text)
     text = text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}..."
-    return text if isinstance(error, AlreadyTrackedError) else f"{type(error).__name__}: {text}"
+    is_clear = isinstance(error, (AlreadyTrackedError, StoreError))
+    return text if is_clear else f"{type(error).__name__}: {text}"

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
 from lenet_sweep.config.torch_classes import torch_arguments
 from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.text import format_value
 from lenet_sweep.training.dropout import layer_units, scaled
 from lenet_sweep.training.initial_weights import initialize
 
@@ -95,23 +97,33 @@ class MaskedDropout(nn.Module):
 
 def _layer_class(choices: Mapping[str, ChoiceSpec], name: str) -> type[nn.Module]:
     spec = choices.get(name)
-    cls: type[nn.Module] = getattr(nn, spec.torch_class if spec else name)
+    cls: Any = getattr(nn, spec.torch_class if spec else name, None)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):  # the cell of another person
+        raise UsageError(f"{format_value(name)}: must be a subclass of torch.nn.Module in torch.nn")
     return cls
+
+
+def build_lenet5(cell: Cell) -> LeNet5:
+    """The network of a cell, with PyTorch's default weights.
+
+    Raises UsageError if its activation or its pooling is not a module of torch.nn.
+    """
+    return LeNet5(
+        torch_class(cell, "activation"),
+        torch_class(cell, "pool"),
+        dropout=cell.dropout,
+        batch_norm=cell.batch_norm,
+        width=cell.width,
+        pool_options=torch_arguments(dict(cell.pool.options)),
+        classes=cell.dataset.classes,
+    )
 
 
 def seeded_lenet5(cell: Cell) -> LeNet5:
     """The network of a cell, with its initial weights. Does not change torch's random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
-        model = LeNet5(
-            torch_class(cell, "activation"),
-            torch_class(cell, "pool"),
-            dropout=cell.dropout,
-            batch_norm=cell.batch_norm,
-            width=cell.width,
-            pool_options=torch_arguments(dict(cell.pool.options)),
-            classes=cell.dataset.classes,
-        )
+        model = build_lenet5(cell)
     set_initial_weights(model, cell)
     return model
 

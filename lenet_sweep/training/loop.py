@@ -91,7 +91,8 @@ def train(
             read()
         for path in folder.move_damaged_files():
             yield Damaged(run.id, str(path))
-        folder.clear_failure()
+        if not _diverges_later(run, folder.failure()):
+            folder.clear_failure()
         for event in _train(run, folder, data_root, retrain, stop, environment, threads):
             epoch = epoch_begun(event) or epoch
             yield event
@@ -102,6 +103,11 @@ def train(
     finally:
         if lock:
             lock.release()
+
+
+def _diverges_later(run: Run, failure: Failure | None) -> bool:
+    """Whether an earlier training of this run diverged after the last epoch to train now."""
+    return failure is not None and failure.status == "diverged" and failure.epoch > run.cell.epochs
 
 
 def _person(environment: Mapping[str, Any]) -> str:
@@ -146,7 +152,9 @@ def _train(
     engine = engines.build_engine(run.cell, _append_holdout_to_test(images))
     # A user's schedule imports torch, which takes seconds; do it before the first epoch is timed.
     learning_rates(run.cell, 0, 1, math.ceil(len(images.train_labels) / run.cell.batch))
-    folder.write_description(run.cell, {**environment, "engine": engine.detail})
+    folder.write_description(
+        run.cell, {**environment, "engine": engine.detail}, _describe_images(run.cell, images)
+    )
     saver = _Saver(folder, missing, retrain)
     snapshot = None if retrain else folder.latest(until=missing[0])
     for path in folder.move_damaged_files():
@@ -216,6 +224,14 @@ class _Saver:
         if snapshot.epoch > max(self.saved_epoch, self._newest):
             self._folder.write_checkpoint(snapshot)
             self.saved_epoch, self._saved_at = snapshot.epoch, time.monotonic()
+
+
+def _describe_images(cell: Cell, images: Images) -> dict[str, Any]:
+    """What the trained network can be used with, without the dataset; see `RunFolder`."""
+    facts: dict[str, Any] = {"class_names": images.class_names}
+    if cell.normalize == "standard":
+        facts["pixel_mean"], facts["pixel_std"] = images.pixel_statistics
+    return facts
 
 
 # Most runs of a worker share a dataset, which is then read and verified once.

@@ -27,15 +27,16 @@ def create_model(cell: Cell) -> nn.Module:
     location = location_of(cell)
     if location is None:
         raise ModelError(f"model {cell.model.name}: its code is not known to this process")
-    return _create(import_class(location), cell)
+    return create_from_class(import_class(location), cell)
 
 
 def check_model(cell: Cell) -> None:
     """Check the model of a cell in the process that has its class. Raises ModelError."""
-    _create(class_of(cell.model.name), cell)
+    create_from_class(class_of(cell.model.name), cell)
 
 
-def _create(cls: Any, cell: Cell) -> nn.Module:
+def create_from_class(cls: Any, cell: Cell) -> nn.Module:
+    """The model of a cell from its class; see `create_model`."""
     cpu = torch.device("cpu")
     with random_state_kept():
         seed_torch(cpu, cell.seed)

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from lenet_sweep.core.cells import Plan
-from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying
+from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying, SearchRound
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
 from lenet_sweep.results.columns import (
     EPOCHS_TRAINED,
@@ -36,6 +36,7 @@ from lenet_sweep.ui.progress import (
     describe_end,
     describe_failure,
     describe_problem,
+    describe_round,
     describe_start,
 )
 
@@ -87,6 +88,11 @@ class LiveView(TerminalView):
             )
         self._live.start()
 
+    def on_plan(self, plan: Plan) -> None:
+        with self._lock:
+            if self._progress:
+                self._progress.add(plan)
+
     def on_event(self, event: Event) -> None:
         progress = self._progress
         assert progress is not None
@@ -97,6 +103,11 @@ class LiveView(TerminalView):
             self._console.print(Text(line, RED), no_wrap=True, overflow="ellipsis")
         elif isinstance(event, (Damaged, Retrying, Requeued)):
             self.on_message(f"{progress.names[event.run_id]}  {describe_problem(event)}")
+
+    def on_round(self, search_round: SearchRound) -> None:
+        if self._progress:
+            with self._lock:
+                self._progress.start_round(search_round)
 
     def on_table(self, table: pd.DataFrame) -> None:
         leaders = _leaders(table)
@@ -121,7 +132,8 @@ class LiveView(TerminalView):
         with self._lock:
             if self._progress:
                 lanes = _lanes(self._progress)
-                free = height - 3  # without an empty line, the heading and the sweep's bar
+                # Without an empty line, the heading, the line of a search and the sweep's bar.
+                free = height - 3 - bool(self._progress.round)
                 leaders = min(LEADERS, len(self._leaders), free - min(len(lanes), 4) - 2)
                 bars = free - (leaders + 2 if leaders > 0 else 0)
                 lines += [Text()] if free > 0 else []
@@ -189,7 +201,7 @@ def _bars(
     width: int,
     height: int,
 ) -> list[Text]:
-    """The heading, a line for each run, and the line of the sweep.
+    """The heading, a line for each run, the line of a search, and the line of the sweep.
 
     height: the number of lines for runs; the last one counts the runs that do not fit.
     """
@@ -206,10 +218,13 @@ def _bars(
     failed = f"{progress.failed} failed, " if progress.failed else ""
     elapsed = f"{failed}{format_duration(now - progress.start)} so far"
     left = format_duration(progress.seconds_left())
+    if progress.round and progress.round.at_most:
+        left = f"≤ {left}"
     rest = sum(GAP + column for column in layout.columns.values()) - 2 * GAP - len(elapsed)
     parts = [_fit(cells, layout.name), _bar(progress.fraction, layout.bar), Text(elapsed)]
     parts.append(_fit(left, max(len(left), rest), "right"))
-    return [*lines, _style(Text(" " * GAP).join(parts), BOLD)]
+    search = [Text(describe_round(progress), PALE)] if progress.round and height > 0 else []
+    return [*lines, *search, _style(Text(" " * GAP).join(parts), BOLD)]
 
 
 def _run_line(progress: SweepProgress, state: RunProgress | None, layout: _Layout) -> Text:

@@ -18,6 +18,7 @@ from lenet_sweep.core.events import (
     Failed,
     Requeued,
     Retrying,
+    SearchRound,
     Started,
     Stopped,
     Waiting,
@@ -31,7 +32,9 @@ from lenet_sweep.ui.progress import (
     describe_end,
     describe_failure,
     describe_problem,
+    describe_round,
     describe_start,
+    describe_time_left,
 )
 
 LOG_EVERY = 10.0  # seconds between two epoch lines of a run
@@ -51,6 +54,10 @@ class LogView(TerminalView):
         if plan.runs:
             self._progress = SweepProgress(plan, workers, self._clock())
         self._print(describe_start(plan, workers))
+
+    def on_plan(self, plan: Plan) -> None:
+        if self._progress:
+            self._progress.add(plan)
 
     def on_event(self, event: Event) -> None:
         progress, run_id = self._progress, event.run_id
@@ -83,6 +90,12 @@ class LogView(TerminalView):
                 self._print(f"{name}  {describe_problem(event)}")
             case Stopped():
                 self._print(f"{name}  stopped; its progress is saved in the store")
+
+    def on_round(self, search_round: SearchRound) -> None:
+        if self._progress:
+            self._progress.start_round(search_round)
+            left = describe_time_left(self._progress)
+            self._print(describe_round(self._progress) + (f"; {left}" if left else ""))
 
     def _print_epoch(self, run_id: str, name: str, result: Epoch) -> None:
         assert self._progress is not None

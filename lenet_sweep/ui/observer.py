@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lenet_sweep.core.cells import Plan
-from lenet_sweep.core.events import Event
+from lenet_sweep.core.events import Event, SearchRound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,17 @@ class Observer:
         the same time, or None if this is not known.
         """
 
+    def on_plan(self, plan: Plan) -> None:
+        """Called when a search has sampled more cells, before the events of their runs.
+
+        plan: all cells so far, and the runs of all of them.
+        """
+
     def on_event(self, event: Event) -> None:
         """Called with each event of each run, in order; `lenet_sweep.core.events` lists them."""
+
+    def on_round(self, search_round: SearchRound) -> None:
+        """Called when a search starts to train the next runs, before their events."""
 
     def on_table(self, table: pd.DataFrame) -> None:
         """Called with the ranked table so far, as cells end, and once more with the final table.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, islice
 
-from lenet_sweep.core.cells import Plan, Run, short_names
+from lenet_sweep.core.cells import Plan, Run, runs_of, short_names
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
@@ -20,7 +22,7 @@ from lenet_sweep.core.events import (
     Progress,
     Requeued,
     Retrying,
-    RungStarted,
+    SearchRound,
     Started,
     Stopped,
     Waiting,
@@ -69,21 +71,37 @@ class SweepProgress:
         self.start = start
         self.failed = 0  # cells
         self.stopped = 0  # cells, by a search
-        self._runs = dict(plan.by_id)  # in a search, up to the next rung
-        self._trained: dict[str, int] = {}  # epochs, of runs that a search has trained to a rung
+        self.saved = 0  # epochs of the full grid that a search does not train
+        self.round: SearchRound | None = None  # of a search
+        self._runs: Mapping[str, Run] = plan.by_id  # those of the round
         self.running: dict[str, RunProgress] = {}
         self.unstarted = dict(self._runs)
-        self._lengths = Counter(map(_length, plan.runs))  # of the runs in `unstarted`
-        names = short_names(plan.cells, epochs=False, between=" ")
-        self.names = {run.id: names[run.cell] for run in plan.runs}
-        self.longest_name = max(map(len, self.names.values()), default=0)
-        self.most_epochs = max((run.cell.epochs for run in plan.runs), default=0)
+        self._lengths = Counter(map(self._length, plan.runs))  # of the runs in `unstarted`
+        self._trained = 0.0  # epochs that runs have trained in a search, without those in training
+        self._name()
         self._pending = {run.id: set(run.snapshot_epochs) for run in plan.runs}
         self.total = len(plan.cells)
         self.ended = self.total - sum(map(len, self._pending.values()))
         self._pace: dict[str, float] = {}  # seconds per epoch, including tests and checkpoints
         self._batch_paces: dict[int, list[float]] = {}  # by batch size: [sum, number] of paces
         self._all_paces = [0.0, 0]
+
+    def add(self, plan: Plan) -> None:
+        """Add the cells and runs of a plan that has more of them."""
+        new = [run for run in plan.runs if run.id not in self._pending]
+        finished = len(plan.cells) - self.total - sum(len(run.snapshot_epochs) for run in new)
+        self.plan = plan
+        self.total = len(plan.cells)
+        self.ended += finished
+        self._pending |= {run.id: set(run.snapshot_epochs) for run in new}
+        self.__dict__.pop("grid_epochs", None)
+        self._name()
+
+    def _name(self) -> None:
+        names = short_names(self.plan.cells, epochs=False, between=" ")
+        self.names = {run.id: names[run.cell] for run in self.plan.runs}
+        self.longest_name = max(map(len, self.names.values()), default=0)
+        self.most_epochs = max((run.cell.epochs for run in self.plan.runs), default=0)
 
     def pending(self, run_id: str) -> list[int]:
         """The epochs of a run's cells that have not ended, in ascending order."""
@@ -94,19 +112,34 @@ class SweepProgress:
         """The part of the sweep that is done, from 0 to 1.
 
         Each cell counts as much as any other: 1 when it has ended, before that its trained part.
+        A search counts epochs: those that it has trained, of all that it is expected to train.
         """
+        if self.round:
+            done = self._trained + sum(
+                state.position - state.resumed for state in self.running.values()
+            )
+            left = sum(state.run.cell.epochs - state.position for state in self.running.values())
+            left += sum(epochs * number for (_, epochs), number in self._lengths.items())
+            left += sum(epochs * number for number, epochs in self.round.later)
+            return done / (done + left) if done + left else 1.0
         started = sum(
             min(1.0, state.position / epochs)
             for run_id, state in self.running.items()
             for epochs in self._pending[run_id]
         )
-        started += sum(
-            min(1.0, trained / epochs)
-            for run_id, trained in self._trained.items()
-            if run_id not in self.running
-            for epochs in self._pending[run_id]
-        )
         return (self.ended + started) / self.total
+
+    @cached_property
+    def grid_epochs(self) -> int:
+        """The epochs of the full grid."""
+        return sum(run.cell.epochs for run in runs_of(self.plan.cells))
+
+    def start_round(self, search_round: SearchRound) -> None:
+        """A search trains these runs now, and decides again when they have ended."""
+        self.round = search_round
+        self._runs = {run.id: run for run in search_round.runs}
+        self.unstarted = dict(self._runs)
+        self._lengths = Counter(map(self._length, search_round.runs))
 
     def update(self, event: Event, now: float) -> None:
         """Add an event that arrived at the time `now`."""
@@ -144,12 +177,8 @@ class SweepProgress:
                 self._put_back(run_id)
             case Finished() | Stopped():
                 self._end(run_id)
-            case RungStarted(epoch=epoch):
-                self._remove_unstarted(run_id)
-                run = self.plan.by_id[run_id]
-                self._runs[run_id] = replace(run, cell=replace(run.cell, epochs=epoch))
-                self._put_back(run_id)
-            case Dropped():
+            case Dropped(epoch=epoch):
+                self.saved += self.plan.by_id[run_id].cell.epochs - epoch
                 self.ended += len(self._pending[run_id])
                 self.stopped += len(self._pending[run_id])
                 self._pending[run_id].clear()
@@ -166,20 +195,25 @@ class SweepProgress:
 
     def _remove_unstarted(self, run_id: str) -> None:
         if self.unstarted.pop(run_id, None):
-            length = _length(self._runs[run_id])
+            length = self._length(self._runs[run_id])
             self._lengths[length] -= 1
             if not self._lengths[length]:
                 del self._lengths[length]
 
     def _put_back(self, run_id: str) -> None:
         self.unstarted[run_id] = self._runs[run_id]
-        self._lengths[_length(self._runs[run_id])] += 1
+        self._lengths[self._length(self._runs[run_id])] += 1
 
     def _end(self, run_id: str) -> None:
         state = self.running.pop(run_id, None)
-        if state and self._runs[run_id] is not self.plan.by_id[run_id]:
-            self._trained[run_id] = state.epoch
+        if state:
+            self._trained += state.position - state.resumed
         self._remove_unstarted(run_id)
+
+    def _length(self, run: Run) -> tuple[int, int]:
+        """Batch size and epochs to train, which determine how long a run takes."""
+        trained = self.round.trained.get(run.id, 0) if self.round else 0
+        return run.cell.batch, run.cell.epochs - trained
 
     def _measure(self, state: RunProgress, now: float) -> None:
         trained = state.position - state.resumed
@@ -212,7 +246,7 @@ class SweepProgress:
 
         The remaining epochs of each run take its pace, and are divided among the workers, or among
         as many as train now if their number is not known. Since a run cannot be divided, the result
-        is at least the time of the longest run.
+        is at least the time of the longest run. The later rounds of a search take the mean pace.
         """
         remaining = [
             (self.pace(state.run), state.run.cell.epochs - state.position, 1)
@@ -228,12 +262,13 @@ class SweepProgress:
                 return None
             longest = max(longest, pace * epochs)
             total += pace * epochs * number
-        return max(longest, total / (self.workers or max(1, len(self.running))))
-
-
-def _length(run: Run) -> tuple[int, int]:
-    """Batch size and epochs, which determine how long a run takes."""
-    return run.cell.batch, run.cell.epochs
+        workers = self.workers or max(1, len(self.running))
+        left = max(longest, total / workers)
+        if self.round and self._all_paces[1]:
+            pace = self._all_paces[0] / self._all_paces[1]
+            for runs, epochs in self.round.later:
+                left += pace * epochs * max(1.0, runs / workers)
+        return left
 
 
 # ---------------------------------------------------------------- descriptions in one line
@@ -249,13 +284,36 @@ def describe_start(plan: Plan, workers: int | None) -> str:
     return f"{cells}{finished}, {runs}" + (f", {pluralize(workers, 'worker')}" if workers else "")
 
 
-def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[str]:
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search would do.
+
+    lines: its rule. epochs: that it would train, at most if `at_most`. later: the rounds after the
+    first one, as in `SearchRound`.
+    """
+
+    lines: tuple[str, ...]
+    epochs: int
+    later: tuple[tuple[int, int], ...]
+    at_most: bool
+
+
+def describe_plan(
+    plan: Plan, estimate: Estimate | None = None, search: SearchPlan | None = None
+) -> list[str]:
     """What a sweep would train, in lines: the numbers, the time, the first PREVIEW cells."""
     merged = f" ({pluralize(plan.duplicates, 'duplicate')} merged)" if plan.duplicates else ""
     lines = [f"{pluralize(len(plan.cells), 'cell')}{merged}, {plan.finished} in the store"]
     if plan.runs:
         lines[0] += f"; {pluralize(len(plan.runs), 'run')} to train, "
         lines[0] += f"at most {pluralize(plan.epochs, 'epoch')}"
+    if search:
+        lines += search.lines
+        grid = sum(run.cell.epochs for run in runs_of(plan.cells))
+        amount = f"{'at most' if search.at_most else 'about'} {search.epochs:,} more epochs"
+        amount = amount if search.epochs else "no more epochs"
+        lines[0] = lines[0].partition(";")[0] + f"; the search would train {amount} "
+        lines[0] += f"(the full grid has {grid:,})"
     if estimate:
         lines.append(_describe_estimate(estimate))
     if any(run.cell.patience for run in plan.runs):
@@ -294,11 +352,30 @@ def approximate_duration(seconds: float) -> str:
     return f"about {round(minutes / 60 / 24)} days"
 
 
+def describe_round(progress: SweepProgress) -> str:
+    """What a search trains now: 'rung 2 of 3, epoch 33: 14 of 40 settings; 572 epochs saved'."""
+    stage = progress.round.stage if progress.round else ""
+    return f"{stage}; {progress.saved:,} epochs saved so far" if progress.saved else stage
+
+
+def describe_time_left(progress: SweepProgress) -> str:
+    """How long a search will still take: 'about 12 min left'; '' if no pace is known."""
+    seconds = progress.seconds_left()
+    if seconds is None:
+        return ""
+    time = approximate_duration(seconds)
+    at_most = progress.round and progress.round.at_most
+    return f"at most {time.removeprefix('about ')} left" if at_most else f"{time} left"
+
+
 def describe_end(progress: SweepProgress, now: float) -> str:
     """What a sweep has done: '6 of 6 cells done in 3:12, 1 failed'."""
     failed = f", {progress.failed} failed" if progress.failed else ""
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
-    stopped = f", {progress.stopped} stopped by the search" if progress.stopped else ""
+    stopped = ""
+    if progress.stopped:
+        share = 100 * progress.saved / progress.grid_epochs
+        stopped = f", {progress.stopped} stopped by the search ({share:.0f} % of the epochs saved)"
     return f"{cells} in {format_duration(now - progress.start)}{failed}{stopped}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.images import Images, pixel_statistics
+from lenet_sweep.data.images import Images
 from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines import Evaluation, _native
 from lenet_sweep.training.initial_weights import LAYERS, initial_weights
@@ -66,9 +66,7 @@ class NativeEngine:
             activation=cell.activation,
             pool=cell.pool.name,
             dropout=cell.dropout,
-            normalization=(
-                pixel_statistics(images.train_images) if cell.normalize == "standard" else None
-            ),
+            normalization=(images.pixel_statistics if cell.normalize == "standard" else None),
             batch=cell.batch,
             optimizer=optimizer,
             label_smoothing=smoothing,

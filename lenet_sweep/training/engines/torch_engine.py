@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.images import Images, Labels, label_type, pixel_statistics
+from lenet_sweep.data.images import Images, Labels, label_type
 from lenet_sweep.training.dropout import keep_masks, layer_units
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
@@ -87,7 +87,7 @@ class TorchEngine:
         )
         self.test_images, self.test_labels = self._to_device(images.test_images, images.test_labels)
         self.pixel_mean, self.pixel_std = (
-            pixel_statistics(images.train_images) if cell.normalize == "standard" else (0.0, 1.0)
+            images.pixel_statistics if cell.normalize == "standard" else (0.0, 1.0)
         )
 
     @_subnormals_flushed()

@@ -1,0 +1,1 @@
+"""Trained networks after a sweep: load them, classify pictures, and export them."""

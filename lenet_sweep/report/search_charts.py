@@ -1,0 +1,348 @@
+"""The chart of a search, for the figure and for the page, which differ only in their colors."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from lenet_sweep.core.text import pluralize
+from lenet_sweep.report import style, svg
+from lenet_sweep.report.chart_axes import accuracy_axis
+from lenet_sweep.report.curve_charts import Legend
+from lenet_sweep.report.encodings import COLORS, MARKERS, PERFECT, curve_style
+from lenet_sweep.report.search_history import SearchedSetting, SearchHistory
+from lenet_sweep.report.style import SCREEN, Layout
+
+WIDTH: Final = 6.0  # inches on the page, so that texts stay readable on a phone
+MAX_RACED = 40  # settings of a race that are drawn, best first
+ROW: Final = 0.24  # inches per setting of a race
+ZOOM: Final = 1.6  # errors up to this multiple of that of the last setting to continue are visible
+
+
+@dataclass(frozen=True)
+class ChartStyle:
+    """The colors and sizes of a chart.
+
+    finished: the colors of the settings that are trained to the end, best first. font: the size of
+    labels in points. scale: of lines and markers.
+    """
+
+    ink: str
+    quiet: str
+    faint: str
+    paper: str
+    finished: Sequence[str]
+    font: float = 9.5
+    scale: float = 1
+
+
+PAGE: Final = ChartStyle(svg.INK, svg.QUIET, svg.FAINT, svg.PAPER, svg.SERIES)
+FIGURE: Final = ChartStyle("#000000", style.QUIET, style.FAINT, "#FFFFFF", COLORS)
+
+
+@dataclass(frozen=True)
+class SearchChart:
+    """The chart of the page. legend: its colors. caption: how to read it."""
+
+    svg: str
+    legend: tuple[Legend, ...]
+    caption: str
+    sentences: tuple[str, ...]
+
+
+def search_chart(history: SearchHistory | None) -> SearchChart | None:
+    """The chart of a search on the page; None without a search."""
+    if history is None:
+        return None
+    with svg.page_style():
+        if history.rungs:
+            figure, axes = svg.page_figure(WIDTH, 4.0)
+            axes.set_position(_below_the_rungs(figure, axes))
+            hidden = draw_rungs(axes, history, PAGE)
+        else:
+            left = _names_width(history)
+            figure, axes = svg.page_figure(WIDTH, _race_height(history), left)
+            hidden = draw_race(axes, history, PAGE)
+    legend = tuple(
+        Legend(color, MARKERS[color] if color >= 0 else "", text)
+        for color, text in _legend(history)
+    )
+    return SearchChart(
+        svg=svg.to_svg(figure, "search-chart", _title(history)),
+        legend=legend if history.rungs else (),
+        caption=_caption(history, hidden),
+        sentences=history.sentences,
+    )
+
+
+def search_figure(history: SearchHistory, layout: Layout = SCREEN) -> Figure:
+    """The figure of a search."""
+    width, size = layout.width or 9.6, layout.legend
+    sentences = (style.wrap_text(text, width - 0.3, size=9.5) for text in history.sentences)
+    chart = replace(FIGURE, font=layout.font, scale=layout.scale)
+    with style.styled(layout.style):
+        entries = [style.wrap_text(text, width - 0.9, size=size) for _, text in _legend(history)]
+        widest = max(style.text_width(line, size=size) for e in entries for line in e.split("\n"))
+        columns = min(3, int(width / (widest + 0.75)) or 1)
+        rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
+        lines = 0.205 * rows * size / 9 if history.rungs else 0.0
+        height = (0.44 * width if history.rungs else _race_height(history)) + lines + 0.35
+        figure, top = style.titled_figure(
+            width, height, _title(history), "\n".join(sentences), layout
+        )
+        left = 0.75 if history.rungs else _names_width(history, layout.font)
+        bottom = top * (lines + 0.6) / height
+        above = 0.55 if history.rungs else 0.1
+        right = 0.2 if history.rungs else 0.85
+        box = (1 - (left + right) / width, top * (1 - above / height) - bottom)
+        axes = figure.add_axes((left / width, bottom, *box))
+        (draw_rungs if history.rungs else draw_race)(axes, history, chart)
+        if history.rungs:
+            colors = [chart.finished[c] if c >= 0 else chart.faint for c, _ in _legend(history)]
+            markers = [MARKERS[c] if c >= 0 else "" for c, _ in _legend(history)]
+            handles = [
+                Line2D([], [], color=color, marker=marker, ms=5 * layout.scale)
+                for color, marker in zip(colors, markers, strict=True)
+            ]
+            figure.legend(handles, entries, loc="lower left", ncols=columns)
+    return figure
+
+
+# ---------------------------------------------------------------- halving
+
+
+def draw_rungs(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
+    """Draw the curve of each setting up to the epoch where it stopped, and the rungs.
+
+    Returns how many settings are below the axis.
+    """
+    low, high = _visible(history)
+    accuracy_axis(axes, np.array([low, high]))
+    floor = axes.get_ylim()[0]
+    entries = [int(np.argmax(s.curve > floor)) for s in history.settings if (s.curve > floor).any()]
+    left = max(1, min(entries))  # the epoch before the first one that is visible
+    axes.set(xscale="log", xlim=(left * 0.96, history.epochs * 1.05), xlabel="Epoch (log scale)")
+    images = "Held-out" if history.held_out else "Test"
+    axes.set_ylabel(f"{images} accuracy (%), log error scale")
+    ticks = _epoch_ticks([*(rung.epoch for rung in history.rungs), history.epochs])
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(visible=False, axis="x")
+    rungs = history.rungs if history.one_competition else ()
+    lines = [
+        *((rung.epoch, f"{rung.continuing} of {rung.total}", "continue") for rung in rungs),
+        (history.epochs, f"{history.finished} of {len(history.settings)}", "finish"),
+    ]
+    for epoch, number, what in lines:
+        axes.axvline(epoch, color=chart.quiet, lw=chart.scale, ls=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            f"{number}\n{what}", (epoch, 1), (0, 4), axes.get_xaxis_transform(), "offset points",
+            ha="right" if epoch == history.epochs else "center", va="bottom", color=chart.ink,
+            fontsize=chart.font, linespacing=1.25, annotation_clip=False,
+        )  # fmt: skip
+    for place, setting in reversed(list(enumerate(history.settings))):
+        epochs = np.arange(1, len(setting.curve) + 1)
+        line: dict[str, Any] = {"color": chart.faint, "lw": 0.9 * chart.scale, "zorder": 1.5}
+        if setting.finished:
+            line = {"color": chart.quiet, "lw": 1.3 * chart.scale, "zorder": 2}
+            if place < len(chart.finished):
+                line = curve_style(place, len(epochs), chart.finished[place])
+                line |= {
+                    "ms": 5 * chart.scale,
+                    "mec": chart.paper,
+                    "mew": 0.6,
+                    "lw": 2 * chart.scale,
+                }
+                line["markevery"] = _log_spaced(len(epochs), place)
+        axes.plot(epochs, setting.curve, **line)
+        if not setting.finished and len(epochs):  # where it stopped
+            axes.plot(
+                epochs[-1:],
+                setting.curve[-1:],
+                "o",
+                color=chart.faint,
+                ms=3.5 * chart.scale,
+                zorder=2,
+            )
+    return sum(setting.curve.max(initial=-1.0) < floor for setting in history.settings)
+
+
+def _visible(history: SearchHistory) -> tuple[float, float]:
+    """The lowest and the highest accuracy that the axis must show."""
+    first = history.rungs[0].epoch
+    curves = [setting.curve[setting.curve.size and first - 1 :] for setting in history.settings]
+    highest = max(float(curve.max()) for curve in curves if curve.size)
+    continuing = [s.at(first) for s in history.settings if len(s.curve) > first or s.finished]
+    known = [accuracy for accuracy in continuing if accuracy is not None]
+    lowest = min(float(setting.curve.min(initial=100.0)) for setting in history.settings)
+    error = PERFECT - min(known, default=highest)
+    return max(lowest, PERFECT - ZOOM * error, 0.0), highest
+
+
+def _epoch_ticks(fixed: Sequence[int]) -> list[int]:
+    """The rungs, and round numbers between them that leave space for the labels."""
+    ticks = sorted(set(fixed))
+    for power in range(6):
+        for number in (1, 2, 5):
+            tick = number * 10**power
+            if tick < ticks[-1] and all(abs(math.log(tick / t)) > 0.35 for t in ticks):
+                ticks = sorted([*ticks, tick])
+    return ticks
+
+
+def _log_spaced(epochs: int, place: int) -> list[int]:
+    """Indices of the epochs with a marker; those of neighboring curves do not overlap."""
+    positions = np.geomspace(1, epochs, 13)[place % 3 :: 2]
+    return sorted({round(p) - 1 for p in positions})
+
+
+def _below_the_rungs(figure: Figure, axes: Axes) -> tuple[float, float, float, float]:
+    """The position of the axes with space for two lines of text above them."""
+    left, bottom, width, height = axes.get_position().bounds
+    return left, bottom, width, height - 0.36 / figure.get_figheight()
+
+
+# ---------------------------------------------------------------- racing
+
+
+def draw_race(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
+    """Draw the seeds of each setting, their mean and its interval, best setting first.
+
+    Returns how many settings are left of the axis.
+    """
+    settings = _raced(history)
+    kept = [s for s in settings if s.stopped is None and s.finals] or settings[:1]
+    high = max(max(setting.finals) for setting in settings)
+    error = PERFECT - min(min(setting.finals) for setting in kept)
+    near = [setting for setting in settings if setting.mean >= PERFECT - ZOOM * error]
+    accuracy_axis(axes, np.array([min(min(setting.finals) for setting in near), high]), "x")
+    left = axes.get_xlim()[0]
+    hidden = 0
+    for place, setting in enumerate(settings):
+        dropped = setting.stopped is not None
+        color = chart.faint if dropped else chart.finished[0 if place else 1]
+        x = np.array(setting.finals)
+        if setting.mean < left:
+            hidden += 1
+            axes.plot([left], [place], "<", color=chart.quiet, ms=6 * chart.scale, clip_on=False)
+        else:
+            axes.plot(
+                x,
+                np.full(len(x), place),
+                "|",
+                color=color,
+                ms=8 * chart.scale,
+                mew=1.2 * chart.scale,
+                alpha=0.8,
+            )
+            if interval := setting.interval:
+                axes.plot(
+                    [interval.low, interval.high],
+                    [place] * 2,
+                    color=color,
+                    lw=3 * chart.scale,
+                    alpha=0.45,
+                )
+            mark: dict[str, Any] = {
+                "ms": 6 * chart.scale,
+                "mec": chart.paper,
+                "mew": 0.6,
+                "zorder": 3,
+            }
+            axes.plot([setting.mean], [place], "o", color=color, **mark)
+        text = f"{len(setting.finals)} of {setting.seeds}"
+        axes.annotate(
+            text, (1, place), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
+            color=chart.quiet if dropped else chart.ink, fontsize=chart.font, annotation_clip=False,
+        )  # fmt: skip
+    axes.annotate(
+        "seeds", (1, -0.9), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
+        color=chart.quiet, fontsize=chart.font, annotation_clip=False,
+    )  # fmt: skip
+    axes.set_yticks(range(len(settings)), [_short(setting.name) for setting in settings])
+    axes.set_ylim(len(settings) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    images = "Held-out" if history.held_out else "Test"
+    axes.set_xlabel(f"{images} accuracy (%), log error scale")
+    return hidden
+
+
+def _raced(history: SearchHistory) -> list[SearchedSetting]:
+    with_results = [s for s in history.settings if s.finals]
+    return sorted(with_results, key=lambda s: -s.mean)[:MAX_RACED]
+
+
+def _race_height(history: SearchHistory) -> float:
+    return 0.95 + ROW * len(_raced(history))
+
+
+def _names_width(history: SearchHistory, font: float = 11) -> float:
+    return 0.25 + max(style.text_width(_short(s.name), size=font) for s in _raced(history))
+
+
+def _short(name: str) -> str:
+    return textwrap.shorten(name, 34, placeholder="...")
+
+
+# ---------------------------------------------------------------- texts
+
+
+def _title(history: SearchHistory) -> str:
+    settings = pluralize(len(history.settings), "setting")
+    trained = f"{history.finished} {'was' if history.finished == 1 else 'were'} trained"
+    if history.rungs:
+        return f"Search over {settings}: {trained} to epoch {history.epochs}"
+    return f"Race of {settings}: {trained} with all seeds"
+
+
+def _legend(history: SearchHistory) -> list[tuple[int, str]]:
+    """Index of a color, -1 for gray, and a text, for the finished settings and for the others."""
+    finished = [setting for setting in history.settings if setting.finished]
+    entries = [
+        (place, f"{float(setting.curve[-1]):.2f} % \N{MIDDLE DOT} {setting.name}")
+        for place, setting in enumerate(finished[: len(COLORS)])
+    ]
+    if stopped := len(history.settings) - len(finished):
+        entries.append((-1, f"{pluralize(stopped, 'stopped setting')}"))
+    return entries
+
+
+def _caption(history: SearchHistory, hidden: int) -> str:
+    images = "held-out" if history.held_out else "test"
+    if history.rungs:
+        seeds = "mean over the seeds, " if history.settings[0].seeds > 1 else ""
+        text = (
+            f"Each line is a setting: its {images} accuracy after each epoch ({seeds}log error "
+            "scale). "
+        )
+        if history.one_competition:
+            text += "Dashed lines: rungs, where the settings were compared. "
+        text += "Gray lines end where the search stopped the setting."
+        if history.finished > len(COLORS):
+            text += f" Color: the best {len(COLORS)} of {history.finished} finished settings."
+        below = "is below the axis" if hidden == 1 else "are below the axis"
+    else:
+        text = (
+            f"Each row is a setting: the {images} accuracy of each seed (ticks), their mean (dot) "
+            "and its 95 % confidence interval (bar). Orange: the best. Gray: dropped by the race."
+        )
+        drawn, total = len(_raced(history)), len(history.settings)
+        text += f" The best {drawn} of {total} settings are shown." if drawn < total else ""
+        below = "is left of the axis (<)" if hidden == 1 else "are left of the axis (<)"
+    text += f" {pluralize(hidden, 'setting')} {below}." if hidden else ""
+    if history.others:
+        text += (
+            f" {pluralize(history.others, 'setting')} with other epochs or datasets did not "
+            "compete with these, and are not shown."
+        )
+    return text
