@@ -26,6 +26,8 @@ from lenet_sweep.report.figures import cost_figure, overlay_figure
 from lenet_sweep.report.histories import Curve, mean_curve
 from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
+from lenet_sweep.report.search_charts import search_figure
+from lenet_sweep.report.search_history import Rung, SearchedSetting, SearchHistory
 from lenet_sweep.report.style import render, save
 from lenet_sweep.runner import outputs
 
@@ -678,12 +680,34 @@ def test_saved_figure_has_default_permissions(tmp_path):
 
 
 PAPERS = [style.LAYOUTS["single"], style.LAYOUTS["double"]]
+
+
+def search(rungs, seeds=1):
+    """A search over settings with long names: a halving with these rungs, a race without any."""
+    settings = []
+    for n in range(40 if rungs else 12):
+        name = f"cross_entropy + sgd momentum=0.9 nesterov=true, lr 0.{n:03}, batch 64"
+        after = [rung for k, rung in enumerate(rungs, 1) if n >= 40 / 2**k] or [0] * (n > 2)
+        stopped = after[0] if after and not (rungs and n == 0) else None
+        curve = 100 - (1 + n / 10) * (1 + 10 / np.arange(1, 101))[: stopped or 100]
+        finals = tuple(99 - n / 10 + np.arange(5 if n > 2 else seeds) / 50)
+        curves = (curve, () if stopped else finals, tuple(range(seeds)))
+        is_last = stopped is None
+        settings.append(SearchedSetting(name, None, *curves, stopped, is_last, True, seeds))
+    left = [sum(s.stopped is None or s.stopped > rung for s in settings) for rung in rungs]
+    numbers = map(Rung, rungs, left, [len(settings), *left])
+    return SearchHistory(tuple(settings), tuple(numbers), 100, True, True, ("It saved epochs.",))
+
+
 IN_PAPERS = {
     "cost": lambda layout: cost_figure(decay(final=1e-5), layout),
     "diverged": lambda layout: cost_figure(Curve("a", [1, 2], [2, NAN], [10, 9.8]), layout),
     "overlay": lambda layout: overlay_figure(sweep(40, 100), layout),
     "overlay, 1 epoch": lambda layout: overlay_figure(sweep(6, 1), layout),
     "long labels": lambda layout: overlay_figure([decay("some words " * 9)] * 6, layout),
+    "search": lambda layout: search_figure(search([11, 33]), layout),
+    "many rungs": lambda layout: search_figure(search([1, 3, 6, 12, 25, 50]), layout),
+    "race": lambda layout: search_figure(search([], seeds=20), layout),
     "correct": lambda layout: correct_samples_figure(*digits(20_000), layout=layout),
     "none correct": lambda layout: correct_samples_figure(*digits(9, wrong_every=1), layout=layout),
     "misclassified": lambda layout: misclassified_figures(*digits(20_000), layout=layout)[-1](),

@@ -24,9 +24,8 @@ from lenet_sweep.report.style import (
     SCREEN,
     Layout,
     styled,
-    text_width,
     titled_figure,
-    wrap_text,
+    wrap_legend,
 )
 
 
@@ -41,7 +40,12 @@ def cost_figure(curve: Curve, layout: Layout = SCREEN) -> Figure:
     with styled(layout.style):
         legend_rows = 2 if layout.width and layout.width < 5 else 1
         figure, (axes,) = _figure_with_axes(
-            layout.width or 7.2, 1, curve.label, outcome, layout, legend_rows=legend_rows
+            layout.width or 7.2,
+            1,
+            curve.label,
+            outcome,
+            layout,
+            0.205 * layout.legend / 9 * legend_rows,
         )
         epoch_axis(axes, curve.epochs[-1])
         hidden, zero = cost_axis(axes, costs, trace[1])
@@ -92,14 +96,9 @@ def overlay_figure(
             "after the last epoch, mean \N{PLUS-MINUS SIGN} standard deviation"
         )
     with styled(layout.style):
-        # inches: of the figure, and beside the text of a legend entry
-        width, padding = layout.width or 11.5, 0.75 * layout.legend / 9
-        size = layout.legend
-        entries = [wrap_text(entry, width - 2 * padding, size=size) for entry in entries]
-        widest = max(text_width(s, size=size) for entry in entries for s in entry.split("\n"))
-        columns = min(3, len(entries), int(width / (widest + padding)) or 1)
-        rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
-        figure, both = _figure_with_axes(width, 2, title, note, layout, legend_rows=rows)
+        width = layout.width or 11.5  # inches
+        entries, columns, legend_height = wrap_legend(entries, layout, width)
+        figure, both = _figure_with_axes(width, 2, title, note, layout, legend_height)
         zero = _set_overlay_axes(both, ranked, colored)
         handles: list[Line2D] = []
         for rank, curve in enumerate(ranked):
@@ -201,7 +200,7 @@ def _result(curve: Curve) -> str:
 
 
 def _figure_with_axes(
-    width: float, count: int, title: str, note: str, layout: Layout, *, legend_rows: int
+    width: float, count: int, title: str, note: str, layout: Layout, legend_height: float
 ) -> tuple[Figure, list[Axes]]:
     """A figure with `count` axes of equal size, and space for a legend below.
 
@@ -209,9 +208,8 @@ def _figure_with_axes(
     which is faster than matplotlib's layout engines.
     """
     unit = layout.font / 9.5
-    below = (
-        0.7 if layout.titled else 0.6
-    ) * unit + 0.205 * layout.legend / 9 * legend_rows  # inches, like all lengths here
+    # Inches, like all lengths here.
+    below = (0.7 if layout.titled else 0.6) * unit + legend_height
     left, gap, right = 0.85 * unit, 0.95 * unit, 0.2 * unit
     columns = 1 if width < 5 else count
     rows = -(-count // columns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +164,22 @@ def wrap_text(text: str, inches: float, **font: Any) -> str:
     text = one_line(text)
     characters = int(len(text) * inches / max(text_width(text, **font), 0.01))
     return textwrap.fill(text, max(characters - 2, 1), break_on_hyphens=False)
+
+
+def wrap_legend(
+    entries: Sequence[str], layout: Layout, width: float
+) -> tuple[list[str], int, float]:
+    """Legend entries in lines that fit a figure of `width` inches.
+
+    Returns the entries, the number of columns, and the height of the legend in inches.
+    """
+    size, padding = layout.legend, 0.75 * layout.legend / 9  # inches beside the text of an entry
+    wrapped = [wrap_text(entry, width - 2 * padding, size=size) for entry in entries]
+    widest = max(text_width(line, size=size) for entry in wrapped for line in entry.split("\n"))
+    columns = min(3, len(wrapped), int(width / (widest + padding)) or 1)
+    lines = [entry.count("\n") + 1 for entry in wrapped]
+    most = max(sum(column) for column in np.array_split(lines, columns))
+    return wrapped, columns, 0.205 * size / 9 * float(most)
 
 
 def titled_figure(
