@@ -9,19 +9,21 @@ import subprocess
 import sys
 import threading
 import urllib.parse
+from dataclasses import replace
 
 from made_sweeps import launched
 
-from lenet_sweep.core.cells import make_plan
-from lenet_sweep.core.events import Epoch, EpochEnded, Started
+from lenet_sweep.core.cells import Run, make_plan
+from lenet_sweep.core.events import Epoch, EpochEnded, SearchRound, Started
+from lenet_sweep.results.manifest import read_manifest, write_manifest
 from lenet_sweep.runner.event_recorder import EventRecorder
 from lenet_sweep.serve.server import COOKIE, PageServer
 
 
 @contextlib.contextmanager
-def serving(folder, **arguments):
+def serving(folder, port=0, **arguments):
     """A server of this folder, in a thread."""
-    server = PageServer(folder, 0, **arguments)
+    server = PageServer(folder, port, **arguments)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -92,12 +94,30 @@ class RunningSweep:
 
     def __init__(self, cells, options):
         self.folder = launched(cells, options).sweep.folder
-        self.runs = list(dict.fromkeys(cell.run_id for cell in cells))
+        self.cells = list(cells)
         self._recorder = EventRecorder(self.folder)
         self._recorder.on_start(make_plan(cells, lambda _: False), 2)
 
-    def start(self, number):
-        self.record(Started(self.runs[number], 0))
+    @property
+    def runs(self):
+        return list(dict.fromkeys(cell.run_id for cell in self.cells))
+
+    def start(self, number, after=0):
+        self.record(Started(self.runs[number], after))
+
+    def grow(self, cells):
+        """A search samples more cells."""
+        self.cells += cells
+        manifest = read_manifest(self.folder)
+        write_manifest(self.folder, replace(manifest, cells=tuple(self.cells)))
+        self._recorder.on_plan(make_plan(self.cells, lambda _: False))
+
+    def round(self, stage, numbers, epochs, trained=0, **more):
+        """A search starts to train these runs up to `epochs`."""
+        cells = [replace(self.cells[number], epochs=epochs) for number in numbers]
+        runs = tuple(Run(cell, (epochs,)) for cell in cells)
+        trained = dict.fromkeys([run.id for run in runs], trained)
+        self._recorder.on_round(SearchRound(stage, runs, trained, **more))
 
     def epoch(self, number, epoch, accuracy):
         result = Epoch(epoch, 1 / epoch, accuracy, 0.9 / epoch, 1.0, 0.1)

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from made_sweeps import launched, settings
+from made_sweeps import launched, settings, store_all
 
 from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.events import (
@@ -15,11 +15,18 @@ from lenet_sweep.core.events import (
     Failure,
     Finished,
     Progress,
+    SearchRound,
     Started,
 )
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.results import event_file
-from lenet_sweep.results.event_file import EventFileReader, LaunchEnded, LaunchStarted
+from lenet_sweep.results.event_file import (
+    EventFileReader,
+    LaunchEnded,
+    LaunchStarted,
+    RoundStarted,
+    RunsAdded,
+)
 from lenet_sweep.runner import event_recorder
 from lenet_sweep.runner.event_recorder import EventRecorder
 from lenet_sweep.runner.run import run_sweep
@@ -77,6 +84,23 @@ def test_a_sweep_records_its_launches_and_epochs(tmp_path, small_folder) -> None
     assert [e.result.epoch for e in later if isinstance(e, EpochEnded)] == [3]
 
 
+def test_a_search_records_its_rounds_and_new_runs(tmp_path, small_folder) -> None:
+    """Each run is listed once, when it is planned."""
+    cells, _ = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01])
+    plans = [make_plan(cells[:number], lambda _: False) for number in (1, 2)]
+    (first,) = plans[0].runs
+    (second,) = {*plans[1].runs} - {first}
+    recorder = EventRecorder(tmp_path)
+    recorder.on_start(plans[0], 2)
+    recorder.on_plan(plans[1])
+    recorder.on_round(SearchRound("a wave", (second,), {second.id: 1}, ((4, 3),), at_most=True))
+    recorder.on_end()
+    launch, added, started, _ = contents(tmp_path)
+    assert launch.runs == {first.id: (3,)}
+    assert added == RunsAdded({second.id: (3,)})
+    assert started == RoundStarted("a wave", {second.id: (3, 1)}, ((4, 3),), at_most=True)
+
+
 def test_a_torn_line_is_ignored(tmp_path, plan) -> None:
     """The line that a killed launch has left incomplete does not hide those of the next launch."""
     run = plan.runs[0].id
@@ -102,6 +126,15 @@ def test_a_torn_line_is_ignored(tmp_path, plan) -> None:
         '{"time": 1, "launch": "a", "kind": "LaunchStarted", "runs": 1}',
         '{"time": 1, "launch": "a", "kind": "Started", "run_id": "a", "epoch": NaN}',
         '{"time": 1e999, "launch": "a", "kind": "LaunchEnded"}',
+        '{"time": 1, "launch": "a", "kind": "RunsAdded", "runs": {"a": [0]}}',
+        *(
+            '{"time": 1, "launch": "a", "kind": "RoundStarted", "stage": "s", "runs": {"a": [3, 1]}'
+            ', "later": [[1, 2]], "at_most": false}'.replace(right, forged)
+            for right, forged in {
+                '"s"': "7", "[3, 1]": "[3]", "3, 1": "3, 4", "[[1, 2]]": "[[-1, 2]]",
+                "1, 2": '1, "2"', "false": '"no"', '"later"': '"earlier"',
+            }.items()
+        ),
     ],
 )  # fmt: skip
 def test_malformed_lines_are_ignored(tmp_path, line) -> None:
@@ -139,6 +172,13 @@ def test_a_file_that_cannot_be_written_does_not_affect_the_sweep(
     cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1], epochs=1)
     options = replace(options, name="it")
     folder = launched(cells, options).sweep.folder
+
+    def execute(runs, context):
+        (run,) = runs
+        yield Started(run.id, 0)
+        store_all(cells, tmp_path / "out", small_folder(), lambda _: [])
+        yield from (CellFinished(run.id, 1), Finished(run.id))
+
     path, other = folder / "events.jsonl", tmp_path / "other"
     path.unlink()
     other.write_text("mine")
@@ -149,7 +189,7 @@ def test_a_file_that_cannot_be_written_does_not_affect_the_sweep(
         "full": lambda: path.symlink_to("/dev/full"),
         "read-only": lambda: (path.touch(), path.chmod(0)),
     }[kind]()
-    result = run_sweep(cells, options, (), LOCAL)
+    result = run_sweep(cells, options, (), replace(LOCAL, execute=execute))
     assert result.exit_status == 0
     assert result.observer_errors == ()
     assert other.read_text() == "mine"

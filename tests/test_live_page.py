@@ -11,7 +11,6 @@ from served import RunningSweep, free_port, server_process, serving, small_sweep
 from test_browser import CHROMIUM, CONTRAST, sync_api
 
 from lenet_sweep.core.events import CellFinished, Dropped, Failed, Failure, Finished, Started
-from lenet_sweep.runner import event_recorder
 from lenet_sweep.storage.files import read_json, write_json
 
 pytestmark = pytest.mark.skipif(
@@ -140,16 +139,63 @@ def test_a_run_that_is_retried_starts_over(running, opened, tmp_path) -> None:
         expect(markers).to_have_count(2)
 
 
-def test_a_killed_launch_is_noticed(running, opened, tmp_path, monkeypatch) -> None:
-    """A launch whose process has gone does not run, although it did not end."""
-    monkeypatch.setattr(event_recorder.os, "getpid", lambda: 2**22 + 1)  # no such process
-    cells, options = settings(tmp_path, tmp_path / "out", dataset="mnist", lr=[0.1])
-    dead = RunningSweep(cells, replace(options, name="dead"))
-    dead.start(0)
-    with serving(tmp_path / "out") as server, opened(server.url, "#/") as page:
-        expect(page.locator(".card", has_text="dead").locator(".pill")).to_have_text("Not running")
-        expect(page.locator(".card", has_text="it").first.locator(".pill")).to_have_text("Running")
-    dead.end()
+def test_a_search_in_rounds(running, opened, tmp_path) -> None:
+    """Progress and time left are those of the search; a stopped setting has its reason."""
+    with serving(tmp_path / "out") as server, opened(server.url, "#/sweep/it") as page:
+        running.round("rung 1 of 2, epoch 1: 4 of 4 settings", range(4), 1, later=((2, 2),))
+        expect(page.locator(".stage")).to_have_text("Search: rung 1 of 2, epoch 1: 4 of 4 settings")
+        for number in range(4):
+            running.start(number)
+            running.epoch(number, 1, 94.0 - number)
+            running.record(Finished(running.runs[number]))
+        progress = page.locator("header > .progress")
+        expect(progress).to_have_attribute("aria-valuenow", "50")  # 4 of 8 epochs
+        expect(page.locator("#ranked tbody tr").first).to_contain_text("paused after epoch 1")
+        expect(page.locator('[data-tile="best"]')).to_contain_text("Best accuracy so far94.00 %")
+        running.record(Dropped(running.runs[2], 1, HOSTILE))
+        running.record(Dropped(running.runs[3], 1, "stopped after epoch 1 at 91.00 %"))
+        running.round("rung 2 of 2, epoch 3: 2 of 4 settings", [0, 1], 3, 1, at_most=True)
+        running.start(0, after=1)
+        running.epoch(0, 2, 95.0)
+        expect(page.locator(".stage")).to_have_text(
+            "Search: rung 2 of 2, epoch 3: 2 of 4 settings; 4 epochs saved so far"
+        )
+        expect(progress).to_have_attribute("aria-valuenow", "63")  # 5 of 8
+        expect(page.locator('[data-tile="left"]')).to_contain_text("at most")
+        assert column(page, "status") == [
+            "epoch 2 of 3", "paused after epoch 1", *["stopped after epoch 1"] * 2,
+        ]  # fmt: skip
+        expect(page.locator("#ranked tbody tr.stopped").first).to_have_attribute("title", HOSTILE)
+        page.locator("#ranked tbody tr.stopped a").last.click()
+        expect(page.locator(".banner")).to_have_text("Search: stopped after epoch 1 at 91.00 %.")
+
+
+def test_a_search_that_samples_settings(opened, tmp_path, small_folder) -> None:
+    """The page gets the cells of each wave, and keeps its filter."""
+    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.01, 0.05, 0.03])
+    sweep = RunningSweep(cells[:2], replace(options, name="it"))
+    with serving(tmp_path / "out") as server, opened(server.url, "#/sweep/it") as page:
+        sweep.round("wave 1 of 2: 2 runs", [0, 1], 3, later=((2, 3),))
+        for number in range(2):
+            sweep.start(number)
+            for epoch in (1, 2, 3):
+                sweep.epoch(number, epoch, 90.0 + epoch)
+            sweep.record(CellFinished(sweep.runs[number], 3))
+            sweep.record(Finished(sweep.runs[number]))
+        expect(tile(page, "done")).to_have_text("2 / 2")
+        expect(page.locator("header > .progress")).to_have_attribute("aria-valuenow", "50")
+        page.get_by_label("Filter").fill("lr<0.08")
+        expect(page.locator("#count")).to_have_text("1 of 2 rows")
+        sweep.grow(cells[2:])
+        sweep.round("wave 2 of 2: 2 runs", [2, 3], 3)
+        sweep.start(2)
+        sweep.epoch(2, 1, 95.0)
+        expect(page.locator(".stage")).to_have_text("Search: wave 2 of 2: 2 runs")
+        expect(page.locator("#count")).to_have_text("3 of 4 rows")
+        expect(page.get_by_label("Filter")).to_be_focused()
+        expect(page.locator("header > .progress")).to_have_attribute("aria-valuenow", "58")
+        assert column(page, "status") == ["ok", "epoch 1 of 3", "queued"]
+    sweep.end()
 
 
 @pytest.fixture(scope="module")
@@ -249,8 +295,7 @@ def test_wrong_addresses_are_explained(shared, opened) -> None:
         expect(page.locator("h1")).to_have_text("Sweeps")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "scheme"), [(SIZES[0], "light"), (SIZES[1], "dark")])
 def test_layout_and_contrast(shared, opened, size, scheme) -> None:
     """No page is wider than its window, and all texts have a contrast of at least 4.5."""
     routes = ["#/", "#/sweep/one", "#/compare/one/nothing"]
@@ -265,14 +310,14 @@ def test_layout_and_contrast(shared, opened, size, scheme) -> None:
 def test_a_server_that_ends_and_starts_again(finished, opened) -> None:
     """The page says so, and the new URL shows everything again; an old cookie is of no use."""
     port, first = free_port(), contextlib.ExitStack()
-    url = first.enter_context(server_process(finished, port))
-    with first, opened(url, "#/sweep/one", lost=True) as page:
+    server = first.enter_context(serving(finished, port))
+    with first, opened(server.url, "#/sweep/one", lost=True) as page:
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
         first.close()
         expect(page.locator("#lost")).to_contain_text("The server has ended")
-        with server_process(finished, port) as again:
+        with serving(finished, port) as again:
             expect(page.locator("#lost")).to_contain_text("Open the URL that it printed")
-            page.goto(again)
+            page.goto(again.url)
             page.wait_for_url(re.compile("/[0-9a-f]{24}/"))
             page.goto(page.url + "#/sweep/one")
             expect(page.locator("#ranked tbody tr")).to_have_count(5)

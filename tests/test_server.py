@@ -11,10 +11,12 @@ from dataclasses import replace
 
 import pytest
 from made_sweeps import fail, launched, settings, store_all
-from served import first_message, free_port, get, server_process, serving
+from served import RunningSweep, first_message, free_port, get, serving
 
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.runner import page_process
+from lenet_sweep.core.events import Started
+from lenet_sweep.runner import event_recorder, page_process
+from lenet_sweep.serve import __main__ as serve
 from lenet_sweep.serve import live_sweep, served_folder
 from lenet_sweep.storage.files import read_json, write_json
 
@@ -358,6 +360,21 @@ def test_pipes_in_place_of_files_do_not_block(server, store) -> None:
     assert error_of(server) == "sweeps/it/results.csv is not a file"
 
 
+def test_a_killed_launch_is_noticed(tmp_path, small_folder, monkeypatch) -> None:
+    """A launch whose process has gone does not run, although it did not end."""
+    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1])
+    monkeypatch.setattr(event_recorder, "END_TIMEOUT", 60.0)
+    with monkeypatch.context() as patch, serving(tmp_path / "out") as server:
+        sweeps = [RunningSweep(cells, replace(options, name="alive"))]
+        patch.setattr(event_recorder.os, "getpid", lambda: 2**22 + 1)  # no such process
+        sweeps.append(RunningSweep(cells, replace(options, name="dead")))
+        patch.setattr(event_recorder, "LaunchEnded", lambda: Started(cells[0].run_id, 0))
+        for sweep in sweeps:
+            sweep.end()  # waits until its events are written
+        states = [first_message(server, name)[1]["head"]["state"] for name in ("alive", "dead")]
+    assert states == ["running", "interrupted"]
+
+
 def test_the_report_has_no_access_to_the_page(server, store) -> None:
     """report.html has inline scripts, and gets an origin of its own."""
     (store / "sweeps/it/report.html").write_text("<script>1</script>")
@@ -368,11 +385,6 @@ def test_the_report_has_no_access_to_the_page(server, store) -> None:
 
 
 # ---------------------------------------------------------------- the command
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "lenet_sweep.serve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_help_does_not_import_torch_or_pandas(tmp_path) -> None:
@@ -393,39 +405,44 @@ def test_help_does_not_import_torch_or_pandas(tmp_path) -> None:
         ([".", "--host", "::"], "usage"),
     ],
 )
-def test_wrong_arguments(arguments, words) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_wrong_arguments(arguments, words, capsys) -> None:
+    assert serve.main(arguments) == 2
+    _, line = capsys.readouterr()
+    assert line.startswith("error: ")
+    assert words in line
+    assert line.count("\n") == 1
 
 
-def test_a_port_in_use(store) -> None:
+def test_a_port_in_use(store, capsys, monkeypatch) -> None:
     """A port that was asked for is an error; without one, another port is used."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = run(store, "--port", port)
-        assert done.returncode == 2
-        assert f"--port {port}: Address already in use" in done.stderr
-    with server_process(store) as first, server_process(store) as second:
-        assert first != second
+        assert serve.main([str(store), "--port", str(port)]) == 2
+        assert f"--port {port}: Address already in use" in capsys.readouterr().err
+        monkeypatch.setattr(serve, "PORT", port)
+        with serve._server(store, None, None) as server:
+            assert server.server_port != port
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it(store, number) -> None:
+def test_a_signal_ends_it(store) -> None:
     """The exit status is 0, and nothing but the URL is printed."""
-    command = [sys.executable, "-m", "lenet_sweep.serve", str(store), "--port", str(free_port())]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert "http://127.0.0.1:" in process.stdout.readline()
-        process.send_signal(number)
-        assert process.communicate(timeout=60)[0] == ""
-    assert process.returncode == 0
+    command = [sys.executable, "-m", "lenet_sweep.serve", str(store), "--port"]
+    processes = {
+        number: subprocess.Popen(
+            [*command, str(free_port())],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }  # fmt: skip
+    for number, process in processes.items():
+        with process:
+            assert "http://127.0.0.1:" in process.stdout.readline()
+            process.send_signal(number)
+            assert process.communicate(timeout=60)[0] == ""
+        assert process.returncode == 0
 
 
 # ---------------------------------------------------------------- serve=true

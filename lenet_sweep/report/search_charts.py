@@ -205,7 +205,11 @@ def _visible(history: SearchHistory) -> tuple[float, float]:
 
 def _inches(axes: Axes) -> float:
     """The width of the axes."""
-    return float(axes.get_position().width) * axes.get_figure(root=True).get_figwidth()
+    return float(axes.get_position().width) * _figure_width(axes)
+
+
+def _figure_width(axes: Axes) -> float:
+    return float(axes.figure.bbox.width / axes.figure.dpi)
 
 
 def _epoch_ticks(fixed: Sequence[int], distance: float) -> list[int]:
@@ -294,7 +298,7 @@ def draw_race(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
     )  # fmt: skip
     axes.set_yticks(
         range(len(settings)),
-        _names(settings, axes.get_figure(root=True).get_figwidth(), chart.font),
+        _names(settings, _figure_width(axes), chart.font),
     )
     axes.set_ylim(len(settings) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -337,7 +341,7 @@ def _names_width(names: Sequence[str], font: float) -> float:
 def _thin_ticks(axes: Axes, font: float) -> None:
     """Remove the ticks of the x axis whose labels would touch others."""
     ticks: list[float] = []
-    distance = 3.2 * font * axes.get_figure(root=True).dpi / 72
+    distance = 3.2 * font * axes.figure.dpi / 72
     for tick in reversed(axes.get_xticks()):
         places = axes.transData.transform([(t, 0) for t in (*ticks, tick)])[:, 0]
         if all(abs(place - places[-1]) >= distance for place in places[:-1]):

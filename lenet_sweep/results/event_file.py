@@ -1,7 +1,8 @@
 """events.jsonl: the events of a sweep's launches, which other processes read while it runs.
 
 Each line is a JSON object: `time` (seconds since 1970), `launch` (8 hex digits), and what happened:
-a launch started, an event of a run, or the launch ended. Several processes may append to a file at
+a launch started, its search added runs or started a round, an event of a run, or the launch ended.
+Several processes may append to a file at
 the same time. Only this file is not written atomically: a line that is not complete is ignored.
 """
 
@@ -24,6 +25,8 @@ NAME = "events.jsonl"
 MAX_BYTES = 64 * 2**20  # of the file; then nothing is appended
 MAX_EPOCH_BYTES = 48 * 2**20  # of the file; then epochs are left out, about 150,000 fit
 MAX_RUNS = 20_000  # runs of a launch that are listed; of a larger one, the time left is not known
+MAX_EPOCHS = 100_000  # of a run
+MAX_NUMBER = 2**31  # other numbers are at most this
 MAX_REASON = 1000  # characters of the reason of a failure; tracebacks are in the store
 CHUNK = 4 * 2**20  # bytes read at a time
 # If someone put a pipe or a link in place of the file, opening it must neither block nor lead
@@ -46,11 +49,32 @@ class LaunchStarted:
 
 
 @dataclass(frozen=True)
+class RunsAdded:
+    """A search has sampled more runs. runs: as in `LaunchStarted`, only the new ones."""
+
+    runs: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    """A search starts to train runs before it decides again; see `SearchRound`.
+
+    runs: by run id, the last epoch of this round, and the epochs in the store at its start.
+    """
+
+    stage: str
+    runs: Mapping[str, tuple[int, int]]
+    later: tuple[tuple[int, int], ...]
+    at_most: bool
+
+
+@dataclass(frozen=True)
 class LaunchEnded:
     """All runs of a launch have ended, or it was interrupted."""
 
 
-Content = LaunchStarted | LaunchEnded | Event
+OfLaunch = LaunchStarted | RunsAdded | RoundStarted | LaunchEnded
+Content = OfLaunch | Event
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,7 @@ class Entry:
 def encode_entry(entry: Entry) -> str:
     """The entry as a line, with its line break. Tracebacks are left out."""
     content = entry.content
-    if isinstance(content, LaunchStarted | LaunchEnded):
+    if isinstance(content, OfLaunch):
         values = {"kind": type(content).__name__} | asdict(content)
     else:
         if isinstance(content, events.Failed | events.Retrying):
@@ -85,11 +109,16 @@ def decode_entry(line: bytes) -> Entry:
     if not (math.isfinite(time) and isinstance(launch, str) and len(launch) <= 8):
         raise ValueError(launch)
     content: Content
-    if values.get("kind") == "LaunchStarted":
-        runs = {_text(k): tuple(map(_epoch, v)) for k, v in values["runs"].items()}
-        workers = values["workers"] and int(values["workers"])
-        content = LaunchStarted(workers, _text(values["host"]), int(values["pid"]), runs)
-    elif values.get("kind") == "LaunchEnded":
+    kind = values.get("kind")
+    if kind == "LaunchStarted":
+        workers = None if values["workers"] is None else _integer(values["workers"], 1)
+        host, pid = _text(values["host"]), _integer(values["pid"])
+        content = LaunchStarted(workers, host, pid, _runs(values["runs"]))
+    elif kind == "RunsAdded":
+        content = RunsAdded(_runs(values["runs"]))
+    elif kind == "RoundStarted":
+        content = _round(values)
+    elif kind == "LaunchEnded":
         content = LaunchEnded()
     else:
         content = events.from_json(values)
@@ -126,10 +155,29 @@ def _text(value: Any) -> str:
     return value
 
 
-def _epoch(value: Any) -> int:
-    if type(value) is not int or not 0 < value <= 100_000:
+def _integer(value: Any, least: int = 0, most: int = MAX_NUMBER) -> int:
+    if type(value) is not int or not least <= value <= most:
         raise ValueError(value)
     return value
+
+
+def _epoch(value: Any) -> int:
+    return _integer(value, 1, MAX_EPOCHS)
+
+
+def _runs(values: Any) -> dict[str, tuple[int, ...]]:
+    return {_text(run_id): tuple(map(_epoch, epochs)) for run_id, epochs in values.items()}
+
+
+def _round(values: Mapping[str, Any]) -> RoundStarted:
+    runs = {}
+    for run_id, (last, trained) in values["runs"].items():
+        runs[_text(run_id)] = _epoch(last), _integer(trained, most=last)
+    later = tuple((_integer(number), _epoch(epochs)) for number, epochs in values["later"])
+    at_most = values["at_most"]
+    if len(later) > MAX_RUNS or type(at_most) is not bool:
+        raise ValueError(at_most)
+    return RoundStarted(_text(values["stage"]), runs, later, at_most)
 
 
 class EventFileReader:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lenet_sweep.core.cells import Plan
-from lenet_sweep.core.events import EpochEnded, Event, LockedElsewhere, Progress
+from lenet_sweep.core.events import EpochEnded, Event, LockedElsewhere, Progress, SearchRound
 from lenet_sweep.results.event_file import (
     MAX_BYTES,
     MAX_EPOCH_BYTES,
@@ -30,6 +30,8 @@ from lenet_sweep.results.event_file import (
     Entry,
     LaunchEnded,
     LaunchStarted,
+    RoundStarted,
+    RunsAdded,
     encode_entry,
 )
 from lenet_sweep.ui.observer import Observer
@@ -52,15 +54,36 @@ class EventRecorder(Observer):
         self._launch = secrets.token_hex(4)
         self._entries: queue.Queue[Entry | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
+        self._listed: set[str] = set()  # the runs that a line has named
 
     def on_start(self, plan: Plan, workers: int | None) -> None:
         if not plan.runs:
             return
-        listed = plan.runs if len(plan.runs) <= MAX_RUNS else ()
-        runs = {run.id: run.snapshot_epochs for run in listed}
+        runs = self._list_new(plan)
         self._thread = threading.Thread(target=self._write, name="events", daemon=True)
         self._thread.start()
         self._add(LaunchStarted(workers, socket.gethostname(), os.getpid(), runs))
+
+    def on_plan(self, plan: Plan) -> None:
+        if self._thread and (runs := self._list_new(plan)):
+            self._add(RunsAdded(runs))
+
+    def on_round(self, search_round: SearchRound) -> None:
+        runs = {
+            run.id: (run.cell.epochs, search_round.trained.get(run.id, 0))
+            for run in search_round.runs
+        }
+        if self._thread and len(runs) <= MAX_RUNS:
+            later = search_round.later
+            self._add(RoundStarted(search_round.stage, runs, later, search_round.at_most))
+
+    def _list_new(self, plan: Plan) -> dict[str, tuple[int, ...]]:
+        """The runs that no line has named, with the epochs of their cells; none if too many."""
+        if len(plan.runs) > MAX_RUNS:
+            return {}
+        runs = {run.id: run.snapshot_epochs for run in plan.runs if run.id not in self._listed}
+        self._listed |= runs.keys()
+        return runs
 
     def on_event(self, event: Event) -> None:
         if not isinstance(event, Progress | LockedElsewhere):

@@ -6,7 +6,7 @@ import math
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from lenet_sweep.core.events import (
     EpochEnded,
     Event,
     Failed,
+    SearchRound,
     Started,
 )
-from lenet_sweep.core.text import describe_os_error, format_option, one_line, pluralize
+from lenet_sweep.core.text import describe_os_error, format_option, one_line
 from lenet_sweep.results.columns import (
-    ACCURACY_AT,
     EPOCHS_TRAINED,
     HOLDOUT,
     STOPPED,
@@ -42,12 +42,14 @@ from lenet_sweep.results.event_file import (
     EventFileReader,
     LaunchEnded,
     LaunchStarted,
+    RoundStarted,
+    RunsAdded,
 )
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.records import Record, settings_columns
 from lenet_sweep.serve.served_folder import RefusedError, ServedFolder
 from lenet_sweep.storage.files import UNREADABLE
-from lenet_sweep.ui.progress import SweepProgress
+from lenet_sweep.ui.progress import RunProgress, SweepProgress, describe_round
 
 MAX_CELLS = 10_000  # of a sweep that the page shows
 MAX_POINTS = 240  # of a curve when the page is opened; further ones are added as epochs end
@@ -283,6 +285,7 @@ class LiveSweep:
                 self.notes[str(refusal)] = None
             except UNUSABLE as error:
                 self.notes[_malformed(f"runs/{run_id}", error)] = None
+            self._update_rows(self._cells_of_run[run_id])
         return True
 
     # ------------------------------------------------------------ events
@@ -299,6 +302,13 @@ class LiveSweep:
                 launch.ended = True
                 if launch.progress:
                     self._stop_runs(launch.progress, [*launch.progress.running])
+            return
+        if isinstance(content, RunsAdded | RoundStarted):
+            if launch and launch.progress:
+                if isinstance(content, RunsAdded):
+                    self._add_runs(launch.progress, content)
+                else:
+                    self._start_round(launch.progress, content)
             return
         if content.run_id not in self._cells_of_run:
             return
@@ -340,16 +350,37 @@ class LiveSweep:
 
     def _progress(self, started: LaunchStarted, when: float) -> SweepProgress | None:
         """The progress of the runs of a launch; None if they are not known."""
+        runs = self._runs(started.runs)
+        return SweepProgress(_plan(runs), started.workers, when) if runs else None
+
+    def _runs(self, listed: Mapping[str, tuple[int, ...]]) -> tuple[Run, ...]:
+        """Runs with cells of the sweep. listed: by run id, the epochs of these cells."""
         runs = []
-        for run_id, epochs in started.runs.items():
+        for run_id, epochs in listed.items():
             cells = [self.cells[index] for index in self._cells_of_run.get(run_id, ())]
             cells = sorted((c for c in cells if c.epochs in epochs), key=lambda cell: cell.epochs)
             if cells:
                 runs.append(Run(cells[-1], tuple(cell.epochs for cell in cells)))
-        if not runs:
-            return None
-        cells_of_runs = tuple(cell for run in runs for cell in run.cells())
-        return SweepProgress(Plan(cells_of_runs, 0, 0, tuple(runs)), started.workers, when)
+        return tuple(runs)
+
+    def _add_runs(self, progress: SweepProgress, added: RunsAdded) -> None:
+        known = progress.plan.by_id
+        runs = [run for run in self._runs(added.runs) if run.id not in known]
+        if runs:
+            progress.add(_plan((*progress.plan.runs, *runs)))
+
+    def _start_round(self, progress: SweepProgress, started: RoundStarted) -> None:
+        known = progress.plan.by_id
+        runs = tuple(
+            Run(replace(known[run_id].cell, epochs=last), (last,))
+            for run_id, (last, _) in started.runs.items()
+            if run_id in known
+        )
+        trained = {run_id: epochs for run_id, (_, epochs) in started.runs.items()}
+        self._stop_runs(progress, [*progress.running])
+        progress.start_round(
+            SearchRound(_text(started.stage), runs, trained, started.later, started.at_most)
+        )
 
     def _stop_runs(self, progress: SweepProgress, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
@@ -411,16 +442,30 @@ class LiveSweep:
         if state is not None:
             return {
                 "status": "training" if state.start is not None else "waiting",
-                "accuracy": None, "at": _number(state.accuracy), "cost": _number(state.cost),
+                "accuracy": None, "at": self._accuracy(state), "cost": _number(state.cost),
                 "epoch": min(state.epoch, cell.epochs),
             }  # fmt: skip
         if outcome is None:
-            return {"status": "queued", "epoch": 0}
+            return {"status": "queued"} | self._trained(cell)
         return {
             "status": outcome.status, "accuracy": outcome.accuracy, "holdout": outcome.holdout,
             "cost": outcome.cost, "seconds": outcome.seconds, "epoch": outcome.epoch,
             "error": outcome.error, "person": outcome.person,
+            "at": self._trained(cell)["at"] if outcome.status == STOPPED else None,
         }  # fmt: skip
+
+    def _accuracy(self, state: RunProgress) -> float | None:
+        """The accuracy of a run in training; at first, that with which it resumed."""
+        if state.accuracy is None:
+            accuracy: float | None = self._trained(state.run.cell)["at"]
+            return accuracy
+        return _number(state.accuracy)
+
+    def _trained(self, cell: Cell) -> dict[str, Any]:
+        """The last epoch of a cell's curve, and the accuracy after it."""
+        last = max((n for n in self._history.get(cell.run_id, ()) if n <= cell.epochs), default=0)
+        accuracy = _number(self._history[cell.run_id][last].accuracy) if last else None
+        return {"epoch": last, "at": accuracy}
 
     # ------------------------------------------------------------ what the page gets
 
@@ -457,25 +502,34 @@ class LiveSweep:
             state = "finished"
         else:
             state = "interrupted"
-        parts = (
-            row["epoch"] / cell.epochs
-            for row, cell in zip(self.rows, self.cells, strict=True)
-            if row["status"] == "training"
-        )
+        searches = [x.progress for x in active if x.progress and x.progress.round]
         return values | {
             "state": state,
             "total": len(self.rows),
             "done": len(ended),
             "failed": len(ended) - len(ok) - stopped,
             "stopped": stopped,
-            "fraction": (len(ended) + sum(parts)) / max(1, len(self.rows)),
+            "fraction": self._fraction(len(ended), searches),
             "left": _left(active),
+            "at_most": any(progress.round.at_most for progress in searches if progress.round),
+            "stage": _text("; ".join(map(describe_round, searches))),
             "best": max(
                 (row["accuracy"] for row in ok if row["accuracy"] is not None), default=None
             ),
             "started": min((launch.time for launch in active), default=None),
             "changed": self._changed(),
         }
+
+    def _fraction(self, ended: int, searches: list[SweepProgress]) -> float:
+        """The part of the sweep that is done, from 0 to 1."""
+        if searches:
+            return min(progress.fraction for progress in searches)
+        parts: Iterable[float] = (
+            row["epoch"] / cell.epochs
+            for row, cell in zip(self.rows, self.cells, strict=True)
+            if row["status"] == "training"
+        )
+        return (ended + sum(parts)) / max(1, len(self.rows))
 
     def head(self, now: float) -> dict[str, Any]:
         """The progress of the sweep as JSON values."""
@@ -490,7 +544,7 @@ class LiveSweep:
                 "resumed": state.resumed,
                 "of": state.run.cell.epochs,
                 "pace": _number(launch.progress.pace(state.run)),
-                "accuracy": _number(state.accuracy),
+                "accuracy": self._accuracy(state),
                 "cost": _number(state.cost),
                 "training": state.start is not None,
             }
@@ -547,6 +601,10 @@ class LiveSweep:
             return False
 
 
+def _plan(runs: tuple[Run, ...]) -> Plan:
+    return Plan(tuple(cell for run in runs for cell in run.cells()), 0, 0, runs)
+
+
 def _left(active: list[Launch]) -> float | None:
     """Seconds that the launches still take; None if that is not known for one of them."""
     times = [launch.progress.seconds_left() if launch.progress else None for launch in active]
@@ -554,20 +612,13 @@ def _left(active: list[Launch]) -> float | None:
 
 
 def _outcome(record: Record, when: float) -> Outcome:
-    stopped = record["status"] == STOPPED
     return Outcome(
         _text(record["status"]), when, _number(record["accuracy"]), _number(record.get(HOLDOUT)),
         _number(record["train_loss"]), _number(record["seconds_per_epoch"]),
         record.get(EPOCHS_TRAINED) if record.get(EPOCHS_TRAINED) is not None
         else record["epochs"] if record["status"] == "ok" else None,
-        _stop_text(record) if stopped else _text(record["error"]), _text(record["person"]),
+        _text(record["error"]), _text(record["person"]),
     )  # fmt: skip
-
-
-def _stop_text(record: Record) -> str:
-    accuracy = _number(record.get(ACCURACY_AT))
-    at = "" if accuracy is None else f"{accuracy:.2f} % after "
-    return _text(f"{at}{pluralize(record.get(EPOCHS_TRAINED) or 0, 'epoch')}: {record['error']}")
 
 
 def _columns(records: list[Record]) -> list[dict[str, Any]]:

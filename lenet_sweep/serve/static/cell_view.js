@@ -1,7 +1,7 @@
 // One cell: its numbers, curves, settings, failure, and the test images it misclassifies.
 
 import { LineChart, legend } from "./chart.js";
-import { commandLine, cost, h, percent, plural, sweepLink, tile } from "./dom.js";
+import { commandLine, cost, h, percent, plural, setText, sweepLink, tile } from "./dom.js";
 import { Sweep } from "./model.js";
 import { statusText } from "./sweep_view.js";
 
@@ -53,10 +53,11 @@ export class CellView {
       new LineChart({ title: "Cost", kind: "cost", format: cost, height: 260 }),
     ];
     this.legend = h("div");
+    this.stopped = h("p", { class: "banner", hidden: true });
     this.samples = h("section", { "aria-labelledby": "samples-h" }, h("h2", { id: "samples-h" }, "Test images it got wrong"), h("div", {}, h("p", { class: "aside" }, "Reading ...")));
     this.failure = h("section", { "aria-labelledby": "failure-h", hidden: true }, h("h2", { id: "failure-h" }, "Failure"), h("div"));
     this.settings = h("section", { "aria-labelledby": "settings-h" }, h("h2", { id: "settings-h" }, "Settings"), h("div"));
-    this.content.replaceChildren(
+    this.content.replaceChildren(this.stopped,
       h("section", { "aria-labelledby": "curves-h" }, h("h2", { id: "curves-h" }, "Learning curves"), h("div", { class: "pair" }, this.charts.map((chart) => chart.element)), this.legend),
       this.failure, this.samples, this.settings);
   }
@@ -70,6 +71,8 @@ export class CellView {
     if ((row.cost ?? null) !== null) tiles.push(tile("Cost", cost(row.cost), "mean training loss of the last epoch"));
     if ((row.seconds ?? null) !== null) tiles.push(tile("Seconds per epoch", `${percent(row.seconds)} s`, ""));
     this.tiles.replaceChildren(...tiles);
+    this.stopped.hidden = row.status !== "stopped";
+    setText(this.stopped, row.status === "stopped" ? `Search: ${row.error}.` : "");
     const live = row.status === "training";
     const until = ([epoch]) => epoch <= cell.epochs;
     const curve = (quantity, name, slot, dash) => ({ id: name, name, slot, dash, live, points: sweep.curve(cell.run, quantity).filter(until) });

@@ -45,9 +45,11 @@ export class LineChart {
     this.height = height;
     this.scale = "log";
     this.series = [];
-    this.svg = svg("svg", { class: "live-chart", role: "img" });
+    this.svg = svg("svg", { class: "live-chart", role: "img", height });
     this.tip = h("div", { class: "tip", hidden: true });
     const name = `scale-${Math.random().toString(36).slice(2)}`;
+    this.name = name;
+    this.hidden = 0; // curves that are outside the axis
     const radio = (value) => h("label", {}, h("input", {
       type: "radio", name, value, checked: value === "log",
       onchange: () => { this.scale = value; this.draw(); },
@@ -80,15 +82,20 @@ export class LineChart {
     const { width, height } = this;
     const transform = this.scale === "linear" ? linear : this.kind === "accuracy" ? error : logarithmic;
     const box = { left: 46, right: width - 14, top: 10, bottom: height - 38 };
+    // The colored curves fit; gray ones may be worse than the axis shows.
+    const isFitted = ({ slot }) => slot >= 0 || this.series.every((each) => each.slot < 0);
+    const worse = this.kind === "accuracy" ? (value) => value < low : (value) => value > high;
     let [lastX, low, high] = [1, Infinity, -Infinity];
-    for (const { points } of this.series) {
-      for (const [x, y] of points) {
+    for (const each of [...this.series].sort((a, b) => isFitted(b) - isFitted(a))) {
+      for (const [x, y] of each.points) {
         if (!transform.valid(y)) continue;
         if (x > lastX) lastX = x;
+        if (!isFitted(each) && worse(y)) continue;
         if (y < low) low = y;
         if (y > high) high = y;
       }
     }
+    this.hidden = this.series.filter(({ points }) => points.every(([, y]) => !transform.valid(y) || worse(y))).length;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", height);
     if (low > high) {
@@ -101,7 +108,7 @@ export class LineChart {
     const firstX = lastX > 1 ? 1 : 0;
     const x = (epoch) => box.left + ((epoch - firstX) / Math.max(1, lastX - firstX)) * (box.right - box.left);
     const y = (value) => box.bottom - ((transform.to(value) - bottom) / (top - bottom)) * (box.bottom - box.top);
-    this.places = { x, y, box, transform };
+    this.places = { x, y, box, transform, bottom, top };
     const parts = [...this.axes(lastX, firstX, low, high, transform)];
     const path = (points) => {
       let d = "";
@@ -111,7 +118,11 @@ export class LineChart {
       return d;
     };
     const gray = this.series.filter((each) => each.slot < 0).map((each) => path(each.points)).join("");
-    if (gray) parts.push(svg("path", { d: gray, class: "gray" }));
+    if (gray) {
+      const id = `clip-${this.name}`;
+      const area = svg("rect", { x: box.left, y: 0, width: width - box.left, height: box.bottom });
+      parts.push(svg("clipPath", { id }, area), svg("path", { d: gray, class: "gray", "clip-path": `url(#${id})` }));
+    }
     // The best curve is on top, and a curve that is part of a longer one is not hidden.
     for (const each of this.series.filter((one) => one.slot >= 0).reverse().sort((a, b) => b.points.length - a.points.length)) {
       const group = svg("g", { class: `series-${each.slot}` },
@@ -171,12 +182,12 @@ export class LineChart {
   }
 
   show(left, top) {
-    const { x, y, transform } = this.places ?? {};
+    const { x, y, transform, bottom, top: highest } = this.places ?? {};
     if (!x) return;
     let [nearest, distance] = [null, 60 ** 2];
     for (const series of this.series) {
       for (const [epoch, value] of series.points) {
-        if (!transform.valid(value)) continue;
+        if (!transform.valid(value) || transform.to(value) < bottom || transform.to(value) > highest) continue;
         const away = (x(epoch) - left) ** 2 + (y(value) - top) ** 2 * (series.slot < 0 ? 2 : 1);
         if (away < distance) [nearest, distance] = [{ series, epoch, value }, away];
       }

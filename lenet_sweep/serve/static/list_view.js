@@ -60,7 +60,8 @@ export class ListView {
       h("p", { class: "best" }, head.best === null ? "\u2013" : `${percent(head.best)} %`, h("span", {}, head.best === null ? " no accuracy yet" : " best accuracy")),
       progressBar(head.fraction, `Cells of ${head.sweep} that are done`),
       h("p", { class: "foot" }, h("span", {}, `${head.done} / ${head.total} done`),
-        h("span", {}, head.state === "running" && head.left !== null ? `${duration(head.left)} left` : "")),
+        h("span", {}, head.state === "running" && head.left !== null ? `${head.at_most ? "at most " : ""}${duration(head.left)} left` : "")),
+      head.stage ? h("p", { class: "foot" }, head.stage) : null,
       h("p", { class: "foot" }, h("span", {}, parts.slice(1).join(", ")), box));
   }
 

@@ -72,12 +72,12 @@ export class Sweep {
   }
 
   // All rows, best first: {index, cell, row, rank}. Rows without an accuracy follow: running,
-  // stopped, failed, queued.
+  // partly trained, stopped, failed, queued.
   ranked() {
     const key = this.rankedBy;
-    const order = { ok: 0, training: 1, waiting: 2, stopped: 3, queued: 5 };
+    const order = { ok: 0, training: 1, waiting: 2, stopped: 4, queued: 6 };
     const entries = this.rows.map((row, index) => ({ index, row, cell: this.cells[index], rank: null }));
-    const group = (entry) => order[entry.row.status] ?? 4;
+    const group = ({ row }) => (row.status === "queued" && row.epoch ? 3 : order[row.status] ?? 5);
     const value = (entry) => (entry.row.status === "ok" ? entry.row[key] : entry.row.at) ?? -1;
     entries.sort((a, b) => group(a) - group(b) || value(b) - value(a) || a.cell.epochs - b.cell.epochs || a.index - b.index);
     entries.forEach((entry, place) => {

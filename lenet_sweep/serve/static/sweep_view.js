@@ -12,8 +12,13 @@ const PAGE = 50; // rows of the table that are shown first
 export const statusText = (row, cell) => {
   if (row.status === "training") return `epoch ${row.epoch} of ${cell.epochs}`;
   if (row.status === "waiting") return "trained elsewhere";
+  if (row.status === "queued" && row.epoch) return `paused after epoch ${row.epoch}`;
+  if (row.status === "stopped") return row.epoch ? `stopped after epoch ${row.epoch}` : "stopped";
   return row.status;
 };
+
+// Whether a row can be among the leading ones.
+const leads = ({ row }) => row.status !== "stopped" && (row.accuracy ?? row.at ?? null) !== null;
 
 export class SweepView {
   constructor(name) {
@@ -38,12 +43,22 @@ export class SweepView {
   }
 
   receive(message) {
-    // A page that connects again gets all cells again, but keeps its filter and its order.
+    // A page that connects again gets all cells again, but is not built again. When a search has
+    // added cells, it is, but keeps its filter and its order.
     const first = !this.sweep.ready || this.sweep.head.error || (message.cells && message.generation !== this.sweep.generation);
     this.sweep.apply(message);
-    if (first) this.build();
+    if (first) this.rebuild();
     // A redraw takes longer the more cells there are, and should take at most a fifth of the time.
     if (!this.due) this.due = setTimeout(() => { this.due = null; this.update(); }, first ? 0 : Math.max(100, 5 * this.cost));
+  }
+
+  rebuild() {
+    const isFiltering = document.activeElement?.id === "filter";
+    const { scrollY } = window;
+    this.build();
+    this.update();
+    if (isFiltering) document.getElementById("filter")?.focus();
+    window.scrollTo(0, scrollY);
   }
 
   build() {
@@ -53,6 +68,7 @@ export class SweepView {
     this.state = h("span");
     this.tiles = h("dl", { class: "tiles" });
     this.whole = progressBar(0, "Cells done");
+    this.stage = h("p", { class: "stage", hidden: true });
     this.header.replaceChildren(
       h("p", { class: "brand" }, h("a", { href: "#/" }, "All sweeps")),
       h("h1", {}, sweep.name, " ", this.state));
@@ -66,7 +82,7 @@ export class SweepView {
       h("p", { class: "lead" }, varied.map(([heading, values]) => {
         const shown = values.slice(0, 12).map(setting).join(", ");
         return [chip(heading, values.length > 12 ? `${shown}, ... (${values.length})` : shown), " "];
-      })), this.tiles, this.whole);
+      })), this.tiles, this.stage, this.whole);
     this.charts = [
       new LineChart({ title: "Test accuracy (%)", kind: "accuracy", format: (value) => `${percent(value)} %` }),
       new LineChart({ title: "Cost on the training set", kind: "cost", format: cost }),
@@ -80,9 +96,10 @@ export class SweepView {
     this.rowsBox = h("div", { class: "scroll", role: "group", "aria-label": "Rows", tabindex: 0 });
     this.count = h("output", { id: "count" });
     this.more = h("button", { type: "button", onclick: () => { this.limit = Infinity; this.update(); } });
-    const filter = h("input", { id: "filter", type: "search", placeholder: "adam batch=64 accuracy>98", autocomplete: "off", spellcheck: "false",
+    const filter = h("input", { id: "filter", type: "search", placeholder: "adam batch=64 accuracy>98", autocomplete: "off", spellcheck: "false", value: this.words,
       oninput: () => { this.words = filter.value; this.update(); } });
     this.lines = new Map();
+    this.signature = null;
     this.buildTable();
     this.content.replaceChildren(
       this.notes,
@@ -119,17 +136,22 @@ export class SweepView {
     const { head } = sweep;
     this.state.replaceChildren(pill(head));
     const best = ranked[0]?.rank === null ? null : ranked[0];
-    const tiles = [tile("Best accuracy", best ? `${percent(best.row.accuracy)} %` : "\u2013", best ? best.cell.name : "no cell is finished yet", "best")];
+    const first = ranked.find(leads);
+    const tiles = [best || !first
+      ? tile("Best accuracy", best ? `${percent(best.row.accuracy)} %` : "\u2013", best ? best.cell.name : "no epoch has ended yet", "best")
+      : tile("Best accuracy so far", `${percent(first.row.at)} %`, `${first.cell.name}, after epoch ${first.row.epoch}`, "best")];
     const missed = [head.failed && `${head.failed} failed`, head.stopped && `${head.stopped} stopped by the search`].filter(Boolean).join(", ");
     tiles.push(tile("Cells done", `${head.done} / ${head.total}`, missed || (head.done === head.total ? "all finished" : `${head.total - head.done} to go`), "done"));
     if (head.state === "running") {
       const now = head.running.filter((state) => state.training).length;
-      tiles.push(tile("Time left", duration(sweep.secondsLeft), sweep.head.left === null ? "not known yet" : "estimated from the epochs so far", "left"));
+      tiles.push(tile("Time left", duration(sweep.secondsLeft), head.left === null ? "not known yet" : head.at_most ? "at most, as far as the epochs so far show" : "estimated from the epochs so far", "left"));
       tiles.push(tile("Training now", plural(now, "run"), head.workers ? `on ${plural(head.workers, "worker")}` : "", "running"));
     } else if (head.state === "interrupted") {
       tiles.push(tile("Left", plural(head.total - head.done, "cell"), "the same command resumes the sweep", "left"));
     }
     this.tiles.replaceChildren(...tiles);
+    this.stage.hidden = !head.stage;
+    setText(this.stage, head.stage ? `Search: ${head.stage}` : "");
     setProgress(this.whole, head.fraction);
     const report = head.report ? [" ", h("a", { href: `report?sweep=${encodeURIComponent(sweep.name)}`, target: "_blank", rel: "noreferrer" }, "Open the report with statistics"), "."] : null;
     this.notes.replaceChildren(...head.notes.map((note) => h("p", { class: "banner" }, `${note}.`)),
@@ -194,12 +216,13 @@ export class SweepView {
     this.charts[1].set(series("cost"), `Cost over epochs of ${note}`);
     const others = leaders.length - leaders.filter((each) => each.slot >= 0).length;
     const gray = others ? (others > GRAY_CURVES ? `the best ${GRAY_CURVES} of ${others} other runs` : plural(others, "other run")) : "";
-    this.legend.replaceChildren(legend(series("accuracy"), gray));
+    const { hidden } = this.charts[0];
+    this.legend.replaceChildren(legend(series("accuracy"), gray + (hidden ? `, ${hidden} below the axis` : "")));
   }
 
   updateLeading() {
     const { sweep, ranked } = this;
-    const leading = ranked.filter((entry) => (entry.row.accuracy ?? entry.row.at ?? null) !== null).slice(0, LEADING);
+    const leading = ranked.filter(leads).slice(0, LEADING);
     if (!leading.length) {
       this.leading.replaceChildren(h("p", { class: "aside" }, "No cell has an accuracy yet."));
       return;
@@ -290,7 +313,8 @@ export class SweepView {
     });
     setText(line.link, texts[0] || "\u2013");
     const { status, error: reason } = entry.row;
-    line.className = `line ${status === "ok" ? "" : this.sweep.isUnfinished(entry.row) ? status : "failed"}`;
+    const known = status === "stopped" || this.sweep.isUnfinished(entry.row);
+    line.className = `line ${status === "ok" ? "" : known ? status : "failed"}`;
     if (reason) line.title = reason;
     else line.removeAttribute("title");
     return line;
