@@ -217,7 +217,8 @@ export class SweepView {
     const others = leaders.length - leaders.filter((each) => each.slot >= 0).length;
     const gray = others ? (others > GRAY_CURVES ? `the best ${GRAY_CURVES} of ${others} other runs` : plural(others, "other run")) : "";
     const { hidden } = this.charts[0];
-    this.legend.replaceChildren(legend(series("accuracy"), gray + (hidden ? `, ${hidden} below the axis` : "")));
+    const below = hidden ? `, ${hidden < others ? `${hidden} ` : ""}below the axis` : "";
+    this.legend.replaceChildren(legend(series("accuracy"), gray + below));
   }
 
   updateLeading() {
