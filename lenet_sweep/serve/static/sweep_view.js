@@ -141,7 +141,7 @@ export class SweepView {
       ? tile("Best accuracy", best ? `${percent(best.row.accuracy)} %` : "\u2013", best ? best.cell.name : "no epoch has ended yet", "best")
       : tile("Best accuracy so far", `${percent(first.row.at)} %`, `${first.cell.name}, after epoch ${first.row.epoch}`, "best")];
     const missed = [head.failed && `${head.failed} failed`, head.stopped && `${head.stopped} stopped by the search`].filter(Boolean).join(", ");
-    tiles.push(tile("Cells done", `${head.done} / ${head.total}`, missed || (head.done === head.total ? "all finished" : `${head.total - head.done} to go`), "done"));
+    tiles.push(tile("Cells done", `${head.done} / ${head.total}`, missed || (head.done === head.total ? (head.stage ? "of the search so far" : "all finished") : `${head.total - head.done} to go`), "done"));
     if (head.state === "running") {
       const now = head.running.filter((state) => state.training).length;
       tiles.push(tile("Time left", duration(sweep.secondsLeft), head.left === null ? "not known yet" : head.at_most ? "at most, as far as the epochs so far show" : "estimated from the epochs so far", "left"));
