@@ -284,6 +284,16 @@ def test_a_killed_search_continues_with_the_same_trials(reference, tmp_path, sma
     assert (again.epochs, again.cells) == (0, [9])
 
 
+def test_more_trials_continue_in_the_same_folder(tmp_path, small_folder) -> None:
+    """Also if the first command had fewer trials than a wave; another space has its own folder."""
+    settings = {"name": None, "epochs": 1, "optimizer": "sgd", "optimizer.momentum": None}
+    for trials in (2, 4):
+        table = sampled(small_folder(), tmp_path, **settings, **{"search.trials": trials})
+        assert len(table) == trials
+    sampled(small_folder(), tmp_path, **settings, lr=[0.1, 0.01])
+    assert len([*(tmp_path / "sweeps").iterdir()]) == 2
+
+
 def test_equal_trials_are_trained_once(tmp_path, small_folder) -> None:
     """A small space is soon exhausted; its settings are proposed again and reused."""
     counter = EpochCounter()

@@ -44,8 +44,8 @@ class SamplingRounds:
 
     plan: the cells of all waves so far, and the runs that their unfinished ones need. It starts
         with the waves that are complete in the store and the first one that is not.
-    first: the cells of the first wave. trials: those that have ended. decision: the runs that were
-    stopped.
+    first: the cells of the first trial that is valid. trials: those that have ended. decision: the
+    runs that were stopped.
 
     Raises UsageError for a space whose values are not allowed, and if Optuna is missing.
     """
@@ -121,6 +121,11 @@ class SamplingRounds:
             if self.plan is not before:
                 on_wave(self.plan)
 
+    @property
+    def lines_of_space(self) -> list[str]:
+        """The keys that are sampled and their values."""
+        return self._space.lines()
+
     def lines(self) -> list[str]:
         """What the search samples and how far it has come, for a dry run."""
         sampling, runs = self._sampling, runs_of(self._trial_cells)
@@ -139,7 +144,7 @@ class SamplingRounds:
             last = "the first wave:"
         else:
             last = f"the first {number} waves:"
-        return [first, *self._space.lines(), *self._messages, last]
+        return [first, *self.lines_of_space, *self._messages, last]
 
     def _advance(self) -> None:
         """Ask for the next wave, and pass over those that are complete in the store."""
@@ -152,7 +157,7 @@ class SamplingRounds:
                     self._table.records.pop(cell, None)
                 return
             self.plan = join_plans(self.plan, wave.plan)
-            self.first = self.first or wave.plan.cells
+            self.first = self.first or next(filter(None, wave.cells), ())
             self._messages += wave.invalid
             if not is_done:
                 self._wave = wave
