@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 100  # as on a terminal; a saved notebook stays small
 MAX_TEXT = 200  # characters of a text, such as an error
+_UNBROKEN = {"left": "", "right": "; white-space: nowrap"}  # numbers stay on one line
 
 
 def html_table(title: str, caption: str, rows: pd.DataFrame) -> str:
@@ -34,7 +35,7 @@ def html_table(title: str, caption: str, rows: pd.DataFrame) -> str:
         is_best = str(row["rank"]).split()[-1:] == ["1"]
         weight = ' style="font-weight: bold"' if is_best else ""
         cells = (
-            f'<td style="text-align: {side}">{_escaped(row[name])}</td>'
+            f'<td style="text-align: {side}{_UNBROKEN[side]}">{_escaped(row[name])}</td>'
             for name, side in sides.items()
         )
         body += f"<tr{weight}>{''.join(cells)}</tr>\n"
