@@ -78,7 +78,7 @@ def test_pages_have_the_saved_outputs(path: Path) -> None:
             else:
                 assert data.get("text/plain", output.get("text", "")).strip() in page
     assert "<style" not in page
-    assert "<table class" not in page
+    assert 'class="dataframe"' not in page
 
 
 @pytest.mark.slow

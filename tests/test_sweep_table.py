@@ -152,10 +152,12 @@ def test_a_long_table_is_cut(make: Callable[..., pd.DataFrame]) -> None:
 
 
 def test_each_recipe_has_a_table(make: Callable[..., pd.DataFrame]) -> None:
-    """The recipes are titles, as in printed tables."""
+    """The recipes are titles; the comparison of all rows is described below the last table."""
     page = html_of(make(range, recipe=["ce_sgd", "nll_adam"]))
     assert len(page.tables) == 2
-    assert page.text.index("cross_entropy + sgd") < page.text.index("nll + adam")
+    order = ["cross_entropy + sgd", "nll + adam", "Compared with the best of the 2 rows"]
+    assert sorted(order, key=page.text.index) == order
+    assert page.text.count("Compared with the best") == 1
 
 
 def test_derived_and_changed_tables_are_plain(make: Callable[..., pd.DataFrame]) -> None:

@@ -47,7 +47,12 @@ class SweepTable(pd.DataFrame):
             return "<p>No cell has a result yet.</p>"
         if self._marks is None:
             self._marks = _compare(self._unchanged, Path(self.attrs["folder"]))
-        return "".join(html_table(*table) for table in text_tables(self._unchanged, self._marks))
+        tables = text_tables(self._unchanged, self._marks)
+        below = [""] * (len(tables) - 1) + [self._marks.caption]  # about the rows of all tables
+        return "".join(
+            html_table(title, f"{caption.removesuffix(self._marks.caption)}{last}", rows)
+            for (title, caption, rows), last in zip(tables, below, strict=True)
+        )
 
 
 def _compare(table: pd.DataFrame, folder: Path) -> TieMarks:
