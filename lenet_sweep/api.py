@@ -32,6 +32,7 @@ from lenet_sweep.results.records import in_store
 from lenet_sweep.results.sweep import read_records
 from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.outputs import write_outputs
+from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.search.sampling import samples
@@ -101,6 +102,9 @@ def sweep(
     rows: str = DEFAULT,
     report: bool = DEFAULT,
     figures: str = DEFAULT,
+    figure_format: str = DEFAULT,
+    figure_width: str = DEFAULT,
+    serve: bool = DEFAULT,
     tracker: str | Sequence[str] | None = DEFAULT,
     out: str | Path = DEFAULT,
     name: str | None = DEFAULT,
@@ -130,6 +134,9 @@ def sweep(
     As on the command line, finished cells come from the store, and a failed cell becomes a row that
     gives the reason. `dry_run=True` trains nothing and returns the rows that the store already has.
     `progress=False` prints nothing.
+
+    serve: True shows the sweeps of `out` in the browser until this process ends, and prints the URL
+    even with `progress=False`; see docs/live-page.md.
 
     tracker: a tracking tool, such as "tensorboard", or a list of them; see docs/trackers.md.
 
@@ -182,6 +189,8 @@ def _sweep(
         if progress:  # as one text: in a notebook, each call would be an output of its own
             console.print("\n".join(planned.lines()), markup=False, highlight=False)
         return _table(ranked_table(planned.records), marks=NO_COMPARISON)
+    if options.serve:
+        console.print(start_page(options, None), markup=False, highlight=False, soft_wrap=True)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)
