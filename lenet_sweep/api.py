@@ -21,7 +21,7 @@ from lenet_sweep.config import (
 )
 from lenet_sweep.config.model_import import note_sweep_call
 from lenet_sweep.config.pairs import describe_pair, parse_pairs
-from lenet_sweep.config.search_space import SearchSpace
+from lenet_sweep.config.search_space import Composed, SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Choice
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
@@ -240,11 +240,11 @@ def _sampled(
 
     def validate(
         raws: Sequence[Mapping[str, Any]], chosen: Mapping[str, Collection[str]]
-    ) -> list[Cell]:
-        cells, _ = validation.validate_cells(raws, NATIVE, other_choices=chosen)
+    ) -> Composed:
+        cells, of_cells = validation.validate_cells(raws, NATIVE, other_choices=chosen)
         _check_models(cell for cell in cells if cell.model not in checked)
         checked.update(cell.model for cell in cells)
-        return cells
+        return cells, of_cells.notes
 
     space, base, chosen = sampled_settings.settings_space(settings, search, validate)
     _, options = validation.validate_cells([base], NATIVE, other_choices=chosen)

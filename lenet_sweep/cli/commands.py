@@ -42,7 +42,7 @@ from lenet_sweep.cli.hydra_config import (
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.pairs import describe_pair
 from lenet_sweep.config.registry import Raw, all_choices
-from lenet_sweep.config.search_space import SearchSpace
+from lenet_sweep.config.search_space import Composed, SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
@@ -129,8 +129,9 @@ def run_sampling(
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     chosen = chosen_by_search(loader, master)
 
-    def validate(raws: Iterable[Raw]) -> list[Cell]:
-        return validation.validate_cells(raws, NATIVE, executor.devices, chosen)[0]
+    def validate(raws: Iterable[Raw]) -> Composed:
+        cells, options = validation.validate_cells(raws, NATIVE, executor.devices, chosen)
+        return cells, options.notes
 
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, executor.devices, chosen)
     _reject_pairs(options, f"search={options.search.name} samples each key on its own; remove pair")

@@ -40,7 +40,7 @@ from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.runner.sampling_rounds import SamplingRounds
 from lenet_sweep.runner.search_rounds import SearchRounds
 from lenet_sweep.search.registry import make_search
-from lenet_sweep.search.sampling import make_sampling, samples
+from lenet_sweep.search.sampling import make_sampling
 from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import lock_file, move_to_damaged
 from lenet_sweep.storage.launches import mark_running, record_folder
@@ -183,7 +183,9 @@ def _prepare(
     """
     table = ResultsTable(Store(options.out), options.person)
     planned, sampling = _plan(cells, options, table, space)
-    folder = folder or sweep_folder(options, sampling.first if sampling else planned.cells)
+    if folder is None and sampling:
+        folder = sweep_folder(options, sampling.first, sampling.lines_of_space)
+    folder = folder or sweep_folder(options, planned.cells)
     if planned.runs:
         executor.check()
     stack.enter_context(mark_running(folder))
@@ -334,17 +336,19 @@ def reload_sweep(folder: Path) -> Sweep:
     return sweep
 
 
-def sweep_folder(options: SweepOptions, cells: Sequence[Cell]) -> Path:
+def sweep_folder(
+    options: SweepOptions, cells: Sequence[Cell], sampled_from: Sequence[str] = ()
+) -> Path:
     """The folder of a sweep: `options.name`, or a date and a hash of its cells.
 
-    The cells of a search that samples settings are those of its first wave, which may also be the
-    first wave of another search, or a grid.
+    sampled_from: the lines of the space of a search that samples settings, whose first trial has
+    these cells.
     An existing folder with the same hash is used again, so a repeated command continues its sweep.
     """
     parent = options.out / "sweeps"
     if options.name:
         return parent / options.name
-    search = [options.search.name] if samples(options.search.name) else []
+    search = [options.search.name, *sampled_from] if sampled_from else []
     identity = "\n".join([*sorted(cell.id for cell in cells), *search])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     existing = sorted(parent.glob(f"*_{digest}"))
