@@ -67,19 +67,23 @@ class Statistics:
 
 
 def analyse(
-    results: Sequence[Result], compared_rows: Sequence[Comparison] | None = None
+    results: Sequence[Result],
+    compared_rows: Sequence[Comparison] | None = None,
+    *,
+    sampled: bool = False,
 ) -> Statistics:
     """Compute all statistics of a sweep.
 
     results: in the order of the table, best first. compared_rows: one comparison per result, as
     `compare_rows` returns them, if they are known already; they may come from a larger table.
+    sampled: whether a search has sampled the settings, so that they are no grid.
     """
     settings = group_by_setting(results)
     by_seed = any(s.n > 1 for s in settings)
     rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
     compared = compare_settings(settings) if by_seed else rows
     shares = effects(results)
-    warnings = find_warnings(results, compared)
+    warnings = find_warnings(results, compared, sampled=sampled)
     return Statistics(
         results=tuple(results),
         intervals=intervals(results),
