@@ -23,10 +23,12 @@ from lenet_sweep.analysis.statistics import (
     group_by_setting,
     intervals,
 )
+from lenet_sweep.analysis.statistics_tables import rows_table, settings_table
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words, pluralize
+from lenet_sweep.results.html_tables import html_list, html_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,15 @@ class Statistics:
         lines += [f"  {sentence}" for sentence in self.conclusions]
         lines += [f"  {warning.severity}: {warning.sentence}" for warning in self.warnings]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: conclusions, warnings, and the comparisons as a table."""
+        if self.by_seed:
+            table = settings_table(self.settings, self.comparisons)
+        else:
+            table = rows_table(self.results, self.intervals, self.rows)
+        warnings = [f"{warning.severity}: {warning.sentence}" for warning in self.warnings]
+        return html_list(self.conclusions) + html_list(warnings) + html_table(*table)
 
 
 def analyse(
