@@ -3,21 +3,25 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 from made_sweeps import fail, launched, settings, store_all
-from served import RunningSweep, first_message, free_port, get, serving
+from served import RunningSweep, first_message, free_port, get, messages, serving
 
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.events import Started
+from lenet_sweep.core.events import CellFinished, Epoch, EpochEnded, Waiting
 from lenet_sweep.runner import event_recorder, page_process
 from lenet_sweep.serve import __main__ as serve
 from lenet_sweep.serve import live_sweep, served_folder
+from lenet_sweep.serve.live_sweep import LiveSweep
+from lenet_sweep.serve.served_folder import ServedFolder
 from lenet_sweep.storage.files import read_json, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and signals")
@@ -352,6 +356,28 @@ def test_huge_files_are_refused(server, store, monkeypatch) -> None:
     assert "has 3 cells, more than the page shows (2)" in error_of(server)
 
 
+def test_an_open_page_gets_all_cells_after_an_error(
+    server, store, small_folder, monkeypatch
+) -> None:
+    """Also if the folder was deleted, and another sweep has its name now."""
+    table = store / "sweeps/it/results.csv"
+    limits = served_folder.LIMITS
+    monkeypatch.setattr(served_folder, "LIMITS", limits | {"results.csv": 100})
+    with messages(server, "it") as stream:
+        assert "more than the page reads" in next(stream)[1]["head"]["error"]
+        monkeypatch.setattr(served_folder, "LIMITS", limits)
+        os.utime(table)
+        kind, values = next(stream)
+        assert (kind, len(values["cells"])) == ("snapshot", 3)
+        shutil.rmtree(store / "sweeps/it")
+        while "no sweep with this name" not in next(stream)[1].get("head", {}).get("error", ""):
+            pass
+        cells, options = settings(small_folder(), store, lr=[0.1, 0.3], batch=[16, 32])
+        launched(cells, replace(options, name="it"))
+        kind, values = next(stream)
+        assert (kind, len(values["cells"])) == ("snapshot", 4)
+
+
 @posix
 def test_pipes_in_place_of_files_do_not_block(server, store) -> None:
     """They are refused like other files that are not regular."""
@@ -360,19 +386,66 @@ def test_pipes_in_place_of_files_do_not_block(server, store) -> None:
     assert error_of(server) == "sweeps/it/results.csv is not a file"
 
 
+@posix
 def test_a_killed_launch_is_noticed(tmp_path, small_folder, monkeypatch) -> None:
-    """A launch whose process has gone does not run, although it did not end."""
-    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1])
+    """An open page shows that its runs are paused, although the launch did not end."""
+    sweep = killed_sweep(tmp_path / "out", small_folder, monkeypatch)
+    with serving(tmp_path / "out") as server, messages(server, "it") as stream:
+        _, values = next(stream)
+        # In a container, the process may not be found, but the file is new.
+        assert values["head"]["state"] == "running"
+        assert values["rows"][0][1]["status"] == "training"
+        os.utime(sweep.folder / "events.jsonl", (time.time() - 10,) * 2)
+        _, values = next(stream)
+    assert values["head"]["state"] == "interrupted"
+    assert [(row["status"], row["epoch"]) for _, row in values["rows"]] == [("queued", 1)]
+
+
+@posix
+def test_a_killed_launch_is_noticed_beside_a_new_one(tmp_path, small_folder, monkeypatch) -> None:
+    """The new launch keeps the file new, but has not come to the run yet."""
+    with monkeypatch.context() as patch:
+        killed_sweep(tmp_path / "out", small_folder, patch)
+    sweep = killed_sweep(tmp_path / "out", small_folder, monkeypatch, pid=os.getpid(), run=1)
+    live = LiveSweep("it", sweep.folder, ServedFolder(tmp_path))
+    live.refresh(detailed=True)
+    assert [row["status"] for row in live.rows] == ["queued", "training"]
+
+
+def killed_sweep(out, small_folder, patch, pid=2**22 + 1, run=0):
+    """A launch of two runs that ended after the first epoch of a run, without a line about that."""
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.01])
+    patch.setattr(event_recorder, "END_TIMEOUT", 60.0)
+    patch.setattr(event_recorder.os, "getpid", lambda: pid)
+    last = EpochEnded(cells[run].run_id, Epoch(1, 1.0, 91.0, 0.9, 1.0, 0.1))
+    patch.setattr(event_recorder, "LaunchEnded", lambda: last)
+    sweep = RunningSweep(cells, replace(options, name="it"))
+    sweep.start(run)
+    sweep.end()  # waits until its events are written
+    return sweep
+
+
+def test_curves_of_runs_that_another_sweep_trains(tmp_path, small_folder, monkeypatch) -> None:
+    """They are read from the store when a cell is finished, and so is its accuracy.
+
+    So are epochs that events.jsonl had no room for.
+    """
     monkeypatch.setattr(event_recorder, "END_TIMEOUT", 60.0)
-    with monkeypatch.context() as patch, serving(tmp_path / "out") as server:
-        sweeps = [RunningSweep(cells, replace(options, name="alive"))]
-        patch.setattr(event_recorder.os, "getpid", lambda: 2**22 + 1)  # no such process
-        sweeps.append(RunningSweep(cells, replace(options, name="dead")))
-        patch.setattr(event_recorder, "LaunchEnded", lambda: Started(cells[0].run_id, 0))
-        for sweep in sweeps:
-            sweep.end()  # waits until its events are written
-        states = [first_message(server, name)[1]["head"]["state"] for name in ("alive", "dead")]
-    assert states == ["running", "interrupted"]
+    out = tmp_path / "out"
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.01])
+    sweep = RunningSweep(cells, replace(options, name="it"))
+    live = LiveSweep("it", sweep.folder, ServedFolder(out))
+    live.refresh(detailed=True)  # nothing is in the store yet
+    sweep.start(0)
+    sweep.epoch(0, 1, 91.0)
+    sweep.record(Waiting(cells[1].run_id))
+    store_all(cells, out, small_folder(), lambda n: range(10 * n))
+    for cell in cells:
+        sweep.record(CellFinished(cell.run_id, 3))
+    sweep.end()
+    live.refresh(detailed=True)
+    assert [row["accuracy"] for row in live.rows] == [100.0, 95.0]
+    assert sorted(point[:2] for point in live.points) == [(r, e) for r in (0, 1) for e in (1, 2, 3)]
 
 
 def test_the_report_has_no_access_to_the_page(server, store) -> None:

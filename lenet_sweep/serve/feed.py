@@ -19,7 +19,7 @@ from lenet_sweep.serve.served_folder import RefusedError, ServedFolder
 INTERVAL = 0.2  # seconds between two looks at the files
 LIST_INTERVAL = 1.0  # seconds between two looks for new sweeps
 LIST_BUDGET = 0.15  # seconds of a look in which sweeps of the list are read
-HEAD_INTERVAL = 2.0  # seconds until a head is compared again, which changes when a launch dies
+HEAD_INTERVAL = 2.0  # seconds until a head is compared again, which names report.html
 BEAT = 10.0  # seconds without a message until an empty one, which finds closed connections
 COMPARED = 8  # sweeps that one page can show
 
@@ -135,8 +135,7 @@ class Feed:
 
     def _cards(self) -> dict[str, Any]:
         """The list of all sweeps; the condition is held."""
-        now = time.time()
-        cards = [sweep.summary(now) for sweep in self._sweeps.values() if sweep.is_read]
+        cards = [sweep.summary() for sweep in self._sweeps.values() if sweep.is_read]
         reading = len(self._sweeps) - len(cards)
         return {"folder": self.served.root.name, "sweeps": cards, "reading": reading}
 
@@ -150,10 +149,13 @@ class Feed:
             return [("update", {"sweep": name, "head": head})] if is_new else []
         if not sweep.is_read:
             return []
-        head = sweep.head(time.time())
+        head = sweep.head()
+        if sweep.error:
+            is_new, cursor.head = head != cursor.head, head
+            return [("update", {"sweep": name, "head": head})] if is_new else []
         values: dict[str, Any] = {"sweep": name}
         kind = "update"
-        if cursor.generation != sweep.generation and not sweep.error:
+        if cursor.generation != sweep.generation:
             kind, values = "snapshot", {"sweep": name, "head": head, **sweep.snapshot()}
         else:
             if head != cursor.head:
