@@ -90,6 +90,13 @@ def test_without_the_token_nothing_is_shown(shared, path, cookie) -> None:
     assert "Set-Cookie" not in headers
 
 
+def test_cookies_of_other_servers_do_not_matter(shared) -> None:
+    """Browsers send those of all ports of this machine, also unusual ones."""
+    cookie = f'theme={{"dark": 1}}; a[0]=b c; lenet_sweep={shared.token}; \xff=@'
+    assert get(shared, "", cookie=False, Cookie=cookie)[0] == 200
+    assert get(shared, "", cookie=False, Cookie=f"not_lenet_sweep={shared.token}")[0] == 403
+
+
 @pytest.mark.parametrize("query", ["", "?token=", "?token=x", "?token=%ff", "?token=%00"])
 def test_a_wrong_token_is_refused(shared, query) -> None:
     status, headers, _ = get(shared, f"/{query}", cookie=False)
