@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import re
 import shutil
 import signal
@@ -534,31 +535,58 @@ def options(tmp_path, small_folder) -> SweepOptions:
     return options
 
 
-def test_serve_starts_one_server_for_a_folder(options, tmp_path) -> None:
-    """Sweeps of one process share a page, which shows the sweeps of `out`."""
-    line = page_process.start_page(options, None)
+def test_serve_starts_one_server_for_a_folder(options, tmp_path, monkeypatch) -> None:
+    """Sweeps of one process share a page, which shows the sweeps of `out`. None waits for long."""
+    lines = queue.Queue()
+    monkeypatch.setattr(page_process, "START_TIMEOUT", 0.0)
+    page_process.start_page(options, None, lines.put)
+    assert lines.get() == "serve=true: the live page is starting; its URL follows"
+    line = lines.get(timeout=60)
     assert re.fullmatch(r"Live page: http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", line)
-    assert page_process.start_page(options, options.out / "sweeps/it") == line
-    elsewhere = page_process.start_page(options, tmp_path / "elsewhere")
-    assert "no live page, because it shows the sweeps in" in elsewhere
-    process = page_process._servers[options.out.resolve()]
-    page_process._end(process)
-    assert process.poll() == 0
-    process.stdout.close()
+    page_process.start_page(options, options.out / "sweeps/it", lines.put)
+    assert lines.get() == line
+    page_process.start_page(options, tmp_path / "elsewhere", lines.put)
+    assert "no live page, because it shows the sweeps in" in lines.get()
+    page = page_process._pages[options.out.resolve()]
+    page_process._end(page)
+    assert page.server.poll() == 0
 
 
 def test_a_server_that_cannot_start_is_reported(options, monkeypatch) -> None:
     """The sweep gets a line with the reason, and continues."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert page_process.start_page(options, None) == (
-        "serve=true: the live page could not be started: No such file or directory"
-    )
+    lines = []
+    page_process.start_page(options, None, lines.append)
+    assert lines == ["serve=true: the live page could not be started: No such file or directory"]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        ("a warning|Live page: URL|" + "x" * 10**6, "Live page: URL"),
+        ("a warning|the reason", "serve=true: the live page could not be started: the reason"),
+    ],
+)
+def test_what_a_server_prints_besides_its_url(
+    options, tmp_path, monkeypatch, printed, told
+) -> None:
+    """Warnings neither end the server nor block it, and the last line has the reason of its end."""
+    (tmp_path / "printed").write_text(printed.replace("|", "\n"))
+    (tmp_path / "python").write_text(f"#!/bin/sh\ncat {tmp_path / 'printed'}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(page_process, "START_TIMEOUT", 60.0)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    lines = []
+    page_process.start_page(options, None, lines.append)
+    assert lines == [told]
+    assert page_process._pages[options.out.resolve()].server.wait(60) == 0
 
 
 @pytest.mark.slow
 def test_the_server_of_a_sweep_ends_with_it(tmp_path, small_folder) -> None:
-    """serve=true prints the URL before the training starts; nothing is left running at the end."""
-    words = [f"dataset.root={small_folder()}", "dataset=folder", "device=cpu", "epochs=1",
+    """serve=true prints the URL before or in training; nothing is left running at the end."""
+    words = [f"dataset.root={small_folder()}", "dataset=folder", "device=cpu", "epochs=50",
              "figures=none", "report=false", "serve=true"]  # fmt: skip
     for mode in ([], ["-m"]):
         done = subprocess.run(
