@@ -11,6 +11,7 @@ from served import RunningSweep, free_port, server_process, serving, small_sweep
 from test_browser import CHROMIUM, CONTRAST, sync_api
 
 from lenet_sweep.core.events import CellFinished, Dropped, Failed, Failure, Finished, Started
+from lenet_sweep.serve import served_folder
 from lenet_sweep.storage.files import read_json, write_json
 
 pytestmark = pytest.mark.skipif(
@@ -223,9 +224,12 @@ def shared(finished, small_folder):
         yield server
 
 
-def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened) -> None:
+def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened, monkeypatch) -> None:
     """Sweeps are cards; chosen ones are compared; a row leads to its details."""
+    monkeypatch.setattr(served_folder, "MAX_SWEEPS", 1)
     with opened(shared.url) as page:
+        expect(page.locator(".lead")).to_have_text("1 sweep in out (1 older not listed)")
+        monkeypatch.undo()
         expect(page.locator(".card")).to_have_count(2)
         for box in page.get_by_role("checkbox").all():
             box.check()

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from image_files import make_image_folder
 from made_sweeps import fail, launched, settings, store_all
 from served import RunningSweep, first_message, free_port, get, messages, serving
 
@@ -244,6 +245,20 @@ def test_the_folder_that_a_sweep_names_for_its_images_is_not_read(store) -> None
         details = json.loads(get(server, f"cell?sweep=it&cell={cell}")[2])
     assert details["samples"] is None
     assert "--data FOLDER" in details["notes"][0]
+
+
+def test_decoding_an_image_folder_changes_no_file(tmp_path, monkeypatch) -> None:
+    """The images of `--data` are shown, but not added to the cache."""
+    monkeypatch.setenv("LENET_SWEEP_DATA", str(tmp_path / "cache"))
+    root = make_image_folder(tmp_path / "images", ["cat", "dog"], train=2, test=1)
+    cells, options = settings(root, tmp_path / "out", dataset="image_folder", lr=[0.1])
+    store_all(cells, tmp_path / "out", root, lambda _: [])
+    launched(cells, replace(options, name="it"))
+    shutil.rmtree(tmp_path / "cache/decoded")
+    with serving(tmp_path / "out", data_root=root) as server:
+        details = json.loads(get(server, f"cell?sweep=it&cell={cells[0].id}")[2])
+    assert details["samples"]["images"] == 2
+    assert not (tmp_path / "cache/decoded").exists()
 
 
 @pytest.mark.parametrize("target", ["../../..", "/", "../../../other"])

@@ -41,6 +41,7 @@ class Feed:
         self.served = served
         self._condition = threading.Condition()
         self._sweeps: dict[str, LiveSweep] = {}
+        self._left_out = 0  # older sweeps
         self._viewed: Counter[str] = Counter()
         self._list_viewers = 0
         self._listed_at = float("-inf")
@@ -137,7 +138,12 @@ class Feed:
         """The list of all sweeps; the condition is held."""
         cards = [sweep.summary() for sweep in self._sweeps.values() if sweep.is_read]
         reading = len(self._sweeps) - len(cards)
-        return {"folder": self.served.root.name, "sweeps": cards, "reading": reading}
+        return {
+            "folder": self.served.root.name,
+            "sweeps": cards,
+            "reading": reading,
+            "left_out": self._left_out,
+        }
 
     def _news(self, name: str, cursor: _Cursor) -> list[tuple[str, Any]]:
         """What brings a page up to date, at most one message; the condition is held."""
@@ -180,7 +186,7 @@ class Feed:
 
     def _list(self) -> None:
         """Find new and removed sweeps; the condition is held."""
-        folders = self.served.sweeps()
+        folders, left_out = self.served.sweeps()
         self._listed_at = time.monotonic()
         known = self._sweeps
         self._sweeps = {
@@ -189,7 +195,8 @@ class Feed:
             else LiveSweep(name, folder, self.served)
             for name, folder in folders.items()
         }
-        self._changes += known.keys() != folders.keys()
+        self._changes += known.keys() != folders.keys() or left_out != self._left_out
+        self._left_out = left_out
 
     def _watch(self) -> None:
         while True:
