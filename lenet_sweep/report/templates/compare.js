@@ -153,7 +153,7 @@ function imageList(indices, errors, label) {
   makeRoving(list, items);
   const all = items.length === indices.length;
   return [element("div", { class: items.length > 60 ? "box" : "" }, list),
-    ...(all ? [] : [element("p", { class: "aside" }, `${items.length} of them are on this page and shown.`)])];
+    ...(all ? [] : [element("p", { class: "aside" }, `${items.length} of these images are on this page.`)])];
 }
 
 // The differences of two runs, each as {seed, errors}.

@@ -63,11 +63,12 @@ function shownTable() {
 }
 
 for (const button of document.querySelectorAll(".copy-table button")) {
+  button.parentElement.hidden = false;
   button.addEventListener("click", async () => {
     const [header, rows, numeric] = shownTable();
     const done = await copyText(tableFormats[button.dataset.format](header, rows, numeric));
     button.focus();
-    notify(done ? `Copied ${plural(rows.length, "row")} as ${button.textContent}.`
+    notify(done ? `Copied ${plural(rows.length, "row")} of the table.`
       : "This browser does not allow the page to copy. results.csv and results.md have the table.");
   });
 }

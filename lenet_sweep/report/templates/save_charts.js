@@ -67,7 +67,7 @@ function saveChart(figure, format) {
   }
   const image = new Image();
   image.onload = () => {
-    const canvas = element("canvas", { width: 2 * width, height: 2 * height });
+    const canvas = element("canvas", { width: Math.round(2 * width), height: Math.round(2 * height) });
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     download(canvas.toDataURL("image/png"), name);
   };
