@@ -183,11 +183,11 @@ def test_ranges_filter_the_table_with_the_other_filters(page) -> None:
     page.mouse.move(x, bottom, steps=3)
     page.mouse.up()
     assert set(shown(page, "lr")) == {"0.001"}
-    assert section.locator("output").inner_text() == "4 of 10 settings"
+    assert section.locator("output").inner_text() == "4 of 10 settings with lr 0.001"
     assert section.locator("[data-mark].dropped").count() == 4
     page.get_by_label("Filter", exact=True).fill("adam")
     assert set(shown(page, "optimizer")) == {"adam"}
-    assert page.locator("#count").inner_text() == "2 of 10 settings"
+    assert page.locator("#count").inner_text() == "2 of 10 settings with lr 0.001"
     highest = section.get_by_role("slider", name="accuracy (%), highest value")
     highest.focus()
     best = highest.get_attribute("aria-valuetext")

@@ -557,7 +557,8 @@ def test_untrusted_text_is_escaped(tmp_path, small_folder) -> None:
         fail(cell, tmp_path / "out", reason=valid, traceback=f"{valid}\n{valid}", person=valid)
     harmless = page_of(cells[:2], options)
     page = page_of(cells, options)
-    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert [a.get("type") for a in page.all("script")] == ["application/json", None]
+    assert len(page.all("style")) == 1
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in harmless.elements} | {"pre"}
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
     assert not page.all("iframe") + page.all("img") + page.all("object")

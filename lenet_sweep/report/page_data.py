@@ -35,17 +35,19 @@ def page_data(report: Report, name: str, *, pictures: bool) -> str:
     name: of the sweep, for the names of saved files. pictures: False leaves out test images.
     """
     items = compared_items(report) if report.statistics else ()
+    settings = _settings(report, items)
     errors, comparable = _predictions(report, items)
     content = {
         "name": name,
         "noun": "setting" if report.statistics and report.statistics.by_seed else "row",
         "formulaStarts": FORMULA_STARTS,
         "latex": latex_text.rules(),
-        "settings": _settings(report, items),
-        "rows": _rows(items, errors),
+        "settings": [*settings],
+        "shared": {name: values[0] for name, values in settings.items() if len({*values}) == 1},
+        "rows": _rows(items, settings, errors),
         "tests": _tests(report.tests, comparable, pictures=pictures) if report.tests else None,
     }
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(content, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
@@ -80,25 +82,34 @@ def most_informative(correct: NDArray[np.bool_], count: int) -> NDArray[np.intp]
     return np.sort(mixed[np.lexsort((mixed, -separated[mixed]))][:count])
 
 
-def _settings(report: Report, items: Sequence[ComparedItem]) -> list[str]:
-    """The names of all settings of the items."""
-    names = dict.fromkeys(name for item in items for name in axes(item.cell))
+def _settings(report: Report, items: Sequence[ComparedItem]) -> dict[str, list[str]]:
+    """All settings by name, each with its value in every item; a dash if an item lacks it."""
+    values = [axes(item.cell) for item in items]
+    names = dict.fromkeys(name for settings in values for name in settings)
     if report.statistics and report.statistics.by_seed:
         names.pop("seed", None)
-    return [*names]
+    return {
+        name: [one_line(format_setting(settings.get(name))) for settings in values]
+        for name in names
+    }
 
 
-def _rows(items: Sequence[ComparedItem], errors: Mapping[int, str]) -> list[dict[str, Any]]:
+def _rows(
+    items: Sequence[ComparedItem],
+    settings: Mapping[str, Sequence[str]],
+    errors: Mapping[int, str],
+) -> list[dict[str, Any]]:
     """The rows of the ranked table. errors: by the index of a row of the report."""
     names = short_names([item.cell for item in items])
     step = -(-sum(_epochs(item) for item in items) // MAX_POINTS) or 1
     rows = []
-    for item in items:
+    for index, item in enumerate(items):
         reason = _unfinished(item)
         row: dict[str, Any] = {"name": one_line(names[item.cell]), "unfinished": reason}
-        values = axes(item.cell)
-        row["settings"] = {name: one_line(format_setting(value)) for name, value in values.items()}
         if not reason:
+            row["settings"] = {
+                name: values[index] for name, values in settings.items() if len({*values}) > 1
+            }
             row["curve"] = _curve(item, step)
             row["seeds"] = [
                 {"seed": row.cell.seed, "errors": errors.get(row.at)} for row in item.measured

@@ -56,6 +56,7 @@ class ChartValues {
   }
 
   follow(event) {
+    if (event.type === "pointermove" && event.buttons && event.pointerType === "mouse") return; // a drag
     const { x, y } = toSvg(this.svg, event.clientX, event.clientY);
     let best = null;
     for (const mark of this.marks) {

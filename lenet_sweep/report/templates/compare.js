@@ -94,9 +94,8 @@ function resultLines(pair) {
 }
 
 function settingLines(pair) {
-  const [a, b] = pair.map((group) => pageData.rows[group.index].settings);
-  return pageData.settings.filter((name) => name in a || name in b)
-    .map((name) => [name, a[name] ?? "\u2013", b[name] ?? "\u2013", a[name] !== b[name]]);
+  const [a, b] = pair.map((group) => ({ ...pageData.shared, ...pageData.rows[group.index].settings }));
+  return pageData.settings.map((name) => [name, a[name], b[name], a[name] !== b[name]]);
 }
 
 // ---------------------------------------------------------------- learning curves

@@ -1,7 +1,9 @@
 // Filters of the ranked table. A row is shown if all filters accept it.
 
 const rowsNoun = allSeeds ? "setting" : "row";
-const filters = []; // {accepts: (group) => boolean, active: () => boolean, clear: () => void}
+// A filter has accepts(), which returns a function of a group, active(), clear(), and perhaps
+// text(), which describes it.
+const filters = [];
 const afterFiltering = []; // functions that are called after each change
 
 function applyFilters() {
@@ -9,9 +11,11 @@ function applyFilters() {
   for (const group of groups) group.body.hidden = !conditions.every((accepts) => accepts(group));
   const shown = groups.filter((group) => !group.body.hidden).length;
   const active = filters.some((filter) => filter.active());
+  const texts = filters.map((filter) => filter.text?.()).filter(Boolean).join("; ");
   for (const matches of document.querySelectorAll(".matches")) {
     matches.hidden = matches.classList.contains("only-filtered") && !active;
-    matches.querySelector("output").textContent = `${shown} of ${plural(groups.length, rowsNoun)}`;
+    const counted = `${shown} of ${plural(groups.length, rowsNoun)}`;
+    matches.querySelector("output").textContent = texts ? `${counted} with ${texts}` : counted;
     matches.querySelector("button").hidden = !active;
   }
   for (const react of afterFiltering) react();

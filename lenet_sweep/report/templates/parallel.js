@@ -26,6 +26,8 @@ class RangeAxis {
     appendSvg(handle, "rect", { class: "area", x: -12, y: -8, width: 24, height: 16 });
     appendSvg(handle, "rect", { class: "grip", x: -7, y: -2.5, width: 14, height: 5, rx: 2.5 });
     handle.addEventListener("keydown", (event) => this.press(event, end));
+    handle.addEventListener("focus", () => this.tell());
+    handle.addEventListener("blur", hideTip);
     handle.addEventListener("pointerdown", (event) => this.drag(event, end));
     return handle;
   }
@@ -38,6 +40,18 @@ class RangeAxis {
     this.range = low <= 0 && high >= this.last ? null : [Math.max(0, low), Math.min(this.last, high)];
     this.draw();
     this.changed();
+    this.tell();
+  }
+
+  // The range as text, such as "lr 0.001 to 0.01".
+  get text() {
+    const [from, to] = this.ends.map((level) => this.levels.labels[level]);
+    return `${this.levels.name} ${from}${from === to ? "" : ` to ${to}`}`;
+  }
+
+  // Show the range beside the axis.
+  tell() {
+    showTip(() => this.handles[1].getBoundingClientRect(), this.text);
   }
 
   draw() {
@@ -80,6 +94,7 @@ class RangeAxis {
     };
     const finish = (later) => {
       source.removeEventListener("pointermove", follow);
+      if (moved) hideTip();
       if (!moved && end === undefined && later.type === "pointerup") this.click(place(event));
     };
     source.setPointerCapture(event.pointerId);
@@ -113,6 +128,7 @@ function addRanges(svg, data) {
   filters.push({
     accepts: () => (group) => rangeAxes.every((axis) => axis.accepts(group.index)),
     active: () => rangeAxes.some((axis) => axis.range),
+    text: () => rangeAxes.filter((axis) => axis.range).map((axis) => axis.text).join(", "),
     clear() {
       for (const axis of rangeAxes) {
         axis.range = null;
