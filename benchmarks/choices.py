@@ -127,15 +127,21 @@ def ratios(engine: str, times: dict[str, list[float]], scale: float) -> Iterable
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The CPU time of each setting relative to the plain epoch, a column for each engine."""
+    """The CPU time of each setting relative to the plain epoch, a column for each engine.
+
+    The last column compares the engines.
+    """
     engines = dict.fromkeys(row.engine for row in rows)
-    found = {(row.setting, row.engine): f"{row.ratio:.2f}" for row in rows}
+    found = {(row.setting, row.engine): row for row in rows}
     known = [label(setting) for settings in settings_of().values() for setting in settings]
-    lines = [
-        [f"`{setting}`", *(found.get((setting, engine), "-") for engine in engines)]
-        for setting in sorted({row.setting for row in rows}, key=known.index)
-    ]
-    return tables.table(["setting", *engines], lines)
+    lines = []
+    for setting in sorted({row.setting for row in rows}, key=known.index):
+        timed = [found.get((setting, engine)) for engine in engines]
+        cells = [f"{row.ratio:.2f}" if row else "-" for row in timed]
+        native, torch = (found.get((setting, engine)) for engine in ("native", "torch"))
+        factor = f"{torch.cpu_seconds / native.cpu_seconds:.1f}" if native and torch else "-"
+        lines.append([f"`{setting}`", *cells, factor])
+    return tables.table(["setting", *engines, "torch / native"], lines)
 
 
 def redraw(folder: Path) -> None:
@@ -145,8 +151,10 @@ def redraw(folder: Path) -> None:
     images = ", ".join(f"{count:,} ({engine})" for engine, count in numbers["images"].items())
     text = (
         "# Cost of each setting\n\n"
-        "CPU time of an epoch relative to the plain epoch (all defaults) of the same engine; `-`: "
-        f"the engine does not train it.\n\n- Machine: {machines.name(numbers['environment'])}\n"
+        "CPU time of an epoch relative to the plain epoch (all defaults) of the same engine, on "
+        "one thread; `-`: the engine does not train it. The last column is the time of PyTorch "
+        "divided by that of the native engine.\n\n"
+        f"- Machine: {machines.name(numbers['environment'])}\n"
         f"- Medians of {numbers['repeats']} repeats of {images} images\n\n{table(rows)}\n"
     )
     (folder / "choices.md").write_text(text, encoding="utf-8")

@@ -50,13 +50,22 @@ def continued(all_runs, decision):
 
 
 def test_rungs_are_powers_of_eta_below_the_last_epoch() -> None:
-    """No rung comes before 1 / eta**2 of all epochs, or before `first` if it is given."""
-    assert Halving().rungs(100) == (11, 33, 100)
-    assert Halving(first=4).rungs(100) == (4, 11, 33, 100)
+    """No rung comes before 1/32 of all epochs, or before `first` if it is given."""
+    assert Halving().rungs(100) == (3, 6, 12, 25, 50, 100)
+    assert Halving(eta=3).rungs(100) == (4, 11, 33, 100)
+    assert Halving(eta=3, first=11).rungs(100) == (11, 33, 100)
     assert Halving(first=200).rungs(100) == (100,)
-    assert Halving(eta=2).rungs(100) == (25, 50, 100)
     assert Halving().rungs(1) == (1,)
     assert Halving().rungs(2) == (1, 2)
+
+
+def test_a_part_of_the_settings_is_kept() -> None:
+    """With keep below 1, it is a share of all settings, and at least 3 of them."""
+    assert Halving().stages(40, 12) == [(40, 1), (20, 2), (14, 3), (14, 6), (14, 12)]
+    assert Halving().stages(6, 4) == [(6, 1), (3, 2), (3, 4)]
+    assert Halving().stages(3, 4) == [(3, 1), (3, 2), (3, 4)]
+    rounded = Halving(eta=100, first=1, keep=0.07)  # 0.07 * 100 is above 7
+    assert rounded.stages(100, 100) == [(100, 1), (7, 100)]
 
 
 def test_best_settings_continue_at_each_rung() -> None:
@@ -163,12 +172,15 @@ def test_decisions_are_a_pure_function_of_the_curves(values, keep, shuffled: ran
 
 
 def halving(folder, out, **more):
-    settings = {
-        "lr": [0.3, 0.1, 0.03, 0.01, 0.003], "epochs": 9, "search": "halving", "search.keep": 1,
-        "report": False, "figures": "none", "progress": False, "out": out, "name": "it",
-        "dataset": "folder", "dataset.root": folder, "shuffle": True, "batch": 8,
+    """A search with rungs 1, 3 and 9 that keeps one setting."""
+    options = {"search.eta": 3, "search.keep": 1}
+    settings = options if more.get("search", "halving") == "halving" else {}
+    settings |= {
+        "lr": [0.3, 0.1, 0.03, 0.01, 0.003], "epochs": 9, "search": "halving", "batch": 8,
+        "dataset": "folder", "dataset.root": folder, "shuffle": True, "out": out, "name": "it",
+        "report": False, "figures": "none", "progress": False,
     }  # fmt: skip
-    return sweep(**{key: v for key, v in (settings | more).items() if v is not None})
+    return sweep(**(settings | more))
 
 
 def outcome(table):
@@ -238,9 +250,7 @@ def test_the_grid_finishes_what_a_search_has_stopped(reference, tmp_path, small_
     """The same command with search=grid trains the remaining epochs, and ranks all rows."""
     halving(small_folder(), tmp_path)
     counter = EpochCounter()
-    full = halving(
-        small_folder(), tmp_path, observers=[counter], search="grid", **{"search.keep": None}
-    )
+    full = halving(small_folder(), tmp_path, observers=[counter], search="grid")
     assert set(full["status"]) == {"ok"}
     assert "accuracy_at" not in full
     assert counter.epochs == 5 * 9 - reference["epochs_trained"].sum()
@@ -293,7 +303,7 @@ def test_a_search_over_more_epochs_continues_in_the_same_folder(tmp_path, small_
 
 def test_a_finished_run_that_is_dropped_keeps_its_result(tmp_path, small_folder) -> None:
     """A search ranks the results of an earlier sweep, whatever it decides."""
-    halving(small_folder(), tmp_path, search="grid", lr=[0.003], **{"search.keep": None})
+    halving(small_folder(), tmp_path, search="grid", lr=[0.003])
     table = halving(small_folder(), tmp_path, name="other")
     assert table["status"].tolist() == ["ok"] * 2 + ["stopped"] * 3
 
@@ -314,7 +324,7 @@ def test_runs_that_end_early_are_ranked(tmp_path, small_folder) -> None:
         ({"search": "grid", "search.keep": 3}, "search.keep=3: requires search=halving"),
         ({"search.eta": 1}, "search.eta=1: must be a number"),
         ({"search.first": 1.5}, "search.first=1.5: must be a whole number, at least 0"),
-        ({"search": ["grid", "halving"], "search.keep": None}, "search cannot be swept"),
+        ({"search": ["grid", "halving"]}, "search cannot be swept"),
         ({"reuse": False}, "reuse=false: must be true with a search"),
     ],
 )

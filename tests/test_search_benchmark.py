@@ -78,11 +78,11 @@ def test_halving_is_driven_as_by_a_sweep(curves):
     """Rungs 1, 3 and 9 of eight settings: each is trained as far as the search asks for."""
     recording = ours.Recording(curves)
     problem = replays.Problem(0, tuple(range(SETTINGS)), (1,))
-    outcome = ours.replay(problem, recording, Halving(keep=1), 2)
+    outcome = ours.replay(problem, recording, Halving(eta=3, keep=1), 2)
     assert outcome.epochs == {0: 9, 1: 3, 2: 3} | dict.fromkeys(range(3, 8), 1)
     assert outcome.chosen == 0
     all_seeds = replace(problem, seeds=(0, 1, 2))
-    assert ours.replay(all_seeds, recording, Halving(keep=1), 2).makespan > outcome.makespan
+    assert ours.replay(all_seeds, recording, Halving(eta=3, keep=1), 2).makespan > outcome.makespan
 
 
 def test_regret_is_the_difference_to_the_choice_of_the_full_grid(curves):

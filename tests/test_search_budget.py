@@ -126,7 +126,7 @@ def test_the_latest_known_ranks_stop_settings(monkeypatch) -> None:
     known = {
         run.id: RunResult([9 - n, n, n], [1.0] * 3, seconds=180) for n, run in enumerate(all_runs)
     }
-    decision = TimedHalving(Halving(first=1), 20).decide(all_runs, known)
+    decision = TimedHalving(Halving(eta=3, first=1), 20).decide(all_runs, known)
     assert {stop.epoch for stop in decision.stops.values()} == {3}
     assert continued(all_runs, decision) == [6, 7, 8]
 
@@ -134,7 +134,9 @@ def test_the_latest_known_ranks_stop_settings(monkeypatch) -> None:
 def test_without_time_one_setting_is_trained() -> None:
     """Nothing is known, so it is the search with the fewest epochs."""
     all_runs, clock = runs(40, epochs=100), Clock(1)
-    trained = search_all(TimedHalving(Halving(), 1e-9, clock), all_runs, range(40), clock.train)
+    trained = search_all(
+        TimedHalving(Halving(eta=3), 1e-9, clock), all_runs, range(40), clock.train
+    )
     assert trained == [1] * 26 + [4] * 9 + [11] * 3 + [33, 100]
 
 
@@ -146,7 +148,9 @@ def test_stored_runs_tell_the_speed(monkeypatch) -> None:
     known = {run_id: replace(result, seconds=3 * 120) for run_id, result in known.items()}
 
     def finished(minutes):
-        return len(continued(all_runs, TimedHalving(Halving(), minutes).decide(all_runs, known)))
+        return len(
+            continued(all_runs, TimedHalving(Halving(eta=3), minutes).decide(all_runs, known))
+        )
 
     # Two cores train one epoch a minute, and each setting that continues takes 6 epochs.
     assert [finished(minutes) for minutes in (0.1, 12.1, 18.1, 30.1)] == [1, 2, 3, 5]

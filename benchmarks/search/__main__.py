@@ -46,12 +46,13 @@ PEERS = {  # environment: module
 }  # fmt: skip
 PACKAGES = {"optuna_pruners": "optuna", "ray": "ray", "syne_tune": "syne-tune"}
 
-PRESETS = {"halving": Halving(), "halving_fast": Halving(eta=2, first=3, keep=3)}
+PRESETS = {"halving": Halving(), "halving_fast": Halving(eta=3, keep=3)}
 # Further settings of Halving, from cheap to expensive, for comparison at equal epochs.
 FRONTIER = {
     f"Halving(eta={eta:g}, first={first}, keep={keep})": Halving(eta, first, keep)
     for eta, first, keep in (
-        (2, 2, 1), (2, 2, 3), (3, 4, 4), (3, 4, 6), (3, 11, 3), (3, 11, 6), (2, 3, 12), (3, 33, 8),
+        (2, 2, 1), (2, 2, 3), (3, 4, 4), (3, 4, 6), (3, 4, 8), (3, 11, 6), (2, 3, 12), (2, 3, 17),
+        (2, 3, 20),
     )
 }  # fmt: skip
 Method = Callable[[Problem, int], Outcome]
@@ -162,7 +163,9 @@ def tune(recording: ours.Recording, replays: int) -> None:
     settings = len(recording.curves.settings)
     sizes = range(round(SMALLEST * settings), settings + 1)
     problems = make_problems(settings, [TUNING_SEED], sizes, replays, first=100_000)
-    grid = itertools.product((2, 3, 4), (1, 2, 3, 4, 6, 9, 11, 16, 25, 33), (1, 2, 4, 6, 8, 12))
+    grid = itertools.product(
+        (2, 3, 4), (1, 2, 3, 4, 6, 9, 11, 16, 25, 33), (1, 2, 4, 8, 12, 0.2, 0.35, 0.5)
+    )
     known = set()
     print("epochs  regret mean   95 %  <=0.05  <=0.10  below best  recall")
     for eta, first, keep in grid:

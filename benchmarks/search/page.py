@@ -14,10 +14,14 @@ from lenet_sweep.report.style import QUIET, render, save, styled
 
 # The first words of the names of methods, with the label of their group in the figure.
 GROUPS = {
-    "halving": "lenet-sweep, presets", "Halving": "lenet-sweep, other options", "random": "random",
+    "halving": "halving, halving_fast", "Halving": "halving, other options", "random": "random",
     "full": "full grid", "Optuna": "Optuna", "Ray": "Ray Tune", "Syne": "Syne Tune",
 }  # fmt: skip
-TICKS = (0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 10, 100)  # points
+MARKERS = "osv^DPX"
+PANELS = {
+    "regret_0.05": "Replays within 0.05 points (%)",
+    "recall": "Tied settings trained (%)",
+}
 PEERS = ("random", "Optuna", "Ray", "Syne")
 HEAD = (
     "method", "epochs", "regret: median", "90 %", "95 %", "<= 0.05", "<= 0.10",
@@ -133,34 +137,32 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def figure(results: Mapping[str, Any]) -> Figure:
-    """Epochs and regret, one point for each method."""
+    """The epochs of each method, and how often it found a setting as good as the full grid's."""
+    methods = {name: found["2"] for name, found in results["methods"].items()}
     with styled():
-        drawn = Figure((8.2, 4.4), layout="constrained")
+        drawn = Figure((9.0, 4.3), layout="constrained")
         FigureCanvasAgg(drawn)
-        methods = {name: found["2"] for name, found in results["methods"].items()}
         panels = drawn.subplots(1, 2, sharex=True)
-        for axes, (key, label) in zip(
-            panels, (("mean", "mean"), ("95", "95th percentile")), strict=True
-        ):
-            for color, label_of in zip(COLORS, GROUPS.values(), strict=False):
+        for axes, (key, label) in zip(panels, PANELS.items(), strict=True):
+            for (start, name), color, marker in zip(GROUPS.items(), COLORS, MARKERS, strict=True):
                 points = [
-                    (100 * m["epochs"], max(0.0, m["below_best"][key]))
-                    for name, m in methods.items()
-                    if group(name) == label_of
+                    (100 * found["epochs"], 100 * found[key])
+                    for method, found in methods.items()
+                    if method.startswith(start)
                 ]
                 if points:
-                    axes.plot(*zip(*points, strict=True), "o", color=color, label=label_of)
-            axes.set_yscale("symlog", linthresh=0.05, linscale=2)
-            axes.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
-            axes.minorticks_off()
-            axes.set(
-                xlabel="Epochs, percent of the grid",
-                ylabel=f"Points below the best: {label}",
-            )
-            axes.set_ylim(-0.005, None)
-        panels[0].legend(fontsize=8)
-        drawn.suptitle("Epochs and accuracy of searches", x=0.01, ha="left", weight="bold")
-        caption = f"{results['replays']} replays of recorded curves; test accuracy"
+                    points.sort()
+                    line = ":" if start == "random" else ""  # one method, with several budgets
+                    axes.plot(
+                        *zip(*points, strict=True), marker, ls=line, lw=1, color=color, label=name,
+                        ms=7 if start == "halving" else 5, zorder=3 if start == "halving" else 2,
+                    )  # fmt: skip
+            axes.set(xlabel="Epochs trained (% of the full grid)", ylabel=label)
+            axes.set(xlim=(0, 103), ylim=(0, 103))
+        handles, names = panels[0].get_legend_handles_labels()
+        drawn.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9)
+        drawn.suptitle("What searches find, and how much they train", x=0.01, ha="left")
+        caption = f"{results['replays']} replays of recorded learning curves"
         panels[0].set_title(caption, loc="left", color=QUIET, fontsize=9)
     return drawn
 

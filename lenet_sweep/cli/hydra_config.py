@@ -90,8 +90,9 @@ hydra.launcher.KEY=VALUE:
   hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own launchers; each cell is a job
 
 Exit status: 0 every cell succeeded; 1 some cells failed (the table is still written), the disk is
-full, or the images cannot be downloaded; 2 the command is wrong; 141 the reader of the output
-exited, as in `| head` (the files are still written). --hydra-help lists Hydra's own flags.
+full, the output cannot be written, or the images cannot be downloaded; 2 the command is wrong; 141
+the reader of the output exited, as in `| head` (the files are still written). --hydra-help lists
+Hydra's own flags.
 """
 
 

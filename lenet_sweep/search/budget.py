@@ -15,9 +15,7 @@ from lenet_sweep.core.text import pluralize
 from lenet_sweep.machine import devices
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
 from lenet_sweep.search.competitors import competitors, decide_each
-from lenet_sweep.search.halving import Halving
-
-KEEP = 3
+from lenet_sweep.search.halving import LEAST, Halving
 
 
 @dataclass(frozen=True)
@@ -196,14 +194,14 @@ def candidates(halving: Halving, settings: Sequence[Sequence[Run]]) -> list[Halv
     """Searches from the best to the cheapest: fewer settings that continue, then shorter rungs.
 
     The first rung is at most that of `halving`. Its `keep` and `margin` are not used. In replays of
-    recorded curves, it was better to shorten the first rung than to keep fewer than KEEP settings.
+    recorded curves, it was better to shorten the first rung than to keep fewer than LEAST settings.
     """
     epochs = settings[0][0].cell.epochs
     most = halving.rungs(epochs)[0]
     firsts = [rung for rung in replace(halving, first=1).rungs(epochs) if rung <= most] or [most]
     pairs = [
-        *product(reversed(firsts), range(len(settings), KEEP - 1, -1)),
-        *product(firsts[:1], range(min(KEEP - 1, len(settings)), 0, -1)),
+        *product(reversed(firsts), range(len(settings), LEAST - 1, -1)),
+        *product(firsts[:1], range(min(LEAST - 1, len(settings)), 0, -1)),
     ]
     return [replace(halving, first=first, keep=keep, margin=0.0) for first, keep in pairs]
 

@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lenet_sweep.core.cells import Run
+from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
 from lenet_sweep.search.competitors import competitors, decide_each
+
+# Chosen by replays of recorded curves with one random seed; docs/search.md has the results of
+# others.
+FIRST = 1 / 32  # the part of all epochs at the first rung
+LEAST = 3  # settings that continue if `keep` is a share
 
 
 @dataclass(frozen=True)
@@ -23,23 +29,33 @@ class Halving:
     """Successive halving over settings: the seeds of a setting stay together.
 
     eta: about one in `eta` settings continues after each rung, and a rung has `eta` times the
-        epochs of the rung before it. first: there is no rung before this epoch; None: a fraction
-        1 / eta**2 of all epochs. keep: the minimum number of settings that continue. margin: if
-        above 0, settings also continue whose accuracy is at most this many percentage points below
-        that of the lowest setting that continues without it.
+        epochs of the rung before it. first: there is no rung before this epoch; None: the part
+        FIRST of all epochs. keep: the minimum number of settings that continue, or below 1 their
+        share of all settings, which is then at least LEAST settings. margin: if above 0, settings
+        also continue whose accuracy is at most this many percentage points below that of the lowest
+        setting that continues without it.
 
     Only settings with the same dataset and the same number of epochs compete with each other. The
     mean accuracy over the seeds decides, then the mean loss, then the order of the cells.
+
+    Raises UsageError if `keep` is neither a whole number nor below 1.
     """
 
-    eta: float = 3.0
+    eta: float = 2.0
     first: int | None = None
-    keep: int = 8
+    keep: float = 0.35
     margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.keep > 1 and self.keep != int(self.keep):
+            raise UsageError(
+                f"search.keep={self.keep:g}: must be a whole number of settings, or a number below "
+                "1, which is their share"
+            )
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
         """The epochs at which runs of this length are compared, and the last one, ascending."""
-        first = self.first or max(1, round(epochs / self.eta**2))
+        first = self.first or max(1, round(epochs * FIRST))
         rungs = [epochs]
         while (rung := round(epochs / self.eta ** len(rungs))) >= first and rung < rungs[0]:
             rungs.insert(0, rung)
@@ -47,11 +63,7 @@ class Halving:
 
     def stages(self, settings: int, epochs: int) -> list[tuple[int, int]]:
         """For each rung, how many of these settings are trained to it, without `margin`."""
-        stages = []
-        for rung in self.rungs(epochs):
-            stages.append((settings, rung))
-            settings = min(settings, self._continuing(settings))
-        return stages
+        return self._stages(settings, settings, self.rungs(epochs))
 
     def most_epochs(self, settings: Sequence[Sequence[Run]]) -> int:
         """The epochs of all runs of settings that compete with each other, without `margin`."""
@@ -77,9 +89,19 @@ class Halving:
             )
         return lines
 
-    def _continuing(self, settings: int) -> int:
+    def _stages(self, settings: int, total: int, rungs: Sequence[int]) -> list[tuple[int, int]]:
+        """As `stages`, from the first of these rungs on. total: the settings of the search."""
+        stages = []
+        for rung in rungs:
+            stages.append((settings, rung))
+            settings = min(settings, self._continuing(settings, total))
+        return stages
+
+    def _continuing(self, settings: int, total: int) -> int:
         """How many of these settings continue after a rung, without `margin`."""
-        return max(self.keep, math.ceil(settings / self.eta))
+        share = max(LEAST, math.ceil(round(self.keep * total, 6)))
+        keep = int(self.keep) if self.keep >= 1 else share
+        return max(keep, math.ceil(settings / self.eta))
 
     def _decide(
         self, settings: Sequence[Sequence[Run]], results: Mapping[str, RunResult]
@@ -96,13 +118,13 @@ class Halving:
             if not all(r.has_ended(rung) for rs in known for r in rs):
                 stage = f"rung {number} of {len(rungs)}, epoch {rung}: {len(settings)} of "
                 stage += pluralize(total, "setting")
-                later = self._later(settings, rungs[number - 1 :])
+                later = self._later(settings, total, rungs[number - 1 :])
                 break
             if not following:
                 break
             scores = [_score(rs, rung) for rs in known]
             places = sorted(range(len(settings)), key=scores.__getitem__)
-            continuing = self._continuing(len(settings))
+            continuing = self._continuing(len(settings), total)
             cutoff = -scores[places[:continuing][-1]][0]
             chosen = {
                 place
@@ -126,15 +148,15 @@ class Halving:
         return Decision(epochs, stops, tuple(messages), stage, later)
 
     def _later(
-        self, settings: Sequence[Sequence[Run]], rungs: Sequence[int]
+        self, settings: Sequence[Sequence[Run]], total: int, rungs: Sequence[int]
     ) -> tuple[tuple[int, int], ...]:
         """The rounds after the first of these rungs, without `margin`: see `Decision.later`."""
-        number, seeds = len(settings), sum(map(len, settings)) / len(settings)
-        rounds = []
-        for before, rung in pairwise(rungs):
-            number = min(number, self._continuing(number))
-            rounds.append((round(number * seeds), rung - before))
-        return tuple(rounds)
+        seeds = sum(map(len, settings)) / len(settings)
+        stages = self._stages(len(settings), total, rungs)
+        return tuple(
+            (round(number * seeds), rung - before)
+            for (_, before), (number, rung) in pairwise(stages)
+        )
 
 
 def total_epochs(stages: Sequence[tuple[int, int]]) -> int:

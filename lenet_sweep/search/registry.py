@@ -17,7 +17,7 @@ from lenet_sweep.search.sampling import samples
 def _halving(
     eta: float, first: float, keep: float, margin: float, epochs: float, minutes: float
 ) -> Search:
-    halving = Halving(eta, int(first) or None, int(keep), margin)
+    halving = Halving(eta, int(first) or None, keep, margin)
     if minutes and epochs:
         raise UsageError(
             f"search.minutes={minutes:g}: cannot be combined with search.epochs; give one of them"
