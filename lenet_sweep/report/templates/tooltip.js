@@ -5,11 +5,13 @@ document.body.append(tip);
 
 let tipAnchor = () => new DOMRect();
 
-// Show a heading and [name, value] pairs beside a rectangle of the window, which `anchor` returns.
-function showTip(anchor, heading, pairs = []) {
+// Show lines of text and [name, value] pairs beside a rectangle of the window, which `anchor`
+// returns. The first of several lines, or the only line above pairs, is a heading.
+function showTip(anchor, text, pairs = []) {
   const list = element("dl");
   for (const [name, value] of pairs) list.append(element("dt", {}, name), element("dd", {}, value));
-  tip.replaceChildren(element("p", {}, heading), ...(pairs.length ? [list] : []));
+  const lines = text.split("\n").map((line) => element("p", {}, line));
+  tip.replaceChildren(...lines, ...(pairs.length ? [list] : []));
   tip.hidden = false;
   tipAnchor = anchor;
   placeTip();
