@@ -50,6 +50,7 @@ def sweep(tmp_path_factory, small_folder):
                                                                      "batch": 8}))  # fmt: skip
     random = np.random.default_rng(0)
     wrong = [random.choice(200, 4 + 3 * n, replace=False) for n in range(len(cells))]
+    wrong[0] = [0, 1, 150, 199]
     store_all(cells, out, small_folder(), lambda n: wrong[n], person=HOSTILE)
     fail(more[0], out)
     folder = launched([*cells, *more], replace(options, name="it")).sweep.folder
@@ -179,17 +180,17 @@ def test_ranges_filter_the_table_with_the_other_filters(page) -> None:
     section.scroll_into_view_if_needed()
     lr = section.locator(".controls > .area").nth(2)
     box = lr.bounding_box()
-    x, bottom = box["x"] + box["width"] / 2, box["y"] + box["height"]
-    page.mouse.move(x, bottom - box["height"] / 3)
+    x, y = box["x"] + box["width"] / 2, box["y"]
+    page.mouse.move(x, y + box["height"] / 3)
     page.mouse.down()
-    page.mouse.move(x, bottom, steps=3)
+    page.mouse.move(x, y, steps=3)
     page.mouse.up()
-    assert set(shown(page, "lr")) == {"0.001"}
-    assert section.locator("output").inner_text() == "4 of 10 settings with lr 0.001"
+    assert set(shown(page, "lr")) == {"0.1"}
+    assert section.locator("output").inner_text() == "4 of 10 settings with lr 0.1"
     assert section.locator("[data-mark].dropped").count() == 4
     page.get_by_label("Filter", exact=True).fill("adam")
     assert set(shown(page, "optimizer")) == {"adam"}
-    assert page.locator("#count").inner_text() == "2 of 10 settings with lr 0.001"
+    assert page.locator("#count").inner_text() == "2 of 10 settings with lr 0.1"
     highest = section.get_by_role("slider", name="accuracy (%), highest value")
     highest.focus()
     best = highest.get_attribute("aria-valuetext")
@@ -236,6 +237,22 @@ def test_two_settings_are_compared(page, sweep) -> None:
     assert page.evaluate("document.activeElement.id") == "compare"
     page.get_by_role("button", name="Uncheck both").click()
     assert not section.is_visible()
+
+
+def test_nothing_overflows_on_a_phone(page) -> None:
+    """With a comparison and a filter, the page is as wide as the screen, and values are inside."""
+    page.set_viewport_size({"width": 375, "height": 812})
+    for box in page.locator(".pick input").all()[:2]:
+        box.check()
+    page.locator("#parallel .handle").first.focus()
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    for chart in page.locator("#compare svg.chart, #curves svg.chart:visible").all():
+        chart.focus()
+        page.keyboard.press("End")
+        box = page.locator("#tip").bounding_box()
+        assert 0 <= box["x"] <= 375 - box["width"]
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_unfinished_rows_are_not_compared(page) -> None:

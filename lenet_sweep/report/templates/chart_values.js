@@ -139,7 +139,7 @@ function indexAt(mark, x) {
   return best;
 }
 
-const charts = new Map(); // by SVG
+const charts = new WeakMap(); // by SVG
 function addValues(svg, data) {
   charts.set(svg, new ChartValues(svg, data));
 }

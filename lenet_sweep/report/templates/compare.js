@@ -106,8 +106,9 @@ function curveFigures(pair, names) {
   const figures = ["cost", "accuracy"].map((quantity) => {
     const caption = quantity === "cost" ? "Cost on the training set (mean of each epoch)"
       : "Test accuracy after each epoch (%, log error scale)";
-    const figure = element("figure", {}, element("figcaption", {}, caption),
-      drawCurves(curves, names, quantity, `${caption} of ${names.join(" and ")}`));
+    const [svg, data] = drawCurves(curves, names, quantity, `${caption} of ${names.join(" and ")}`);
+    const figure = element("figure", {}, element("figcaption", {}, caption), svg);
+    addValues(svg, data);
     return figure;
   });
   return [element("div", { class: "pair" }, ...figures), curveLegend(names)];

@@ -36,7 +36,8 @@ function costAxis(costs) {
   return positive && Math.max(...costs) > 10 * Math.min(...costs) ? logAxis : linearAxis;
 }
 
-// An SVG with the curves of two rows. quantity: "cost" or "accuracy". names: of the rows.
+// An SVG with the curves of two rows, and its marks. quantity: "cost" or "accuracy". names: of the
+// rows.
 function drawCurves(curves, names, quantity, title) {
   const { width, height, left, right, top: above, bottom: below } = FRAME;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -91,11 +92,5 @@ function drawCurves(curves, names, quantity, title) {
     });
   }
   const unit = quantity === "cost" ? "cost" : "accuracy (%)";
-  addLater(svg, { columns: ["epoch", unit], lines: true, marks });
-  return svg;
-}
-
-// Values are added when the chart is on the page.
-function addLater(svg, data) {
-  queueMicrotask(() => svg.isConnected && addValues(svg, data));
+  return [svg, { columns: ["epoch", unit], lines: true, marks }];
 }

@@ -154,4 +154,7 @@ function addRanges(svg, data) {
   applyFilters();
 }
 
-for (const [svg, chart] of charts) if (table && chart.data.levels) addRanges(svg, chart.data);
+for (const svg of document.querySelectorAll("svg.chart")) {
+  const { data } = charts.get(svg) ?? {};
+  if (table && data?.levels) addRanges(svg, data);
+}
