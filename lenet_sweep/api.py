@@ -21,7 +21,7 @@ from lenet_sweep.config import (
 )
 from lenet_sweep.config.model_import import note_sweep_call
 from lenet_sweep.config.pairs import describe_pair, parse_pairs
-from lenet_sweep.config.search_space import SearchSpace
+from lenet_sweep.config.search_space import Composed, SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Choice
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
@@ -29,6 +29,7 @@ from lenet_sweep.executors import local
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.outputs import write_outputs
+from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.search.sampling import samples
@@ -98,6 +99,9 @@ def sweep(
     rows: str = DEFAULT,
     report: bool = DEFAULT,
     figures: str = DEFAULT,
+    figure_format: str = DEFAULT,
+    figure_width: str = DEFAULT,
+    serve: bool = DEFAULT,
     tracker: str | Sequence[str] | None = DEFAULT,
     out: str | Path = DEFAULT,
     name: str | None = DEFAULT,
@@ -127,6 +131,9 @@ def sweep(
     As on the command line, finished cells come from the store, and a failed cell becomes a row that
     gives the reason. `dry_run=True` trains nothing and returns the rows that the store already has.
     `progress=False` prints nothing.
+
+    serve: True shows the sweeps of `out` in the browser until this process ends, and prints the URL
+    even with `progress=False`; see docs/live-page.md.
 
     tracker: a tracking tool, such as "tensorboard", or a list of them; see docs/trackers.md.
 
@@ -178,6 +185,8 @@ def _sweep(
         for line in planned.lines() if progress else ():
             console.print(line, markup=False, highlight=False)
         return ranked_table(planned.records)
+    if options.serve:
+        console.print(start_page(options, None), markup=False, highlight=False, soft_wrap=True)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)
@@ -215,11 +224,11 @@ def _sampled(
 
     def validate(
         raws: Sequence[Mapping[str, Any]], chosen: Mapping[str, Collection[str]]
-    ) -> list[Cell]:
-        cells, _ = validation.validate_cells(raws, NATIVE, other_choices=chosen)
+    ) -> Composed:
+        cells, of_cells = validation.validate_cells(raws, NATIVE, other_choices=chosen)
         _check_models(cell for cell in cells if cell.model not in checked)
         checked.update(cell.model for cell in cells)
-        return cells
+        return cells, of_cells.notes
 
     space, base, chosen = sampled_settings.settings_space(settings, search, validate)
     _, options = validation.validate_cells([base], NATIVE, other_choices=chosen)

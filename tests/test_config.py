@@ -101,6 +101,8 @@ def test_integer_may_be_written_as_float() -> None:
         ({"person": "${oc.env:HOME}"}, "is resolved only on the command line"),
         ({"out": "${oc.env:HOME}"}, "is resolved only on the command line"),
         ({"figures": "some"}, "figures=some: must be one of best, all, none"),
+        ({"figure_format": "eps"}, "figure_format=eps: must be one of png, pdf, svg"),
+        ({"figure_width": 3.5}, "figure_width=3.5: must be one of screen, single, double"),
         ({"rows": "seeds"}, "rows=seeds: must be one of settings, cells"),
         ({"lr": []}, "give at least one value"),
         ({"timeout": "soon"}, "timeout=soon: must be a number of seconds above 0"),

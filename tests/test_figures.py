@@ -1,4 +1,4 @@
-"""The PNG figures: training curves and test images drawn from arrays, and how they are saved."""
+"""The figures: training curves and test images drawn from arrays, and how they are saved."""
 
 import errno
 import math
@@ -26,6 +26,8 @@ from lenet_sweep.report.figures import cost_figure, overlay_figure
 from lenet_sweep.report.histories import Curve, mean_curve
 from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
+from lenet_sweep.report.search_charts import search_figure
+from lenet_sweep.report.search_history import Rung, SearchedSetting, SearchHistory
 from lenet_sweep.report.style import render, save
 from lenet_sweep.runner import outputs
 
@@ -151,8 +153,8 @@ def test_figure_of_all_cells_has_one_line_per_setting(tmp_path, small_folder):
     made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda n: range(2 * n + 3))
     drawn = []
     with (
-        patch.object(figure_set, "render", lambda figure: figure),
-        patch.object(figure_set, "save", lambda figure, path: drawn.append((path.name, figure))),
+        patch.object(figure_set, "render", lambda figure, _: figure),
+        patch.object(figure_set, "save", lambda figure, path, _: drawn.append((path.name, figure))),
     ):
         outputs.draw_figures(made_sweeps.launched(cells, options), options, lambda _: None)
     figure = dict(drawn)["all-cells.png"]
@@ -165,8 +167,8 @@ def test_no_figure_follows_one_that_cannot_be_written(tmp_path, small_folder):
     cells, options = made_sweeps.settings(small_folder(), tmp_path / "out", epochs=1)
     made_sweeps.store_all(cells, tmp_path / "out", small_folder(), lambda _: range(5))
 
-    def fail_for_page(pixels, path):
-        return fail() if "misclassified" in path.name else save(pixels, path)
+    def fail_for_page(pixels, path, dpi):
+        return fail() if "misclassified" in path.name else save(pixels, path, dpi)
 
     with (
         patch.object(figure_set, "save", fail_for_page),
@@ -675,6 +677,106 @@ def test_saved_figure_has_default_permissions(tmp_path):
     plain.touch()
     target = save(render(cost_figure(decay())), tmp_path / "figure.png")
     assert target.stat().st_mode == plain.stat().st_mode
+
+
+PAPERS = [style.LAYOUTS["single"], style.LAYOUTS["double"]]
+
+
+def search(rungs, seeds=1):
+    """A search over settings with long names: a halving with these rungs, a race without any."""
+    settings = []
+    for n in range(40 if rungs else 12):
+        name = f"cross_entropy + sgd momentum=0.9 nesterov=true, lr 0.{n:03}, batch 64"
+        after = [rung for k, rung in enumerate(rungs, 1) if n >= 40 / 2**k] or [0] * (n > 2)
+        stopped = after[0] if after and not (rungs and n == 0) else None
+        curve = 100 - (1 + n / 10) * (1 + 10 / np.arange(1, 101))[: stopped or 100]
+        finals = tuple(99 - n / 10 + np.arange(5 if n > 2 else seeds) / 50)
+        curves = (curve, () if stopped else finals, tuple(range(seeds)))
+        is_last = stopped is None
+        settings.append(SearchedSetting(name, None, *curves, stopped, is_last, True, seeds))
+    left = [sum(s.stopped is None or s.stopped > rung for s in settings) for rung in rungs]
+    numbers = map(Rung, rungs, left, [len(settings), *left])
+    return SearchHistory(tuple(settings), tuple(numbers), 100, True, True, ("It saved epochs.",))
+
+
+IN_PAPERS = {
+    "cost": lambda layout: cost_figure(decay(final=1e-5), layout),
+    "diverged": lambda layout: cost_figure(Curve("a", [1, 2], [2, NAN], [10, 9.8]), layout),
+    "overlay": lambda layout: overlay_figure(sweep(40, 100), layout),
+    "overlay, 1 epoch": lambda layout: overlay_figure(sweep(6, 1), layout),
+    "long labels": lambda layout: overlay_figure([decay("some words " * 9)] * 6, layout),
+    "search": lambda layout: search_figure(search([11, 33]), layout),
+    "many rungs": lambda layout: search_figure(search([1, 3, 6, 12, 25, 50]), layout),
+    "race": lambda layout: search_figure(search([], seeds=20), layout),
+    "correct": lambda layout: correct_samples_figure(*digits(20_000), layout=layout),
+    "none correct": lambda layout: correct_samples_figure(*digits(9, wrong_every=1), layout=layout),
+    "misclassified": lambda layout: misclassified_figures(*digits(20_000), layout=layout)[-1](),
+    "names": lambda layout: misclassified_figures(
+        *digits(99), names=[f"a long name of class {n}" for n in range(10)], layout=layout
+    )[0](),
+}
+
+
+@pytest.mark.parametrize("layout", PAPERS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("maker", IN_PAPERS)
+def test_paper_figures_fit_their_column(maker, layout, monkeypatch):
+    """They have the width of the column, at most the height of a page, and readable texts."""
+    figure = IN_PAPERS[maker](layout)
+    width, height = figure.get_size_inches()
+    assert width == layout.width
+    assert height < 9.5
+    texts = drawn_texts(figure, monkeypatch)
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()]
+    assert min(sizes) >= 6
+    inside = figure.bbox.padded(0.5)
+    for index, (text, box) in enumerate(texts):
+        assert all(inside.contains(*c) for c in ((box.x0, box.y0), (box.x1, box.y1))), text
+        for other, other_box in texts[:index]:
+            assert not box.padded(-1).overlaps(other_box.padded(-1)), (text, other)
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "svg"])
+def test_vector_graphics_have_texts_and_the_same_bytes(suffix):
+    """Texts stay texts, which can be searched and edited; two drawings have equal bytes."""
+    for maker in (
+        lambda: overlay_figure([decay("searchable label"), decay()], PAPERS[0]),
+        lambda: correct_samples_figure(*digits(99), as_raster=False, subject="searchable label"),
+    ):
+        first = style.vector_graphics(maker(), suffix, PAPERS[0])
+        with mpl.rc_context({"svg.fonttype": "path", "pdf.fonttype": 3, "font.size": 20}):
+            second = style.vector_graphics(maker(), suffix, PAPERS[0])
+        assert first == second
+        assert first.endswith(style.ENDS[suffix])
+        if suffix == "svg":
+            assert b"searchable label" in first
+        else:
+            assert b"/Subtype /Type0" in first or b"/Subtype /TrueType" in first
+            assert b"/Subtype /Type3" not in first
+            assert b"CreationDate" not in first
+
+
+def test_figures_of_a_sweep_in_another_format(tmp_path, small_folder):
+    """They are beside the PNG files, which stay, and current ones are not drawn again."""
+    cells, options = made_sweeps.settings(small_folder(), tmp_path, lr=[0.1, 0.2])
+    made_sweeps.store_all(cells, tmp_path, small_folder(), lambda n: range(n + 50))
+    result = made_sweeps.launched(cells, options)
+    pngs = outputs.draw_figures(result, options, print)
+    before = {path: path.read_bytes() for path in pngs}
+    options = replace(options, figure_format="pdf", figure_width="single")
+    pdfs = outputs.draw_figures(result, options, print)
+    folder = result.sweep.folder / "figures"
+    names = {path.name.rpartition("_")[2] for path in pdfs}
+    assert names == {
+        "all-cells-single.pdf", "cost-single.pdf", "correct-single.pdf",
+        "misclassified-single-01.pdf", "misclassified-single-02.pdf",
+    }  # fmt: skip
+    assert {*folder.iterdir()} == {*pngs, *pdfs}
+    assert {path: path.read_bytes() for path in pngs} == before
+    cost = next(path for path in pdfs if "cost" in path.name)
+    kept = cost.stat().st_ino
+    cost.with_name("x").hardlink_to(cost)  # so that its inode is not used again
+    assert outputs.draw_figures(result, options, print) == pdfs
+    assert cost.stat().st_ino == kept
 
 
 def test_save_rejects_other_formats(tmp_path):

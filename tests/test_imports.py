@@ -17,9 +17,9 @@ PACKAGE = Path(lenet_sweep.__file__).parent
 
 # A subpackage imports only from itself and from those before it.
 ROOMS = (
-    "core", "storage", "machine", "data", "config", "training", "executors", "results", "search",
-    "analysis", "report", "inference", "predict", "export", "ui", "track", "runner", "api", "cli",
-    "hydra_plugins", "__main__",
+    "core", "storage", "machine", "data", "config", "training", "executors", "results", "clean",
+    "search", "analysis", "report", "inference", "predict", "export", "ui", "serve", "track",
+    "runner", "api", "cli", "hydra_plugins", "__main__",
 )  # fmt: skip
 # Only these subpackages import Hydra and OmegaConf; the others get plain values.
 HYDRA = ("cli", "hydra_plugins")

@@ -36,7 +36,8 @@ def space(**settings):
     settings = {key.replace("__", "."): value for key, value in settings.items()}
 
     def validate(raws, chosen):
-        return validation.validate_cells(raws, NATIVE, other_choices=chosen)[0]
+        cells, options = validation.validate_cells(raws, NATIVE, other_choices=chosen)
+        return cells, options.notes
 
     return sampled_settings.settings_space({"device": "cpu"} | settings, "tpe", validate)[0]
 
@@ -130,7 +131,7 @@ def test_an_option_is_sampled_only_for_the_choices_that_have_it() -> None:
     assert {p["optimizer"] for p in points} == {"sgd", "adam"}
     for point in points:
         assert ("optimizer.momentum" in point) == (point["optimizer"] == "sgd")
-        (cell,) = in_space.cells_of(point)
+        (cell,), _ = in_space.compose(point)
         assert dict(cell.optimizer.options).get("momentum") == point.get("optimizer.momentum")
 
 
@@ -138,14 +139,14 @@ def test_every_trial_has_all_seeds_and_epochs() -> None:
     """They are not sampled."""
     in_space = space(lr=LR, seed=[0, 1], epochs=[1, 2])
     assert list(in_space.dimensions) == ["lr"]
-    cells = in_space.cells_of({"lr": 0.1})
+    cells, _ = in_space.compose({"lr": 0.1})
     assert {(c.seed, c.epochs) for c in cells} == {(0, 1), (0, 2), (1, 1), (1, 2)}
 
 
 def test_the_value_of_a_trial_is_the_mean_over_its_seeds() -> None:
     """Of the last epoch; a failed run makes it the worst, and a stopped one is pruned."""
     runs = make_plan(
-        space(lr=LR, seed=[0, 1], epochs=[3]).cells_of({"lr": 0.1}), lambda _: False
+        space(lr=LR, seed=[0, 1], epochs=[3]).compose({"lr": 0.1})[0], lambda _: False
     ).runs
     results = {runs[0].id: RunResult([1, 2, 90]), runs[1].id: RunResult([3, 4, 80])}
     decision = Decision(dict.fromkeys(results, 3))
@@ -153,7 +154,7 @@ def test_the_value_of_a_trial_is_the_mean_over_its_seeds() -> None:
     stopped = Decision(decision.epochs, {run.id: Stop(2, "") for run in runs})
     assert outcome({}, runs, results, stopped) == Trial({}, 3.0, stopped=True, accuracies=[2, 3])
     short = make_plan(
-        space(lr=LR, epochs=[3, 9], schedule="cosine").cells_of({"lr": 0.1}), lambda _: False
+        space(lr=LR, epochs=[3, 9], schedule="cosine").compose({"lr": 0.1})[0], lambda _: False
     ).runs
     curves = {run.id: RunResult([run.cell.epochs] * run.cell.epochs) for run in short}
     assert outcome({}, short, curves, Decision({})) == Trial({}, 9.0)
@@ -165,7 +166,7 @@ def test_the_value_of_a_trial_is_the_mean_over_its_seeds() -> None:
 
 def test_progress_grows_with_the_waves() -> None:
     """Cells of later waves count, also those that the store has."""
-    cells = [space(lr=LR).cells_of({"lr": lr})[0] for lr in (0.1, 0.2, 0.3)]
+    cells = [space(lr=LR).compose({"lr": lr})[0][0] for lr in (0.1, 0.2, 0.3)]
     first = make_plan(cells[:1], lambda _: False)
     progress = SweepProgress(first, 2, 0.0)
     progress.update(CellFinished(cells[0].run_id, cells[0].epochs), 1.0)
@@ -283,6 +284,16 @@ def test_a_killed_search_continues_with_the_same_trials(reference, tmp_path, sma
     assert (again.epochs, again.cells) == (0, [9])
 
 
+def test_more_trials_continue_in_the_same_folder(tmp_path, small_folder) -> None:
+    """Also if the first command had fewer trials than a wave; another space has its own folder."""
+    settings = {"name": None, "epochs": 1, "optimizer": "sgd", "optimizer.momentum": None}
+    for trials in (2, 4):
+        table = sampled(small_folder(), tmp_path, **settings, **{"search.trials": trials})
+        assert len(table) == trials
+    sampled(small_folder(), tmp_path, **settings, lr=[0.1, 0.01])
+    assert len([*(tmp_path / "sweeps").iterdir()]) == 2
+
+
 def test_equal_trials_are_trained_once(tmp_path, small_folder) -> None:
     """A small space is soon exhausted; its settings are proposed again and reused."""
     counter = EpochCounter()
@@ -292,7 +303,7 @@ def test_equal_trials_are_trained_once(tmp_path, small_folder) -> None:
     assert f"search: {9 - len(table)} of 9 trials repeat earlier ones" in counter.messages
 
 
-def test_settings_of_a_wave_compete_by_halving(tmp_path, small_folder) -> None:
+def test_settings_of_a_wave_compete_by_halving(tmp_path, small_folder, capsys) -> None:
     """The stopped ones are rows without a rank; the search continues after an interruption."""
     settings = {"search.halving": True, "search.trials": 3, "epochs": 9}
     table = sampled(small_folder(), tmp_path, **settings)
@@ -301,6 +312,10 @@ def test_settings_of_a_wave_compete_by_halving(tmp_path, small_folder) -> None:
     again = sampled(small_folder(), tmp_path, observers=[counter], **settings)
     assert outcomes(again) == outcomes(table)
     assert counter.epochs == 0
+    sampled(small_folder(), tmp_path, dry_run=True, progress=True, **settings)
+    text = capsys.readouterr().out
+    assert "all 3 trials have ended:\n3 cells, 1 in the store\n" in text
+    assert "\n  lr 0" not in text  # no run that would be trained
 
 
 def test_budgets_end_a_search_between_waves(tmp_path, small_folder) -> None:
@@ -338,6 +353,18 @@ def test_settings_that_exclude_each_other_count_as_failed(tmp_path, small_folder
     )  # fmt: skip
     assert not ((table["optimizer.nesterov"] == True) & (table["optimizer.momentum"] == 0)).any()  # noqa: E712
     assert any("is invalid and counts as 0 %: optimizer.nesterov" in m for m in counter.messages)
+
+
+def test_notes_on_sampled_settings_are_given_once(tmp_path, small_folder, capsys) -> None:
+    """PyTorch trains a loss that the native engine does not support."""
+    counter = EpochCounter()
+    settings = {"loss": ["huber", "mse"], "optimizer": None, "optimizer.momentum": None}
+    sampled(small_folder(), tmp_path, dry_run=True, progress=True, **settings)
+    text = " ".join(capsys.readouterr().out.split())
+    sampled(small_folder(), tmp_path, observers=[counter], **settings)
+    notes = [message for message in counter.messages if "using torch" in message]
+    assert len(set(notes)) == len(notes) > 0
+    assert any(note in text for note in notes)
 
 
 def test_dry_run_shows_the_space_and_the_first_wave(tmp_path, small_folder, capsys) -> None:

@@ -51,6 +51,11 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     return overrides
 
 
+def is_completion(arguments: Sequence[str]) -> bool:
+    """Whether a shell asks for candidates, or a user for the script that installs completion."""
+    return any(text == "-sc" or text.startswith("--shell") for text in arguments)
+
+
 def take_models(arguments: Sequence[str]) -> list[str]:
     """The arguments without --models, whose files are added to own_models.VARIABLE.
 

@@ -42,7 +42,7 @@ from lenet_sweep.cli.hydra_config import (
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.pairs import describe_pair
 from lenet_sweep.config.registry import Raw, all_choices
-from lenet_sweep.config.search_space import SearchSpace
+from lenet_sweep.config.search_space import Composed, SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
@@ -55,6 +55,7 @@ from lenet_sweep.results.manifest import read_manifest
 from lenet_sweep.results.ranking import TieMarks
 from lenet_sweep.runner import interrupts
 from lenet_sweep.runner.outputs import describe_interruption, describe_outputs, write_outputs
+from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import SweepResult, reload_sweep, run_sweep, sweep_folder
 from lenet_sweep.search.sampling import samples
@@ -100,6 +101,8 @@ def run_batch(
     _exit_if_dry_run(cells, options, console, executor)
     view = LogView(console) if search_folder else views.choose_view(console)
     folder = search_folder or _typed_folder(master, options)
+    if options.serve and not search_folder:  # `prepare_search` has started it
+        _print(console, start_page(options, folder))
     result = run_sweep(
         cells, options, [view], executor, folder=folder, with_outputs=not search_folder
     )
@@ -126,8 +129,9 @@ def run_sampling(
     HydraConfig.instance().set_config(deepcopy(master))  # for ${hydra:...}
     chosen = chosen_by_search(loader, master)
 
-    def validate(raws: Iterable[Raw]) -> list[Cell]:
-        return validation.validate_cells(raws, NATIVE, executor.devices, chosen)[0]
+    def validate(raws: Iterable[Raw]) -> Composed:
+        cells, options = validation.validate_cells(raws, NATIVE, executor.devices, chosen)
+        return cells, options.notes
 
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, executor.devices, chosen)
     _reject_pairs(options, f"search={options.search.name} samples each key on its own; remove pair")
@@ -169,6 +173,8 @@ def prepare_jobs(
     folder = _typed_folder(master, options) or sweep_folder(options, list(dict.fromkeys(cells)))
     guarded_hydra.set_sweep_folder(loader, master, folder)
     make_folder(folder)
+    if options.serve:
+        _print(console, start_page(options, folder))
 
     def finish(interrupted: signal.Signals | None) -> None:
         result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
@@ -195,6 +201,8 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     if folder is None:
         folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
     guarded_hydra.set_sweep_folder(loader, master, folder)
+    if options.serve and not options.dry_run:
+        _print(Console(), start_page(options, folder))
 
     def finish(interrupted: signal.Signals | None) -> None:
         try:
@@ -315,6 +323,8 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
     """Train one cell with the output of the report's script. Exits with status 1 if it failed."""
     console = Console()
     _exit_if_dry_run([cell], options, console, LOCAL)
+    if options.serve:  # standard output is that of the report's script
+        _print(Console(stderr=True), start_page(options, folder))
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run_folder(cell.run_id)

@@ -40,6 +40,7 @@ from lenet_sweep.config.pairs import parse_pairs
 from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
 from lenet_sweep.config.search_space import (
     TRAINED,
+    Composed,
     Dimension,
     Point,
     SearchSpace,
@@ -48,7 +49,6 @@ from lenet_sweep.config.search_space import (
     needs_values,
 )
 from lenet_sweep.config.sweep_grammar import to_dimension
-from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_setting, format_value
 from lenet_sweep.data.catalog import added_datasets
@@ -250,12 +250,12 @@ def sampled_space(
     master: DictConfig,
     overrides: Sequence[Override],
     deletions: Sequence[str],
-    validate: Callable[[Iterator[Raw]], Sequence[Cell]],
+    validate: Callable[[Iterator[Raw]], Composed],
 ) -> SearchSpace:
     """The search space of the overrides of a multirun whose search samples settings.
 
-    validate: the cells of raw settings. Raises UsageError for keys and values that cannot be
-    sampled.
+    validate: see `SearchSpace.compose`; from raw settings. Raises UsageError for keys and values
+    that cannot be sampled.
     """
     search = str(master.search.name)
     dimensions: dict[str, Dimension] = {}
@@ -284,12 +284,12 @@ def sampled_space(
         choices = _composed_choices(loader, master, texts(point))
         return [options[name] for name in missing_options(options, choices)]
 
-    def cells_of(point: Point) -> Sequence[Cell]:
+    def compose(point: Point) -> Composed:
         typed = [*fixed, *parser.parse_overrides(texts(point))]
         jobs = [[*job, *deletions] for job in grid_jobs(loader, master, typed)]
         return validate(compose_jobs(loader, master, jobs, composed))
 
-    return SearchSpace(dimensions, selectors, missing, cells_of)
+    return SearchSpace(dimensions, selectors, missing, compose)
 
 
 def _plain(node: Any) -> Any:

@@ -84,6 +84,11 @@ def main(register_plugins: Callable[[], None]) -> None:
             sys.exit(0)
         sys.argv[1:] = arguments.take_models(sys.argv[1:])
         sys.argv += _logging(arguments.check_arguments(sys.argv[1:]))
+        if arguments.is_completion(sys.argv[1:]):
+            from lenet_sweep.cli import completion  # noqa: PLC0415 - slow to import; only for a shell
+
+            completion.install()
+            sys.argv[0] = completion.name_program(sys.argv[0])
         guarded_hydra.install(_prepare_search, _check_single_cell)
         registry.add_datasets()
         own_models.add_models()

@@ -26,7 +26,8 @@ _OPTION_PREFIXES = tuple(f"{group}." for group in OPTION_GROUPS)
 # Keys that apply to a whole sweep; they are fields of `SweepOptions`. The others describe a cell.
 SWEEP_KEYS = (
     "workers", "threads", "person", "timeout", "retries", "reuse", "dry_run", "pair", "max_cells",
-    "search", "rows", "report", "figures", "tracker", "out", "name",
+    "search", "rows", "report", "figures", "figure_format", "figure_width", "serve", "tracker",
+    "out", "name",
 )  # fmt: skip
 
 

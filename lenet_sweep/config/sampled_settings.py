@@ -11,6 +11,7 @@ from lenet_sweep.config.keys import chosen_names, depends_on_choice, missing_opt
 from lenet_sweep.config.registry import OPTION_GROUPS, Raw
 from lenet_sweep.config.search_space import (
     TRAINED,
+    Composed,
     Dimension,
     Point,
     SearchSpace,
@@ -19,7 +20,6 @@ from lenet_sweep.config.search_space import (
     check_key,
     list_values,
 )
-from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_value
 
 _SWEEP = re.compile(r"\s*(tag|int|float|interval|range|choice)\(")
@@ -28,11 +28,11 @@ _SWEEP = re.compile(r"\s*(tag|int|float|interval|range|choice)\(")
 def settings_space(
     settings: Mapping[str, Any],
     search: str,
-    validate: Callable[[Sequence[Raw], Mapping[str, Collection[str]]], Sequence[Cell]],
+    validate: Callable[[Sequence[Raw], Mapping[str, Collection[str]]], Composed],
 ) -> tuple[SearchSpace, Raw, dict[str, set[str]]]:
     """The search space of keyword arguments.
 
-    validate: the cells of raw settings, given the choices of all cells by group.
+    validate: see `SearchSpace.compose`; from raw settings and the choices of all cells by group.
 
     Returns the space, the raw settings of one cell with the values that are not sampled, and the
     choices of all cells, by group. Raises UsageError for keys and values that cannot be sampled.
@@ -61,10 +61,10 @@ def settings_space(
     def missing(point: Point) -> Collection[str]:
         return missing_options(options, selected | grids.choices_of(point))
 
-    def cells_of(point: Point) -> Sequence[Cell]:
+    def compose(point: Point) -> Composed:
         return validate(grids.grid({**fixed, **point}), chosen)
 
-    return SearchSpace(dimensions, selectors, missing, cells_of), base, chosen
+    return SearchSpace(dimensions, selectors, missing, compose), base, chosen
 
 
 def _dimension(key: str, value: Any) -> Dimension | None:

@@ -83,6 +83,7 @@ class Interval:
 
 
 Dimension: TypeAlias = Values | Interval
+Composed: TypeAlias = tuple[Sequence[Cell], Sequence[str]]  # see SearchSpace.compose
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,14 @@ class SearchSpace:
     dimensions: by key. selectors: the keys among them that select choices, such as `optimizer`.
     missing: the keys that do not apply, because the choices of a point lack these options, given
         the part of the point with the selectors.
-    cells_of: the cells of a point, with all seeds and epochs. Raises UsageError if it is invalid.
+    compose: the cells of a point, with all seeds and epochs, and notes for the user on how they are
+        trained. Raises UsageError if the point is invalid.
     """
 
     dimensions: Mapping[str, Dimension]
     selectors: Collection[str]
     missing: Callable[[Point], Collection[str]]
-    cells_of: Callable[[Point], Sequence[Cell]]
+    compose: Callable[[Point], Composed]
 
     def point(self, params: Params) -> Point:
         """The point with these numbers."""
@@ -135,7 +137,7 @@ class SearchSpace:
         error = None
         for point in points:
             try:
-                self.cells_of({**point, key: value})
+                self.compose({**point, key: value})
             except UsageError as rejected:
                 error = rejected
             else:

@@ -35,6 +35,7 @@ KEYS: Mapping[str, str | None] = {
     **dict.fromkeys(("plots", "plot"), "figures"),
     **dict.fromkeys(("maxretries", "retry"), "retries"),
     **dict.fromkeys(("pairs", "paired", "zip", "zipped", "together"), "pair"),
+    **dict.fromkeys(("dashboard", "browser", "live", "web", "server"), "serve"),
     "dry": "dry_run",
     "labelsmoothing": "loss.label_smoothing",
     "smoothing": "loss.label_smoothing",

@@ -17,6 +17,14 @@ from lenet_sweep.config.trackers import parse_trackers
 from lenet_sweep.core.cells import Choice
 from lenet_sweep.core.errors import UsageError
 
+# The values of keys whose values are names.
+CHOICES = {
+    "figures": ("best", "all", "none"),
+    "figure_format": ("png", "pdf", "svg"),
+    "figure_width": ("screen", "single", "double"),
+    "rows": ("settings", "cells"),
+}
+
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -30,9 +38,12 @@ class SweepOptions:
     reuse: bool
     dry_run: bool
     figures: str  # best, all, or none
+    figure_format: str  # png, pdf, or svg
+    figure_width: str  # screen, single, or double
     search: Choice  # which runs are trained, and for how many epochs
     rows: str  # what a row of the printed tables is: settings or cells
     report: bool
+    serve: bool  # whether to start the live page
     out: Path
     name: str | None  # None: the date and a hash of the cells
     pair: tuple[Pair, ...]  # keys whose values are used together
@@ -60,10 +71,13 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
         retries=integer("retries", raw["retries"], 0, 100, "retries of a failed run"),
         reuse=boolean("reuse", raw["reuse"]),
         dry_run=boolean("dry_run", raw["dry_run"]),
-        figures=choice("figures", raw["figures"], ("best", "all", "none")),
+        figures=_choice("figures", raw),
+        figure_format=_choice("figure_format", raw),
+        figure_width=_choice("figure_width", raw),
         search=raw["search"],
-        rows=choice("rows", raw["rows"], ("settings", "cells")),
+        rows=_choice("rows", raw),
         report=boolean("report", raw["report"]),
+        serve=boolean("serve", raw["serve"]),
         out=checks.folder("out", raw["out"]) or Path("outputs"),
         name=checks.folder_name("name", raw["name"]),
         pair=parse_pairs(raw["pair"]),
@@ -85,6 +99,10 @@ def merge_options(shared: SweepOptions, other: SweepOptions) -> SweepOptions:
                 fix = "for several trackers, give a list, such as 'tracker=[tensorboard,mlflow]'"
             raise UsageError(f"{key} cannot be swept: it applies to the whole sweep; {fix}")
     return replace(shared, notes=tuple(dict.fromkeys([*shared.notes, *other.notes])))
+
+
+def _choice(key: str, raw: Mapping[str, Any]) -> str:
+    return choice(key, raw[key], CHOICES[key])
 
 
 def _auto_or_number(key: str, value: Any, unit: str) -> int | None:

@@ -65,6 +65,8 @@ CPU_NOTE = (
     "batches, a GPU may be faster: device=cuda or device=mps"
 )
 NORMALIZATIONS = ("none", "standard")
+DEVICES = ("auto", *devices.KINDS)
+ENGINES = ("auto", *ENGINE_VERSIONS)
 DATASET_KEYS = ("name", "root", "limit", "size")
 # Options and other settings that a choice does not have, with one of their values.
 IgnoredOptions = dict[str, Any]
@@ -445,7 +447,7 @@ def _patience(value: Any) -> int | None:
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
     """The kind of device; None for auto on this machine, where it depends on the engine."""
-    name = choice("device", value, ("auto", *devices.KINDS))
+    name = choice("device", value, DEVICES)
     if name == "auto":
         return remote_devices[0] if remote_devices else None
     available = devices.available_devices() if remote_devices is None else remote_devices
@@ -459,7 +461,7 @@ def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:
 
 
 def _engine(value: Any, unsupported: str | None) -> str:
-    name = choice("engine", value, ("auto", *ENGINE_VERSIONS))
+    name = choice("engine", value, ENGINES)
     if name == "native" and unsupported:
         raise UsageError(f"engine=native: {unsupported}; use engine=torch or engine=auto")
     return ("torch" if unsupported else "native") if name == "auto" else name

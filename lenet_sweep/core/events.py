@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from lenet_sweep.core.cells import Run
 
@@ -191,18 +191,28 @@ def epoch_begun(event: Event) -> int | None:
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as JSON values; `from_json` is the inverse."""
+    return {"kind": type(event).__name__} | asdict(event)
+
+
+def from_json(values: Mapping[str, Any]) -> Event:
+    """The event that `to_json` wrote. Raises ValueError, KeyError or TypeError for other values."""
+    arguments = dict(values)
+    kind = _KINDS[arguments.pop("kind")]
+    if kind is EpochEnded:
+        arguments["result"] = Epoch(**arguments["result"])
+    if "failure" in arguments:
+        arguments["failure"] = Failure(**arguments["failure"])
+    event: Event = kind(**arguments)
+    return event
+
+
 def encode(event: Event) -> str:
     """The event as one line of JSON."""
-    return json.dumps({"kind": type(event).__name__} | asdict(event))
+    return json.dumps(to_json(event))
 
 
 def decode(line: str) -> Event:
     """Decode a line of `encode`. Raises ValueError, KeyError or TypeError for any other text."""
-    values = json.loads(line)
-    kind = _KINDS[values.pop("kind")]
-    if kind is EpochEnded:
-        values["result"] = Epoch(**values["result"])
-    if "failure" in values:
-        values["failure"] = Failure(**values["failure"])
-    event: Event = kind(**values)
-    return event
+    return from_json(json.loads(line))

@@ -28,14 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of the images (default: the one the sweep used)",
                         )  # fmt: skip
+    parser.add_argument("--excel", action="store_true",
+                        help="also write results.xlsx, the table with conclusions and warnings",
+                        )  # fmt: skip
     try:
         options = parser.parse_args(arguments)
         if options.out is None and len(options.folders) > 1:
             parser.error("to merge several sweeps, choose an output folder with --out DIR")
-        from lenet_sweep.report import page_files  # noqa: PLC0415 - slow to import; not for --help
+        from lenet_sweep.report import page_files, workbook  # noqa: PLC0415 - slow to import; not for --help
 
+        if options.excel:
+            workbook.check_openpyxl()
         out = options.out or options.folders[0]
-        written = page_files.rebuild_page(options.folders, out, options.data)
+        written = page_files.rebuild_page(options.folders, out, options.data, excel=options.excel)
     except (UsageError, StoreError, OSError) as error:
         return report_error(error)
     say(f"Written to {written[0].parent}{os.sep}")

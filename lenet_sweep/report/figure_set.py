@@ -1,4 +1,4 @@
-"""Chooses and draws the PNG figures of a sweep from the results in the store."""
+"""Chooses and draws the figures of a sweep from the results in the store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from lenet_sweep.analysis import loading
 from lenet_sweep.core.cells import Cell, short_names
@@ -24,15 +22,41 @@ from lenet_sweep.report import figures, sample_figures
 from lenet_sweep.report.histories import Curve, curves_by_setting
 from lenet_sweep.report.search_charts import search_figure
 from lenet_sweep.report.search_history import search_history
-from lenet_sweep.report.style import render, save
+from lenet_sweep.report.style import ENDS, SCREEN, Layout, render, save, vector_graphics
 from lenet_sweep.results.sweep import Sweep
+from lenet_sweep.storage import atomic
 from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.snapshots import Snapshot
 
 BEST = 100  # cells with a curve if figures=best
 PAGES = 10  # pages of misclassified images if figures=best; enough for a network that learned
-PNG_END = b"IEND\xaeB`\x82"  # the last bytes of a complete PNG file
 FIRST, EVERY = 2.0, 10.0  # seconds until the first progress message, and between messages
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """The file format of figures (png, pdf or svg) and their layout."""
+
+    suffix: str
+    layout: Layout
+
+    @property
+    def part(self) -> str:
+        """The part of a file name that names the layout, such as '-single'; '' for SCREEN."""
+        return "" if self.layout is SCREEN else f"-{self.layout.name}"
+
+    @property
+    def end(self) -> str:
+        """The end of a file name, such as '-single.pdf'."""
+        return f"{self.part}.{self.suffix}"
+
+    def is_current(self, figure: Path, snapshot: Path) -> bool:
+        """Whether a figure is a complete file, newer than the snapshot that it shows."""
+        try:
+            newer = figure.stat().st_mtime_ns > snapshot.stat().st_mtime_ns
+            return newer and figure.read_bytes().endswith(ENDS[self.suffix])
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,8 @@ def draw(
     which: str,
     on_message: Callable[[str], None],
     *,
+    suffix: str = "png",
+    layout: Layout = SCREEN,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Path]:
     """Draw the figures of a sweep's finished cells, and of its search; returns their paths.
@@ -56,7 +82,8 @@ def draw(
     which: "best" draws one figure with the curves of the BEST best cells, and of the single best
     cell its cost and up to PAGES pages of test images; "all" draws all of this for every cell.
     on_message: receives messages about figures that are left out (such as images, if the test
-    images are not available) and about progress. clock: seconds.
+    images are not available) and about progress. suffix: png, pdf or svg. layout: is part of the
+    file names, except SCREEN. clock: seconds.
 
     A figure that is newer than the snapshot it shows is not drawn again. Figures of other cells are
     left alone. Raises StoreError if a figure cannot be written.
@@ -65,7 +92,8 @@ def draw(
     progress = _Progress(on_message, clock)
     make_folder(folder)
     cells = ranked if which == "all" else ranked[:BEST]
-    overlay, outdated = folder / "all-cells.png", folder / "best-cells.png"
+    kind = FigureKind(suffix, layout)
+    overlay, outdated = (folder / f"{name}-cells{kind.end}" for name in ("all", "best"))
     if len(cells) < len(ranked):
         overlay, outdated = outdated, overlay
         on_message(
@@ -74,7 +102,7 @@ def draw(
         )
     with contextlib.suppress(OSError):  # from when the sweep had fewer cells, or from figures=all
         outdated.unlink()
-    plan = _Figures(sweep, folder, on_message, draw_all=which == "all")
+    plan = _Figures(sweep, folder, on_message, kind, draw_all=which == "all")
     histories: list[tuple[Cell, Sequence[Epoch]]] = []
     for index, cell in enumerate(cells):
         position = f"cell {index + 1} of {len(cells)}"
@@ -96,15 +124,15 @@ def draw(
         plan.paths.append(overlay)  # it may show curves that are no longer available
     elif len({cell.run_id for cell, _ in histories}) > 1:
         plan.paths.append(overlay)
-        make = partial(figures.overlay_figure, _labeled_curves(histories))
+        make = partial(figures.overlay_figure, _labeled_curves(histories), layout)
         plan.tasks.append(_Task(overlay, make, "all cells"))
-    search = folder / "search.png"
+    search = folder / f"search{kind.end}"
     if history := search_history(sweep.table, loading.sources(sweep, sweep.table)):
         plan.paths.append(search)
-        plan.tasks.append(_Task(search, partial(search_figure, history), "the search"))
+        plan.tasks.append(_Task(search, partial(search_figure, history, layout), "the search"))
     else:  # the search may have been followed by the full grid
         search.unlink(missing_ok=True)
-    _draw([*plan.tasks, *plan.final_tasks], progress)
+    _draw([*plan.tasks, *plan.final_tasks], kind, progress)
     return plan.paths
 
 
@@ -116,29 +144,38 @@ class _Figures:
     """
 
     def __init__(
-        self, sweep: Sweep, folder: Path, on_message: Callable[[str], None], *, draw_all: bool
+        self,
+        sweep: Sweep,
+        folder: Path,
+        on_message: Callable[[str], None],
+        kind: FigureKind,
+        *,
+        draw_all: bool,
     ) -> None:
         self.paths: list[Path] = []
         self.tasks: list[_Task] = []
         self.final_tasks: list[_Task] = []
         self.missing: dict[str, None] = {}
         self._sweep, self._folder = sweep, folder
-        self._on_message, self._draw_all = on_message, draw_all
+        self._on_message, self._draw_all, self._kind = on_message, draw_all, kind
         self._pages: dict[str, list[Path]] = {}
-        for path in sorted(folder.glob("*_misclassified-*.png")):  # it may hold thousands of files
+        pages = f"*_misclassified{kind.part}-[0-9]*.{kind.suffix}"
+        for path in sorted(folder.glob(pages)):  # it may hold thousands of files
             self._pages.setdefault(path.name.rpartition("_misclassified-")[0], []).append(path)
 
     def add_cell(self, cell: Cell, snapshot: Snapshot, snapshot_path: Path, position: str) -> None:
         """Add the figures of a cell: its cost, and its test images if they are available."""
-        cost = self._folder / f"{cell.file_name}_cost.png"
-        if not _is_current(cost, snapshot_path):
+        kind = self._kind
+        cost = self._folder / f"{cell.file_name}_cost{kind.end}"
+        if not kind.is_current(cost, snapshot_path):
             curve = Curve.of(cell.description, snapshot.history, snapshot.trace)
-            self.tasks.append(_Task(cost, partial(figures.cost_figure, curve), position))
+            make = partial(figures.cost_figure, curve, kind.layout)
+            self.tasks.append(_Task(cost, make, position))
         self.paths.append(cost)
-        correct = self._folder / f"{cell.file_name}_correct.png"
+        correct = self._folder / f"{cell.file_name}_correct{kind.end}"
         pages = self._pages.get(cell.file_name, [])
         maybe_cut = len(pages) == PAGES and self._draw_all  # by an earlier figures=best
-        if maybe_cut or not _is_current(correct, snapshot_path):
+        if maybe_cut or not kind.is_current(correct, snapshot_path):
             images = self._sweep.test_images
             tests = images.get(cell.dataset, self._sweep.data_root)
             if tests is None:  # keep existing files: the snapshot may only have been copied
@@ -146,7 +183,7 @@ class _Figures:
                 return
             for old in pages:
                 old.unlink(missing_ok=True)
-            draw_correct, draw_pages = _samples(cell, snapshot, tests, self._folder)
+            draw_correct, draw_pages = _samples(cell, snapshot, tests, self._folder, kind)
             if not self._draw_all and len(draw_pages) > PAGES:
                 self._on_message(
                     f"figures show the first {PAGES} of {len(draw_pages)} pages of "
@@ -159,26 +196,33 @@ class _Figures:
         self.paths += [correct, *pages]
 
 
-def _draw(tasks: Sequence[_Task], progress: _Progress) -> None:
+def _draw(tasks: Sequence[_Task], kind: FigureKind, progress: _Progress) -> None:
     """Draw figures and write them in the same order, each one while the next one is drawn.
 
     Compressing a PNG takes a third of the time, and does not hold the interpreter's lock.
     """
+    layout = kind.layout
     with ThreadPoolExecutor(1) as pool:
         writing: Future[None] | None = None
         for task in tasks:
-            pixels = render(task.make())
+            write: Callable[[], object]
+            if kind.suffix == "png":
+                pixels = render(task.make(), layout)
+                write = partial(save, pixels, task.path, layout.dpi)
+            else:
+                content = vector_graphics(task.make(), kind.suffix, layout)
+                write = partial(atomic.replace_file, task.path, content)
             if writing:
                 writing.result()  # if it failed, no later figure is written
-            writing = pool.submit(_write, pixels, task.path)
+            writing = pool.submit(_write, write, task.path)
             progress(f"drawing {task.position}")
         if writing:
             writing.result()
 
 
-def _write(pixels: NDArray[np.uint8], path: Path) -> None:
+def _write(write: Callable[[], object], path: Path) -> None:
     try:
-        save(pixels, path)
+        write()
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}; the tables were written"
@@ -211,25 +255,17 @@ class _Progress:
 
 
 def _samples(
-    cell: Cell, snapshot: Snapshot, tests: LabeledImages, folder: Path
+    cell: Cell, snapshot: Snapshot, tests: LabeledImages, folder: Path, kind: FigureKind
 ) -> tuple[Callable[[], Figure], dict[Path, Callable[[], Figure]]]:
     """Functions that draw the correct samples, and each page of misclassified images by path."""
     predictions = snapshot.predictions[: len(tests.labels)]  # those of held-out images follow
     arrays = (tests.images, tests.labels, predictions)
     shown: dict[str, Any] = {
         "names": tests.class_names, "inverted": tests.inverted, "subject": cell.description,
+        "layout": kind.layout, "as_raster": kind.suffix == "png",
     }  # fmt: skip
     pages = sample_figures.misclassified_figures(*arrays, **shown)
     return partial(sample_figures.correct_samples_figure, *arrays, **shown, seed=cell.seed), {
-        folder / f"{cell.file_name}_misclassified-{number:02d}.png": page
+        folder / f"{cell.file_name}_misclassified{kind.part}-{number:02d}.{kind.suffix}": page
         for number, page in enumerate(pages, start=1)
     }
-
-
-def _is_current(figure: Path, snapshot: Path) -> bool:
-    """Whether a figure is a complete file, newer than the snapshot that it shows."""
-    try:
-        newer = figure.stat().st_mtime_ns > snapshot.stat().st_mtime_ns
-        return newer and figure.read_bytes().endswith(PNG_END)
-    except OSError:
-        return False

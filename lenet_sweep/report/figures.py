@@ -21,14 +21,15 @@ from lenet_sweep.report.histories import Curve, Series, finite_points
 from lenet_sweep.report.style import (
     FAINT,
     QUIET,
+    SCREEN,
+    Layout,
     styled,
-    text_width,
     titled_figure,
-    wrap_text,
+    wrap_legend,
 )
 
 
-def cost_figure(curve: Curve) -> Figure:
+def cost_figure(curve: Curve, layout: Layout = SCREEN) -> Figure:
     """The cost of one cell: the mean of each epoch over the losses of single batches."""
     epochs, costs, _ = curve.before_divergence()
     trace = finite_points(np.asarray(curve.trace, float).reshape(-1, 2).T)
@@ -36,29 +37,39 @@ def cost_figure(curve: Curve) -> Figure:
     if curve.diverged_in is not None:
         outcome = f"Diverged in epoch {curve.diverged_in}; test accuracy"
     outcome += f" {_percent(curve.accuracy[-1])} after epoch {curve.epochs[-1]}"
-    with styled():
-        figure, (axes,) = _figure_with_axes(7.2, 1, curve.label, outcome, legend_rows=1)
+    with styled(layout.style):
+        legend_rows = 2 if layout.width and layout.width < 5 else 1
+        figure, (axes,) = _figure_with_axes(
+            layout.width or 7.2,
+            1,
+            curve.label,
+            outcome,
+            layout,
+            0.205 * layout.legend / 9 * legend_rows,
+        )
         epoch_axis(axes, curve.epochs[-1])
         hidden, zero = cost_axis(axes, costs, trace[1])
         costs = move_zeros(costs, zero)
         if trace.size:
-            line: dict[str, Any] = {"alpha": 0.45, "lw": 0, "ms": 2.5}
+            line: dict[str, Any] = {"alpha": 0.45, "lw": 0, "ms": 2.5 * layout.scale}
             if len(epochs) <= 1:  # only the batches show a trend
-                line = {"alpha": 0.9, "lw": 1, "ms": 3.5}
+                line = {"alpha": 0.9, "lw": layout.scale, "ms": 3.5 * layout.scale}
             name = "loss of single batches" + f" ({hidden} below the axis)" * bool(hidden)
             axes.plot(*trace, "o-", color=COLORS[5], label=name, mew=0, zorder=1.5, **line)
         if len(epochs):
-            size = 5 if len(epochs) <= 30 else 3
+            size = (5 if len(epochs) <= 30 else 3) * layout.scale
             axes.plot(epochs, costs, "o-", color=COLORS[0], label="mean of the epoch", ms=size)
         if curve.diverged_in is not None:
             points = np.array([epochs, costs]) if len(epochs) else trace
             _mark_divergence(axes, points, (curve.epochs[0], 1), COLORS[1], "diverged")
         if axes.get_legend_handles_labels()[0]:  # matplotlib warns about an empty legend
-            figure.legend(loc="lower left", ncols=2)
+            figure.legend(loc="lower left", ncols=3 - legend_rows)
     return figure
 
 
-def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
+def overlay_figure(
+    curves: Sequence[Curve], layout: Layout = SCREEN, *, highlight: int = 5
+) -> Figure:
     """All settings: cost and test accuracy over epochs side by side, and a ranked legend below.
 
     Means over seeds have a band. If every curve has a single epoch, the curves become dots, ordered
@@ -84,24 +95,25 @@ def overlay_figure(curves: Sequence[Curve], *, highlight: int = 5) -> Figure:
             "Lines: means over the seeds; bands: lowest to highest seed. Legend: test accuracy "
             "after the last epoch, mean \N{PLUS-MINUS SIGN} standard deviation"
         )
-    with styled():
-        width, padding = 11.5, 0.75  # inches: of the figure, and beside the text of a legend entry
-        entries = [wrap_text(entry, width - 2 * padding, size=9) for entry in entries]
-        widest = max(text_width(line, size=9) for entry in entries for line in entry.split("\n"))
-        columns = min(3, len(entries), int(width / (widest + padding)) or 1)
-        rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
-        figure, both = _figure_with_axes(width, 2, title, note, legend_rows=rows)
+    with styled(layout.style):
+        width = layout.width or 11.5  # inches
+        entries, columns, legend_height = wrap_legend(entries, layout, width)
+        figure, both = _figure_with_axes(width, 2, title, note, layout, legend_height)
         zero = _set_overlay_axes(both, ranked, colored)
         handles: list[Line2D] = []
         for rank, curve in enumerate(ranked):
             color = COLORS[rank] if rank < colored else None
-            drawn = _draw_curve(both, curve, rank, color, zero, as_dot=single_epoch)
+            drawn = _draw_curve(both, curve, rank, color, zero, layout, as_dot=single_epoch)
             handles += drawn if rank <= colored else []  # the first gray line stands for all
         for axes in both:
             epoch_axis(axes, max(curve.epochs[-1] for curve in curves))
             if single_epoch:
                 axes.set(xlabel="Rank by test accuracy", xlim=(0.4, len(curves) + 0.6))
-        handles += [Line2D([], [], color=QUIET, marker="x", lw=0, ms=8)] * diverged
+        if both[0].get_position().y0 > both[1].get_position().y0:  # they share the lower axis
+            both[0].set_xlabel("")
+            both[0].tick_params(labelbottom=False)
+        cross = Line2D([], [], color=QUIET, marker="x", lw=0, ms=8 * layout.scale)
+        handles += [cross] * diverged
         figure.legend(handles, entries, loc="lower left", ncols=columns)
     return figure
 
@@ -129,6 +141,7 @@ def _draw_curve(
     rank: int,
     color: str | None,
     zero: float,
+    layout: Layout,
     *,
     as_dot: bool,
 ) -> list[Line2D]:
@@ -140,9 +153,10 @@ def _draw_curve(
     epochs, cost, accuracy = curve.before_divergence()
     first = rank + 1 if as_dot else curve.epochs[0]
     x = np.full_like(epochs, first) if as_dot else epochs
-    line: dict[str, Any] = {"color": FAINT, "lw": 0.9, "marker": "." if as_dot else None}
+    scale = layout.scale
+    line: dict[str, Any] = {"color": FAINT, "lw": 0.9 * scale, "marker": "." if as_dot else None}
     if color:
-        line = curve_style(rank, len(epochs), color) | {"ms": 5}
+        line = curve_style(rank, len(epochs), color) | {"ms": 5 * scale}
     lines: list[Line2D] = []
     for axes, series, band, height_of_0, edge in (
         (both[0], cost, curve.cost_band, zero, 1),
@@ -186,19 +200,34 @@ def _result(curve: Curve) -> str:
 
 
 def _figure_with_axes(
-    width: float, count: int, title: str, note: str, *, legend_rows: int
+    width: float, count: int, title: str, note: str, layout: Layout, legend_height: float
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes of equal size side by side, and space for a legend below.
+    """A figure with `count` axes of equal size, and space for a legend below.
 
-    The axes are placed by hand, which is faster than matplotlib's layout engines.
+    The axes are side by side or, in a narrow figure, below each other. They are placed by hand,
+    which is faster than matplotlib's layout engines.
     """
-    below = 0.7 + 0.205 * legend_rows  # inches, like all lengths here
-    height, left, gap, right = 3.4 + below, 0.85, 0.95, 0.2
-    figure, top = titled_figure(width, height, title, note)
-    axes_width = (width - left - right - gap * (count - 1)) / count
-    corners = [(left + index * (axes_width + gap)) / width for index in range(count)]
-    bottom = top * below / height
-    return figure, [figure.add_axes((x, bottom, axes_width / width, top - bottom)) for x in corners]
+    unit = layout.font / 9.5
+    # Inches, like all lengths here.
+    below = (0.7 if layout.titled else 0.6) * unit + legend_height
+    left, gap, right = 0.85 * unit, 0.95 * unit, 0.2 * unit
+    columns = 1 if width < 5 else count
+    rows = -(-count // columns)
+    axes_height = 3.4 if layout.titled else 2.1 - 0.2 * (rows > 1)
+    between = 0.2 * unit  # of rows
+    height = rows * axes_height + (rows - 1) * between + below
+    figure, top = titled_figure(width, height, title, note, layout)
+    axes_width = (width - left - right - gap * (columns - 1)) / columns
+    total = height / top
+    axes = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        x = left + column * (axes_width + gap)
+        y = below + (rows - 1 - row) * (axes_height + between)
+        axes.append(
+            figure.add_axes((x / width, y / total, axes_width / width, axes_height / total))
+        )
+    return figure, axes
 
 
 def _mark_divergence(

@@ -9,7 +9,7 @@ from pathlib import Path
 from lenet_sweep.analysis import ties
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import join_command, pluralize
-from lenet_sweep.report import collect, page, statistics_table, table_files
+from lenet_sweep.report import collect, page, statistics_table, table_files, workbook
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import write_texts
 from lenet_sweep.results.csv_file import write_csv
@@ -54,15 +54,19 @@ def write_page(
     return [path for path in files if path.exists()]
 
 
-def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> list[Path]:
+def rebuild_page(
+    folders: Sequence[Path], out: Path, data_root: Path | None, *, excel: bool = False
+) -> list[Path]:
     """Write the page and the tables of one or several sweeps into `out`; returns the files.
 
     If `out` is the folder of the only sweep, its results.csv and the files made from it stay as
     they are.
 
-    data_root: the folder of the images; None for the folder that each sweep used. Raises
-    FileNotFoundError if there is no sweep, and StoreError if a manifest is damaged or if a page in
-    `out` shows more than the new one would.
+    data_root: the folder of the images; None for the folder that each sweep used. excel: also write
+    results.xlsx.
+
+    Raises FileNotFoundError if there is no sweep, and StoreError if a manifest is damaged or if a
+    page in `out` shows more than the new one would.
     """
     report, table = collect.collect_merged(folders, data_root)
     if lost := _missing_evidence(report, out):
@@ -81,6 +85,8 @@ def rebuild_page(folders: Sequence[Path], out: Path, data_root: Path | None) -> 
         texts = table_files.write_results(table, marks, report.reproductions, out)
         files = [out / "results.csv", *texts]
     files += table_files.write_reproduction(report.reproductions, out)
+    if excel:
+        files.append(workbook.write_workbook(table, report, out))
     studies = [reproduction.study for reproduction in report.reproductions]
     digest = page.compute_digest(table, report.launches, studies, report.planned)
     _write(report, out, digest, pictures=True)

@@ -29,11 +29,13 @@ from lenet_sweep.report.samples import (
     sample_correct,
 )
 from lenet_sweep.report.sprites import fit
-from lenet_sweep.report.style import DPI, QUIET, styled, titled_figure
+from lenet_sweep.report.style import DPI, QUIET, SCREEN, Layout, styled, titled_figure
 
 Images = NDArray[np.uint8]  # (N, height, width)
 Caption = tuple[str, ...]  # one or two lines
+NUMBER = 6.5  # points of the number below a caption
 LINE = 20  # pixels of a line of a caption
+PER_PAGE = {"screen": 100, "single": 30, "double": 80}  # misclassified images by layout
 
 
 def correct_samples_figure(
@@ -46,6 +48,8 @@ def correct_samples_figure(
     subject: str = "",
     seed: int = 0,
     count: int = 10,
+    layout: Layout = SCREEN,
+    as_raster: bool = True,
 ) -> Figure:
     """A random sample of `count` correctly classified test images, in rows of five.
 
@@ -53,8 +57,10 @@ def correct_samples_figure(
 
     images: uint8 (N, height, width). labels, predictions: integers (N,). names: of the classes.
     inverted: 0 is the background; draw dark on light. subject: the model that classified them.
-    seed: of the random sample. Raises ValueError if an array has another type or shape, or if
-    `count` is less than 1.
+    seed: of the random sample. layout: its width decides how many images are in a row. as_raster:
+    draw the captions as pixels, which is faster, instead of as text; only for SCREEN.
+
+    Raises ValueError if an array has another type or shape, or if `count` is less than 1.
     """
     _check(images, labels, predictions, "count", count)
     indices, total = sample_correct(labels, predictions, seed, count)
@@ -72,10 +78,12 @@ def correct_samples_figure(
         indices,
         (title, note),
         COLORS[2],
+        layout,
         inverted=inverted,
+        as_raster=as_raster,
         columns=5,
-        side=168,
-        width=192,
+        side=84 if layout.name == "single" else 168,
+        width=108 if layout.name == "single" else 192,
     )
 
 
@@ -87,15 +95,20 @@ def misclassified_figures(
     names: Sequence[str] = DIGITS,
     inverted: bool = True,
     subject: str = "",
-    per_page: int = 100,
+    per_page: int | None = None,
+    layout: Layout = SCREEN,
+    as_raster: bool = True,
 ) -> list[Callable[[], Figure]]:
     """All misclassified test images, in pages of `per_page`, sorted by true and predicted class.
+
+    per_page: by default 100 or, for papers, as many as fit on a page of A4 or US Letter.
 
     Returns one function per page, which draws it; no function if there are no such images.
 
     The arguments are those of `correct_samples_figure`. Raises ValueError immediately if an array
     has another type or shape, or if `per_page` is less than 1.
     """
+    per_page = PER_PAGE[layout.name] if per_page is None else per_page
     _check(images, labels, predictions, "per_page", per_page)
     wrong = misclassified(labels, predictions)
     pages = math.ceil(len(wrong) / per_page)
@@ -110,14 +123,17 @@ def misclassified_figures(
         captions = [_error_caption(*pair, short=short) for pair in pairs]
         title = f"{len(wrong):,} misclassified test image{'s' * (len(wrong) > 1)}"
         title += f" of {len(labels):,}, page {number + 1} of {pages}"
+        columns = 10 if short else 8
         return _tiled(
             images[indices],
             captions,
             indices,
             (title, note),
             COLORS[1],
+            layout,
             inverted=inverted,
-            columns=10 if short else 8,
+            as_raster=as_raster,
+            columns=columns // 2 if layout.name == "single" else columns,
             side=84,
             width=108 if short else 135,  # 1080 pixels in all
         )
@@ -150,8 +166,10 @@ def _tiled(
     indices: NDArray[np.intp],
     header: tuple[str, str],
     color: str,
+    layout: Layout,
     *,
     inverted: bool,
+    as_raster: bool,
     columns: int,
     side: int,
     width: int,
@@ -159,12 +177,20 @@ def _tiled(
     """A figure of captioned images. header: title and note."""
     numbers = [f"#{index}" for index in indices]
     pictures = [_picture(image, side, inverted=inverted) for image in images]
-    tiles = Tiles(pictures, captions, numbers, color, columns, side, width)
+    as_raster &= layout is SCREEN
+    tiles = Tiles(pictures, captions, numbers, color, columns, side, width, with_text=as_raster)
     high, wide, _ = np.array(tiles.raster.shape) / DPI
-    with styled():
-        figure, _ = titled_figure(wide, high, *header)
-        if len(images):
+    scale = layout.width / wide if layout.width else 1.0
+    if not len(images) and not layout.titled:
+        high = 0.4  # for the sentence
+    with styled(layout.style):
+        figure, top = titled_figure(wide * scale, high * scale, *header, layout)
+        if len(images) and as_raster:
             figure.add_artist(tiles)
+        elif len(images):
+            tiles.add_to(figure, top, layout)
+        elif not layout.titled:
+            figure.text(0.5, 0.5, header[0], ha="center", va="center")
     return figure
 
 
@@ -180,7 +206,8 @@ class Tiles(Artist):
 
     Pillow draws all of it into one raster: matplotlib takes six times as long for two hundred texts
     as for everything else. side: of the square of each picture, in pixels of the figure. width: of
-    a column, also in pixels.
+    a column, also in pixels. with_text: whether the raster contains the captions and numbers; if
+    not, `add_to` draws them.
     """
 
     def __init__(
@@ -192,10 +219,13 @@ class Tiles(Artist):
         columns: int,
         side: int,
         width: int,
+        *,
+        with_text: bool = True,
     ) -> None:
         super().__init__()
         self.captions = ["\n".join(caption) for caption in captions]
         self.numbers = numbers
+        self.color = color
         lines = max(map(len, captions), default=1)
         self.wide, self.high = width, side + 38 + LINE * lines
         gap = (width - side) // 2
@@ -206,6 +236,8 @@ class Tiles(Artist):
             for index in range(len(pictures))
         ]
         rows = math.ceil(len(pictures) / columns)
+        self.points = font.size * 72 / DPI  # of the captions
+        self.texts: list[tuple[float, float, str, bool]] = []  # x, baseline, text, is a caption
         page = Image.new("RGB", (columns * self.wide, rows * self.high), "white")
         pen = ImageDraw.Draw(page)
         for picture, caption, number, (x, y) in zip(
@@ -216,10 +248,25 @@ class Tiles(Artist):
             middle, base = x + side / 2, y + side
             for line in caption:
                 base += LINE
-                text = _shorten(line, font, self.wide - 8)
-                pen.text((middle, base + 1), text, color, font, anchor="ms")
-            pen.text((middle, base + 18), number, QUIET, _font(6.5, "normal"), anchor="ms")
+                self.texts.append((middle, base + 1, _shorten(line, font, self.wide - 8), True))
+            self.texts.append((middle, base + 18, number, False))
+        for center, bottom, text, is_caption in self.texts if with_text else ():
+            ink, face = (color, font) if is_caption else (QUIET, _font(NUMBER, "normal"))
+            pen.text((center, bottom), text, ink, face, anchor="ms")
         self.raster: NDArray[np.uint8] = np.asarray(page)  # (height, width, 3)
+
+    def add_to(self, figure: Figure, top: float, layout: Layout) -> None:
+        """Draw the pictures and the texts as parts of a figure, below `top` (a share of it)."""
+        high, wide, _ = self.raster.shape
+        axes = figure.add_axes((0, 0, 1, top))
+        axes.set_axis_off()
+        axes.imshow(self.raster, interpolation="none", aspect="auto", extent=(0, wide, high, 0))
+        scale = figure.get_figwidth() * DPI / wide
+        for x, y, text, is_caption in self.texts:
+            size = (self.points if is_caption else NUMBER) * scale
+            size = size if layout.titled else min(size, layout.font + 1)
+            color, weight = (self.color, "bold") if is_caption else (QUIET, "normal")
+            axes.text(x, y, text, color=color, size=size, weight=weight, ha="center")
 
     def draw(self, renderer: RendererBase) -> None:
         opaque = np.full((*self.raster.shape[:2], 1), 255, np.uint8)

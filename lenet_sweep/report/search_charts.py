@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,26 +21,35 @@ from lenet_sweep.report.curve_charts import Legend
 from lenet_sweep.report.encodings import COLORS, MARKERS, PERFECT, curve_style
 from lenet_sweep.report.marks import Mark, Marks, gid
 from lenet_sweep.report.search_history import SearchedSetting, SearchHistory
+from lenet_sweep.report.style import SCREEN, Layout
 
 WIDTH: Final = 6.0  # inches on the page, so that texts stay readable on a phone
 MAX_RACED = 40  # settings of a race that are drawn, best first
 ROW: Final = 0.24  # inches per setting of a race
+NAME: Final = 34  # characters of the name of a setting in a race
+RUNG_TEXT: Final = 6.0  # width of the text above a rung in units of its font size
 ZOOM: Final = 1.6  # errors up to this multiple of that of the last setting to continue are visible
 
 
 @dataclass(frozen=True)
-class Palette:
-    """The colors of a chart. finished: of the settings that are trained to the end, best first."""
+class ChartStyle:
+    """The colors and sizes of a chart.
+
+    finished: the colors of the settings that are trained to the end, best first. font: the size of
+    labels in points. scale: of lines and markers.
+    """
 
     ink: str
     quiet: str
     faint: str
     paper: str
     finished: Sequence[str]
+    font: float = 9.5
+    scale: float = 1
 
 
-PAGE: Final = Palette(svg.INK, svg.QUIET, svg.FAINT, svg.PAPER, svg.SERIES)
-FIGURE: Final = Palette("#000000", style.QUIET, style.FAINT, "#FFFFFF", COLORS)
+PAGE: Final = ChartStyle(svg.INK, svg.QUIET, svg.FAINT, svg.PAPER, svg.SERIES)
+FIGURE: Final = ChartStyle("#000000", style.QUIET, style.FAINT, "#FFFFFF", COLORS)
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,9 @@ def search_chart(history: SearchHistory | None) -> SearchChart | None:
             hidden = draw_rungs(axes, history, PAGE)
             marks = _rung_marks(axes, history)
         else:
-            left = _names_width(history)
-            figure, axes = svg.page_figure(WIDTH, _race_height(history), left)
+            names = _names(_raced(history), WIDTH, PAGE.font)
+            left = _names_width(names, 11)
+            figure, axes = svg.page_figure(WIDTH, _race_height(names) + 0.9, left)
             hidden = draw_race(axes, history, PAGE)
             marks = _race_marks(axes, history)
     legend = tuple(
@@ -80,31 +90,40 @@ def search_chart(history: SearchHistory | None) -> SearchChart | None:
     )
 
 
-def search_figure(history: SearchHistory) -> Figure:
+def search_figure(history: SearchHistory, layout: Layout = SCREEN) -> Figure:
     """The figure of a search."""
-    note = "\n".join(style.wrap_text(sentence, 9.3, size=9.5) for sentence in history.sentences)
-    with style.styled():
-        entries = [style.wrap_text(text, 8.6, size=9) for _, text in _legend(history)]
-        widest = max(style.text_width(line, size=9) for e in entries for line in e.split("\n"))
-        columns = min(3, int(9.6 / (widest + 0.75)) or 1)
-        rows = math.ceil(len(entries) / columns) * max(e.count("\n") + 1 for e in entries)
-        lines = 0.205 * rows if history.rungs else 0.0
-        height = (4.2 if history.rungs else _race_height(history)) + lines + 0.35
-        figure, top = style.titled_figure(9.6, height, _title(history), note)
-        left = 0.75 if history.rungs else _names_width(history)
-        bottom = top * (lines + 0.6) / height
-        above = 0.55 if history.rungs else 0.1
-        right = 0.2 if history.rungs else 0.85
-        size = (1 - (left + right) / 9.6, top * (1 - above / height) - bottom)
-        axes = figure.add_axes((left / 9.6, bottom, *size))
-        (draw_rungs if history.rungs else draw_race)(axes, history, FIGURE)
+    width, unit = layout.width or 9.6, layout.font / 9.5
+    sentences = (style.wrap_text(text, width - 0.3, size=9.5) for text in history.sentences)
+    chart = replace(FIGURE, font=layout.font, scale=layout.scale)
+    colors = [color for color, _ in _legend(history)]
+    with style.styled(layout.style):
+        entries, columns, below = style.wrap_legend([t for _, t in _legend(history)], layout, width)
+        if history.rungs:  # inches, like all lengths here
+            axes_height = 3.4 if layout.titled else 2.1
+            left, right, above = 0.75 * unit, 0.2 * unit, 0.45 * unit
+        else:
+            names = _names(_raced(history), width, chart.font)
+            axes_height = unit * _race_height(names)
+            left, right, above = _names_width(names, chart.font), 0.75 * unit, 0.25 * unit
+            below = 0.0
+        below += 0.6 * unit
+        height = below + axes_height + above
+        figure, top = style.titled_figure(
+            width, height, _title(history), "\n".join(sentences), layout
+        )
+        total = height / top
+        axes = figure.add_axes(
+            (left / width, below / total, 1 - (left + right) / width, axes_height / total)
+        )
+        (draw_rungs if history.rungs else draw_race)(axes, history, chart)
         if history.rungs:
-            colors = [FIGURE.finished[c] if c >= 0 else FIGURE.faint for c, _ in _legend(history)]
-            markers = [MARKERS[c] if c >= 0 else "" for c, _ in _legend(history)]
             handles = [
-                Line2D([], [], color=color, marker=marker, ms=5)
-                for color, marker in zip(colors, markers, strict=True)
-            ]
+                Line2D(
+                    [], [], color=chart.finished[c] if c >= 0 else chart.faint,
+                    marker=MARKERS[c] if c >= 0 else "", ms=5 * layout.scale,
+                )
+                for c in colors
+            ]  # fmt: skip
             figure.legend(handles, entries, loc="lower left", ncols=columns)
     return figure
 
@@ -112,7 +131,7 @@ def search_figure(history: SearchHistory) -> Figure:
 # ---------------------------------------------------------------- halving
 
 
-def draw_rungs(axes: Axes, history: SearchHistory, palette: Palette) -> int:
+def draw_rungs(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
     """Draw the curve of each setting up to the epoch where it stopped, and the rungs.
 
     Returns how many settings are below the axis.
@@ -120,40 +139,58 @@ def draw_rungs(axes: Axes, history: SearchHistory, palette: Palette) -> int:
     low, high = _visible(history)
     accuracy_axis(axes, np.array([low, high]))
     floor = axes.get_ylim()[0]
-    entries = [int(np.argmax(s.curve > floor)) for s in history.settings if (s.curve > floor).any()]
-    left = max(1, min(entries))  # the epoch before the first one that is visible
+    visible = [setting.curve > floor for setting in history.settings]
+    left = 1 + min(int(np.argmax(curve)) for curve in visible if curve.any())  # first visible epoch
     axes.set(xscale="log", xlim=(left * 0.96, history.epochs * 1.05), xlabel="Epoch (log scale)")
     images = "Held-out" if history.held_out else "Test"
     axes.set_ylabel(f"{images} accuracy (%), log error scale")
-    ticks = _epoch_ticks([*(rung.epoch for rung in history.rungs), history.epochs])
+    width = _inches(axes) / chart.font * 72  # in units of the font's size
+    distance = max(0.35, 2.6 / width * math.log(history.epochs / left))
+    ticks = _epoch_ticks([*(rung.epoch for rung in history.rungs), history.epochs], distance)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(visible=False, axis="x")
+    axes.set_axisbelow(True)
     rungs = history.rungs if history.one_competition else ()
     lines = [
         *((rung.epoch, f"{rung.continuing} of {rung.total}", "continue") for rung in rungs),
         (history.epochs, f"{history.finished} of {len(history.settings)}", "finish"),
     ]
+    gaps = np.diff(np.log([epoch for epoch, _, _ in lines])) / math.log(history.epochs / left)
+    if gaps.min(initial=1) * width < RUNG_TEXT:
+        lines = [(epoch, number.replace(" of ", "/"), "") for epoch, number, _ in lines]
     for epoch, number, what in lines:
-        axes.axvline(epoch, color=palette.quiet, lw=1, ls=(0, (4, 3)), zorder=1)
+        axes.axvline(epoch, color=chart.quiet, lw=chart.scale, ls=(0, (4, 3)), zorder=1)
         axes.annotate(
-            f"{number}\n{what}", (epoch, 1), (0, 4), axes.get_xaxis_transform(), "offset points",
-            ha="right" if epoch == history.epochs else "center", va="bottom", color=palette.ink,
-            fontsize=9.5, linespacing=1.25, annotation_clip=False,
+            f"{number}\n{what}".strip(), (epoch, 1), (0, 4), axes.get_xaxis_transform(),
+            "offset points", ha="right" if epoch == history.epochs else "center", va="bottom",
+            color=chart.ink, fontsize=chart.font, linespacing=1.25, annotation_clip=False,
         )  # fmt: skip
     for place, setting in reversed(list(enumerate(history.settings))):
         epochs = np.arange(1, len(setting.curve) + 1)
-        line: dict[str, Any] = {"color": palette.faint, "lw": 0.9, "zorder": 1.5}
+        line: dict[str, Any] = {"color": chart.faint, "lw": 0.9 * chart.scale, "zorder": 1.5}
         if setting.finished:
-            line = {"color": palette.quiet, "lw": 1.3, "zorder": 2}
-            if place < len(palette.finished):
-                line = curve_style(place, len(epochs), palette.finished[place])
-                line |= {"ms": 5, "mec": palette.paper, "mew": 0.6, "lw": 2}
+            line = {"color": chart.quiet, "lw": 1.3 * chart.scale, "zorder": 2}
+            if place < len(chart.finished):
+                line = curve_style(place, len(epochs), chart.finished[place])
+                line |= {
+                    "ms": 5 * chart.scale,
+                    "mec": chart.paper,
+                    "mew": 0.6,
+                    "lw": 2 * chart.scale,
+                }
                 line["markevery"] = _log_spaced(len(epochs), place)
         axes.plot(epochs, setting.curve, gid=gid(place), **line)
         if not setting.finished and len(epochs):  # where it stopped
-            axes.plot(epochs[-1:], setting.curve[-1:], "o", color=palette.faint, ms=3.5, zorder=2)
+            axes.plot(
+                epochs[-1:],
+                setting.curve[-1:],
+                "o",
+                color=chart.faint,
+                ms=3.5 * chart.scale,
+                zorder=2,
+            )
     return sum(setting.curve.max(initial=-1.0) < floor for setting in history.settings)
 
 
@@ -181,18 +218,30 @@ def _visible(history: SearchHistory) -> tuple[float, float]:
     highest = max(float(curve.max()) for curve in curves if curve.size)
     continuing = [s.at(first) for s in history.settings if len(s.curve) > first or s.finished]
     known = [accuracy for accuracy in continuing if accuracy is not None]
-    lowest = min(float(setting.curve.min(initial=100.0)) for setting in history.settings)
-    error = PERFECT - min(known, default=highest)
-    return max(lowest, PERFECT - ZOOM * error, 0.0), highest
+    limit = PERFECT - ZOOM * (PERFECT - min(known, default=highest))
+    shown = (float(a) for s in history.settings for a in s.curve if a >= limit)
+    return min(shown, default=highest), highest
 
 
-def _epoch_ticks(fixed: Sequence[int]) -> list[int]:
-    """The rungs, and round numbers between them that leave space for the labels."""
+def _inches(axes: Axes) -> float:
+    """The width of the axes."""
+    return float(axes.get_position().width) * _figure_width(axes)
+
+
+def _figure_width(axes: Axes) -> float:
+    return float(axes.figure.bbox.width / axes.figure.dpi)
+
+
+def _epoch_ticks(fixed: Sequence[int], distance: float) -> list[int]:
+    """The epochs `fixed`, and round numbers between them.
+
+    distance: the smallest difference of the logarithms that leaves space for the labels.
+    """
     ticks = sorted(set(fixed))
     for power in range(6):
         for number in (1, 2, 5):
             tick = number * 10**power
-            if tick < ticks[-1] and all(abs(math.log(tick / t)) > 0.35 for t in ticks):
+            if tick < ticks[-1] and all(abs(math.log(tick / t)) > distance for t in ticks):
                 ticks = sorted([*ticks, tick])
     return ticks
 
@@ -212,7 +261,7 @@ def _below_the_rungs(figure: Figure, axes: Axes) -> tuple[float, float, float, f
 # ---------------------------------------------------------------- racing
 
 
-def draw_race(axes: Axes, history: SearchHistory, palette: Palette) -> int:
+def draw_race(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
     """Draw the seeds of each setting, their mean and its interval, best setting first.
 
     Returns how many settings are left of the axis.
@@ -223,31 +272,54 @@ def draw_race(axes: Axes, history: SearchHistory, palette: Palette) -> int:
     error = PERFECT - min(min(setting.finals) for setting in kept)
     near = [setting for setting in settings if setting.mean >= PERFECT - ZOOM * error]
     accuracy_axis(axes, np.array([min(min(setting.finals) for setting in near), high]), "x")
+    _thin_ticks(axes, chart.font)
     left = axes.get_xlim()[0]
     hidden = 0
     for place, setting in enumerate(settings):
         dropped = setting.stopped is not None
-        color = palette.faint if dropped else palette.finished[0 if place else 1]
+        color = chart.faint if dropped else chart.finished[0 if place else 1]
         x = np.array(setting.finals)
         if setting.mean < left:
             hidden += 1
-            axes.plot([left], [place], "<", color=palette.quiet, ms=6, clip_on=False)
+            axes.plot([left], [place], "<", color=chart.quiet, ms=6 * chart.scale, clip_on=False)
         else:
-            axes.plot(x, np.full(len(x), place), "|", color=color, ms=8, mew=1.2, alpha=0.8)
+            axes.plot(
+                x,
+                np.full(len(x), place),
+                "|",
+                color=color,
+                ms=8 * chart.scale,
+                mew=1.2 * chart.scale,
+                alpha=0.8,
+            )
             if interval := setting.interval:
-                axes.plot([interval.low, interval.high], [place] * 2, color=color, lw=3, alpha=0.45)
-            mark: dict[str, Any] = {"ms": 6, "mec": palette.paper, "mew": 0.6, "zorder": 3}
+                axes.plot(
+                    [interval.low, interval.high],
+                    [place] * 2,
+                    color=color,
+                    lw=3 * chart.scale,
+                    alpha=0.45,
+                )
+            mark: dict[str, Any] = {
+                "ms": 6 * chart.scale,
+                "mec": chart.paper,
+                "mew": 0.6,
+                "zorder": 3,
+            }
             axes.plot([setting.mean], [place], "o", color=color, **mark)
         text = f"{len(setting.finals)} of {setting.seeds}"
         axes.annotate(
             text, (1, place), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
-            color=palette.quiet if dropped else palette.ink, fontsize=9, annotation_clip=False,
+            color=chart.quiet if dropped else chart.ink, fontsize=chart.font, annotation_clip=False,
         )  # fmt: skip
     axes.annotate(
         "seeds", (1, -0.9), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
-        color=palette.quiet, fontsize=9, annotation_clip=False,
+        color=chart.quiet, fontsize=chart.font, annotation_clip=False,
     )  # fmt: skip
-    axes.set_yticks(range(len(settings)), [_short(setting.name) for setting in settings])
+    axes.set_yticks(
+        range(len(settings)),
+        _names(settings, _figure_width(axes), chart.font),
+    )
     axes.set_ylim(len(settings) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     images = "Held-out" if history.held_out else "Test"
@@ -280,16 +352,41 @@ def _raced(history: SearchHistory) -> list[SearchedSetting]:
     return sorted(with_results, key=lambda s: -s.mean)[:MAX_RACED]
 
 
-def _race_height(history: SearchHistory) -> float:
-    return 0.95 + ROW * len(_raced(history))
+def _race_height(names: Sequence[str]) -> float:
+    """The height of the axes in inches, for labels of 9.5 points."""
+    return (ROW if all("\n" not in name for name in names) else 1.5 * ROW) * (len(names) + 0.2)
 
 
-def _names_width(history: SearchHistory) -> float:
-    return 0.25 + max(style.text_width(_short(s.name), size=11) for s in _raced(history))
+def _names(settings: Sequence[SearchedSetting], width: float, font: float) -> list[str]:
+    """The names in a figure of `width` inches, in up to two lines; long ones without a middle."""
+    line = min(NAME, int(0.42 * width / (0.56 * font / 72)))
+    return [textwrap.fill(_without_middle(s.name, 2 * line - 6), line) for s in settings]
 
 
-def _short(name: str) -> str:
-    return textwrap.shorten(name, 34, placeholder="...")
+def _without_middle(name: str, limit: int) -> str:
+    """At most `limit` characters: the first and last words of a name."""
+    if len(name) <= limit:
+        return name
+    head = textwrap.shorten(name, limit // 3, placeholder="") or name[: limit // 3]
+    rest = limit - len(head) - 5
+    tail = textwrap.shorten(name[::-1], rest, placeholder="")[::-1] or name[-rest:]
+    return f"{head} ... {tail}"
+
+
+def _names_width(names: Sequence[str], font: float) -> float:
+    lines = (line for name in names for line in name.split("\n"))
+    return 0.25 * font / 9.5 + max(style.text_width(line, size=font) for line in lines)
+
+
+def _thin_ticks(axes: Axes, font: float) -> None:
+    """Remove the ticks of the x axis whose labels would touch others."""
+    ticks: list[float] = []
+    distance = 3.2 * font * axes.figure.dpi / 72
+    for tick in reversed(axes.get_xticks()):
+        places = axes.transData.transform([(t, 0) for t in (*ticks, tick)])[:, 0]
+        if all(abs(place - places[-1]) >= distance for place in places[:-1]):
+            ticks.append(tick)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
 
 
 # ---------------------------------------------------------------- texts

@@ -31,12 +31,17 @@ def read_records_csv(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
     """
     rows = {row["cell"]: row for row in _read_rows(folder / "results.csv")}
     records: dict[Cell, Record] = {}
-    unmatched: dict[tuple[str, ...], list[Cell]] = {}
+    others = []
     for cell in cells:
         if row := rows.pop(cell.id, None):
             records[cell] = _record(cell, row)
         elif not cell.model_source:  # a user's model may have changed under the same name
-            unmatched.setdefault(_settings_key(settings_columns(cell, "")), []).append(cell)
+            others.append(cell)
+    if not rows:
+        return records
+    unmatched: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in others:
+        unmatched.setdefault(_settings_key(settings_columns(cell, "")), []).append(cell)
     by_settings: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows.values():
         by_settings.setdefault(_settings_key(row), []).append(row)

@@ -81,7 +81,7 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     # Tables of earlier versions lack columns of settings; their cells have the defaults.
-    records = [{**ADDED_COLUMNS, **record} for record in records]
+    records = [{**ADDED_COLUMNS, **_encodable(record)} for record in records]
     one_of_each = {
         tuple(record.get(g) for g in OPTION_GROUPS): record for record in records
     }.values()
@@ -114,6 +114,19 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     frame = frame.reset_index(drop=True)
     frame.insert(0, "rank", _ranks(frame[key]))
     return frame, order
+
+
+def _encodable(record: Record) -> Record:
+    """The record with lone surrogates escaped, which pandas cannot store if pyarrow is installed.
+
+    Names of files and persons that are not valid UTF-8 have them.
+    """
+    return {
+        name: value.encode(errors="backslashreplace").decode()
+        if isinstance(value, str) and not value.isascii()
+        else value
+        for name, value in record.items()
+    }
 
 
 def _dtype(types: set[type]) -> str:

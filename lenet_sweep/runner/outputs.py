@@ -19,6 +19,7 @@ from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.run import SweepResult
+from lenet_sweep.storage.launches import mark_running
 from lenet_sweep.storage.store import Store
 from lenet_sweep.track.tracking import Tracking
 
@@ -51,6 +52,7 @@ def write_outputs(
     comparisons: False leaves out the comparison of rows with the best one.
     """
     with contextlib.ExitStack() as stack, handle_signals() as signals:
+        stack.enter_context(mark_running(result.sweep.folder))
         if result.tracking:
             stack.enter_context(result.tracking.abandoned_after_error())
         with signals.deferred():
@@ -159,9 +161,15 @@ def draw_figures(
     """
     if options.figures == "none" or result.interrupted or not result.sweep.finished_cells():
         return []
-    from lenet_sweep.report import figure_set  # noqa: PLC0415 - importing matplotlib takes most of a second
+    from lenet_sweep.report import figure_set, style  # noqa: PLC0415 - importing matplotlib takes most of a second
 
-    return figure_set.draw(result.sweep, options.figures, on_message)
+    return figure_set.draw(
+        result.sweep,
+        options.figures,
+        on_message,
+        suffix=options.figure_format,
+        layout=style.LAYOUTS[options.figure_width],
+    )
 
 
 def write_page(

@@ -74,10 +74,11 @@ def preview(
     searching = options.search.name != "grid"
     duration, search_plan = None, None
     sampled: tuple[str, ...] = ()
+    rounds = None
     if space:
         rounds = SamplingRounds(make_sampling(options.search), space, table)
-        planned, sampled = rounds.plan, tuple(rounds.lines())
-        training = replace(planned, runs=tuple(rounds.missing_runs()))
+        planned, sampled = rounds.left, tuple(rounds.lines())
+        training = planned
     else:
         planned = table.plan(cells, reuse=options.reuse, searching=searching)
         training = planned
@@ -106,7 +107,8 @@ def preview(
         "combinations"
         for pair in options.pair
     )
-    notes = (*paired, *options.unused, *options.notes)
+    of_wave = rounds.notes if rounds else ()
+    notes = (*paired, *options.unused, *dict.fromkeys([*options.notes, *of_wave]))
     records = tuple(table.records.values())
     moved = _count_moved(planned, table.store) if options.reuse else 0
     return Preview(planned, records, damaged, duration, notes, moved, search_plan, sampled)

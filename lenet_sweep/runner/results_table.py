@@ -59,6 +59,15 @@ class ResultsTable:
             return make_plan(cells, lambda cell: self._is_final(cell, final))
         return make_plan(cells, lambda cell: cell.run_id in stored and self._is_final(cell, final))
 
+    def has_lost_runs(self) -> bool:
+        """Whether the folder of a run with a record was removed after the record was read."""
+        if not self.records:
+            return False
+        try:
+            return not {cell.run_id for cell in self.records} <= self.store.run_ids()
+        except OSError:  # as in `plan`
+            return False
+
     def _is_final(self, cell: Cell, final: Collection[str]) -> bool:
         try:
             record = stored_record(cell, self.store, self.person)

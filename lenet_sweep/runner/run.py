@@ -33,15 +33,17 @@ from lenet_sweep.results.manifest import (
 )
 from lenet_sweep.results.sweep import Sweep, load_sweep
 from lenet_sweep.runner import background_imports
+from lenet_sweep.runner.event_recorder import EventRecorder
 from lenet_sweep.runner.interrupts import Interrupts, handle_signals
 from lenet_sweep.runner.observers import ObserverGroup
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.runner.sampling_rounds import SamplingRounds
 from lenet_sweep.runner.search_rounds import SearchRounds
 from lenet_sweep.search.registry import make_search
-from lenet_sweep.search.sampling import make_sampling, samples
+from lenet_sweep.search.sampling import make_sampling
 from lenet_sweep.storage import atomic
-from lenet_sweep.storage.files import lock_file, make_folder, move_to_damaged
+from lenet_sweep.storage.files import lock_file, move_to_damaged
+from lenet_sweep.storage.launches import mark_running, record_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.track.tracking import Tracking
 from lenet_sweep.ui.observer import Observer
@@ -112,16 +114,17 @@ def run_sweep(
     UsageError if the executor is not available.
     """
     group = ObserverGroup(observers)
-    launch = _prepare(cells, options, executor, folder, space)
-    table = launch.table
-    tracking = None
-    tracked = bool(options.tracker and with_outputs)
-    if tracked and not launch.sampling:
-        tracking = Tracking(
-            options.tracker, launch.folder, launch.manifest, options.person, group.on_message
-        )
-        group.add(tracking)
     with contextlib.ExitStack() as stack:
+        launch = _prepare(cells, options, executor, folder, space, stack)
+        table = launch.table
+        group.add(EventRecorder(launch.folder))
+        tracking = None
+        tracked = bool(options.tracker and with_outputs)
+        if tracked and not launch.sampling:
+            tracking = Tracking(
+                options.tracker, launch.folder, launch.manifest, options.person, group.on_message
+            )
+            group.add(tracking)
         stack.callback(group.on_end)
         if tracking:
             stack.enter_context(tracking.abandoned_after_error())
@@ -172,25 +175,26 @@ def _prepare(
     executor: Executor,
     folder: Path | None,
     space: SearchSpace | None,
+    stack: contextlib.ExitStack,
 ) -> _Launch:
-    """Plan the cells, add them to the sweep's folder, and obtain their images."""
+    """Plan the cells, add them to the sweep's folder, and obtain their images.
+
+    The folder is marked as running until `stack` is closed.
+    """
     table = ResultsTable(Store(options.out), options.person)
-    if space:
-        sampling = SamplingRounds(make_sampling(options.search), space, table)
-        planned, identity = sampling.plan, sampling.first
-    else:
-        sampling = None
-        searching = options.search.name != "grid"
-        planned = table.plan(cells, reuse=options.reuse, searching=searching)
-        identity = planned.cells
-        if search := make_search(options.search):
-            search.describe(runs_of(planned.cells))  # rejects a budget that is too small
-    folder = folder or sweep_folder(options, identity)
+    planned, sampling = _plan(cells, options, table, space)
+    if folder is None and sampling:
+        folder = sweep_folder(options, sampling.first, sampling.lines_of_space)
+    folder = folder or sweep_folder(options, planned.cells)
     if planned.runs:
         executor.check()
-    make_folder(folder)
+    stack.enter_context(mark_running(folder))
     environment = provenance.environment(options.person)
     manifest = _update_manifest(folder, planned.cells, table.store, options, environment)
+    record_folder(options.out, folder)
+    if table.has_lost_runs():  # removed as unused before this sweep was on the disk
+        table.records.clear()
+        planned, sampling = _plan(cells, options, table, space)
     table.read_csv(folder, manifest.cells)
     table.forget_stops(planned.cells)
     table.add_stored(set(manifest.cells) - set(planned.cells))
@@ -199,6 +203,20 @@ def _prepare(
     for dataset in {run.cell.dataset for run in planned.runs}:
         download.ensure_dataset(dataset, options.data_root)
     return _Launch(folder, planned, table, manifest, environment, workers, sampling)
+
+
+def _plan(
+    cells: Sequence[Cell], options: SweepOptions, table: ResultsTable, space: SearchSpace | None
+) -> tuple[Plan, SamplingRounds | None]:
+    """The cells and the runs that they need, or those of the first waves of a sampling search."""
+    if space:
+        sampling = SamplingRounds(make_sampling(options.search), space, table)
+        return sampling.plan, sampling
+    searching = options.search.name != "grid"
+    planned = table.plan(cells, reuse=options.reuse, searching=searching)
+    if search := make_search(options.search):
+        search.describe(runs_of(planned.cells))  # rejects a budget that is too small
+    return planned, None
 
 
 def _train(
@@ -318,17 +336,19 @@ def reload_sweep(folder: Path) -> Sweep:
     return sweep
 
 
-def sweep_folder(options: SweepOptions, cells: Sequence[Cell]) -> Path:
+def sweep_folder(
+    options: SweepOptions, cells: Sequence[Cell], sampled_from: Sequence[str] = ()
+) -> Path:
     """The folder of a sweep: `options.name`, or a date and a hash of its cells.
 
-    The cells of a search that samples settings are those of its first wave, which may also be the
-    first wave of another search, or a grid.
+    sampled_from: the lines of the space of a search that samples settings, whose first trial has
+    these cells.
     An existing folder with the same hash is used again, so a repeated command continues its sweep.
     """
     parent = options.out / "sweeps"
     if options.name:
         return parent / options.name
-    search = [options.search.name] if samples(options.search.name) else []
+    search = [options.search.name, *sampled_from] if sampled_from else []
     identity = "\n".join([*sorted(cell.id for cell in cells), *search])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     existing = sorted(parent.glob(f"*_{digest}"))

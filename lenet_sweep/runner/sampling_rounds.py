@@ -28,13 +28,15 @@ class Wave:
     """Trials that are asked together.
 
     cells: of each trial; none if its settings are not allowed together. plan: of the cells that no
-    earlier wave has. invalid: why the trials without cells are invalid, in lines.
+    earlier wave has. invalid: why the trials without cells are invalid, in lines. notes: on how the
+    cells are trained.
     """
 
     params: Sequence[Params]
     cells: Sequence[tuple[Cell, ...]]
     plan: Plan
     invalid: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class SamplingRounds:
@@ -42,8 +44,8 @@ class SamplingRounds:
 
     plan: the cells of all waves so far, and the runs that their unfinished ones need. It starts
         with the waves that are complete in the store and the first one that is not.
-    first: the cells of the first wave. trials: those that have ended. decision: the runs that were
-    stopped.
+    first: the cells of the first trial that is valid. trials: those that have ended. decision: the
+    runs that were stopped.
 
     Raises UsageError for a space whose values are not allowed, and if Optuna is missing.
     """
@@ -89,12 +91,17 @@ class SamplingRounds:
         on_round: Callable[[SearchRound], None],
     ) -> Iterator[Event]:
         self._is_training = True
+        notes = set[str]()
         while True:
             yield from self._skipped
             self._skipped.clear()
             for message in (*self._messages, *self._describe()):
                 context.on_message(f"search: {message}")
             self._messages.clear()
+            for note in dict.fromkeys(self.notes):
+                if note not in notes:
+                    context.on_message(note)
+            notes.update(self.notes)
             if self._wave is None:
                 return
             wave, models = self._wave, locations_of(run.cell for run in self._wave.plan.runs)
@@ -114,6 +121,11 @@ class SamplingRounds:
             if self.plan is not before:
                 on_wave(self.plan)
 
+    @property
+    def lines_of_space(self) -> list[str]:
+        """The keys that are sampled and their values."""
+        return self._space.lines()
+
     def lines(self) -> list[str]:
         """What the search samples and how far it has come, for a dry run."""
         sampling, runs = self._sampling, runs_of(self._trial_cells)
@@ -132,7 +144,7 @@ class SamplingRounds:
             last = "the first wave:"
         else:
             last = f"the first {number} waves:"
-        return [first, *self._space.lines(), *self._messages, last]
+        return [first, *self.lines_of_space, *self._messages, last]
 
     def _advance(self) -> None:
         """Ask for the next wave, and pass over those that are complete in the store."""
@@ -145,7 +157,7 @@ class SamplingRounds:
                     self._table.records.pop(cell, None)
                 return
             self.plan = join_plans(self.plan, wave.plan)
-            self.first = self.first or wave.plan.cells
+            self.first = self.first or next(filter(None, wave.cells), ())
             self._messages += wave.invalid
             if not is_done:
                 self._wave = wave
@@ -172,15 +184,19 @@ class SamplingRounds:
         if not self.trials:
             self._space.check(points)
         cells: list[tuple[Cell, ...]] = []
+        notes: list[str] = []
         invalid: list[str] = []
         last_error: UsageError | None = None
         for number, point in enumerate(points, len(self.trials) + 1):
             try:
-                cells.append(tuple(dict.fromkeys(self._space.cells_of(point))))
+                of_point, notes_of_point = self._space.compose(point)
             except UsageError as error:
                 last_error = error
                 cells.append(())
                 invalid.append(f"trial {number} is invalid and counts as {WORST:g} %: {error}")
+            else:
+                cells.append(tuple(dict.fromkeys(of_point)))
+                notes += notes_of_point
         if last_error and not self.trials and not any(cells):
             raise last_error
         new = dict.fromkeys(c for group in cells if group not in self._known for c in group)
@@ -188,7 +204,7 @@ class SamplingRounds:
         if not self._fits(runs_of(list(new)), len(cells)):
             return None
         plan = self._table.plan(list(new), reuse=True, searching=True)
-        return Wave(asked, cells, plan, tuple(invalid))
+        return Wave(asked, cells, plan, tuple(invalid), tuple(notes))
 
     def _fits(self, runs: Sequence[Run], trials: int) -> bool:
         """Whether a wave of so many trials with these runs fits into search.epochs."""
@@ -218,9 +234,16 @@ class SamplingRounds:
         )
         return True
 
-    def missing_runs(self) -> list[Run]:
-        """The runs of the next round; none if the search has ended."""
-        return self._state(self._wave).missing_runs() if self._wave else []
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on how the next wave is trained; none if the search has ended."""
+        return self._wave.notes if self._wave else ()
+
+    @property
+    def left(self) -> Plan:
+        """`plan` with only the runs that the next round trains; none if the search has ended."""
+        runs = self._state(self._wave).missing_runs() if self._wave else ()
+        return replace(self.plan, runs=tuple(runs))
 
     def _state(self, wave: Wave) -> SearchState:
         table = self._table

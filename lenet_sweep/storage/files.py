@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.storage import atomic
 
+MAX_REMOVALS = 3  # times that a folder may be removed before its lock is acquired
+
 
 def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
     """Acquire a lock, which the caller must release.
@@ -32,6 +34,21 @@ def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
     except OSError as error:
         raise StoreError(f"cannot lock {path}: {error.strerror}") from error
     return lock
+
+
+def lock_in_folder(folder: Path, name: str, timeout: float) -> filelock.BaseFileLock | None:
+    """Create a folder if it is missing, and acquire the lock `name` in it, as `lock_file` does.
+
+    Repeats both if the folder is removed in the meantime. Raises StoreError.
+    """
+    for _ in range(MAX_REMOVALS):
+        make_folder(folder)
+        try:
+            return lock_file(folder / name, timeout)
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+    return lock_file(folder / name, timeout)
 
 
 def make_folder(path: Path) -> None:

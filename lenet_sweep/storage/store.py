@@ -32,7 +32,7 @@ from lenet_sweep.core.patience import is_exhausted
 from lenet_sweep.storage.files import (
     UNREADABLE,
     DamagedError,
-    lock_file,
+    lock_in_folder,
     make_folder,
     move_to_damaged,
     read_json,
@@ -211,8 +211,7 @@ class RunFolder:
         releases the lock when its process ends, so a killed process leaves only temporary files,
         which the next claim removes. Raises StoreError.
         """
-        make_folder(self.path)
-        lock = lock_file(self.path / "lock", timeout)
+        lock = lock_in_folder(self.path, "lock", timeout)
         if lock is None:
             return None
         for temporary in self.path.glob(".*.tmp"):

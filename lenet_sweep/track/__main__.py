@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from lenet_sweep.core.errors import StoreError, UsageError, exit_status
-from lenet_sweep.core.text import describe_os_error, escape_unencodable, replace_unprintable
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; {self.usage or self.format_usage().strip()}")
+from lenet_sweep.core.command import Parser, report_error, say
+from lenet_sweep.core.errors import StoreError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     After an error, the status is 1 or 2 and standard error has one line.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="python -m lenet_sweep.track",
         description="Write sweeps to tracking tools, such as TensorBoard. Repeating the command "
         "adds only what is missing.",
@@ -37,10 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         names = parse_trackers("--to", options.to.split(","))
         return max(_write(folder, name) for folder in options.folders for name in names)
-    except (UsageError, StoreError, FileNotFoundError) as error:
-        return _fail(str(error), exit_status(error))
-    except OSError as error:
-        return _fail(describe_os_error(error), exit_status(error))
+    except (UsageError, StoreError, OSError) as error:
+        return report_error(error)
 
 
 def _write(folder: Path, name: str) -> int:
@@ -52,15 +43,9 @@ def _write(folder: Path, name: str) -> int:
     try:
         tracking.write_sweep(name, sweep)
     except Exception as error:  # noqa: BLE001 - whatever a tracker raises
-        return _fail(f"tracker {name}: {tracking.describe_error(error)}", 1)
-    line = f"{folder}: written to {name}"
-    print(escape_unencodable(line, sys.stdout.encoding or "utf-8"))
+        return report_error(RuntimeError(f"tracker {name}: {tracking.describe_error(error)}"))
+    say(f"{folder}: written to {name}")
     return 0
-
-
-def _fail(text: str, status: int) -> int:
-    print(f"error: {replace_unprintable(' '.join(text.split()))}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ def describe_plan(
     names = short_names(plan.cells)
     cells = (cell for run in plan.runs for cell in run.cells())
     lines += [f"  {names[cell]}" for cell in islice(cells, PREVIEW)]
-    more = len(plan.cells) - plan.finished - PREVIEW
+    more = sum(len(run.snapshot_epochs) for run in plan.runs) - PREVIEW
     return [*lines, f"  and {more} more"] if more > 0 else lines
 
 

@@ -50,6 +50,7 @@ __attribute__((constructor)) static void begin(void) {
 /* 0, or where the call is to fail, with errno set: 1 for the first of them, 2 for another. */
 static int hit(const char *call, const char *path) {
     size_t length = strlen(plan->folder);
+    if (strstr(path, "/events.jsonl")) return 0; /* a sweep does not notice that it cannot write it */
     if (!length || strncmp(path, plan->folder, length) || (path[length] && path[length] != '/'))
         return 0;
     int64_t number = atomic_fetch_add(&plan->calls, 1) + 1;
