@@ -40,7 +40,9 @@ class ChartValues {
     svg.after(this.status);
     svg.addEventListener("pointermove", (event) => this.follow(event));
     svg.addEventListener("pointerdown", (event) => this.follow(event)); // touch
-    svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.hide());
+    svg.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse" && !isAtRest(event)) this.hide();
+    });
     svg.addEventListener("focus", () => svg.matches(":focus-visible") && this.show(this.first(), 0, true));
     svg.addEventListener("blur", () => this.hide());
     svg.addEventListener("keydown", (event) => this.move(event));
@@ -56,7 +58,8 @@ class ChartValues {
   }
 
   follow(event) {
-    if (event.type === "pointermove" && event.buttons && event.pointerType === "mouse") return; // a drag
+    const isDrag = event.type === "pointermove" && event.buttons && event.pointerType === "mouse";
+    if (isDrag || isAtRest(event)) return;
     const { x, y } = toSvg(this.svg, event.clientX, event.clientY);
     let best = null;
     for (const mark of this.marks) {
@@ -88,7 +91,7 @@ class ChartValues {
       return new DOMRect(left - 4, top - 4, 8, 8);
     };
     const pairs = this.pairs(mark, this.index);
-    showTip(anchor, mark.name, pairs);
+    showTip(anchor, mark.name, pairs, announced);
     if (announced)
       this.status.textContent = [mark.name, ...pairs.map((pair) => pair.join(" "))].join(", ");
   }

@@ -51,7 +51,7 @@ class RangeAxis {
 
   // Show the range beside the axis.
   tell() {
-    showTip(() => this.handles[1].getBoundingClientRect(), this.text);
+    showTip(() => this.handles[1].getBoundingClientRect(), this.text, [], true);
   }
 
   draw() {

@@ -4,16 +4,25 @@ const tip = element("div", { id: "tip", role: "tooltip", hidden: "" });
 document.body.append(tip);
 
 let tipAnchor = () => new DOMRect();
+let tipFromKeyboard = false;
+const pointer = { x: NaN, y: NaN };
+addEventListener("pointermove", (event) => Object.assign(pointer, { x: event.clientX, y: event.clientY }));
+
+// Whether the page moved below a resting pointer, which leaves the values at the keyboard focus.
+function isAtRest(event) {
+  return tipFromKeyboard && !tip.hidden && event.clientX === pointer.x && event.clientY === pointer.y;
+}
 
 // Show lines of text and [name, value] pairs beside a rectangle of the window, which `anchor`
 // returns. The first of several lines, or the only line above pairs, is a heading.
-function showTip(anchor, text, pairs = []) {
+function showTip(anchor, text, pairs = [], fromKeyboard = false) {
   const list = element("dl");
   for (const [name, value] of pairs) list.append(element("dt", {}, name), element("dd", {}, value));
   const lines = text.split("\n").map((line) => element("p", {}, line));
   tip.replaceChildren(...lines, ...(pairs.length ? [list] : []));
   tip.hidden = false;
   tipAnchor = anchor;
+  tipFromKeyboard = fromKeyboard;
   placeTip();
 }
 
@@ -43,12 +52,17 @@ for (const titled of document.querySelectorAll("main [title]:not(button)")) {
 }
 
 function showTitle(event) {
-  const titled = event.target.closest?.("[data-tip]");
-  if (titled && titled.dataset.tip) showTip(() => titled.getBoundingClientRect(), titled.dataset.tip);
+  const text = event.target.closest?.("[data-tip]")?.dataset.tip;
+  if (!text || isAtRest(event)) return;
+  const titled = event.target.closest("[data-tip]");
+  showTip(() => titled.getBoundingClientRect(), text, [], event.type === "focusin");
+}
+
+function hideTitle(event) {
+  if (event.target.closest?.("[data-tip]") && !isAtRest(event)) hideTip();
 }
 for (const type of ["pointerover", "focusin"]) document.addEventListener(type, showTitle);
-for (const type of ["pointerout", "focusout"])
-  document.addEventListener(type, (event) => event.target.closest?.("[data-tip]") && hideTip());
+for (const type of ["pointerout", "focusout"]) document.addEventListener(type, hideTitle);
 
 // The items are one tab stop; the arrow keys move between them. columns: of a table, else 1.
 function makeRoving(container, items, columns = 1) {
