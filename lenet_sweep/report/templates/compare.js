@@ -105,7 +105,7 @@ function curveFigures(pair, names) {
   if (curves.some((curve) => !curve)) return [element("p", { class: "aside" }, "The page has no curves of both.")];
   const figures = ["cost", "accuracy"].map((quantity) => {
     const caption = quantity === "cost" ? "Cost on the training set (mean of each epoch)"
-      : "Test accuracy after each epoch (%, log error scale)";
+      : "Test accuracy after each epoch";
     const [svg, data] = drawCurves(curves, names, quantity, `${caption} of ${names.join(" and ")}`);
     const figure = element("figure", {}, element("figcaption", {}, caption), svg);
     addValues(svg, data);

@@ -1,6 +1,6 @@
 // Charts of two learning curves, in the style of the other charts.
 
-const FRAME = { width: 360, height: 230, left: 46, right: 8, top: 8, bottom: 34 };
+const FRAME = { width: 360, height: 230, left: 58, right: 8, top: 8, bottom: 34 };
 
 // Round numbers from low to high, about `count` of them.
 function roundTicks(low, high, count) {
@@ -70,6 +70,9 @@ function drawCurves(curves, names, quantity, title) {
   line({ x1: left, x2: left, y1: above, y2: height - below, stroke: "var(--quiet)" });
   line({ x1: left, x2: width - right, y1: height - below, y2: height - below, stroke: "var(--quiet)" });
   text({ x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "Epoch");
+  const middle = (above + height - below) / 2;
+  const label = quantity === "cost" ? `Cost${axis === logAxis ? " (log scale)" : ""}` : "Accuracy (%), log error scale";
+  text({ transform: `translate(13 ${middle}) rotate(-90)`, "text-anchor": "middle" }, label);
 
   const marks = curves.map((curve, key) => ({
     key, name: names[key],
