@@ -215,6 +215,7 @@ def test_a_sweep_with_pairs_is_trained(tmp_path, small_folder: Callable, launche
     assert sorted(rows) == [("0.05", "100", "ok"), ("0.1", "50", "ok")]
 
 
+@pytest.mark.usefixtures("train_here")
 def test_pairs_in_python(tmp_path, small_folder: Callable) -> None:
     """The keyword is the same as on the command line."""
     table = sweep(
