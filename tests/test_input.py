@@ -298,7 +298,7 @@ words = st.one_of(
 ).filter(lambda text: text.lower() != "null")
 
 
-@examples(6)
+@examples(3)
 @given(words)
 @example("3e99999")
 @example("2026_11_28")
