@@ -10,11 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lenet_sweep.api import analyse, sweep
+    from lenet_sweep.api import analyse, load_results, sweep
     from lenet_sweep.config.own_models import register_model
     from lenet_sweep.core.cells import Cell
     from lenet_sweep.inference.load import load_model
-    from lenet_sweep.results.sweep import load_results
     from lenet_sweep.training.lenet5 import LeNet5
     from lenet_sweep.ui.observer import Observer
 
@@ -34,12 +33,12 @@ __all__ = [
 
 _MODULES = {
     "analyse": "lenet_sweep.api",
+    "load_results": "lenet_sweep.api",
     "sweep": "lenet_sweep.api",
     "Cell": "lenet_sweep.core.cells",
     "LeNet5": "lenet_sweep.training.lenet5",
     "Observer": "lenet_sweep.ui.observer",
     "load_model": "lenet_sweep.inference.load",
-    "load_results": "lenet_sweep.results.sweep",
     "register_model": "lenet_sweep.config.own_models",
 }
 

@@ -26,7 +26,10 @@ from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell, Choice
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
 from lenet_sweep.executors import local
-from lenet_sweep.results.ranking import ranked_table
+from lenet_sweep.results.manifest import read_manifest
+from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks, ranked_table
+from lenet_sweep.results.records import in_store
+from lenet_sweep.results.sweep import read_records
 from lenet_sweep.runner.interrupts import handle_signals
 from lenet_sweep.runner.outputs import write_outputs
 from lenet_sweep.runner.page_process import start_page
@@ -143,7 +146,8 @@ def sweep(
     end, gives the reason.
 
     Returns a DataFrame with the columns of results.csv, best cell first, and accuracies in percent
-    of the test images. `table.attrs["folder"]` is the folder with results.csv and the figures.
+    of the test images. `table.attrs["folder"]` is the folder with results.csv and the figures. A
+    notebook shows the table as the terminal does, with ties, and intervals over the seeds.
 
     Raises UsageError for a key or value that is not allowed, DataError if the images cannot be
     obtained, and StoreError if the output folder cannot be written. Ctrl-C, SIGTERM and SIGHUP
@@ -182,15 +186,19 @@ def _sweep(
     console = Console()
     if options.dry_run:
         planned = preview(cells, options, local.LOCAL, space)
-        for line in planned.lines() if progress else ():
-            console.print(line, markup=False, highlight=False)
-        return ranked_table(planned.records)
+        if progress:  # as one text: in a notebook, each call would be an output of its own
+            console.print("\n".join(planned.lines()), markup=False, highlight=False)
+        return _table(ranked_table(planned.records), marks=NO_COMPARISON)
     if options.serve:
         console.print(start_page(options, None), markup=False, highlight=False, soft_wrap=True)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)
-        result, _ = write_outputs(result, options, view.on_message)
+        marks: list[TieMarks] = []
+        result, _ = write_outputs(
+            result, options, view.on_message, lambda compared, _: marks.append(compared)
+        )
+        view.on_end()  # no more messages
     if result.interrupted:
         raise InterruptedBySignal(
             result.interrupted,
@@ -199,8 +207,16 @@ def _sweep(
         )
     for error in () if progress else result.observer_errors:  # no view has shown them
         warnings.warn(error, RuntimeWarning, stacklevel=3)
-    result.sweep.table.attrs["folder"] = str(result.sweep.folder)
-    return result.sweep.table
+    return _table(result.sweep.table, result.sweep.folder, marks[0])
+
+
+def _table(
+    table: pd.DataFrame, folder: str | Path = "", marks: TieMarks | None = None
+) -> pd.DataFrame:
+    """The table that the user gets, as described in SweepTable."""
+    from lenet_sweep.report.sweep_table import SweepTable  # noqa: PLC0415 - imports pandas
+
+    return SweepTable(table, folder, marks)
 
 
 def _sampling_search(settings: Mapping[str, Any]) -> str | None:
@@ -247,6 +263,28 @@ def _check_models(cells: Iterable[Cell]) -> None:
 
         for cell in islice(own.values(), MAX_CHECKED):
             check_model(cell)
+
+
+def load_results(folder: str | Path) -> pd.DataFrame:
+    """The ranked table of a sweep, rebuilt from the store.
+
+    folder: the folder of the sweep, `outputs/sweeps/<name>`. If the run of a row is damaged or
+    missing from the store, the row comes from results.csv, with a warning. Cells without an outcome
+    are left out.
+
+    Raises FileNotFoundError if there is no sweep, and StoreError if its sweep.json cannot be used.
+    """
+    manifest = read_manifest(Path(folder))
+    records = read_records(Path(folder), manifest)
+    for path in dict.fromkeys(manifest.store.damaged):
+        warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
+    if lost := sum(not in_store(*item, manifest.store) for item in records.items()):
+        warnings.warn(
+            f"{lost} of {len(records)} rows come only from results.csv: their runs are not in "
+            f"{manifest.store.out / 'runs'}",
+            stacklevel=2,
+        )
+    return _table(ranked_table(records.values()), folder)
 
 
 def analyse(folder: str | Path, data: str | Path | None = None) -> Statistics:

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from forked_commands import run_forked
 
+from lenet_sweep import load_results
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import Failure
 from lenet_sweep.results import records
 from lenet_sweep.results.records import Record
-from lenet_sweep.results.sweep import load_results
 from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training import loop
 from lenet_sweep.training.engines.support import NATIVE

@@ -15,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import product
 
-from lenet_sweep import Observer, sweep
+from lenet_sweep import Observer, load_results, sweep
 from lenet_sweep.core.cells import runs_of
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import EpochEnded, Failure
 from lenet_sweep.executors import local
-from lenet_sweep.results.sweep import load_results
 from lenet_sweep.search import RunResult, is_complete
 from lenet_sweep.search.halving import Halving
 from lenet_sweep.storage.store import Store

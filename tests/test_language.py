@@ -4,6 +4,7 @@ codespell checks single words (.ci/words-to-avoid.txt); this module checks phras
 """
 
 import io
+import json
 import re
 import tokenize
 import tomllib
@@ -16,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SKIPPED = PYPROJECT["tool"]["codespell"]["skip"]  # generated files
 CHECKED = [
-    "*.md", ".ci/run", "docs/*.md", "outputs/README.md", "conf/**/*.yaml", "lenet_sweep/**/*.py",
-    "lenet_sweep/report/templates/*", "lenet_sweep/serve/static/*",
+    "*.md", ".ci/run", "docs/*.md", "docs/notebooks/*.*", "outputs/README.md", "conf/**/*.yaml",
+    "lenet_sweep/**/*.py", "lenet_sweep/report/templates/*", "lenet_sweep/serve/static/*",
 ]  # fmt: skip
 
 # Phrases to avoid, and what to write instead.
@@ -63,11 +64,16 @@ def paths() -> list[Path]:
 
 
 def prose(path: Path) -> str:
-    """The text of a file on one line; of a Python file, its comments and strings.
+    """The text of a file on one line; of a Python file, its comments and strings; of a notebook,
+    its cells without their outputs.
 
     A line that codespell ignores (`codespell:ignore`) is left out.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    content = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(content)["cells"]
+        content = "\n\n".join("".join(cell["source"]) for cell in cells)
+    lines = content.splitlines()
     text = "\n".join("" if "codespell:ignore" in line else line for line in lines)
     if path.suffix == ".py":
         kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None)}

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from forked_commands import run_forked
 
+from lenet_sweep import load_results
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.config.validation import validate_cells
@@ -30,7 +31,7 @@ from lenet_sweep.report import figure_set
 from lenet_sweep.results.manifest import Manifest
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.results.records import stored_record
-from lenet_sweep.results.sweep import Sweep, load_results
+from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import Store

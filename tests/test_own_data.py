@@ -27,7 +27,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Dataset
 from lenet_sweep.core.errors import DataError, DataFolderError, UsageError
 from lenet_sweep.core.text import one_line
-from lenet_sweep.data import idx, image_files, image_folder
+from lenet_sweep.data import decoded_images, idx, image_files, image_folder
 from lenet_sweep.data.catalog import DATASETS
 from lenet_sweep.data.datasets import find_dataset, load_dataset, load_test_images
 from lenet_sweep.data.files import Content
@@ -186,6 +186,13 @@ def test_classes_are_the_sorted_folder_names(animals: Path) -> None:
     assert list(images.test_labels) == [0, 0, 2, 2]
     with Image.open(animals / "test" / "snow leopard" / "001.png") as last:
         assert np.array_equal(images.test_images[-1], np.asarray(last))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="requires named pipes")
+def test_a_forged_digest_opens_no_file_outside_the_cache(tmp_path: Path, cache: Path) -> None:
+    """A digest from someone else's sweep.json is no path; a pipe there would block."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    assert decoded_images.read(cache, str(tmp_path / "pipe")) is None
 
 
 def test_training_images_are_mixed(tmp_path: Path, cache: Path) -> None:

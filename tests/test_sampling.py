@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from forked_commands import run_forked
 
+import lenet_sweep
 from lenet_sweep import Observer, load_results, sweep
 from lenet_sweep.config import sampled_settings, sweep_grammar, validation
 from lenet_sweep.config.search_space import Interval, Values
@@ -197,6 +198,12 @@ def outcomes(table):
 def reference(tmp_path_factory, small_folder):
     """The table of a search with one worker."""
     return sampled(small_folder(), tmp_path_factory.mktemp("sampling"))
+
+
+def test_sampled_values_are_not_reported_as_an_incomplete_grid(reference) -> None:
+    """Each trial has its own learning rate, so both optimizers never share one."""
+    statistics = lenet_sweep.analyse(reference.attrs["folder"])
+    assert "together" not in {warning.kind for warning in statistics.warnings}
 
 
 def test_trials_are_rows(reference) -> None:

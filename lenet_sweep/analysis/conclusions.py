@@ -23,10 +23,12 @@ from lenet_sweep.analysis.statistics import (
     group_by_setting,
     intervals,
 )
+from lenet_sweep.analysis.statistics_tables import rows_table, settings_table
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import join_words, pluralize
+from lenet_sweep.results.html_tables import html_list, html_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +56,34 @@ class Statistics:
         lines += [f"  {warning.severity}: {warning.sentence}" for warning in self.warnings]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: conclusions, warnings, and the comparisons as a table."""
+        if self.by_seed:
+            table = settings_table(self.settings, self.comparisons)
+        else:
+            table = rows_table(self.results, self.intervals, self.rows)
+        warnings = [f"{warning.severity}: {warning.sentence}" for warning in self.warnings]
+        return html_list(self.conclusions) + html_list(warnings) + html_table(*table)
+
 
 def analyse(
-    results: Sequence[Result], compared_rows: Sequence[Comparison] | None = None
+    results: Sequence[Result],
+    compared_rows: Sequence[Comparison] | None = None,
+    *,
+    sampled: bool = False,
 ) -> Statistics:
     """Compute all statistics of a sweep.
 
     results: in the order of the table, best first. compared_rows: one comparison per result, as
     `compare_rows` returns them, if they are known already; they may come from a larger table.
+    sampled: whether a search has sampled the settings, so that they are no grid.
     """
     settings = group_by_setting(results)
     by_seed = any(s.n > 1 for s in settings)
     rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
     compared = compare_settings(settings) if by_seed else rows
     shares = effects(results)
-    warnings = find_warnings(results, compared)
+    warnings = find_warnings(results, compared, sampled=sampled)
     return Statistics(
         results=tuple(results),
         intervals=intervals(results),

@@ -34,6 +34,12 @@ class Source:
     data_root: Path | None
 
 
+def load_first_results(sweep: Sweep) -> tuple[Result, ...]:
+    """The results of the first MAX_ROWS rows of a sweep's table, from the store."""
+    first = sweep.table.head(MAX_ROWS)
+    return load_results_of(first, sources(sweep, first), sweep.test_images)
+
+
 def load_results_of(
     table: pd.DataFrame, sources: Sequence[Source], sets: ImageCache
 ) -> tuple[Result, ...]:

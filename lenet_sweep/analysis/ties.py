@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lenet_sweep.analysis.loading import load_first_results
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison, Outcome, compare_table, counts
 from lenet_sweep.analysis.statistics import Result, first_of_each_cell, group_by_setting
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, SettingRow, TieMarks
+from lenet_sweep.results.sweep import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def compare_sweep(sweep: Sweep) -> TieMarks:
+    """The comparison of each row of a sweep's table with the best, and its settings."""
+    if len(sweep.finished_cells()) < 2:
+        return NO_COMPARISON
+    settings = rows_over_seeds(sweep.cells_of(sweep.table), sweep.table)
+    return replace(tie_marks(load_first_results(sweep)), settings=settings)
 
 
 def tie_marks(results: Sequence[Result]) -> TieMarks:

@@ -37,10 +37,13 @@ MIN_OPTIMISM = 0.015  # points; less than this rounds to one of 10,000 test imag
 def find_warnings(
     results: Sequence[Result],
     comparisons: Sequence[Comparison] | None = None,
+    *,
+    sampled: bool = False,
 ) -> tuple[ResultWarning, ...]:
     """All warnings about these results, the most serious first.
 
-    comparisons: the result of `significance.compare`, if it was already computed.
+    comparisons: the result of `significance.compare`, if it was already computed. sampled: whether
+    a search has sampled the settings, which then never form a full grid.
     """
     if not results:
         return ()
@@ -49,10 +52,10 @@ def find_warnings(
     warnings = [
         *_failed(results, names),
         *_collapsed(results, names),
-        *confounded_settings(results),
+        *(() if sampled else confounded_settings(results)),
         *_selection(results),
         *_stopped_by_test_images(results),
-        *_stopped_by_search(results),
+        *_stopped_by_search(results, sampled=sampled),
         *_one_seed(results, compared),
         *edges(results, compared),
         *still_falling(results, compared, names),
@@ -165,15 +168,16 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
     )
 
 
-def _stopped_by_search(results: Sequence[Result]) -> Iterable[ResultWarning]:
+def _stopped_by_search(results: Sequence[Result], *, sampled: bool) -> Iterable[ResultWarning]:
     stopped = [r.cell for r in results if r.status == STOPPED]
     if not stopped:
         return
     sentence = (
         f"The search stopped {count_of(len(stopped), len(results))} before the last epoch. The "
-        "table does not show what accuracy they would have reached. Unless the search sampled its "
-        "settings (tpe or random), the same command with search=grid trains them to the end."
+        "table does not show what accuracy they would have reached."
     )
+    if not sampled:
+        sentence += " The same command with search=grid trains them to the end."
     held_out = all(cell.dataset.holdout for cell in stopped)
     if not held_out:
         sentence += (

@@ -1,6 +1,7 @@
 """Errors with messages for the user, and the exit status that each of them gives."""
 
 import errno
+from signal import Signals
 
 # Errors that mean the chosen path cannot be used, so that a different command would help. All other
 # errors of the operating system (disk full, I/O error, out of memory) are the machine's.
@@ -36,6 +37,11 @@ class InterruptedBySignal(KeyboardInterrupt):
     def __init__(self, number: int, message: str = "") -> None:
         super().__init__(message or number)
         self.signal = number
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback, such as after the stop button of Jupyter."""
+        (reason,) = self.args
+        return [f"Interrupted by {reason if isinstance(reason, str) else Signals(reason).name}"]
 
 
 def exit_status(error: BaseException) -> int:

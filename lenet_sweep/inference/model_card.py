@@ -20,6 +20,7 @@ from lenet_sweep.inference.selection import TrainedRow
 from lenet_sweep.report.text_tables import escape_markdown
 from lenet_sweep.results.columns import HOLDOUT
 from lenet_sweep.results.records import settings_columns
+from lenet_sweep.search.sampling import samples
 
 if TYPE_CHECKING:
     from lenet_sweep.inference.load import TrainedModel
@@ -111,7 +112,9 @@ def _warnings(row: TrainedRow) -> list[str]:
     sweep = row.sweep
     rows = sweep.table.head(loading.MAX_ROWS)
     results = loading.load_results_of(rows, loading.sources(sweep, rows), sweep.test_images)
-    found = [w for w in conclusions.analyse(results).warnings if row.cell in w.cells]
+    sampled = any(samples(str(launch.get("search"))) for launch in sweep.manifest.launches)
+    warnings = conclusions.analyse(results, sampled=sampled).warnings
+    found = [warning for warning in warnings if row.cell in warning.cells]
     return [_warning_text(warning) for warning in found]
 
 

@@ -2,3 +2,5 @@
 
 May import core, storage, data, config, results, and analysis.
 """
+
+PROGRESS = "figures: "  # begins a message about the progress of the figures

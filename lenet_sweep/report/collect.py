@@ -30,6 +30,7 @@ from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import rank_records
 from lenet_sweep.results.records import Record
 from lenet_sweep.results.sweep import Sweep, read_records
+from lenet_sweep.search.sampling import samples
 
 # What is available for a row: its numbers, its predictions, its cost and accuracy in each epoch.
 NUMBERS, PREDICTIONS, CURVE = "n", "p", "c"
@@ -38,11 +39,15 @@ COMPARED = ("status", "accuracy", "train_loss")  # rows of one cell are merged i
 
 @dataclass(frozen=True)
 class Launch:
-    """A command that started this sweep, with the code and the environment it ran in."""
+    """A command that started this sweep, with the code and the environment it ran in.
+
+    search: the name of the search; "" if an earlier version did not record it.
+    """
 
     command: str
     git_revision: str
     environment: Mapping[str, Any]
+    search: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +200,9 @@ def _build_report(
     if interrupted:  # skip what takes seconds
         analysis = _without_statistics(top, sources)
     else:
-        analysis = _analyze(loading.load_results_of(top, sources, images), swept_studies)
+        results = loading.load_results_of(top, sources, images)
+        sampled = any(samples(launch.search) for launch in launches)
+        analysis = _analyze(results, swept_studies, sampled=sampled)
     notes = [*notes, *analysis.notes]
     if len(table) > len(top):
         notes.append(f"The best {len(top):,} of {len(table):,} rows are compared and shown.")
@@ -256,11 +263,14 @@ def _without_statistics(table: pd.DataFrame, sources: Sequence[Source]) -> _Anal
     return _Analysis(results, [None] * len(results), [None] * len(results))
 
 
-def _analyze(results: Sequence[Result], swept_studies: Sequence[Study]) -> _Analysis:
+def _analyze(
+    results: Sequence[Result], swept_studies: Sequence[Study], *, sampled: bool
+) -> _Analysis:
     first = statistics.first_of_each_cell(r.cell for r in results)
     distinct = [results[index] for index in first]
     of_rows = significance.compare_rows(results)
-    stats = conclusions.analyse(distinct, [of_rows[index] for index in first])
+    rows = [of_rows[index] for index in first]
+    stats = conclusions.analyse(distinct, rows, sampled=sampled)
     compared: Sequence[Comparison | None] = of_rows
     if stats.by_seed:
         of_settings = significance.by_setting(stats.comparisons)
@@ -350,7 +360,8 @@ def launches(manifests: Iterable[Manifest]) -> tuple[Launch, ...]:
             lasting = {k: v for k, v in environment.items() if k != "time"}
             key = json.dumps([launch["command"], launch["git_revision"], lasting], sort_keys=True)
             revision = launch["git_revision"] or ""
-            distinct.setdefault(key, Launch(launch["command"], revision, environment))
+            search = str(launch.get("search", ""))
+            distinct.setdefault(key, Launch(launch["command"], revision, environment, search))
     return tuple(distinct.values())
 
 

@@ -18,7 +18,7 @@ from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
 from lenet_sweep.data.images import LabeledImages
-from lenet_sweep.report import figures, sample_figures
+from lenet_sweep.report import PROGRESS, figures, sample_figures
 from lenet_sweep.report.histories import Curve, curves_by_setting
 from lenet_sweep.report.search_charts import search_figure
 from lenet_sweep.report.search_history import search_history
@@ -251,7 +251,7 @@ class _Progress:
     def __call__(self, step: str) -> None:
         if self._clock() >= self._due:
             self._due = self._clock() + EVERY
-            self._on_message(f"figures: {step}")
+            self._on_message(f"{PROGRESS}{step}")
 
 
 def _samples(

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
@@ -18,14 +17,13 @@ from lenet_sweep.results.columns import (
     HOLDOUT,
     INTERVAL,
     NO_RANK,
-    NUMERIC,
     REPORT_COLUMNS,
     SETTINGS,
     STOPPED,
     ended_early,
     has_added_default,
     heading_of,
-    holds_text,
+    holds_numbers,
     is_partial,
     ranked_by,
     setting_text,
@@ -59,7 +57,7 @@ def to_markdown(tables: Iterable[TextTable]) -> str:
         body = [[escape_markdown(value) for value in row] for row in rows.itertuples(index=False)]
         lines = [
             header,
-            ["---:" if _is_number(rows[name]) else "---" for name in rows.columns],
+            ["---:" if holds_numbers(str(name)) else "---" for name in rows.columns],
             *body,
         ]
         table_text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -75,7 +73,7 @@ def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
                 title,
                 caption,
                 tuple(heading_of(name) for name in rows.columns),
-                tuple(_is_number(rows[name]) for name in rows.columns),
+                tuple(holds_numbers(str(name)) for name in rows.columns),
                 tuple(tuple(map(str, row)) for row in rows.itertuples(index=False)),
             )
             for title, caption, rows in tables
@@ -236,14 +234,6 @@ def _by_recipe(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 def _number(value: float, template: str) -> str:
     return "" if math.isnan(value) else template.format(value)
-
-
-def _is_number(column: pd.Series[Any]) -> bool:
-    measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
-    numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
-    name = str(column.name)
-    is_setting = is_option(name) or name in ADDED_SETTINGS
-    return (name in numbers or is_setting) and not holds_text(name)
 
 
 def escape_markdown(value: object) -> str:

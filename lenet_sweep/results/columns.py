@@ -68,6 +68,14 @@ def holds_text(name: str) -> bool:
     return name in TEXT_COLUMNS
 
 
+def holds_numbers(name: str) -> bool:
+    """Whether a column of a printed table is right-aligned, because it holds numbers."""
+    measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
+    numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
+    is_setting = is_option(name) or name in ADDED_SETTINGS
+    return (name in numbers or is_setting) and not holds_text(name)
+
+
 def is_partial(name: str) -> bool:
     """Whether the column of a setting may be empty: not every choice has it."""
     return is_option(name) or name in NETWORK_SETTINGS

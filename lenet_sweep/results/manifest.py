@@ -23,8 +23,8 @@ class Manifest:
     """The content of a sweep.json.
 
     cells: of all launches in this folder. data_root: the folder of the images; None: the user's
-    cache. launches: command, git_revision and environment of each launch. studies: the studies
-    that these cells belong to.
+    cache. launches: command, git_revision, environment and search of each launch. studies: the
+    studies that these cells belong to.
     """
 
     cells: tuple[Cell, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.results.csv_file import read_records_csv
 from lenet_sweep.results.manifest import Manifest, read_manifest
 from lenet_sweep.results.ranking import ranked_table
-from lenet_sweep.results.records import Record, in_store, load_record
+from lenet_sweep.results.records import Record, load_record
 from lenet_sweep.storage.store import Store
 
 if TYPE_CHECKING:
@@ -80,27 +79,3 @@ def read_records(folder: Path, manifest: Manifest) -> dict[Cell, Record]:
     earlier = read_records_csv(folder, manifest.cells)
     records = ((cell, load_record(cell, manifest.store, earlier)) for cell in manifest.cells)
     return {cell: record for cell, record in records if record}
-
-
-def load_results(folder: str | Path) -> pd.DataFrame:
-    """The ranked table of a sweep, rebuilt from the store.
-
-    folder: the folder of the sweep, `outputs/sweeps/<name>`. If the run of a row is damaged or
-    missing from the store, the row comes from results.csv, with a warning. Cells without an outcome
-    are left out.
-
-    Raises FileNotFoundError if there is no sweep, and StoreError if its sweep.json cannot be used.
-    """
-    manifest = read_manifest(Path(folder))
-    records = read_records(Path(folder), manifest)
-    for path in dict.fromkeys(manifest.store.damaged):
-        warnings.warn(f"{path} is damaged: run the sweep again to repair it", stacklevel=2)
-    if lost := sum(not in_store(*item, manifest.store) for item in records.items()):
-        warnings.warn(
-            f"{lost} of {len(records)} rows come only from results.csv: their runs are not in "
-            f"{manifest.store.out / 'runs'}",
-            stacklevel=2,
-        )
-    table = ranked_table(records.values())
-    table.attrs["folder"] = str(folder)
-    return table

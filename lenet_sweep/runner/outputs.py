@@ -25,7 +25,6 @@ from lenet_sweep.track.tracking import Tracking
 
 if TYPE_CHECKING:
     from lenet_sweep.analysis.reproduction import Reproduction
-    from lenet_sweep.analysis.statistics import Result
 
 MAX_FAILURES = 10  # failed cells that are listed with the file of their traceback
 MAX_FILES = 5  # files of a kind that are listed one by one
@@ -108,9 +107,11 @@ def compare(result: SweepResult, options: SweepOptions) -> TieMarks:
         return NO_COMPARISON
     from lenet_sweep.analysis import ties  # noqa: PLC0415 - slow; one cell does not need it
 
-    settings = ties.rows_over_seeds(sweep.cells_of(sweep.table), sweep.table)
-    marks = NO_COMPARISON if result.interrupted else ties.tie_marks(_load_results(sweep))
-    return replace(marks, settings=settings if options.rows == "settings" else ())
+    if result.interrupted:
+        marks = TieMarks(settings=ties.rows_over_seeds(sweep.cells_of(sweep.table), sweep.table))
+    else:
+        marks = ties.compare_sweep(sweep)
+    return marks if options.rows == "settings" else replace(marks, settings=())
 
 
 def reproduce(result: SweepResult) -> tuple[Reproduction, ...]:
@@ -118,18 +119,13 @@ def reproduce(result: SweepResult) -> tuple[Reproduction, ...]:
     studies = result.sweep.manifest.studies
     if result.interrupted or not studies:
         return ()
-    from lenet_sweep.analysis import claim_checks  # noqa: PLC0415 - most sweeps have no study
+    from lenet_sweep.analysis import (  # noqa: PLC0415 - most sweeps have no study
+        claim_checks,
+        loading,
+    )
 
-    results = _load_results(result.sweep)
+    results = loading.load_first_results(result.sweep)
     return tuple(claim_checks.judge(study, results) for study in studies)
-
-
-def _load_results(sweep: Sweep) -> Sequence[Result]:
-    """The results of the table's first `loading.MAX_ROWS` rows, from the store."""
-    from lenet_sweep.analysis import loading  # noqa: PLC0415 - a single cell does not need it
-
-    first = sweep.table.head(loading.MAX_ROWS)
-    return loading.load_results_of(first, loading.sources(sweep, first), sweep.test_images)
 
 
 def write_tables(

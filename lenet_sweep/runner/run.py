@@ -370,6 +370,7 @@ def _update_manifest(
         "command": join_command(provenance.command()),
         "git_revision": provenance.git_revision(),
         "environment": environment,
+        "search": options.search.name,
     }
     with _locked(folder):
         for parent in (folder, folder / "figures"):

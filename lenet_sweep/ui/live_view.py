@@ -18,6 +18,7 @@ from rich.text import Text
 from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying, SearchRound
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
+from lenet_sweep.report import PROGRESS
 from lenet_sweep.results.columns import (
     EPOCHS_TRAINED,
     REPORT_COLUMNS,
@@ -59,8 +60,8 @@ PALE = Style(dim=True)
 class LiveView(TerminalView):
     """Redraws a bar for each run in training, a bar for the sweep, and the leading rows.
 
-    Failures and messages are printed above and stay. rich redraws in a thread, 8 times per second,
-    however fast events arrive.
+    Failures and messages are printed above and stay. A thread redraws the rest at a fixed rate,
+    however fast events arrive: rich on a terminal, NotebookDisplay in a notebook.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,6 +70,7 @@ class LiveView(TerminalView):
         self._lock = threading.Lock()  # not held while printing: rich then holds its own lock
         self._progress: SweepProgress | None = None
         self._leaders: list[dict[str, str]] = []
+        self._notebook = NotebookDisplay(self.frame) if console.is_jupyter else None
         self._live: Live | NotebookDisplay | None = None
 
     def on_start(self, plan: Plan, workers: int | None) -> None:
@@ -76,16 +78,13 @@ class LiveView(TerminalView):
             self.on_message(describe_start(plan, workers))
             return
         self._progress = SweepProgress(plan, workers, self._clock())
-        if self._console.is_jupyter:
-            self._live = NotebookDisplay(self.frame)
-        else:
-            self._live = Live(
-                get_renderable=self.frame,
-                console=self._console,
-                refresh_per_second=8,
-                transient=True,
-                vertical_overflow="crop",
-            )
+        self._live = self._notebook or Live(
+            get_renderable=self.frame,
+            console=self._console,
+            refresh_per_second=8,
+            transient=True,
+            vertical_overflow="crop",
+        )
         self._live.start()
 
     def on_plan(self, plan: Plan) -> None:
@@ -99,8 +98,10 @@ class LiveView(TerminalView):
         with self._lock:
             progress.update(event, self._clock())
         if isinstance(event, Failed):
-            line = f"✗ {progress.names[event.run_id]}  {describe_failure(event.failure)}"
-            self._console.print(Text(line, RED), no_wrap=True, overflow="ellipsis")
+            failure = describe_failure(event.failure)
+            line = Text(f"✗ {progress.names[event.run_id]}  {failure}", RED)
+            line.truncate(self._console.width, overflow="ellipsis")
+            self._print(line)
         elif isinstance(event, (Damaged, Retrying, Requeued)):
             self.on_message(f"{progress.names[event.run_id]}  {describe_problem(event)}")
 
@@ -115,13 +116,25 @@ class LiveView(TerminalView):
             self._leaders = leaders
 
     def on_message(self, text: str) -> None:
-        self._console.print(Text(one_line(text)))
+        line = Text(one_line(text))
+        if self._notebook and text.startswith(PROGRESS):
+            self._notebook.show_status(line)  # a saved notebook does not have it
+        else:
+            self._print(line)
 
     def on_end(self) -> None:
         live, self._live = self._live, None
         if live and self._progress:
             live.stop()
             self.on_message(describe_end(self._progress, self._clock()))
+        elif self._notebook:
+            self._notebook.stop()
+
+    def _print(self, line: Text) -> None:
+        if self._notebook:
+            self._notebook.print(line)
+        else:
+            self._console.print(line)
 
     def frame(self) -> Text:
         """The text to draw now, narrower and lower than the terminal."""
