@@ -76,7 +76,7 @@ def animal_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root = make_image_folder(folder / "images", NAMES, train=60, test=20)
         axes = {
             "dataset": "image_folder", "dataset.root": root, "lr": [0.003, 100.0], "batch": 20,
-            "optimizer": "adam", "out": folder / "out", "name": "it", "person": "Ada",
+            "optimizer": "adam", "out": folder / "out", "name": "it", "person": "Ada", "workers": 1,
         }  # fmt: skip
         for epochs in (2, 4):  # the second sweep resumes the runs of the first
             table = sweep(**axes, epochs=epochs, progress=False)
@@ -99,6 +99,7 @@ def test_image_folder_is_trained_and_ranked(animal_sweep: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("train_here")
 def test_a_resumed_run_equals_an_uninterrupted_one(animal_sweep: Path, monkeypatch) -> None:
     """The order of the images is the same in each process, with and without the cache."""
     monkeypatch.setenv("LENET_SWEEP_DATA", str(animal_sweep / "other cache"))
@@ -135,6 +136,7 @@ def test_figures_are_drawn(animal_sweep: Path) -> None:
     assert {"cost.png", "correct.png"} <= names
 
 
+@pytest.mark.usefixtures("train_here")
 @pytest.mark.parametrize("dtype", [np.int16, np.int32])
 def test_three_hundred_classes_from_idx_files(dtype, tmp_path: Path) -> None:
     """Labels above 255 are read, trained and stored, and the page has no huge matrix."""

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 from made_sweeps import fail, launched, settings, store_all
 from payloads import HTML, PAYLOADS
 
@@ -93,12 +93,10 @@ def make_cells(tmp_path, small_folder):
 def real_sweep(tmp_path_factory, small_folder):
     """A sweep that really ran, with a diverged cell: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("real")
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.003,1e30",
-         "batch=8,16", "epochs=5,8", "dataset=folder", f"dataset.root={small_folder()}",
-         "device=cpu", "name=it"],
-        cwd=folder, env=os.environ | {"COLUMNS": "160"}, capture_output=True, text=True,
-        check=False,
+    done = run_forked(
+        "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.003,1e30", "batch=8,16", "epochs=5,8",
+        "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "name=it",
+        cwd=folder, env={"COLUMNS": "160"},
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     return folder / "outputs" / "sweeps" / "it", done.stdout
@@ -243,12 +241,11 @@ def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None
     """The terminal, Markdown, LaTeX, and the page show the same outcomes."""
     wrong = [range(3), range(2, 7), range(60)]
     _, options = make_cells(lambda n: wrong[n], lr=[0.1, 0.2, 0.3])
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.2,0.3", "epochs=3", "device=cpu",
-         "dataset=folder", f"dataset.root={small_folder()}", f"out={options.out}", "name=it",
-         "figures=none"],
-        capture_output=True, text=True, check=True,
+    done = run_forked(
+        "-m", "lr=0.1,0.2,0.3", "epochs=3", "device=cpu", "dataset=folder",
+        f"dataset.root={small_folder()}", f"out={options.out}", "name=it", "figures=none",
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     folder = options.out / "sweeps" / "it"
     markdown, latex = ((folder / f"results.{kind}").read_text() for kind in ("md", "tex"))
     for text, rank in (
