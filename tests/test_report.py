@@ -486,6 +486,19 @@ def test_page_of_100_cells_stays_small(make_cells) -> None:
     assert len(commands) == 100
 
 
+@pytest.mark.slow
+def test_page_with_many_test_images_stays_small(tmp_path, small_folder) -> None:
+    """100 cells that misclassify up to 9,000 of 10,000 images take less than 5 MB."""
+    root = small_folder(train=600, test=10_000)
+    axes = {"lr": [n / 100 for n in range(1, 21)], "batch": [8, 16, 24, 32, 40], "epochs": 100}
+    cells, options = settings(root, tmp_path / "out", **axes)
+    random = np.random.default_rng(0)
+    number = [min(80 + n * n, 9000) for n in range(100)]
+    wrong = [random.choice(10_000, count, replace=False) for count in number]
+    store_all(cells, tmp_path / "out", root, lambda n: wrong[n])
+    assert len(page_of(cells, options).html.encode()) < 5_000_000
+
+
 @pytest.mark.parametrize(
     ("settings_", "files", "figures"),
     [({"report": False}, False, False), ({"figures": "none"}, True, False), ({}, True, True)],
@@ -554,7 +567,8 @@ def test_untrusted_text_is_escaped(tmp_path, small_folder) -> None:
         fail(cell, tmp_path / "out", reason=valid, traceback=f"{valid}\n{valid}", person=valid)
     harmless = page_of(cells[:2], options)
     page = page_of(cells, options)
-    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert [a.get("type") for a in page.all("script")] == ["application/json", None]
+    assert len(page.all("style")) == 1
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in harmless.elements} | {"pre"}
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
     assert not page.all("iframe") + page.all("img") + page.all("object")
