@@ -2,11 +2,13 @@
 
 Started by tests/processes.py and tests/forked_commands.py. Each input line is a JSON object with
 the arguments, the folder and the output file of a process, and may have a file for its errors and
-an environment. The answer is its exit status, or null if it did not end in time.
+an environment and resource limits. The answer is its exit status, or null if it did not end in
+time.
 """
 
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -59,6 +61,8 @@ def run_job(job: dict) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(os.open(job["errors"], create, 0o666) if "errors" in job else output, 2)
+    for name, limit in job.get("limits", {}).items():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
     sys.argv[1:] = job["arguments"]
     sys.orig_argv[:] = [sys.executable, "-m", "lenet_sweep", *job["arguments"]]
     if job["target"]:  # the fault signals this process

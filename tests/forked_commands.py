@@ -30,18 +30,23 @@ def _end(server: subprocess.Popen[str]) -> None:
 
 
 def run_forked(
-    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+    *arguments: str,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    limits: dict[str, int] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """What `python -m lenet_sweep` with these arguments returns and prints.
 
-    env: changes of the environment. Variables that Python reads when it starts have no effect.
+    env: changes of the environment. Variables that Python reads when it starts have an effect
+    only on worker processes.
+    limits: resource limits by name, such as RLIMIT_CPU.
     """
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder) / "output", Path(folder) / "errors"
         job = {
             "arguments": arguments, "folder": str(cwd or Path.cwd()), "output": str(output),
-            "errors": str(errors), "env": os.environ | (env or {}), "target": None,
-            "timeout": PATIENCE,
+            "errors": str(errors), "env": os.environ | (env or {}), "limits": limits or {},
+            "target": None, "timeout": PATIENCE,
         }  # fmt: skip
         server = _server()
         print(json.dumps(job), file=server.stdin, flush=True)

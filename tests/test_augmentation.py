@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
-from torchvision.transforms.v2 import functional
 
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, make_choice
@@ -216,6 +215,8 @@ def test_affine_is_that_of_torchvision(
     degrees: float, translate: tuple[float, float], scale: float, shear: float
 ) -> None:
     """The parameters mean the same, including the direction of the rotation; so do the pixels."""
+    from torchvision.transforms.v2 import functional  # noqa: PLC0415 - slow to import
+
     (expected,) = functional.affine(
         torch.from_numpy(PICTURES[:1]), degrees, list(translate), scale, [shear, 0.0],
         interpolation=functional.InterpolationMode.BILINEAR,
@@ -256,6 +257,8 @@ def test_affine_parameters_are_uniform_within_their_limits() -> None:
 
 def test_elastic_displaces_as_torchvision_does() -> None:
     """The fields are added to the positions, x first, as in torchvision's `elastic`."""
+    from torchvision.transforms.v2 import functional  # noqa: PLC0415 - slow to import
+
     field = resampling.smoothing(34, 4)
     found = resampling.elastic(PICTURES, ALL, KEYS, 34, 4)
     by_x, by_y = resampling.displacements(KEYS, *field)

@@ -252,21 +252,25 @@ def test_charts_are_saved(report, opened, chromium, tmp_path, scheme) -> None:
         with page.expect_download() as waiting:
             page.get_by_role("button", name=re.compile("^Save as PNG: Cost")).click()
         waiting.value.save_as(tmp_path / "cost.png")
-    assert waiting.value.suggested_filename == "cost-log.png"
+    assert waiting.value.suggested_filename == "it-cost-log.png"
     names = [path.name for path in saved]
-    assert names[:2] == ["recipes.svg", "cost-log.svg"]
+    assert names[:2] == ["it-recipes.svg", "it-cost-log.svg"]
     assert len(set(names)) == len(names)
     picture = Image.open(tmp_path / "cost.png").convert("RGB")
     assert picture.getpixel((1, 1)) == (255, 255, 255)
     assert len(picture.getcolors(1 << 20)) > 50
     for path in saved:
         text = path.read_text()
-        assert "var(" not in text
-        ET.fromstring(text)  # noqa: S314 - written by this package
-    assert (tmp_path / "cost-log.svg").read_text().count("lr 0.001") >= 3  # in its legend
+        assert not re.search(r"var\(|<(metadata|script)|class=|data-", text)
+        assert all(link.startswith("#") for link in re.findall(r"(?:href=\"|url\()([^\")]*)", text))
+        root = ET.fromstring(text)  # noqa: S314 - written by this package
+        assert root.find("{http://www.w3.org/2000/svg}title").text
+    cost = (tmp_path / "it-cost-log.svg").read_text()
+    assert cost.count("lr 0.001") >= 3  # in its legend
+    assert picture.width == round(2 * float(ET.fromstring(cost).get("width")))  # noqa: S314
     context = chromium.new_context(color_scheme=scheme)
     page = context.new_page()
-    page.goto((tmp_path / "cost-log.svg").as_uri())
+    page.goto((tmp_path / "it-cost-log.svg").as_uri())
     assert page.evaluate("getComputedStyle(document.querySelector('text')).fill") != "rgb(0, 0, 0)"
     page.screenshot(path=tmp_path / "saved.png")
     assert Image.open(tmp_path / "saved.png").convert("RGB").getpixel((4, 4)) == (255, 255, 255)

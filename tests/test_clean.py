@@ -222,6 +222,55 @@ def test_runs_of_sweeps_elsewhere_are_kept(made, tmp_path, capsys) -> None:
     assert made.runs() == {0.1, 0.2, 0.3}
 
 
+def test_a_damaged_record_of_a_sweep_elsewhere_is_written_again(made, tmp_path) -> None:
+    """Until the sweep is run again, no run is deleted as unused."""
+    cells, options = settings(made.root, made.out, lr=[0.1])
+    for rejected in (False, True):
+        run.run_sweep(cells, options, (), LOCAL, folder=tmp_path / "elsewhere")
+        (record,) = (made.out / "elsewhere").iterdir()
+        assert made.clean("--unused", "--dry-run") == 0
+        if not rejected:
+            record.write_text("{")
+            assert made.clean() == 0
+            assert made.clean("--unused", "--yes") == 1
+
+
+@pytest.mark.parametrize("place", ["hidden", "linked store"])
+def test_runs_of_sweeps_that_are_not_listed_are_kept(made, tmp_path, place) -> None:
+    """A sweep whose folder starts with a dot, and one of another folder with the same runs."""
+    out, folder = made.out, made.out / "sweeps" / ".hidden"
+    if place == "linked store":
+        out, folder = tmp_path / "mine", None
+        out.mkdir()
+        (out / "runs").symlink_to(made.out / "runs")
+    shutil.rmtree(made.out / "sweeps" / "one")
+    cells, options = settings(made.root, out, lr=[0.1], name="mine")
+    run.run_sweep(cells, options, (), LOCAL, folder=folder)
+    assert made.clean("--unused", "--yes") == 0
+    assert made.runs() == {0.1, 0.2, 0.3}
+
+
+@pytest.mark.parametrize("name", ["sweeps", "sweeps/one"])
+def test_sweeps_on_a_disk_that_is_not_mounted_keep_their_runs(made, tmp_path, capsys, name) -> None:
+    """A link that leads nowhere protects all runs."""
+    path = made.out / name
+    path.rename(tmp_path / "disk")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert made.clean("--unused", "--yes") in (1, 2)
+    assert str(path) in capsys.readouterr().err
+    assert made.runs() == {0.1, 0.2, 0.3}
+
+
+def test_checkpoints_of_deleted_runs_are_not_deleted_again(made, capsys) -> None:
+    """A deleted run leaves no folder."""
+    shutil.rmtree(made.out / "sweeps" / "one")
+    for rate in (0.1, 0.2):
+        (made.run_path(rate) / "checkpoint.safetensors").touch()
+    assert made.clean("--unused", "--checkpoints", "--yes") == 0
+    assert made.runs() == {0.2, 0.3}
+    assert "Deleted 1 checkpoint (" in capsys.readouterr().out
+
+
 def test_unreadable_sweeps_protect_all_runs(made, capsys) -> None:
     """If a sweep.json is damaged, no run is deleted as unused."""
     (made.out / "sweeps" / "one" / "sweep.json").write_text("{")

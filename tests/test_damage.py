@@ -3,13 +3,12 @@
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 
 from lenet_sweep import load_results
 from lenet_sweep.config.grids import grid
@@ -141,14 +140,11 @@ def swept(tmp_path_factory, small_folder) -> tuple[Path, list[str], pd.DataFrame
     """A named sweep of two launches, to be copied."""
     place = tmp_path_factory.mktemp("swept")
     settings = [
-        "-m", "batch=32", "name=mine", "figures=none", "person=Ada",
+        "-m", "batch=32", "name=mine", "figures=none", "person=Ada", "workers=1",
         "dataset=folder", f"dataset.root={small_folder()}", "device=cpu",
     ]  # fmt: skip
     for lr in ("0.01", "0.1,1e30"):
-        subprocess.run(
-            [sys.executable, "-m", "lenet_sweep", *settings, f"lr={lr}", "epochs=2"],
-            cwd=place, check=False, capture_output=True,
-        )  # fmt: skip
+        run_forked(*settings, f"lr={lr}", "epochs=2", cwd=place)
     arguments = [*settings, "lr=0.1,1e30", "epochs=2"]
     return place, arguments, pd.read_csv(place / "outputs/sweeps/mine/results.csv")
 
@@ -186,10 +182,7 @@ def test_the_same_command_repairs_damaged_files(swept, tmp_path, name, how) -> N
         path.write_bytes(damaged)
     if name != "sweeps/mine/sweep.json":
         arguments = [*arguments[:-2], "lr=0.01,0.1,1e30", arguments[-1]]
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", *arguments],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_forked(*arguments, cwd=tmp_path)
     assert done.returncode == 1, done.stderr  # one of the cells diverges
     assert "Traceback" not in done.stdout + done.stderr
     frame = pd.read_csv(tmp_path / "outputs/sweeps/mine/results.csv")

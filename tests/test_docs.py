@@ -122,7 +122,7 @@ def test_named_tests_exist() -> None:
 
 def test_measured_searches_match_file() -> None:
     """The table of replayed searches has the numbers of the benchmark."""
-    table = PAGES["search.md"].partition("## Measured")[2].partition("##")[0]
+    table = PAGES["search.md"].partition("## Measurements")[2].partition("##")[0]
     rows = re.findall(r"^\| (?!search |---)(.*) \|$", table, re.MULTILINE)
     methods = json.loads((ROOT / "benchmarks" / "results" / "search.json").read_text())["methods"]
     assert len(rows) > 5

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import base, collapsed, failed, first_correct, grid, product, random_results
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
 
 from lenet_sweep.analysis import factors
 from lenet_sweep.analysis.axes import axes
@@ -35,6 +33,9 @@ def by_name(computed):
 
 
 def anova(results, formula):
+    from statsmodels.formula.api import ols  # noqa: PLC0415 - slow to import
+    from statsmodels.stats.anova import anova_lm  # noqa: PLC0415
+
     rows = [axes(r.cell) | {"accuracy": r.accuracy} for r in results]
     return anova_lm(ols(formula, pd.DataFrame(rows)).fit(), typ=2)
 

@@ -173,6 +173,7 @@ def test_approximate_durations_are_close(seconds: float) -> None:
 
 
 @pytest.mark.skipif(bool(support.unavailable_reason()), reason="there is no native engine")
+@pytest.mark.usefixtures("train_here")
 def test_a_dry_run_says_that_cells_change_engines(
     tmp_path: Path, small_folder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,10 +19,12 @@ from lenet_sweep import Observer, load_results, sweep
 from lenet_sweep.core.cells import runs_of
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import EpochEnded, Failure
+from lenet_sweep.executors import local
 from lenet_sweep.search import RunResult, is_complete
 from lenet_sweep.search.halving import Halving
 from lenet_sweep.storage.store import Store
 
+pytestmark = pytest.mark.usefixtures("train_here")
 SEARCH = Halving(eta=3, keep=2)
 
 
@@ -210,8 +212,11 @@ def test_stopped_rows_have_no_rank(reference) -> None:
 
 
 @pytest.mark.parametrize("workers", [2, 8])
-def test_workers_do_not_change_the_table(reference, tmp_path, small_folder, workers) -> None:
+def test_workers_do_not_change_the_table(
+    reference, tmp_path, small_folder, monkeypatch, workers
+) -> None:
     """1, 2 and 8 workers give the same decisions."""
+    monkeypatch.setattr(local, "LOCAL", replace(local.LOCAL, execute=local.execute))
     assert outcome(halving(small_folder(), tmp_path, workers=workers)) == outcome(reference)
 
 

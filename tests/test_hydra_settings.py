@@ -1,12 +1,10 @@
 """Hydra's own settings take effect when typed, under our launcher and under Hydra's."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 
 CALLBACK = """
 from hydra.experimental.callback import Callback
@@ -33,14 +31,11 @@ LAUNCHERS = pytest.mark.parametrize(
 def run(tmp_path: Path, small_folder):
     """Run a command line on a small dataset and return its output."""
     small = [f"dataset.root={small_folder()}", "dataset=folder", "device=cpu", "epochs=1"]
-    small += ["figures=none", "report=false"]
+    small += ["figures=none", "report=false", "workers=1"]
 
     def run_command(*arguments: str, status: int = 0) -> str:
-        result = subprocess.run(
-            [sys.executable, "-m", "lenet_sweep", *arguments, *small],
-            cwd=tmp_path, env=os.environ | {"SCRATCH": "there", "PYTHONPATH": str(tmp_path)},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        env = {"SCRATCH": "there", "PYTHONPATH": str(tmp_path)}
+        result = run_forked(*arguments, *small, cwd=tmp_path, env=env)
         assert result.returncode == status, result.stdout + result.stderr
         return result.stdout
 

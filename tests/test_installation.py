@@ -83,7 +83,7 @@ def test_distributions_are_complete(tmp_path, small) -> None:
         "lenet_sweep/conf/config.yaml",
         "lenet_sweep/analysis/conclusions.py",
         "lenet_sweep/report/templates/page.html.jinja",
-        "lenet_sweep/report/templates/page.js",
+        "lenet_sweep/report/templates/table.js",
         "lenet_sweep/report/templates/style.css",
         "lenet_sweep/conf/grid/lr/report.yaml",
         "hydra_plugins/_lenet_sweep.py",

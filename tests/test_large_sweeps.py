@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 
 from lenet_sweep import load_results
 from lenet_sweep.config.grids import grid
@@ -118,10 +119,9 @@ def test_figures_of_1000_cells_show_the_best(finished) -> None:
 
 def test_results_csv_is_complete_after_very_short_cells(tmp_path, small_folder) -> None:
     """Cells that end faster than the table is written are all in results.csv at the end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "seed=range(60)", "epochs=1", "device=cpu",
-         "dataset=folder", f"dataset.root={small_folder()}", "figures=none"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+    done = run_forked(
+        "-m", "seed=range(60)", "epochs=1", "device=cpu", "dataset=folder",
+        f"dataset.root={small_folder()}", "figures=none", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()

@@ -4,14 +4,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 from made_sweeps import fail, launched, settings, store_all
 from rich.console import Console
 
@@ -193,16 +192,15 @@ def test_retraining_keeps_rows_until_they_are_replaced(tmp_path, small_folder, r
 def test_the_same_command_retrains_missing_runs(tmp_path, small_folder) -> None:
     """Without the store, the same command trains again and gives the same table and page."""
     arguments = [
-        sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", "epochs=1", "name=it",
-        "figures=none", "device=cpu", "dataset=folder", f"dataset.root={small_folder()}",
+        "-m", "lr=0.1,0.01", "epochs=1", "name=it", "figures=none", "device=cpu", "workers=1",
+        "dataset=folder", f"dataset.root={small_folder()}",
     ]  # fmt: skip
-    subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True)
+    assert run_forked(*arguments, cwd=tmp_path).returncode == 0
     folder = tmp_path / "outputs" / "sweeps" / "it"
     before = table(folder)
     shutil.rmtree(tmp_path / "outputs" / "runs")
-    done = subprocess.run(
-        [*arguments, "reuse=true"], cwd=tmp_path, check=True, capture_output=True, text=True
-    )
+    done = run_forked(*arguments, "reuse=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "2 of 2" in done.stdout + done.stderr or "trained" in done.stdout
     pd.testing.assert_frame_equal(
         table(folder)[["accuracy", "train_loss", "cell"]],

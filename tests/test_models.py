@@ -133,6 +133,7 @@ def test_a_class_is_swept_with_its_arguments(my_net, tmp_path, small_folder, cap
     """Rows of the class and of lenet5 are in one table, which also loads without the class."""
     table = sweep(
         model=["lenet5", my_net], epochs=1, device="cpu", figures="none", out=tmp_path / "out",
+        workers=1,
         **folder_settings(small_folder()), **{"model.hidden": [16, 32], "model.dropout": 0.5},
     )  # fmt: skip
     assert list(table["status"]) == ["ok"] * 3
@@ -150,6 +151,7 @@ def test_a_class_is_swept_with_its_arguments(my_net, tmp_path, small_folder, cap
     assert "MyNet" in (tmp_path / "page" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("train_here")
 def test_images_may_have_any_size_and_number_of_classes(
     write, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +175,7 @@ def test_images_may_have_any_size_and_number_of_classes(
         sweep(**{"model": model} | settings | {"dataset.size": 28})
 
 
+@pytest.mark.usefixtures("train_here")
 def test_settings_of_other_models_are_not_in_its_row(my_net, tmp_path, small_folder) -> None:
     """A model of a user has no activation, pooling or width, and its caption names none."""
     table = sweep(

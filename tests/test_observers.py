@@ -185,6 +185,7 @@ def test_an_observer_cannot_change_the_table(launch: Callable[..., SweepResult])
     assert len(observer.tables[-1]) == 3
 
 
+@pytest.mark.usefixtures("train_here")
 def test_sweep_takes_observers(
     tmp_path: Path, small_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

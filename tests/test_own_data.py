@@ -27,7 +27,7 @@ from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Dataset
 from lenet_sweep.core.errors import DataError, DataFolderError, UsageError
 from lenet_sweep.core.text import one_line
-from lenet_sweep.data import idx, image_files, image_folder
+from lenet_sweep.data import decoded_images, idx, image_files, image_folder
 from lenet_sweep.data.catalog import DATASETS
 from lenet_sweep.data.datasets import find_dataset, load_dataset, load_test_images
 from lenet_sweep.data.files import Content
@@ -76,7 +76,7 @@ def animal_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root = make_image_folder(folder / "images", NAMES, train=60, test=20)
         axes = {
             "dataset": "image_folder", "dataset.root": root, "lr": [0.003, 100.0], "batch": 20,
-            "optimizer": "adam", "out": folder / "out", "name": "it", "person": "Ada",
+            "optimizer": "adam", "out": folder / "out", "name": "it", "person": "Ada", "workers": 1,
         }  # fmt: skip
         for epochs in (2, 4):  # the second sweep resumes the runs of the first
             table = sweep(**axes, epochs=epochs, progress=False)
@@ -99,6 +99,7 @@ def test_image_folder_is_trained_and_ranked(animal_sweep: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("train_here")
 def test_a_resumed_run_equals_an_uninterrupted_one(animal_sweep: Path, monkeypatch) -> None:
     """The order of the images is the same in each process, with and without the cache."""
     monkeypatch.setenv("LENET_SWEEP_DATA", str(animal_sweep / "other cache"))
@@ -135,6 +136,7 @@ def test_figures_are_drawn(animal_sweep: Path) -> None:
     assert {"cost.png", "correct.png"} <= names
 
 
+@pytest.mark.usefixtures("train_here")
 @pytest.mark.parametrize("dtype", [np.int16, np.int32])
 def test_three_hundred_classes_from_idx_files(dtype, tmp_path: Path) -> None:
     """Labels above 255 are read, trained and stored, and the page has no huge matrix."""
@@ -184,6 +186,13 @@ def test_classes_are_the_sorted_folder_names(animals: Path) -> None:
     assert list(images.test_labels) == [0, 0, 2, 2]
     with Image.open(animals / "test" / "snow leopard" / "001.png") as last:
         assert np.array_equal(images.test_images[-1], np.asarray(last))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="requires named pipes")
+def test_a_forged_digest_opens_no_file_outside_the_cache(tmp_path: Path, cache: Path) -> None:
+    """A digest from someone else's sweep.json is no path; a pipe there would block."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    assert decoded_images.read(cache, str(tmp_path / "pipe")) is None
 
 
 def test_training_images_are_mixed(tmp_path: Path, cache: Path) -> None:

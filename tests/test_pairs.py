@@ -2,13 +2,12 @@
 
 import csv
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_lines import run_here
+from forked_commands import run_forked
 
 from lenet_sweep import sweep
 from lenet_sweep.analysis.axes import command
@@ -204,17 +203,18 @@ def test_cells_that_are_no_grid_get_the_command_of_all_combinations() -> None:
 @pytest.mark.parametrize("launcher", ["lenet_local", "basic"])
 def test_a_sweep_with_pairs_is_trained(tmp_path, small_folder: Callable, launcher: str) -> None:
     """Also by Hydra's own launcher, which gets each cell as a job."""
-    command_line = [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.05", "batch=50,100",
-                    "pair=[lr,batch]", "epochs=1", "dataset=folder", "device=cpu", "name=it",
-                    f"dataset.root={small_folder()}", "figures=none", "report=false",
-                    f"hydra/launcher={launcher}"]  # fmt: skip
-    done = subprocess.run(command_line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_forked(
+        "-m", "lr=0.1,0.05", "batch=50,100", "pair=[lr,batch]", "epochs=1", "dataset=folder",
+        "device=cpu", "name=it", f"dataset.root={small_folder()}", "figures=none", "report=false",
+        "workers=1", f"hydra/launcher={launcher}", cwd=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with Path(tmp_path / "outputs" / "sweeps" / "it" / "results.csv").open() as file:
         rows = [(row["lr"], row["batch"], row["status"]) for row in csv.DictReader(file)]
     assert sorted(rows) == [("0.05", "100", "ok"), ("0.1", "50", "ok")]
 
 
+@pytest.mark.usefixtures("train_here")
 def test_pairs_in_python(tmp_path, small_folder: Callable) -> None:
     """The keyword is the same as on the command line."""
     table = sweep(

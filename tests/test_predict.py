@@ -340,6 +340,7 @@ def test_an_own_model_is_found_by_its_registered_name(tmp_path, small_folder) ->
     )
 
 
+@pytest.mark.usefixtures("train_here")
 def test_images_of_a_folder_are_read_as_in_training(tmp_path, monkeypatch) -> None:
     """A picture only becomes gray and is scaled, and its class has its name."""
     monkeypatch.setenv("LENET_SWEEP_DATA", str(tmp_path / "cache"))

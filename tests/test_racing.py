@@ -208,6 +208,7 @@ def test_a_dry_run_says_what_a_race_trains():
     assert "(this sweep has 3)" in Racing().describe(runs_of(2, range(3)))[0]
 
 
+@pytest.mark.usefixtures("train_here")
 def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_folder) -> None:
     """Its trained seeds keep their ranks, and the others are rows that were stopped untrained."""
     race = {

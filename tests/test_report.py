@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 from made_sweeps import fail, launched, settings, store_all
 from payloads import HTML, PAYLOADS
 
@@ -93,12 +93,10 @@ def make_cells(tmp_path, small_folder):
 def real_sweep(tmp_path_factory, small_folder):
     """A sweep that really ran, with a diverged cell: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("real")
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.003,1e30",
-         "batch=8,16", "epochs=5,8", "dataset=folder", f"dataset.root={small_folder()}",
-         "device=cpu", "name=it"],
-        cwd=folder, env=os.environ | {"COLUMNS": "160"}, capture_output=True, text=True,
-        check=False,
+    done = run_forked(
+        "-m", "recipe=ce_sgd,nll_adam", "lr=0.1,0.003,1e30", "batch=8,16", "epochs=5,8",
+        "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "name=it",
+        cwd=folder, env={"COLUMNS": "160"},
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     return folder / "outputs" / "sweeps" / "it", done.stdout
@@ -243,12 +241,11 @@ def test_all_tables_mark_the_best_and_its_ties(make_cells, small_folder) -> None
     """The terminal, Markdown, LaTeX, and the page show the same outcomes."""
     wrong = [range(3), range(2, 7), range(60)]
     _, options = make_cells(lambda n: wrong[n], lr=[0.1, 0.2, 0.3])
-    done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.2,0.3", "epochs=3", "device=cpu",
-         "dataset=folder", f"dataset.root={small_folder()}", f"out={options.out}", "name=it",
-         "figures=none"],
-        capture_output=True, text=True, check=True,
+    done = run_forked(
+        "-m", "lr=0.1,0.2,0.3", "epochs=3", "device=cpu", "dataset=folder",
+        f"dataset.root={small_folder()}", f"out={options.out}", "name=it", "figures=none",
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     folder = options.out / "sweeps" / "it"
     markdown, latex = ((folder / f"results.{kind}").read_text() for kind in ("md", "tex"))
     for text, rank in (
@@ -489,6 +486,19 @@ def test_page_of_100_cells_stays_small(make_cells) -> None:
     assert len(commands) == 100
 
 
+@pytest.mark.slow
+def test_page_with_many_test_images_stays_small(tmp_path, small_folder) -> None:
+    """100 cells that misclassify up to 9,000 of 10,000 images take less than 5 MB."""
+    root = small_folder(train=600, test=10_000)
+    axes = {"lr": [n / 100 for n in range(1, 21)], "batch": [8, 16, 24, 32, 40], "epochs": 100}
+    cells, options = settings(root, tmp_path / "out", **axes)
+    random = np.random.default_rng(0)
+    number = [min(80 + n * n, 9000) for n in range(100)]
+    wrong = [random.choice(10_000, count, replace=False) for count in number]
+    store_all(cells, tmp_path / "out", root, lambda n: wrong[n])
+    assert len(page_of(cells, options).html.encode()) < 5_000_000
+
+
 @pytest.mark.parametrize(
     ("settings_", "files", "figures"),
     [({"report": False}, False, False), ({"figures": "none"}, True, False), ({}, True, True)],
@@ -557,7 +567,8 @@ def test_untrusted_text_is_escaped(tmp_path, small_folder) -> None:
         fail(cell, tmp_path / "out", reason=valid, traceback=f"{valid}\n{valid}", person=valid)
     harmless = page_of(cells[:2], options)
     page = page_of(cells, options)
-    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert [a.get("type") for a in page.all("script")] == ["application/json", None]
+    assert len(page.all("style")) == 1
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in harmless.elements} | {"pre"}
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
     assert not page.all("iframe") + page.all("img") + page.all("object")

@@ -29,6 +29,7 @@ from lenet_sweep.search.sampling import Sampling, Trial, outcome
 from lenet_sweep.training.engines.support import NATIVE
 from lenet_sweep.ui.progress import SweepProgress
 
+pytestmark = pytest.mark.usefixtures("train_here")
 LR = "tag(log,interval(1e-3,1))"
 
 
@@ -183,6 +184,7 @@ def sampled(folder, out, **more):
         "search": "tpe", "search.trials": 9, "search.wave": 3, "epochs": 2, "batch": 32,
         "report": False, "figures": "none", "progress": False, "out": out, "name": "it",
         "dataset": "folder", "dataset.root": folder, "device": "cpu", "holdout": 100,
+        "workers": 1,  # each wave starts its own
     }  # fmt: skip
     return sweep(**{key: v for key, v in (settings | more).items() if v is not None})
 
@@ -195,7 +197,7 @@ def outcomes(table):
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory, small_folder):
     """The table of a search with one worker."""
-    return sampled(small_folder(), tmp_path_factory.mktemp("sampling"), workers=1)
+    return sampled(small_folder(), tmp_path_factory.mktemp("sampling"))
 
 
 def test_sampled_values_are_not_reported_as_an_incomplete_grid(reference) -> None:
@@ -241,10 +243,9 @@ def test_neither_workers_nor_the_order_of_results_change_the_trials(
     reference, tmp_path, small_folder, monkeypatch
 ) -> None:
     """Two workers that train each wave in another order propose the same settings."""
-    execute = local.LOCAL.execute
 
     def shuffled(runs, context):
-        return execute(random.Random(1).sample(list(runs), len(runs)), context)
+        return local.execute(random.Random(1).sample(list(runs), len(runs)), context)
 
     monkeypatch.setattr(local, "LOCAL", replace(local.LOCAL, execute=shuffled))
     counter = EpochCounter()

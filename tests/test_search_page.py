@@ -1,5 +1,6 @@
 """What the page and the figures show of a search: how far each setting was trained, and why."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -160,6 +161,10 @@ def test_the_page_and_the_figures_show_a_search(halved, tmp_path, small_folder) 
     assert '<title id="search-chart-title">Search over 4 settings: 2 were trained' in section
     assert "95.00 % \N{MIDDLE DOT} lr 0.125" in section
     assert "3 of 4" in section
+    values = json.loads(re.search(r"<metadata>(.*?)</metadata>", section)[1])
+    stopped = values["marks"][2]
+    assert (stopped["name"], stopped["values"][1]) == ("lr 0.5", ["80.00", "90.00", "91.00"])
+    assert stopped["values"][2] == "by the search after epoch 3"
     assert halved.folder / "figures" / "search.png" in figure_set.draw(halved, "best", print)
     finished = replace(halved, table=halved.table[halved.table["status"] == "ok"])
     figure_set.draw(finished, "best", print)

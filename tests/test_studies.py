@@ -261,6 +261,7 @@ def test_a_study_requires_the_flag_m(tmp_path, own_study) -> None:
     assert (status, output) == (2, "error: +study=...: the rows of a study require the flag -m\n")
 
 
+@pytest.mark.usefixtures("train_here")
 def test_from_python(tmp_path, small_folder) -> None:
     """sweep(study={...}) takes the content of a study file, and other keys can be swept over it."""
     rows = [{"batch": 32, "reported": 50.0}, {"batch": 64}]

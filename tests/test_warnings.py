@@ -532,6 +532,7 @@ def test_each_dataset_has_its_own_best() -> None:
     ]
 
 
+@pytest.mark.usefixtures("train_here")
 def test_a_real_sweep_is_analyzed(tmp_path) -> None:
     """The results of a sweep on synthetic images give conclusions about its cells."""
     for name, content in learnable(600, 200, 0).items():

@@ -127,7 +127,7 @@ def _parts(options: argparse.Namespace, inventory: Inventory) -> list[_Part]:
         if is_running(by_name[name].path):
             raise StoreError(f"--sweep {name}: is running; stop it first")
     sweeps = [by_name[name] for name in dict.fromkeys(options.sweep)]
-    parts = []
+    parts, unused = [], []
     if sweeps:
         parts.append(_Part("sweep", sweeps, removal.remove_sweep))
     if options.unused:
@@ -137,7 +137,9 @@ def _parts(options: argparse.Namespace, inventory: Inventory) -> list[_Part]:
         unused = inventory.unused_runs(deleted)
         parts.append(_Part("run", unused, lambda path: removal.remove_run(out, path)))
     if options.checkpoints:
-        parts.append(_Part("checkpoint", inventory.checkpoints, removal.remove_checkpoint))
+        deleted_runs = {run.path for run in unused}
+        checkpoints = [c for c in inventory.checkpoints if c.path.parent not in deleted_runs]
+        parts.append(_Part("checkpoint", checkpoints, removal.remove_checkpoint))
     if options.damaged:
         parts.append(_Part("damaged file", inventory.damaged, removal.remove_damaged))
     if options.temporary:

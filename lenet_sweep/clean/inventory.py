@@ -53,7 +53,7 @@ class Inventory:
 
     needed: the ids of runs that each sweep needs, by the folder of the sweep; None if they are
     unknown, because its sweep.json cannot be read. It includes sweeps outside the output folder; if
-    such a sweep is gone, the key is the file that records its folder.
+    such a sweep is gone, the key is the file that records its folder, or the symbolic link to it.
     in_jobs: the ids of runs that jobs of a cluster may be training. links: symbolic links in place
     of the folder of runs, of sweeps, of a run, or of a sweep.
     """
@@ -84,7 +84,8 @@ class Inventory:
         return [
             f"{path / 'sweep.json'} is damaged or of another version: run the sweep again"
             if path.is_dir()
-            else f"the sweep that {path} names is gone: if you deleted the sweep, delete this file"
+            else f"the sweep that {path} names cannot be read: run it again; if it was deleted, "
+            "delete this file"
             for path in unknown
         ]
 
@@ -125,11 +126,22 @@ def take_inventory(out: Path) -> Inventory:
 
 def needed_runs(out: Path) -> dict[Path, frozenset[str] | None]:
     """`Inventory.needed` of an output folder. Raises StoreError and OSError."""
-    sweeps = [path for path in _entries(out / "sweeps") if not path.name.startswith(".")]
-    needed = {path: _needed_by(path) for path in sweeps if path.is_dir()}
+    parent = out / "sweeps"
+    if parent.is_symlink() and not parent.is_dir():
+        raise StoreError(
+            f"{parent} leads to a folder that is not available: mount its disk, or delete the link"
+        )
+    sweeps = [path for path in _entries(parent) if not path.name.startswith(".")]
+    needed = {
+        path: _needed_by(path) if path.is_dir() else None
+        for path in sweeps
+        if path.is_dir() or path.is_symlink()
+    }
     for file, folder in recorded_folders(out).items():
-        exists = (folder / "sweep.json").exists()
-        needed[folder if exists else file] = _needed_by(folder) if exists else None
+        if folder and (folder / "sweep.json").exists():
+            needed[folder] = _needed_by(folder)
+        else:
+            needed[file] = None
     return needed
 
 

@@ -54,6 +54,8 @@ def remove_sweep(path: Path) -> bool:
 
 def remove_checkpoint(path: Path) -> bool:
     """Delete the checkpoint of a run. Returns False if the run is in use. Raises StoreError."""
+    if not path.exists():  # claiming the run would create its folder
+        return True
     lock = RunFolder(path.parent).claim(timeout=0)
     if lock is None:
         return False

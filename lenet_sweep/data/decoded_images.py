@@ -36,6 +36,8 @@ def digest_of(folder: Path, fingerprint: str) -> str | None:
 
 def read(folder: Path, digest: str) -> Images | None:
     """The images with a digest (hex); None if the cache does not have them, intact."""
+    if not re.fullmatch("[0-9a-f]{64}", digest):  # from a file that someone else wrote
+        return None
     try:
         with (
             (folder / f"{digest}.npz").open("rb") as file,  # np.load would not close a damaged one

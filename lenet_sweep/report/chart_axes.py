@@ -112,9 +112,11 @@ def _accuracy_ticks(low: float, high: float) -> list[float]:
     return sorted({round(tick, 2) for tick in inside if low <= round(tick, 2) <= high})
 
 
-def draw_band(axes: Axes, at: Sequence[int], band: tuple[Series, Series], color: str) -> None:
+def draw_band(
+    axes: Axes, at: Sequence[int], band: tuple[Series, Series], color: str, gid: str | None = None
+) -> None:
     """Draw the range between the lowest and the highest seed, `at` these epochs."""
     if len(at) == 1:  # fill_between draws nothing for a single point
-        axes.vlines(at, *band, color=color, lw=2, alpha=0.45, zorder=2)
+        axes.vlines(at, *band, color=color, lw=2, alpha=0.45, zorder=2, gid=gid)
     else:
-        axes.fill_between(at, *band, color=color, alpha=0.18, lw=0, zorder=1.5)
+        axes.fill_between(at, *band, color=color, alpha=0.18, lw=0, zorder=1.5, gid=gid)

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
+from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.chart_axes import accuracy_axis, log_axis
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 from lenet_sweep.report.encodings import MARKERS, stretch
+from lenet_sweep.report.marks import Levels, Mark, Marks, gid
 from lenet_sweep.report.svg import (
     ACCURACY_LABEL,
     INK,
@@ -43,6 +45,7 @@ MAX_LINES = 300  # rows in the parallel coordinates, best first
 # The names of charts that are not section ids, and the prefixes of numbered and paired charts.
 OTHER_CHARTS = ("front", "missed")
 OTHER_PREFIXES = ("study-", "cost-", "accuracy-")
+SCRIPT_IDS = ("compare", "compared", "compare-h", "tip", "chart-help")  # of elements that it adds
 
 Draw = TypeVar("Draw", bound="Callable[[Report], Chart | None]")
 
@@ -73,11 +76,13 @@ class Chart:
     """A chart in a section of its own.
 
     title: a description for screen readers. caption: how to read the chart. Both are plain text.
+    marks: the values at its points and lines, which the page shows on hover and keyboard focus.
     """
 
     figure: Figure
     title: str
     caption: str
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class ChartSection:
 
     def to_svg(self, chart: Chart) -> str:
         """Convert the chart of this section, and clear its figure."""
-        return to_svg(chart.figure, self.name, chart.title)
+        return to_svg(chart.figure, self.name, chart.title, chart.marks)
 
 
 SECTIONS: list[ChartSection] = []  # in the order of the page
@@ -121,7 +126,11 @@ def _is_used(name: str) -> bool:
     """Whether the page already has an id that this section would give to one of its elements."""
     names = (*OTHER_CHARTS, *(section.name for section in SECTIONS))
     own = {name, f"{name}-h", f"{name}-title"}
-    return name in names or name.startswith(OTHER_PREFIXES) or bool(own & _template_ids())
+    return (
+        name in names
+        or name.startswith(OTHER_PREFIXES)
+        or bool(own & {*_template_ids(), *SCRIPT_IDS})
+    )
 
 
 @cache
@@ -156,18 +165,25 @@ def parallel(report: Report) -> Chart | None:
         f"{f' and the {noun}s tied with it' if 'tied' in outcomes else ''}"
         f"{'; dashed: inconclusive' if 'inconclusive' in outcomes else ''}."
     )
-    figure = _parallel_figure(items, names, highlighted, dashed)
-    return Chart(figure, title, caption)
+    figure, marks = _parallel_figure(compared, items, names, highlighted, dashed)
+    return Chart(figure, title, caption, marks)
 
 
 def _parallel_figure(
+    compared: Sequence[ComparedItem],
     items: Sequence[ComparedItem],
     names: Sequence[str],
     highlighted: Collection[int],
     dashed: Collection[int],
-) -> Figure:
-    """names: of the hyperparameters that vary. highlighted, dashed: indices of items."""
+) -> tuple[Figure, Marks]:
+    """The lines of `items`, and the axes with which the page filters all `compared` rows.
+
+    names: of the hyperparameters that vary. highlighted, dashed: indices of items.
+    """
     values = [axes(item.cell) for item in items]
+    rows = {id(item): row for row, item in enumerate(compared)}
+    texts = short_names([item.cell for item in items])
+    levels_of: list[Levels] = []
     accuracies = np.array([item.accuracy for item in items], float)
     heights = stretch(accuracies)
     columns, ticks = [], []
@@ -176,8 +192,13 @@ def _parallel_figure(
         # Evenly spaced, since grids usually step by factors.
         positions = {level: n / max(1, len(levels) - 1) for n, level in enumerate(levels)}
         columns.append([positions[value.get(name)] for value in values])
+        texts_of = [format_setting(level) for level in levels]
+        place_of = {level: place for place, level in enumerate(levels)}
+        chosen = [place_of.get(axes(item.cell).get(name)) for item in compared]
+        levels_of.append(Levels(name, len(levels_of), [*positions.values()], texts_of, chosen))
         ticks.append([(positions[level], format_setting(level)) for level in levels])
     columns.append(list((heights - heights.min()) / max(float(np.ptp(heights)), 1e-9)))
+    levels_of.append(_accuracy_levels(compared, items, columns[-1], len(levels_of)))
     lowest, highest = float(accuracies.min()), float(accuracies.max())
     ticks.append([(0.0, f"{highest:.2f}")])
     if lowest < highest:
@@ -186,6 +207,7 @@ def _parallel_figure(
     faintest = 0.16 if len(items) > 40 else 0.4  # few lines need no transparency to stay readable
     # Jitter, so that lines with the same values do not hide each other.
     points[:-1] += np.random.default_rng(0).uniform(-0.012, 0.012, points[:-1].shape)
+    marks = []
     with page_style():
         figure = Figure((max(5.6, 1.35 * len(columns)), 3.6))
         chart = figure.add_axes((0.01, 0.01, 0.93, 0.86))
@@ -196,7 +218,10 @@ def _parallel_figure(
             elif n not in highlighted:
                 line = {"color": SERIES[0], "lw": 1.0, "zorder": 2}
                 line["alpha"] = faintest + (0.6 - faintest) * float(points[-1, n])
-            chart.plot(np.arange(len(columns)), points[:, n], **line)
+            row = rows[id(items[n])]
+            chart.plot(np.arange(len(columns)), points[:, n], gid=gid(row), **line)
+            name, numbers = texts[items[n].cell], _numbers(items[n])
+            marks.append(Mark(row, name, np.arange(len(columns)), points[:, n], numbers))
         chart.set(xlim=(-0.25, len(columns) - 0.45), ylim=(-0.08, 1.08))
         chart.grid(visible=False)
         chart.spines[["left", "bottom"]].set_visible(False)
@@ -204,7 +229,44 @@ def _parallel_figure(
         chart.set_xticks([])
         for column, (name, labels) in enumerate(zip([*names, "accuracy (%)"], ticks, strict=True)):
             _draw_column(chart, column, name, labels)
-    return figure
+    return figure, Marks(chart, NUMBERS, marks[::-1], lines=True, levels=levels_of)
+
+
+# What a chart shows of a setting or row; see `_numbers`.
+NUMBERS = ("rank", "accuracy (%)", "standard deviation (points)", "95 % interval")
+
+
+def _numbers(item: ComparedItem) -> list[str]:
+    """The values of an item for the columns NUMBERS."""
+    interval = item.interval
+    return [
+        "" if item.rank is None else str(item.rank),
+        f"{item.accuracy:.2f}" if item.accuracy is not None else "",
+        f"{item.sd:.2f}" if item.sd is not None else "",
+        f"{interval.low:.2f} to {interval.high:.2f}" if interval else "",
+    ]
+
+
+def _accuracy_levels(
+    compared: Sequence[ComparedItem],
+    items: Sequence[ComparedItem],
+    heights: Sequence[float],
+    x: int,
+) -> Levels:
+    """The axis of the accuracies, at `x`. heights: of the items.
+
+    The rows without a line, which are worse than those with one, are at the bottom.
+    """
+    height_of = {item.accuracy: height for item, height in zip(items, heights, strict=True)}
+    known = sorted({item.accuracy for item in compared if item.accuracy is not None})
+    place_of = {accuracy: place for place, accuracy in enumerate(known)}
+    return Levels(
+        name="accuracy (%)",
+        x=x,
+        y=[height_of.get(accuracy, 0.0) for accuracy in known],
+        labels=[f"{accuracy:.2f}" for accuracy in known],
+        rows=[None if i.accuracy is None else place_of[i.accuracy] for i in compared],
+    )
 
 
 def _draw_column(chart: Axes, column: int, name: str, ticks: Sequence[tuple[float, str]]) -> None:
@@ -238,6 +300,16 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
     measured = np.array([v.mean for v in known], float)
     margin = np.array([v.margin for v in known], float)
     styles = {REPRODUCED: ("o", SERIES[0]), NOT: ("X", SERIES[1]), OPEN: ("D", SERIES[2])}
+    marks = [
+        Mark(
+            key=n,
+            name=f"row {v.row.number}",
+            x=[reported[n]],
+            y=[measured[n]],
+            values=[f"{reported[n]:.2f}", f"{measured[n]:.2f}", f"{v.difference:+.2f}", v.verdict],
+        )
+        for n, v in enumerate(known)
+    ]
     with page_style():
         figure, chart = page_figure(6.4, 5.0)
         chart.plot([0, 100], [0, 100], color=QUIET, lw=1, ls=(0, (4, 3)), zorder=1)
@@ -259,7 +331,8 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
         chart.legend(loc="upper left", frameon=False)
     rows = pluralize(len(known), "row")
     title = f"Measured against reported accuracy of {rows}. {reproduction.headline}"
-    return to_svg(figure, name, title)
+    columns = ("reported (%)", "measured (%)", "difference (points)", "reproduced")
+    return to_svg(figure, name, title, Marks(chart, columns, marks))
 
 
 def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
@@ -271,6 +344,8 @@ def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
     accuracies = np.array([i.accuracy for _, items in known for i in items], float)
     random = np.random.default_rng(0)
     by_seed = any(i.sd is not None for _, items in known for i in items)
+    texts = short_names([item.cell for _, items in known for item in items])
+    marks: list[Mark] = []
     with page_style():
         figure, chart = page_figure(7.2, 0.95 + 0.5 * len(known), left=0.3)
         for n, (_, items) in enumerate(known):
@@ -282,6 +357,10 @@ def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
                 bars = [np.minimum(sd, x), np.minimum(sd, 100 - x)]
                 chart.errorbar(x, y, xerr=bars, fmt="none", ecolor=color, elinewidth=1.3, alpha=0.6)
             chart.plot(x, y, marker, color=color, ms=6, alpha=0.75, mew=0.6, mec=PAPER)
+            marks += [
+                Mark(len(marks) + at, texts[item.cell], [x[at]], [y[at]], _numbers(item))
+                for at, item in enumerate(items)
+            ]
             chart.plot([np.median(x)] * 2, [n - 0.33, n + 0.33], color=INK, lw=2)
         names = [textwrap.fill(name, 30, break_on_hyphens=False) for name, _ in known]
         chart.set_yticks(range(len(known)), names)
@@ -291,7 +370,7 @@ def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
         accuracy_axis(chart, accuracies, "x")
     noun = "settings (means over seeds)" if by_seed else "rows"
     title = f"Accuracies of the {noun} of each recipe, with the median as a vertical line"
-    return to_svg(figure, "recipes", title)
+    return to_svg(figure, "recipes", title, Marks(chart, NUMBERS, marks))
 
 
 def front(compared: Sequence[ComparedItem]) -> Front | None:
@@ -304,6 +383,7 @@ def front(compared: Sequence[ComparedItem]) -> Front | None:
     ]
     if len(points) < 2:
         return None
+    texts = short_names([point.item.cell for point in points])
     best: list[FrontPoint] = []
     for point in sorted(points, key=lambda p: (p.seconds, -p.accuracy)):
         if not best or point.accuracy > best[-1].accuracy:
@@ -323,9 +403,21 @@ def front(compared: Sequence[ComparedItem]) -> Front | None:
         low, high = x.min() / 1.25, x.max() * 1.25
         chart.set_xlim(low, high)
         log_axis(chart.xaxis, low, high)
+    marks = [
+        Mark(
+            key=n,
+            name=texts[point.item.cell],
+            x=[point.seconds],
+            y=[point.accuracy],
+            values=[*_numbers(point.item), f"{point.seconds:.3g}", "yes" if point in best else ""],
+        )
+        for n, point in enumerate(points)
+    ]
+    columns = (*NUMBERS, "seconds", "on the Pareto front")
     count = pluralize(len(points), _noun(compared))
     title = f"Training time against accuracy of {count}; {len(best)} on the Pareto front"
-    return Front(to_svg(figure, "front", title), tuple(best), len(timed) - len(points))
+    svg = to_svg(figure, "front", title, Marks(chart, columns, marks))
+    return Front(svg, tuple(best), len(timed) - len(points))
 
 
 def missed(counts: NDArray[np.int64]) -> str:
@@ -351,4 +443,8 @@ def missed(counts: NDArray[np.int64]) -> str:
                     float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5
                 )
     title = f"Number of test images by the number of runs, of {runs}, that misclassify them"
-    return to_svg(figure, "missed", title)
+    marks = [
+        Mark(n, f"misclassified by {n} of {runs} runs", [n], [number], [f"{number:,}"])
+        for n, number in enumerate(counts[1:], start=1)
+    ]
+    return to_svg(figure, "missed", title, Marks(chart, ("test images",), marks))

@@ -16,13 +16,14 @@ class ComparedItem:
     """A setting or a row.
 
     cell: its hyperparameters; of a setting, with seed 0. rows: all rows of a setting, sorted by
-    seed, with failed ones. accuracy: percent, of a setting the mean over its seeds; None if all
-    failed. sd: points, None for fewer than two seeds. interval: Student's t interval of the mean,
-    or Wilson's interval of a row.
+    seed, with failed ones. rank: None if all failed. accuracy: percent, of a setting the mean over
+    its seeds; None if all failed. sd: points, None for fewer than two seeds. interval: Student's t
+    interval of the mean, or Wilson's interval of a row.
     """
 
     cell: Cell
     rows: tuple[Row, ...]
+    rank: int | None
     accuracy: float | None
     sd: float | None
     interval: Interval | None
@@ -60,7 +61,15 @@ def compared_items(report: Report) -> tuple[ComparedItem, ...]:
     statistics = report.statistics
     if statistics is None or not statistics.by_seed:
         return tuple(
-            ComparedItem(row.cell, (row,), row.result.accuracy, None, row.interval, row.comparison)
+            ComparedItem(
+                cell=row.cell,
+                rows=(row,),
+                rank=None if row.result.accuracy is None else int(row.record["rank"]),
+                accuracy=row.result.accuracy,
+                sd=None,
+                interval=row.interval,
+                comparison=row.comparison,
+            )
             for row in report.rows
         )
     rows: dict[Cell, list[Row]] = {}
@@ -70,6 +79,7 @@ def compared_items(report: Report) -> tuple[ComparedItem, ...]:
         ComparedItem(
             cell=s.cell.setting,
             rows=tuple(sorted(rows[s.cell.setting], key=lambda row: row.cell.seed)),
+            rank=None if s.mean is None else s.rank,
             accuracy=s.mean,
             sd=s.sd,
             interval=s.interval,

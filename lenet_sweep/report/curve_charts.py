@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lenet_sweep.core.cells import short_names
-from lenet_sweep.core.text import pluralize
+from lenet_sweep.core.text import format_cost, pluralize
 from lenet_sweep.report.chart_axes import accuracy_axis, cost_axis, draw_band, epoch_axis
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.encodings import MARKERS, curve_style, move_zeros
-from lenet_sweep.report.histories import Curve, curves_by_setting, finite_points
+from lenet_sweep.report.histories import Curve, Series, curves_by_setting, finite_points
+from lenet_sweep.report.marks import Mark, Marks, gid
 from lenet_sweep.report.svg import (
     ACCURACY_LABEL,
     FAINT,
@@ -71,10 +72,11 @@ def curves(report: Report) -> Curves | None:
             f"{label} over epochs, {pluralize(len(best), 'setting')}; the best setting is "
             f"{names[settings[0]]}"
         )
-        linear, log = (_figure(best, quantity, log=log) for log in (False, True))
+        texts = [names[setting] for setting in settings]
+        linear, log = (_figure(best, texts, quantity, log=log) for log in (False, True))
         return (
-            to_svg(linear, f"{quantity}-linear", f"{title}. Linear scale."),
-            to_svg(log, f"{quantity}-log", f"{title}. Logarithmic scale."),
+            to_svg(linear[0], f"{quantity}-linear", f"{title}. Linear scale.", linear[1]),
+            to_svg(log[0], f"{quantity}-log", f"{title}. Logarithmic scale.", log[1]),
         )
 
     return Curves(
@@ -87,7 +89,13 @@ def curves(report: Report) -> Curves | None:
     )
 
 
-def _figure(curves: Sequence[Curve], quantity: Literal["cost", "accuracy"], *, log: bool) -> Figure:
+def _figure(
+    curves: Sequence[Curve],
+    names: Sequence[str],
+    quantity: Literal["cost", "accuracy"],
+    *,
+    log: bool,
+) -> tuple[Figure, Marks]:
     points = []  # of each curve: epochs and values (2, n)
     bands = []
     for curve in curves:
@@ -97,6 +105,7 @@ def _figure(curves: Sequence[Curve], quantity: Literal["cost", "accuracy"], *, l
         bands.append(curve.cost_band if quantity == "cost" else curve.accuracy_band)
     values = [y for _, y in points]
     values += [y for band in bands[: len(SERIES)] if band for y in band]
+    marks = []
     with page_style():
         figure, chart = page_figure(5.0, 3.2)
         epoch_axis(chart, max(curve.epochs[-1] for curve in curves))
@@ -117,6 +126,27 @@ def _figure(curves: Sequence[Curve], quantity: Literal["cost", "accuracy"], *, l
                 line |= {"ms": 4.5, "mec": PAPER, "mew": 0.6}
                 if band:
                     low, high = (move_zeros(series, zero) for series in band)
-                    draw_band(chart, curve.epochs, (low, high), SERIES[rank])
-            chart.plot(x, move_zeros(y, zero), **line)
-    return figure
+                    draw_band(chart, curve.epochs, (low, high), SERIES[rank], gid(rank))
+            heights = move_zeros(y, zero)
+            chart.plot(x, heights, gid=gid(rank), **line)
+            texts = _texts(curve, quantity, x, y, band)
+            marks.append(Mark(rank, names[rank], x, heights, texts))
+    unit = "accuracy (%)" if quantity == "accuracy" else "cost"
+    columns = ("epoch", unit, "lowest seed", "highest seed")
+    return figure, Marks(chart, columns, marks[::-1], lines=True)
+
+
+def _texts(
+    curve: Curve,
+    quantity: Literal["cost", "accuracy"],
+    x: Series,
+    y: Series,
+    band: tuple[Series, Series] | None,
+) -> list[str | list[str]]:
+    """The values of a curve at the epochs `x`, as in the tables."""
+    to_text = format_cost if quantity == "cost" else "{:.2f}".format
+    texts: list[str | list[str]] = [[f"{epoch:g}" for epoch in x], [to_text(value) for value in y]]
+    if band is None:
+        return [*texts, "", ""]
+    at = {epoch: index for index, epoch in enumerate(curve.epochs)}
+    return [*texts, *([to_text(float(side[at[int(e)]])) for e in x] for side in band)]

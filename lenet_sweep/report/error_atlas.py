@@ -122,8 +122,9 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
     if report.best is None or report.tests is None or report.best.result.predictions is None:
         return None
     best_result, best_run = report.best.result, report.best.cell.run_id
-    tested_on = _test_set(report.best.cell)
-    ended = longest_snapshots(r.result for r in report.rows if _test_set(r.cell) == tested_on)
+    ended = longest_snapshots(
+        r.result for r in report.rows if uses_test_set(r.cell, report.best.cell)
+    )
     counted = [best_result if r.cell.run_id == best_run else r for r in ended]
     learned = [r for r in counted if r.has_learned and r.predictions is not None]
     if len(learned) < 2:
@@ -165,9 +166,10 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
     )
 
 
-def _test_set(cell: Cell) -> tuple[str, int]:
-    """What must be equal so that the predictions of two cells can be counted together."""
-    return cell.dataset.digest, cell.dataset.classes
+def uses_test_set(cell: Cell, other: Cell) -> bool:
+    """Whether two cells have the same test set, so that their predictions can be compared."""
+    first, second = cell.dataset, other.dataset
+    return (first.digest, first.classes) == (second.digest, second.classes)
 
 
 def _most_frequent_error(predictions: Labels, label: int) -> int:

@@ -63,6 +63,11 @@ _ACCENTS: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def rules() -> dict[str, object]:
+    """The rules of `escape` without `unbroken`, for the script of the HTML page."""
+    return {"commands": _COMMANDS, "signs": _SIGNS, "accents": _ACCENTS, "unicode": UNICODE}
+
+
 def escape(text: str, unbroken: int | None = None) -> str:
     """LaTeX source that shows `text` literally, in any engine.
 

@@ -26,7 +26,7 @@ from lenet_sweep.analysis import reproduction_tables
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import one_line, pluralize
-from lenet_sweep.report import collect, comparisons, error_atlas, page_table
+from lenet_sweep.report import collect, comparisons, error_atlas, page_data, page_table
 from lenet_sweep.report.collect import Launch, Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, STOPPED
@@ -34,6 +34,11 @@ from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, STOPPED
 MAX_STOPS = 200  # settings stopped by a search that the page lists
 MAX_FAILURES = 50  # failed runs with a traceback on the page
 PACKAGE = Path(__file__).parent.parent
+# The parts of the page's script, which share one scope, in order.
+SCRIPTS = (
+    "messages.js", "tooltip.js", "chart_values.js", "save_charts.js", "table.js", "filters.js",
+    "parallel.js", "copy_table.js", "compare_chart.js", "compare.js",
+)  # fmt: skip
 SOURCES = (".py", ".jinja", ".css", ".js")  # files of the package whose changes give a new page
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
 
@@ -82,17 +87,19 @@ def evidence_of(html: str) -> dict[str, str]:
     return dict(entry.split(":") for entry in match[1].split()) if match else {}
 
 
-def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> str:
+def page(
+    report: Report, digest: str, *, folder: str, name: str = "sweep", pictures: bool = True
+) -> str:
     """The page as HTML.
 
-    digest: see `compute_digest`. folder: where the page will be, quoted for a shell. pictures:
-    False leaves out charts and images.
+    digest: see `compute_digest`. folder: where the page will be, quoted for a shell. name: of the
+    sweep, for the names of files that a reader saves. pictures: False leaves out charts and images.
     """
     full = report.statistics is not None
     compared = compared_items(report)
     by_recipe = comparisons.by_recipe(compared)
     maps, maps_total = comparisons.heatmaps(report.rows) if full else ([], 0)
-    script = asset("page.js")
+    script = '"use strict";\n' + "\n".join(map(asset, SCRIPTS))
     atlas = error_atlas.atlas(report, pictures=pictures) if full else None
     content = {
         "report": report,
@@ -106,6 +113,7 @@ def page(report: Report, digest: str, *, folder: str, pictures: bool = True) -> 
         "style": asset("style.css"),
         "script": script,
         "script_hash": _sha256(script),
+        "data": page_data.page_data(report, name, pictures=pictures),
         "table": page_table.page_table(report),
         "recipes": comparisons.recipes(by_recipe) if len(by_recipe) > 1 else [],
         "maps": maps,

@@ -140,5 +140,11 @@ def _write(report: Report, folder: Path, digest: str, *, pictures: bool) -> None
     else:
         for name in (STATISTICS, *STATISTICS_TEXTS):  # of an earlier state of the sweep
             (folder / name).unlink(missing_ok=True)
-    html = page.page(report, digest, folder=join_command([str(folder)]), pictures=pictures)
+    html = page.page(
+        report,
+        digest,
+        folder=join_command([str(folder)]),
+        name=folder.resolve().name,
+        pictures=pictures,
+    )
     write_atomic(folder / PAGE, html.encode(errors="replace"))

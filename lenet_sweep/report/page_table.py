@@ -45,12 +45,20 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Bar:
-    """An accuracy (`at`) and its interval as positions on the table's axis, from 0 to 100."""
+    """An accuracy (`at`) and its interval as positions on the table's axis, from 0 to 100.
+
+    interval: its bounds in percent as text, or ''.
+    """
 
     low: float
     high: float
     at: float
-    text: str
+    interval: str
+
+    @property
+    def text(self) -> str:
+        """The interval as a phrase."""
+        return f"{100 * LEVEL:.0f} % interval {self.interval} %" if self.interval else ""
 
 
 @dataclass(frozen=True)
@@ -219,7 +227,7 @@ def _bar(accuracy: float, interval: Interval | None, scale: AccuracyScale) -> Ba
     at = scale.at(accuracy)
     if interval is None:
         return Bar(at, at, at, "")
-    text = f"{100 * LEVEL:.0f} % interval {interval.low:.2f} to {interval.high:.2f} %"
+    text = f"{interval.low:.2f} to {interval.high:.2f}"
     return Bar(scale.at(interval.low), scale.at(interval.high), at, text)
 
 

@@ -19,6 +19,7 @@ from lenet_sweep.report import style, svg
 from lenet_sweep.report.chart_axes import accuracy_axis
 from lenet_sweep.report.curve_charts import Legend
 from lenet_sweep.report.encodings import COLORS, MARKERS, PERFECT, curve_style
+from lenet_sweep.report.marks import Mark, Marks, gid
 from lenet_sweep.report.search_history import SearchedSetting, SearchHistory
 from lenet_sweep.report.style import SCREEN, Layout
 
@@ -70,17 +71,19 @@ def search_chart(history: SearchHistory | None) -> SearchChart | None:
             figure, axes = svg.page_figure(WIDTH, 4.0)
             axes.set_position(_below_the_rungs(figure, axes))
             hidden = draw_rungs(axes, history, PAGE)
+            marks = _rung_marks(axes, history)
         else:
             names = _names(_raced(history), WIDTH, PAGE.font)
             left = _names_width(names, 11)
             figure, axes = svg.page_figure(WIDTH, _race_height(names) + 0.9, left)
             hidden = draw_race(axes, history, PAGE)
+            marks = _race_marks(axes, history)
     legend = tuple(
         Legend(color, MARKERS[color] if color >= 0 else "", text)
         for color, text in _legend(history)
     )
     return SearchChart(
-        svg=svg.to_svg(figure, "search-chart", _title(history)),
+        svg=svg.to_svg(figure, "search-chart", _title(history), marks),
         legend=legend if history.rungs else (),
         caption=_caption(history, hidden),
         sentences=history.sentences,
@@ -178,7 +181,7 @@ def draw_rungs(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
                     "lw": 2 * chart.scale,
                 }
                 line["markevery"] = _log_spaced(len(epochs), place)
-        axes.plot(epochs, setting.curve, **line)
+        axes.plot(epochs, setting.curve, gid=gid(place), **line)
         if not setting.finished and len(epochs):  # where it stopped
             axes.plot(
                 epochs[-1:],
@@ -189,6 +192,23 @@ def draw_rungs(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
                 zorder=2,
             )
     return sum(setting.curve.max(initial=-1.0) < floor for setting in history.settings)
+
+
+def _rung_marks(axes: Axes, history: SearchHistory) -> Marks:
+    marks = []
+    for place, setting in enumerate(history.settings):
+        epochs = np.arange(1, len(setting.curve) + 1)
+        accuracies = [f"{accuracy:.2f}" for accuracy in setting.curve]
+        end = ""
+        if not setting.finished:
+            end = f"by the search after epoch {len(epochs)}" if setting.stopped else "early"
+        values = [[str(epoch) for epoch in epochs], accuracies, end]
+        marks.append(Mark(place, setting.name, epochs, setting.curve, values))
+    return Marks(axes, ("epoch", _accuracy_column(history), "stopped"), marks, lines=True)
+
+
+def _accuracy_column(history: SearchHistory) -> str:
+    return f"{'held-out' if history.held_out else 'test'} accuracy (%)"
 
 
 def _visible(history: SearchHistory) -> tuple[float, float]:
@@ -305,6 +325,26 @@ def draw_race(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
     images = "Held-out" if history.held_out else "Test"
     axes.set_xlabel(f"{images} accuracy (%), log error scale")
     return hidden
+
+
+def _race_marks(axes: Axes, history: SearchHistory) -> Marks:
+    left = axes.get_xlim()[0]
+    marks = []
+    for place, setting in enumerate(_raced(history)):
+        seeds = f"{len(setting.finals)} of {setting.seeds}"
+        interval = setting.interval
+        span = f"{interval.low:.2f} to {interval.high:.2f}" if interval else ""
+        x, accuracies = [max(setting.mean, left)], [f"{setting.mean:.2f}"]
+        which, spans = ["all (mean)"], [span]
+        if setting.mean >= left:
+            x += setting.finals
+            accuracies += [f"{accuracy:.2f}" for accuracy in setting.finals]
+            which += [str(seed) for seed in setting.final_seeds]
+            spans += [""] * len(setting.finals)
+        values = [which, accuracies, spans, seeds]
+        marks.append(Mark(place, setting.name, x, [place] * len(x), values))
+    columns = ("seed", _accuracy_column(history), "95 % interval", "seeds trained")
+    return Marks(axes, columns, marks)
 
 
 def _raced(history: SearchHistory) -> list[SearchedSetting]:

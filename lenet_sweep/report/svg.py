@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from lenet_sweep.report.encodings import COLORS
+from lenet_sweep.report.marks import ID_PREFIX, Marks, to_json
 from lenet_sweep.report.style import STYLE, styled
 
 PADDING: Final = 0.06  # inches around texts: the page's font may be wider than matplotlib's
@@ -76,13 +77,14 @@ def page_figure(width: float, height: float, left: float = 0.72) -> tuple[Figure
     return figure, figure.add_axes(box)
 
 
-def to_svg(figure: Figure, name: str, title: str) -> str:
+def to_svg(figure: Figure, name: str, title: str, marks: Marks | None = None) -> str:
     """Convert `figure` to an <svg> element, large enough for all of its texts, and clear it.
 
     name: prefix of the element's ids, unique on the page; letters, digits, and hyphens. title: a
-    description for screen readers.
+    description for screen readers. marks: the values at its points and lines, if any.
     """
     content = io.BytesIO()
+    metadata = ""
     FigureCanvasSVG(figure)
     try:
         with page_style(**{"svg.hashsalt": name}):
@@ -90,6 +92,9 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
             figure.savefig(
                 content, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=box
             )
+            if marks is not None:
+                values = html.escape(to_json(marks, figure, box), quote=False)
+                metadata = f"<metadata>{values}</metadata>"
     finally:
         figure.clear()
     text = content.getvalue().decode()
@@ -98,6 +103,7 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     # matplotlib's style sheet would apply to the whole page; style.css has these rules for .chart.
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(rf' id="{ID_PREFIX}(\d+)"', r' data-mark="\1"', text)
     # Ids such as "patch_1" are in every figure: keep only those that are referenced, with a prefix.
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w.-]+)", text))
     text = re.sub(
@@ -112,7 +118,7 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
         f'<svg class="chart" role="img" aria-labelledby="{name}-title" '
         f'viewBox="0 0 {width} {height}" style="--width:{float(width):.0f}px" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        f'<title id="{name}-title">{html.escape(title)}</title>'
+        f'<title id="{name}-title">{html.escape(title)}</title>{metadata}'
     )
     return opening + text[text.index(">") + 1 :].strip()
 

@@ -1,7 +1,7 @@
 """Marks of running sweeps: a locked file in the folder of a sweep while a launch writes to it.
 
     <sweep folder>/.<8 hex digits>.launch     one for each launch; killed launches leave it unlocked
-    <out>/elsewhere/<8 hex digits>.json       the path of a sweep's folder outside <out>/sweeps
+    <store>/elsewhere/<8 hex digits>.json     the path of a sweep's folder outside <store>/sweeps
 
 `lenet_sweep.clean` removes neither running sweeps nor the runs of sweeps elsewhere.
 """
@@ -68,30 +68,33 @@ def is_running(folder: Path) -> bool:
 
 
 def record_folder(out: Path, folder: Path) -> None:
-    """Record the folder of a sweep if it is outside `out`/sweeps. Raises StoreError."""
-    place = folder.resolve()
-    if place.parent == (out / "sweeps").resolve():
+    """Record the folder of a sweep if a listing of the sweeps of its store would not find it.
+
+    The store is the folder that contains `runs`, which may be a link. Raises StoreError.
+    """
+    place, store = folder.resolve(), (out / "runs").resolve().parent
+    if place.parent == (store / "sweeps").resolve() and not place.name.startswith("."):
         return
     digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
-    path = out / "elsewhere" / f"{digest}.json"
-    if not path.exists():
+    path = store / "elsewhere" / f"{digest}.json"
+    if _recorded(path) is None:
         make_folder(path.parent)
         write_json(path, {"folder": str(place)})
 
 
-def recorded_folders(out: Path) -> dict[Path, Path]:
-    """The files of `record_folder`, each with the folder that it names.
+def recorded_folders(out: Path) -> dict[Path, Path | None]:
+    """The files of `record_folder`, each with the folder that it names; None if it is damaged.
 
-    Raises StoreError if one cannot be read or is damaged.
+    Raises StoreError if one cannot be read.
     """
-    folders = {}
-    for path in sorted((out / "elsewhere").glob("*.json")):
-        try:
-            values = read_json(path)
-        except DamagedError as error:
-            raise StoreError(
-                f"{path} is damaged: run the sweep that it names again, or delete it"
-            ) from error
-        if values:
-            folders[path] = Path(values["folder"])
-    return folders
+    paths = sorted((out / "elsewhere").glob("*.json"))
+    return {path: _recorded(path) for path in paths}
+
+
+def _recorded(path: Path) -> Path | None:
+    """The folder that a file names; None if the file is missing or damaged."""
+    try:
+        values = read_json(path)
+        return Path(values["folder"]) if values else None
+    except (DamagedError, LookupError, TypeError):
+        return None
