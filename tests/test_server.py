@@ -448,6 +448,26 @@ def killed_sweep(out, small_folder, patch, pid=2**22 + 1, run=0):
     return sweep
 
 
+def test_a_sweep_of_the_list_is_opened(tmp_path, small_folder, monkeypatch) -> None:
+    """The list reads it in small parts and keeps the last epochs only; its page has all epochs."""
+    monkeypatch.setattr(event_recorder, "END_TIMEOUT", 60.0)
+    monkeypatch.setattr(live_sweep, "LIST_CHUNK", 100)  # bytes, less than a line
+    cells, options = settings(small_folder(), tmp_path, lr=[0.1, 0.01])
+    sweep = RunningSweep(cells, replace(options, name="it"))
+    sweep.start(0)
+    for number in (1, 2, 3):
+        sweep.epoch(0, number, 90.0 + number)
+    sweep.record(CellFinished(cells[0].run_id, 3))
+    sweep.end()
+    live = LiveSweep("it", sweep.folder, ServedFolder(tmp_path))
+    while live.refresh(detailed=False):
+        pass
+    assert (live.summary()["done"], live.summary()["best"]) == (1, 93.0)
+    assert live.points == []
+    live.refresh(detailed=True)
+    assert [point[1] for point in live.points] == [1, 2, 3]
+
+
 def test_curves_of_runs_that_another_sweep_trains(tmp_path, small_folder, monkeypatch) -> None:
     """They are read from the store when a cell is finished, and so is its accuracy.
 

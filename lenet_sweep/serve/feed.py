@@ -121,10 +121,12 @@ class Feed:
         with self._condition:
             for name in names:
                 with contextlib.suppress(RefusedError):  # reported in the stream
-                    self._changes += self._find(name).refresh(detailed=False)
+                    self._changes += self._find(name).refresh(detailed=True)
             self._viewed.update(names)
             self._list_viewers += not names
-            self._listed_at = float("-inf")
+            self._list()
+            if not names:
+                self._refresh_list()
             self._condition.notify_all()
         try:
             yield
@@ -133,6 +135,12 @@ class Feed:
                 self._viewed.subtract(names)
                 self._viewed += Counter()  # drops those that are at zero
                 self._list_viewers -= not names
+                if not self._list_viewers:  # the others are read again when they are needed
+                    self._sweeps = {
+                        name: sweep
+                        for name, sweep in self._sweeps.items()
+                        if name in self._viewed or sweep.is_alive
+                    }
 
     def _cards(self) -> dict[str, Any]:
         """The list of all sweeps; the condition is held."""

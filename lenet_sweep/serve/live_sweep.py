@@ -58,6 +58,7 @@ MAX_POINTS = 240  # of a curve when the page is opened; further ones are added a
 ALL_POINTS = 60_000  # of all curves together when the page is opened
 MAX_TEXT = 300  # characters of a text from outside
 CHUNKS = 3  # of events.jsonl that are read at a time
+LIST_CHUNK = 256 * 1024  # bytes of events.jsonl that are read at a time for the list of sweeps
 HISTORIES = 40  # runs whose curves are read from the store at a time
 ALIVE = 15.0  # seconds without a change of events.jsonl until its launch counts as ended
 GONE = 6.0  # the same if its process is not found; the recorder changes the file every 3 seconds
@@ -118,6 +119,7 @@ class LiveSweep:
         self.generation = 0
         self.version = 0
         self.is_read = False
+        self._is_detailed = False
         self._stamps: dict[str, Any] = {}
         self._forget()
 
@@ -145,7 +147,8 @@ class LiveSweep:
     def refresh(self, *, detailed: bool) -> bool:
         """Read what has changed on disk, and return whether anything has.
 
-        detailed: also read the curves of runs that no event has described.
+        detailed: keep the curves, and read those of runs that no event has described. Otherwise,
+        unless this was true before, only the last epoch of each run is kept.
         """
         before, is_first = self.error, not self.is_read
         self.is_read = True
@@ -164,6 +167,9 @@ class LiveSweep:
 
     def _refresh(self, *, detailed: bool) -> bool:
         changed = False
+        if detailed and not self._is_detailed:
+            self._is_detailed = True
+            self._stamps.clear()  # start over
         if self._has_changed("sweep.json"):
             self._forget()
             self._stamps.pop("results.csv", None)
@@ -255,8 +261,8 @@ class LiveSweep:
         if path.stat().st_size > MAX_EPOCH_BYTES:
             self.notes[f"{NAME} is full, so new epochs are not shown until their run ends"] = None
         changed = False
-        for _ in range(CHUNKS):
-            entries, is_new = self._reader.read()
+        for size in [None] * CHUNKS if self._is_detailed else [LIST_CHUNK]:
+            entries, is_new = self._reader.read(size)
             if is_new:  # the next refresh starts over
                 self._stamps.clear()
                 return True
@@ -442,6 +448,9 @@ class LiveSweep:
                 self._update_rows(self._cells_of_run.get(run_id, ()))
 
     def _add_epoch(self, run_id: str, epoch: Epoch) -> None:
+        if not self._is_detailed:
+            self._history[run_id] = {epoch.epoch: epoch}
+            return
         number = self._run_numbers[run_id]
         self._history.setdefault(run_id, {})[epoch.epoch] = epoch
         self.points.append(_point(number, epoch))
@@ -522,6 +531,11 @@ class LiveSweep:
         return {"epoch": last, "at": accuracy}
 
     # ------------------------------------------------------------ what the page gets
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a launch still runs."""
+        return any(launch.alive for launch in self.launches.values())
 
     def summary(self) -> dict[str, Any]:
         """What the list of sweeps shows about this one, as JSON values."""
