@@ -62,7 +62,7 @@ def test_progress_is_redrawn_in_place(
     kernel: Callable[..., list[dict]], small_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     """One output of the cell shows bars and leading rows, and at the end what was done."""
-    cell = CELL.format(epochs=300, out=str(tmp_path), root=str(small_folder()))
+    cell = CELL.format(epochs=120, out=str(tmp_path), root=str(small_folder()))
     messages = kernel(cell)
     assert "error" not in kinds(messages)
     updates = [m for m in messages if m["kind"] == "update_display_data"]
