@@ -205,6 +205,31 @@ def test_ranges_filter_the_table_with_the_other_filters(page) -> None:
     assert page.evaluate("document.activeElement.closest('section').id") == "parallel"
 
 
+def test_comparisons_are_with_the_setting(page, means) -> None:
+    """A comparison holds for the mean that is shown, not for one of the seeds; words hold for any."""
+    field = page.get_by_label("Filter", exact=True)
+    field.fill(f"accuracy>{means.iloc[0]:.2f}")
+    assert shown(page, "rank") == []
+    field.fill(f"accuracy>={means.iloc[1]:.2f} seed")
+    assert len(shown(page, "rank")) == 2
+
+
+def test_filter_accepts_the_headings_of_the_table(page) -> None:
+    """Without units and spaces, in any case. A row without a rank is in no range of ranks."""
+    everything = {
+        name: shown(page, name) for name in ("lr", "train_loss", "seconds_per_epoch", "sd")
+    }
+    for typed, name in (("learningRate", "lr"), ("cost", "train_loss"), ("sd", "sd"),
+                        ("s/epoch", "seconds_per_epoch")):  # fmt: skip
+        numbers = [float(text) for text in everything[name] if text]
+        page.get_by_label("Filter", exact=True).fill(f"{typed}<={numbers[0]}")
+        assert [text for text in everything[name] if text and float(text) <= numbers[0]] == shown(
+            page, name
+        )
+    page.get_by_label("Filter", exact=True).fill("rank>0")
+    assert len(shown(page, "rank")) == 8
+
+
 def test_two_settings_are_compared(page, sweep) -> None:
     """The numbers of images are those of the stored predictions, for each pair of seeds."""
     table = sweep.table

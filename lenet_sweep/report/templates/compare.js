@@ -83,10 +83,9 @@ function sideBySide(heads, lines, caption) {
 // Lines with the results of the two groups, as in the table.
 function resultLines(pair) {
   const lines = [];
-  headings.forEach((heading, column) => {
+  headings.forEach((_, column) => {
     if (pageData.settings.includes(columnNames[column]) || columnNames[column] === "rank") return;
-    const name = heading.querySelector(".sort span").textContent;
-    lines.push([name, ...pair.map((group) => group.lines[0].cells[column].text), false]);
+    lines.push([headingTexts[column], ...pair.map((group) => group.lines[0].cells[column].text), false]);
   });
   const verdicts = pair.map((group) => group.lines[0].row.querySelector("th .visually-hidden").textContent.trim());
   if (verdicts.some(Boolean)) lines.push(["compared with the best", ...verdicts, false]);

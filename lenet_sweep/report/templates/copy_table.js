@@ -57,9 +57,8 @@ function shownTable() {
   const rows = [...table.tBodies].filter((body) => !body.hidden)
     .flatMap((body) => [...body.rows]).filter((row) => !row.hidden)
     .map((row) => lineOf.get(row).cells.slice(0, headings.length).map((cell) => cell.text));
-  const header = headings.map((heading) => heading.querySelector(".sort span").textContent);
   const numeric = headings.map((heading) => heading.classList.contains("number"));
-  return [header, rows, numeric];
+  return [headingTexts, rows, numeric];
 }
 
 for (const button of document.querySelectorAll(".copy-table button")) {

@@ -4,6 +4,7 @@ const table = document.getElementById("ranked"); // null if no cell has a result
 const visibleText = (cell) => [...cell.childNodes]
   .filter((part) => part.nodeType === Node.TEXT_NODE).map((part) => part.textContent).join("").trim();
 const headings = table ? [...table.tHead.rows[0].cells].slice(0, -1) : []; // without the commands
+const headingTexts = headings.map((heading) => heading.firstChild.textContent);
 const columnNames = headings.map((heading) => heading.dataset.name);
 const groups = [...(table?.tBodies ?? [])].map((body, index) => {
   const lines = [...body.rows].map((row) => {
