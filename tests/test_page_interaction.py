@@ -101,7 +101,8 @@ def means(sweep):
 def shown(page, name):
     """The texts in a column of the visible settings, from top to bottom."""
     return page.evaluate(
-        """(name) => {
+        """async (name) => {
+          await new Promise(requestAnimationFrame);
           const index = [...document.querySelector("#ranked").tHead.rows[0].cells]
             .findIndex((cell) => cell.dataset.name === name);
           return [...document.querySelectorAll("#ranked tbody:not([hidden])")]
@@ -205,8 +206,32 @@ def test_ranges_filter_the_table_with_the_other_filters(page) -> None:
     assert page.evaluate("document.activeElement.closest('section').id") == "parallel"
 
 
+def test_a_range_stays_when_the_finger_is_lifted(page) -> None:
+    """Also after a drag that the browser canceled to scroll the page; and it shows no values."""
+    section = page.locator("#parallel")
+    area = section.locator(".controls > .area").nth(2)
+
+    def touch(kind, place):
+        box = area.bounding_box()
+        point = {
+            "clientX": box["x"] + box["width"] / 2,
+            "clientY": box["y"] + place * box["height"],
+        }
+        more = {"pointerId": 1, "pointerType": "touch", "buttons": 1, "bubbles": True}
+        area.dispatch_event(kind, point | more)
+
+    area.evaluate("(area) => { area.setPointerCapture = () => {}; }")  # the pointer is made up
+    for kind, place in (("pointerdown", 0.1), ("pointercancel", 0.1), ("pointerdown", 0.0),
+                        ("pointermove", 0.3)):  # fmt: skip
+        touch(kind, place)
+    assert page.locator("#tip:visible").all_inner_texts() == ["lr 0.1"]
+    touch("pointerup", 0.3)
+    assert set(shown(page, "lr")) == {"0.1"}
+    assert not page.locator("#tip").is_visible()
+
+
 def test_comparisons_are_with_the_setting(page, means) -> None:
-    """A comparison holds for the mean that is shown, not for one of the seeds; words hold for any."""
+    """A comparison holds for the mean, not for one of the seeds; words may be those of a seed."""
     field = page.get_by_label("Filter", exact=True)
     field.fill(f"accuracy>{means.iloc[0]:.2f}")
     assert shown(page, "rank") == []
