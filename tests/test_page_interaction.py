@@ -307,6 +307,28 @@ def test_nothing_overflows_on_a_phone(page) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def test_arrow_keys_follow_the_visible_bars(page) -> None:
+    """They follow the order after sorting; a hidden bar passes its tab stop to a visible one."""
+    stop = page.locator("#ranked .track[tabindex='0']")
+    page.get_by_role("button", name="accuracy (%)").click()
+    page.get_by_role("button", name="accuracy (%)").click()  # ascending
+    page.locator("#ranked .line .track").first.focus()
+    focused = []
+    for _ in shown(page, "accuracy"):
+        focused.append(page.evaluate("document.activeElement.closest('tr').cells[2].innerText"))
+        page.keyboard.press("ArrowDown")
+    assert focused[:8] == shown(page, "accuracy")[:8]
+    for name in ("adam", "sgd"):
+        page.get_by_label("Filter", exact=True).fill(name)
+        assert stop.is_visible()
+        page.get_by_role("button", name="Show all seeds").click()
+        page.locator("#ranked .seed .track:visible").first.click()
+        page.keyboard.press("ArrowDown")
+        assert page.locator("#ranked .seed .track:focus").count() == 1
+        page.get_by_role("button", name="Show all seeds").click()
+        assert stop.is_visible()  # and the only one
+
+
 def test_unfinished_rows_are_not_compared(page) -> None:
     """Rows that a search stopped, and failed rows, have no checkbox, and the reason is given."""
     assert page.locator(".pick input").count() == 8

@@ -149,7 +149,7 @@ function imageList(indices, errors, label) {
   if (!items.length) return [];
   const kind = `pictures${short ? "" : " named"}${tests.photos ? " photos" : ""}`;
   const list = element("ul", { class: kind, "aria-label": label }, ...items);
-  makeRoving(list, items);
+  makeRoving(list, "li");
   const all = items.length === indices.length;
   return [element("div", { class: items.length > 60 ? "box" : "" }, list),
     ...(all ? [] : [element("p", { class: "aside" }, `${items.length} of these images are on this page.`)])];

@@ -4,7 +4,7 @@ const rowsNoun = allSeeds ? "setting" : "row";
 // A filter has accepts(), which returns a function of a group, active(), clear(), and perhaps
 // text(), which describes it.
 const filters = [];
-const afterFiltering = []; // functions that are called after each change
+const afterFiltering = [keepTabStop]; // functions that are called after each change
 
 function applyFilters() {
   const conditions = filters.map((filter) => filter.accepts());

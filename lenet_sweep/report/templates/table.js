@@ -52,17 +52,23 @@ headings.forEach((heading, column) => {
 
 // ---------------------------------------------------------------- seeds
 
+const keepTabStop = table ? makeRoving(table, ".track") : () => {};
+
 function foldSeeds(group, folded) {
   const button = group.body.querySelector("button.seeds");
   if (!button) return;
   button.setAttribute("aria-expanded", String(!folded));
   for (const line of group.lines.slice(1)) line.row.hidden = folded;
 }
+
 for (const group of groups) {
   const button = group.body.querySelector("button.seeds");
   if (!button) continue;
   button.hidden = false;
-  button.addEventListener("click", () => foldSeeds(group, button.getAttribute("aria-expanded") === "true"));
+  button.addEventListener("click", () => {
+    foldSeeds(group, button.getAttribute("aria-expanded") === "true");
+    keepTabStop();
+  });
   foldSeeds(group, true);
 }
 const allSeeds = document.getElementById("all-seeds");
@@ -70,6 +76,5 @@ allSeeds?.addEventListener("click", () => {
   const expanded = allSeeds.getAttribute("aria-pressed") !== "true";
   allSeeds.setAttribute("aria-pressed", String(expanded));
   for (const group of groups) foldSeeds(group, !expanded);
+  keepTabStop();
 });
-
-if (table) makeRoving(table, [...table.querySelectorAll(".track")]);
