@@ -329,6 +329,41 @@ def test_arrow_keys_follow_the_visible_bars(page) -> None:
         assert stop.is_visible()  # and the only one
 
 
+def test_arrow_keys_start_at_the_first_point(page) -> None:
+    """Also if a click on an empty part has focused the chart, without values."""
+    chart = page.locator("#curves svg.chart:visible").nth(1)
+    chart.click(position={"x": 2, "y": 2})
+    assert not page.locator("#tip").is_visible()
+    page.keyboard.press("ArrowLeft")
+    assert tip(page)[1]["epoch"] == "1"
+
+
+def test_a_filtered_table_is_printed_with_a_note(page) -> None:
+    """It says how many settings are shown, and keeps the colors of outcomes."""
+    note = page.locator(".print-only")
+    edge = "(cell) => getComputedStyle(cell).borderLeft"
+    colors = page.locator(".line > :first-child").evaluate_all(f"(all) => all.map({edge})")
+    assert len(set(colors)) > 1
+    page.emulate_media(media="print")
+    assert not note.is_visible()
+    assert page.locator(".line > .rank").evaluate_all(f"(all) => all.map({edge})") == colors
+    page.get_by_label("Filter", exact=True).evaluate(
+        "(field) => { field.value = 'adam'; field.dispatchEvent(new Event('input')); }"
+    )
+    assert note.inner_text() == "Filtered: 4 of 10 settings are shown."
+    assert note.is_visible()
+    page.emulate_media(media="screen")
+    assert not note.is_visible()
+
+
+def test_a_comparison_without_pictures_says_so(page) -> None:
+    """The page has pictures of some test images only, perhaps of none that differ."""
+    page.evaluate("pageData.tests.indices.splice(0)")
+    for box in (page.locator(".pick input").first, page.locator(".pick input").last):
+        box.check()
+    assert page.locator("#compare").get_by_text("shows none of these images").count() == 2
+
+
 def test_unfinished_rows_are_not_compared(page) -> None:
     """Rows that a search stopped, and failed rows, have no checkbox, and the reason is given."""
     assert page.locator(".pick input").count() == 8
@@ -366,7 +401,7 @@ def test_the_table_is_copied_as_shown(page) -> None:
 
 
 def test_the_script_escapes_like_the_package(page) -> None:
-    """Markdown and LaTeX of hostile texts are equal to those of results.md and results.tex."""
+    """Hostile texts as in results.md and results.tex; in TSV, negative numbers stay numbers."""
     everything = "".join(map(chr, range(32, 127))) + SIGNS
     texts = [one_line(text) for text in (
         everything, "-- '' ?` !` --- ''' \\", "www.x.org \xe9www.y WWW.z", "&#1; &\xe9 & a://b @me",
@@ -374,6 +409,7 @@ def test_the_script_escapes_like_the_package(page) -> None:
     )]  # fmt: skip
     latex, markdown = (page.evaluate(f"(texts) => texts.map({name})", texts)
                        for name in ("latexCell", "markdownCell"))  # fmt: skip
+    assert page.evaluate("['-1.5', '-x'].map(tsvCell)") == ["-1.5", "'-x"]
     assert latex == [latex_text.escape(text) for text in texts]
     assert markdown == [escape_markdown(text) for text in texts]
 

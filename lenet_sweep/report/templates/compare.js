@@ -101,7 +101,7 @@ function settingLines(pair) {
 
 function curveFigures(pair, names) {
   const curves = pair.map((group) => pageData.rows[group.index].curve);
-  if (curves.some((curve) => !curve)) return [element("p", { class: "aside" }, "The page has no curves of both.")];
+  if (curves.some((curve) => !curve)) return [element("p", { class: "aside" }, "This page does not have learning curves for both.")];
   const figures = ["cost", "accuracy"].map((quantity) => {
     const caption = quantity === "cost" ? "Cost on the training set (mean of each epoch)"
       : "Test accuracy after each epoch";
@@ -146,13 +146,14 @@ function imageList(indices, errors, label) {
     return element("li", { "data-tip": description }, picture,
       ...lines.map((line) => element("span", { class: "line", "aria-hidden": "true" }, line)));
   });
-  if (!items.length) return [];
+  const note = element("p", { class: "aside" },
+    `This page shows ${items.length || "none"} of these images.`);
+  if (!items.length) return indices.length ? [note] : [];
   const kind = `pictures${short ? "" : " named"}${tests.photos ? " photos" : ""}`;
   const list = element("ul", { class: kind, "aria-label": label }, ...items);
   makeRoving(list, "li");
-  const all = items.length === indices.length;
   return [element("div", { class: items.length > 60 ? "box" : "" }, list),
-    ...(all ? [] : [element("p", { class: "aside" }, `${items.length} of these images are on this page.`)])];
+    ...(items.length === indices.length ? [] : [note])];
 }
 
 // The differences of two runs, each as {seed, errors}.

@@ -5,6 +5,7 @@
 // A leading apostrophe keeps spreadsheets from evaluating the text.
 function tsvCell(text) {
   const safe = text.replace(/\s+/g, " ");
+  if (safe !== "" && Number.isFinite(Number(safe))) return safe; // such as a negative number
   return pageData.formulaStarts.some((start) => safe.startsWith(start)) ? `'${safe}` : safe;
 }
 

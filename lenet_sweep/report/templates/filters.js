@@ -6,18 +6,23 @@ const rowsNoun = allSeeds ? "setting" : "row";
 const filters = [];
 const afterFiltering = [keepTabStop]; // functions that are called after each change
 
+const printedCount = element("p", { class: "print-only" });
+table?.closest(".scroll").before(printedCount);
+
 function applyFilters() {
   const conditions = filters.map((filter) => filter.accepts());
   for (const group of groups) group.body.hidden = !conditions.every((accepts) => accepts(group));
   const shown = groups.filter((group) => !group.body.hidden).length;
   const active = filters.some((filter) => filter.active());
   const texts = filters.map((filter) => filter.text?.()).filter(Boolean).join("; ");
+  const counted = `${shown} of ${plural(groups.length, rowsNoun)}${texts ? ` with ${texts}` : ""}`;
   for (const matches of document.querySelectorAll(".matches")) {
     matches.hidden = matches.classList.contains("only-filtered") && !active;
-    const counted = `${shown} of ${plural(groups.length, rowsNoun)}`;
-    matches.querySelector("output").textContent = texts ? `${counted} with ${texts}` : counted;
+    matches.querySelector("output").textContent = counted;
     matches.querySelector("button").hidden = !active;
   }
+  printedCount.hidden = !active;
+  printedCount.textContent = `Filtered: ${counted} ${shown === 1 ? "is" : "are"} shown.`;
   for (const react of afterFiltering) react();
 }
 

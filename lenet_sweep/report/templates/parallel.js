@@ -155,7 +155,7 @@ function addRanges(svg, data) {
     }
   });
   const matches = element("p", { class: "matches only-filtered", hidden: "" },
-    element("output", { "aria-live": "polite" }), " ",
+    element("output", { "aria-live": "off" }), " ",
     element("button", { type: "button", class: "clear-filter" }, "Clear filter"), " ",
     element("a", { href: "#table" }, "Show the table"));
   const figure = svg.closest("figure");
