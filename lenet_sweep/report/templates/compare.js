@@ -8,13 +8,15 @@ const checked = []; // the checked groups, in the order of checking
 function decodeErrors(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const errors = new Map();
-  let index = -1;
-  for (let at = 0; at < bytes.length;) {
-    let gap = 0;
-    let shift = 0;
-    for (; bytes[at] & 128; shift += 7) gap |= (bytes[at++] & 127) << shift;
-    index += gap | (bytes[at++] << shift);
-    errors.set(index, bytes[at++]);
+  let [at, index] = [0, -1];
+  const read = () => { // a base-128 number
+    let [number, shift] = [0, 0];
+    for (; bytes[at] & 128; shift += 7) number |= (bytes[at++] & 127) << shift;
+    return number | (bytes[at++] << shift);
+  };
+  while (at < bytes.length) {
+    index += read();
+    errors.set(index, read());
   }
   return errors;
 }
