@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -190,7 +191,8 @@ def _sweep(
             console.print("\n".join(planned.lines()), markup=False, highlight=False)
         return _table(ranked_table(planned.records), marks=NO_COMPARISON)
     if options.serve:
-        console.print(start_page(options, None), markup=False, highlight=False, soft_wrap=True)
+        tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        start_page(options, None, tell)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)

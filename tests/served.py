@@ -77,16 +77,34 @@ def get(server, path, *, cookie=True, method="GET", **headers):
 
 def first_message(server, *names):
     """The first message of the stream of these sweeps: its kind and its values."""
+    with messages(server, *names) as stream:
+        return next(stream)
+
+
+@contextlib.contextmanager
+def messages(server, *names):
+    """The stream of these sweeps: for each message, its kind and its values."""
     query = urllib.parse.urlencode([("sweep", name) for name in names])
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     connection.request("GET", f"{server.prefix}events?{query}",
                        headers={"Cookie": f"{COOKIE}={server.token}"})  # fmt: skip
     try:
         answer = connection.getresponse()
-        kind = answer.readline().decode().strip().removeprefix("event: ")
-        return kind, json.loads(answer.readline().removeprefix(b"data: "))
+        yield _messages(answer)
     finally:
         connection.close()
+
+
+def _messages(answer):
+    kind = ""
+    while line := answer.readline().decode():
+        name, _, value = line.rstrip("\n").partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)
+        else:
+            assert value != "beat", "no message for 10 seconds"
 
 
 class RunningSweep:

@@ -1,5 +1,6 @@
 """events.jsonl: what a sweep records for the live page, and that this never affects the sweep."""
 
+import errno
 import os
 from dataclasses import replace
 
@@ -161,6 +162,34 @@ def test_the_file_is_bounded(tmp_path, plan, monkeypatch) -> None:
     (tmp_path / "new").mkdir()
     record(tmp_path / "new", plan, Failed(run, failure))
     assert (tmp_path / "new/events.jsonl").stat().st_size < 3000
+
+
+def test_a_full_file_still_shows_that_the_launch_is_alive(tmp_path, plan, monkeypatch) -> None:
+    """Epochs that are left out change the time of the file."""
+    monkeypatch.setattr(event_recorder, "MAX_BYTES", 0)
+    monkeypatch.setattr(event_recorder, "MAX_EPOCH_BYTES", 0)
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    os.utime(path, (1e9, 1e9))
+    record(tmp_path, plan, EpochEnded(plan.runs[0].id, epoch()))
+    assert path.stat().st_size == 0
+    assert path.stat().st_mtime > 1e9
+
+
+def test_a_disk_that_is_full_for_a_moment_loses_nothing(tmp_path, plan, monkeypatch) -> None:
+    """A write that was done in part is repeated."""
+    failures = ['{"time": 1, "lau']
+    original = event_recorder._append
+
+    def append(file, entries):
+        if failures:
+            file.write(failures.pop(0).encode())
+            raise OSError(errno.ENOSPC, "full")
+        return original(file, entries)
+
+    monkeypatch.setattr(event_recorder, "_append", append)
+    record(tmp_path, plan, EpochEnded(plan.runs[0].id, epoch()))
+    assert [type(event) for event in contents(tmp_path)] == [LaunchStarted, EpochEnded, LaunchEnded]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes")

@@ -11,6 +11,7 @@ from served import RunningSweep, free_port, server_process, serving, small_sweep
 from test_browser import CHROMIUM, CONTRAST, sync_api
 
 from lenet_sweep.core.events import CellFinished, Dropped, Failed, Failure, Finished, Started
+from lenet_sweep.serve import served_folder
 from lenet_sweep.storage.files import read_json, write_json
 
 pytestmark = pytest.mark.skipif(
@@ -223,9 +224,12 @@ def shared(finished, small_folder):
         yield server
 
 
-def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened) -> None:
+def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened, monkeypatch) -> None:
     """Sweeps are cards; chosen ones are compared; a row leads to its details."""
+    monkeypatch.setattr(served_folder, "MAX_SWEEPS", 1)
     with opened(shared.url) as page:
+        expect(page.locator(".lead")).to_have_text("1 sweep in out (1 older not listed)")
+        monkeypatch.undo()
         expect(page.locator(".card")).to_have_count(2)
         for box in page.get_by_role("checkbox").all():
             box.check()
@@ -242,6 +246,27 @@ def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened) -> None:
         expect(page.locator(".confusion tbody tr")).to_have_count(10)
         page.go_back()
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
+
+
+def test_held_out_images_decide_which_row_is_best(opened, tmp_path, small_folder) -> None:
+    """As in the ranking, on the cards and beside other sweeps; the accuracy is on test images."""
+    for number, lrs in enumerate([[0.1, 0.2], [0.3, 0.4]]):
+        cells, options = settings(small_folder(), tmp_path / "out", lr=lrs, holdout=100)
+        for at, cell in enumerate(cells):  # with 2 to 5 of 200 test images wrong
+            wrong = 2 * at + number + 2
+            store_all([cell], tmp_path / "out", small_folder(), lambda _, wrong=wrong: range(wrong),
+                      holdout=90.0 + wrong)  # fmt: skip
+        launched(cells, replace(options, name=f"it{number}"))
+    with serving(tmp_path / "out") as server, opened(server.url) as page:
+        expect(page.locator(".best")).to_have_count(2)
+        best = sorted(text.split()[0] for text in page.locator(".best").all_inner_texts())
+        assert best == ["97.50", "98.00"]
+        for box in page.get_by_role("checkbox").all():
+            box.check()
+        page.get_by_role("link", name="Compare 2 sweeps").click()
+        expect(page.locator(".plain tbody tr td:first-child")).to_have_text(
+            ["97.50", "98.00", "98.50", "99.00"]
+        )
 
 
 def test_the_table_is_sorted_and_filtered(shared, opened) -> None:

@@ -416,9 +416,9 @@ def test_the_script_escapes_like_the_package(page) -> None:
 
 def test_encoded_predictions_are_decoded(page) -> None:
     """The script reads what the package writes, also for images that are far apart."""
-    labels = np.zeros(100_000, np.uint8)
+    labels = np.zeros(100_000, np.uint16)
     predictions = labels.copy()
-    predictions[[0, 1, 128, 129, 400, 20_000, 99_999]] = [1, 255, 128, 127, 2, 3, 9]
+    predictions[[0, 1, 128, 129, 400, 20_000, 99_999]] = [1, 255, 128, 127, 256, 999, 9]
     encoded = page_data.encode_errors(labels, predictions)
     decoded = page.evaluate("(text) => [...decodeErrors(text)]", encoded)
     assert decoded == [[int(n), int(predictions[n])] for n in np.flatnonzero(predictions)]

@@ -226,4 +226,5 @@ def test_a_race_trains_no_more_seeds_of_a_setting_that_is_worse(tmp_path, small_
     assert stopped["error"].str.startswith("dropped after 5 seeds: ").all()
     pd.testing.assert_frame_equal(load_results(table.attrs["folder"]), table)
     page = (tmp_path / "sweeps" / "race" / "report.html").read_text()
-    assert '<td class="number">not trained</td>' in page
+    assert '<td class="number">5 of 8 seeds</td>' in page
+    assert "not trained" not in page

@@ -24,9 +24,10 @@ from payloads import HTML, PAYLOADS
 
 import lenet_sweep
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.report import charts
+from lenet_sweep.report import charts, collect, curve_charts
 from lenet_sweep.report import page as page_module
 from lenet_sweep.report.__main__ import main
+from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.runner import outputs, run
 from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.search import Stop
@@ -704,3 +705,26 @@ def test_starting_a_sweep_imports_nothing_for_the_page() -> None:
         "assert not {'jinja2', 'scipy', 'matplotlib', 'lenet_sweep.report.page'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_curves_are_ordered_by_the_mean_over_the_seeds(tmp_path, small_folder) -> None:
+    """The setting with the best single seed is not the first one."""
+    cells, options = settings(small_folder(), tmp_path, lr=[0.1, 0.01], seed=[0, 1], name="it")
+    wrong = {(0.1, 0): 1, (0.1, 1): 9, (0.01, 0): 3, (0.01, 1): 3}
+    store_all(cells, tmp_path, small_folder(), lambda n: range(wrong[cells[n].lr, cells[n].seed]))
+    report = collect.collect_sweep(launched(cells, options).sweep)
+    assert [entry.text for entry in curve_charts.curves(report).legend] == ["lr 0.01", "lr 0.1"]
+
+
+def test_a_seed_that_two_people_trained_counts_once(tmp_path, small_folder) -> None:
+    """With different results, the better one, also for the cost and the time."""
+    folders = []
+    for errors, person in enumerate(("Ada", "Bo")):
+        out = tmp_path / person
+        cells, options = settings(small_folder(), out, seed=[0, 1], name="it", person=person)
+        store_all(cells, out, small_folder(), lambda _, n=errors: range(n + 1), person=person)
+        folders.append(launched(cells, options).sweep.folder)
+    report, _ = collect.collect_merged(folders, None)
+    (item,) = compared_items(report)
+    assert len(item.rows) == 4
+    assert [row.record["person"] for row in item.measured] == ["Ada", "Ada"]

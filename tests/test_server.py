@@ -2,22 +2,28 @@
 
 import json
 import os
+import queue
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
+from image_files import make_image_folder
 from made_sweeps import fail, launched, settings, store_all
-from served import RunningSweep, first_message, free_port, get, serving
+from served import RunningSweep, first_message, free_port, get, messages, serving
 
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.events import Started
+from lenet_sweep.core.events import CellFinished, Epoch, EpochEnded, Waiting
 from lenet_sweep.runner import event_recorder, page_process
 from lenet_sweep.serve import __main__ as serve
 from lenet_sweep.serve import live_sweep, served_folder
+from lenet_sweep.serve.live_sweep import LiveSweep
+from lenet_sweep.serve.served_folder import ServedFolder
 from lenet_sweep.storage.files import read_json, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and signals")
@@ -84,6 +90,13 @@ def test_without_the_token_nothing_is_shown(shared, path, cookie) -> None:
     assert status == 403
     assert content == b"Open the URL that the server printed.\n"
     assert "Set-Cookie" not in headers
+
+
+def test_cookies_of_other_servers_do_not_matter(shared) -> None:
+    """Browsers send those of all ports of this machine, also unusual ones."""
+    cookie = f'theme={{"dark": 1}}; a[0]=b c; lenet_sweep={shared.token}; \xff=@'
+    assert get(shared, "", cookie=False, Cookie=cookie)[0] == 200
+    assert get(shared, "", cookie=False, Cookie=f"not_lenet_sweep={shared.token}")[0] == 403
 
 
 @pytest.mark.parametrize("query", ["", "?token=", "?token=x", "?token=%ff", "?token=%00"])
@@ -234,6 +247,20 @@ def test_the_folder_that_a_sweep_names_for_its_images_is_not_read(store) -> None
     assert "--data FOLDER" in details["notes"][0]
 
 
+def test_decoding_an_image_folder_changes_no_file(tmp_path, monkeypatch) -> None:
+    """The images of `--data` are shown, but not added to the cache."""
+    monkeypatch.setenv("LENET_SWEEP_DATA", str(tmp_path / "cache"))
+    root = make_image_folder(tmp_path / "images", ["cat", "dog"], train=2, test=1)
+    cells, options = settings(root, tmp_path / "out", dataset="image_folder", lr=[0.1])
+    store_all(cells, tmp_path / "out", root, lambda _: [])
+    launched(cells, replace(options, name="it"))
+    shutil.rmtree(tmp_path / "cache/decoded")
+    with serving(tmp_path / "out", data_root=root) as server:
+        details = json.loads(get(server, f"cell?sweep=it&cell={cells[0].id}")[2])
+    assert details["samples"]["images"] == 2
+    assert not (tmp_path / "cache/decoded").exists()
+
+
 @pytest.mark.parametrize("target", ["../../..", "/", "../../../other"])
 def test_a_store_outside_the_folder_is_not_read(server, store, tmp_path, target) -> None:
     """A sweep.json that names another store shows only its own results.csv."""
@@ -352,6 +379,28 @@ def test_huge_files_are_refused(server, store, monkeypatch) -> None:
     assert "has 3 cells, more than the page shows (2)" in error_of(server)
 
 
+def test_an_open_page_gets_all_cells_after_an_error(
+    server, store, small_folder, monkeypatch
+) -> None:
+    """Also if the folder was deleted, and another sweep has its name now."""
+    table = store / "sweeps/it/results.csv"
+    limits = served_folder.LIMITS
+    monkeypatch.setattr(served_folder, "LIMITS", limits | {"results.csv": 100})
+    with messages(server, "it") as stream:
+        assert "more than the page reads" in next(stream)[1]["head"]["error"]
+        monkeypatch.setattr(served_folder, "LIMITS", limits)
+        os.utime(table)
+        kind, values = next(stream)
+        assert (kind, len(values["cells"])) == ("snapshot", 3)
+        shutil.rmtree(store / "sweeps/it")
+        while "no sweep with this name" not in next(stream)[1].get("head", {}).get("error", ""):
+            pass
+        cells, options = settings(small_folder(), store, lr=[0.1, 0.3], batch=[16, 32])
+        launched(cells, replace(options, name="it"))
+        kind, values = next(stream)
+        assert (kind, len(values["cells"])) == ("snapshot", 4)
+
+
 @posix
 def test_pipes_in_place_of_files_do_not_block(server, store) -> None:
     """They are refused like other files that are not regular."""
@@ -360,19 +409,86 @@ def test_pipes_in_place_of_files_do_not_block(server, store) -> None:
     assert error_of(server) == "sweeps/it/results.csv is not a file"
 
 
+@posix
 def test_a_killed_launch_is_noticed(tmp_path, small_folder, monkeypatch) -> None:
-    """A launch whose process has gone does not run, although it did not end."""
-    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1])
+    """An open page shows that its runs are paused, although the launch did not end."""
+    sweep = killed_sweep(tmp_path / "out", small_folder, monkeypatch)
+    with serving(tmp_path / "out") as server, messages(server, "it") as stream:
+        _, values = next(stream)
+        # In a container, the process may not be found, but the file is new.
+        assert values["head"]["state"] == "running"
+        assert values["rows"][0][1]["status"] == "training"
+        os.utime(sweep.folder / "events.jsonl", (time.time() - 10,) * 2)
+        _, values = next(stream)
+    assert values["head"]["state"] == "interrupted"
+    assert [(row["status"], row["epoch"]) for _, row in values["rows"]] == [("queued", 1)]
+
+
+@posix
+def test_a_killed_launch_is_noticed_beside_a_new_one(tmp_path, small_folder, monkeypatch) -> None:
+    """The new launch keeps the file new, but has not come to the run yet."""
+    with monkeypatch.context() as patch:
+        killed_sweep(tmp_path / "out", small_folder, patch)
+    sweep = killed_sweep(tmp_path / "out", small_folder, monkeypatch, pid=os.getpid(), run=1)
+    live = LiveSweep("it", sweep.folder, ServedFolder(tmp_path))
+    live.refresh(detailed=True)
+    assert [row["status"] for row in live.rows] == ["queued", "training"]
+
+
+def killed_sweep(out, small_folder, patch, pid=2**22 + 1, run=0):
+    """A launch of two runs that ended after the first epoch of a run, without a line about that."""
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.01])
+    patch.setattr(event_recorder, "END_TIMEOUT", 60.0)
+    patch.setattr(event_recorder.os, "getpid", lambda: pid)
+    last = EpochEnded(cells[run].run_id, Epoch(1, 1.0, 91.0, 0.9, 1.0, 0.1))
+    patch.setattr(event_recorder, "LaunchEnded", lambda: last)
+    sweep = RunningSweep(cells, replace(options, name="it"))
+    sweep.start(run)
+    sweep.end()  # waits until its events are written
+    return sweep
+
+
+def test_a_sweep_of_the_list_is_opened(tmp_path, small_folder, monkeypatch) -> None:
+    """The list reads it in small parts and keeps the last epochs only; its page has all epochs."""
     monkeypatch.setattr(event_recorder, "END_TIMEOUT", 60.0)
-    with monkeypatch.context() as patch, serving(tmp_path / "out") as server:
-        sweeps = [RunningSweep(cells, replace(options, name="alive"))]
-        patch.setattr(event_recorder.os, "getpid", lambda: 2**22 + 1)  # no such process
-        sweeps.append(RunningSweep(cells, replace(options, name="dead")))
-        patch.setattr(event_recorder, "LaunchEnded", lambda: Started(cells[0].run_id, 0))
-        for sweep in sweeps:
-            sweep.end()  # waits until its events are written
-        states = [first_message(server, name)[1]["head"]["state"] for name in ("alive", "dead")]
-    assert states == ["running", "interrupted"]
+    monkeypatch.setattr(live_sweep, "LIST_CHUNK", 100)  # bytes, less than a line
+    cells, options = settings(small_folder(), tmp_path, lr=[0.1, 0.01])
+    sweep = RunningSweep(cells, replace(options, name="it"))
+    sweep.start(0)
+    for number in (1, 2, 3):
+        sweep.epoch(0, number, 90.0 + number)
+    sweep.record(CellFinished(cells[0].run_id, 3))
+    sweep.end()
+    live = LiveSweep("it", sweep.folder, ServedFolder(tmp_path))
+    while live.refresh(detailed=False):
+        pass
+    assert (live.summary()["done"], live.summary()["best"]) == (1, 93.0)
+    assert live.points == []
+    live.refresh(detailed=True)
+    assert [point[1] for point in live.points] == [1, 2, 3]
+
+
+def test_curves_of_runs_that_another_sweep_trains(tmp_path, small_folder, monkeypatch) -> None:
+    """They are read from the store when a cell is finished, and so is its accuracy.
+
+    So are epochs that events.jsonl had no room for.
+    """
+    monkeypatch.setattr(event_recorder, "END_TIMEOUT", 60.0)
+    out = tmp_path / "out"
+    cells, options = settings(small_folder(), out, lr=[0.1, 0.01])
+    sweep = RunningSweep(cells, replace(options, name="it"))
+    live = LiveSweep("it", sweep.folder, ServedFolder(out))
+    live.refresh(detailed=True)  # nothing is in the store yet
+    sweep.start(0)
+    sweep.epoch(0, 1, 91.0)
+    sweep.record(Waiting(cells[1].run_id))
+    store_all(cells, out, small_folder(), lambda n: range(10 * n))
+    for cell in cells:
+        sweep.record(CellFinished(cell.run_id, 3))
+    sweep.end()
+    live.refresh(detailed=True)
+    assert [row["accuracy"] for row in live.rows] == [100.0, 95.0]
+    assert sorted(point[:2] for point in live.points) == [(r, e) for r in (0, 1) for e in (1, 2, 3)]
 
 
 def test_the_report_has_no_access_to_the_page(server, store) -> None:
@@ -454,31 +570,58 @@ def options(tmp_path, small_folder) -> SweepOptions:
     return options
 
 
-def test_serve_starts_one_server_for_a_folder(options, tmp_path) -> None:
-    """Sweeps of one process share a page, which shows the sweeps of `out`."""
-    line = page_process.start_page(options, None)
+def test_serve_starts_one_server_for_a_folder(options, tmp_path, monkeypatch) -> None:
+    """Sweeps of one process share a page, which shows the sweeps of `out`. None waits for long."""
+    lines = queue.Queue()
+    monkeypatch.setattr(page_process, "START_TIMEOUT", 0.0)
+    page_process.start_page(options, None, lines.put)
+    assert lines.get() == "serve=true: the live page is starting; its URL follows"
+    line = lines.get(timeout=60)
     assert re.fullmatch(r"Live page: http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", line)
-    assert page_process.start_page(options, options.out / "sweeps/it") == line
-    elsewhere = page_process.start_page(options, tmp_path / "elsewhere")
-    assert "no live page, because it shows the sweeps in" in elsewhere
-    process = page_process._servers[options.out.resolve()]
-    page_process._end(process)
-    assert process.poll() == 0
-    process.stdout.close()
+    page_process.start_page(options, options.out / "sweeps/it", lines.put)
+    assert lines.get() == line
+    page_process.start_page(options, tmp_path / "elsewhere", lines.put)
+    assert "no live page, because it shows the sweeps in" in lines.get()
+    page = page_process._pages[options.out.resolve()]
+    page_process._end(page)
+    assert page.server.poll() == 0
 
 
 def test_a_server_that_cannot_start_is_reported(options, monkeypatch) -> None:
     """The sweep gets a line with the reason, and continues."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert page_process.start_page(options, None) == (
-        "serve=true: the live page could not be started: No such file or directory"
-    )
+    lines = []
+    page_process.start_page(options, None, lines.append)
+    assert lines == ["serve=true: the live page could not be started: No such file or directory"]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        ("a warning|Live page: URL|" + "x" * 10**6, "Live page: URL"),
+        ("a warning|the reason", "serve=true: the live page could not be started: the reason"),
+    ],
+)
+def test_what_a_server_prints_besides_its_url(
+    options, tmp_path, monkeypatch, printed, told
+) -> None:
+    """Warnings neither end the server nor block it, and the last line has the reason of its end."""
+    (tmp_path / "printed").write_text(printed.replace("|", "\n"))
+    (tmp_path / "python").write_text(f"#!/bin/sh\ncat {tmp_path / 'printed'}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(page_process, "START_TIMEOUT", 60.0)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    lines = []
+    page_process.start_page(options, None, lines.append)
+    assert lines == [told]
+    assert page_process._pages[options.out.resolve()].server.wait(60) == 0
 
 
 @pytest.mark.slow
 def test_the_server_of_a_sweep_ends_with_it(tmp_path, small_folder) -> None:
-    """serve=true prints the URL before the training starts; nothing is left running at the end."""
-    words = [f"dataset.root={small_folder()}", "dataset=folder", "device=cpu", "epochs=1",
+    """serve=true prints the URL before or in training; nothing is left running at the end."""
+    words = [f"dataset.root={small_folder()}", "dataset=folder", "device=cpu", "epochs=50",
              "figures=none", "report=false", "serve=true"]  # fmt: skip
     for mode in ([], ["-m"]):
         done = subprocess.run(

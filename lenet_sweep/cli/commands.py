@@ -18,6 +18,7 @@ import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 from statistics import fmean
@@ -102,7 +103,7 @@ def run_batch(
     view = LogView(console) if search_folder else views.choose_view(console)
     folder = search_folder or _typed_folder(master, options)
     if options.serve and not search_folder:  # `prepare_search` has started it
-        _print(console, start_page(options, folder))
+        start_page(options, folder, partial(_print, console))
     result = run_sweep(
         cells, options, [view], executor, folder=folder, with_outputs=not search_folder
     )
@@ -174,7 +175,7 @@ def prepare_jobs(
     guarded_hydra.set_sweep_folder(loader, master, folder)
     make_folder(folder)
     if options.serve:
-        _print(console, start_page(options, folder))
+        start_page(options, folder, partial(_print, console))
 
     def finish(interrupted: signal.Signals | None) -> None:
         result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
@@ -202,7 +203,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
         folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
     guarded_hydra.set_sweep_folder(loader, master, folder)
     if options.serve and not options.dry_run:
-        _print(Console(), start_page(options, folder))
+        start_page(options, folder, partial(_print, Console()))
 
     def finish(interrupted: signal.Signals | None) -> None:
         try:
@@ -324,7 +325,7 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
     console = Console()
     _exit_if_dry_run([cell], options, console, LOCAL)
     if options.serve:  # standard output is that of the report's script
-        _print(Console(stderr=True), start_page(options, folder))
+        start_page(options, folder, partial(_print, Console(stderr=True)))
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run_folder(cell.run_id)

@@ -74,14 +74,15 @@ def find_dataset(
     return replace(dataset, limit=None if limit == count else limit, holdout=holdout)
 
 
-def load_dataset(dataset: Dataset, root: Path | None) -> Images:
+def load_dataset(dataset: Dataset, root: Path | None, *, read_only: bool = False) -> Images:
     """Load and verify the dataset in `root` (None: default_root()). Never downloads.
 
+    read_only: do not add the decoded images of an image folder to the cache.
     Raises DataError if a file is missing or damaged, or if the user's files have changed since
     `find_dataset`; UsageError if the limit is outside 1..N.
     """
     if dataset.name == IMAGE_FOLDER:
-        images = _load_image_folder(dataset, root)
+        images = _load_image_folder(dataset, root, read_only=read_only)
     elif dataset.name == FOLDER:
         contents, digest = files.load_own_files(_own_root(FOLDER, root))
         _check_digest(dataset, digest)
@@ -104,14 +105,17 @@ def load_dataset(dataset: Dataset, root: Path | None) -> Images:
     )
 
 
-def load_test_images(dataset: Dataset, root: Path | None) -> LabeledImages:
+def load_test_images(
+    dataset: Dataset, root: Path | None, *, read_only: bool = False
+) -> LabeledImages:
     """Load only the test images, verified like `load_dataset`.
 
     For a catalog dataset this skips the training images, which are six times as large.
-    Raises the same errors as `load_dataset`.
+    read_only: as for `load_dataset`. Raises the same errors as `load_dataset`.
     """
     if dataset.name in OWN_DATASETS:  # their digests cover all files
-        images = load_dataset(replace(dataset, limit=None, holdout=None), root)
+        every = replace(dataset, limit=None, holdout=None)
+        images = load_dataset(every, root, read_only=read_only)
         return LabeledImages(
             images.test_images,
             images.test_labels,
@@ -149,22 +153,24 @@ def _find_image_folder(root: Path, side: int) -> tuple[Dataset, int]:
     return Dataset(IMAGE_FOLDER, digest, classes=classes, size=found.size), len(found.train)
 
 
-def _load_image_folder(dataset: Dataset, root: Path | None) -> Images:
+def _load_image_folder(dataset: Dataset, root: Path | None, *, read_only: bool) -> Images:
     """The images of a folder, from the cache or else from its files. Raises DataError."""
     if images := decoded_images.read(_cache(), dataset.digest):
         return images
-    images, digest = _decode_image_folder(
-        image_folder.find(_own_root(IMAGE_FOLDER, root), dataset.size)
-    )
+    found = image_folder.find(_own_root(IMAGE_FOLDER, root), dataset.size)
+    images, digest = _decode_image_folder(found, read_only=read_only)
     _check_digest(dataset, digest)
     return images
 
 
-def _decode_image_folder(found: image_folder.ImageFiles) -> tuple[Images, str]:
-    """Decode image files and add them to the cache. Returns them and their digest."""
+def _decode_image_folder(
+    found: image_folder.ImageFiles, *, read_only: bool = False
+) -> tuple[Images, str]:
+    """Decode image files, and add them to the cache if allowed. Returns them and their digest."""
     images, fingerprint = image_folder.decode(found)
     digest = image_folder.digest(images)
-    decoded_images.write(_cache(), fingerprint, digest, images)
+    if not read_only:
+        decoded_images.write(_cache(), fingerprint, digest, images)
     return images, digest
 
 

@@ -16,8 +16,10 @@ class ImageCache:
     """The test images of each dataset, read on first use.
 
     `missing` lists the datasets that could not be loaded, one line with the reason for each.
+    read_only: as for `load_dataset`.
     """
 
+    read_only: bool = False
     missing: dict[str, None] = field(default_factory=dict)
     _cache: dict[tuple[str, int, Path | None], LabeledImages | None] = field(default_factory=dict)
 
@@ -26,7 +28,9 @@ class ImageCache:
         key = (dataset.digest, dataset.classes, data_root)
         if key not in self._cache:
             try:
-                self._cache[key] = datasets.load_test_images(dataset, data_root)
+                self._cache[key] = datasets.load_test_images(
+                    dataset, data_root, read_only=self.read_only
+                )
             except (DataError, UsageError) as error:
                 self.missing[f"{dataset.name}: {str(error).splitlines()[0]}"] = None
                 self._cache[key] = None

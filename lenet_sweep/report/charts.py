@@ -255,15 +255,16 @@ def _accuracy_levels(
 ) -> Levels:
     """The axis of the accuracies, at `x`. heights: of the items.
 
-    The rows without a line, which are worse than those with one, are at the bottom.
+    Rows without a line are between those with one, and the worst of them are at the bottom.
     """
-    height_of = {item.accuracy: height for item, height in zip(items, heights, strict=True)}
+    pairs = [(i.accuracy, h) for i, h in zip(items, heights, strict=True) if i.accuracy is not None]
+    accuracies, places = zip(*sorted(pairs), strict=True)
     known = sorted({item.accuracy for item in compared if item.accuracy is not None})
     place_of = {accuracy: place for place, accuracy in enumerate(known)}
     return Levels(
         name="accuracy (%)",
         x=x,
-        y=[height_of.get(accuracy, 0.0) for accuracy in known],
+        y=[float(np.interp(accuracy, accuracies, places)) for accuracy in known],
         labels=[f"{accuracy:.2f}" for accuracy in known],
         rows=[None if i.accuracy is None else place_of[i.accuracy] for i in compared],
     )

@@ -36,8 +36,12 @@ class ComparedItem:
 
     @property
     def measured(self) -> list[Row]:
-        """Its rows with an accuracy."""
-        return [row for row in self.rows if row.result.accuracy is not None]
+        """Its rows with an accuracy; if several people trained a cell, the better one."""
+        rows: dict[Cell, Row] = {}
+        for row in self.rows:
+            if row.result.accuracy is not None:
+                rows.setdefault(row.cell, row)
+        return [*rows.values()]
 
     @property
     def has_learned(self) -> bool:

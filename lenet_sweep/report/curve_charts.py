@@ -13,6 +13,7 @@ from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_cost, pluralize
 from lenet_sweep.report.chart_axes import accuracy_axis, cost_axis, draw_band, epoch_axis
 from lenet_sweep.report.collect import Report
+from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import MARKERS, curve_style, move_zeros
 from lenet_sweep.report.histories import Curve, Series, curves_by_setting, finite_points
 from lenet_sweep.report.marks import Mark, Marks, gid
@@ -55,7 +56,7 @@ class Curves:
 
 def curves(report: Report) -> Curves | None:
     """Curves of the best settings; None if no run has at least two epochs."""
-    results = [row.result for row in report.rows]
+    results = [row.result for item in compared_items(report) for row in item.rows]
     all_curves = curves_by_setting([(r.cell, r.history) for r in results if r.history])
     if max((len(curve.epochs) for _, curve in all_curves), default=0) < 2:
         return None

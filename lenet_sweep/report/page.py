@@ -27,7 +27,7 @@ from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import one_line, pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_data, page_table
-from lenet_sweep.report.collect import Launch, Report
+from lenet_sweep.report.collect import Launch, Report, Row
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, STOPPED
 
@@ -182,6 +182,7 @@ def _stops(report: Report) -> Mapping[str, Any]:
     cells = [row.cell for row in report.rows]
     names = short_names([replace(cell, seed=0) for cell in cells])
     settings: dict[Cell, dict[str, Any]] = {}
+    rows: dict[Cell, list[Row]] = {}
     for row in report.rows:
         if row.record["status"] == STOPPED:
             setting = settings.setdefault(
@@ -195,11 +196,19 @@ def _stops(report: Report) -> Mapping[str, Any]:
                 },
             )
             setting["accuracies"].append(row.record.get(ACCURACY_AT))
-    for setting in settings.values():
+        rows.setdefault(row.cell.setting, []).append(row)
+    for cell, setting in settings.items():
+        finished = (row for row in rows[cell] if row.record["status"] == "ok")
+        setting["finished"] = len({row.cell.seed for row in finished})
+        setting["seeds"] = len({row.cell.seed for row in rows[cell]})
         known = [value for value in setting["accuracies"] if not pd.isna(value)]
         setting["accuracy"] = fmean(known) if known else None
     stopped = sorted(settings.values(), key=lambda s: (-s["epochs"], -(s["accuracy"] or 0)))
-    return {"shown": stopped[:MAX_STOPS], "total": len(stopped)}
+    return {
+        "shown": stopped[:MAX_STOPS],
+        "total": len(stopped),
+        "trained": any(setting["epochs"] for setting in stopped),
+    }
 
 
 def _failures(report: Report) -> Mapping[str, Any]:

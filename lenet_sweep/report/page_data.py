@@ -54,19 +54,23 @@ def page_data(report: Report, name: str, *, pictures: bool) -> str:
 def encode_errors(labels: Labels, predictions: Labels) -> str:
     """The misclassified images and their predicted classes, as base64.
 
-    For each misclassified image: its distance from the one before (from -1 for the first) as a
-    little-endian base-128 number, whose bytes except the last have the high bit, and a byte with
-    the predicted class.
+    For each misclassified image: its distance from the one before (from -1 for the first), and the
+    predicted class. Both are little-endian base-128 numbers, whose bytes except the last have the
+    high bit.
     """
     wrong = np.flatnonzero(labels != predictions)
     encoded = bytearray()
     for gap, predicted in zip(np.diff(wrong, prepend=-1), predictions[wrong], strict=True):
-        rest = int(gap)
-        while rest > 127:
-            encoded.append(rest & 127 | 128)
-            rest >>= 7
-        encoded += bytes([rest, int(predicted)])
+        _append_number(encoded, int(gap))
+        _append_number(encoded, int(predicted))
     return base64.b64encode(encoded).decode()
+
+
+def _append_number(encoded: bytearray, number: int) -> None:
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
 
 
 def most_informative(correct: NDArray[np.bool_], count: int) -> NDArray[np.intp]:

@@ -271,12 +271,14 @@ def _mean_row(
             return _table_cell(name, values[0])
         if holds_text(name) or name in ("batch", "lr", "epochs"):
             return _table_cell(name, values[0]) if len(set(values)) == 1 else TableCell("several")
-        known = [v for v in values if v is not None and not pd.isna(v)]
+        of_finished = [row.record[name] for row in rows if row.record["status"] == "ok"]
+        known = [v for v in of_finished or values if v is not None and not pd.isna(v)]
         return _table_cell(name, sum(known) / len(known)) if known else TableCell("", number=True)
 
     sd = TableCell("", number=True) if setting.sd is None else TableCell(
         f"{setting.sd:.2f}", repr(setting.sd), number=True)  # fmt: skip
-    seeds = str(setting.n) if setting.n == len(rows) else f"{setting.n} of {len(rows)}"
+    planned = len({row.cell.seed for row in rows})  # several people may have trained a seed
+    seeds = str(setting.n) if setting.n == planned else f"{setting.n} of {planned}"
     return TableRow(
         rank=rank_text(setting.rank, setting.mean),
         outcome=rows[0].outcome,

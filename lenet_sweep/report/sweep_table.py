@@ -46,7 +46,8 @@ class SweepTable(pd.DataFrame):
         if self.empty:
             return "<p>No cell has a result yet.</p>"
         if self._marks is None:
-            self._marks = _compare(self._unchanged, Path(self.attrs["folder"]))
+            folder = self.attrs.get("folder")
+            self._marks = _compare(self._unchanged, Path(folder)) if folder else NO_COMPARISON
         tables = text_tables(self._unchanged, self._marks)
         below = [""] * (len(tables) - 1) + [self._marks.caption]  # about the rows of all tables
         return "".join(
@@ -61,5 +62,5 @@ def _compare(table: pd.DataFrame, folder: Path) -> TieMarks:
 
     try:
         return ties.compare_sweep(replace(load_sweep(folder), table=table))
-    except (FileNotFoundError, StoreError):
+    except (FileNotFoundError, StoreError, KeyError):  # KeyError: it has other cells by now
         return NO_COMPARISON

@@ -192,9 +192,10 @@ class EventFileReader:
         self._identity: tuple[int, int] | None = None  # of the file that was read last
         self._offset = 0
 
-    def read(self) -> tuple[list[Entry], bool]:
-        """The next entries, of at most CHUNK bytes, and whether the file was replaced.
+    def read(self, size: int | None = None) -> tuple[list[Entry], bool]:
+        """The next entries, and whether the file was replaced.
 
+        size: bytes to read, CHUNK if omitted; if the next line is longer, up to CHUNK bytes.
         In that case, the entries are the first ones of the new file. Raises OSError; a file that is
         missing has no entries.
         """
@@ -211,7 +212,9 @@ class EventFileReader:
             if identity != self._identity or status.st_size < self._offset:
                 is_new = self._forget(identity)
             file.seek(self._offset)
-            content = file.read(CHUNK)
+            content = file.read(size or CHUNK)
+            if size and b"\n" not in content:
+                content += file.read(CHUNK - len(content))
         complete, newline, _ = content.rpartition(b"\n")
         if not newline and len(content) == CHUNK:  # no line is that long
             self._offset += CHUNK

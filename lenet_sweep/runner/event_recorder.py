@@ -1,12 +1,13 @@
 """An observer that appends the events of a sweep to events.jsonl, for the live page.
 
 A sweep must not fail or wait because of it. A thread writes the lines, so a slow disk delays only
-the page, and an error ends only the recording.
+the page, and after an error, such as a full disk, the thread tries again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import queue
@@ -38,6 +39,7 @@ from lenet_sweep.ui.observer import Observer
 
 MAX_WAITING = 20_000  # entries for the thread to write; further ones are lost
 BEAT = 3.0  # seconds between two changes of the file's time, which show that the launch is alive
+RETRY = 5.0  # seconds after an error until the next attempt
 END_TIMEOUT = 0.5  # seconds to wait at the end for the last lines
 
 
@@ -54,6 +56,7 @@ class EventRecorder(Observer):
         self._launch = secrets.token_hex(4)
         self._entries: queue.Queue[Entry | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
         self._listed: set[str] = set()  # the runs that a line has named
 
     def on_start(self, plan: Plan, workers: int | None) -> None:
@@ -92,6 +95,7 @@ class EventRecorder(Observer):
     def on_end(self) -> None:
         if self._thread:
             self._add(LaunchEnded())
+            self._ended.set()
             try:
                 self._entries.put_nowait(None)
             except queue.Full:
@@ -103,16 +107,21 @@ class EventRecorder(Observer):
             self._entries.put_nowait(Entry(self._clock(), self._launch, content))
 
     def _write(self) -> None:
-        """Write the entries until the end, or until the first error."""
-        with contextlib.suppress(OSError), _open(self._path) as file:
-            while True:
-                entries = self._wait()
-                if not entries:
-                    os.utime(file.fileno() if os.utime in os.supports_fd else self._path)
-                    continue
-                _append(file, [entry for entry in entries if entry])
-                if None in entries:
-                    return
+        """Write the entries until the end. After an error, those that failed are written again."""
+        entries: list[Entry | None] = []
+        is_last = False
+        while True:
+            with contextlib.suppress(OSError), _open(self._path) as file:
+                while True:
+                    entries = entries or self._wait()
+                    if not _append(file, [entry for entry in entries if entry]):
+                        os.utime(file.fileno() if os.utime in os.supports_fd else self._path)
+                    if None in entries or (not entries and self._ended.is_set()):
+                        return
+                    entries = []
+            if is_last:
+                return
+            is_last = self._ended.wait(RETRY)  # one more attempt at the end
 
     def _wait(self) -> list[Entry | None]:
         """All entries that are waiting; none if there was none for BEAT seconds."""
@@ -143,8 +152,11 @@ def _open(path: Path) -> Iterator[io.FileIO]:
         yield file
 
 
-def _append(file: io.FileIO, entries: Sequence[Entry]) -> None:
-    """Append the entries in one write, as far as the limits of the file allow."""
+def _append(file: io.FileIO, entries: Sequence[Entry]) -> bool:
+    """Append the entries in one write, as far as the limits of the file allow.
+
+    Returns whether there were any. Raises OSError if not all of them were written.
+    """
     size = os.fstat(file.fileno()).st_size
     lines = []
     for entry in entries:
@@ -153,5 +165,7 @@ def _append(file: io.FileIO, entries: Sequence[Entry]) -> None:
         if size + len(line) <= (MAX_EPOCH_BYTES if is_epoch else MAX_BYTES):
             lines.append(line)
             size += len(line)
-    if lines:
-        file.write("".join(lines).encode())
+    content = "".join(lines).encode()
+    if content and file.write(content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return bool(content)

@@ -12,44 +12,87 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.text import format_value, one_line
 
-START_TIMEOUT = 20.0  # seconds; it takes half a second on an idle machine
+START_TIMEOUT = 2.0  # seconds that a sweep waits; it takes half a second on an idle machine
 URL_LINE = "Live page: "
 
+
+@dataclass
+class _Page:
+    """A server. line: what it has printed, last or with its URL."""
+
+    server: subprocess.Popen[bytes]
+    line: str = "it does not answer"
+    answered: threading.Event = field(default_factory=threading.Event)
+    ended: bool = False  # by this process
+
+    def read(self) -> None:
+        """Read the output to its end, so that the server never waits for a reader."""
+        assert self.server.stdout is not None
+        with self.server.stdout as output:
+            for content in output:
+                line = one_line(content.decode(errors="replace"))
+                if line and not self.answered.is_set():
+                    self.line = line
+                if line.startswith(URL_LINE):
+                    self.answered.set()
+        self.answered.set()
+
+    def describe(self) -> str:
+        """A line with the URL, or with the reason why there is none."""
+        if self.line.startswith(URL_LINE):
+            return self.line
+        return f"serve=true: the live page could not be started: {self.line}"
+
+
 _lock = threading.Lock()
-_lines: dict[Path, str] = {}  # what the server of each output folder has printed
-_servers: dict[Path, subprocess.Popen[bytes]] = {}
+_pages: dict[Path, _Page] = {}  # by output folder
 
 
-def start_page(options: SweepOptions, folder: Path | None) -> str:
+def start_page(options: SweepOptions, folder: Path | None, tell: Callable[[str], None]) -> None:
     """Start the server of the output folder, unless it runs already.
 
-    folder: of the sweep, if it is not in `out`/sweeps. Returns a line with the URL, or with the
-    reason why there is no page; the sweep runs anyway.
+    folder: of the sweep, if it is not in `out`/sweeps. tell: is called with a line with the URL, or
+    with the reason why there is no page; the sweep runs anyway. If the server takes long, it is
+    called now and, in another thread, when the URL is known.
     """
     out = options.out.resolve()
     if folder and folder.resolve().parent not in (out, out / "sweeps"):
-        return (
+        tell(
             f"serve=true: no live page, because it shows the sweeps in {out / 'sweeps'}, and this "
             f"one is in {format_value(folder)}; choose its folder with out and name"
         )
+        return
     with _lock:
-        running = _servers.get(out)
-        if running is None or running.poll() is not None:
+        page = _pages.get(out)
+        if page is None or page.server.poll() is not None:
             try:
-                _servers[out], _lines[out] = _start(out, options.data_root)
+                page = _pages[out] = _start(out, options.data_root)
             except OSError as error:
-                return f"serve=true: the live page could not be started: {error.strerror}"
-        return _lines[out]
+                tell(f"serve=true: the live page could not be started: {error.strerror}")
+                return
+    if page.answered.wait(START_TIMEOUT):
+        tell(page.describe())
+        return
+    tell("serve=true: the live page is starting; its URL follows")
+    threading.Thread(target=_tell_later, args=(page, tell), daemon=True).start()
 
 
-def _start(out: Path, data_root: Path | None) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a server. Returns it with the line that it printed. Raises OSError."""
+def _tell_later(page: _Page, tell: Callable[[str], None]) -> None:
+    page.answered.wait()
+    if not page.ended:
+        tell(page.describe())
+
+
+def _start(out: Path, data_root: Path | None) -> _Page:
+    """Start a server, and a thread that reads what it prints. Raises OSError."""
     arguments = ["--data", str(data_root.absolute())] if data_root else []
     # Ctrl-C goes to all processes of a terminal; the page should show how the sweep ends.
     own_group: dict[str, Any] = (
@@ -62,22 +105,15 @@ def _start(out: Path, data_root: Path | None) -> tuple[subprocess.Popen[bytes], 
         stderr=subprocess.STDOUT,
         **own_group,
     )
-    atexit.register(_end, server)
-    lines: list[bytes] = []
-    output = server.stdout
-    assert output is not None
-    reader = threading.Thread(target=lambda: lines.append(output.readline()), daemon=True)
-    reader.start()
-    reader.join(START_TIMEOUT)
-    line = one_line(lines[0].decode(errors="replace")) if lines else "it does not answer"
-    if not line.startswith(URL_LINE):
-        _end(server)
-        line = f"serve=true: the live page could not be started: {line}"
-    return server, line
+    page = _Page(server)
+    atexit.register(_end, page)
+    threading.Thread(target=page.read, name="live page", daemon=True).start()
+    return page
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    assert server.stdin is not None
+def _end(page: _Page) -> None:
+    page.ended = True
+    assert page.server.stdin is not None
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        server.stdin.close()
-        server.wait(2.0)
+        page.server.stdin.close()
+        page.server.wait(2.0)

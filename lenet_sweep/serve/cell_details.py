@@ -38,7 +38,7 @@ class CellDetails:
     def __init__(self, served: ServedFolder, data_root: Path | None) -> None:
         self._served = served
         self._data_root = data_root
-        self._images = ImageCache()
+        self._images = ImageCache(read_only=True)
         self._lock = threading.Lock()  # one cell at a time
 
     def read(self, cell: Cell, manifest: Manifest) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lenet_sweep.serve.served_folder import RefusedError, ServedFolder
 INTERVAL = 0.2  # seconds between two looks at the files
 LIST_INTERVAL = 1.0  # seconds between two looks for new sweeps
 LIST_BUDGET = 0.15  # seconds of a look in which sweeps of the list are read
-HEAD_INTERVAL = 2.0  # seconds until a head is compared again, which changes when a launch dies
+HEAD_INTERVAL = 2.0  # seconds until a head is compared again, which names report.html
 BEAT = 10.0  # seconds without a message until an empty one, which finds closed connections
 COMPARED = 8  # sweeps that one page can show
 
@@ -41,6 +41,7 @@ class Feed:
         self.served = served
         self._condition = threading.Condition()
         self._sweeps: dict[str, LiveSweep] = {}
+        self._left_out = 0  # older sweeps
         self._viewed: Counter[str] = Counter()
         self._list_viewers = 0
         self._listed_at = float("-inf")
@@ -120,10 +121,12 @@ class Feed:
         with self._condition:
             for name in names:
                 with contextlib.suppress(RefusedError):  # reported in the stream
-                    self._changes += self._find(name).refresh(detailed=False)
+                    self._changes += self._find(name).refresh(detailed=True)
             self._viewed.update(names)
             self._list_viewers += not names
-            self._listed_at = float("-inf")
+            self._list()
+            if not names:
+                self._refresh_list()
             self._condition.notify_all()
         try:
             yield
@@ -132,13 +135,23 @@ class Feed:
                 self._viewed.subtract(names)
                 self._viewed += Counter()  # drops those that are at zero
                 self._list_viewers -= not names
+                if not self._list_viewers:  # the others are read again when they are needed
+                    self._sweeps = {
+                        name: sweep
+                        for name, sweep in self._sweeps.items()
+                        if name in self._viewed or sweep.is_alive
+                    }
 
     def _cards(self) -> dict[str, Any]:
         """The list of all sweeps; the condition is held."""
-        now = time.time()
-        cards = [sweep.summary(now) for sweep in self._sweeps.values() if sweep.is_read]
+        cards = [sweep.summary() for sweep in self._sweeps.values() if sweep.is_read]
         reading = len(self._sweeps) - len(cards)
-        return {"folder": self.served.root.name, "sweeps": cards, "reading": reading}
+        return {
+            "folder": self.served.root.name,
+            "sweeps": cards,
+            "reading": reading,
+            "left_out": self._left_out,
+        }
 
     def _news(self, name: str, cursor: _Cursor) -> list[tuple[str, Any]]:
         """What brings a page up to date, at most one message; the condition is held."""
@@ -150,10 +163,13 @@ class Feed:
             return [("update", {"sweep": name, "head": head})] if is_new else []
         if not sweep.is_read:
             return []
-        head = sweep.head(time.time())
+        head = sweep.head()
+        if sweep.error:
+            is_new, cursor.head = head != cursor.head, head
+            return [("update", {"sweep": name, "head": head})] if is_new else []
         values: dict[str, Any] = {"sweep": name}
         kind = "update"
-        if cursor.generation != sweep.generation and not sweep.error:
+        if cursor.generation != sweep.generation:
             kind, values = "snapshot", {"sweep": name, "head": head, **sweep.snapshot()}
         else:
             if head != cursor.head:
@@ -178,7 +194,7 @@ class Feed:
 
     def _list(self) -> None:
         """Find new and removed sweeps; the condition is held."""
-        folders = self.served.sweeps()
+        folders, left_out = self.served.sweeps()
         self._listed_at = time.monotonic()
         known = self._sweeps
         self._sweeps = {
@@ -187,7 +203,8 @@ class Feed:
             else LiveSweep(name, folder, self.served)
             for name, folder in folders.items()
         }
-        self._changes += known.keys() != folders.keys()
+        self._changes += known.keys() != folders.keys() or left_out != self._left_out
+        self._left_out = left_out
 
     def _watch(self) -> None:
         while True:

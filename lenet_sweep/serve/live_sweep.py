@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,23 +58,32 @@ MAX_POINTS = 240  # of a curve when the page is opened; further ones are added a
 ALL_POINTS = 60_000  # of all curves together when the page is opened
 MAX_TEXT = 300  # characters of a text from outside
 CHUNKS = 3  # of events.jsonl that are read at a time
+LIST_CHUNK = 256 * 1024  # bytes of events.jsonl that are read at a time for the list of sweeps
 HISTORIES = 40  # runs whose curves are read from the store at a time
 ALIVE = 15.0  # seconds without a change of events.jsonl until its launch counts as ended
+GONE = 6.0  # the same if its process is not found; the recorder changes the file every 3 seconds
 
 # What reading a file of a sweep may raise if its content is not what this package writes.
 UNUSABLE = (StoreError, OSError, ArithmeticError, *UNREADABLE)
+
+_GENERATIONS = itertools.count(1)
 
 Point = tuple[int, int, float | None, float | None, float | None, float | None]
 
 
 @dataclass
 class Launch:
-    """A launch in events.jsonl. progress: of its runs; None if they are not known."""
+    """A launch in events.jsonl.
+
+    progress: of its runs; None if they are not known. ended: whether the file says so. alive:
+    whether it still runs, as far as its file and its process show.
+    """
 
     started: LaunchStarted
     time: float
     progress: SweepProgress | None
     ended: bool = False
+    alive: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,10 +105,10 @@ class LiveSweep:
     """A sweep that is read again when its files change. Only one thread may use it at a time.
 
     is_read: whether it was refreshed. error: why it cannot be shown, in one line; "" if it can.
-    generation: increases when the sweep was launched again, which changes its cells. version:
-    increases with each change of a row; row_versions has that of each row's last change. points: of
-    the curves, in the order in which they became known; one without numbers discards the later
-    points of its run.
+    generation: changes when the sweep was launched again, which changes its cells. It differs from
+    those of all other sweeps, such as a deleted one with the same name. version: increases with
+    each change of a row; row_versions has that of each row's last change. points: of the curves, in
+    the order in which they became known; one without numbers discards the later points of its run.
     """
 
     def __init__(self, name: str, folder: Path, served: ServedFolder) -> None:
@@ -108,6 +119,7 @@ class LiveSweep:
         self.generation = 0
         self.version = 0
         self.is_read = False
+        self._is_detailed = False
         self._stamps: dict[str, Any] = {}
         self._forget()
 
@@ -135,7 +147,8 @@ class LiveSweep:
     def refresh(self, *, detailed: bool) -> bool:
         """Read what has changed on disk, and return whether anything has.
 
-        detailed: also read the curves of runs that no event has described.
+        detailed: keep the curves, and read those of runs that no event has described. Otherwise,
+        unless this was true before, only the last epoch of each run is kept.
         """
         before, is_first = self.error, not self.is_read
         self.is_read = True
@@ -154,11 +167,14 @@ class LiveSweep:
 
     def _refresh(self, *, detailed: bool) -> bool:
         changed = False
+        if detailed and not self._is_detailed:
+            self._is_detailed = True
+            self._stamps.clear()  # start over
         if self._has_changed("sweep.json"):
             self._forget()
             self._stamps.pop("results.csv", None)
             self._load_manifest()
-            self.generation += 1
+            self.generation = next(_GENERATIONS)
             changed = True
         if self.manifest is None:
             raise StoreError(self.error)
@@ -166,6 +182,7 @@ class LiveSweep:
             self._read_table()
             changed = True
         changed |= self._read_events()
+        changed |= self._check_launches(time.time())
         if detailed:
             changed |= self._read_histories()
         return changed
@@ -244,8 +261,8 @@ class LiveSweep:
         if path.stat().st_size > MAX_EPOCH_BYTES:
             self.notes[f"{NAME} is full, so new epochs are not shown until their run ends"] = None
         changed = False
-        for _ in range(CHUNKS):
-            entries, is_new = self._reader.read()
+        for size in [None] * CHUNKS if self._is_detailed else [LIST_CHUNK]:
+            entries, is_new = self._reader.read(size)
             if is_new:  # the next refresh starts over
                 self._stamps.clear()
                 return True
@@ -257,7 +274,7 @@ class LiveSweep:
         return changed
 
     def _read_histories(self) -> bool:
-        """Read the curves of some runs that have no events from the store."""
+        """Read the curves of some runs from the store, as far as no event has described them."""
         if not self._unread or self.manifest is None:
             return False
         batch, self._unread = self._unread[:HISTORIES], self._unread[HISTORIES:]
@@ -271,22 +288,63 @@ class LiveSweep:
             self._unread = []
             return True
         for run_id in batch:
-            if 1 in self._history.get(run_id, ()):
+            longest = max(self.cells[index].epochs for index in self._cells_of_run[run_id])
+            if self._knows(run_id, longest):
                 continue
             folder = store.run_folder(run_id)
-            longest = max(self.cells[index].epochs for index in self._cells_of_run[run_id])
             try:
                 self.served.run_folder(folder.path)
                 epochs = folder.history(longest)
                 for epoch in epochs:
                     if epoch.epoch not in self._history.get(run_id, ()):
                         self._add_epoch(run_id, epoch)
+                if epochs:
+                    self._complete_outcomes(run_id, epochs[-1].epoch)
             except RefusedError as refusal:
                 self.notes[str(refusal)] = None
             except UNUSABLE as error:
                 self.notes[_malformed(f"runs/{run_id}", error)] = None
             self._update_rows(self._cells_of_run[run_id])
         return True
+
+    def _knows(self, run_id: str, epochs: int) -> bool:
+        """Whether all of the first epochs of a run are known, or those until its early end."""
+        last = min(epochs, self._ended_early.get(run_id, epochs))
+        return all(number in self._history.get(run_id, ()) for number in range(1, last + 1))
+
+    def _complete_outcomes(self, run_id: str, last: int) -> None:
+        """Add the accuracy of cells that ended before their epochs were known.
+
+        last: the last epoch of the run in the store.
+        """
+        for index in self._cells_of_run[run_id]:
+            outcome, epochs = self._outcomes.get(index), self.cells[index].epochs
+            if outcome and outcome.status == "ok" and outcome.accuracy is None:
+                if last < epochs:  # another sweep trained it, so no event says that it ended early
+                    self._ended_early.setdefault(run_id, last)
+                self._outcomes[index] = self._success(run_id, epochs, outcome.time)
+
+    def _check_launches(self, now: float) -> bool:
+        """Find launches that were killed, and return whether there are any new ones."""
+        launches = [launch for launch in self.launches.values() if not launch.ended]
+        if not launches:
+            return False
+        try:
+            age = abs(now - (self.folder / NAME).stat().st_mtime)
+        except OSError:
+            age = math.inf
+        found = [_has_process(launch.started) for launch in launches]
+        changed = False
+        for launch, has_process in zip(launches, found, strict=True):
+            # In a container, the processes of others are not found, but the file is new. It is also
+            # new if another launch changes it, whose process shows that processes can be found.
+            is_gone = has_process is False and (age > GONE or any(found))
+            alive = age < ALIVE and not is_gone
+            if alive != launch.alive:
+                launch.alive, changed = alive, True
+                for run_id in launch.progress.running if launch.progress else ():
+                    self._update_rows(self._cells_of_run.get(run_id, ()))
+        return changed
 
     # ------------------------------------------------------------ events
 
@@ -299,7 +357,7 @@ class LiveSweep:
         launch = self.launches.get(entry.launch)
         if isinstance(content, LaunchEnded):
             if launch:
-                launch.ended = True
+                launch.ended, launch.alive = True, False
                 if launch.progress:
                     self._stop_runs(launch.progress, [*launch.progress.running])
             return
@@ -338,6 +396,8 @@ class LiveSweep:
             for index in cells:
                 if self.cells[index].epochs == event.epoch:
                     self._set_outcome(index, self._success(run_id, event.epoch, when))
+            if not self._knows(run_id, event.epoch) and run_id not in self._unread:
+                self._unread.append(run_id)  # trained by another sweep, or the file is full
         elif isinstance(event, Failed | Dropped):
             requested = launch.started.runs.get(run_id) if launch else None
             for index in cells:
@@ -388,6 +448,9 @@ class LiveSweep:
                 self._update_rows(self._cells_of_run.get(run_id, ()))
 
     def _add_epoch(self, run_id: str, epoch: Epoch) -> None:
+        if not self._is_detailed:
+            self._history[run_id] = {epoch.epoch: epoch}
+            return
         number = self._run_numbers[run_id]
         self._history.setdefault(run_id, {})[epoch.epoch] = epoch
         self.points.append(_point(number, epoch))
@@ -436,7 +499,7 @@ class LiveSweep:
             running = (
                 launch.progress.running.get(cell.run_id)
                 for launch in self.launches.values()
-                if launch.progress and not launch.ended
+                if launch.progress and launch.alive
             )
             state = next(filter(None, running), None)
         if state is not None:
@@ -469,30 +532,17 @@ class LiveSweep:
 
     # ------------------------------------------------------------ what the page gets
 
-    def is_alive(self, launch: Launch, now: float) -> bool:
-        """Whether a launch still runs, as far as its file and its process show."""
-        if launch.ended:
-            return False
-        started = launch.started
-        if started.host == socket.gethostname() and os.name == "posix" and started.pid > 0:
-            try:
-                os.kill(started.pid, 0)  # only checks whether the process exists
-            except ProcessLookupError:
-                return False
-            except (OSError, OverflowError):
-                pass
-        try:
-            changed = (self.folder / NAME).stat().st_mtime
-        except OSError:
-            return False
-        return abs(now - changed) < ALIVE
+    @property
+    def is_alive(self) -> bool:
+        """Whether a launch still runs."""
+        return any(launch.alive for launch in self.launches.values())
 
-    def summary(self, now: float) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """What the list of sweeps shows about this one, as JSON values."""
         values: dict[str, Any] = {"sweep": self.name, "error": self.error}
         if self.error or self.manifest is None:
             return values
-        active = [launch for launch in self.launches.values() if self.is_alive(launch, now)]
+        active = [launch for launch in self.launches.values() if launch.alive]
         ended = [row for row in self.rows if row["status"] not in ("training", "waiting", "queued")]
         ok = [row for row in ended if row["status"] == "ok"]
         stopped = sum(row["status"] == STOPPED for row in ended)
@@ -513,9 +563,7 @@ class LiveSweep:
             "left": _left(active),
             "at_most": any(progress.round.at_most for progress in searches if progress.round),
             "stage": _text("; ".join(map(describe_round, searches))),
-            "best": max(
-                (row["accuracy"] for row in ok if row["accuracy"] is not None), default=None
-            ),
+            "best": _best(ok),
             "started": min((launch.time for launch in active), default=None),
             "changed": self._changed(),
         }
@@ -531,12 +579,12 @@ class LiveSweep:
         )
         return (ended + sum(parts)) / max(1, len(self.rows))
 
-    def head(self, now: float) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
         """The progress of the sweep as JSON values."""
-        values = self.summary(now)
+        values = self.summary()
         if values["error"]:
             return values
-        active = [launch for launch in self.launches.values() if self.is_alive(launch, now)]
+        active = [launch for launch in self.launches.values() if launch.alive]
         running = [
             {
                 "run": self._run_numbers[run_id],
@@ -601,8 +649,31 @@ class LiveSweep:
             return False
 
 
+def _has_process(started: LaunchStarted) -> bool | None:
+    """Whether the process of a launch exists; None if this machine cannot tell."""
+    if started.host != socket.gethostname() or os.name != "posix" or started.pid <= 0:
+        return None
+    try:
+        os.kill(started.pid, 0)  # only checks whether the process exists
+    except ProcessLookupError:
+        return False
+    except OverflowError:
+        return None
+    except OSError:  # it belongs to another user
+        return True
+    return True
+
+
 def _plan(runs: tuple[Run, ...]) -> Plan:
     return Plan(tuple(cell for run in runs for cell in run.cells()), 0, 0, runs)
+
+
+def _best(ok: list[dict[str, Any]]) -> float | None:
+    """The test accuracy of the row with rank 1. ok: the finished rows."""
+    by = "holdout" if all(row["holdout"] is not None for row in ok) else "accuracy"
+    ranked = [row for row in ok if row[by] is not None and row["accuracy"] is not None]
+    best: float | None = max(ranked, key=lambda row: row[by])["accuracy"] if ranked else None
+    return best
 
 
 def _left(active: list[Launch]) -> float | None:

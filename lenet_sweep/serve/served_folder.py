@@ -34,8 +34,8 @@ class ServedFolder:
 
     root: Path
 
-    def sweeps(self) -> dict[str, Path]:
-        """The folders of the sweeps by name, newest first.
+    def sweeps(self) -> tuple[dict[str, Path], int]:
+        """The folders of the sweeps by name, newest first, and how many older ones are left out.
 
         These are the subfolders of `sweeps` and of the folder itself that have a sweep.json.
         """
@@ -54,7 +54,8 @@ class ServedFolder:
                 if len(entry.name) <= MAX_NAME and entry.name.isprintable():
                     found.setdefault(entry.name, (changed, path))
         newest = sorted(found.items(), key=lambda item: item[1][0], reverse=True)
-        return {name: path for name, (_, path) in newest[:MAX_SWEEPS]}
+        listed = {name: path for name, (_, path) in newest[:MAX_SWEEPS]}
+        return listed, len(newest) - len(listed)
 
     def inside(self, path: Path) -> Path:
         """The resolved path. Raises RefusedError if it leads out of the folder."""

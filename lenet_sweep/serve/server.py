@@ -22,7 +22,6 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +39,7 @@ MAX_CONNECTIONS = 100
 MAX_URL = 4096  # characters
 MAX_HEADERS = 32 * 1024  # bytes of all headers of a request
 REQUEST_TIMEOUT = 20.0  # seconds for a request to arrive, and for a part of the answer to be taken
+PART = 64 * 1024  # bytes of an answer
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -221,11 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(content.encode(), "text/html", cookie=cookie)
 
     def _has_token(self) -> bool:
-        try:
-            cookies = SimpleCookie(self.headers.get("Cookie", ""))
-        except CookieError:
-            return False
-        return COOKIE in cookies and _equal(cookies[COOKIE].value, self.server.token)
+        # SimpleCookie rejects all cookies if one of another server on this host is unusual.
+        found = re.findall(rf"(?:^|;\s*){COOKIE}=([\w-]+)", self.headers.get("Cookie", ""))
+        return any(_equal(value, self.server.token) for value in found)
 
     def _stream(self, names: list[str]) -> None:
         self.close_connection = True
@@ -235,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
         messages: Iterator[bytes] = self.server.feed.stream(names)
         try:
             for message in messages:
-                self.wfile.write(message)
+                self._write(message)
         except OSError:
             pass  # the page was closed
         finally:
@@ -255,7 +253,12 @@ class _Handler(BaseHTTPRequestHandler):
             more["Connection"] = "close"
         self._start(status, kind, policy, more)
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self._write(content)
+
+    def _write(self, content: bytes) -> None:
+        """Write to the connection, in parts, because the timeout is for each of them."""
+        for start in range(0, len(content), PART):
+            self.wfile.write(content[start : start + PART])
 
     def _start(self, status: HTTPStatus, kind: str, policy: str, more: dict[str, str]) -> None:
         self.send_response(status)

@@ -83,7 +83,8 @@ export class CompareView {
 
   updateRows(shown, of, color) {
     const rows = shown.flatMap((sweep) => of.get(sweep).ranked.filter((entry) => entry.rank !== null).slice(0, ROWS).map((entry) => ({ ...entry, sweep })));
-    rows.sort((a, b) => b.row.accuracy - a.row.accuracy);
+    const key = rows.every((entry) => entry.sweep.rankedBy === "holdout") ? "holdout" : "accuracy";
+    rows.sort((a, b) => b.row[key] - a.row[key]);
     if (!rows.length) {
       this.rows.replaceChildren(h("p", { class: "aside" }, "No cell is finished yet."));
       return;

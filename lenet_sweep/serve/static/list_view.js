@@ -31,10 +31,10 @@ export class ListView {
   }
 
   update() {
-    const { sweeps, folder, reading } = this.message;
+    const { sweeps, folder, reading, left_out: older } = this.message;
     const running = sweeps.filter((head) => head.state === "running").length;
     this.lead.textContent = sweeps.length || reading
-      ? `${plural(sweeps.length, "sweep")} in ${folder}${running ? `, ${running} running` : ""}${reading ? `, reading ${reading} more ...` : ""}`
+      ? `${plural(sweeps.length, "sweep")} in ${folder}${running ? `, ${running} running` : ""}${reading ? `, reading ${reading} more ...` : ""}${older ? ` (${older} older not listed)` : ""}`
       : `${folder} has no sweep yet. This page shows it as soon as one starts.`;
     const focused = document.activeElement?.dataset?.sweep;
     const sorted = [...sweeps].sort((a, b) => (ORDER[a.state] ?? 2) - (ORDER[b.state] ?? 2) || (b.changed ?? 0) - (a.changed ?? 0));
