@@ -103,7 +103,8 @@ function settingLines(pair) {
 
 function curveFigures(pair, names) {
   const curves = pair.map((group) => pageData.rows[group.index].curve);
-  if (curves.some((curve) => !curve)) return [element("p", { class: "aside" }, "This page does not have learning curves for both.")];
+  if (curves.some((curve) => !curve))
+    return [element("p", { class: "aside" }, "This page does not have learning curves for both.")];
   const figures = ["cost", "accuracy"].map((quantity) => {
     const caption = quantity === "cost" ? "Cost on the training set (mean of each epoch)"
       : "Test accuracy after each epoch";
