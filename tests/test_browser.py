@@ -460,5 +460,5 @@ def test_page_works_without_javascript(report, seeds, chromium) -> None:
     assert page.locator(f"{TABLE} tr.seed:visible").count() == 9
     page.goto(report.as_uri())
     assert page.locator(f"{TABLE} tbody:visible").count() == 17
-    assert page.locator("#tools:visible").count() == 0
+    assert page.locator("#tools:visible, .copy:visible, .switch:visible").count() == 0
     context.close()

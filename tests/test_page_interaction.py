@@ -101,7 +101,8 @@ def means(sweep):
 def shown(page, name):
     """The texts in a column of the visible settings, from top to bottom."""
     return page.evaluate(
-        """(name) => {
+        """async (name) => {
+          await new Promise(requestAnimationFrame);
           const index = [...document.querySelector("#ranked").tHead.rows[0].cells]
             .findIndex((cell) => cell.dataset.name === name);
           return [...document.querySelectorAll("#ranked tbody:not([hidden])")]
@@ -205,6 +206,55 @@ def test_ranges_filter_the_table_with_the_other_filters(page) -> None:
     assert page.evaluate("document.activeElement.closest('section').id") == "parallel"
 
 
+def test_a_range_stays_when_the_finger_is_lifted(page) -> None:
+    """Also after a drag that the browser canceled to scroll the page; and it shows no values."""
+    section = page.locator("#parallel")
+    area = section.locator(".controls > .area").nth(2)
+
+    def touch(kind, place):
+        box = area.bounding_box()
+        point = {
+            "clientX": box["x"] + box["width"] / 2,
+            "clientY": box["y"] + place * box["height"],
+        }
+        more = {"pointerId": 1, "pointerType": "touch", "buttons": 1, "bubbles": True}
+        area.dispatch_event(kind, point | more)
+
+    area.evaluate("(area) => { area.setPointerCapture = () => {}; }")  # the pointer is made up
+    for kind, place in (("pointerdown", 0.1), ("pointercancel", 0.1), ("pointerdown", 0.0),
+                        ("pointermove", 0.3)):  # fmt: skip
+        touch(kind, place)
+    assert page.locator("#tip:visible").all_inner_texts() == ["lr 0.1"]
+    touch("pointerup", 0.3)
+    assert set(shown(page, "lr")) == {"0.1"}
+    assert not page.locator("#tip").is_visible()
+
+
+def test_comparisons_are_with_the_setting(page, means) -> None:
+    """A comparison holds for the mean, not for one of the seeds; words may be those of a seed."""
+    field = page.get_by_label("Filter", exact=True)
+    field.fill(f"accuracy>{means.iloc[0]:.2f}")
+    assert shown(page, "rank") == []
+    field.fill(f"accuracy>={means.iloc[1]:.2f} seed")
+    assert len(shown(page, "rank")) == 2
+
+
+def test_filter_accepts_the_headings_of_the_table(page) -> None:
+    """Without units and spaces, in any case. A row without a rank is in no range of ranks."""
+    everything = {
+        name: shown(page, name) for name in ("lr", "train_loss", "seconds_per_epoch", "sd")
+    }
+    for typed, name in (("learningRate", "lr"), ("cost", "train_loss"), ("sd", "sd"),
+                        ("s/epoch", "seconds_per_epoch")):  # fmt: skip
+        numbers = [float(text) for text in everything[name] if text]
+        page.get_by_label("Filter", exact=True).fill(f"{typed}<={numbers[0]}")
+        assert [text for text in everything[name] if text and float(text) <= numbers[0]] == shown(
+            page, name
+        )
+    page.get_by_label("Filter", exact=True).fill("rank>0")
+    assert len(shown(page, "rank")) == 8
+
+
 def test_two_settings_are_compared(page, sweep) -> None:
     """The numbers of images are those of the stored predictions, for each pair of seeds."""
     table = sweep.table
@@ -257,6 +307,63 @@ def test_nothing_overflows_on_a_phone(page) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def test_arrow_keys_follow_the_visible_bars(page) -> None:
+    """They follow the order after sorting; a hidden bar passes its tab stop to a visible one."""
+    stop = page.locator("#ranked .track[tabindex='0']")
+    page.get_by_role("button", name="accuracy (%)").click()
+    page.get_by_role("button", name="accuracy (%)").click()  # ascending
+    page.locator("#ranked .line .track").first.focus()
+    focused = []
+    for _ in shown(page, "accuracy"):
+        focused.append(page.evaluate("document.activeElement.closest('tr').cells[2].innerText"))
+        page.keyboard.press("ArrowDown")
+    assert focused[:8] == shown(page, "accuracy")[:8]
+    for name in ("adam", "sgd"):
+        page.get_by_label("Filter", exact=True).fill(name)
+        assert stop.is_visible()
+        page.get_by_role("button", name="Show all seeds").click()
+        page.locator("#ranked .seed .track:visible").first.click()
+        page.keyboard.press("ArrowDown")
+        assert page.locator("#ranked .seed .track:focus").count() == 1
+        page.get_by_role("button", name="Show all seeds").click()
+        assert stop.is_visible()  # and the only one
+
+
+def test_arrow_keys_start_at_the_first_point(page) -> None:
+    """Also if a click on an empty part has focused the chart, without values."""
+    chart = page.locator("#curves svg.chart:visible").nth(1)
+    chart.click(position={"x": 2, "y": 2})
+    assert not page.locator("#tip").is_visible()
+    page.keyboard.press("ArrowLeft")
+    assert tip(page)[1]["epoch"] == "1"
+
+
+def test_a_filtered_table_is_printed_with_a_note(page) -> None:
+    """It says how many settings are shown, and keeps the colors of outcomes."""
+    note = page.locator(".print-only")
+    edge = "(cell) => getComputedStyle(cell).borderLeft"
+    colors = page.locator(".line > :first-child").evaluate_all(f"(all) => all.map({edge})")
+    assert len(set(colors)) > 1
+    page.emulate_media(media="print")
+    assert not note.is_visible()
+    assert page.locator(".line > .rank").evaluate_all(f"(all) => all.map({edge})") == colors
+    page.get_by_label("Filter", exact=True).evaluate(
+        "(field) => { field.value = 'adam'; field.dispatchEvent(new Event('input')); }"
+    )
+    assert note.inner_text() == "Filtered: 4 of 10 settings are shown."
+    assert note.is_visible()
+    page.emulate_media(media="screen")
+    assert not note.is_visible()
+
+
+def test_a_comparison_without_pictures_says_so(page) -> None:
+    """The page has pictures of some test images only, perhaps of none that differ."""
+    page.evaluate("pageData.tests.indices.splice(0)")
+    for box in (page.locator(".pick input").first, page.locator(".pick input").last):
+        box.check()
+    assert page.locator("#compare").get_by_text("shows none of these images").count() == 2
+
+
 def test_unfinished_rows_are_not_compared(page) -> None:
     """Rows that a search stopped, and failed rows, have no checkbox, and the reason is given."""
     assert page.locator(".pick input").count() == 8
@@ -294,7 +401,7 @@ def test_the_table_is_copied_as_shown(page) -> None:
 
 
 def test_the_script_escapes_like_the_package(page) -> None:
-    """Markdown and LaTeX of hostile texts are equal to those of results.md and results.tex."""
+    """Hostile texts as in results.md and results.tex; in TSV, negative numbers stay numbers."""
     everything = "".join(map(chr, range(32, 127))) + SIGNS
     texts = [one_line(text) for text in (
         everything, "-- '' ?` !` --- ''' \\", "www.x.org \xe9www.y WWW.z", "&#1; &\xe9 & a://b @me",
@@ -302,6 +409,7 @@ def test_the_script_escapes_like_the_package(page) -> None:
     )]  # fmt: skip
     latex, markdown = (page.evaluate(f"(texts) => texts.map({name})", texts)
                        for name in ("latexCell", "markdownCell"))  # fmt: skip
+    assert page.evaluate("['-1.5', '-x'].map(tsvCell)") == ["-1.5", "'-x"]
     assert latex == [latex_text.escape(text) for text in texts]
     assert markdown == [escape_markdown(text) for text in texts]
 

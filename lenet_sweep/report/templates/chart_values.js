@@ -30,7 +30,7 @@ function closestPoint(mark, x, y, lines) {
 class ChartValues {
   // svg: the chart. data: its marks, as marks.py describes them.
   constructor(svg, data) {
-    Object.assign(this, { svg, data, chosen: null });
+    Object.assign(this, { svg, data, chosen: null, index: 0 });
     this.ring = appendSvg(svg, "circle", { class: "ring", r: 6, visibility: "hidden" });
     svg.setAttribute("tabindex", "0");
     svg.setAttribute("role", "application");

@@ -8,13 +8,15 @@ const checked = []; // the checked groups, in the order of checking
 function decodeErrors(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const errors = new Map();
-  let index = -1;
-  for (let at = 0; at < bytes.length;) {
-    let gap = 0;
-    let shift = 0;
-    for (; bytes[at] & 128; shift += 7) gap |= (bytes[at++] & 127) << shift;
-    index += gap | (bytes[at++] << shift);
-    errors.set(index, bytes[at++]);
+  let [at, index] = [0, -1];
+  const read = () => { // a base-128 number
+    let [number, shift] = [0, 0];
+    for (; bytes[at] & 128; shift += 7) number |= (bytes[at++] & 127) << shift;
+    return number | (bytes[at++] << shift);
+  };
+  while (at < bytes.length) {
+    index += read();
+    errors.set(index, read());
   }
   return errors;
 }
@@ -83,10 +85,9 @@ function sideBySide(heads, lines, caption) {
 // Lines with the results of the two groups, as in the table.
 function resultLines(pair) {
   const lines = [];
-  headings.forEach((heading, column) => {
+  headings.forEach((_, column) => {
     if (pageData.settings.includes(columnNames[column]) || columnNames[column] === "rank") return;
-    const name = heading.querySelector(".sort span").textContent;
-    lines.push([name, ...pair.map((group) => group.lines[0].cells[column].text), false]);
+    lines.push([headingTexts[column], ...pair.map((group) => group.lines[0].cells[column].text), false]);
   });
   const verdicts = pair.map((group) => group.lines[0].row.querySelector("th .visually-hidden").textContent.trim());
   if (verdicts.some(Boolean)) lines.push(["compared with the best", ...verdicts, false]);
@@ -102,7 +103,8 @@ function settingLines(pair) {
 
 function curveFigures(pair, names) {
   const curves = pair.map((group) => pageData.rows[group.index].curve);
-  if (curves.some((curve) => !curve)) return [element("p", { class: "aside" }, "The page has no curves of both.")];
+  if (curves.some((curve) => !curve))
+    return [element("p", { class: "aside" }, "This page does not have learning curves for both.")];
   const figures = ["cost", "accuracy"].map((quantity) => {
     const caption = quantity === "cost" ? "Cost on the training set (mean of each epoch)"
       : "Test accuracy after each epoch";
@@ -147,13 +149,14 @@ function imageList(indices, errors, label) {
     return element("li", { "data-tip": description }, picture,
       ...lines.map((line) => element("span", { class: "line", "aria-hidden": "true" }, line)));
   });
-  if (!items.length) return [];
+  const note = element("p", { class: "aside" },
+    `This page shows ${items.length || "none"} of these images.`);
+  if (!items.length) return indices.length ? [note] : [];
   const kind = `pictures${short ? "" : " named"}${tests.photos ? " photos" : ""}`;
   const list = element("ul", { class: kind, "aria-label": label }, ...items);
-  makeRoving(list, items);
-  const all = items.length === indices.length;
+  makeRoving(list, "li");
   return [element("div", { class: items.length > 60 ? "box" : "" }, list),
-    ...(all ? [] : [element("p", { class: "aside" }, `${items.length} of these images are on this page.`)])];
+    ...(items.length === indices.length ? [] : [note])];
 }
 
 // The differences of two runs, each as {seed, errors}.

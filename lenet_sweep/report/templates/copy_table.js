@@ -5,6 +5,7 @@
 // A leading apostrophe keeps spreadsheets from evaluating the text.
 function tsvCell(text) {
   const safe = text.replace(/\s+/g, " ");
+  if (safe !== "" && Number.isFinite(Number(safe))) return safe; // such as a negative number
   return pageData.formulaStarts.some((start) => safe.startsWith(start)) ? `'${safe}` : safe;
 }
 
@@ -57,9 +58,8 @@ function shownTable() {
   const rows = [...table.tBodies].filter((body) => !body.hidden)
     .flatMap((body) => [...body.rows]).filter((row) => !row.hidden)
     .map((row) => lineOf.get(row).cells.slice(0, headings.length).map((cell) => cell.text));
-  const header = headings.map((heading) => heading.querySelector(".sort span").textContent);
   const numeric = headings.map((heading) => heading.classList.contains("number"));
-  return [header, rows, numeric];
+  return [headingTexts, rows, numeric];
 }
 
 for (const button of document.querySelectorAll(".copy-table button")) {

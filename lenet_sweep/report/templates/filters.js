@@ -4,7 +4,10 @@ const rowsNoun = allSeeds ? "setting" : "row";
 // A filter has accepts(), which returns a function of a group, active(), clear(), and perhaps
 // text(), which describes it.
 const filters = [];
-const afterFiltering = []; // functions that are called after each change
+const afterFiltering = [keepTabStop]; // functions that are called after each change
+
+const printedCount = element("p", { class: "print-only" });
+table?.closest(".scroll").before(printedCount);
 
 function applyFilters() {
   const conditions = filters.map((filter) => filter.accepts());
@@ -12,12 +15,14 @@ function applyFilters() {
   const shown = groups.filter((group) => !group.body.hidden).length;
   const active = filters.some((filter) => filter.active());
   const texts = filters.map((filter) => filter.text?.()).filter(Boolean).join("; ");
+  const counted = `${shown} of ${plural(groups.length, rowsNoun)}${texts ? ` with ${texts}` : ""}`;
   for (const matches of document.querySelectorAll(".matches")) {
     matches.hidden = matches.classList.contains("only-filtered") && !active;
-    const counted = `${shown} of ${plural(groups.length, rowsNoun)}`;
-    matches.querySelector("output").textContent = texts ? `${counted} with ${texts}` : counted;
+    matches.querySelector("output").textContent = counted;
     matches.querySelector("button").hidden = !active;
   }
+  printedCount.hidden = !active;
+  printedCount.textContent = `Filtered: ${counted} ${shown === 1 ? "is" : "are"} shown.`;
   for (const react of afterFiltering) react();
 }
 
@@ -35,14 +40,22 @@ document.addEventListener("click", (event) => {
 const filterField = document.getElementById("filter");
 const hideWorse = document.getElementById("hide-worse");
 
-// A function that says whether a line of the table meets a term, such as adam or lr<=0.01.
+// The column with this name or heading, which is typed without its unit and spaces; -1: none.
+function columnOf(typed) {
+  const names = columnNames.map((name) => name.toLowerCase());
+  if (names.includes(typed)) return names.indexOf(typed);
+  return headingTexts.findIndex((text) => text.replace(/\(.*\)|\s/g, "").toLowerCase() === typed);
+}
+
+// A term, such as adam or lr<=0.01: whether it is a comparison with a column, and a function that
+// says whether the term holds for a line of the table.
 function parseTerm(term) {
-  const parts = /^([\w./ ]+?)(<=|>=|=|<|>)(.+)$/.exec(term);
-  const column = parts ? columnNames.findIndex((name) => name?.toLowerCase() === parts[1]) : -1;
-  if (column < 0) return (line) => line.words.includes(term);
+  const parts = /^([^<>=]+)(<=|>=|=|<|>)(.+)$/.exec(term);
+  const column = parts ? columnOf(parts[1]) : -1;
+  if (column < 0) return { comparison: false, holds: (line) => line.words.includes(term) };
   const [, , operator, operand] = parts;
   const number = Number(operand);
-  return (line) => {
+  const holds = (line) => {
     const { key, text } = line.cells[column];
     if (key === null || Number.isNaN(number)) return operator === "=" && text.toLowerCase() === operand;
     // Compare the rounded number that the table shows.
@@ -50,13 +63,16 @@ function parseTerm(term) {
     return { "=": value === number, "<": value < number, ">": value > number,
              "<=": value <= number, ">=": value >= number }[operator];
   };
+  return { comparison: true, holds };
 }
 
 if (table) {
   filters.push({
     accepts() {
       const terms = filterField.value.toLowerCase().split(/\s+/).filter(Boolean).map(parseTerm);
-      return (group) => group.lines.some((line) => terms.every((holds) => holds(line)));
+      // A comparison is with the setting, and not with one of its seeds.
+      return (group) => terms.every(({ comparison, holds }) =>
+        (comparison ? holds(group.lines[0]) : group.lines.some(holds)));
     },
     active: () => filterField.value.trim() !== "",
     clear: () => { filterField.value = ""; },

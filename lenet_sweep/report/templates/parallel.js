@@ -37,7 +37,9 @@ class RangeAxis {
   }
 
   set(low, high) {
-    this.range = low <= 0 && high >= this.last ? null : [Math.max(0, low), Math.min(this.last, high)];
+    const range = low <= 0 && high >= this.last ? null : [Math.max(0, low), Math.min(this.last, high)];
+    if (String(range) === String(this.range)) return;
+    this.range = range;
     this.draw();
     this.changed();
     this.tell();
@@ -88,18 +90,20 @@ class RangeAxis {
     const start = end === undefined ? place(event) : this.levels.y[this.ends[1 - end]];
     const source = event.currentTarget;
     let moved = false;
+    const listeners = new AbortController(); // a canceled drag must not leave a listener behind
     const follow = (later) => {
+      later.stopPropagation(); // the chart does not show values during a drag
       if (Math.abs(place(later) - place(event)) > 3) moved = true;
       if (moved) this.select(start, place(later), end);
     };
     const finish = (later) => {
-      source.removeEventListener("pointermove", follow);
+      listeners.abort();
       if (moved) hideTip();
       if (!moved && end === undefined && later.type === "pointerup") this.click(place(event));
     };
     source.setPointerCapture(event.pointerId);
-    source.addEventListener("pointermove", follow);
-    for (const type of ["pointerup", "pointercancel"]) source.addEventListener(type, finish, { once: true });
+    for (const [type, listener] of [["pointermove", follow], ["pointerup", finish], ["pointercancel", finish]])
+      source.addEventListener(type, listener, { signal: listeners.signal });
   }
 
   // Select the levels between two heights; at least the closest one if an end is dragged.
@@ -124,7 +128,14 @@ class RangeAxis {
 }
 
 function addRanges(svg, data) {
-  const rangeAxes = data.levels.map((levels) => new RangeAxis(svg, levels, applyFilters));
+  let frame = 0;
+  const changed = () => { // filter a large table at most once per frame
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      applyFilters();
+    });
+  };
+  const rangeAxes = data.levels.map((levels) => new RangeAxis(svg, levels, changed));
   filters.push({
     accepts: () => (group) => rangeAxes.every((axis) => axis.accepts(group.index)),
     active: () => rangeAxes.some((axis) => axis.range),
@@ -144,7 +155,7 @@ function addRanges(svg, data) {
     }
   });
   const matches = element("p", { class: "matches only-filtered", hidden: "" },
-    element("output", { "aria-live": "polite" }), " ",
+    element("output", { "aria-live": "off" }), " ",
     element("button", { type: "button", class: "clear-filter" }, "Clear filter"), " ",
     element("a", { href: "#table" }, "Show the table"));
   const figure = svg.closest("figure");

@@ -4,6 +4,7 @@ const table = document.getElementById("ranked"); // null if no cell has a result
 const visibleText = (cell) => [...cell.childNodes]
   .filter((part) => part.nodeType === Node.TEXT_NODE).map((part) => part.textContent).join("").trim();
 const headings = table ? [...table.tHead.rows[0].cells].slice(0, -1) : []; // without the commands
+const headingTexts = headings.map((heading) => heading.firstChild.textContent);
 const columnNames = headings.map((heading) => heading.dataset.name);
 const groups = [...(table?.tBodies ?? [])].map((body, index) => {
   const lines = [...body.rows].map((row) => {
@@ -51,17 +52,23 @@ headings.forEach((heading, column) => {
 
 // ---------------------------------------------------------------- seeds
 
+const keepTabStop = table ? makeRoving(table, ".track") : () => {};
+
 function foldSeeds(group, folded) {
   const button = group.body.querySelector("button.seeds");
   if (!button) return;
   button.setAttribute("aria-expanded", String(!folded));
   for (const line of group.lines.slice(1)) line.row.hidden = folded;
 }
+
 for (const group of groups) {
   const button = group.body.querySelector("button.seeds");
   if (!button) continue;
   button.hidden = false;
-  button.addEventListener("click", () => foldSeeds(group, button.getAttribute("aria-expanded") === "true"));
+  button.addEventListener("click", () => {
+    foldSeeds(group, button.getAttribute("aria-expanded") === "true");
+    keepTabStop();
+  });
   foldSeeds(group, true);
 }
 const allSeeds = document.getElementById("all-seeds");
@@ -69,6 +76,5 @@ allSeeds?.addEventListener("click", () => {
   const expanded = allSeeds.getAttribute("aria-pressed") !== "true";
   allSeeds.setAttribute("aria-pressed", String(expanded));
   for (const group of groups) foldSeeds(group, !expanded);
+  keepTabStop();
 });
-
-if (table) makeRoving(table, [...table.querySelectorAll(".track")]);

@@ -64,28 +64,38 @@ function hideTitle(event) {
 for (const type of ["pointerover", "focusin"]) document.addEventListener(type, showTitle);
 for (const type of ["pointerout", "focusout"]) document.addEventListener(type, hideTitle);
 
-// The items are one tab stop; the arrow keys move between them. columns: of a table, else 1.
-function makeRoving(container, items, columns = 1) {
-  if (!items.length) return;
-  items.forEach((item, index) => {
-    item.tabIndex = index ? -1 : 0;
+// The items that match a selector are one tab stop; the arrow keys move between the visible ones.
+// columns: of a table, else 1. Returns a function to call after items were hidden, so that a
+// visible one is the tab stop.
+function makeRoving(container, selector, columns = 1) {
+  const items = [...container.querySelectorAll(selector)];
+  let stop = items[0];
+  const moveTo = (item) => {
+    stop.tabIndex = -1;
+    stop = item;
+    stop.tabIndex = 0;
+  };
+  for (const item of items) {
+    item.tabIndex = item === stop ? 0 : -1;
     item.setAttribute("aria-describedby", "tip");
-  });
+  }
   container.addEventListener("keydown", (event) => {
-    const index = items.indexOf(event.target);
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
-    if (index < 0 || !step) return;
+    if (!step || !items.includes(event.target)) return;
     event.preventDefault();
-    const visible = items.filter((item) => item.checkVisibility());
+    const ordered = [...container.querySelectorAll(selector)]; // a table may have been sorted
+    const visible = ordered.filter((item) => item.checkVisibility());
     const next = visible[visible.indexOf(event.target) + step];
     if (!next) return;
-    event.target.tabIndex = -1;
-    next.tabIndex = 0;
+    moveTo(next);
     next.focus();
   });
+  return () => {
+    if (!stop || stop.checkVisibility()) return;
+    const visible = [...container.querySelectorAll(selector)].find((item) => item.checkVisibility());
+    if (visible) moveTo(visible);
+  };
 }
-for (const table of document.querySelectorAll("table.map")) {
-  const columns = table.tHead.rows[0].cells.length - 1;
-  makeRoving(table, [...table.querySelectorAll("tbody td")], columns);
-}
-for (const list of document.querySelectorAll("ul.pictures")) makeRoving(list, [...list.children]);
+for (const table of document.querySelectorAll("table.map"))
+  makeRoving(table, "tbody td", table.tHead.rows[0].cells.length - 1);
+for (const list of document.querySelectorAll("ul.pictures")) makeRoving(list, "li");
