@@ -82,7 +82,7 @@ def test_the_listing_shows_what_can_be_deleted(made, capsys) -> None:
     text = capsys.readouterr().out
     lines = {line.strip().rsplit("  ", 1)[-1]: line.split() for line in text.splitlines()}
     assert text.splitlines()[1].split()[:2] == ["runs", "3"]
-    assert lines["--unused"][4] == "1"
+    assert lines["--unused"][5] == "1"
     assert lines["--checkpoints"][1:4] == ["1", "12.3", "kB"]
     assert lines["--damaged"][2] == "1"
     assert lines["--temporary"][2] == "1"
@@ -373,8 +373,8 @@ def test_a_failing_disk_is_reported_in_one_line(made, capsys, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sweep", "three"], "has no such folder"),
-        (["--sweep", ".."], "has no such folder"),
+        (["--sweep", "three"], "there is no such folder in"),
+        (["--sweep", ".."], "there is no such folder in"),
         (["--nonsense"], "usage: python -m lenet_sweep.clean"),
     ],
 )

@@ -228,7 +228,7 @@ def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened, monkeypa
     """Sweeps are cards; chosen ones are compared; a row leads to its details."""
     monkeypatch.setattr(served_folder, "MAX_SWEEPS", 1)
     with opened(shared.url) as page:
-        expect(page.locator(".lead")).to_have_text("1 sweep in out (1 older not listed)")
+        expect(page.locator(".lead")).to_have_text("1 sweep in out (1 older one is not listed)")
         monkeypatch.undo()
         expect(page.locator(".card")).to_have_count(2)
         for box in page.get_by_role("checkbox").all():
@@ -339,7 +339,7 @@ def test_a_server_that_ends_and_starts_again(finished, opened) -> None:
     with first, opened(server.url, "#/sweep/one", lost=True) as page:
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
         first.close()
-        expect(page.locator("#lost")).to_contain_text("The server has ended")
+        expect(page.locator("#lost")).to_contain_text("The server has stopped")
         with serving(finished, port) as again:
             expect(page.locator("#lost")).to_contain_text("Open the URL that it printed")
             page.goto(again.url)

@@ -380,8 +380,8 @@ def test_dry_run_shows_the_space_and_the_first_wave(tmp_path, small_folder, caps
     sampled(small_folder(), tmp_path / "out", dry_run=True, progress=True, seed=[0, 1])
     text = capsys.readouterr().out
     assert (
-        "search=tpe: 9 trials in 3 waves of 3, each with 2 runs of 2 epochs (at most 36 epochs in "
-        "all), sampled from"
+        "search=tpe: 9 trials in 3 waves of 3; each trial has 2 runs of 2 epochs (at most 36 "
+        "epochs in all). Settings are sampled from:"
     ) in " ".join(text.split())
     assert re.search(r"^  lr +0.001 to 1 \(log\)$", text, re.MULTILINE)
     assert re.search(r"^  optimizer +sgd, adam$", text, re.MULTILINE)

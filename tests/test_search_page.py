@@ -87,13 +87,13 @@ def test_the_history_of_halving(halved) -> None:
     assert history.sentences == (
         "The search trained 22 of the 36 epochs of these settings (61 %).",
         (
-            "A stopped setting might have overtaken others later; the search cannot tell. Closest "
-            "to continuing was lr 0.5: after epoch 3, its test accuracy of 91.00 % was 0.50 points "
-            "below that of the last setting that continued."
+            "A stopped setting might have overtaken others later; the search cannot rule this "
+            "out. Closest to continuing was lr 0.5: after epoch 3, its test accuracy of 91.00 % "
+            "was 0.50 points below that of the lowest-ranked setting that continued."
         ),
         (
-            "The setting that is best at the end, lr 0.125, was number 3 of 4 after epoch 1 and "
-            "2 of 3 after epoch 3."
+            "The setting that was best at the end, lr 0.125, ranked number 3 of 4 after epoch 1 "
+            "and 2 of 3 after epoch 3."
         ),
     )
 
@@ -149,7 +149,7 @@ def test_a_failed_run_is_not_compared(tmp_path, small_folder) -> None:
     stops = {1: 6, 2: 5}
     sweep = searched(tmp_path, small_folder(), curves, stops, seeds=7, epochs=2, failures={(1, 0)})
     (_, closest) = history_of(sweep).sentences
-    assert "Closest was lr 0.25, dropped after 5 seeds, 1.00 points below" in closest
+    assert "The closest was lr 0.25, dropped after 5 seeds, 1.00 points below" in closest
 
 
 def test_the_page_and_the_figures_show_a_search(halved, tmp_path, small_folder) -> None:

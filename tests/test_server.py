@@ -244,7 +244,7 @@ def test_the_folder_that_a_sweep_names_for_its_images_is_not_read(store) -> None
         cell = first_message(server, "it")[1]["cells"][0]["id"]
         details = json.loads(get(server, f"cell?sweep=it&cell={cell}")[2])
     assert details["samples"] is None
-    assert "--data FOLDER" in details["notes"][0]
+    assert "--data DIR" in details["notes"][0]
 
 
 def test_decoding_an_image_folder_changes_no_file(tmp_path, monkeypatch) -> None:
@@ -275,7 +275,7 @@ def test_a_store_outside_the_folder_is_not_read(server, store, tmp_path, target)
     cell = values["cells"][0]["id"]
     details = json.loads(get(server, f"cell?sweep=it&cell={cell}")[2])
     assert details["samples"] is None
-    assert "leads out of the served folder" in details["notes"][0]
+    assert "is outside the served folder" in details["notes"][0]
 
 
 @posix
@@ -291,11 +291,11 @@ def test_links_out_of_the_folder_are_not_followed(server, store, tmp_path, name)
     if name == "report.html":
         status, _, content = get(server, "report?sweep=it")
         assert status == 404
-        assert b"leads out of the served folder" in content
+        assert b"is outside the served folder" in content
     else:
         head = first_message(server, "it")[1]["head"]
         texts = [head["error"], *head.get("notes", [])]
-        assert any(f"sweeps/it/{name} leads out" in text for text in texts)
+        assert any(f"sweeps/it/{name} is outside" in text for text in texts)
 
 
 @posix
@@ -303,7 +303,7 @@ def test_a_linked_sweep_or_run_outside_is_not_read(server, store, tmp_path) -> N
     """Neither a sweep's folder nor a run's folder may be a link that leads out."""
     (store / "sweeps/it").rename(tmp_path / "it")
     (store / "sweeps/it").symlink_to(tmp_path / "it")
-    assert "leads out of the served folder" in error_of(server)
+    assert "is outside the served folder" in error_of(server)
     (store / "sweeps/it").unlink()
     (tmp_path / "it").rename(store / "sweeps/it")
     cell = first_message(server, "it")[1]["cells"][0]["id"]
@@ -312,7 +312,7 @@ def test_a_linked_sweep_or_run_outside_is_not_read(server, store, tmp_path) -> N
     run.symlink_to(tmp_path / "run")
     details = json.loads(get(server, f"cell?sweep=it&cell={cell}")[2])
     assert details["samples"] is None
-    assert "leads out of the served folder" in details["notes"][0]
+    assert "is outside the served folder" in details["notes"][0]
 
 
 @pytest.mark.parametrize(
@@ -369,14 +369,14 @@ def test_huge_files_are_refused(server, store, monkeypatch) -> None:
     limits = served_folder.LIMITS | {"results.csv": 100, ".safetensors": 100}
     monkeypatch.setattr(served_folder, "LIMITS", limits)
     head = first_message(server, "it")[1]["head"]
-    assert re.search(r"sweeps/it/results.csv has .* MB, more than the page reads", head["error"])
+    assert re.search(r"sweeps/it/results.csv is .* MB, more than the limit of", head["error"])
     monkeypatch.setattr(served_folder, "LIMITS", limits | {"results.csv": 10**6})
     cell = first_message(server, "it")[1]["cells"][0]["id"]
     details = json.loads(get(server, f"cell?sweep=it&cell={cell}")[2])
-    assert "more than the page reads" in details["notes"][0]
+    assert "more than the limit of" in details["notes"][0]
     monkeypatch.setattr(live_sweep, "MAX_CELLS", 2)
     os.utime(store / "sweeps/it/sweep.json")
-    assert "has 3 cells, more than the page shows (2)" in error_of(server)
+    assert "has 3 cells; the live page can show at most 2" in error_of(server)
 
 
 def test_an_open_page_gets_all_cells_after_an_error(
@@ -387,7 +387,7 @@ def test_an_open_page_gets_all_cells_after_an_error(
     limits = served_folder.LIMITS
     monkeypatch.setattr(served_folder, "LIMITS", limits | {"results.csv": 100})
     with messages(server, "it") as stream:
-        assert "more than the page reads" in next(stream)[1]["head"]["error"]
+        assert "more than the limit of" in next(stream)[1]["head"]["error"]
         monkeypatch.setattr(served_folder, "LIMITS", limits)
         os.utime(table)
         kind, values = next(stream)
@@ -581,7 +581,7 @@ def test_serve_starts_one_server_for_a_folder(options, tmp_path, monkeypatch) ->
     page_process.start_page(options, options.out / "sweeps/it", lines.put)
     assert lines.get() == line
     page_process.start_page(options, tmp_path / "elsewhere", lines.put)
-    assert "no live page, because it shows the sweeps in" in lines.get()
+    assert "the live page was not started: it shows only the sweeps in" in lines.get()
     page = page_process._pages[options.out.resolve()]
     page_process._end(page)
     assert page.server.poll() == 0

@@ -36,8 +36,8 @@ SHOWN_SETTINGS = ("loss", "optimizer", "lr", "batch", "seed")
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m lenet_sweep.clean",
-        description="List what the runs and sweeps in OUT take on disk. With options, delete parts "
-        "of it after a confirmation. Runs and sweeps that are in use are kept.",
+        description="List the disk usage of the runs and sweeps in OUT. With options, delete some "
+        "of them after confirmation. Runs and sweeps that are in use are kept.",
     )
     add = parser.add_argument
     add("out", nargs="?", default="outputs", metavar="OUT", type=Path,
@@ -77,16 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, StoreError, OSError) as error:
         return report_error(error)
     except KeyboardInterrupt:
-        print("\nInterrupted; the store can be used, and --temporary completes the deletion.",
-              file=sys.stderr)  # fmt: skip
+        print("\nInterrupted. The store is still usable; to complete the deletion, run this "
+              "command with --temporary.", file=sys.stderr)  # fmt: skip
         return 130
 
 
 def _run(options: argparse.Namespace) -> int:
     out: Path = options.out
     if not any((out / name).is_dir() for name in ("runs", "sweeps")):
-        raise UsageError(f"{format_value(out)}: has neither runs nor sweeps; give the folder of "
-                         "out=FOLDER")  # fmt: skip
+        raise UsageError(f"{format_value(out)}: contains neither runs nor sweeps; give the output "
+                         "folder of your sweeps (out), such as outputs")  # fmt: skip
     inventory = take_inventory(out)
     parts = _parts(options, inventory)
     if not parts:
@@ -121,9 +121,14 @@ def _parts(options: argparse.Namespace, inventory: Inventory) -> list[_Part]:
     by_name = {sweep.path.name: sweep for sweep in inventory.sweeps}
     for name in options.sweep:
         if out / "sweeps" / name in inventory.links:
-            raise UsageError(f"--sweep {name}: is a symbolic link, which is not followed")
+            raise UsageError(
+                f"--sweep {name}: is a symbolic link, which is not followed; delete it yourself"
+            )
         if name not in by_name:
-            raise UsageError(f"--sweep {format_value(name)}: {out / 'sweeps'} has no such folder")
+            raise UsageError(
+                f"--sweep {format_value(name)}: there is no such folder in {out / 'sweeps'}; "
+                "to list the sweeps, run this command without options"
+            )
         if is_running(by_name[name].path):
             raise StoreError(f"--sweep {name}: is running; stop it first")
     sweeps = [by_name[name] for name in dict.fromkeys(options.sweep)]
@@ -150,7 +155,7 @@ def _parts(options: argparse.Namespace, inventory: Inventory) -> list[_Part]:
 
 def _confirmed() -> bool:
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("there is no terminal to confirm the deletion on; add --yes, or --dry-run")
+        raise UsageError("cannot ask for confirmation without a terminal; add --yes or --dry-run")
     try:
         return input("Delete? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -174,7 +179,7 @@ def _table(inventory: Inventory) -> list[str]:
     rows = [
         ("what", "number", "size", "delete with"),
         _row("runs", runs),
-        _row("  needed by no sweep", unused, "--unused"),
+        _row("  not needed by any sweep", unused, "--unused"),
         _row("  checkpoints", inventory.checkpoints, "--checkpoints"),
         _row("damaged files", inventory.damaged, "--damaged"),
         _row("temporary files", inventory.temporary, "--temporary"),

@@ -82,10 +82,10 @@ class Inventory:
         """The sweeps whose runs are unknown, with the remedy. deleted: folders to leave out."""
         unknown = [p for p, ids in self.needed.items() if ids is None and p not in {*deleted}]
         return [
-            f"{path / 'sweep.json'} is damaged or of another version: run the sweep again"
+            f"{path / 'sweep.json'} is damaged or from another version: run the sweep again"
             if path.is_dir()
-            else f"the sweep that {path} names cannot be read: run it again; if it was deleted, "
-            "delete this file"
+            else f"the sweep that {path} names cannot be read: run the sweep again; if it was "
+            f"deleted, delete {path.name}"
             for path in unknown
         ]
 
@@ -129,7 +129,7 @@ def needed_runs(out: Path) -> dict[Path, frozenset[str] | None]:
     parent = out / "sweeps"
     if parent.is_symlink() and not parent.is_dir():
         raise StoreError(
-            f"{parent} leads to a folder that is not available: mount its disk, or delete the link"
+            f"{parent} links to a folder that is not available: mount its disk, or delete the link"
         )
     sweeps = [path for path in _entries(parent) if not path.name.startswith(".")]
     needed = {

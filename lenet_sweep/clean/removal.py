@@ -124,5 +124,6 @@ def _delete(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise StoreError(
-            f"cannot delete {folder}: {reason}; what is left of it is no longer used"
+            f"cannot delete {folder}: {reason}; the remaining files are no longer used, and "
+            "running this command with --temporary deletes them"
         ) from error

@@ -111,9 +111,12 @@ def section(name: str, heading: str) -> Callable[[Draw], Draw]:
     name: letters, digits and hyphens. Raises ValueError if it is not, or is used on the page.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
-        raise ValueError(f"section {name!r}: must be letters, digits and hyphens")
+        raise ValueError(
+            f"section {name!r}: must start with a letter and contain only letters, digits and "
+            "hyphens"
+        )
     if _is_used(name):
-        raise ValueError(f"section {name!r}: this id is used on the page; choose another one")
+        raise ValueError(f"section {name!r}: the page already uses this id; choose another name")
 
     def register(draw: Draw) -> Draw:
         SECTIONS.append(ChartSection(name, heading, draw))
@@ -331,7 +334,7 @@ def reproduced(reproduction: Reproduction, name: str) -> str | None:
         chart.set(ylabel="Measured accuracy (%)")
         chart.legend(loc="upper left", frameon=False)
     rows = pluralize(len(known), "row")
-    title = f"Measured against reported accuracy of {rows}. {reproduction.headline}"
+    title = f"Measured versus reported accuracy of {rows}. {reproduction.headline}"
     columns = ("reported (%)", "measured (%)", "difference (points)", "reproduced")
     return to_svg(figure, name, title, Marks(chart, columns, marks))
 
@@ -416,7 +419,7 @@ def front(compared: Sequence[ComparedItem]) -> Front | None:
     ]
     columns = (*NUMBERS, "seconds", "on the Pareto front")
     count = pluralize(len(points), _noun(compared))
-    title = f"Training time against accuracy of {count}; {len(best)} on the Pareto front"
+    title = f"Accuracy versus training time of {count}; {len(best)} on the Pareto front"
     svg = to_svg(figure, "front", title, Marks(chart, columns, marks))
     return Front(svg, tuple(best), len(timed) - len(points))
 
@@ -443,7 +446,7 @@ def missed(counts: NDArray[np.int64]) -> str:
                 chart.text(
                     float(at), float(number), f"{number:,}", ha="center", va="bottom", fontsize=8.5
                 )
-    title = f"Number of test images by the number of runs, of {runs}, that misclassify them"
+    title = f"Number of test images by how many of the {runs} runs misclassify them"
     marks = [
         Mark(n, f"misclassified by {n} of {runs} runs", [n], [number], [f"{number:,}"])
         for n, number in enumerate(counts[1:], start=1)

@@ -143,7 +143,7 @@ def title(report: Report) -> str:
     swept = [name for name, _ in comparisons.varied_settings([row.cell for row in report.rows])]
     over = f" over {', '.join(swept)}" if swept else ""
     if len(swept) > 5:  # the values of each follow below the heading
-        over = f" over {len(swept)} settings"
+        over = f" over {len(swept)} hyperparameters"
     return f"{pluralize(report.planned, 'cell')}{over}"
 
 

@@ -433,11 +433,12 @@ def _caption(history: SearchHistory, hidden: int) -> str:
         )
         drawn, total = len(_raced(history)), len(history.settings)
         text += f" The best {drawn} of {total} settings are shown." if drawn < total else ""
-        below = "is left of the axis (<)" if hidden == 1 else "are left of the axis (<)"
+        below = f"{'is' if hidden == 1 else 'are'} to the left of the axis (<)"
     text += f" {pluralize(hidden, 'setting')} {below}." if hidden else ""
     if history.others:
         text += (
-            f" {pluralize(history.others, 'setting')} with other epochs or datasets did not "
-            "compete with these, and are not shown."
+            f" {pluralize(history.others, 'setting')} with other numbers of epochs or other "
+            f"datasets did not compete with these and {'is' if history.others == 1 else 'are'} "
+            "not shown."
         )
     return text

@@ -253,7 +253,7 @@ def _saved(runs: Sequence[_Run], history: SearchHistory) -> str:
     total = sum(run.cell.epochs if run.status in ("ok", STOPPED) else run.trained for run in runs)
     share = f"({100 * trained / total:.0f} %)"
     if any(run.cell.patience for run in runs):
-        share += ", in which runs could also end early (patience)"
+        share += "; runs could also end early (patience)"
     if history.rungs:
         return f"The search trained {trained:,} of the {total:,} epochs of these settings {share}."
     number = sum(run.trained > 0 for run in runs)
@@ -277,9 +277,9 @@ def _closest(history: SearchHistory) -> list[str]:
         gap, epoch, accuracy, name = min(gaps)
         behind = f"{gap:.2f} points below" if gap >= 0.005 else "as good as"
         sentences.append(
-            "A stopped setting might have overtaken others later; the search cannot tell. Closest "
-            f"to continuing was {name}: after epoch {epoch}, its {images} accuracy of "
-            f"{accuracy:.2f} % was {behind} that of the last setting that continued."
+            "A stopped setting might have overtaken others later; the search cannot rule this out. "
+            f"Closest to continuing was {name}: after epoch {epoch}, its {images} accuracy of "
+            f"{accuracy:.2f} % was {behind} that of the lowest-ranked setting that continued."
         )
     best = history.settings[0]
     places = [_place(history, best, rung) for rung in history.rungs]
@@ -288,7 +288,9 @@ def _closest(history: SearchHistory) -> list[str]:
             f"{place} of {rung.total} after epoch {rung.epoch}"
             for place, rung in zip(places, history.rungs, strict=True)
         )
-        sentences.append(f"The setting that is best at the end, {best.name}, was number {text}.")
+        sentences.append(
+            f"The setting that was best at the end, {best.name}, ranked number {text}."
+        )
     return sentences
 
 
@@ -315,8 +317,9 @@ def _closest_of_race(history: SearchHistory) -> list[str]:
     gap, name, seeds = min(gaps)
     return [
         (
-            "Further seeds of a dropped setting might have been better; it was dropped when tests "
-            f"found it worse than the best. Closest was {name}, dropped after "
+            "A dropped setting might have done better with further seeds; settings are dropped "
+            "once tests find them significantly worse than the best. The closest was "
+            f"{name}, dropped after "
             f"{pluralize(seeds, 'seed')}, {gap:.2f} points below the best over the same seeds."
         )
     ]

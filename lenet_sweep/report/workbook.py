@@ -63,7 +63,7 @@ def write_workbook(table: pd.DataFrame, report: Report, folder: Path) -> Path:
     results.freeze_panes = "B2"  # the ranks and the header stay visible
     results.auto_filter.ref = results.dimensions
     notes = book.create_sheet("notes")
-    _fill(notes, ["kind", "text", "to resolve it"], _notes(report))
+    _fill(notes, ["kind", "text", "remedy"], _notes(report))
     notes.freeze_panes = "A2"
     for row in notes.iter_rows(min_row=2):
         for cell in row:

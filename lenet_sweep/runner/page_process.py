@@ -29,7 +29,7 @@ class _Page:
     """A server. line: what it has printed, last or with its URL."""
 
     server: subprocess.Popen[bytes]
-    line: str = "it does not answer"
+    line: str = "the server did not respond"
     answered: threading.Event = field(default_factory=threading.Event)
     ended: bool = False  # by this process
 
@@ -66,8 +66,9 @@ def start_page(options: SweepOptions, folder: Path | None, tell: Callable[[str],
     out = options.out.resolve()
     if folder and folder.resolve().parent not in (out, out / "sweeps"):
         tell(
-            f"serve=true: no live page, because it shows the sweeps in {out / 'sweeps'}, and this "
-            f"one is in {format_value(folder)}; choose its folder with out and name"
+            f"serve=true: the live page was not started: it shows only the sweeps in "
+            f"{out / 'sweeps'}, but this sweep is in {format_value(folder)}; choose its "
+            "folder with out and name, not with Hydra"
         )
         return
     with _lock:

@@ -133,9 +133,9 @@ class SamplingRounds:
         length = max((run.cell.epochs for run in runs), default=0)
         total = sampling.trials * sum(run.cell.epochs for run in runs)
         first = (
-            f"search={sampling.name}: {pluralize(sampling.trials, 'trial')} in {waves}, each with "
-            f"{pluralize(len(runs), 'run')} of {pluralize(length, 'epoch')} (at most "
-            f"{pluralize(total, 'epoch')} in all), sampled from"
+            f"search={sampling.name}: {pluralize(sampling.trials, 'trial')} in {waves}; each trial "
+            f"has {pluralize(len(runs), 'run')} of {pluralize(length, 'epoch')} (at most "
+            f"{pluralize(total, 'epoch')} in all). Settings are sampled from:"
         )
         number = len(self.trials) // sampling.wave + 1
         if self._wave is None:
@@ -230,7 +230,7 @@ class SamplingRounds:
             return False
         self._messages.append(
             f"ended after {len(self.trials)} of {self._sampling.trials} trials, because "
-            f"search.minutes={minutes:g} has passed; the same command continues the search"
+            f"search.minutes={minutes:g} was reached; the same command continues the search"
         )
         return True
 

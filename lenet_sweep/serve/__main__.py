@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = Parser(
         prog="python -m lenet_sweep.serve",
-        description="Show the sweeps of an output folder in the browser, while they run.",
+        description="Show the sweeps of an output folder in the browser while they run.",
     )
     parser.add_argument("folder", nargs="?", metavar="DIR", type=Path, default=Path("outputs"),
                         help="the output folder of the sweeps (default: outputs)")  # fmt: skip
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help=f"the port of the URL (default: {PORT}, or another one if it is "
                         "in use)")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR",
-                        help="the folder of the test images (default: the user's cache)",
+                        help="the folder of the test images (default: the cache folder)",
                         )  # fmt: skip
     # For a sweep with serve=true: the server ends when its standard input is closed.
     parser.add_argument("--follow-stdin", action="store_true", help=argparse.SUPPRESS)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(
         f"Live page: {server.url}"
         if options.follow_stdin
-        else f"Live page of {options.folder}: {server.url}  (Ctrl-C ends it)"
+        else f"Live page of {options.folder}: {server.url}  (press Ctrl-C to stop the server)"
     )
     sys.stdout.flush()  # it may be a pipe
     if options.follow_stdin:
@@ -80,7 +80,7 @@ def _server(folder: Path, port: int | None, data: Path | None) -> PageServer:
         if port is None:
             return PageServer(folder, 0, data)
         raise UsageError(
-            f"--port {port}: {error.strerror}; choose another port, or leave it out"
+            f"--port {port}: {error.strerror}; choose another port, or omit --port"
         ) from error
 
 

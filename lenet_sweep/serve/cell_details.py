@@ -68,7 +68,8 @@ class CellDetails:
             except RefusedError as refusal:
                 values["notes"].append(str(refusal))
             except UNUSABLE as error:
-                values["notes"].append(f"Its run cannot be read: {one_line(str(error))[:300]}")
+                reason = one_line(str(error))[:300]
+                values["notes"].append(f"The run of this cell cannot be read: {reason}")
         return values
 
     def _samples(self, cell: Cell, snapshot: Snapshot, notes: list[str]) -> dict[str, Any] | None:
@@ -78,14 +79,14 @@ class CellDetails:
             hint = ""
             if cell.dataset.name in OWN_DATASETS:
                 hint = (
-                    "; to show them, start the server with --data FOLDER, the folder of its images"
+                    "; to show them, start the server with --data DIR, the folder of these images"
                 )
             notes.append(f"The test images of {one_line(cell.data)} are not available{hint}.")
             return None
         labels, names = tests.labels, tests.class_names
         predictions = snapshot.predictions[: len(labels)]
         if predictions.shape != labels.shape or int(predictions.max(initial=0)) >= len(names):
-            notes.append("Its predictions do not fit the test images.")
+            notes.append("The stored predictions do not match the test images.")
             return None
         wrong = misclassified(labels, predictions)
         # An even sample, so that all classes are shown.

@@ -158,7 +158,7 @@ class LiveSweep:
         except RefusedError as refusal:
             self.error, changed = str(refusal), False
         except FileNotFoundError:
-            self.error, changed = "this sweep is no longer there", False
+            self.error, changed = "this sweep no longer exists", False
         except OSError as error:
             self.error, changed = one_line(describe_os_error(error)), False
         except Exception as error:  # noqa: BLE001 - whatever a forged file leads to
@@ -201,12 +201,15 @@ class LiveSweep:
         manifest = read_manifest(self.served.inside(self.folder))
         if len(manifest.cells) > MAX_CELLS:
             raise RefusedError(
-                f"this sweep has {len(manifest.cells):,} cells, more than the page shows "
-                f"({MAX_CELLS:,}); see results.csv"
+                f"this sweep has {len(manifest.cells):,} cells; the live page can show at most "
+                f"{MAX_CELLS:,}; see results.csv"
             )
         cells = tuple(dict.fromkeys(manifest.cells))
         if not all(type(cell.epochs) is int and 0 < cell.epochs <= 100_000 for cell in cells):
-            raise StoreError("sweep.json has cells whose epochs are not valid; it is not read")
+            raise StoreError(
+                "sweep.json is not read: the epochs of each cell must be a whole number from 1 to "
+                "100,000"
+            )
         names = short_names(cells)
         records = [settings_columns(cell, "") for cell in cells]
         self.columns = _columns(records)
@@ -283,7 +286,8 @@ class LiveSweep:
             self.served.inside(store.out)
         except RefusedError:
             self.notes[
-                "Its store is outside the served folder, so earlier curves are not shown"
+                "The store of this sweep is outside the served folder, so earlier curves are "
+                "not shown; to show them, serve the folder that contains both"
             ] = None
             self._unread = []
             return True
@@ -373,7 +377,7 @@ class LiveSweep:
         try:
             self._add_event(content, launch, entry.time)
         except UNUSABLE:
-            self.notes[f"{NAME} has events that do not fit the sweep; they are ignored"] = None
+            self.notes[f"{NAME} has events that do not match the sweep; they are ignored"] = None
 
     def _add_event(self, event: Event, launch: Launch | None, when: float) -> None:
         run_id = event.run_id

@@ -65,7 +65,7 @@ class ServedFolder:
             raise RefusedError(f"{self._short(path)} cannot be resolved") from error
         if not resolved.is_relative_to(self.root):
             raise RefusedError(
-                f"{self._short(path)} leads out of the served folder; it is not read"
+                f"{self._short(path)} is outside the served folder, so it is not read"
             )
         return resolved
 
@@ -86,8 +86,8 @@ class ServedFolder:
         limit = LIMITS.get(path.name) or LIMITS[path.suffix]
         if status.st_size > limit:
             raise RefusedError(
-                f"{self._short(path)} has {status.st_size / 2**20:,.0f} MB, more than the page "
-                f"reads ({limit / 2**20:.0f} MB)"
+                f"{self._short(path)} is {status.st_size / 2**20:,.0f} MB, more than the limit of "
+                f"{limit / 2**20:.0f} MB; it is not read"
             )
         return resolved
 

@@ -192,13 +192,22 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         name = re.fullmatch(r"(\[[0-9a-f:]+\]|[\w.-]+)(:\d{1,5})?", hosts[0]) if hosts else None
         if len(hosts) != 1 or not name or name[1].lower() not in HOST_NAMES:
-            return HTTPStatus.MISDIRECTED_REQUEST, "The Host header does not name this machine."
+            return (
+                HTTPStatus.MISDIRECTED_REQUEST,
+                (
+                    "The Host header does not name this machine. Open the URL that the server "
+                    "printed, without changing it."
+                ),
+            )
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
-            return HTTPStatus.BAD_REQUEST, "A request must have no body."
+            return HTTPStatus.BAD_REQUEST, "A request must not have a body."
         # Browsers say where a request comes from. Only the printed URL may be opened from anywhere.
         site = self.headers.get("Sec-Fetch-Site", "none")
         if site not in ("same-origin", "none") and path != "/":
-            return HTTPStatus.FORBIDDEN, "The request comes from another page."
+            return (
+                HTTPStatus.FORBIDDEN,
+                "The request comes from another page. Open the URL that the server printed.",
+            )
         return None
 
     def _enter(self, token: str) -> None:

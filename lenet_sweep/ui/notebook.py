@@ -89,7 +89,8 @@ class NotebookDisplay:
     def _text(self) -> Text:
         lines = list(self._lines)
         if omitted := self._printed - len(lines):
-            lines.insert(0, Text(f"{omitted} earlier lines are not shown", Style(dim=True)))
+            text = "line is" if omitted == 1 else "lines are"
+            lines.insert(0, Text(f"{omitted} earlier {text} not shown", Style(dim=True)))
         if self._status:
             lines.append(self._status)
         if self._thread:

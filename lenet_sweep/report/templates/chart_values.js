@@ -148,7 +148,7 @@ function addValues(svg, data) {
 }
 
 document.body.append(element("p", { id: "chart-help", hidden: "" },
-  "Left and right arrow keys: the points of a line. Up and down arrow keys: the other lines."));
+  "Left and right arrow keys: move between points. Up and down arrow keys: move between lines."));
 for (const svg of document.querySelectorAll("svg.chart")) {
   const title = svg.querySelector("title"); // which the browser would show as another tooltip
   svg.dataset.name = title.id.replace(/-title$/, "");

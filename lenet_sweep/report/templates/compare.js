@@ -66,7 +66,7 @@ function showChoice() {
     compareStatus.replaceChildren(show);
     notify("The comparison is below the table.");
   } else if (checked.length) {
-    compareStatus.replaceChildren(`1 ${rowsNoun} checked; check another one to compare them.`);
+    compareStatus.replaceChildren(`1 ${rowsNoun} checked; check one more to compare them.`);
   }
 }
 
@@ -104,7 +104,7 @@ function settingLines(pair) {
 function curveFigures(pair, names) {
   const curves = pair.map((group) => pageData.rows[group.index].curve);
   if (curves.some((curve) => !curve))
-    return [element("p", { class: "aside" }, "This page does not have learning curves for both.")];
+    return [element("p", { class: "aside" }, "This page does not contain both learning curves.")];
   const figures = ["cost", "accuracy"].map((quantity) => {
     const caption = quantity === "cost" ? "Cost on the training set (mean of each epoch)"
       : "Test accuracy after each epoch";
@@ -197,7 +197,7 @@ function imageSection(pair) {
   for (const [menu] of menus) menu.addEventListener("change", update);
   update();
   const choice = runs.some((known) => known.length > 1)
-    ? [element("p", { class: "tools" }, "Predictions of ", ...menus.map(([, label]) => label))] : [];
+    ? [element("p", { class: "tools" }, "Predictions: ", ...menus.map(([, label]) => label))] : [];
   return [heading, ...choice, results];
 }
 
@@ -216,10 +216,10 @@ function renderComparison() {
     groups.find((group) => group.box)?.box.focus();
   });
   const details = element("details", {},
-    element("summary", {}, `${plural(same.length, "setting")} ${same.length === 1 ? "is" : "are"} the same`),
-    sideBySide(names, same, "Settings that are the same"));
+    element("summary", {}, `${plural(same.length, "value")} ${same.length === 1 ? "is" : "are"} the same`),
+    sideBySide(names, same, "Values that are the same"));
   document.getElementById("compared").replaceChildren(
-    sideBySide(names, lines, "Settings that differ, and results"),
+    sideBySide(names, lines, "Values that differ, and results"),
     ...(same.length ? [details] : []),
     ...curveFigures(pair, names),
     ...imageSection(pair),

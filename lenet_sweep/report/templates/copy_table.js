@@ -69,6 +69,6 @@ for (const button of document.querySelectorAll(".copy-table button")) {
     const done = await copyText(tableFormats[button.dataset.format](header, rows, numeric));
     button.focus();
     notify(done ? `Copied ${plural(rows.length, "row")} of the table.`
-      : "This browser does not allow the page to copy. results.csv and results.md have the table.");
+      : "The browser did not allow copying. The table is also in results.csv and results.md.");
   });
 }

@@ -31,7 +31,7 @@ const show = () => {
   view?.unmount();
   view = route();
   header.replaceChildren();
-  content.replaceChildren(h("p", { class: "aside" }, "Reading ..."));
+  content.replaceChildren(h("p", { class: "aside" }, "Loading ..."));
   view.mount(header, content);
   connect();
   window.scrollTo(0, 0);
@@ -64,10 +64,10 @@ const fail = async () => {
   try {
     const answer = await fetch("dom.js", { cache: "no-store" });
     lost.textContent = answer.ok
-      ? "The connection was lost. Connecting again ..."
-      : "The server was started again. Open the URL that it printed.";
+      ? "The connection was lost. Reconnecting ..."
+      : "The server was restarted. Open the URL that it printed.";
   } catch {
-    lost.textContent = "The server has ended, so this page is not updated. To continue: python -m lenet_sweep.serve";
+    lost.textContent = "The server has stopped, so this page is no longer updated. To continue, run python -m lenet_sweep.serve and open the URL that it prints.";
   }
   clearTimeout(retry);
   retry = setTimeout(connect, 2000);

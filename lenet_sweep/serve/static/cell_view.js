@@ -54,7 +54,7 @@ export class CellView {
     ];
     this.legend = h("div");
     this.stopped = h("p", { class: "banner", hidden: true });
-    this.samples = h("section", { "aria-labelledby": "samples-h" }, h("h2", { id: "samples-h" }, "Test images it got wrong"), h("div", {}, h("p", { class: "aside" }, "Reading ...")));
+    this.samples = h("section", { "aria-labelledby": "samples-h" }, h("h2", { id: "samples-h" }, "Misclassified test images"), h("div", {}, h("p", { class: "aside" }, "Loading ...")));
     this.failure = h("section", { "aria-labelledby": "failure-h", hidden: true }, h("h2", { id: "failure-h" }, "Failure"), h("div"));
     this.settings = h("section", { "aria-labelledby": "settings-h" }, h("h2", { id: "settings-h" }, "Settings"), h("div"));
     this.content.replaceChildren(this.stopped,
@@ -125,7 +125,7 @@ export class CellView {
     const { names, items, sprite, noun } = samples;
     const label = (number) => names[number] ?? String(number);
     const share = `${percent((100 * samples.wrong) / samples.images)} %`;
-    const sentence = h("p", {}, `After epoch ${samples.epoch}, ${samples.wrong.toLocaleString("en-US")} of ${plural(samples.images, "test image")} (${share}) are misclassified${items.length < samples.wrong ? `; ${items.length} of them are shown` : ""}.`);
+    const sentence = h("p", {}, `After epoch ${samples.epoch}, ${samples.wrong.toLocaleString("en-US")} of ${plural(samples.images, "test image")} (${share}) ${samples.wrong === 1 ? "is" : "are"} misclassified${items.length < samples.wrong ? `; ${items.length} of them are shown` : ""}.`);
     const parts = [sentence];
     if (sprite) {
       const short = names.every((name) => name.length <= 3);

@@ -27,7 +27,7 @@ export class CompareView {
       h("section", { "aria-labelledby": "sides-h" }, h("h2", { id: "sides-h" }, "Side by side"), this.sides),
       h("section", { "aria-labelledby": "curves-h" }, h("h2", { id: "curves-h" }, "Best curves"),
         h("div", { class: "pair" }, this.charts.map((chart) => chart.element)), this.legend),
-      h("section", { "aria-labelledby": "rows-h" }, h("h2", { id: "rows-h" }, "Leading rows of all"), this.rows));
+      h("section", { "aria-labelledby": "rows-h" }, h("h2", { id: "rows-h" }, "Leading rows of all sweeps"), this.rows));
   }
 
   unmount() {
@@ -55,7 +55,7 @@ export class CompareView {
     const lines = series("accuracy");
     this.charts[0].set(lines, `Test accuracy over epochs of the best runs of ${shown.map((sweep) => sweep.name).join(", ")}`);
     this.charts[1].set(series("cost"), "Cost over epochs of these runs");
-    this.legend.replaceChildren(legend(lines, lines.some((each) => each.slot < 0) ? `the next best ${BEST - 1} of each sweep` : ""));
+    this.legend.replaceChildren(legend(lines, lines.some((each) => each.slot < 0) ? `the next ${BEST - 1} best runs of each sweep` : ""));
     this.updateSides(known, of, color);
     this.updateRows(shown, of, color);
   }
@@ -91,7 +91,7 @@ export class CompareView {
     }
     this.rows.replaceChildren(h("table", { class: "plain" },
       h("caption", { class: "visually-hidden" }, "The best rows of all sweeps"),
-      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "accuracy (%)"), h("th", { scope: "col" }, "sweep"), h("th", { scope: "col", class: "number" }, "rank there"), h("th", { scope: "col", class: "number" }, "epochs"), h("th", { scope: "col" }, "settings that vary there"))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "accuracy (%)"), h("th", { scope: "col" }, "sweep"), h("th", { scope: "col", class: "number" }, "rank in its sweep"), h("th", { scope: "col", class: "number" }, "epochs"), h("th", { scope: "col" }, "settings that vary in its sweep"))),
       h("tbody", {}, rows.slice(0, ROWS).map((entry) => h("tr", {},
         h("td", { class: "number" }, percent(entry.row.accuracy)),
         h("td", {}, h("span", { class: `dot series-${color(entry.sweep)}`, "aria-hidden": true }), entry.sweep.name),

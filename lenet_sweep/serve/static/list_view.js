@@ -34,8 +34,8 @@ export class ListView {
     const { sweeps, folder, reading, left_out: older } = this.message;
     const running = sweeps.filter((head) => head.state === "running").length;
     this.lead.textContent = sweeps.length || reading
-      ? `${plural(sweeps.length, "sweep")} in ${folder}${running ? `, ${running} running` : ""}${reading ? `, reading ${reading} more ...` : ""}${older ? ` (${older} older not listed)` : ""}`
-      : `${folder} has no sweep yet. This page shows it as soon as one starts.`;
+      ? `${plural(sweeps.length, "sweep")} in ${folder}${running ? `, ${running} running` : ""}${reading ? `, loading ${reading} more ...` : ""}${older ? ` (${older} older ${older === 1 ? "one is" : "ones are"} not listed)` : ""}`
+      : `There are no sweeps in ${folder} yet. They appear here as soon as they start.`;
     const focused = document.activeElement?.dataset?.sweep;
     const sorted = [...sweeps].sort((a, b) => (ORDER[a.state] ?? 2) - (ORDER[b.state] ?? 2) || (b.changed ?? 0) - (a.changed ?? 0));
     this.list.replaceChildren(...sorted.map((head) => this.card(head)));

@@ -11,7 +11,7 @@ const PAGE = 50; // rows of the table that are shown first
 
 export const statusText = (row, cell) => {
   if (row.status === "training") return `epoch ${row.epoch} of ${cell.epochs}`;
-  if (row.status === "waiting") return "trained elsewhere";
+  if (row.status === "waiting") return "waiting for another process";
   if (row.status === "queued" && row.epoch) return `paused after epoch ${row.epoch}`;
   if (row.status === "stopped") return row.epoch ? `stopped after epoch ${row.epoch}` : "stopped";
   return row.status;
@@ -144,7 +144,7 @@ export class SweepView {
     tiles.push(tile("Cells done", `${head.done} / ${head.total}`, missed || (head.done === head.total ? (head.stage ? "of the search so far" : "all finished") : `${head.total - head.done} to go`), "done"));
     if (head.state === "running") {
       const now = head.running.filter((state) => state.training).length;
-      tiles.push(tile("Time left", duration(sweep.secondsLeft), head.left === null ? "not known yet" : head.at_most ? "at most, as far as the epochs so far show" : "estimated from the epochs so far", "left"));
+      tiles.push(tile("Time left", duration(sweep.secondsLeft), head.left === null ? "not known yet" : head.at_most ? "at most; estimated from the epochs so far" : "estimated from the epochs so far", "left"));
       tiles.push(tile("Training now", plural(now, "run"), head.workers ? `on ${plural(head.workers, "worker")}` : "", "running"));
     } else if (head.state === "interrupted") {
       tiles.push(tile("Left", plural(head.total - head.done, "cell"), "the same command resumes the sweep", "left"));
@@ -194,7 +194,7 @@ export class SweepView {
       if (!state) continue;
       const position = sweep.position(state);
       setProgress(item.querySelector(".progress"), position / state.of);
-      setText(item.querySelector(".epoch"), state.training ? `epoch ${Math.min(state.of, state.epoch + 1)} of ${state.of}` : "trained by another process");
+      setText(item.querySelector(".epoch"), state.training ? `epoch ${Math.min(state.of, state.epoch + 1)} of ${state.of}` : "waiting for another process");
       setText(item.querySelector(".value"), state.accuracy === null ? "" : `${percent(state.accuracy)} %`);
       setText(item.querySelector(".eta"), state.pace ? `${duration(state.pace * (state.of - position))} left` : "");
     }
@@ -211,7 +211,7 @@ export class SweepView {
     }));
     this.curvesSection.hidden = !leaders.length && sweep.head.state !== "running";
     const best = leaders[0];
-    const note = best ? `${plural(leaders.length, "run")}; the highest accuracy so far is that of ${best.name}.` : "No epoch has ended yet.";
+    const note = best ? `${plural(leaders.length, "run")}; the highest accuracy so far is that of ${best.name}.` : "0 runs; no epoch has ended yet.";
     this.charts[0].set(series("accuracy"), `Test accuracy over epochs of ${note}`);
     this.charts[1].set(series("cost"), `Cost over epochs of ${note}`);
     const others = leaders.length - leaders.filter((each) => each.slot >= 0).length;
@@ -242,7 +242,7 @@ export class SweepView {
         h("span", { class: "state" }, isOk ? "" : statusText(entry.row, entry.cell)));
     }), h("li", { class: "scale", "aria-hidden": true }, h("span"), h("span"), h("span", { class: "ticks" },
       placed.map(([tick, place]) => h("i", { style: { left: `${place.toFixed(2)}%` } }, String(tick)))), h("span"), h("span"))),
-    h("p", { class: "aside" }, `The lengths are logarithmic in the error (100 % minus the accuracy).${sweep.rankedBy === "holdout" ? " Rows are ranked by their accuracy on held-out images." : ""}`));
+    h("p", { class: "aside" }, `Bar lengths are logarithmic in the error (100 % minus the accuracy).${sweep.rankedBy === "holdout" ? " Rows are ranked by their accuracy on held-out images." : ""}`));
   }
 
   // ---------------------------------------------------------------- the table
