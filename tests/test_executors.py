@@ -80,7 +80,7 @@ def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
     """Each round is trained by the executor, and stops what the curves say."""
     runs, context = runs_of(lr=[0.3, 0.2, 0.1, 0.02], epochs=9, shuffle=True)
     cells = [run.cell for run in runs]
-    rounds = SearchRounds(Halving(keep=1), make_plan(cells, lambda _: False), {}, context)
+    rounds = SearchRounds(Halving(eta=3, keep=1), make_plan(cells, lambda _: False), {}, context)
     events = rounds.train(target.executor, lambda _: None)
     trained = Counter(event.run_id for event in events if isinstance(event, EpochEnded))
     known = {}
@@ -88,7 +88,7 @@ def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
         snapshot = Store(context.out).run_folder(run.id).latest(until=9)
         losses = [epoch.test_cost for epoch in snapshot.history]
         known[run.id] = RunResult([epoch.accuracy for epoch in snapshot.history], losses)
-    assert rounds.decision == Halving(keep=1).decide(runs_of_cells(cells), known)
+    assert rounds.decision == Halving(eta=3, keep=1).decide(runs_of_cells(cells), known)
     assert dict(trained) == rounds.decision.epochs
     assert sorted(trained.values()) == [1, 1, 3, 9]
 

@@ -12,14 +12,16 @@ from hydra.experimental.callback import Callback
 class Recorder(Callback):
     def __init__(self, name="recorder"):
         self.name = name
+    def say(self, *words):  # in one write, since two jobs may print at the same time
+        print(" ".join(map(str, [self.name, *words])) + "\\n", end="", flush=True)
     def on_multirun_start(self, config, **kwargs):
-        print(self.name, "multirun start")
+        self.say("multirun start")
     def on_multirun_end(self, config, **kwargs):
-        print(self.name, "multirun end")
+        self.say("multirun end")
     def on_job_start(self, config, **kwargs):
-        print(self.name, "job start", config.hydra.job.num, config.lr)
+        self.say("job start", config.hydra.job.num, config.lr)
     def on_job_end(self, config, job_return, **kwargs):
-        print(self.name, "job end", config.hydra.job.num, job_return.return_value)
+        self.say("job end", config.hydra.job.num, job_return.return_value)
 """
 LAUNCHERS = pytest.mark.parametrize(
     "launcher",
