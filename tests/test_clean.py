@@ -1,4 +1,4 @@
-"""`python -m lenet_sweep.clean` lists the store, and deletes only what nobody needs."""
+"""`python -m lenet_sweep.clean` lists the store, and deletes only what is not needed."""
 
 import os
 import shutil

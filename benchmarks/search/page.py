@@ -29,11 +29,6 @@ HEAD = (
 )  # fmt: skip
 
 
-def group(name: str) -> str:
-    """The label of a method's group."""
-    return GROUPS[next(word for word in GROUPS if name.startswith(word))]
-
-
 def is_peer(name: str) -> bool:
     return name.startswith(PEERS)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from lenet_sweep.clean import removal
@@ -140,7 +141,7 @@ def _parts(options: argparse.Namespace, inventory: Inventory) -> list[_Part]:
         if unknown := inventory.unknown_sweeps(deleted):
             raise StoreError(f"--unused: the runs of a sweep are unknown: {unknown[0]}")
         unused = inventory.unused_runs(deleted)
-        parts.append(_Part("run", unused, lambda path: removal.remove_run(out, path)))
+        parts.append(_Part("run", unused, partial(removal.remove_run, out)))
     if options.checkpoints:
         deleted_runs = {run.path for run in unused}
         checkpoints = [c for c in inventory.checkpoints if c.path.parent not in deleted_runs]
@@ -148,7 +149,7 @@ def _parts(options: argparse.Namespace, inventory: Inventory) -> list[_Part]:
     if options.damaged:
         parts.append(_Part("damaged file", inventory.damaged, removal.remove_damaged))
     if options.temporary:
-        delete = lambda path: removal.remove_temporary(out, path)  # noqa: E731
+        delete = partial(removal.remove_temporary, out)
         parts.append(_Part("temporary file", inventory.temporary, delete))
     return parts
 

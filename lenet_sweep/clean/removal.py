@@ -2,7 +2,7 @@
 
 A folder is deleted in two steps: under its lock, it is renamed to `.<name>.removed`, which takes it
 out of the store at once; then its files are deleted. After the renaming, it is checked again that
-nobody needs the folder; if a sweep has started in the meantime, the folder is renamed back. That
+the folder is not needed; if a sweep has started in the meantime, it is renamed back. That
 sweep, in turn, checks that its runs still exist after it has written its sweep.json, so one of the
 two notices the other. The next deletion completes one that was killed.
 """

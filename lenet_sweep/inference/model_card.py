@@ -110,8 +110,7 @@ def _interval(row: TrainedRow) -> Interval | None:
 def _warnings(row: TrainedRow) -> list[str]:
     """The warnings of the sweep's report that concern this row."""
     sweep = row.sweep
-    rows = sweep.table.head(loading.MAX_ROWS)
-    results = loading.load_results_of(rows, loading.sources(sweep, rows), sweep.test_images)
+    results = loading.load_first_results(sweep)
     sampled = any(samples(str(launch.get("search"))) for launch in sweep.manifest.launches)
     warnings = conclusions.analyse(results, sampled=sampled).warnings
     found = [warning for warning in warnings if row.cell in warning.cells]

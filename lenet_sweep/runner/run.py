@@ -183,9 +183,8 @@ def _prepare(
     """
     table = ResultsTable(Store(options.out), options.person)
     planned, sampling = _plan(cells, options, table, space)
-    if folder is None and sampling:
-        folder = sweep_folder(options, sampling.first, sampling.lines_of_space)
-    folder = folder or sweep_folder(options, planned.cells)
+    identity = sampling.first if sampling else planned.cells
+    folder = folder or sweep_folder(options, identity, space.lines() if space else ())
     if planned.runs:
         executor.check()
     stack.enter_context(mark_running(folder))

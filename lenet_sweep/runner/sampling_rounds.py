@@ -101,7 +101,7 @@ class SamplingRounds:
             for note in dict.fromkeys(self.notes):
                 if note not in notes:
                     context.on_message(note)
-            notes.update(self.notes)
+                    notes.add(note)
             if self._wave is None:
                 return
             wave, models = self._wave, locations_of(run.cell for run in self._wave.plan.runs)
@@ -121,11 +121,6 @@ class SamplingRounds:
             if self.plan is not before:
                 on_wave(self.plan)
 
-    @property
-    def lines_of_space(self) -> list[str]:
-        """The keys that are sampled and their values."""
-        return self._space.lines()
-
     def lines(self) -> list[str]:
         """What the search samples and how far it has come, for a dry run."""
         sampling, runs = self._sampling, runs_of(self._trial_cells)
@@ -144,7 +139,7 @@ class SamplingRounds:
             last = "the first wave:"
         else:
             last = f"the first {number} waves:"
-        return [first, *self.lines_of_space, *self._messages, last]
+        return [first, *self._space.lines(), *self._messages, last]
 
     def _advance(self) -> None:
         """Ask for the next wave, and pass over those that are complete in the store."""
