@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m lenet_sweep.predict",
         usage="python -m lenet_sweep.predict PICTURE... [--sweep DIR] [--rank N] [--page] [--raw]",
-        description="Classify scans and photos with the trained network of a sweep.",
+        description="Classify scans and photos with a trained network from a sweep.",
     )
     parser.add_argument(
         "pictures",
@@ -56,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--raw",
         action="store_true",
-        help="only convert to gray and scale, for images like those of the dataset",
+        help="only convert to grayscale and rescale, for images like those of the dataset",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="write a PNG of all preparation steps of each picture into this folder",
+        help="write a PNG of all preprocessing steps of each picture to this folder",
     )
     try:
         options = parser.parse_args(arguments)

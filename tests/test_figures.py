@@ -479,7 +479,7 @@ def test_pages_are_drawn_on_demand(monkeypatch):
     first = pages[0]()
     assert len(drawn) == 1
     assert len(tiles_of(first)) == 100
-    assert "9,000 misclassified test images of 9,000, page 1 of 90" in all_text(first)
+    assert "9,000 misclassified test images out of 9,000, page 1 of 90" in all_text(first)
 
 
 def test_no_page_without_misclassified_images():

@@ -275,7 +275,7 @@ def test_values_of_a_wrong_type_are_explained(
         place[name] = value
 
     edit_json(folder / "sweep.json", change)
-    with pytest.raises(StoreError, match=r"sweep.json contains a value of a wrong type; get"):
+    with pytest.raises(StoreError, match=r"sweep.json contains a value of the wrong type; get"):
         load_model(folder)
 
 

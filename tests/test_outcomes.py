@@ -234,7 +234,7 @@ def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
     frame, ordered = table_of(scored(cells, rows))
     marks = ties.tie_marks(ordered)
     assert marks.caption.endswith(
-        "0 tied (=, no significant difference), 1 inconclusive (?, the seeds cannot decide), "
+        "0 tied (=, no significant difference), 1 inconclusive (?, not settled by the t test), "
         "1 worse."
     )
     assert dict(zip(frame["lr"], marks.outcomes.values(), strict=True)) == {

@@ -336,7 +336,7 @@ def test_an_own_model_is_found_by_its_registered_name(tmp_path, small_folder) ->
     done = run("lenet_sweep.predict", "x.png")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: model=dense: give the file that registers it with --models FILE.py\n"
+        "error: model=dense: add --models FILE.py with the file that registers it\n"
     )
 
 

@@ -88,8 +88,8 @@ def test_the_history_of_halving(halved) -> None:
         "The search trained 22 of the 36 epochs of these settings (61 %).",
         (
             "A stopped setting might have overtaken others later; the search cannot rule this "
-            "out. Closest to continuing was lr 0.5: after epoch 3, its test accuracy of 91.00 % "
-            "was 0.50 points below that of the lowest-ranked setting that continued."
+            "out. The setting closest to continuing was lr 0.5: after epoch 3, its test accuracy "
+            "of 91.00 % was 0.50 points below that of the lowest-ranked setting that continued."
         ),
         (
             "The setting that was best at the end, lr 0.125, ranked number 3 of 4 after epoch 1 "

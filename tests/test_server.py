@@ -24,6 +24,7 @@ from lenet_sweep.serve import __main__ as serve
 from lenet_sweep.serve import live_sweep, served_folder
 from lenet_sweep.serve.live_sweep import LiveSweep
 from lenet_sweep.serve.served_folder import ServedFolder
+from lenet_sweep.serve.sweep_json import summary
 from lenet_sweep.storage.files import read_json, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and signals")
@@ -432,7 +433,7 @@ def test_a_killed_launch_is_noticed_beside_a_new_one(tmp_path, small_folder, mon
     sweep = killed_sweep(tmp_path / "out", small_folder, monkeypatch, pid=os.getpid(), run=1)
     live = LiveSweep("it", sweep.folder, ServedFolder(tmp_path))
     live.refresh(detailed=True)
-    assert [row["status"] for row in live.rows] == ["queued", "training"]
+    assert [row["status"] for row in live.state.rows] == ["queued", "training"]
 
 
 def killed_sweep(out, small_folder, patch, pid=2**22 + 1, run=0):
@@ -462,10 +463,10 @@ def test_a_sweep_of_the_list_is_opened(tmp_path, small_folder, monkeypatch) -> N
     live = LiveSweep("it", sweep.folder, ServedFolder(tmp_path))
     while live.refresh(detailed=False):
         pass
-    assert (live.summary()["done"], live.summary()["best"]) == (1, 93.0)
-    assert live.points == []
+    assert [summary(live)[key] for key in ("done", "best")] == [1, 93.0]
+    assert live.state.points == []
     live.refresh(detailed=True)
-    assert [point[1] for point in live.points] == [1, 2, 3]
+    assert [point[1] for point in live.state.points] == [1, 2, 3]
 
 
 def test_curves_of_runs_that_another_sweep_trains(tmp_path, small_folder, monkeypatch) -> None:
@@ -487,8 +488,10 @@ def test_curves_of_runs_that_another_sweep_trains(tmp_path, small_folder, monkey
         sweep.record(CellFinished(cell.run_id, 3))
     sweep.end()
     live.refresh(detailed=True)
-    assert [row["accuracy"] for row in live.rows] == [100.0, 95.0]
-    assert sorted(point[:2] for point in live.points) == [(r, e) for r in (0, 1) for e in (1, 2, 3)]
+    assert [row["accuracy"] for row in live.state.rows] == [100.0, 95.0]
+    assert sorted(point[:2] for point in live.state.points) == [
+        (r, e) for r in (0, 1) for e in (1, 2, 3)
+    ]
 
 
 def test_the_report_has_no_access_to_the_page(server, store) -> None:

@@ -215,8 +215,6 @@ else:
     assert len(results(tmp_path)) < 4
 
 
-# The last module that is imported before Ctrl-C. Before the first of them, only Python has started.
-# The last of them is imported in a thread while the workers start.
 def test_ctrl_c_in_a_callback_prints_no_traceback(capfd) -> None:
     """Python drops an exception that is raised there, but the sweep still knows of the signal."""
     anything = threading.Event()
@@ -229,6 +227,8 @@ def test_ctrl_c_in_a_callback_prints_no_traceback(capfd) -> None:
     assert capfd.readouterr().err == ""
 
 
+# The last module that is imported before Ctrl-C. Before the first of them, only Python has started.
+# The last of them is imported in a thread while the workers start.
 IMPORTED = ["omegaconf", "lenet_sweep.config.keys", "hydra.main", "rich.console", "pandas.core.api"]
 
 
@@ -261,7 +261,7 @@ def test_at_random_file_operations(disk, small, number) -> None:
     undisturbed = disk.run(Fault(signal=number), *arguments)
     assert undisturbed.status == 0, undisturbed.output
     table = results(disk.folder)
-    calls = random.Random(int(number)).sample(range(1, undisturbed.calls), 5)
+    calls = random.Random(int(number)).sample(range(1, undisturbed.calls), 3)
     for k in sorted({1, *calls}):
         shutil.rmtree(disk.out)
         done = disk.run(Fault(first=k, signal=number, launcher=True), *arguments)

@@ -114,7 +114,7 @@ def test_a_search_that_samples_settings_is_not_compared_with_a_grid() -> None:
     cells = [*grid(optimizer="sgd", lr=[0.1, 0.2]), *grid(optimizer="adam", lr=0.01)]
     rows = [*scored(cells[1:], [97, 99]), failed(cells[0], "stopped")]
     assert {"together", "search"} <= {warning.kind for warning in find_warnings(rows)}
-    assert "with search=grid trains them to the end" in only("search", rows).sentence
+    assert "with search=grid trains every cell to the end" in only("search", rows).sentence
     found = {warning.kind: warning for warning in find_warnings(rows, sampled=True)}
     assert "together" not in found
     assert "search=grid" not in found["search"].sentence
@@ -310,14 +310,14 @@ def test_correct_predictions_of_one_class_are_no_collapse() -> None:
 @pytest.mark.parametrize(
     ("rows", "raised"),
     [
-        (scored(BATCHES, [97, 98, 99]), "largest batch in the grid, 64 out of 16, 32 and 64"),
-        (scored(BATCHES, [99, 98, 97]), "smallest batch in the grid, 16 out of 16, 32 and 64"),
+        (scored(BATCHES, [97, 98, 99]), "largest batch in the grid, 64 (values: 16, 32 and 64)"),
+        (scored(BATCHES, [99, 98, 97]), "smallest batch in the grid, 16 (values: 16, 32 and 64)"),
         (scored(BATCHES, [97, 98.95, 99]), None),  # a tied row is inside
         (scored(BATCHES, [99, 97, 98.95]), None),  # tied rows at both edges
         (scored(product(batch=[1, 2, 4]), [99, 98, 97]), None),  # there is no batch of 0
         (scored(product(seed=[0, 1, 2]), [97, 98, 99]), None),
         (scored(product(activation=["elu", "relu", "tanh"]), [97, 98, 99]), None),
-        (scored(SGD_OPTIONS, [98, 99]), "largest optimizer.momentum in the grid, 0.9 out of 0"),
+        (scored(SGD_OPTIONS, [98, 99]), "largest optimizer.momentum in the grid, 0.9 (values: 0"),
         (scored(SGD_OPTIONS, [99, 98]), None),  # there is no momentum below 0
     ],
 )

@@ -346,7 +346,7 @@ def _open_questions(warnings: Sequence[ResultWarning]) -> Iterable[str]:
         "selection": "that the best accuracy would be as high on new images",
         "edge": "that the best value lies inside the grid",
         "still falling": "that the order would be the same after longer training",
-        "search": "what accuracy the cells that the search stopped would have reached",
+        "search": "what accuracy the cells stopped by the search would have reached",
         "failed": "anything about the cells without a result",
     }
     open_questions = [texts[w.kind] for w in warnings if w.kind in texts and w.severity != "note"]

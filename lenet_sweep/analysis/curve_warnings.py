@@ -17,7 +17,7 @@ STILL_FALLING = 0.01  # share of the total decrease that falls into the last ten
 EARLY = 0.75  # share of the epochs; a later peak counts as the end
 MIN_EPOCHS = 5  # shorter histories are not searched for an early peak
 
-_LEADING = "the runs of the best and of those tied with it"
+_LEADING = "the best and those tied with it"
 
 
 def falling(history: Sequence[Epoch]) -> tuple[float, float, float] | None:
@@ -76,7 +76,7 @@ def still_falling(
     yield ResultWarning(
         "still falling",
         f"In {count_of(len(steep), len(measured), 'run')}, the cost was still falling when "
-        f"training ended. The largest decrease is in {names[r.cell]}: {fall}, which is "
+        f"training ended. The largest relative decrease is in {names[r.cell]}: {fall}, which is "
         f"{100 * share:.0f} % of its total decrease since the first epoch. More epochs may change "
         f"the ranking. {among}",
         tuple(r.cell for r, _ in steep),
@@ -120,8 +120,8 @@ def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterabl
         "accurate long before the end, by more than the sampling error of the test images. The "
         f"largest drop is in {names[r.cell]}: from {peak.accuracy:.2f} % after epoch {peak.epoch} "
         f"to {accuracy_of(r):.2f} % after epoch {r.history[-1].epoch}. To see the earlier "
-        f"epoch as a row of its own, add {peak.epoch} to epochs. Because a peak is chosen on the "
-        "test images, its accuracy is too high on average.",
+        f"epoch as a row of its own, add the value {peak.epoch} to epochs. Because a peak is "
+        "chosen on the test images, its accuracy is too high on average.",
         tuple(r.cell for r, _ in peaks),
         "caution",
         command([r.cell], {"epochs": [peak.epoch, r.cell.epochs]}),

@@ -60,7 +60,7 @@ def caption(compared: Sequence[Comparison]) -> str:
 
 _EXPLANATIONS: Mapping[Outcome, str] = {
     "tied": "no significant difference",
-    "inconclusive": "the seeds cannot decide",
+    "inconclusive": "not settled by the t test",
 }
 
 

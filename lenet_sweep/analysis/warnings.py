@@ -87,8 +87,8 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Re
         yield ResultWarning(
             "failed",
             f"{count_of(len(failed), len(results))} {has_or_have(failed)} no accuracy ({counts}): "
-            f"{join_words([names[r.cell] for r in failed])}. The table says nothing about them. "
-            "Run the same command to try again.",
+            f"{join_words([names[r.cell] for r in failed])}. The table says nothing about "
+            f"{'it' if len(failed) == 1 else 'them'}. Run the same command to try again.",
             tuple(r.cell for r in failed),
             "serious",
         )
@@ -161,7 +161,7 @@ def _stopped_by_test_images(results: Sequence[Result]) -> Iterable[ResultWarning
         "early stopping",
         f"In {count_of(len(chosen), len(cells))}, the test images decided when to stop training "
         "(patience), so the accuracy is measured on images that influenced the training. If "
-        "training images are held out, they decide instead.",
+        "you hold out training images, those images are used for this decision instead.",
         tuple(chosen),
         "caution",
         _holdout(chosen, results),
@@ -174,15 +174,16 @@ def _stopped_by_search(results: Sequence[Result], *, sampled: bool) -> Iterable[
         return
     sentence = (
         f"The search stopped {count_of(len(stopped), len(results))} before the last epoch. The "
-        "table does not show what accuracy they would have reached."
+        "table does not show what accuracy further training would have reached."
     )
     if not sampled:
-        sentence += " The same command with search=grid trains them to the end."
+        sentence += " The same command with search=grid trains every cell to the end."
     held_out = all(cell.dataset.holdout for cell in stopped)
     if not held_out:
         sentence += (
             " The test images decided which cells to stop, so the accuracy of the best may be "
-            "slightly too high. If training images are held out, they decide instead."
+            "slightly too high. If you hold out training images, those images are used for this "
+            "decision instead."
         )
     yield ResultWarning(
         "search",

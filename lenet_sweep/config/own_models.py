@@ -308,7 +308,7 @@ def find_class(name: str, files: Iterable[str]) -> type:
     cls = class_of(name)
     if cls is None:
         raise UsageError(
-            f"model={format_value(name)}: give the file that registers it with --models FILE.py"
+            f"model={format_value(name)}: add --models FILE.py with the file that registers it"
         )
     return cls
 

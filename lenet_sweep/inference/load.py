@@ -186,8 +186,8 @@ def _build(row: TrainedRow, model: type[nn.Module] | None) -> nn.Module:
             raise UsageError(f"model={own_name}: the model of row {row.number} is {name}")
         raise UsageError(
             f"model={own_name}: the source of the class, or of a module that it imports, is not "
-            f"the one that was trained in row {row.number}; restore that source, or run the sweep "
-            "again"
+            f"the one that row {row.number} was trained with; restore that source, or run the "
+            "sweep again"
         )
     return create_from_class(model, cell)
 
@@ -216,8 +216,8 @@ def _set_weights(network: nn.Module, row: TrainedRow) -> None:
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     if {name: array.shape for name, array in weights.items()} != expected:
         raise StoreError(
-            f"row {row.number} of {row.sweep.folder}: the weights in the store do not fit the "
-            "model of its settings; run the command of the sweep again"
+            f"row {row.number} of {row.sweep.folder}: the weights in the store do not fit its "
+            "model; run the command of the sweep again"
         )
     if any(parameter.is_meta for parameter in network.parameters()):
         network.to_empty(device="cpu")

@@ -57,7 +57,7 @@ def model_card(row: TrainedRow, model: TrainedModel, formats: Sequence[str]) -> 
     cell = row.cell
     height, width = model.size
     summary = (
-        f"This network classifies gray images of {width} x {height} pixels into "
+        f"This network classifies grayscale images of {width} x {height} pixels into "
         f"{len(model.class_names)} classes."
     )
     parts = [
@@ -160,7 +160,7 @@ def _input_and_output(model: TrainedModel) -> str:
     lines = ["## Input and output", shapes]
     if (mean, std) != (0.0, 1.0):
         lines.append(
-            "The files of weights do not contain the normalization of the input: the network takes "
+            "The weight files do not include the normalization of the input: the network takes "
             f"(pixel - {mean!r}) / {std!r}."
         )
     names = list(model.class_names[:MAX_CLASSES])

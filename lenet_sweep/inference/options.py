@@ -29,8 +29,9 @@ def add_model_options(parser: ArgumentParser) -> None:
         help="the row of results.csv, from 1 (default: 1, the best)",
     )  # fmt: skip
     parser.add_argument(
-        "--cell", metavar="ID", help="a cell instead of a row, as in the column cell"
-    )
+        "--cell", metavar="ID",
+        help="a cell instead of a row: its ID in the column cell of results.csv",
+    )  # fmt: skip
     parser.add_argument(
         "--models", action="append", default=[], metavar="FILE.py",
         help="the file that registers your own model",

@@ -85,7 +85,7 @@ def find_digits(gray: Gray) -> list[list[Found]]:
     least = max(MIN_SIZE, MIN_SHARE * max(page.shape))
     heights = [part.height for part in parts if part.height >= least]
     if not heights:
-        raise NoDigitError("no digit found: nothing is as large as a digit")
+        raise NoDigitError("no digit found: nothing is large enough to be a digit")
     usual = float(np.median(heights))
     parts = [part for part in parts if max(part.height, part.width) >= least]
     parts = _merge([p for p in parts if max(p.height, p.width) <= MAX_RELATIVE * usual], usual)

@@ -93,7 +93,10 @@ def predict_page(model: TrainedModel, image: Picture) -> list[list[Prediction]]:
     digits for. Digits that touch each other are not separated.
     """
     if not _is_like_mnist(model):
-        raise UsageError("--page: must be used with a model of MNIST, or of IDX files of its size")
+        raise UsageError(
+            "--page: must be used with a model trained on MNIST, or on IDX files with images of "
+            "the same size"
+        )
     gray, name = _read_gray(image, _gray_as_seen)
     lines = _named(name, lambda: find_digits(gray))
     found = [digit for line in lines for digit in line]

@@ -46,9 +46,9 @@ class TrainedRow:
         """The row in one line: 'Row 1 of outputs/sweeps/it: nll + adam, lr 0.001, ...'."""
         accuracy = self.record["accuracy"]
         if self.is_stopped:
-            outcome = f"stopped by the search after {self.snapshot.epoch} epochs"
+            outcome = f"stopped by the search after epoch {self.snapshot.epoch}"
         else:
-            outcome = f"{accuracy:.2f} % of the test images"
+            outcome = f"{accuracy:.2f} % accuracy on the test images"
         folder = replace_unprintable(str(self.sweep.folder))
         return f"Row {self.number} of {folder}: {one_line(self.cell.description)}; {outcome}"
 
@@ -85,7 +85,7 @@ def select_row(
     places = sweep.table.index[sweep.table["cell"] == cell_id]
     if not len(places):
         raise UsageError(
-            f"cell={cell_id}: has no result yet; run the command of the sweep to the end"
+            f"cell={cell_id}: has no result yet; to finish the sweep, run its command again"
         )
     place = int(places[0])
     record = {str(name): value for name, value in sweep.table.iloc[place].items()}
@@ -99,7 +99,7 @@ def load_checked_sweep(folder: Path) -> Sweep:
 
     Raises StoreError if values in its sweep.json have wrong types, and the errors of `load_sweep`.
     """
-    wrong = f"{folder / 'sweep.json'} contains a value of a wrong type; get another copy of it"
+    wrong = f"{folder / 'sweep.json'} contains a value of the wrong type; get another copy of it"
     try:
         sweep = load_sweep(folder)
     except UNREADABLE as error:
@@ -129,7 +129,7 @@ def _folder_of(folder_or_table: str | Path | pd.DataFrame) -> tuple[Path, pd.Dat
 def _cell_at(table: pd.DataFrame, rank: int) -> str:
     is_whole = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
     if not is_whole or not 1 <= rank <= len(table):
-        rows = f"a whole number from 1 to {len(table)}, a row of the table"
+        rows = f"a whole number from 1 to {len(table)}, the number of a row"
         allowed = rows if len(table) else "the number of a row, but the table has none"
         raise UsageError(f"rank={format_value(rank)}: must be {allowed}")
     return str(table["cell"].iloc[rank - 1])
@@ -158,5 +158,5 @@ def _snapshot(sweep: Sweep, cell: Cell, record: dict[str, Any], row: str) -> Sna
         )
     raise StoreError(
         f"{row}: its weights are not in the store: there is no {path}; copy the folder of the run "
-        "there, or run the command of the sweep again"
+        "into the store, or run the command of the sweep again"
     )

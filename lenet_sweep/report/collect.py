@@ -207,7 +207,7 @@ def _build_report(
     if len(table) > len(top):
         notes.append(f"The best {len(top):,} of {len(table):,} rows are compared and shown.")
     missing = _missing(top, sources, analysis.results)
-    notes += [*missing, *(f"Test images are not available ({why})" for why in images.missing)]
+    notes += [*missing, *(f"Test images are not available ({why})." for why in images.missing)]
     if interrupted:  # what a complete page of this sweep would have
         evidence = {s.cell.id: NUMBERS + (PREDICTIONS + CURVE) * _in_store(s) for s in sources}
     else:

@@ -119,7 +119,10 @@ def draw(
         on_message(f"no figures of test images: {reason}")
     if lost := len(cells) - len(histories):
         runs = store.out / "runs"
-        on_message(f"{lost} of {len(cells)} cells have no figures: their runs are not in {runs}")
+        on_message(
+            f"{lost} of {len(cells)} cells {'has' if lost == 1 else 'have'} no figures: "
+            f"{'its run is' if lost == 1 else 'their runs are'} not in {runs}"
+        )
     if lost and overlay.exists():
         plan.paths.append(overlay)  # it may show curves that are no longer available
     elif len({cell.run_id for cell, _ in histories}) > 1:

@@ -122,7 +122,7 @@ def misclassified_figures(
         pairs = [(names[labels[index]], names[predictions[index]]) for index in indices]
         captions = [_error_caption(*pair, short=short) for pair in pairs]
         title = f"{len(wrong):,} misclassified test image{'s' * (len(wrong) > 1)}"
-        title += f" of {len(labels):,}, page {number + 1} of {pages}"
+        title += f" out of {len(labels):,}, page {number + 1} of {pages}"
         columns = 10 if short else 8
         return _tiled(
             images[indices],

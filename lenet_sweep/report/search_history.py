@@ -278,8 +278,9 @@ def _closest(history: SearchHistory) -> list[str]:
         behind = f"{gap:.2f} points below" if gap >= 0.005 else "as good as"
         sentences.append(
             "A stopped setting might have overtaken others later; the search cannot rule this out. "
-            f"Closest to continuing was {name}: after epoch {epoch}, its {images} accuracy of "
-            f"{accuracy:.2f} % was {behind} that of the lowest-ranked setting that continued."
+            f"The setting closest to continuing was {name}: after epoch {epoch}, its {images} "
+            f"accuracy of {accuracy:.2f} % was {behind} that of the lowest-ranked setting that "
+            "continued."
         )
     best = history.settings[0]
     places = [_place(history, best, rung) for rung in history.rungs]

@@ -19,8 +19,7 @@ from lenet_sweep.report.sprites import make_sprite
 from lenet_sweep.results.columns import heading_of
 from lenet_sweep.results.manifest import Manifest
 from lenet_sweep.results.records import settings_columns
-from lenet_sweep.serve.live_sweep import UNUSABLE
-from lenet_sweep.serve.served_folder import RefusedError, ServedFolder
+from lenet_sweep.serve.served_folder import UNUSABLE, RefusedError, ServedFolder
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 

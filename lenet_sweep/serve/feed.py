@@ -13,6 +13,7 @@ from typing import Any
 
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.results.manifest import Manifest
+from lenet_sweep.serve import sweep_json
 from lenet_sweep.serve.live_sweep import LiveSweep
 from lenet_sweep.serve.served_folder import RefusedError, ServedFolder
 
@@ -67,7 +68,7 @@ class Feed:
             sweep.refresh(detailed=False)
             if sweep.error or sweep.manifest is None:
                 raise RefusedError(sweep.error)
-            for cell in sweep.cells:
+            for cell in sweep.state.cells:
                 if cell.id == cell_id:
                     return cell, sweep.manifest
         raise RefusedError("this sweep has no such cell")
@@ -101,13 +102,17 @@ class Feed:
                         return
                     seen = self._changes
                     if names:
-                        news = [m for n, cursor in cursors.items() for m in self._news(n, cursor)]
+                        updates = [
+                            update
+                            for each, cursor in cursors.items()
+                            for update in self._updates(each, cursor)
+                        ]
                     else:
                         values = self._cards()
-                        news = [] if values == sent else [("sweeps", values)]
+                        updates = [] if values == sent else [("sweeps", values)]
                         sent = values
-                if news:  # encoded and sent without the lock
-                    yield b"".join(_message(kind, values) for kind, values in news)
+                if updates:  # encoded and sent without the lock
+                    yield b"".join(_message(kind, values) for kind, values in updates)
                     last = time.monotonic()
                 elif time.monotonic() - last > BEAT:
                     yield b": beat\n\n"
@@ -139,12 +144,12 @@ class Feed:
                     self._sweeps = {
                         name: sweep
                         for name, sweep in self._sweeps.items()
-                        if name in self._viewed or sweep.is_alive
+                        if name in self._viewed or sweep.state.is_alive
                     }
 
     def _cards(self) -> dict[str, Any]:
         """The list of all sweeps; the condition is held."""
-        cards = [sweep.summary() for sweep in self._sweeps.values() if sweep.is_read]
+        cards = [sweep_json.summary(sweep) for sweep in self._sweeps.values() if sweep.is_read]
         reading = len(self._sweeps) - len(cards)
         return {
             "folder": self.served.root.name,
@@ -153,7 +158,7 @@ class Feed:
             "left_out": self._left_out,
         }
 
-    def _news(self, name: str, cursor: _Cursor) -> list[tuple[str, Any]]:
+    def _updates(self, name: str, cursor: _Cursor) -> list[tuple[str, Any]]:
         """What brings a page up to date, at most one message; the condition is held."""
         try:
             sweep = self._find(name)
@@ -163,23 +168,23 @@ class Feed:
             return [("update", {"sweep": name, "head": head})] if is_new else []
         if not sweep.is_read:
             return []
-        head = sweep.head()
+        head = sweep_json.head(sweep)
         if sweep.error:
             is_new, cursor.head = head != cursor.head, head
             return [("update", {"sweep": name, "head": head})] if is_new else []
         values: dict[str, Any] = {"sweep": name}
         kind = "update"
         if cursor.generation != sweep.generation:
-            kind, values = "snapshot", {"sweep": name, "head": head, **sweep.snapshot()}
+            kind, values = "snapshot", {"sweep": name, "head": head, **sweep_json.snapshot(sweep)}
         else:
             if head != cursor.head:
                 values["head"] = head
-            if rows := sweep.rows_since(cursor.version):
+            if rows := sweep.state.rows_since(cursor.version):
                 values["rows"] = rows
-            if points := sweep.points[cursor.points :]:
+            if points := sweep.state.points[cursor.points :]:
                 values["points"] = points
-        cursor.generation, cursor.version = sweep.generation, sweep.version
-        cursor.points, cursor.head = len(sweep.points), head
+        cursor.generation, cursor.version = sweep.generation, sweep.state.version
+        cursor.points, cursor.head = len(sweep.state.points), head
         return [(kind, values)] if len(values) > 1 else []
 
     # ------------------------------------------------------------ watching

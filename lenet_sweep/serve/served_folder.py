@@ -11,6 +11,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from lenet_sweep.core.errors import StoreError
+from lenet_sweep.storage.files import UNREADABLE
+
 MAX_SWEEPS = 500  # sweeps that are listed, newest first
 MAX_NAME = 200  # characters of a sweep's name
 # Bytes; a larger file is rejected.
@@ -22,6 +25,10 @@ LIMITS = {
     ".safetensors": 256 * 2**20,
     ".json": 2**20,
 }
+
+
+# What reading a file may raise if its content is not what this package writes.
+UNUSABLE = (StoreError, OSError, ArithmeticError, *UNREADABLE)
 
 
 class RefusedError(Exception):

@@ -38,7 +38,7 @@ class TensorBoardTracker(Tracker):
     def log(self, cell: TrackedCell) -> None:
         folder = self._folder / cell.cell.file_name
         if (folder / FILE).resolve() != folder / FILE:  # through a link in a received folder
-            raise StoreError(f"{folder / FILE}: must not be a link, nor in a folder that is one")
+            raise StoreError(f"{folder / FILE}: must not be a link or be inside a linked folder")
         content = _encode(_events(cell, self._started))
         before = read_file(folder / FILE) or b""
         if before.startswith(content):  # also if this process knows fewer epochs

@@ -66,7 +66,7 @@ function showChoice() {
     compareStatus.replaceChildren(show);
     notify("The comparison is below the table.");
   } else if (checked.length) {
-    compareStatus.replaceChildren(`1 ${rowsNoun} checked; check one more to compare them.`);
+    compareStatus.replaceChildren(`1 ${rowsNoun} checked; check another one to compare the two.`);
   }
 }
 

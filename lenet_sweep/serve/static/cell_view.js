@@ -66,7 +66,7 @@ export class CellView {
     const { sweep, cell, row } = this;
     const accuracy = row.accuracy ?? row.at ?? null;
     const tiles = [tile("Accuracy", accuracy === null ? "\u2013" : `${percent(accuracy)} %`, row.status === "ok" ? "on the test images" : statusText(row, cell), "accuracy")];
-    if ((row.holdout ?? null) !== null) tiles.push(tile("Held-out accuracy", `${percent(row.holdout)} %`, "decides the rank"));
+    if ((row.holdout ?? null) !== null) tiles.push(tile("Held-out accuracy", `${percent(row.holdout)} %`, "determines the rank"));
     tiles.push(tile("Epochs", `${row.epoch ?? 0} / ${cell.epochs}`, row.status === "ok" && row.epoch < cell.epochs ? "ended early" : "", "epochs"));
     if ((row.cost ?? null) !== null) tiles.push(tile("Cost", cost(row.cost), "mean training loss of the last epoch"));
     if ((row.seconds ?? null) !== null) tiles.push(tile("Seconds per epoch", `${percent(row.seconds)} s`, ""));

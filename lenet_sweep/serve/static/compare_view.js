@@ -17,7 +17,7 @@ export class CompareView {
     document.title = `${plural(this.streams.length, "sweep")} compared - lenet-sweep`;
     header.replaceChildren(h("p", { class: "brand" }, h("a", { href: "#/" }, "All sweeps")), h("h1", {}, `${plural(this.streams.length, "sweep")} compared`));
     this.charts = [
-      new LineChart({ title: "Test accuracy (%) of the best run of each sweep", kind: "accuracy", format: (value) => `${percent(value)} %` }),
+      new LineChart({ title: "Test accuracy (%) of the best runs of each sweep", kind: "accuracy", format: (value) => `${percent(value)} %` }),
       new LineChart({ title: "Cost on the training set of these runs", kind: "cost", format: cost }),
     ];
     this.legend = h("div");
@@ -55,7 +55,7 @@ export class CompareView {
     const lines = series("accuracy");
     this.charts[0].set(lines, `Test accuracy over epochs of the best runs of ${shown.map((sweep) => sweep.name).join(", ")}`);
     this.charts[1].set(series("cost"), "Cost over epochs of these runs");
-    this.legend.replaceChildren(legend(lines, lines.some((each) => each.slot < 0) ? `the next ${BEST - 1} best runs of each sweep` : ""));
+    this.legend.replaceChildren(legend(lines, lines.some((each) => each.slot < 0) ? `the ${BEST - 1} next-best runs of each sweep` : ""));
     this.updateSides(known, of, color);
     this.updateRows(shown, of, color);
   }
@@ -78,7 +78,7 @@ export class CompareView {
         row("cells done", (sweep) => `${sweep.head.done} of ${sweep.head.total}${sweep.head.failed ? `, ${sweep.head.failed} failed` : ""}${sweep.head.stopped ? `, ${sweep.head.stopped} stopped` : ""}`),
         row("epochs trained", (sweep) => (epochs(sweep) || "\u2013").toLocaleString("en-US")),
         row("time left", (sweep) => (sweep.head.state === "running" ? duration(sweep.head.left) : "\u2013")),
-        row("settings that vary", values))));
+        row("hyperparameters that vary", values))));
   }
 
   updateRows(shown, of, color) {
@@ -91,7 +91,7 @@ export class CompareView {
     }
     this.rows.replaceChildren(h("table", { class: "plain" },
       h("caption", { class: "visually-hidden" }, "The best rows of all sweeps"),
-      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "accuracy (%)"), h("th", { scope: "col" }, "sweep"), h("th", { scope: "col", class: "number" }, "rank in its sweep"), h("th", { scope: "col", class: "number" }, "epochs"), h("th", { scope: "col" }, "settings that vary in its sweep"))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "accuracy (%)"), h("th", { scope: "col" }, "sweep"), h("th", { scope: "col", class: "number" }, "rank in its sweep"), h("th", { scope: "col", class: "number" }, "epochs"), h("th", { scope: "col" }, "hyperparameters that vary in its sweep"))),
       h("tbody", {}, rows.slice(0, ROWS).map((entry) => h("tr", {},
         h("td", { class: "number" }, percent(entry.row.accuracy)),
         h("td", {}, h("span", { class: `dot series-${color(entry.sweep)}`, "aria-hidden": true }), entry.sweep.name),
