@@ -378,7 +378,7 @@ def test_another_version_of_a_dataset(
 def test_pipe_in_place_of_a_file(tmp_path: Path, small_dataset: Callable[..., Dataset]) -> None:
     """A file that never ends does not hang the sweep."""
     os.mkfifo(tmp_path / FILE_NAMES[0])
-    with pytest.raises(DataError, match="train-images-idx3-ubyte: not a file"):
+    with pytest.raises(DataError, match="train-images-idx3-ubyte: not a regular file"):
         load_dataset(small_dataset(), tmp_path)
 
 

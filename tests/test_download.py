@@ -204,7 +204,7 @@ def test_folder_in_place_of_a_file(
     """A folder with the name of a file is reported."""
     path = tmp_path / "MNIST/raw" / FILE_NAMES[0]
     path.mkdir(parents=True)
-    with pytest.raises(DataError, match="train-images-idx3-ubyte: not a file"):
+    with pytest.raises(DataError, match="train-images-idx3-ubyte: not a regular file"):
         load_dataset(small_dataset(), tmp_path)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be written"):
         ensure_dataset(small_dataset(mirror.serve()), tmp_path)

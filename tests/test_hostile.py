@@ -141,13 +141,13 @@ def assert_rejected(place: Path, *arguments: str) -> CommandResult:
 
 
 FLAGS = [
-    (["--config-path", "/"], "would replace the settings"),
-    (["--config-name", "/etc/passwd"], "would replace the settings"),
+    (["--config-path", "/"], "would replace the settings, including"),
+    (["--config-name", "/etc/passwd"], "would replace the settings, including"),
     (["--experimental-rerun", "CANARY"], "loads a pickle"),
     (["-m", "hydra.sweeper.max_batch_size=2"], "the grid is planned as a whole"),
-    (["-m", "hydra.sweep.dir=CANARY", "name=x"], "both choose the sweep's folder"),
+    (["-m", "hydra.sweep.dir=CANARY", "name=x"], "both set the sweep's folder"),
     (["hydra.run.dir=CANARY", "lr=abc"], "lr=abc: must be"),  # Hydra would create the folder first
-    (["hydra.searchpath=[pkg://antigravity]"], "must be a folder"),
+    (["hydra.searchpath=[pkg://antigravity]"], "must be the path of an existing folder"),
     (["grid/lr=../../x", "-m"], "not a path"),
 ]  # fmt: skip
 

@@ -86,7 +86,7 @@ def dry_run(*overrides: str) -> subprocess.CompletedProcess[str]:
         (
             ("+hydra.launcher.foo=1",),
             2,
-            "hydra.launcher.foo=1: this launcher has no options; remove it",
+            "hydra.launcher.foo=1: this launcher has no options; remove the key",
         ),
     ],
     ids=str,

@@ -118,7 +118,7 @@ def test_a_search_shows_its_round_and_the_time_that_it_will_take(live: Callable[
     at.at(40, *(events.Dropped(cell.run_id, 2, "behind") for cell in (second, third)))
     at.view.on_round(search_round("rung 2 of 2, epoch 10: 1 of 3 settings", LRS[0]))
     at.at(40, events.Started(first.run_id, 2))
-    assert at.line("rung") == "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs saved so far"
+    assert at.line("rung") == "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs skipped so far"
     assert at.bar("2/3 cells") == pytest.approx(6 / 14, abs=0.03)
     assert at.left("lr 0.1") == at.left("2/3 cells")
 

@@ -159,7 +159,7 @@ def test_a_search_in_rounds(running, opened, tmp_path) -> None:
         running.start(0, after=1)
         running.epoch(0, 2, 95.0)
         expect(page.locator(".stage")).to_have_text(
-            "Search: rung 2 of 2, epoch 3: 2 of 4 settings; 4 epochs saved so far"
+            "Search: rung 2 of 2, epoch 3: 2 of 4 settings; 4 epochs skipped so far"
         )
         expect(progress).to_have_attribute("aria-valuenow", "63")  # 5 of 8
         expect(page.locator('[data-tile="left"]')).to_contain_text("at most")

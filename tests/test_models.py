@@ -213,7 +213,7 @@ def test_a_script_needs_no_main_guard(tmp_path, small_folder) -> None:
     (tmp_path / "script.py").write_text(early)
     result = run_python("script.py", cwd=tmp_path)
     assert "calls sweep() before it defines the class" in result.stderr
-    assert "move it to a file of its own, such as my_model.py" in result.stderr
+    assert "move the class to a separate file, such as my_model.py" in result.stderr
 
 
 def run_python(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -350,9 +350,9 @@ def class_of_a_notebook() -> type:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (class_in_a_function, "it is defined inside a function; move it to a file of its own"),
-        (class_of_a_notebook, "it is not defined in a Python file; move it to a file of its own"),
-        (lambda: REPLACED, "test_models.InnerOnly now names another object; move it"),
+        (class_in_a_function, "it is defined inside a function; move the class to a separate file"),
+        (class_of_a_notebook, "not defined in a Python file; move the class to a separate file"),
+        (lambda: REPLACED, "test_models.InnerOnly now names another object; move the class"),
         (lambda: lambda: 0, "model=<lambda>: must be the name of a model, or a subclass of torch"),
         (lambda: int, "model=int: must be the name of a model, or a subclass of torch.nn.Module"),
         (lambda: partial(nn.Linear, 3), "model=partial: must be the name of a model"),
@@ -376,7 +376,7 @@ def test_two_classes_with_one_name_are_rejected(my_net, write) -> None:
 def test_an_argument_called_name_is_rejected(write) -> None:
     """It would be the name of the model."""
     source = SOURCE.replace("other=None", 'name="x"')
-    with pytest.raises(UsageError, match="rename the argument `name` of MyNet"):
+    with pytest.raises(UsageError, match="the argument 'name' of MyNet conflicts"):
         cell_of(write(layers_of_mine=LAYERS, net_of_mine=source).MyNet)
 
 
@@ -726,7 +726,7 @@ def test_a_file_that_sweeps_when_it_is_imported_is_explained(write) -> None:
     model = write(layers_of_mine=LAYERS, net_of_mine=SOURCE + sweeping).MyNet
     location = replace(own_models._locate(model), module="loop_of_mine")
     path = Path(sys.modules["net_of_mine"].__file__)
-    with pytest.raises(ModelError, match=r"its file calls sweep\(\); move it to a file of its own"):
+    with pytest.raises(ModelError, match=r"its file calls sweep\(\); move the class to a sep"):
         model_import.import_class(replace(location, file=str(path)))
 
 

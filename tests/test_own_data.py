@@ -126,7 +126,7 @@ def test_page_and_warnings_name_the_classes(animal_sweep: Path, monkeypatch) -> 
     assert "digit" not in table
     (warning,) = (w for w in analyse(folder).warnings if w.kind == "collapsed")
     names = "|".join(NAMES)
-    assert re.search(f"predicts? ({names}) for nearly every test image", warning.sentence)
+    assert re.search(f"predicts? ({names}) for nearly all test images", warning.sentence)
     assert "correct for 33.33 %" in warning.sentence
 
 

@@ -46,7 +46,7 @@ def test_report_command_is_accepted(command: str, tmp_path: Path) -> None:
         [sys.executable, *shlex.split(command)[1:]],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert result.stderr.startswith("error: no sweep in "), result.stderr
+    assert result.stderr.startswith("error: there is no sweep in "), result.stderr
 
 
 def test_table_matches_example() -> None:

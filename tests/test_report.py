@@ -656,7 +656,7 @@ def test_page_in_another_folder(two_sweeps, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "error: no sweep in nowhere: there is no sweep.json"),
+        (["nowhere"], "error: there is no sweep in nowhere (sweep.json is missing)"),
         (
             [],
             "error: the following arguments are required: DIR; usage: python -m lenet_sweep.report",

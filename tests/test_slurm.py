@@ -260,7 +260,7 @@ def test_output_that_a_node_cannot_write_is_explained(
     replace_sbatch(tmp_path, monkeypatch, f'exec "$sbatch" --output={tmp_path}/nowhere/%j "$@"')
     *_, last = cluster.executor.execute(runs, context)
     assert isinstance(last, Failed)
-    assert "JobLaunchFailure, signal 53: its node cannot open the files" in last.failure.reason
+    assert "signal 53: the node cannot open the job's output files" in last.failure.reason
 
 
 def test_files_of_ended_jobs_are_removed(cluster, runs_of) -> None:

@@ -107,7 +107,7 @@ def test_other_keys_can_be_swept_over_a_study() -> None:
         ({"claims": [{"says": "x", "check": "matters_little"}]}, "matters_little requires keys"),
         (
             {"claims": [{"says": "x", "check": "larger_is_better", "key": "seed"}]},
-            "must be distinct keys out of lr",
+            "must be distinct keys from lr",
         ),
         ({"claims": [{"says": "x", "check": "best_accuracy"}]}, "accuracy=null: must be an acc"),
     ],
@@ -258,7 +258,7 @@ def test_a_study_requires_the_flag_m(tmp_path, own_study) -> None:
     """Without -m, only one cell can be trained, so a study is rejected in one line."""
     arguments = [word for word in own_study if word not in ("-m", "seed=0,1")]
     status, output = run_module("lenet_sweep", *arguments, folder=tmp_path)
-    assert (status, output) == (2, "error: +study=...: the rows of a study require the flag -m\n")
+    assert (status, output) == (2, "error: +study=mine: a study requires the flag -m; add it\n")
 
 
 @pytest.mark.usefixtures("train_here")

@@ -317,7 +317,7 @@ def test_the_command_explains_mistakes(
     """A wrong folder, a wrong name and a missing option are reported in one line each."""
     recorder()
     assert track([str(tmp_path), "--to", "recorder"]) == 2
-    assert f"error: no sweep in {tmp_path}" in capsys.readouterr().err
+    assert f"error: there is no sweep in {tmp_path}" in capsys.readouterr().err
     assert track([str(tmp_path), "--to", "recoder"]) == 2
     assert "did you mean --to=recorder?" in capsys.readouterr().err
     assert track([str(tmp_path)]) == 2

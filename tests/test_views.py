@@ -134,10 +134,10 @@ def test_log_of_a_search() -> None:
     rounds = [line for line in log.lines() if line.startswith("rung")]
     assert rounds == [
         "rung 1 of 2, epoch 2: 3 of 3 settings",
-        "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs saved so far; about 3 min left",
+        "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs skipped so far; about 3 min left",
     ]
     assert log.lines()[-1] == (
-        "3 of 3 cells done in 1:00, 2 stopped by the search (53 % of the epochs saved)"
+        "3 of 3 cells done in 1:00, 2 stopped by the search (53 % of the epochs skipped)"
     )
 
 

@@ -292,7 +292,7 @@ def test_a_collapsed_cell_is_named_with_its_accuracy() -> None:
     warning = only("collapsed", [*NESTED[:2], cell])
     assert warning.cells == (LRS[2],)
     assert (
-        f"predicts 1 for nearly every test image, which is correct for {cell.accuracy:.2f} % of"
+        f"predicts 1 for nearly all test images, which is correct for {cell.accuracy:.2f} % of"
         in warning.sentence
     )
     nearly = replace(cell, predictions=np.where(np.arange(10_000) < 90, 3, 1).astype(np.uint8))

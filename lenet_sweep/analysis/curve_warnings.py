@@ -58,13 +58,13 @@ def still_falling(
     r, (before, last, share) = max(steep, key=lambda item: item[1][2])
     leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    among = f"None of the leading runs ({_LEADING}) is among them."
+    among = f"None of the leading runs ({_LEADING}) is among these runs."
     if number and number == len(leading):
         runs = "The only leading run" if number == 1 else f"All {number} leading runs"
-        among = f"{runs} ({_LEADING}) {'is' if number == 1 else 'are'} among them."
+        among = f"{runs} ({_LEADING}) {'is' if number == 1 else 'are'} among these runs."
     elif number:
         verb = "is" if number == 1 else "are"
-        among = f"{number} of the {len(leading)} leading runs ({_LEADING}) {verb} among them."
+        among = f"{number} of the {len(leading)} leading runs ({_LEADING}) {verb} among these runs."
     epochs = len(r.history)
     fall = f"from {before:.4g} in epoch {epochs - 1} to {last:.4g} in epoch {epochs}"
     if epochs // 10 > 1:

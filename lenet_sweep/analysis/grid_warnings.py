@@ -126,9 +126,10 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
     if not leading:
         return
     thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
-    subject = {1: f"The best {thing} has", 2: f"Both leading {thing}s have"}.get(
-        len(top), f"All {len(top)} leading {thing}s have"
-    )
+    subject = {
+        1: f"The best {thing} has",
+        2: f"Both leading {thing}s (the best and the one tied with it) have",
+    }.get(len(top), f"All {len(top)} leading {thing}s (the best and those tied with it) have")
     cells = [r.cell for r in results]
     for name, values in varied(cells).items():
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]

@@ -87,8 +87,9 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Re
         yield ResultWarning(
             "failed",
             f"{count_of(len(failed), len(results))} {has_or_have(failed)} no accuracy ({counts}): "
-            f"{join_words([names[r.cell] for r in failed])}. The table says nothing about "
-            f"{'it' if len(failed) == 1 else 'them'}. Run the same command to try again.",
+            f"{join_words([names[r.cell] for r in failed])}. Nothing can be "
+            f"concluded about {'it' if len(failed) == 1 else 'them'}. Run the same command to try "
+            "again.",
             tuple(r.cell for r in failed),
             "serious",
         )
@@ -108,8 +109,8 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
             "collapsed",
             f"{count_of(len(group), len(results))} collapsed to one class: "
             f"{join_words([names[r.cell] for r in group])}. {networks} {name} for nearly "
-            f"every test image, which is correct for {accuracies} of them. Such an accuracy is not "
-            "evidence of learning.",
+            f"all test images, which is correct for {accuracies} of these images. Such an accuracy "
+            "is not evidence of learning.",
             tuple(r.cell for r in group),
             "caution",
         )

@@ -29,17 +29,19 @@ def check_arguments(arguments: Sequence[str]) -> list[Override]:
     args = parser.parse_args(arguments)
     if args.experimental_rerun is not None:
         raise UsageError(
-            "--experimental-rerun is not supported: it loads a pickle, which can run code"
+            "--experimental-rerun is not supported: it loads a pickle, which can run code; run the "
+            "original command again"
         )
     if args.config_path is not None or args.config_name is not None:
         raise UsageError(
-            "--config-path and --config-name are not supported: they would replace the settings "
-            "with their defaults and checks; --config-dir FOLDER adds your own files"
+            "--config-path and --config-name are not supported: they would replace the settings, "
+            "including their defaults and checks; to add your own files, use --config-dir FOLDER"
         )
     if args.shell_completion:
         if "query" in " ".join(args.overrides) and "COMP_LINE" not in os.environ:
             raise UsageError(
-                "--shell-completion query=SHELL works only if the shell calls it and sets COMP_LINE"
+                "--shell-completion query=SHELL is called by the shell, which sets COMP_LINE; to "
+                "install completion, use --shell-completion install=SHELL"
             )
         return []
     if args.config_dir:

@@ -47,6 +47,7 @@ from lenet_sweep.config.search_space import Composed, SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import InterruptedBySignal, UsageError
+from lenet_sweep.core.text import format_value
 from lenet_sweep.data import datasets
 from lenet_sweep.data.transfer import StderrProgress
 from lenet_sweep.executors import Executor
@@ -59,7 +60,6 @@ from lenet_sweep.runner.outputs import describe_interruption, describe_outputs, 
 from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import SweepResult, reload_sweep, run_sweep, sweep_folder
-from lenet_sweep.search.sampling import samples
 from lenet_sweep.storage.files import make_folder
 from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
@@ -194,7 +194,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
     chosen = chosen_by_search(loader, master)
     _, options = validation.validate_cells([raw_settings(master)], NATIVE, devices.KINDS, chosen)
     _reject_pairs(options, "the sweeper chooses the values itself; remove pair")
-    _reject_search(options, f"{OWN_PARTS}; this sweeper searches by itself")
+    _reject_search(options, f"{OWN_PARTS}; this sweeper runs its own search")
     unused = _unused_in_search(master, chosen)
     for line in () if options.dry_run else unused:
         _print(Console(), line)
@@ -227,7 +227,8 @@ def _typed_folder(master: DictConfig, options: SweepOptions) -> Path | None:
     folder = str(master.hydra[kind].dir)
     if options.name:
         raise UsageError(
-            f"name and hydra.{kind}.dir both choose the sweep's folder; give only one of them"
+            f"name={options.name} and hydra.{kind}.dir={format_value(folder)} both set the sweep's "
+            "folder; remove one of them"
         )
     if not folder or not folder.isprintable():
         checks.reject(f"hydra.{kind}.dir", folder, "the path of a folder")
@@ -243,10 +244,20 @@ def check_single_cell(cfg: DictConfig) -> None:
         cfg.hydra.mode = RunMode.RUN
     HydraConfig.instance().set_config(deepcopy(cfg))
     cells, options = validation.validate_cells([raw_settings(cfg)], NATIVE)
-    _reject_pairs(options, "a grid requires the flag -m")
-    _reject_search(options, "applies only to a grid; a grid requires the flag -m")
+    _check_is_single_cell(cfg, options)
     _typed_folder(cfg, options)
     _exit_if_dry_run(cells, options, Console(), LOCAL)
+
+
+def _check_is_single_cell(cfg: DictConfig, options: SweepOptions) -> None:
+    """Check that nothing was typed that requires -m. Raises UsageError."""
+    for key, values in (cfg.hydra.sweeper.params or {}).items():
+        raise UsageError(f"{key}={format_value(values)}: a grid requires the flag -m; add it")
+    _reject_pairs(options, "a grid requires the flag -m; add it")
+    _reject_search(options, "a search requires the flag -m; add it")
+    if options.study:
+        name = cfg.hydra.runtime.choices["study"]
+        raise UsageError(f"+study={name}: a study requires the flag -m; add it")
 
 
 def _reject_pairs(options: SweepOptions, reason: str) -> None:
@@ -274,16 +285,9 @@ def run_task(cfg: DictConfig) -> float:
     if is_multirun:
         result = _run_job(cells, options, Path(hydra.sweep.dir))
     else:
-        if hydra.sweeper.params:
-            raise UsageError("grid/...: a grid of several cells requires the flag -m")
-        _reject_pairs(options, "a grid requires the flag -m")
-        if samples(options.search.name):
-            _reject_search(
-                options, "samples the values of several keys, which requires the flag -m"
-            )
-        if options.study:
-            raise UsageError("+study=...: the rows of a study require the flag -m")
-        typed = _typed_folder(OmegaConf.create({"hydra": hydra}), options)
+        config = OmegaConf.create({"hydra": hydra})
+        _check_is_single_cell(config, options)
+        typed = _typed_folder(config, options)
         folder = Path(hydra.runtime.output_dir) if typed and hydra.job.chdir else typed
         result = _run_single_cell(cells[0], options, folder)
     searching = guarded_hydra.is_search(hydra.sweeper)

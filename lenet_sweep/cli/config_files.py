@@ -43,7 +43,8 @@ class CheckedRepository(ConfigRepository):
             is_folder = source.scheme() == "file" and source.available()
             if source.provider in USER_PROVIDERS and not is_folder:
                 raise UsageError(
-                    f"hydra.searchpath: {format_value(source.full_path())}: must be a folder"
+                    f"hydra.searchpath={format_value(source.full_path())}: must be the path of an "
+                    "existing folder"
                 )
 
     def load_config(self, config_path: str) -> ConfigResult | None:
@@ -80,7 +81,7 @@ class CheckedRepository(ConfigRepository):
             # All but the first line of the error may quote the file, which may be confidential.
             reason = format_value(str(error).partition("\n")[0])
             raise UsageError(
-                f"{format_value(path)}: not a YAML file of settings: {reason}"
+                f"{format_value(path)}: cannot be parsed as YAML settings (key: value): {reason}"
             ) from error
         assert result is not None
         package = [] if result.header.get("package") == "_global_" else groups
@@ -125,19 +126,24 @@ def _check_content(content: Any, group: list[str], shown: str) -> None:
     check_values(content, shown)
     node = content.get("hydra", {})
     if not isinstance(node, Mapping) or not set(node) <= set(ALLOWED_HYDRA_KEYS):
-        raise UsageError(f"{shown}: hydra: may contain only launcher: and sweeper: in a file")
+        raise UsageError(
+            f"{shown}: hydra: a file may set only launcher and sweeper; remove the other keys"
+        )
     defaults = content.get("defaults") or []
     entries = defaults if isinstance(defaults, list) else [defaults]
     names = [
         str(name) for entry in entries for name in (entry if isinstance(entry, dict) else [entry])
     ]
     if any("@" in name for name in names):
-        raise UsageError(f"{shown}: defaults: must not contain @ in a file")
+        raise UsageError(
+            f"{shown}: defaults: packages (@...) are not allowed in a file; remove them"
+        )
     chosen = [name.split(" ")[-1].lstrip("/").split("/") for name in names]
     for first, *rest in [group, *chosen] if group else chosen:
         if first == "hydra" and not (rest and rest[0] in ALLOWED_HYDRA_KEYS):
             raise UsageError(
-                f"{shown}: may select only the groups hydra/launcher and hydra/sweeper of Hydra"
+                f"{shown}: of Hydra's groups, a file may select only hydra/launcher and "
+                "hydra/sweeper"
             )
     sweeper = content if group[:2] == ["hydra", "sweeper"] else node.get("sweeper")
     params = sweeper.get("params") if isinstance(sweeper, Mapping) else None
@@ -163,7 +169,8 @@ def check_values(value: Any, shown: str) -> None:
         for key in value:
             if isinstance(key, str) and CALLABLE_KEY.fullmatch(key):
                 raise UsageError(
-                    f"{shown}: {key} names something to call; a file may contain only settings"
+                    f"{shown}: {key} names a function or class to call; a file may contain only "
+                    "settings; remove it"
                 )
         check_values([*value, *value.values()], shown)
     elif isinstance(value, (list, tuple)):

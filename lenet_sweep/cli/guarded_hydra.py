@@ -68,7 +68,7 @@ class GuardedLoader(ConfigLoaderImpl):
         except RecursionError as error:
             raise UsageError(
                 "the configuration is nested too deeply, or a file in --config-dir includes "
-                "itself in its defaults"
+                "itself in its defaults; check the defaults lists of your files"
             ) from error
         for part in ("hydra", "task"):
             texts = override_texts(config.hydra.overrides[part])
@@ -239,7 +239,8 @@ class GuardedHydra(hydra_internal.Hydra):
                 super().show_cfg(config_name, overrides, cfg_type, package, resolve)
         except SystemExit as error:
             raise UsageError(
-                f"--package {format_value(package)}: there is no such part of the configuration"
+                f"--package {format_value(package)}: there is no such part of the configuration; "
+                "omit --package to print all of it"
             ) from error
 
 

@@ -118,7 +118,7 @@ def folder(key: str, value: Any) -> Path | None:
     try:
         return Path(text).expanduser()
     except RuntimeError:  # ~name of an unknown user
-        reject(key, value, "the path of a folder; this home folder does not exist")
+        reject(key, value, "the path of a folder; this home directory does not exist")
 
 
 def folder_name(key: str, value: Any) -> str | None:

@@ -67,7 +67,9 @@ def read_user_file(path: Path, form: str = SETTINGS) -> ConfigFile:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         # All but the first line of the error may quote the file, which may be confidential.
         reason = format_value(str(error).partition("\n")[0])
-        raise UsageError(f"{shown}: not a YAML file of settings: {reason}") from error
+        raise UsageError(
+            f"{shown}: cannot be parsed as YAML settings (key: value): {reason}"
+        ) from error
 
 
 def _check_text(text: str, shown: str, form: str) -> None:
@@ -81,7 +83,7 @@ def _check_text(text: str, shown: str, form: str) -> None:
         if not depth and isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent)):
             raise UsageError(f"{shown}: {form}")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
-            raise UsageError(f"{shown}: must not contain references (*name) or tags (!name)")
+            raise UsageError(f"{shown}: must not contain aliases (*name) or tags (!name)")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:

@@ -20,7 +20,7 @@ from lenet_sweep.config.model_source import ModelLocation, relocate, source_befo
 from lenet_sweep.core.errors import ModelError, UsageError
 from lenet_sweep.core.text import one_line, to_str
 
-MOVE = "move it to a file of its own, such as my_model.py, and import it from there"
+MOVE = "move the class to a separate file, such as my_model.py, and import it from there"
 SCRIPT = "__mp_main__"  # the name of a script in a worker, as in those of multiprocessing
 
 _importing: list[str] = []  # the classes that this worker is importing

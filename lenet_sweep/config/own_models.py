@@ -157,8 +157,8 @@ def _add_file(path: Path) -> None:
     import_module(path.stem, shown, path)
     if _registered == before:
         raise UsageError(
-            f'{shown}: registers no model; put @register_model("NAME") above its class, after '
-            "from lenet_sweep import register_model"
+            f'{shown}: registers no model; put @register_model("NAME") above the class, and '
+            "import it with: from lenet_sweep import register_model"
         )
     _files.add(path)
 
@@ -251,7 +251,10 @@ def _options_of(name: str, cls: type) -> dict[str, ChoiceOption]:
         ):
             continue
         if argument.name == "name":
-            raise UsageError(f"model={name}: rename the argument `name` of {cls.__name__}")
+            raise UsageError(
+                f"model={name}: the argument 'name' of {cls.__name__} conflicts with the key "
+                "model.name; rename it"
+            )
         if type(default) is int and argument.annotation in (float, "float"):
             default = float(default)
         option = ChoiceOption(default, f"argument of {cls.__name__}")

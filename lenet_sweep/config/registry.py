@@ -182,7 +182,8 @@ def _check_horizon(file: ConfigFile) -> None:
             raise file.error("horizon", "must be true or false")
     elif horizon is not False and not isinstance(horizon, str):
         raise file.error(
-            "horizon", "must be false, or the argument that takes the number of epochs or steps"
+            "horizon",
+            "must be false, or the name of the argument that takes the number of epochs or steps",
         )
 
 

@@ -304,7 +304,7 @@ def _claim(number: int, node: Any) -> Claim:
         or any(key not in NUMBERS for key in keys)
         or (len(keys) > len({*map(to_str, keys)}))
     ):
-        reject(f"{where}: keys", keys, f"distinct keys out of {', '.join(NUMBERS)}")
+        reject(f"{where}: keys", keys, f"distinct keys from {', '.join(NUMBERS)}")
     key_counts = {
         "larger_is_better": (1,),
         "smaller_is_better_with_larger": (2,),

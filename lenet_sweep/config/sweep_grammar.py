@@ -57,7 +57,9 @@ def to_dimension(override: Override, *, as_text: bool) -> Dimension:
     except UsageError:
         raise
     except Exception as error:  # a range of infinite numbers, or with a step of 0
-        raise UsageError(f"{text}: the values cannot be listed") from error
+        raise UsageError(
+            f"{text}: a range requires finite numbers and a step other than 0"
+        ) from error
     listed = tuple(v.text if isinstance(v, QuotedString) else v for v in listed)
     return Values(listed, ordered=isinstance(sweep, RangeSweep))
 

@@ -341,7 +341,9 @@ def _network(
 ) -> dict[str, Any]:
     """The settings with _NETWORK_KEYS."""
     return {
-        "width": checks.number("width", width, 0.1, 10, "factor of the network's channels"),
+        "width": checks.number(
+            "width", width, 0.1, 10, "multiplies the network's channels and units"
+        ),
         "batch_norm": boolean("batch_norm", batch_norm),
         "dropout": checks.number("dropout", dropout, 0, 0.9, "probability of dropping a unit"),
         "normalize": choice("normalize", normalize, NORMALIZATIONS),
@@ -414,7 +416,9 @@ def _dataset(node: Any, holdout: Any) -> Dataset:
         holdout = integer("holdout", holdout, 1, 10**9, "training images to hold out")
     size = _member(node, "dataset", "size")
     if size is not None:
-        size = integer("dataset.size", size, 1, MAX_SIDE, "height and width of the images, pixels")
+        size = integer(
+            "dataset.size", size, 1, MAX_SIDE, "height and width of the images in pixels"
+        )
     return find_dataset(name, root, limit, holdout, size)
 
 
@@ -442,7 +446,9 @@ def _lr(value: Any, optimizer: Choice) -> float:
 def _patience(value: Any) -> int | None:
     if value is None:
         return None
-    return integer("patience", value, 1, 100_000, "epochs without a better accuracy, or null")
+    return integer(
+        "patience", value, 1, 100_000, "epochs without a better accuracy; null for no limit"
+    )
 
 
 def _device(value: Any, remote_devices: Sequence[str] | None) -> str | None:

@@ -158,5 +158,7 @@ def find_spec(name: str) -> DatasetSpec:
     entry = added_datasets()[name]
     spec = entry.load()
     if not isinstance(spec, DatasetSpec):
-        raise DataError(f"dataset={name}: {entry.value} must be a DatasetSpec, not {type(spec)}")
+        raise DataError(
+            f"dataset={name}: {entry.value} must be a DatasetSpec, not {type(spec).__name__}"
+        )
     return spec

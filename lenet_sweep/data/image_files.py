@@ -28,7 +28,7 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file of at most MAX_FILE_BYTES. Raises DataError."""
     try:
         if not path.is_file():  # reading a pipe would block
-            raise DataError(f"{show(path)}: not a file")
+            raise DataError(f"{show(path)}: not a regular file; remove it")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

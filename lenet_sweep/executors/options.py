@@ -40,7 +40,8 @@ def parse_options(options: type[T], raw: Mapping[str, Any]) -> T:
     for key, value in raw.items():
         if not by_name:
             raise UsageError(
-                f"{PREFIX}.{key}={format_value(value)}: this launcher has no options; remove it"
+                f"{PREFIX}.{key}={format_value(value)}: this launcher has no options; remove the "
+                "key"
             )
         if key not in by_name:
             unknown_key(f"{PREFIX}.{key}", value, [f"{PREFIX}.{name}" for name in by_name])

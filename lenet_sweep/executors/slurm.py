@@ -374,7 +374,7 @@ def _exit_code(job: str) -> str:
         return f", exit status {match[1]}"
     if match[2] == OUTPUT_NOT_OPENED:
         return (
-            f", signal {match[2]}: its node cannot open the files for its output; out must be on a "
+            f", signal {match[2]}: the node cannot open the job's output files; out must be on a "
             "disk that all nodes share"
         )
     return f", signal {match[2]}"
@@ -420,10 +420,7 @@ def _own_job() -> str | None:
 def _requeue(job: str, interrupted: Sequence[InterruptedRun], payload: Mapping[str, Any]) -> None:
     """Requeue this job, or record the failure of its runs if that would not help."""
     if not any(item.has_progressed for item in interrupted):
-        reason = (
-            "no epoch finished within the time limit of its job; "
-            "increase hydra.launcher.time=MINUTES"
-        )
+        reason = "no epoch finished within the time limit of its job; increase hydra.launcher.time"
     else:
         # Use a new session, because Slurm terminates the processes of this job.
         result = subprocess.run(

@@ -52,7 +52,10 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} is damaged: run the sweep's command again to rebuild it"
         ) from error
     if values is None:
-        raise FileNotFoundError(f"no sweep in {folder}: there is no sweep.json")
+        raise FileNotFoundError(
+            f"there is no sweep in {folder} (sweep.json is missing); give the folder of a sweep, "
+            "such as outputs/sweeps/NAME"
+        )
     try:
         root = values.get("data_root")
         return Manifest(

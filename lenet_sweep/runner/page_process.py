@@ -68,7 +68,7 @@ def start_page(options: SweepOptions, folder: Path | None, tell: Callable[[str],
         tell(
             f"serve=true: the live page was not started: it shows only the sweeps in "
             f"{out / 'sweeps'}, but this sweep is in {format_value(folder)}; choose its "
-            "folder with out and name, not with Hydra"
+            "folder with out and name, not with hydra.sweep.dir or hydra.run.dir"
         )
         return
     with _lock:

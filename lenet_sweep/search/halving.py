@@ -49,8 +49,7 @@ class Halving:
     def __post_init__(self) -> None:
         if self.keep > 1 and self.keep != int(self.keep):
             raise UsageError(
-                f"search.keep={self.keep:g}: must be a whole number of settings, or a number below "
-                "1, which is their share"
+                f"search.keep={self.keep:g}: must be a whole number of settings, or a share below 1"
             )
 
     def rungs(self, epochs: int) -> tuple[int, ...]:

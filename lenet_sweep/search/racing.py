@@ -75,9 +75,9 @@ class Racing:
             least = 100 * (self.first * len(settings) + seeds - self.first) / len(settings) / seeds
             lines.append(
                 f"racing trains {pluralize(len(settings), 'setting')} with "
-                f"{pluralize(self.first, 'seed')} each, then up to {seeds - self.first} more seeds "
-                f"of each setting that may still be the best: {least:.0f} to 100 % of the epochs "
-                "of the full grid"
+                f"{pluralize(self.first, 'seed')} each, then up to "
+                f"{pluralize(seeds - self.first, 'more seed')} of each setting that may still be "
+                f"the best: {least:.0f} to 100 % of the epochs of the full grid"
             )
         return lines
 

@@ -20,7 +20,8 @@ def _halving(
     halving = Halving(eta, int(first) or None, keep, margin)
     if minutes and epochs:
         raise UsageError(
-            f"search.minutes={minutes:g}: cannot be combined with search.epochs; give one of them"
+            f"search.minutes={minutes:g}: cannot be combined with "
+            f"search.epochs={epochs:g}; give only one of them"
         )
     if minutes:
         return TimedHalving(halving, minutes)

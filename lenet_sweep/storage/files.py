@@ -32,7 +32,9 @@ def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
     except filelock.Timeout:
         return None
     except OSError as error:
-        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+        raise StoreError(
+            f"cannot lock {path}: {error.strerror}; choose another folder with out=FOLDER"
+        ) from error
     return lock
 
 
@@ -57,8 +59,8 @@ def make_folder(path: Path) -> None:
         atomic.make_folder(path)
     except OSError as error:
         raise StoreError(
-            f"out: cannot create the folder {path}: {error.strerror}. "
-            "Choose another one with out=FOLDER"
+            f"out: cannot create the folder {path}: {error.strerror}; "
+            "choose another one with out=FOLDER"
         ) from error
 
 
@@ -68,7 +70,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         atomic.replace_file(path, content)
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error.strerror}. Finished results are kept"
+            f"cannot write {path}: {error.strerror}; finished results are kept"
         ) from error
 
 

@@ -353,9 +353,9 @@ def approximate_duration(seconds: float) -> str:
 
 
 def describe_round(progress: SweepProgress) -> str:
-    """What a search trains now: 'rung 2 of 3, epoch 33: 14 of 40 settings; 572 epochs saved'."""
+    """What a search trains now: 'rung 2 of 3, epoch 33: 14 of 40 settings; 572 epochs skipped'."""
     stage = progress.round.stage if progress.round else ""
-    return f"{stage}; {progress.saved:,} epochs saved so far" if progress.saved else stage
+    return f"{stage}; {progress.saved:,} epochs skipped so far" if progress.saved else stage
 
 
 def describe_time_left(progress: SweepProgress) -> str:
@@ -375,14 +375,16 @@ def describe_end(progress: SweepProgress, now: float) -> str:
     stopped = ""
     if progress.stopped:
         share = 100 * progress.saved / progress.grid_epochs
-        stopped = f", {progress.stopped} stopped by the search ({share:.0f} % of the epochs saved)"
+        stopped = (
+            f", {progress.stopped} stopped by the search ({share:.0f} % of the epochs skipped)"
+        )
     return f"{cells} in {format_duration(now - progress.start)}{failed}{stopped}"
 
 
 def describe_early_end(event: EndedEarly) -> str:
-    """'ended after epoch 7: no better accuracy for 3 epochs'."""
+    """'ended after epoch 7: accuracy did not improve for 3 epochs'."""
     epochs = pluralize(event.patience, "epoch")
-    return f"ended after epoch {event.epoch}: no better accuracy for {epochs}"
+    return f"ended after epoch {event.epoch}: accuracy did not improve for {epochs}"
 
 
 def describe_problem(event: Damaged | Retrying | Requeued) -> str:
