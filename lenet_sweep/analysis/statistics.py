@@ -255,11 +255,21 @@ def _setting(results: Sequence[Result]) -> Setting:
     if mean is None or n < 2:
         return Setting(tuple(results), 0, n, mean, None, None, held_out)
     sd = float(np.std(values, ddof=1))
-    interval = None
-    if sd > EPSILON:
-        width = t_tests.t_quantile(LEVEL, n - 1) * sd / sqrt(n)
-        interval = Interval(max(0.0, mean - width), min(100.0, mean + width))
-    return Setting(tuple(results), 0, n, mean, sd, interval, held_out)
+    return Setting(tuple(results), 0, n, mean, sd, t_interval(values), held_out)
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Student's t interval of the mean of accuracies in percent.
+
+    None for fewer than two values, or if all are equal.
+    """
+    n = len(values)
+    sd = float(np.std(values, ddof=1)) if n > 1 else 0.0
+    if sd <= EPSILON:
+        return None
+    mean = fmean(values)
+    margin = t_tests.t_quantile(LEVEL, n - 1) * sd / sqrt(n)
+    return Interval(max(0.0, mean - margin), min(100.0, mean + margin))
 
 
 def accuracies(results: Iterable[Result]) -> list[float]:

@@ -321,6 +321,11 @@ class Plan:
         """The number of epochs to train, at most: an interrupted run needs fewer."""
         return sum(run.cell.epochs for run in self.runs)
 
+    @property
+    def grid_epochs(self) -> int:
+        """The epochs of all runs if none of them were in the store."""
+        return sum(run.cell.epochs for run in runs_of(self.cells))
+
     @cached_property
     def by_id(self) -> dict[str, Run]:
         """The runs by id."""

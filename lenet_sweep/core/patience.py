@@ -22,9 +22,7 @@ def is_exhausted(history: Sequence[Epoch], patience: int | None) -> bool:
     never ends a run. The decision depends only on the history, so a resumed run ends in the same
     epoch.
     """
-    if patience is None:
-        return False
-    if not history:
+    if patience is None or not history:
         return False
     accuracies = ranking_accuracies(history)
     return len(accuracies) - accuracies.index(max(accuracies)) > patience

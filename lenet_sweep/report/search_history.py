@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lenet_sweep.analysis.loading import Source
-from lenet_sweep.analysis.statistics import LEVEL, Interval
-from lenet_sweep.analysis.t_tests import t_quantile
+from lenet_sweep.analysis.statistics import Interval, t_interval
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.patience import ranking_accuracies
@@ -53,12 +52,8 @@ class SearchedSetting:
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % t interval of the mean; None for fewer than 2 seeds."""
-        if len(self.finals) < 2:
-            return None
-        error = float(np.std(self.finals, ddof=1)) / len(self.finals) ** 0.5
-        margin = t_quantile(LEVEL, len(self.finals) - 1) * error
-        return Interval(self.mean - margin, self.mean + margin)
+        """The 95 % t interval of the mean; see `t_interval`."""
+        return t_interval(self.finals)
 
     def at(self, epoch: int) -> float | None:
         """The accuracy after an epoch; None if it was not trained that far."""

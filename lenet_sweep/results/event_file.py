@@ -2,8 +2,8 @@
 
 Each line is a JSON object: `time` (seconds since 1970), `launch` (8 hex digits), and what happened:
 a launch started, its search added runs or started a round, an event of a run, or the launch ended.
-Several processes may append to a file at
-the same time. Only this file is not written atomically: a line that is not complete is ignored.
+Several processes may append to a file at the same time. Only this file is not written atomically: a
+line that is not complete is ignored.
 """
 
 from __future__ import annotations
@@ -193,16 +193,16 @@ class EventFileReader:
         self._offset = 0
 
     def read(self, size: int | None = None) -> tuple[list[Entry], bool]:
-        """The next entries, and whether the file was replaced.
+        """The next entries, and whether the file was replaced; if so, those of the new file.
 
-        size: bytes to read, CHUNK if omitted; if the next line is longer, up to CHUNK bytes.
-        In that case, the entries are the first ones of the new file. Raises OSError; a file that is
-        missing has no entries.
+        size: bytes to read, CHUNK if omitted; if the next line is longer, up to CHUNK bytes. Raises
+        OSError; a file that is missing has no entries.
         """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | NO_WAIT)
         except FileNotFoundError:
-            return [], self._forget(None)
+            self._start_over(None)
+            return [], False
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -210,7 +210,8 @@ class EventFileReader:
             is_new = False
             identity = (status.st_dev, status.st_ino)
             if identity != self._identity or status.st_size < self._offset:
-                is_new = self._forget(identity)
+                is_new = self._identity is not None
+                self._start_over(identity)
             file.seek(self._offset)
             content = file.read(size or CHUNK)
             if size and b"\n" not in content:
@@ -222,11 +223,8 @@ class EventFileReader:
         self._offset += len(complete) + len(newline)
         return self._decode(complete), is_new
 
-    def _forget(self, identity: tuple[int, int] | None) -> bool:
-        """Start over with another file. Returns whether there was one before."""
-        was_read = self._identity is not None
+    def _start_over(self, identity: tuple[int, int] | None) -> None:
         self._identity, self._offset = identity, 0
-        return was_read and self._identity is not None
 
     def _decode(self, content: bytes) -> list[Entry]:
         entries = []

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import count, islice
 
-from lenet_sweep.core.cells import Plan, Run, runs_of, short_names
+from lenet_sweep.core.cells import Plan, Run, short_names
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
@@ -94,7 +93,6 @@ class SweepProgress:
         self.total = len(plan.cells)
         self.ended += finished
         self._pending |= {run.id: set(run.snapshot_epochs) for run in new}
-        self.__dict__.pop("grid_epochs", None)
         self._name()
 
     def _name(self) -> None:
@@ -128,11 +126,6 @@ class SweepProgress:
             for epochs in self._pending[run_id]
         )
         return (self.ended + started) / self.total
-
-    @cached_property
-    def grid_epochs(self) -> int:
-        """The epochs of the full grid."""
-        return sum(run.cell.epochs for run in runs_of(self.plan.cells))
 
     def start_round(self, search_round: SearchRound) -> None:
         """A search trains these runs now, and decides again when they have ended."""
@@ -309,11 +302,10 @@ def describe_plan(
         lines[0] += f"at most {pluralize(plan.epochs, 'epoch')}"
     if search:
         lines += search.lines
-        grid = sum(run.cell.epochs for run in runs_of(plan.cells))
         amount = f"{'at most' if search.at_most else 'about'} {search.epochs:,} more epochs"
         amount = amount if search.epochs else "no more epochs"
         lines[0] = lines[0].partition(";")[0] + f"; the search would train {amount} "
-        lines[0] += f"(the full grid has {grid:,})"
+        lines[0] += f"(the full grid has {plan.grid_epochs:,})"
     if estimate:
         lines.append(_describe_estimate(estimate))
     if any(run.cell.patience for run in plan.runs):
@@ -374,7 +366,7 @@ def describe_end(progress: SweepProgress, now: float) -> str:
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
     stopped = ""
     if progress.stopped:
-        share = 100 * progress.saved / progress.grid_epochs
+        share = 100 * progress.saved / progress.plan.grid_epochs
         stopped = (
             f", {progress.stopped} stopped by the search ({share:.0f} % of the epochs skipped)"
         )
