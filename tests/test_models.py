@@ -520,9 +520,12 @@ def test_a_stored_cell_needs_no_code(my_net) -> None:
 def test_a_row_of_an_earlier_source_is_not_used(my_net, write, tmp_path) -> None:
     """Without its run in the store, a row of results.csv is found by its settings; not this one."""
     shipped, cell = cells_of(["lenet5", my_net], engine="torch")
-    records = [settings_columns(c, "Ada") | {"status": "ok", "accuracy": 90.0, "error": "",
-               "train_loss": 1.0, "seconds_per_epoch": 1.0, "seconds": 1.0}
-               for c in (shipped, cell)]  # fmt: skip
+    records = [
+        settings_columns(c)
+        | {"cell": c.id, "person": "Ada", "status": "ok", "accuracy": 90.0, "error": ""}
+        | {"train_loss": 1.0, "seconds_per_epoch": 1.0, "seconds": 1.0}
+        for c in (shipped, cell)
+    ]
     frame = ranked_table(records)
     frame["cell"] = ["0" * 16 + "-e100", "1" * 16 + "-e100"]  # of other versions
     write_csv(frame, tmp_path / "results.csv")

@@ -110,7 +110,7 @@ def test_the_options_of_losses_are_columns_and_in_titles() -> None:
     axes = {"loss": ["cross_entropy", "nll"], "loss.label_smoothing": [0, 0.1], "lr": 0.1}
     cells, _ = validation.validate_cells(grids.grid(axes), NATIVE)
     frame = rows(*(
-        records.settings_columns(cell, "Ada") | {"accuracy": 90.0 - n}
+        records.settings_columns(cell) | {"accuracy": 90.0 - n}
         for n, cell in enumerate(cells)
     ))  # fmt: skip
     assert list(frame["loss"]) == ["cross_entropy", "cross_entropy", "nll"]
@@ -134,7 +134,7 @@ def test_rows_with_different_options_of_the_loss_are_not_confused(tmp_path) -> N
     """A row of results.csv whose id has changed belongs to the cell with its label smoothing."""
     axes = {"loss.label_smoothing": [0, 0.1, 0.2], "lr": 0.1}
     cells, _ = validation.validate_cells(grids.grid(axes), NATIVE)
-    columns = [records.settings_columns(cell, "Ada") for cell in cells]
+    columns = [records.settings_columns(cell) for cell in cells]
     frame = rows(*(
         ROW | c | {"cell": f"{n}-e1", "accuracy": 90.0 + n} for n, c in enumerate(columns)
     ))  # fmt: skip
@@ -171,9 +171,7 @@ def test_rows_are_matched_by_their_options(tmp_path, old: bool) -> None:
     """If ids in results.csv are of an earlier engine version, settings identify the rows."""
     cells, _ = validation.validate_cells(grids.grid({"optimizer": OPTIMIZERS, "lr": 0.1}), NATIVE)
     frame = ranked_table(
-        ROW
-        | records.settings_columns(cell, "Ada")
-        | {"cell": f"{index}-e1", "accuracy": 90.0 - index}
+        ROW | records.settings_columns(cell) | {"cell": f"{index}-e1", "accuracy": 90.0 - index}
         for index, cell in enumerate(cells)
     )
     if old:

@@ -148,7 +148,11 @@ def test_milestones_may_have_any_length(tmp_path) -> None:
     found = [[float(learning_rates(cell, epoch, 1, 1)[0]) for epoch in range(6)] for cell in cells]
     assert found == [[1, 1, 0.5, 0.5, 0.5, 0.5], [1, 1, 0.5, 0.25, 0.25, 0.125]]
     assert len({cell.run_id for cell in cells}) == 2
-    record = settings_columns(cells[1], "Ada") | dict.fromkeys(("accuracy", "error"), None)
+    record = (
+        settings_columns(cells[1])
+        | {"person": "Ada", "cell": cells[1].id}
+        | dict.fromkeys(("accuracy", "error"), None)
+    )
     write_csv(ranked_table([record | {"status": "failed"}]), tmp_path / "results.csv")
     assert cells[1] in read_records_csv(tmp_path, cells)
     for wrong in ([[]], [2], [[2, -1]]):

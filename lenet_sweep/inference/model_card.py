@@ -34,7 +34,6 @@ _USE: Mapping[str, str] = {
     "torch_export": "the network with the normalization of its input; see `torch.export.load`",
 }
 SETTINGS = ("model", "loss", "optimizer", "lr", "batch", "epochs", "seed", "device", "engine")
-NOT_SETTINGS = ("person", "cell", "dataset")
 MAX_CLASSES = 100  # that are listed
 
 
@@ -140,11 +139,10 @@ def _training(row: TrainedRow) -> Iterable[tuple[str, str]]:
 
 
 def _settings(row: TrainedRow) -> Iterable[tuple[str, str]]:
-    cell = row.cell
-    names = [name for name in settings_columns(cell, "") if name not in NOT_SETTINGS]
-    first = [name for name in SETTINGS if name in names]
-    columns = settings_columns(cell, "")
-    for name in (*first, *(name for name in names if name not in first)):
+    columns = settings_columns(row.cell)
+    del columns["dataset"]  # the card has a section about it
+    first = [name for name in SETTINGS if name in columns]
+    for name in dict.fromkeys((*first, *columns)):
         if columns[name] is not None:
             yield name, format_setting(columns[name])
 

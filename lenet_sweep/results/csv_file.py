@@ -41,7 +41,7 @@ def read_records_csv(folder: Path, cells: Iterable[Cell]) -> dict[Cell, Record]:
         return records
     unmatched: dict[tuple[str, ...], list[Cell]] = {}
     for cell in others:
-        unmatched.setdefault(_settings_key(settings_columns(cell, "")), []).append(cell)
+        unmatched.setdefault(_settings_key(settings_columns(cell)), []).append(cell)
     by_settings: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows.values():
         by_settings.setdefault(_settings_key(row), []).append(row)
@@ -83,7 +83,7 @@ def _record(cell: Cell, row: Mapping[str, str]) -> Record:
     numbers = {name: float(row[name]) if row.get(name) else None for name in _NUMBERS}
     trained = {EPOCHS_TRAINED: int(row[EPOCHS_TRAINED]) if row.get(EPOCHS_TRAINED) else None}
     texts = {name: _unescape(row[name]) for name in ("person", "status", "error")}
-    return settings_columns(cell, "") | numbers | trained | texts
+    return settings_columns(cell) | {"cell": cell.id} | numbers | trained | texts
 
 
 def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -35,16 +35,19 @@ def stored_record(
             return None
     outcome = snapshot or failure
     person = (outcome and outcome.person) or person
-    return settings_columns(cell, person) | (_success(snapshot) if snapshot else _failure(failure))
+    return (
+        settings_columns(cell)
+        | {"person": person, "cell": cell.id}
+        | (_success(snapshot) if snapshot else _failure(failure))
+    )
 
 
-def settings_columns(cell: Cell, person: str) -> Record:
-    """The columns that do not depend on the outcome."""
+def settings_columns(cell: Cell) -> Record:
+    """The columns of the settings and options of a cell."""
     return {
         "batch": cell.batch,
         "lr": cell.lr,
         "epochs": cell.epochs,
-        "person": person,
         "device": cell.device,
         "loss": cell.loss.name,
         "optimizer": cell.optimizer.name,
@@ -52,7 +55,6 @@ def settings_columns(cell: Cell, person: str) -> Record:
         "seed": cell.seed,
         "engine": cell.engine,
         "dataset": cell.data,
-        "cell": cell.id,
         **{name: setting_value(cell, name) for name in ADDED_SETTINGS},
         **option_values(cell),
     }
@@ -108,7 +110,8 @@ def stopped_record(cell: Cell, store: Store, epoch: int, reason: str, person: st
     person = (snapshot and snapshot.person) or person
     missing = dict.fromkeys(("accuracy", "train_loss", "seconds_per_epoch", "seconds"))
     return (
-        settings_columns(cell, person)
+        settings_columns(cell)
+        | {"person": person, "cell": cell.id}
         | missing
         | {
             "status": STOPPED,

@@ -110,11 +110,9 @@ class CellDetails:
 
 def _settings(cell: Cell) -> list[tuple[str, str]]:
     """The settings of a cell as pairs of text."""
-    record = settings_columns(cell, "")
-    del record["cell"], record["person"]
     return [
         (heading_of(name), one_line(format_option(value)))
-        for name, value in record.items()
+        for name, value in settings_columns(cell).items()
         if value is not None
     ]
 

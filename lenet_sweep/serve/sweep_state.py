@@ -107,7 +107,7 @@ class SweepState:
         self.rows: list[dict[str, Any]] = [{} for _ in self.cells]
         self.row_versions = [0 for _ in self.cells]
         self._update_rows(range(len(self.cells)))
-        records = [settings_columns(cell, "") for cell in self.cells]
+        records = [settings_columns(cell) for cell in self.cells]
         self.columns = _columns(records)
         names = short_names(self.cells)
         self.settings = [

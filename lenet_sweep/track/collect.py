@@ -20,7 +20,6 @@ from lenet_sweep.track import UNFINISHED, TrackedCell, TrackedSweep
 
 FILES = ("results.csv", "results.md", "report.html", "statistics.csv", "reproduction.csv")
 MAX_FIGURES = 100  # of a sweep; a sweep with figures=all may have thousands
-NO_SETTINGS = ("person", "cell")  # columns that settings_columns adds
 
 History = tuple[Epoch, ...]
 
@@ -50,10 +49,9 @@ def tracked_sweep(folder: Path, manifest: Manifest, *, is_running: bool = True) 
     )
 
 
-def settings_of(cell: Cell) -> dict[str, str | float]:
+def parameters_of(cell: Cell) -> dict[str, str | float]:
     """The settings and options of a cell, without those that have no value."""
-    columns = settings_columns(cell, "")
-    return {k: v for k, v in columns.items() if v is not None and k not in NO_SETTINGS}
+    return {name: value for name, value in settings_columns(cell).items() if value is not None}
 
 
 def tracked_cells(
@@ -81,7 +79,7 @@ def tracked_cells(
         yield TrackedCell(
             cell=cell,
             name=names[cell],
-            settings=settings_of(cell),
+            settings=parameters_of(cell),
             history=history,
             status=row["status"] if row else UNFINISHED,
             error=one_line(row["error"]) if row else "",

@@ -12,7 +12,7 @@ from lenet_sweep.core.text import one_line
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.storage.store import Store
 from lenet_sweep.track import RUNNING, TrackedCell, TrackedSweep
-from lenet_sweep.track.collect import History, settings_of
+from lenet_sweep.track.collect import History, parameters_of
 
 
 class LiveCells:
@@ -88,7 +88,7 @@ class LiveCells:
                 yield TrackedCell(
                     cell=cell,
                     name=self._names[cell],
-                    settings=settings_of(cell),
+                    settings=parameters_of(cell),
                     history=history,
                     status=status,
                     error=error,

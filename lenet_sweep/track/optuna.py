@@ -13,7 +13,7 @@ from lenet_sweep.core.patience import ranking_accuracies
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.storage import atomic
 from lenet_sweep.track import RUNNING, UNFINISHED, TrackedCell, TrackedSweep, Tracker
-from lenet_sweep.track.collect import settings_of
+from lenet_sweep.track.collect import parameters_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -44,7 +44,7 @@ class OptunaTracker(Tracker):
 
     def close(self, files: Sequence[Path], *, complete: bool) -> None:  # noqa: ARG002 - of Tracker
         path = self._sweep.folder / FILE
-        distributions = _distributions(map(settings_of, self._sweep.cells))
+        distributions = _distributions(map(parameters_of, self._sweep.cells))
         logged = (self._cells.get(cell.id) for cell in self._sweep.cells)
         ended = [cell for cell in logged if cell and cell.status not in (RUNNING, UNFINISHED)]
         with _quiet():
