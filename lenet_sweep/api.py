@@ -243,10 +243,10 @@ def _sampled(
     def validate(
         raws: Sequence[Mapping[str, Any]], chosen: Mapping[str, Collection[str]]
     ) -> Composed:
-        cells, of_cells = validation.validate_cells(raws, NATIVE, other_choices=chosen)
+        cells, cell_options = validation.validate_cells(raws, NATIVE, other_choices=chosen)
         _check_models(cell for cell in cells if cell.model not in checked)
         checked.update(cell.model for cell in cells)
-        return cells, of_cells.notes
+        return cells, cell_options.notes
 
     space, base, chosen = sampled_settings.settings_space(settings, search, validate)
     _, options = validation.validate_cells([base], NATIVE, other_choices=chosen)

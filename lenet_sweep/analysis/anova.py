@@ -70,4 +70,5 @@ def _residual(factors: Iterable[Sequence[Hashable]], y: NDArray[np.float64]) -> 
 
 
 def pair_df(factors: Factors, pair: tuple[Names, Names]) -> int:
+    """The degrees of freedom of the interaction of two factors."""
     return degrees_of_freedom(factors[pair[0]]) * degrees_of_freedom(factors[pair[1]])

@@ -90,8 +90,8 @@ def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
     ]
     if not pairs:
         return
-    largest = max(abs(accuracy_of(a) - accuracy_of(b)) for a, b in pairs)
     a, b = max(pairs, key=lambda pair: abs(accuracy_of(pair[0]) - accuracy_of(pair[1])))
+    largest = abs(accuracy_of(a) - accuracy_of(b))
     differing = sum(
         int(np.count_nonzero(x.predictions != y.predictions))
         for x, y in pairs

@@ -150,18 +150,16 @@ def compare_settings(settings: Sequence[Setting]) -> tuple[Comparison, ...]:
     is inconclusive. It is also inconclusive if the t test finds no difference but the test images
     show one. Comparisons are in the order of `settings`.
     """
-    compared: dict[int, Comparison] = {}
     score = scoring(r for s in settings for r in s.results)
+    best_of: dict[int, Setting] = {}
     for group in _by_test_set(range(len(settings)), [s.cell for s in settings]):
-        best = max(group, key=lambda i: score(settings[i]))
-        for i in group:
-            compared[i] = _t_test_comparison(settings[best], settings[i])
-    tested = _adjust([compared[i] for i in range(len(settings))])
-    for group in _by_test_set(range(len(settings)), [s.cell for s in settings]):
-        best = max(group, key=lambda i: score(settings[i]))
-        for i in group:
-            compared[i] = _confirm_tie(tested[i], settings[i], settings[best])
-    return tuple(compared[i] for i in range(len(settings)))
+        best = max((settings[i] for i in group), key=score)
+        best_of |= dict.fromkeys(group, best)
+    tested = _adjust([_t_test_comparison(best_of[i], s) for i, s in enumerate(settings)])
+    return tuple(
+        _confirm_tie(comparison, setting, best_of[i])
+        for i, (comparison, setting) in enumerate(zip(tested, settings, strict=True))
+    )
 
 
 def _confirm_tie(compared: Comparison, other: Setting, best: Setting) -> Comparison:

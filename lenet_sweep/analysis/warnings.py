@@ -130,9 +130,6 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
         if len(group) < 2:
             continue
         rows = np.stack([_share_correct(setting) for setting in group])
-        images = rows.shape[1]
-        limits = [s.cell.dataset.limit for s in group]
-        train = min(limit for limit in limits if limit) if any(limits) else 6 * images
         excess = optimism(rows)
         if excess < MIN_OPTIMISM:
             continue
@@ -141,15 +138,15 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
             thing, mean = "settings", "mean accuracy of "
         yield ResultWarning(
             "selection",
-            f"The best of {len(group)} {thing} was chosen on the same {images:,} test images on "
-            f"which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in this way "
+            f"The best of {len(group)} {thing} was chosen on the same {rows.shape[1]:,} test "
+            f"images on which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in this way "
             f"is too high on average, here by about {excess:.2f} points (a bootstrap estimate, "
             "which repeats the choice on random resamples of the test images; it does not include "
             "chance differences between seeds). Hold out training images instead, and choose by "
             "the accuracy on them.",
             tuple(r.cell for r in group[0].results),
             "caution",
-            f"holdout={max(1, min(images, train // 6))}",
+            _holdout([s.cell for s in group], [r for s in group for r in s.results]),
         )
 
 

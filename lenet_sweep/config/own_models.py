@@ -41,7 +41,7 @@ VARIABLE = "LENET_SWEEP_MODELS"  # files, separated like the folders of PATH
 C = TypeVar("C", bound=type)
 
 _registered: dict[str, type] = {}  # by `register_model`
-_files: set[Path] = set()  # that were imported by `add_file`
+_files: set[Path] = set()  # that were imported by `_add_file`
 _locations: dict[str, ModelLocation] = {}  # of the models of cells, by digest
 
 

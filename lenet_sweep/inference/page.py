@@ -29,7 +29,7 @@ MAX_GAP = 0.15  # of the usual height, between the parts of a digit
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundDigit:
     """A digit on a page: its ink, and its box in the page's pixels: left, top, right, bottom."""
 
     ink: Floats
@@ -64,7 +64,7 @@ class _Part:
         )
 
 
-def find_digits(gray: Gray) -> list[list[Found]]:
+def find_digits(gray: Gray) -> list[list[FoundDigit]]:
     """The digits on a page (height, width), by lines from top to bottom, each from left to right.
 
     A digit is a stroke, or strokes above each other that almost touch. Spots, long lines and frames
@@ -127,9 +127,9 @@ def _lines(parts: list[_Part]) -> list[list[_Part]]:
     return sorted(lines, key=lambda line: float(np.mean([part.top + part.bottom for part in line])))
 
 
-def _found(part: _Part, ink: Floats, labels: np.ndarray, scale: float) -> Found:
+def _found(part: _Part, ink: Floats, labels: np.ndarray, scale: float) -> FoundDigit:
     place = (slice(part.top, part.bottom), slice(part.left, part.right))
     own = np.isin(labels[place], part.strokes)
     box = (part.left, part.top, part.right, part.bottom)
     left, top, right, bottom = (round(n * scale) for n in box)
-    return Found(np.where(own, ink[place], 0), (left, top, right, bottom))
+    return FoundDigit(np.where(own, ink[place], 0), (left, top, right, bottom))

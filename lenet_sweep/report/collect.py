@@ -268,13 +268,13 @@ def _analyze(
 ) -> _Analysis:
     first = statistics.first_of_each_cell(r.cell for r in results)
     distinct = [results[index] for index in first]
-    of_rows = significance.compare_rows(results)
-    rows = [of_rows[index] for index in first]
+    row_comparisons = significance.compare_rows(results)
+    rows = [row_comparisons[index] for index in first]
     stats = conclusions.analyse(distinct, rows, sampled=sampled)
-    compared: Sequence[Comparison | None] = of_rows
+    compared: Sequence[Comparison | None] = row_comparisons
     if stats.by_seed:
-        of_settings = significance.by_setting(stats.comparisons)
-        compared = [of_settings.get(r.cell.setting) for r in results]
+        setting_comparisons = significance.by_setting(stats.comparisons)
+        compared = [setting_comparisons.get(r.cell.setting) for r in results]
     notes = []
     if repeated := len(results) - len(distinct):
         verb = "repeats" if repeated == 1 else "repeat"

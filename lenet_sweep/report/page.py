@@ -190,7 +190,7 @@ def _stops(report: Report) -> Mapping[str, Any]:
                 {
                     "name": names[row.cell.setting],
                     "epochs": row.record[EPOCHS_TRAINED],
-                    "asked": row.cell.epochs,
+                    "epochs_requested": row.cell.epochs,
                     "accuracies": [],
                     "reason": row.record["error"],
                 },

@@ -271,8 +271,8 @@ def _mean_row(
             return _table_cell(name, values[0])
         if holds_text(name) or name in ("batch", "lr", "epochs"):
             return _table_cell(name, values[0]) if len(set(values)) == 1 else TableCell("several")
-        of_finished = [row.record[name] for row in rows if row.record["status"] == "ok"]
-        known = [v for v in of_finished or values if v is not None and not pd.isna(v)]
+        finished = [row.record[name] for row in rows if row.record["status"] == "ok"]
+        known = [v for v in finished or values if v is not None and not pd.isna(v)]
         return _table_cell(name, sum(known) / len(known)) if known else TableCell("", number=True)
 
     sd = TableCell("", number=True) if setting.sd is None else TableCell(

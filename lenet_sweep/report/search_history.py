@@ -302,11 +302,16 @@ def _closest_of_race(history: SearchHistory) -> list[str]:
     best = history.settings[0]
     if not best.finished:
         return []
-    of_best = dict(zip(best.final_seeds, best.finals, strict=True))
+    best_accuracies = dict(zip(best.final_seeds, best.finals, strict=True))
     gaps = []
     for s in history.settings:
-        if s.stopped == 0 and s.complete and s.finals and of_best.keys() >= {*s.final_seeds}:
-            gap = fmean(of_best[seed] for seed in s.final_seeds) - s.mean
+        if (
+            s.stopped == 0
+            and s.complete
+            and s.finals
+            and best_accuracies.keys() >= {*s.final_seeds}
+        ):
+            gap = fmean(best_accuracies[seed] for seed in s.final_seeds) - s.mean
             gaps.append((gap, s.name, len(s.finals)))
     if not gaps:
         return []

@@ -56,16 +56,18 @@ _lock = threading.Lock()
 _pages: dict[Path, _Page] = {}  # by output folder
 
 
-def start_page(options: SweepOptions, folder: Path | None, tell: Callable[[str], None]) -> None:
+def start_page(
+    options: SweepOptions, folder: Path | None, on_message: Callable[[str], None]
+) -> None:
     """Start the server of the output folder, unless it runs already.
 
-    folder: of the sweep, if it is not in `out`/sweeps. tell: is called with a line with the URL, or
-    with the reason why there is no page; the sweep runs anyway. If the server takes long, it is
-    called now and, in another thread, when the URL is known.
+    folder: of the sweep, if it is not in `out`/sweeps. on_message: gets a line with the URL, or the
+    reason why there is no page; the sweep runs anyway. If the server takes long, it gets a line now
+    and, in another thread, the URL when it is known.
     """
     out = options.out.resolve()
     if folder and folder.resolve().parent not in (out, out / "sweeps"):
-        tell(
+        on_message(
             f"serve=true: the live page was not started: it shows only the sweeps in "
             f"{out / 'sweeps'}, but this sweep is in {format_value(folder)}; choose its "
             "folder with out and name, not with hydra.sweep.dir or hydra.run.dir"
@@ -77,19 +79,19 @@ def start_page(options: SweepOptions, folder: Path | None, tell: Callable[[str],
             try:
                 page = _pages[out] = _start(out, options.data_root)
             except OSError as error:
-                tell(f"serve=true: the live page could not be started: {error.strerror}")
+                on_message(f"serve=true: the live page could not be started: {error.strerror}")
                 return
     if page.answered.wait(START_TIMEOUT):
-        tell(page.describe())
+        on_message(page.describe())
         return
-    tell("serve=true: the live page is starting; its URL follows")
-    threading.Thread(target=_tell_later, args=(page, tell), daemon=True).start()
+    on_message("serve=true: the live page is starting; its URL follows")
+    threading.Thread(target=_report_later, args=(page, on_message), daemon=True).start()
 
 
-def _tell_later(page: _Page, tell: Callable[[str], None]) -> None:
+def _report_later(page: _Page, on_message: Callable[[str], None]) -> None:
     page.answered.wait()
     if not page.ended:
-        tell(page.describe())
+        on_message(page.describe())
 
 
 def _start(out: Path, data_root: Path | None) -> _Page:

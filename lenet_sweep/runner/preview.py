@@ -107,8 +107,8 @@ def preview(
         "combinations"
         for pair in options.pair
     )
-    of_wave = rounds.notes if rounds else ()
-    notes = (*paired, *options.unused, *dict.fromkeys([*options.notes, *of_wave]))
+    wave_notes = rounds.notes if rounds else ()
+    notes = (*paired, *options.unused, *dict.fromkeys([*options.notes, *wave_notes]))
     records = tuple(table.records.values())
     moved = _count_moved(planned, table.store) if options.reuse else 0
     return Preview(planned, records, damaged, duration, notes, moved, search_plan, sampled)

@@ -25,7 +25,7 @@ from lenet_sweep.search.sampling import WORST, Sampling, Trial, outcome
 
 @dataclass(frozen=True)
 class Wave:
-    """Trials that are asked together.
+    """Trials that are proposed together.
 
     cells: of each trial; none if its settings are not allowed together. plan: of the cells that no
     earlier wave has. invalid: why the trials without cells are invalid, in lines. notes: on how the
@@ -172,10 +172,10 @@ class SamplingRounds:
             )
 
     def _ask(self) -> Wave | None:
-        asked = self._sampling.ask(self._space, self.trials)
-        if not asked:
+        proposed = self._sampling.ask(self._space, self.trials)
+        if not proposed:
             return None
-        points = [self._space.point(params) for params in asked]
+        points = [self._space.point(params) for params in proposed]
         if not self.trials:
             self._space.check(points)
         cells: list[tuple[Cell, ...]] = []
@@ -184,14 +184,14 @@ class SamplingRounds:
         last_error: UsageError | None = None
         for number, point in enumerate(points, len(self.trials) + 1):
             try:
-                of_point, notes_of_point = self._space.compose(point)
+                point_cells, point_notes = self._space.compose(point)
             except UsageError as error:
                 last_error = error
                 cells.append(())
                 invalid.append(f"trial {number} is invalid and counts as {WORST:g} %: {error}")
             else:
-                cells.append(tuple(dict.fromkeys(of_point)))
-                notes += notes_of_point
+                cells.append(tuple(dict.fromkeys(point_cells)))
+                notes += point_notes
         if last_error and not self.trials and not any(cells):
             raise last_error
         new = dict.fromkeys(c for group in cells if group not in self._known for c in group)
@@ -199,7 +199,7 @@ class SamplingRounds:
         if not self._fits(runs_of(list(new)), len(cells)):
             return None
         plan = self._table.plan(list(new), reuse=True, searching=True)
-        return Wave(asked, cells, plan, tuple(invalid), tuple(notes))
+        return Wave(proposed, cells, plan, tuple(invalid), tuple(notes))
 
     def _fits(self, runs: Sequence[Run], trials: int) -> bool:
         """Whether a wave of so many trials with these runs fits into search.epochs."""

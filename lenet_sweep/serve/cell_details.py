@@ -52,6 +52,7 @@ class CellDetails:
         with self._lock:
             try:
                 self._served.inside(manifest.store.out)
+                # Not the store's own folder object, which would keep a list of damaged files.
                 folder = RunFolder(manifest.store.run_folder(cell.run_id).path)
                 self._served.run_folder(folder.path)
                 failure = folder.failure()
