@@ -139,11 +139,11 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
         yield ResultWarning(
             "selection",
             f"The best of {len(group)} {thing} was chosen on the same {rows.shape[1]:,} test "
-            f"images on which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in this way "
-            f"is too high on average, here by about {excess:.2f} points (a bootstrap estimate, "
-            "which repeats the choice on random resamples of the test images; it does not include "
-            "chance differences between seeds). Hold out training images instead, and choose by "
-            "the accuracy on them.",
+            f"images on which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in "
+            f"this way is too high on average, here by about {excess:.2f} points (a bootstrap "
+            "estimate, which repeats the choice on random resamples of the test images; it does "
+            "not include chance differences between seeds). Hold out training images instead, and "
+            "choose by the accuracy on them.",
             tuple(r.cell for r in group[0].results),
             "caution",
             _holdout([s.cell for s in group], [r for s in group for r in s.results]),
