@@ -16,7 +16,7 @@ from made_results import base, failed, make_result, product, scored, with_holdou
 from screens import printed, terminal, without_styles
 
 from lenet_sweep.analysis import loading, ties
-from lenet_sweep.analysis.conclusions import conclusions
+from lenet_sweep.analysis.conclusions import analyse
 from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.significance import OUTCOMES
 from lenet_sweep.analysis.statistics import Result
@@ -240,6 +240,6 @@ def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
     assert dict(zip(frame["lr"], marks.outcomes.values(), strict=True)) == {
         0.001: "best", 0.1: "inconclusive", 0.5: "worse",
     }  # fmt: skip
-    lines = conclusions(ordered)
+    lines = analyse(ordered).conclusions
     assert "Of the 2 other settings, 1 is inconclusive and 1 is worse" in lines[1]
     assert lines[2].startswith("Inconclusive: lr 0.1. Reason: the test images show a difference")

@@ -10,9 +10,9 @@ import pytest
 from made_results import first_correct, history
 from screens import BASE, ended, log_file, planned, printed, terminal
 
+from lenet_sweep.analysis.conclusions import analyse
 from lenet_sweep.analysis.reproduction import reproduce
 from lenet_sweep.analysis.statistics import epochs_text
-from lenet_sweep.analysis.warnings import find_warnings
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.studies import Study, StudyRow
 from lenet_sweep.config.validation import validate_cells
@@ -273,7 +273,7 @@ def test_no_warning_suggests_more_epochs_for_a_run_that_ended() -> None:
         cells = made_results.grid(epochs=[2, epochs], patience=patience)
         rows = [first_correct(cells[0], 97, history(falling[:2])),
                 first_correct(cells[1], 99, history(falling))]  # fmt: skip
-        kinds = {warning.kind for warning in find_warnings(rows)}
+        kinds = {warning.kind for warning in analyse(rows).warnings}
         assert ("still falling" in kinds) == expected
         assert ("edge" in kinds) == expected
         assert ("early stopping" in kinds) != expected

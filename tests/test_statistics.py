@@ -27,7 +27,8 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lenet_sweep.analysis import significance, statistics, t_tests
-from lenet_sweep.analysis.significance import compare, compare_rows, compare_settings
+from lenet_sweep.analysis.conclusions import analyse
+from lenet_sweep.analysis.significance import compare_rows, compare_settings
 from lenet_sweep.analysis.statistics import EPSILON, Result, group_by_setting, wilson
 from lenet_sweep.storage.snapshots import Snapshot
 
@@ -185,7 +186,7 @@ def test_rows_are_tied_or_worse() -> None:
     """With nested results, a difference of 0.05 points is not significant; 0.3 points are."""
     cells = product(lr=[0.1, 0.2, 0.3, 0.4])
     results = [*scored(cells[:3], [98.95, 99, 98.7]), failed(cells[3], "killed")]
-    compared = compare(results)
+    compared = analyse(results).comparisons
     assert [c.test for c in compared] == ["McNemar", "best", "McNemar", "none"]
     assert [c.outcome for c in compared] == ["tied", "best", "worse", "not compared"]
     assert [c.difference for c in compared] == pytest.approx([0.05, 0, 0.3, None])
@@ -199,7 +200,7 @@ def test_a_paired_test_finds_more_than_intervals() -> None:
     results = scored(product(lr=[0.1, 0.2]), [98.9, 99.0])
     low, high = statistics.intervals(results)
     assert low.high > high.low
-    assert compare(results)[0].outcome == "worse"
+    assert analyse(results).comparisons[0].outcome == "worse"
 
 
 def test_holm_correction_over_all_rows() -> None:
@@ -208,8 +209,12 @@ def test_holm_correction_over_all_rows() -> None:
     correct = np.ones((11, 1000), bool)
     correct[1:, 10:20] = False
     correct[0, :1] = False  # 10 images against 1
-    alone = compare([make_result(cells[0], correct[0]), make_result(cells[1], correct[1])])
-    together = compare([make_result(c, row) for c, row in zip(cells, correct, strict=True)])
+    alone = analyse(
+        [make_result(cells[0], correct[0]), make_result(cells[1], correct[1])]
+    ).comparisons
+    together = analyse(
+        [make_result(c, row) for c, row in zip(cells, correct, strict=True)]
+    ).comparisons
     assert (alone[1].p, alone[1].adjusted) == pytest.approx((24 / 2048,) * 2)
     assert alone[1].outcome == "worse"
     assert together[1].p == alone[1].p
@@ -243,7 +248,9 @@ def test_ties_do_not_depend_on_image_order_or_class_names(seed: int) -> None:
     for r in results:
         snapshot = Snapshot({}, renamed[r.predictions][order], np.zeros((0, 2), np.float32), ())
         changed.append(Result.of(r.cell, snapshot, renamed[labels(400)][order]))
-    for before, after in zip(compare(results), compare(changed), strict=True):
+    for before, after in zip(
+        analyse(results).comparisons, analyse(changed).comparisons, strict=True
+    ):
         assert replace(before, results=()).__dict__ == replace(after, results=()).__dict__
 
 
@@ -251,7 +258,7 @@ def test_rows_with_other_test_images_are_not_compared() -> None:
     """A sweep over two datasets has one best row per dataset, and no tests between datasets."""
     other = replace(base(), dataset=replace(base().dataset, name="kmnist", digest="another"))
     cells = [base(), replace(base(), lr=0.5), other, replace(other, lr=0.5)]
-    compared = compare([*scored(cells[:2], [99, 98]), *scored(cells[2:], [93, 95])])
+    compared = analyse([*scored(cells[:2], [99, 98]), *scored(cells[2:], [93, 95])]).comparisons
     assert [c.test for c in compared] == ["best", "McNemar", "McNemar", "best"]
     assert [c.difference for c in compared] == pytest.approx([0, 1, 2, 0])
 
@@ -271,7 +278,7 @@ def test_settings_with_common_seeds_use_a_paired_t_test() -> None:
     """The p-value equals that of the paired t test in SciPy over the common seeds."""
     cells = product(lr=[0.1, 0.01], seed=[0, 1, 2, 3])
     a, b = [99.0, 99.1, 98.9, 99.2], [98.8, 98.95, 98.6, 99.0]
-    compared = compare(bare_results(cells, a + b))
+    compared = analyse(bare_results(cells, a + b)).comparisons
     assert [c.test for c in compared] == ["best", "paired t"]
     assert compared[1].p == pytest.approx(stats.ttest_rel(a, b).pvalue)
     assert compared[1].outcome == "worse"
@@ -282,7 +289,7 @@ def test_settings_with_different_seeds_use_welch() -> None:
     """Without common seeds, the test is Welch's, which does not need pairs."""
     cells = [*product(lr=[0.1], seed=[0, 1, 2]), *product(lr=[0.01], seed=[5, 6, 7])]
     a, b = [99.0, 99.1, 98.9], [98.8, 98.95, 98.6]
-    compared = compare(bare_results(cells, a + b))
+    compared = analyse(bare_results(cells, a + b)).comparisons
     assert [c.test for c in compared] == ["best", "Welch"]
     assert compared[1].p == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert compared[1].outcome == "tied"
@@ -318,7 +325,9 @@ def test_a_comparison_with_few_seeds_is_inconclusive(
 ) -> None:
     """With one or two seeds on either side, the outcome is inconclusive and has a reason."""
     cells = [*product(lr=[0.1], seed=[0, 1, 2]), *product(lr=[0.01], seed=seeds)]
-    compared = compare(bare_results(cells, [99.0, 99.1, 98.9, accuracy, accuracy][: len(cells)]))
+    compared = analyse(
+        bare_results(cells, [99.0, 99.1, 98.9, accuracy, accuracy][: len(cells)])
+    ).comparisons
     (other,) = [c for c in compared if c.test != "best"]
     assert (other.outcome, other.p) == ("inconclusive", None)
     assert other.reason.startswith(reason)
@@ -328,7 +337,7 @@ def test_a_constant_difference_is_inconclusive() -> None:
     """The same difference for each seed is inconclusive; no difference at all is a tie."""
     cells = product(lr=[0.3, 0.2, 0.1], seed=[0, 1, 2])
     best, worse = [99.02, 99.12, 99.06], [98.52, 98.62, 98.56]
-    compared = compare(bare_results(cells, [*best, *best, *worse]))
+    compared = analyse(bare_results(cells, [*best, *best, *worse])).comparisons
     assert [c.outcome for c in compared] == ["best", "tied", "inconclusive"]
     assert "the same for every seed" in compared[2].reason
 
@@ -337,7 +346,7 @@ def test_seeds_that_vary_too_much_are_inconclusive() -> None:
     """Means of 98 and 25 % are not tied just because three seeds vary a lot; close ones are."""
     cells = product(lr=[0.3, 0.2, 0.1, 0.05], seed=[0, 1, 2])
     rows = [98.0, 98.4, 98.1, 98.2, 97.9, 98.3, 10.0, 60.0, 6.0, 97.0, 98.3, 96.5]
-    compared = compare(scored(cells, rows))
+    compared = analyse(scored(cells, rows)).comparisons
     assert [c.outcome for c in compared] == ["best", "tied", "inconclusive", "inconclusive"]
     assert compared[2].adjusted > 0.05
     assert compared[2].reason.startswith("the test images show a difference")
@@ -357,7 +366,7 @@ def test_seeds_in_reversed_order_are_inconclusive() -> None:
     """A setting that is worse on average but better on all common seeds is not called worse."""
     cells = [*product(lr=[0.1], seed=[0, 1, 2, 3, 4]), *product(lr=[0.01], seed=[0, 1, 2])]
     best, other = [97.0, 97.1, 97.2, 99.9, 99.9], [97.5, 97.61, 97.7]
-    compared = compare(bare_results(cells, best + other))
+    compared = analyse(bare_results(cells, best + other)).comparisons
     assert [c.outcome for c in compared] == ["best", "inconclusive"]
     assert "reversed" in compared[1].reason
 
@@ -365,4 +374,4 @@ def test_seeds_in_reversed_order_are_inconclusive() -> None:
 def test_rows_can_be_better_than_a_best_chosen_by_holdout() -> None:
     """If held-out images choose the best, another row may be better on the test images."""
     results = with_holdout(scored(product(lr=[0.3, 0.2, 0.1]), [98, 99, 97.95]), [90, 80, 80])
-    assert [c.outcome for c in compare(results)] == ["best", "better", "tied"]
+    assert [c.outcome for c in analyse(results).comparisons] == ["best", "better", "tied"]

@@ -26,10 +26,10 @@ from made_results import (
 
 from lenet_sweep import sweep
 from lenet_sweep.analysis.axes import command
-from lenet_sweep.analysis.conclusions import analyse, conclusions
+from lenet_sweep.analysis.conclusions import analyse
 from lenet_sweep.analysis.curve_warnings import early_peak, falling
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.analysis.warnings import find_warnings, optimism
+from lenet_sweep.analysis.warnings import optimism
 from lenet_sweep.data import datasets
 from lenet_sweep.results.manifest import read_manifest
 
@@ -89,7 +89,7 @@ CASES = {
 
 
 def of_kind(kind, rows, **more):
-    return [warning for warning in find_warnings(rows, **more) if warning.kind == kind]
+    return [warning for warning in analyse(rows, **more).warnings if warning.kind == kind]
 
 
 def only(kind, rows, **more):
@@ -113,9 +113,9 @@ def test_a_search_that_samples_settings_is_not_compared_with_a_grid() -> None:
     """Its values are no grid, which search=grid cannot train to the end."""
     cells = [*grid(optimizer="sgd", lr=[0.1, 0.2]), *grid(optimizer="adam", lr=0.01)]
     rows = [*scored(cells[1:], [97, 99]), failed(cells[0], "stopped")]
-    assert {"together", "search"} <= {warning.kind for warning in find_warnings(rows)}
+    assert {"together", "search"} <= {warning.kind for warning in analyse(rows).warnings}
     assert "with search=grid trains every cell to the end" in only("search", rows).sentence
-    found = {warning.kind: warning for warning in find_warnings(rows, sampled=True)}
+    found = {warning.kind: warning for warning in analyse(rows, sampled=True).warnings}
     assert "together" not in found
     assert "search=grid" not in found["search"].sentence
 
@@ -123,18 +123,18 @@ def test_a_search_that_samples_settings_is_not_compared_with_a_grid() -> None:
 def test_cases_cover_every_kind_of_warning() -> None:
     """Every kind raised by any of the cases has a case for and against it."""
     rows = [rows for pair in CASES.values() for rows in pair]
-    assert {warning.kind for each in rows for warning in find_warnings(each)} == set(CASES)
+    assert {warning.kind for each in rows for warning in analyse(each).warnings} == set(CASES)
 
 
 def test_warnings_are_sorted_by_severity() -> None:
     """Serious warnings come first, then cautions, then notes."""
     cells = [*CROSSED, replace(CROSSED[0], lr=0.2)]
     rows = [*scored(cells[:4], [97, 98, 97, 98]), failed(cells[4], "timed-out")]
-    order = [warning.severity for warning in find_warnings(rows)]
+    order = [warning.severity for warning in analyse(rows).warnings]
     assert order[0] == "serious"
     assert order[-1] == "note"
     assert order == sorted(order, key=["serious", "caution", "note"].index)
-    assert find_warnings([]) == ()
+    assert analyse([]).warnings == ()
 
 
 # ---------------------------------------------------------------- wording and rules
@@ -189,7 +189,7 @@ def test_an_option_of_one_loss_is_not_confounding() -> None:
     assert not of_kind("together", results)
     assert not of_kind("same loss", scored(cells[1:], [98, 99]))  # smoothing makes them differ
     cells = [replace(cell, lr=lr) for cell in cells for lr in (0.1, 0.2)]
-    sentences = " ".join(conclusions(scored(cells, [90, 90, 94, 94, 98, 98])))
+    sentences = " ".join(analyse(scored(cells, [90, 90, 94, 94, 98, 98])).conclusions)
     assert "loss with its options matters most" in sentences
 
 
@@ -233,7 +233,7 @@ def test_no_selection_warning_with_a_holdout() -> None:
 def test_held_out_images_choose_the_best() -> None:
     """The best row is the best on held-out images; rows above it on the test set are named."""
     rows = with_holdout(NESTED, [97, 98, 99])  # on the test images, the second is best
-    lines = conclusions(rows)
+    lines = analyse(rows).conclusions
     assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
     assert lines[1].startswith(
         "It was chosen for its accuracy of 99.00 % on 5,000 training images that were held out"
@@ -242,9 +242,9 @@ def test_held_out_images_choose_the_best() -> None:
     assert lines[3] == "Better: lr 0.1."
     assert "ahead" not in only("one seed", rows).sentence
     partly = [*rows[:2], replace(rows[2], holdout_accuracy=None)]
-    assert conclusions(partly)[0].startswith("Best: lr 0.1, 99.00 %")
+    assert analyse(partly).conclusions[0].startswith("Best: lr 0.1, 99.00 %")
     seeds = with_holdout(scored(TWICE, [98, 98.1, 97, 97.1]), [90, 90, 91, 91])
-    assert conclusions(seeds)[0].startswith("Best: lr 0.2, 97.05 % on average")
+    assert analyse(seeds).conclusions[0].startswith("Best: lr 0.2, 97.05 % on average")
 
 
 def test_the_suggested_holdout_depends_on_the_training_set() -> None:
@@ -434,7 +434,7 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     """The best row and its interval, the comparisons, what matters, and what stays open."""
     cells = product(lr=[0.1, 0.01], batch=[32, 64])
     rows = scored(cells, [99, 98.95, 97, 96.5])
-    best, counted, tied, matters, unknown = conclusions(rows)
+    best, counted, tied, matters, unknown = analyse(rows).conclusions
     assert best == (
         "Best: lr 0.1, batch 32, 99.00 % of 10,000 test images "
         "(95 % confidence interval 98.79 to 99.18 %, which reflects only the choice of images)."
@@ -450,13 +450,13 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
         "98.97 % with lr 0.1"
     )
     assert unknown.endswith("the order would be the same with other seeds.")
-    assert "as high on new images" in conclusions(CLOSE)[-1]
+    assert "as high on new images" in analyse(CLOSE).conclusions[-1]
 
 
 def test_the_conclusions_of_a_sweep_with_several_seeds() -> None:
     """Settings are compared by means over seeds, with interval and standard deviation."""
     cells = product(lr=[0.1, 0.01], seed=[0, 1, 2])
-    lines = conclusions(scored(cells, [99, 99.1, 98.9, 97, 97.1, 96.8]))
+    lines = analyse(scored(cells, [99, 99.1, 98.9, 97, 97.1, 96.8])).conclusions
     assert lines[0] == (
         "Best: lr 0.1, 99.00 % on average over 3 seeds (95 % confidence interval of the mean 98.75 "
         "to 99.25 %; standard deviation between seeds 0.10 points)."
@@ -473,10 +473,10 @@ def test_nothing_matters_if_all_differences_are_chance() -> None:
     rows = random_results(product(lr=[0.1, 0.01], batch=[32, 64]), lambda _: 0.95)
     assert any(
         line.startswith("No hyperparameter is shown to matter, because")
-        for line in conclusions(rows)
+        for line in analyse(rows).conclusions
     )
     seeded = random_results(product(lr=[0.1, 0.01], batch=[32, 64], seed=[0, 1, 2]), lambda _: 0.95)
-    (line,) = [line for line in conclusions(seeded) if "No hyperparameter is shown" in line]
+    (line,) = [line for line in analyse(seeded).conclusions if "No hyperparameter is shown" in line]
     assert "may be due to chance (F test against the unexplained variance, adjusted p = " in line
 
 
@@ -488,7 +488,7 @@ def test_what_matters_among_cells_that_learned() -> None:
         collapsed(cells[4], 1),
         collapsed(cells[5], 1),
     ]
-    lines = conclusions(rows)
+    lines = analyse(rows).conclusions
     assert any(line.startswith("lr matters most: it explains 100 %") for line in lines)
     assert (
         "Among the 4 cells that learned, batch matters most: it explains 99 % of their variance."
@@ -525,7 +525,7 @@ def test_degenerate_sweeps_have_conclusions(rows, first_line: str) -> None:
 def test_each_dataset_has_its_own_best() -> None:
     """Rows are compared only with rows of the same dataset."""
     cells = grid(dataset=["mnist", "kmnist"], lr=[0.1, 0.2])
-    lines = conclusions(scored(cells, [99, 98, 95, 96]))
+    lines = analyse(scored(cells, [99, 98, 95, 96])).conclusions
     assert [line.partition(":")[0] for line in lines if line.startswith("Best")] == [
         "Best on mnist",
         "Best on kmnist",

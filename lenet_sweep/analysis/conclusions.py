@@ -10,7 +10,6 @@ from lenet_sweep.analysis.significance import (
     ALPHA,
     Comparison,
     Outcome,
-    compare,
     compare_rows,
     compare_settings,
     counts,
@@ -93,23 +92,17 @@ def analyse(
         by_seed=by_seed,
         effects=shares,
         warnings=warnings,
-        conclusions=conclusions(results, compared, shares, warnings),
+        conclusions=_conclusions(results, compared, shares, warnings),
     )
 
 
-def conclusions(
+def _conclusions(
     results: Sequence[Result],
-    compared: Sequence[Comparison] | None = None,
-    shares: Effects | None = None,
-    warnings: Sequence[ResultWarning] | None = None,
+    compared: Sequence[Comparison],
+    shares: Effects,
+    warnings: Sequence[ResultWarning],
 ) -> tuple[str, ...]:
-    """Sentences on the best row, how others compare with it, what matters, and what stays open.
-
-    What is not passed is computed from the results.
-    """
-    compared = compare(results) if compared is None else compared
-    shares = effects(results) if shares is None else shares
-    warnings = find_warnings(results, comparisons=compared) if warnings is None else warnings
+    """Sentences on the best row, how others compare with it, what matters, and what stays open."""
     if not any(r.accuracy is not None for r in results):
         return (f"None of {pluralize(len(results), 'cell')} has an accuracy.",)
     names = short_names([c.results[0].cell for c in compared])

@@ -57,12 +57,6 @@ class Comparison:
     reason: str = ""
 
 
-def compare(results: Sequence[Result]) -> tuple[Comparison, ...]:
-    """Compare settings if one of them has several seeds, otherwise rows."""
-    settings = group_by_setting(results)
-    return compare_settings(settings) if any(s.n > 1 for s in settings) else compare_rows(results)
-
-
 def compare_table(results: Sequence[Result]) -> tuple[Comparison, ...]:
     """The comparison of each row of a table, or of its setting if settings are compared.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis.axes import command
 from lenet_sweep.analysis.curve_warnings import early_peaks, still_falling
 from lenet_sweep.analysis.grid_warnings import confounded_settings, edges, same_loss
-from lenet_sweep.analysis.significance import Comparison, compare
+from lenet_sweep.analysis.significance import Comparison
 from lenet_sweep.analysis.statistics import Result, Setting, by_holdout, group_by_setting
 from lenet_sweep.analysis.warning_types import (
     ResultWarning,
@@ -35,19 +35,15 @@ MIN_OPTIMISM = 0.015  # points; less than this rounds to one of 10,000 test imag
 
 
 def find_warnings(
-    results: Sequence[Result],
-    comparisons: Sequence[Comparison] | None = None,
-    *,
-    sampled: bool = False,
+    results: Sequence[Result], compared: Sequence[Comparison], *, sampled: bool = False
 ) -> tuple[ResultWarning, ...]:
     """All warnings about these results, the most serious first.
 
-    comparisons: the result of `significance.compare`, if it was already computed. sampled: whether
-    a search has sampled the settings, which then never form a full grid.
+    compared: the settings or, with one seed, the rows, compared with the best. sampled: whether a
+    search has sampled the settings, which then never form a full grid.
     """
     if not results:
         return ()
-    compared = compare(results) if comparisons is None else comparisons
     names = short_names([r.cell for r in results])
     warnings = [
         *_failed(results, names),
