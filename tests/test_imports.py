@@ -16,7 +16,7 @@ from lenet_sweep.config import keys
 PACKAGE = Path(lenet_sweep.__file__).parent
 
 # A subpackage imports only from itself and from those before it.
-ROOMS = (
+SUBPACKAGES = (
     "core", "storage", "machine", "data", "config", "training", "executors", "results", "clean",
     "search", "analysis", "report", "inference", "predict", "export", "ui", "serve", "track",
     "runner", "api", "cli", "hydra_plugins", "__main__",
@@ -35,7 +35,7 @@ def modules() -> dict[str, Path]:
     return paths
 
 
-def room(module: str) -> str:
+def subpackage_of(module: str) -> str:
     return module.partition(".")[0]
 
 
@@ -68,23 +68,34 @@ def test_every_subpackage_is_installed() -> None:
         assert name in listed or "hydra_plugins" in name, name
 
 
-def test_every_module_is_in_a_room() -> None:
+def test_every_module_is_in_a_subpackage() -> None:
     """Every module of the package belongs to a subpackage of the list."""
-    assert {room(name) for name in modules()} == set(ROOMS)
+    assert {subpackage_of(name) for name in modules()} == set(SUBPACKAGES)
 
 
 @pytest.mark.parametrize("name", modules())
-def test_a_room_imports_only_rooms_below_it(name: str) -> None:
+def test_a_subpackage_imports_only_those_before_it(name: str) -> None:
     """The order of the subpackages also holds for imports inside functions."""
-    own = ROOMS.index(room(name))
+    own = SUBPACKAGES.index(subpackage_of(name))
     for other in imported(modules()[name]):
-        assert ROOMS.index(room(other)) <= own, f"{name} imports {other}"
+        assert SUBPACKAGES.index(subpackage_of(other)) <= own, f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("name", ROOMS[:-3])
-def test_a_room_has_no_circular_imports(name: str) -> None:
+@pytest.mark.parametrize("path", PACKAGE.glob("*/__init__.py"), ids=lambda path: path.parent.name)
+def test_the_docstring_of_a_subpackage_says_what_it_may_import(path: Path) -> None:
+    """The last subpackage before it is named."""
+    name = path.parent.name
+    if name in ("core", "storage", "machine", "cli", "hydra_plugins"):
+        return  # in other words
+    before = SUBPACKAGES[SUBPACKAGES.index(name) - 1]
+    text = " ".join(path.read_text().split())
+    assert f"May import every subpackage from core to {before}." in text
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES[:-3])
+def test_a_subpackage_has_no_circular_imports(name: str) -> None:
     """Modules of a subpackage import each other in one direction, except for pairs in `late`."""
-    inside = {m: imported(p) for m, p in modules().items() if room(m) == name}
+    inside = {m: imported(p) for m, p in modules().items() if subpackage_of(m) == name}
     late = {
         ("training.engines", "training.engines.native_engine"),
         ("training.engines", "training.engines.torch_engine"),
@@ -97,7 +108,9 @@ def test_a_room_has_no_circular_imports(name: str) -> None:
     assert not edges
 
 
-@pytest.mark.parametrize("name", [n for n in modules() if room(n) not in (*HYDRA, "config")])
+@pytest.mark.parametrize(
+    "name", [n for n in modules() if subpackage_of(n) not in (*HYDRA, "config")]
+)
 def test_only_the_command_line_imports_hydra(name: str) -> None:
     """All other subpackages work with plain values instead of objects of Hydra or OmegaConf."""
     text = modules()[name].read_text()

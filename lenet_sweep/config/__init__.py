@@ -1,4 +1,4 @@
 """Settings as typed by a user, and their validation: the edge between raw values and cells.
 
-May import core, storage, machine and data. It imports OmegaConf, but not Hydra.
+May import every subpackage from core to data. It imports OmegaConf, but not Hydra.
 """

@@ -1,4 +1,4 @@
 """Datasets: the catalog, download, verification and decoding of images and labels.
 
-May import core, storage and machine.
+May import every subpackage from core to machine.
 """

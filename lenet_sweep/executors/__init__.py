@@ -1,6 +1,6 @@
 """Executors train the runs of a plan, on this machine or as jobs of a cluster, yielding events.
 
-May import core, storage, machine, data, config and training.
+May import every subpackage from core to training.
 """
 
 from __future__ import annotations

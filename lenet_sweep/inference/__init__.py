@@ -1,1 +1,4 @@
-"""Trained networks after a sweep: load them, classify pictures, and export them."""
+"""Trained networks after a sweep: load them, classify pictures, and export them.
+
+May import every subpackage from core to report.
+"""

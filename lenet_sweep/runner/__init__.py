@@ -1,4 +1,4 @@
 """Runs a sweep, from its plan to the files in its folder, and passes its events to observers.
 
-It may import every subpackage from core to track.
+May import every subpackage from core to track.
 """

@@ -1,6 +1,6 @@
 """Searches decide which runs of a sweep to train, and for how many epochs.
 
-May import core, storage, machine, data, config, training, executors and results.
+May import every subpackage from core to clean.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Trackers write sweeps to TensorBoard, MLflow and other tools, during a sweep or afterwards.
 
-May import every subpackage from core to ui.
+May import every subpackage from core to serve.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """Training of one run: the model, the engines, and the loop that saves its snapshots.
 
-May import core, storage, machine, data and config.
+May import every subpackage from core to config.
 """

@@ -1,4 +1,4 @@
 """Shows a sweep while it runs and its tables at the end: on a terminal, in a log, in a notebook.
 
-It may import every subpackage from core to report.
+May import every subpackage from core to export.
 """
