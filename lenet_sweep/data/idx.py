@@ -18,7 +18,7 @@ INTEGERS = UNSIGNED_BYTES | {0x0B: ">i2", 0x0C: ">i4"}
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ImagesAndLabels:
     """Images, uint8 (N, height, width), and their labels, int64 (N,), as stored in two files."""
 
     images: NDArray[np.uint8]
@@ -26,7 +26,7 @@ class Pair:
     labels_file: Content
 
 
-def read(images_file: Content, labels_file: Content) -> Pair:
+def read(images_file: Content, labels_file: Content) -> ImagesAndLabels:
     """The images and labels of two files, with N at least 1.
 
     The images are writable: a view of the given bytes if those are writable, else a copy. Raises
@@ -39,7 +39,7 @@ def read(images_file: Content, labels_file: Content) -> Pair:
             f"{labels_file.source}: {len(labels)} labels for the {len(images)} images "
             f"of {images_file.source}; each image needs one"
         )
-    return Pair(images, labels.astype(np.int64), labels_file)
+    return ImagesAndLabels(images, labels.astype(np.int64), labels_file)
 
 
 def decode(
@@ -58,7 +58,7 @@ def decode(
     return pair.images, checked_labels(pair, classes)
 
 
-def checked_labels(pair: Pair, classes: int) -> Labels:
+def checked_labels(pair: ImagesAndLabels, classes: int) -> Labels:
     """The labels of a pair in their `label_type`. Raises DataError unless 0 to classes - 1."""
     invalid = np.flatnonzero((pair.labels < 0) | (pair.labels >= classes))
     if len(invalid):
@@ -69,7 +69,7 @@ def checked_labels(pair: Pair, classes: int) -> Labels:
     return pair.labels.astype(label_type(classes))
 
 
-def count_classes(train: Pair) -> int:
+def count_classes(train: ImagesAndLabels) -> int:
     """The number of classes of training images: their largest label plus 1.
 
     With more than 10 classes, each label up to the largest one must occur, so that a damaged label

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lenet_sweep.data.catalog import DIGITS
 
+Pixels: TypeAlias = NDArray[np.uint8]  # images of shape (N, height, width)
 Labels: TypeAlias = NDArray[np.unsignedinteger[Any]]  # classes, counted from 0; see `label_type`
 
 MAX_CLASSES = 1000

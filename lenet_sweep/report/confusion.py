@@ -16,7 +16,7 @@ WIDE_NAME = 3  # characters; longer names of columns are written vertically
 
 
 @dataclass(frozen=True)
-class Pair:
+class ClassPair:
     """Two classes of which images of one are classified as the other. share: of those images."""
 
     true: str
@@ -73,13 +73,15 @@ class Confusion:
         return errors
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[ClassPair, ...]:
         """The most frequent pairs of true and predicted class, at most MAX_PAIRS."""
         errors, totals = self._errors, self.counts.sum(axis=1)
         largest = np.argsort(-errors, axis=None, kind="stable")[:MAX_PAIRS]
         indices = (divmod(int(index), len(self.names)) for index in largest)
         return tuple(
-            Pair(self.names[i], self.names[j], int(errors[i, j]), 100 * errors[i, j] / totals[i])
+            ClassPair(
+                self.names[i], self.names[j], int(errors[i, j]), 100 * errors[i, j] / totals[i]
+            )
             for i, j in indices
             if errors[i, j]
         )

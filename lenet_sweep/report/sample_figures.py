@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lenet_sweep.data.catalog import DIGITS
-from lenet_sweep.data.images import class_noun
+from lenet_sweep.data.images import Pixels, class_noun
 from lenet_sweep.report.encodings import COLORS
 from lenet_sweep.report.samples import (
     ARROW,
@@ -31,7 +31,6 @@ from lenet_sweep.report.samples import (
 from lenet_sweep.report.sprites import fit
 from lenet_sweep.report.style import DPI, QUIET, SCREEN, Layout, styled, titled_figure
 
-Images = NDArray[np.uint8]  # (N, height, width)
 Caption = tuple[str, ...]  # one or two lines
 NUMBER = 6.5  # points of the number below a caption
 LINE = 20  # pixels of a line of a caption
@@ -39,7 +38,7 @@ PER_PAGE = {"screen": 100, "single": 30, "double": 80}  # misclassified images b
 
 
 def correct_samples_figure(
-    images: Images,
+    images: Pixels,
     labels: Classes,
     predictions: Classes,
     *,
@@ -88,7 +87,7 @@ def correct_samples_figure(
 
 
 def misclassified_figures(
-    images: Images,
+    images: Pixels,
     labels: Classes,
     predictions: Classes,
     *,
@@ -141,7 +140,7 @@ def misclassified_figures(
     return [partial(draw_page, number) for number in range(pages)]
 
 
-def _check(images: Images, labels: Classes, predictions: Classes, name: str, count: int) -> None:
+def _check(images: Pixels, labels: Classes, predictions: Classes, name: str, count: int) -> None:
     if images.dtype != np.uint8 or images.ndim != 3:
         raise ValueError(
             f"images must be uint8 (N, height, width), not {images.dtype} {images.shape}"
@@ -161,7 +160,7 @@ def _error_caption(true: str, predicted: str, *, short: bool) -> Caption:
 
 
 def _tiled(
-    images: Images,
+    images: Pixels,
     captions: Sequence[Caption],
     indices: NDArray[np.intp],
     header: tuple[str, str],

@@ -9,7 +9,7 @@ from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.serve.json_values import curve_point, finite_number, short_text
 from lenet_sweep.serve.live_sweep import LiveSweep
 from lenet_sweep.serve.served_folder import RefusedError
-from lenet_sweep.serve.sweep_state import Launch, SweepState
+from lenet_sweep.serve.sweep_state import LiveLaunch, SweepState
 from lenet_sweep.ui.progress import SweepProgress, describe_round
 
 MAX_POINTS = 240  # of a curve when the page is opened; further ones are added as epochs end
@@ -134,7 +134,7 @@ def _best(ok: list[dict[str, Any]]) -> float | None:
     return best
 
 
-def _left(active: list[Launch]) -> float | None:
+def _left(active: list[LiveLaunch]) -> float | None:
     """Seconds that the launches still take; None if that is not known for one of them."""
     times = [launch.progress.seconds_left() if launch.progress else None for launch in active]
     return (

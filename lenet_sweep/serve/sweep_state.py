@@ -49,7 +49,7 @@ from lenet_sweep.ui.progress import RunProgress, SweepProgress
 
 
 @dataclass
-class Launch:
+class LiveLaunch:
     """A launch in events.jsonl.
 
     progress: of its runs; None if they are not known. ended: whether the file says so. alive:
@@ -64,7 +64,7 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RowOutcome:
     """What a row shows about an outcome. time: of the file or the event that it comes from."""
 
     status: str
@@ -91,13 +91,13 @@ class SweepState:
     def __init__(self, cells: Sequence[Cell], *, detailed: bool) -> None:
         self.cells = tuple(cells)
         self.detailed = detailed
-        self.launches: dict[str, Launch] = {}
+        self.launches: dict[str, LiveLaunch] = {}
         self.notes: dict[str, None] = {}
         self.points: list[Point] = []
         self.history: dict[str, dict[int, Epoch]] = {}
         self.run_numbers: dict[str, int] = {}
         self.cells_of_run: dict[str, list[int]] = {}
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, RowOutcome] = {}
         self._ended_early: dict[str, int] = {}
         for index, cell in enumerate(self.cells):
             self.run_numbers.setdefault(cell.run_id, len(self.run_numbers))
@@ -143,7 +143,7 @@ class SweepState:
             self._complete_outcomes(run_id, last)
         self._update_rows(self.cells_of_run[run_id])
 
-    def _set_outcome(self, index: int, outcome: Outcome) -> None:
+    def _set_outcome(self, index: int, outcome: RowOutcome) -> None:
         """Set the outcome of a cell, unless a newer one is known."""
         known = self._outcomes.get(index)
         if known and known.time > outcome.time:
@@ -168,7 +168,7 @@ class SweepState:
                     self._ended_early.setdefault(run_id, last)
                 self._outcomes[index] = self._success(run_id, epochs, outcome.time)
 
-    def set_alive(self, launch: Launch, alive: bool) -> bool:
+    def set_alive(self, launch: LiveLaunch, alive: bool) -> bool:
         """Set whether a launch still runs, and return whether that is new."""
         if alive == launch.alive:
             return False
@@ -184,7 +184,7 @@ class SweepState:
         content = entry.content
         if isinstance(content, LaunchStarted):
             progress = self._progress(content, entry.time)
-            self.launches[entry.launch] = Launch(content, entry.time, progress)
+            self.launches[entry.launch] = LiveLaunch(content, entry.time, progress)
             return
         launch = self.launches.get(entry.launch)
         if isinstance(content, LaunchEnded):
@@ -207,7 +207,7 @@ class SweepState:
         except UNUSABLE:
             self.notes[f"{NAME} has events that do not match the sweep; they are ignored"] = None
 
-    def _add_event(self, event: Event, launch: Launch | None, when: float) -> None:
+    def _add_event(self, event: Event, launch: LiveLaunch | None, when: float) -> None:
         run_id = event.run_id
         progress = launch.progress if launch else None
         cells = self.cells_of_run[run_id]
@@ -294,13 +294,13 @@ class SweepState:
             self.history[run_id] = {n: epoch for n, epoch in history.items() if n <= after}
             self.points.append((self.run_numbers[run_id], after, None, None, None, None))
 
-    def _success(self, run_id: str, epochs: int, when: float) -> Outcome:
+    def _success(self, run_id: str, epochs: int, when: float) -> RowOutcome:
         history = self.history.get(run_id, {})
         last = history.get(min(epochs, self._ended_early.get(run_id, epochs)))
         if last is None:
-            return Outcome("ok", when, epoch=epochs)
+            return RowOutcome("ok", when, epoch=epochs)
         trained = [epoch.seconds for n, epoch in history.items() if n <= last.epoch]
-        return Outcome(
+        return RowOutcome(
             "ok",
             when,
             accuracy=finite_number(last.accuracy),
@@ -310,11 +310,11 @@ class SweepState:
             epoch=last.epoch,
         )
 
-    def _end(self, event: Failed | Dropped, run_id: str, when: float) -> Outcome:
+    def _end(self, event: Failed | Dropped, run_id: str, when: float) -> RowOutcome:
         if isinstance(event, Dropped):
-            return Outcome(STOPPED, when, epoch=event.epoch, error=short_text(event.reason))
+            return RowOutcome(STOPPED, when, epoch=event.epoch, error=short_text(event.reason))
         failure = event.failure
-        return Outcome(
+        return RowOutcome(
             short_text(failure.status), when, epoch=max(self.history.get(run_id, {0: None})),
             error=short_text(failure.reason), person=short_text(failure.person),
         )  # fmt: skip
@@ -378,11 +378,11 @@ def _plan(runs: tuple[Run, ...]) -> Plan:
     return Plan(tuple(cell for run in runs for cell in run.cells()), 0, 0, runs)
 
 
-def _outcome(record: Record, when: float) -> Outcome:
+def _outcome(record: Record, when: float) -> RowOutcome:
     trained = record.get(EPOCHS_TRAINED)
     if trained is None and record["status"] == "ok":
         trained = record["epochs"]
-    return Outcome(
+    return RowOutcome(
         short_text(record["status"]),
         when,
         accuracy=finite_number(record["accuracy"]),

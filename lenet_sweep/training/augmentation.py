@@ -13,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
+from lenet_sweep.data.images import Pixels
 from lenet_sweep.training import resampling
 from lenet_sweep.training.random_words import below, fractions, image_keys, random_words
+from lenet_sweep.training.resampling import SIDE
 
-SIDE = 28  # pixels
-
-Images = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 Options = Mapping[str, Any]
 
 
-def augmented(cell: Cell, epoch: int, images: Images, order: Indices) -> Images | None:
+def augmented(cell: Cell, epoch: int, images: Pixels, order: Indices) -> Pixels | None:
     """The images with these indices (n,), as a cell trains on them in an epoch: (n, 28, 28).
 
     images: all training images, (N, 28, 28). epoch: counted from 1. Returns None for a cell without
@@ -37,13 +36,13 @@ def augmented(cell: Cell, epoch: int, images: Images, order: Indices) -> Images 
     return change(dict(cell.augment.options), images, order, image_keys(cell.seed, epoch, order))
 
 
-def _shift(options: Options, images: Images, order: Indices, keys: Keys) -> Images:
+def _shift(options: Options, images: Pixels, order: Indices, keys: Keys) -> Pixels:
     most = int(options["pixels"])
     shifts = below(random_words(keys, 2), 2 * most + 1).T - most  # to the right, and down
     return resampling.shift(images, order, shifts)
 
 
-def _affine(options: Options, images: Images, order: Indices, keys: Keys) -> Images:
+def _affine(options: Options, images: Pixels, order: Indices, keys: Keys) -> Pixels:
     # From -1 to 1, in the order of torchvision's RandomAffine.
     turn, right, down, growth, slant = 2 * fractions(random_words(keys, 5)).T - 1
     maps = affine_maps(
@@ -87,11 +86,11 @@ def _sin_cos(radians: Floats) -> tuple[Floats, Floats]:
     return radians * sin, cos
 
 
-def _elastic(options: Options, images: Images, order: Indices, keys: Keys) -> Images:
+def _elastic(options: Options, images: Pixels, order: Indices, keys: Keys) -> Pixels:
     return resampling.elastic(images, order, keys, options["alpha"], options["sigma"])
 
 
-def _erase(options: Options, images: Images, order: Indices, keys: Keys) -> Images:
+def _erase(options: Options, images: Pixels, order: Indices, keys: Keys) -> Pixels:
     largest = int(options["size"])
     result = images[order]
     if largest == 0:
@@ -107,7 +106,7 @@ def _erase(options: Options, images: Images, order: Indices, keys: Keys) -> Imag
     return result
 
 
-AUGMENTATIONS: Mapping[str, Callable[[Options, Images, Indices, Keys], Images]] = {
+AUGMENTATIONS: Mapping[str, Callable[[Options, Pixels, Indices, Keys], Pixels]] = {
     "shift": _shift,
     "affine": _affine,
     "elastic": _elastic,

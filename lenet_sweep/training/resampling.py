@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from lenet_sweep.data.images import Pixels
 from lenet_sweep.training.engines.support import unavailable_reason
 from lenet_sweep.training.random_words import random_words
 
@@ -25,7 +26,6 @@ STRIDE = 32  # of a row, with padding
 CHUNK = 256  # images that NumPy resamples at a time, so that they fit the caches
 ONE = 1 << 16  # in the fixed-point numbers of a map
 
-Images = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 
 
@@ -37,7 +37,7 @@ def _extension() -> ModuleType | None:
     return _native
 
 
-def shift(images: Images, order: NDArray[np.int64], shifts: NDArray[np.int64]) -> Images:
+def shift(images: Pixels, order: NDArray[np.int64], shifts: NDArray[np.int64]) -> Pixels:
     """Move the images (N, 28, 28) with these indices (n,); the result is (n, 28, 28).
 
     shifts: (2, n), pixels to the right and down, from -28 to 28.
@@ -45,12 +45,12 @@ def shift(images: Images, order: NDArray[np.int64], shifts: NDArray[np.int64]) -
     if native := _extension():
         maps = np.tile(np.array([ONE, 0, 0, 0, ONE, 0], np.int32), (len(order), 1))
         maps[:, [2, 5]] = -ONE * shifts.T
-        result: Images = native.affine(images, order, maps)
+        result: Pixels = native.affine(images, order, maps)
         return result
     return shift_in_numpy(images, order, shifts)
 
 
-def shift_in_numpy(images: Images, order: NDArray[np.int64], shifts: NDArray[np.int64]) -> Images:
+def shift_in_numpy(images: Pixels, order: NDArray[np.int64], shifts: NDArray[np.int64]) -> Pixels:
     """Like `shift`, with NumPy alone, where it is much faster than an affine map."""
     right, down = SIDE - shifts
     padded = np.zeros((CHUNK, 3 * SIDE, 3 * SIDE), np.uint8)
@@ -64,7 +64,7 @@ def shift_in_numpy(images: Images, order: NDArray[np.int64], shifts: NDArray[np.
     return result
 
 
-def affine(images: Images, order: NDArray[np.int64], maps: NDArray[np.float64]) -> Images:
+def affine(images: Pixels, order: NDArray[np.int64], maps: NDArray[np.float64]) -> Pixels:
     """Resample the images (N, 28, 28) with these indices (n,) into (n, 28, 28).
 
     maps: (n, 2, 3); the value of the pixel at (x, y) comes from the position maps @ (x, y, 1) in
@@ -72,12 +72,12 @@ def affine(images: Images, order: NDArray[np.int64], maps: NDArray[np.float64]) 
     """
     fixed = np.rint(maps * ONE).astype(np.int32).reshape(-1, 6)
     if native := _extension():
-        result: Images = native.affine(images, order, fixed)
+        result: Pixels = native.affine(images, order, fixed)
         return result
     return affine_in_numpy(images, order, fixed)
 
 
-def affine_in_numpy(images: Images, order: NDArray[np.int64], maps: Ints) -> Images:
+def affine_in_numpy(images: Pixels, order: NDArray[np.int64], maps: Ints) -> Pixels:
     """Like the extension's function of this name. maps: (n, 6), in units of 2^-16."""
     result = np.empty((len(order), SIDE, SIDE), np.uint8)
     y, x = np.indices((SIDE, SIDE), np.int32)
@@ -90,12 +90,12 @@ def affine_in_numpy(images: Images, order: NDArray[np.int64], maps: Ints) -> Ima
 
 
 def elastic(
-    images: Images,
+    images: Pixels,
     order: NDArray[np.int64],
     keys: NDArray[np.uint64],
     alpha: float,
     sigma: float,
-) -> Images:
+) -> Pixels:
     """Resample the images (N, 28, 28) with these indices (n,) into (n, 28, 28).
 
     Each pixel comes from a position whose x and y are displaced by `alpha` times smoothed noise
@@ -107,19 +107,19 @@ def elastic(
     """
     smooth, scale, shift = smoothing(alpha, sigma)
     if native := _extension():
-        result: Images = native.elastic(images, order, keys, smooth, scale, shift)
+        result: Pixels = native.elastic(images, order, keys, smooth, scale, shift)
         return result
     return elastic_in_numpy(images, order, keys, smooth, scale, shift)
 
 
 def elastic_in_numpy(
-    images: Images,
+    images: Pixels,
     order: NDArray[np.int64],
     keys: NDArray[np.uint64],
     smooth: NDArray[np.float32],
     scale: NDArray[np.float32],
     shift: int,
-) -> Images:
+) -> Pixels:
     """Like the extension's function of this name; see `smoothing` for the last three arguments."""
     result = np.empty((len(order), SIDE, SIDE), np.uint8)
     y, x = 256 * np.indices((SIDE, SIDE), np.int32)
@@ -165,7 +165,7 @@ def displacements(
     return rounded[:, 0], rounded[:, 1]
 
 
-def _sample(images: Images, x: Ints, y: Ints) -> Images:
+def _sample(images: Pixels, x: Ints, y: Ints) -> Pixels:
     """The interpolated values at these positions, in 1/256 pixels. All arrays are (n, 28, 28)."""
     padded = np.zeros((len(images), SIDE + 3, STRIDE), np.int32)
     padded[:, 1 : SIDE + 1, 1 : SIDE + 1] = images
@@ -177,7 +177,7 @@ def _sample(images: Images, x: Ints, y: Ints) -> Images:
         padded.take(where + at) * (256 - right) + padded.take(where + at + 1) * right
         for at in (0, STRIDE)
     )
-    result: Images = (upper_row * (256 - lower) + lower_row * lower + (1 << 15) >> 16).astype(
+    result: Pixels = (upper_row * (256 - lower) + lower_row * lower + (1 << 15) >> 16).astype(
         np.uint8
     )
     return result
