@@ -20,7 +20,7 @@ from benchmarks.measuring import ROOT
 from benchmarks.search.__main__ import RESULTS
 from benchmarks.search.page import table
 from lenet_sweep.machine import provenance
-from lenet_sweep.results.sweep import load_results
+from lenet_sweep import load_results
 
 SEARCHES = ("grid", "halving", "halving_fast")
 GRID = ("recipe=ce_sgd,nll_adam", "grid/lr=report", "grid/batch=report", "holdout=10000")
