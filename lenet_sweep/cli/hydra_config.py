@@ -53,7 +53,7 @@ from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_setting, format_value
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.options import describe_options
-from lenet_sweep.executors.registry import executor_names, find_executor
+from lenet_sweep.executors.registry import EXECUTORS
 
 WIDTH = 120  # characters of a line of --help
 LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
@@ -103,8 +103,8 @@ def register_groups() -> None:
     store.store(group="hydra/help", name="lenet_sweep", node=text)
     for name in added_datasets():
         store.store(group="dataset", name=name, node=group_node("dataset", name))
-    for name in executor_names():
-        defaults = {option.name: option.default for option in fields(find_executor(name).options)}
+    for name in EXECUTORS.names():
+        defaults = {option.name: option.default for option in fields(EXECUTORS.find(name).options)}
         node = {"_target_": LAUNCHER, "executor": name, **defaults}
         store.store(group="hydra/launcher", name=f"lenet_{name}", node=node)
 
@@ -133,13 +133,13 @@ def help_text() -> str:
         recipes=", ".join(RECIPES),
         options="\n".join(options),
         keys="\n".join("  " + line for line in keys.strip().splitlines()),
-        launchers="\n".join(map(_launcher_help, executor_names())),
+        launchers="\n".join(map(_launcher_help, EXECUTORS.names())),
     )
 
 
 def _launcher_help(name: str) -> str:
     """An executor's description and its options with their help."""
-    options = find_executor(name).options
+    options = EXECUTORS.find(name).options
     description = (options.__doc__ or "").partition("\n")[0]
     first = f"  hydra/launcher=lenet_{name:<6} {description}"
     return "\n".join([first, *(f"      .{line}" for line in describe_options(options))])
