@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
@@ -32,13 +32,11 @@ from lenet_sweep.results.columns import (
     varying,
 )
 from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, TieMarks, _ranks
+from lenet_sweep.results.text_table import TextTable
 from lenet_sweep.storage.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Title, caption, and rows as text.
-TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
 
 def write_texts(tables: Sequence[TextTable], folder: Path, stem: str = "results") -> list[Path]:
@@ -83,7 +81,7 @@ def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
 
 
 def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[TextTable]:
-    """The ranked table as text, one table per recipe: (title, caption, rows).
+    """The ranked table as text, one table per recipe.
 
     A row is a cell, or if `marks` has settings, a setting with its mean over the seeds. The columns
     of the original report come first, then the settings that vary; constant settings are in the
@@ -96,19 +94,19 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         over_seeds += " No interval is given if all seeds have the same accuracy."
     all_rows = _over_seeds(frame, marks) if by_setting else frame
     settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
-    parts = []
+    tables = []
     for loss, optimizer, rows in _by_recipe(all_rows):
         varied = [name for name in varying(rows) if name in settings]
         constant = [name for name in settings if name not in varied]
         notes = [_constant_settings(rows, constant), *_early_ends(rows), over_seeds, marks.caption]
-        parts.append(
-            (
+        tables.append(
+            TextTable(
                 _recipe_title(loss, optimizer, rows),
                 " ".join(filter(None, notes)),
                 _recipe_rows(rows, varied, ranked_by(frame), marks),
             )
         )
-    return parts
+    return tables
 
 
 def _recipe_title(loss: str, optimizer: str, rows: pd.DataFrame) -> str:
