@@ -25,7 +25,7 @@ from torchvision.transforms import ToTensor
 
 from benchmarks import machines
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
+from lenet_sweep.config.registry import GROUPS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.data import datasets
@@ -65,8 +65,8 @@ def report_loop_timer(cell: Cell, count: int, threads: int) -> Timer:
     data = Subset(torchvision_datasets.MNIST(root, transform=ToTensor()), range(count))
     loader = DataLoader(data, batch_size=cell.batch)
     model = seeded_lenet5(cell)
-    loss_function = getattr(nn, LOSSES[cell.loss.name].torch_class)()
-    optimizer = getattr(torch.optim, OPTIMIZERS[cell.optimizer.name].torch_class)(
+    loss_function = getattr(nn, GROUPS["loss"].choices[cell.loss.name].torch_class)()
+    optimizer = getattr(torch.optim, GROUPS["optimizer"].choices[cell.optimizer.name].torch_class)(
         model.parameters(), lr=cell.lr
     )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from lenet_sweep.config.registry import make_loss, make_optimizer
+from lenet_sweep.config.registry import make_choice
 from lenet_sweep.core import events
 from lenet_sweep.core.cells import Cell, Dataset, Plan, Run, make_plan
 from lenet_sweep.core.events import Epoch, Failure
@@ -20,8 +20,8 @@ HARMLESS = r"[red]no\x1b[31m\x07 \u202eend[/red] next"
 DASH = "\u2013"
 NAN = Failure("diverged", 1, "the loss became nan in batch 12 of epoch 1")
 BASE = Cell(
-    loss=make_loss("cross_entropy"),
-    optimizer=make_optimizer("sgd"),
+    loss=make_choice("loss", "cross_entropy"),
+    optimizer=make_choice("optimizer", "sgd"),
     activation="relu",
     lr=0.1,
     batch=64,

@@ -75,7 +75,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def test_every_file_has_a_function() -> None:
     """Each augmentation that can be chosen can be trained, and the default changes nothing."""
     assert set(GROUPS["augment"].choices) == {"none", *AUGMENTATIONS}
-    assert make_choice("augment", "none", {}) == cell_of().augment == NO_AUGMENTATION
+    assert make_choice("augment", "none") == cell_of().augment == NO_AUGMENTATION
 
 
 # The first digits of the SHA-256 of the images of `test_bytes_never_change`.

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 
 from lenet_sweep.analysis.axes import varied
 from lenet_sweep.config import grids
-from lenet_sweep.config.registry import (
-    ACTIVATIONS,
-    LOSSES,
-    cell_from_json,
-    make_loss,
-    make_optimizer,
-)
+from lenet_sweep.config.registry import GROUPS, cell_from_json, make_choice
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Choice, Dataset, make_plan, short_names
 from lenet_sweep.training.engines import support
@@ -25,28 +19,28 @@ from lenet_sweep.training.engines.support import NATIVE
 
 optimizers = st.one_of(
     st.builds(
-        lambda momentum, nesterov: make_optimizer(
-            "sgd", (("momentum", momentum), ("nesterov", nesterov))
+        lambda momentum, nesterov: make_choice(
+            "optimizer", "sgd", (("momentum", momentum), ("nesterov", nesterov))
         ),
         st.floats(0, 1),
         st.booleans(),
     ),
     st.builds(
-        lambda beta, amsgrad: make_optimizer(
-            "adam", (("betas", (beta, 0.999)), ("amsgrad", amsgrad))
+        lambda beta, amsgrad: make_choice(
+            "optimizer", "adam", (("betas", (beta, 0.999)), ("amsgrad", amsgrad))
         ),
         st.floats(0, 0.99),
         st.booleans(),
     ),
 )
 losses = st.one_of(
-    st.builds(make_loss, st.sampled_from(sorted(LOSSES))),
+    st.builds(make_choice, st.just("loss"), st.sampled_from(sorted(GROUPS["loss"].choices))),
     st.builds(
-        lambda smoothing: make_loss("cross_entropy", {"label_smoothing": smoothing}),
+        lambda smoothing: make_choice("loss", "cross_entropy", {"label_smoothing": smoothing}),
         st.floats(0, 1),
     ),
     st.builds(
-        lambda p, margin: make_loss("multi_margin", {"p": p, "margin": margin}),
+        lambda p, margin: make_choice("loss", "multi_margin", {"p": p, "margin": margin}),
         st.sampled_from([1.0, 2.0]),
         st.floats(0, 2),
     ),
@@ -55,7 +49,7 @@ cells = st.builds(
     Cell,
     loss=losses,
     optimizer=optimizers,
-    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    activation=st.sampled_from(sorted(GROUPS["activation"].choices)),
     lr=st.sampled_from([0.1, 0.01, 0.001]),
     batch=st.sampled_from([1, 64, 256]),
     epochs=st.integers(1, 4),
@@ -136,7 +130,7 @@ def test_a_loss_without_changed_options_keeps_earlier_ids(settings, expected) ->
 def test_the_option_of_a_loss_is_part_of_the_run() -> None:
     """A cell with label smoothing is never taken from the results without it."""
     plain = make_cell("torch", "sgd", {})
-    smooth = replace(plain, loss=make_loss("cross_entropy", {"label_smoothing": 0.1}))
+    smooth = replace(plain, loss=make_choice("loss", "cross_entropy", {"label_smoothing": 0.1}))
     assert plain.run_id != smooth.run_id
     assert smooth.to_json()["loss"] == {
         "name": "cross_entropy", "options": (("label_smoothing", 0.1),)
@@ -166,8 +160,8 @@ def test_ids_differ_from_earlier_ones_if_results_changed(engine, name, options, 
 
 def make_cell(engine: str, name: str, options: dict[str, float]) -> Cell:
     return Cell(
-        loss=make_loss("cross_entropy"),
-        optimizer=make_optimizer(name, tuple(options.items())),
+        loss=make_choice("loss", "cross_entropy"),
+        optimizer=make_choice("optimizer", name, tuple(options.items())),
         activation="relu",
         lr=0.1,
         batch=64,
@@ -209,14 +203,15 @@ def test_short_names_are_distinct(grid: list[Cell]) -> None:
     assert set(names) == set(grid)
     texts = {(names[c], str(c.optimizer), str(c.loss)) for c in grid}
     # Options are shown with six digits, so cells that differ only in later digits share a name.
-    sgd, nll = make_optimizer("sgd"), make_loss("nll")
+    sgd, nll = make_choice("optimizer", "sgd"), make_choice("loss", "nll")
     rounded = {replace(c, optimizer=sgd, loss=nll) for c in grid}
     assert len(texts) >= len(rounded)
 
 
 def test_among_equally_long_runs_the_smallest_lr_starts_first() -> None:
     """On two workers, the runs of the README's grid then end at the same time."""
-    base = Cell(make_loss("nll"), make_optimizer("sgd"), "relu", 0.1, 64, 2, 0, False,
+    loss, optimizer = make_choice("loss", "nll"), make_choice("optimizer", "sgd")
+    base = Cell(loss, optimizer, "relu", 0.1, 64, 2, 0, False,
                 Dataset("mnist", ""), "cpu", "native")  # fmt: skip
     grid = [replace(base, lr=lr, batch=batch) for lr in (0.1, 0.01) for batch in (64, 32)]
     started = [(run.cell.batch, run.cell.lr) for run in make_plan(grid, lambda _: False).runs]
@@ -225,7 +220,8 @@ def test_among_equally_long_runs_the_smallest_lr_starts_first() -> None:
 
 def test_small_batches_count_as_longer_runs() -> None:
     """An epoch with batch size 1 takes far longer than one with 256, so it starts first."""
-    base = Cell(make_loss("nll"), make_optimizer("adam"), "relu", 0.1, 256, 2, 0, False,
+    loss, optimizer = make_choice("loss", "nll"), make_choice("optimizer", "adam")
+    base = Cell(loss, optimizer, "relu", 0.1, 256, 2, 0, False,
                 Dataset("mnist", ""), "cpu", "torch")  # fmt: skip
     runs = make_plan([base, replace(base, batch=1, epochs=1)], lambda _: False).runs
     assert [run.cell.batch for run in runs] == [1, 256]

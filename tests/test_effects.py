@@ -14,7 +14,7 @@ from lenet_sweep.analysis import factors
 from lenet_sweep.analysis.axes import axes
 from lenet_sweep.analysis.effects import effects
 from lenet_sweep.analysis.statistics import Result
-from lenet_sweep.config.registry import make_loss
+from lenet_sweep.config.registry import make_choice
 
 FEW = settings(max_examples=25)  # statsmodels takes tenths of a second per formula
 pytestmark = pytest.mark.usefixtures("freeze_garbage")
@@ -126,7 +126,7 @@ def test_effects_of_a_simulated_sweep() -> None:
 # ---------------------------------------------------------------- factors
 
 SWEPT = {
-    "loss": [make_loss("cross_entropy"), make_loss("nll")],
+    "loss": [make_choice("loss", "cross_entropy"), make_choice("loss", "nll")],
     "activation": ["relu", "tanh", "elu"],
     "lr": [0.1, 0.01],
     "batch": [32, 64],

@@ -17,12 +17,7 @@ from torch import nn
 from lenet_sweep.config import keys, registry, validation
 from lenet_sweep.config.choice_options import ChoiceOption
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import (
-    ACTIVATIONS,
-    GROUPS,
-    LOSSES,
-    OPTIMIZERS,
-)
+from lenet_sweep.config.registry import GROUPS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Cell
 from lenet_sweep.core.errors import UsageError
@@ -35,6 +30,7 @@ from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
 from lenet_sweep.training.loop import epoch_order
 from lenet_sweep.training.schedules import learning_rates
 
+LOSSES, OPTIMIZERS = GROUPS["loss"].choices, GROUPS["optimizer"].choices
 VARIANTS = {
     "sgd": {},
     "sgd momentum": {"optimizer.momentum": 0.9, "optimizer.weight_decay": 1e-3},
@@ -243,7 +239,7 @@ def test_each_step_has_its_learning_rate(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", GROUPS["activation"].choices)
 def test_every_activation_trains_as_in_torch(
     engine_name: str, small_folder, images: Images, activation: str
 ) -> None:

@@ -21,7 +21,7 @@ from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import EpochEnded, Failure
 from lenet_sweep.executors import local
 from lenet_sweep.search import RunResult, is_complete
-from lenet_sweep.search.halving import Halving
+from lenet_sweep.search.halving import Halving, compared_with
 from lenet_sweep.storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("train_here")
@@ -85,6 +85,7 @@ def test_best_settings_continue_at_each_rung() -> None:
         "stopped after epoch 1 at 5.00 %, 1.00 points below the last of the 3 settings that "
         "continue"
     )
+    assert compared_with(last.stops[all_runs[5].id].reason) == 3
     assert last.messages == (
         "after epoch 1, 3 of 9 settings continue to epoch 3",
         "after epoch 3, 2 of 3 settings continue to epoch 9",
@@ -130,6 +131,8 @@ def test_seeds_stay_together() -> None:
         decision.stops[all_runs[3].id].reason
         == "stopped after epoch 1: a run of this setting failed"
     )
+    assert compared_with(decision.stops[all_runs[3].id].reason) == 0
+    assert compared_with(decision.stops[all_runs[5].id].reason) == 1
 
 
 def test_settings_compete_only_with_the_same_epochs_and_dataset() -> None:

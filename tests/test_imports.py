@@ -177,7 +177,7 @@ def test_a_sweep_without_trackers_imports_no_tracking_library() -> None:
         "import sys, lenet_sweep.runner.outputs, lenet_sweep.track.__main__\n"
         "from lenet_sweep.config import trackers\n"
         "for name in trackers.BUILT_IN: trackers.parse_trackers('tracker', name)\n"
-        "for name in trackers.BUILT_IN: trackers.find_tracker(name)\n"
+        "for name in trackers.BUILT_IN: trackers.TRACKERS.find(name)\n"
         "assert not {'tensorboard', 'mlflow', 'optuna', 'sqlalchemy'} & {*sys.modules}\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

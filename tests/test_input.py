@@ -16,12 +16,8 @@ from hypothesis import strategies as st
 from lenet_sweep import sweep
 from lenet_sweep.__main__ import register_plugins
 from lenet_sweep.cli.guarded_hydra import GuardedLoader
-from lenet_sweep.cli.hydra_config import (
-    compose_jobs,
-    grid_jobs,
-    raw_settings,
-    register_groups,
-)
+from lenet_sweep.cli.hydra_config import compose_jobs, grid_jobs, raw_settings
+from lenet_sweep.cli.main import register_groups
 from lenet_sweep.config import files, grids, keys
 from lenet_sweep.core.errors import DataError, UsageError
 

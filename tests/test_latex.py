@@ -61,7 +61,7 @@ def typeset(tmp_path):
 
 def tables(frame):
     """The text tables of a frame, with the caption that tables with ties have."""
-    return [(t, f"{caption} {TIES}".strip(), rows) for t, caption, rows in text_tables(frame)]
+    return [t._replace(caption=f"{t.caption} {TIES}".strip()) for t in text_tables(frame)]
 
 
 def long():

@@ -28,7 +28,7 @@ from screens import (
     without_styles,
 )
 
-from lenet_sweep.config.registry import make_loss, make_optimizer
+from lenet_sweep.config.registry import make_choice
 from lenet_sweep.core import events
 from lenet_sweep.core.cells import Cell, Plan
 from lenet_sweep.core.events import Failure
@@ -136,7 +136,7 @@ def test_the_time_of_a_race_is_an_upper_limit(live: Callable[..., Live]) -> None
 def test_names_of_runs_take_precedence_over_columns(live: Callable[..., Live]) -> None:
     """At a width of 80, long names are complete and fewer columns follow them."""
     cells = [
-        replace(c, optimizer=make_optimizer("sgd", (("momentum", m),)))
+        replace(c, optimizer=make_choice("optimizer", "sgd", (("momentum", m),)))
         for c in LRS
         for m in (0, 0.9)
     ]
@@ -341,7 +341,9 @@ def test_cells_in_the_store_count_as_done(live: Callable[..., Live]) -> None:
 
 def test_runs_are_named_by_the_settings_that_vary(live: Callable[..., Live]) -> None:
     """Each bar is named by the settings that vary, without a loss that the optimizer implies."""
-    nll = replace(BASE, loss=make_loss("nll"), optimizer=make_optimizer("adam"), lr=0.001)
+    nll = replace(
+        BASE, loss=make_choice("loss", "nll"), optimizer=make_choice("optimizer", "adam"), lr=0.001
+    )
     cells = (BASE, replace(BASE, batch=32), nll)
     at = live(*cells, workers=3)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in cells))
@@ -349,8 +351,8 @@ def test_runs_are_named_by_the_settings_that_vary(live: Callable[..., Live]) -> 
         assert at.line(name)
     crossed = (
         BASE,
-        replace(BASE, loss=make_loss("nll")),
-        replace(BASE, optimizer=make_optimizer("adam")),
+        replace(BASE, loss=make_choice("loss", "nll")),
+        replace(BASE, optimizer=make_choice("optimizer", "adam")),
     )
     at = live(*crossed, workers=3)
     at.at(0, *(events.Started(cell.run_id, 0) for cell in crossed))
@@ -363,7 +365,9 @@ def test_runs_are_named_by_the_settings_that_vary(live: Callable[..., Live]) -> 
 
 def test_leading_rows(live: Callable[..., Live]) -> None:
     """The five best cells so far are shown with the settings that vary, without failed cells."""
-    adam = replace(BASE, loss=make_loss("nll"), optimizer=make_optimizer("adam"))
+    adam = replace(
+        BASE, loss=make_choice("loss", "nll"), optimizer=make_choice("optimizer", "adam")
+    )
     cells = [replace(cell, lr=10.0**-n) for cell in (BASE, adam) for n in range(1, 5)]
     frame = ranked_table([row(c, 90 + n / 8) for n, c in enumerate(cells)] + [row(BASE, None)])
     at = live(*cells)

@@ -25,7 +25,7 @@ from torch import nn
 from lenet_sweep import load_results, register_model, sweep
 from lenet_sweep.config import model_import, own_models
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import GROUPS, LOSSES, OPTION_DEFAULTS, cell_from_json
+from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS, cell_from_json
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell, Run, short_names
 from lenet_sweep.core.errors import ModelError, UsageError
@@ -598,7 +598,7 @@ class Copy(nn.Module):
 """
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", GROUPS["loss"].choices)
 @pytest.mark.parametrize("init", ["torch", "kaiming_normal"])
 def test_a_copy_of_lenet5_is_trained_like_lenet5(
     write, images: Images, loss: str, init: str

@@ -11,7 +11,7 @@ import torch
 from lenet_sweep.analysis.axes import command, varied
 from lenet_sweep.config.choice_options import check_options
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import OPTIMIZERS, default_lr, make_optimizer, option_default
+from lenet_sweep.config.registry import GROUPS, default_lr, make_choice, option_default
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
@@ -20,6 +20,7 @@ from lenet_sweep.results.csv_file import _choice_key
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 
+OPTIMIZERS = GROUPS["optimizer"].choices
 # Arguments that only select an implementation of the same computation.
 IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}
 # Options that the files leave out; they say why.
@@ -67,7 +68,7 @@ def test_options_and_defaults_are_torchs(name: str) -> None:
     """An optimizer without options trains as in torch, and every option has torch's name."""
     expected = torchs_defaults(name)
     lr = expected.pop("lr")
-    optimizer = make_optimizer(name)
+    optimizer = make_choice("optimizer", name)
     assert dict(optimizer.options) == expected
     assert default_lr(optimizer) == (0.1 if name == "sgd" else lr)  # as in the report
 

@@ -21,7 +21,7 @@ from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.significance import OUTCOMES
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.data.test_images import ImageCache
-from lenet_sweep.report import collect, page, statistics_table
+from lenet_sweep.report import collect, page, statistics_csv
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import COLUMNS, HOLDOUT
 from lenet_sweep.results.ranking import MARKS, rank_records
@@ -143,7 +143,7 @@ def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
         report = collect._build_report(
             frame, sources, NoImages(), [], [], [r.cell for r in outcomes], [], ""
         )
-    csv = pd.read_csv(io.StringIO(statistics_table.statistics_table(report).to_csv(index=False)))
+    csv = pd.read_csv(io.StringIO(statistics_csv.statistics_table(report).to_csv(index=False)))
     assert report.statistics is not None
     by_seed = report.statistics.by_seed
     setting_cells = [r.cell.setting for r in outcomes]
@@ -155,7 +155,7 @@ def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
         event(f"{'settings' if by_seed else 'rows'}: {name}")
 
     # statistics.md
-    _, _, readable = statistics_table.text_table(report)
+    _, _, readable = statistics_csv.summary_table(report)
     assert Counter(readable["outcome"]) == expected
 
     # The printed tables.

@@ -23,11 +23,8 @@ from omegaconf import DictConfig
 
 from lenet_sweep import sweep
 from lenet_sweep.__main__ import register_plugins
-from lenet_sweep.cli.hydra_config import (
-    compose_jobs,
-    raw_settings,
-    register_groups,
-)
+from lenet_sweep.cli.hydra_config import compose_jobs, raw_settings
+from lenet_sweep.cli.main import register_groups
 from lenet_sweep.config import files, grids, validation
 from lenet_sweep.config.sweep_options import merge_options
 from lenet_sweep.core.cells import Cell

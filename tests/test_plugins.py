@@ -59,6 +59,18 @@ def test_an_executor_of_another_package_trains_the_runs(run, small_folder) -> No
     assert "there is no key hydra.launcher.que; did you mean hydra.launcher.queue" in result.stderr
 
 
+def test_an_executor_that_a_script_registers_is_found(tmp_path: Path) -> None:
+    """It needs no entry point: --help lists it."""
+    (tmp_path / "my_plugin.py").write_text(MODULES["my_plugin.py"])
+    code = "import my_plugin, sys; from lenet_sweep.__main__ import main; sys.exit(main())"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "lenet_mine   Runs train on my machines." in result.stdout
+
+
 def test_a_dataset_of_another_package_can_be_chosen(run, mnist_root: Path) -> None:
     """Its files are found, verified, and trained on by the workers."""
     result = run(

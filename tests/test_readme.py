@@ -12,7 +12,7 @@ import pytest
 from examples import assert_planned, code_blocks, commands, run_python
 from test_imports import ROOMS
 
-from lenet_sweep.config.registry import OPTIMIZERS
+from lenet_sweep.config.registry import GROUPS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -88,7 +88,7 @@ def test_optimizer_defaults_match_torch() -> None:
     """Every optimizer of the registry names a class of torch.optim and has its defaults."""
     import torch  # noqa: PLC0415 - slow to import, and no other test here needs it
 
-    for spec in OPTIMIZERS.values():
+    for spec in GROUPS["optimizer"].choices.values():
         parameters = inspect.signature(getattr(torch.optim, spec.torch_class)).parameters
         for name, option in spec.options.items():
             assert parameters[name].default == option.default, name

@@ -28,7 +28,7 @@ from lenet_sweep.analysis.reproduction import (
     reproduce,
 )
 from lenet_sweep.analysis.statistics import group_by_setting
-from lenet_sweep.config.registry import make_choice, make_loss, make_optimizer
+from lenet_sweep.config.registry import make_choice
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 from lenet_sweep.ui import tables
 
@@ -186,8 +186,9 @@ def test_the_headline_counts_all_rows() -> None:
 def test_a_narrow_terminal_shows_the_verdicts() -> None:
     """On 80 columns, many settings share a column, so that the verdicts remain visible."""
     varied = {
-        "loss": [make_loss("mse")], "optimizer": [make_optimizer("adamw")], "batch_norm": [True],
-        "schedule": [make_choice("schedule", "cosine", {})], "activation": ["leaky_relu"],
+        "loss": [make_choice("loss", "mse")], "optimizer": [make_choice("optimizer", "adamw")],
+        "batch_norm": [True], "schedule": [make_choice("schedule", "cosine")],
+        "activation": ["leaky_relu"],
     }  # fmt: skip
     cells = [*product(lr=[0.1]), *product(**varied)]
     rows = tuple(StudyRow(n, cell, 99.0, "", "") for n, cell in enumerate(cells, 1))

@@ -14,7 +14,13 @@ from lenet_sweep.config import grids, validation
 from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost
-from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
+from lenet_sweep.report.text_tables import (
+    EARLY_END,
+    STOPPED_ROWS,
+    text_tables,
+    to_latex,
+    to_markdown,
+)
 from lenet_sweep.results import records
 from lenet_sweep.results.columns import COLUMNS, NUMERIC, REPORT_COLUMNS, heading_of
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
@@ -285,6 +291,13 @@ def test_costs_of_any_size_stay_short(cost: float, text: str) -> None:
     """A tiny or huge cost does not widen its column."""
     assert format_cost(cost) == text
     assert len(text) <= 9
+
+
+def test_all_reasons_for_fewer_epochs_are_in_the_caption() -> None:
+    """Runs of one table may end early because of their patience, and because of a search."""
+    early = {"epochs": 9, "epochs_trained": 3, "patience": 2}
+    ((_, caption, _),) = text_tables(rows(early, early | FAILED | {"status": "stopped"}))
+    assert f"{EARLY_END} {STOPPED_ROWS} The test images decided when to stop." in caption
 
 
 def test_failed_cells_have_a_reason() -> None:

@@ -134,7 +134,7 @@ def test_every_file_has_a_formula() -> None:
     """Each schedule that can be chosen can be trained, and the default is the constant one."""
     choices = GROUPS["schedule"].choices
     assert set(choices) == set(FORMULAS)
-    assert make_choice("schedule", "constant", {}) == CONSTANT
+    assert make_choice("schedule", "constant") == CONSTANT
 
 
 def test_milestones_may_have_any_length(tmp_path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from screens import BASE, HARMLESS, HOSTILE, LRS, printed, row, terminal, without_styles
 
 from lenet_sweep.analysis import ties
-from lenet_sweep.config.registry import make_loss, make_optimizer
+from lenet_sweep.config.registry import make_choice
 from lenet_sweep.report.text_tables import text_tables, to_latex, to_markdown
 from lenet_sweep.results.columns import heading_of
 from lenet_sweep.results.ranking import TieMarks, ranked_table
@@ -28,7 +28,9 @@ def tables(frame: pd.DataFrame, width: int = 80) -> str:
 
 def test_each_recipe_has_a_table() -> None:
     """Tables have the best row first, right-aligned numbers, and constant settings below."""
-    adam = replace(BASE, loss=make_loss("nll"), optimizer=make_optimizer("adam"), lr=0.001)
+    adam = replace(
+        BASE, loss=make_choice("loss", "nll"), optimizer=make_choice("optimizer", "adam"), lr=0.001
+    )
     frame = ranked_table([row(BASE, 99.216), row(LRS[1], 8.5), row(adam, 98.5)])
     lines = [line.rstrip() for line in without_styles(tables(frame, 140)).splitlines()]
     assert lines == [
@@ -174,7 +176,9 @@ def test_narrow_tables_mention_hidden_columns(
             BASE,
             lr=lr,
             seed=seed,
-            optimizer=make_optimizer("sgd", (("momentum", 0.9),) if last and momentum else ()),
+            optimizer=make_choice(
+                "optimizer", "sgd", (("momentum", 0.9),) if last and momentum else ()
+            ),
             activation="leaky_relu" if last and activation else "relu",
             dataset=replace(BASE.dataset, limit=6000 if last and limit else None),
         )

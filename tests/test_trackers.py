@@ -71,7 +71,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorder]:
 
     def register(before: Callable[[str], object] = str, name: str = "recorder") -> Recorder:
         instance = Recorder(before)
-        monkeypatch.setitem(trackers._registered, name, lambda: instance)
+        monkeypatch.setitem(trackers.TRACKERS._registered, name, lambda: instance)
         return instance
 
     return register

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lenet_sweep.config.grids import grid
-from lenet_sweep.config.registry import LOSSES, OPTIMIZERS
+from lenet_sweep.config.registry import GROUPS
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
 from lenet_sweep.core.errors import StoreError
@@ -134,7 +134,7 @@ def test_longer_training_resumes_from_the_snapshot(start) -> None:
     ("engine", "optimizer", "shuffle", "epochs"),
     [
         *product(["native"], NATIVE.choices["optimizer"], [True], [1]),
-        *product(["torch"], OPTIMIZERS, [True], [1]),
+        *product(["torch"], GROUPS["optimizer"].choices, [True], [1]),
         *product(ENGINE_VERSIONS, ["sgd", "adam"], [False], [3]),
     ],
 )
@@ -176,7 +176,7 @@ def resumes_as_uninterrupted(start, **axes) -> list[Epoch]:
     "loss",
     [
         pytest.param(name, marks=[] if name in ("nll", "mse") else pytest.mark.slow)
-        for name in LOSSES
+        for name in GROUPS["loss"].choices
     ],
 )
 def test_a_stopped_run_of_any_loss_resumes_bit_for_bit(start, loss) -> None:

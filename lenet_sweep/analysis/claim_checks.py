@@ -22,7 +22,7 @@ from lenet_sweep.analysis.reproduction import (
 )
 from lenet_sweep.analysis.significance import ALPHA, MIN_SEEDS
 from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, accuracies, group_by_setting
-from lenet_sweep.config.registry import RECIPES, default_lr, make_loss, make_optimizer
+from lenet_sweep.config.registry import RECIPES, default_lr, make_choice
 from lenet_sweep.config.studies import Claim, Study
 from lenet_sweep.core.cells import Cell, short_names
 from lenet_sweep.core.text import pluralize
@@ -30,7 +30,7 @@ from lenet_sweep.core.text import pluralize
 LITTLE = 0.2  # points; twice the standard error of 99 % on 10,000 images
 TARGET = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
 # Placeholders in keys that ignore the recipe.
-ANY_LOSS, ANY_OPTIMIZER = make_loss("nll"), make_optimizer("sgd")
+ANY_LOSS, ANY_OPTIMIZER = make_choice("loss", "nll"), make_choice("optimizer", "sgd")
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "inconclusive"
 
 

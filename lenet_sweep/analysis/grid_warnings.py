@@ -12,7 +12,7 @@ from lenet_sweep.analysis.factors import confounded_groups, connected_groups
 from lenet_sweep.analysis.significance import Comparison, leaders
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
-from lenet_sweep.config.registry import make_loss
+from lenet_sweep.config.registry import make_choice
 from lenet_sweep.core.cells import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
@@ -82,7 +82,7 @@ def _ordered_levels(levels: Iterable[tuple[Value, ...]]) -> list[tuple[Value, ..
 def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
     """Note that cross entropy (of the logits) and NLL (of their log-softmax) are one function."""
     by_cell = {r.cell: r for r in results if r.accuracy is not None}
-    cross_entropy, nll = make_loss("cross_entropy"), make_loss("nll")
+    cross_entropy, nll = make_choice("loss", "cross_entropy"), make_choice("loss", "nll")
     pairs = [
         (r, by_cell[other])
         for cell, r in by_cell.items()

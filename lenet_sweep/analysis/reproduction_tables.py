@@ -18,6 +18,7 @@ from lenet_sweep.analysis.reproduction import (
 from lenet_sweep.analysis.statistics import epochs_text
 from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
 from lenet_sweep.core.text import format_setting
+from lenet_sweep.results.text_table import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +83,8 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, *added])
 
 
-def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame]]:
-    """Tables of its verdicts and claims for people: title, caption, and rows as text."""
+def verdict_tables(reproduction: Reproduction) -> list[TextTable]:
+    """Tables for readers: of its verdicts and, if the study has claims, of these."""
     import pandas as pd  # noqa: PLC0415 - as above
 
     cells = [v.row.cell for v in reproduction.verdicts]
@@ -117,14 +118,14 @@ def text_tables(reproduction: Reproduction) -> list[tuple[str, str, pd.DataFrame
     notes = [f"Row {v.row.number}: {v.note}." for v in reproduction.verdicts if v.note]
     caption = " ".join(filter(None, [reproduction.headline, reproduction.caption, *notes]))
     title = f"Reproduction of '{reproduction.study.title}'"
-    tables = [(title, caption, pd.DataFrame(rows))]
+    tables = [TextTable(title, caption, pd.DataFrame(rows))]
     if reproduction.claim_results:
         claims = [
             {"claim": f.claim.says, "verdict": f.verdict, "measured here": f.sentence}
             for f in reproduction.claim_results
         ]
         title = f"Claims of '{reproduction.study.title}'"
-        tables.append((title, CLAIMS_RULE, pd.DataFrame(claims)))
+        tables.append(TextTable(title, CLAIMS_RULE, pd.DataFrame(claims)))
     return tables
 
 

@@ -18,6 +18,7 @@ from lenet_sweep.core.cells import ADDED_SETTINGS, Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.results.columns import INTERVAL, in_option_order, rank_text, setting_text
 from lenet_sweep.results.records import setting_value
+from lenet_sweep.results.text_table import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,8 @@ def rows_table(
     results: Sequence[Result],
     intervals: Iterable[Interval | None],
     comparisons: Iterable[Comparison | None],
-) -> tuple[str, str, pd.DataFrame]:
-    """Title, caption, and a row of text for each result, best first.
+) -> TextTable:
+    """A row for each result, best first.
 
     intervals: Wilson's. comparisons: with the best row. Both in the order of the results.
     """
@@ -50,13 +51,11 @@ def rows_table(
     methods = (
         "Intervals: Wilson. Comparison with the best: exact McNemar test on the same test images."
     )
-    return "Statistics of each row", _caption(methods), _arranged(rows)
+    return TextTable("Statistics of each row", _caption(methods), _arranged(rows))
 
 
-def settings_table(
-    settings: Iterable[Setting], comparisons: Iterable[Comparison]
-) -> tuple[str, str, pd.DataFrame]:
-    """Title, caption, and a row of text for each setting, best first.
+def settings_table(settings: Iterable[Setting], comparisons: Iterable[Comparison]) -> TextTable:
+    """A row for each setting, best first.
 
     comparisons: of the settings, in any order.
     """
@@ -76,7 +75,7 @@ def settings_table(
         "with the best: t tests over the seeds; a tie also requires that the test images show no "
         "significant difference."
     )
-    return "Statistics of each setting", _caption(methods), _arranged(rows)
+    return TextTable("Statistics of each setting", _caption(methods), _arranged(rows))
 
 
 def _caption(methods: str) -> str:

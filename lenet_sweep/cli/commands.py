@@ -32,14 +32,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.console import Console
 
 from lenet_sweep.cli import guarded_hydra, output
-from lenet_sweep.cli.hydra_config import (
-    chosen_by_search,
-    compose_jobs,
-    override_texts,
-    raw_settings,
-    sampled_space,
-    search_space,
-)
+from lenet_sweep.cli.hydra_config import compose_jobs, override_texts, raw_settings
+from lenet_sweep.cli.search_overrides import chosen_by_search, sampled_space, search_space
 from lenet_sweep.config import checks, validation
 from lenet_sweep.config.pairs import describe_pair
 from lenet_sweep.config.registry import Raw, all_choices

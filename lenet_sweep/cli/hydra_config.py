@@ -1,18 +1,15 @@
-"""Conversions between Hydra and the package: config groups, help text, overrides to settings."""
+"""From the overrides of a command line to the settings of its jobs, as plain values."""
 
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import fields
 from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -26,123 +23,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lenet_sweep.cli.text_keys import takes_text
 from lenet_sweep.config import studies
-from lenet_sweep.config.files import config_folder
 from lenet_sweep.config.grids import expand
-from lenet_sweep.config.keys import (
-    choices_set_by,
-    depends_on_choice,
-    group_node,
-    groups_set_by,
-    missing_options,
-    set_key,
-)
+from lenet_sweep.config.keys import choices_set_by, depends_on_choice, set_key
 from lenet_sweep.config.pairs import parse_pairs
-from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, RECIPES, Raw
-from lenet_sweep.config.search_space import (
-    TRAINED,
-    Composed,
-    Dimension,
-    Point,
-    SearchSpace,
-    check_dimensions,
-    check_key,
-    needs_values,
-)
-from lenet_sweep.config.sweep_grammar import to_dimension
+from lenet_sweep.config.registry import GROUPS, MODEL_GROUPS, OPTION_GROUPS, Raw
+from lenet_sweep.config.search_space import needs_values
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.text import format_setting, format_value
-from lenet_sweep.data.catalog import added_datasets
-from lenet_sweep.executors.options import describe_options
-from lenet_sweep.executors.registry import executor_names, find_executor
-
-WIDTH = 120  # characters of a line of --help
-LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
-
-HELP = """\
-lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked table.
-
-  python -m lenet_sweep                                    one cell, all defaults
-  python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells
-  python -m lenet_sweep -m recipe=ce_sgd,nll_adam          two pairs of loss and optimizer
-  python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
-  python -m lenet_sweep -m +study=report seed=0,1,2        reproduce the tables of the report
-
-Groups, selected by name:
-{groups}
-  recipe      {recipes}: a pair of loss and optimizer
-  dataset     {datasets}; dataset.root=FOLDER is the folder of the files
-              (default: a cache folder), dataset.limit=N trains on the first N images,
-              dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
-  --models FILE.py   adds the models that a Python file registers (docs/extending.md)
-  grid/lr, grid/batch, grid/epochs=report   the values in the tables of the report
-  +study=report   every row of the tables of the report, with a verdict; other keys can be swept
-  "The report" is the student report that lenet-sweep grew out of (docs/reproducing-a-report.md).
-
-Options, with their defaults. An option applies only to the choice above it:
-{options}
-
-Keys, with their defaults (conf/config.yaml):
-{keys}
-
-Launchers select where runs are trained (docs/scaling-out.md). Set options with
-hydra.launcher.KEY=VALUE:
-{launchers}
-  hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own launchers; each cell is a job
-
-Exit status: 0 every cell succeeded; 1 some cells failed (the table is still written), the disk is
-full, the output cannot be written, or the images cannot be downloaded; 2 the command is wrong; 141
-the reader of the output exited, as in `| head` (the files are still written). --hydra-help lists
-Hydra's own flags.
-"""
-
-
-def register_groups() -> None:
-    """Register with Hydra what is not a file in conf/: the help text, and what others added."""
-    store = ConfigStore.instance()
-    text = {"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()}
-    store.store(group="hydra/help", name="lenet_sweep", node=text)
-    for name in added_datasets():
-        store.store(group="dataset", name=name, node=group_node("dataset", name))
-    for name in executor_names():
-        defaults = {option.name: option.default for option in fields(find_executor(name).options)}
-        node = {"_target_": LAUNCHER, "executor": name, **defaults}
-        store.store(group="hydra/launcher", name=f"lenet_{name}", node=node)
-
-
-def help_text() -> str:
-    """The text of --help. The comments of conf/config.yaml document the keys."""
-    config = (config_folder() / "config.yaml").read_text(encoding="utf-8")
-    keys = config[config.index("# What is trained") : config.index("\nhydra:")]
-    options = []
-    for group in (name for name, group in GROUPS.items() if group.has_options):
-        for choice, spec in GROUPS[group].choices.items():
-            if not spec.is_loaded or not spec.options:
-                continue
-            options.append(f"  {group}={choice}")
-            for name, option in spec.options.items():
-                setting = f"{group}.{name}={format_setting(option.default)}"
-                options.append(f"    {setting:<40} {option.help}; {option.allowed}")
-    groups = {name: ", ".join(group.choices) for name, group in GROUPS.items()}
-    datasets = groups.pop("dataset")
-    return HELP.format(
-        groups="\n".join(
-            textwrap.fill(f"  {name:<11} {choices}", WIDTH, subsequent_indent=" " * 14)
-            for name, choices in groups.items()
-        ),
-        datasets=datasets,
-        recipes=", ".join(RECIPES),
-        options="\n".join(options),
-        keys="\n".join("  " + line for line in keys.strip().splitlines()),
-        launchers="\n".join(map(_launcher_help, executor_names())),
-    )
-
-
-def _launcher_help(name: str) -> str:
-    """An executor's description and its options with their help."""
-    options = find_executor(name).options
-    description = (options.__doc__ or "").partition("\n")[0]
-    first = f"  hydra/launcher=lenet_{name:<6} {description}"
-    return "\n".join([first, *(f"      .{line}" for line in describe_options(options))])
+from lenet_sweep.core.text import format_value
 
 
 def raw_settings(config: DictConfig) -> Raw:
@@ -232,64 +119,17 @@ def grid_jobs(
     axes = {override.get_key_element(): override for override in overrides}
     points = expand(
         {key: axis_length(override) for key, override in axes.items()},
-        lambda key: _texts(key, axes[key]),
+        lambda key: single_overrides(key, axes[key]),
         selectors=[
             key
             for key, override in axes.items()
             if not _is_plain_value(override) and not depends_on_choice(override.key_or_group)
         ],
-        choices_of=lambda selected: _composed_choices(loader, master, list(selected.values())),
+        choices_of=lambda selected: composed_choices(loader, master, list(selected.values())),
         limit=master.max_cells,
         pairs=parse_pairs(_plain(master.pair)),
     )
     return [list(point.values()) for point in points]
-
-
-def sampled_space(
-    loader: ConfigLoader,
-    master: DictConfig,
-    overrides: Sequence[Override],
-    deletions: Sequence[str],
-    validate: Callable[[Iterator[Raw]], Composed],
-) -> SearchSpace:
-    """The search space of the overrides of a multirun whose search samples settings.
-
-    validate: see `SearchSpace.compose`; from raw settings. Raises UsageError for keys and values
-    that cannot be sampled.
-    """
-    search = str(master.search.name)
-    dimensions: dict[str, Dimension] = {}
-    fixed: list[Override] = []
-    for override in overrides:
-        if override.key_or_group in TRAINED or not override.is_sweep_override():
-            fixed.append(override)
-        else:
-            check_key(override.key_or_group, format_value(override.input_line), search)
-            dimensions[override.get_key_element()] = to_dimension(override, as_text=True)
-    check_dimensions(dimensions, search)
-    keys = {key: key.lstrip("+") for key in dimensions}
-    selectors = [
-        key
-        for key, name in keys.items()
-        if (name == "recipe" or name in OPTION_GROUPS) and not depends_on_choice(name)
-    ]
-    options = {name: key for key, name in keys.items() if depends_on_choice(name)}
-    parser = OverridesParser.create(config_loader=loader)
-    composed: dict[tuple[str, ...], Raw] = {}
-
-    def texts(point: Point) -> list[str]:
-        return [f"{key}={value}" for key, value in point.items()]
-
-    def missing(point: Point) -> Collection[str]:
-        choices = _composed_choices(loader, master, texts(point))
-        return [options[name] for name in missing_options(options, choices)]
-
-    def compose(point: Point) -> Composed:
-        typed = [*fixed, *parser.parse_overrides(texts(point))]
-        jobs = [[*job, *deletions] for job in grid_jobs(loader, master, typed)]
-        return validate(compose_jobs(loader, master, jobs, composed))
-
-    return SearchSpace(dimensions, selectors, missing, compose)
 
 
 def _plain(node: Any) -> Any:
@@ -297,38 +137,14 @@ def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
-def chosen_by_search(loader: ConfigLoader, master: DictConfig) -> dict[str, set[str]]:
-    """The names that a searching sweeper may choose from, for each group with options."""
-    chosen = {group: {name} for group, name in _composed_choices(loader, master, []).items()}
-    searched: dict[str, set[str]] = {}
-    for override in search_space(master):
-        if override.key_or_group in (*OPTION_GROUPS, "recipe"):
-            key = override.get_key_element()
-            for text in _texts(key, override):
-                names = _composed_choices(loader, master, [text])
-                for group in groups_set_by(override.key_or_group) & names.keys():
-                    searched.setdefault(group, set()).add(names[group])
-    return chosen | searched
-
-
-def search_space(master: DictConfig) -> list[Override]:
-    """The search space: the overrides that were typed, and those in hydra.sweeper.params."""
-    params = master.hydra.sweeper.get("params") or {}
-    texts = [
-        *override_texts(master.hydra.overrides.task),
-        *(f"{key}={value}" for key, value in params.items()),
-    ]
-    return OverridesParser.create().parse_overrides(texts)
-
-
-def _texts(key: str, override: Override) -> list[str]:
+def single_overrides(key: str, override: Override) -> list[str]:
     """One override for each value of an override."""
     if override.is_sweep_override():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [f"{key}={override.get_value_element_as_str()}"]
 
 
-def _composed_choices(
+def composed_choices(
     loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]
 ) -> dict[str, str]:
     """The choice of each group with options, given overrides. Composed only if necessary."""

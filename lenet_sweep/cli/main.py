@@ -7,21 +7,26 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lenet_sweep.cli import arguments, guarded_hydra
-from lenet_sweep.cli.hydra_config import register_groups
+from lenet_sweep.cli.help import help_text
 from lenet_sweep.config import checks, files, keys, own_models, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
 from lenet_sweep.core.text import describe_os_error, replace_unprintable
+from lenet_sweep.data.catalog import added_datasets
+from lenet_sweep.executors.registry import EXECUTORS
 
+LAUNCHER = "hydra_plugins._lenet_sweep.LenetLauncher"
 EXPECTED = (UsageError, DataError, StoreError, OSError, HydraException, OmegaConfBaseException)
 
 # Packages of Hydra plugins, by the override that selects them.
@@ -100,6 +105,19 @@ def main(register_plugins: Callable[[], None]) -> None:
             raise
         print(_one_line(error), file=sys.stderr)
         sys.exit(_status(error))
+
+
+def register_groups() -> None:
+    """Register with Hydra what is not a file in conf/: the help text, and what others added."""
+    store = ConfigStore.instance()
+    text = {"app_name": "lenet_sweep", "header": "", "footer": "", "template": help_text()}
+    store.store(group="hydra/help", name="lenet_sweep", node=text)
+    for name in added_datasets():
+        store.store(group="dataset", name=name, node=keys.group_node("dataset", name))
+    for name in EXECUTORS.names():
+        defaults = {option.name: option.default for option in fields(EXECUTORS.find(name).options)}
+        node = {"_target_": LAUNCHER, "executor": name, **defaults}
+        store.store(group="hydra/launcher", name=f"lenet_{name}", node=node)
 
 
 def _status(error: Exception) -> int:

@@ -7,7 +7,7 @@ from functools import cache
 
 from lenet_sweep.config.registry import OPTION_DEFAULTS
 from lenet_sweep.executors.options import PREFIX
-from lenet_sweep.executors.registry import executor_names, find_executor
+from lenet_sweep.executors.registry import EXECUTORS
 
 # Keys of this package, apart from the options of executors.
 TEXT_KEYS = frozenset({
@@ -46,7 +46,7 @@ def _executor_keys() -> frozenset[str]:
     """The options that executors declare as text, those of other packages included."""
     return frozenset(
         f"{PREFIX}.{option.name}"
-        for name in executor_names()
-        for option in fields(find_executor(name).options)
+        for name in EXECUTORS.names()
+        for option in fields(EXECUTORS.find(name).options)
         if option.metadata["text"]
     )

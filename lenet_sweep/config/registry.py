@@ -277,9 +277,6 @@ GROUPS: Mapping[str, Group] = {
 }
 for _group in sorted(GROUPS.values(), key=lambda group: group.name == "model"):
     _group.read_choices()
-LOSSES, OPTIMIZERS, ACTIVATIONS = (
-    GROUPS[name].choices for name in ("loss", "optimizer", "activation")
-)
 OPTION_GROUPS = tuple(g.name for g in GROUPS.values() if g.has_options and not g.of_sweep)
 MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch)
@@ -412,12 +409,14 @@ def has_horizon(schedule: Choice) -> bool:
 
 def default_lr(optimizer: Choice) -> float | None:
     """The default learning rate of an optimizer; None if its file is not on this machine."""
-    choice = OPTIMIZERS.get(optimizer.name)
+    choice = GROUPS["optimizer"].choices.get(optimizer.name)
     return float(choice.file.values["default_lr"]) if choice else None
 
 
 def make_choice(
-    group: str, name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]]
+    group: str,
+    name: str,
+    options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]] = (),
 ) -> Choice:
     """A choice of a group with options, for a cell. Options not given have their defaults.
 
@@ -436,20 +435,6 @@ def make_choice(
     defaults = tuple((option, spec.default) for option, spec in specs.items())
     values = tuple((option, given.get(option, default)) for option, default in defaults)
     return Choice(name, values, defaults)
-
-
-def make_optimizer(
-    name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]] = ()
-) -> Choice:
-    """Create an optimizer of the registry; see `make_choice`."""
-    return make_choice("optimizer", name, options)
-
-
-def make_loss(
-    name: str, options: Mapping[str, OptionValue] | Iterable[tuple[str, OptionValue]] = ()
-) -> Choice:
-    """Create a loss of the registry; see `make_choice`."""
-    return make_choice("loss", name, options)
 
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:

@@ -122,20 +122,34 @@ def validate_cell(
         raise UsageError("batch=1: batch_norm=true needs at least 2 images per step; use batch=2")
     values["horizon"] = values["epochs"] if has_horizon(values["schedule"]) else None
     device = once(_device, raw["device"], remote_devices)
-    cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
-    notes: tuple[str, ...] = ()
-    if device is None and cell.engine == "native":
-        if devices.accelerator_likely():
-            notes = (CPU_NOTE,)
-    elif device is None and (best := devices.available_devices()[0]) != "cpu":
-        cell, _ = _with_engine(values | {"device": best}, raw, native, once)
-    # The native engine runs on the CPU only, so its absence needs no note on other devices.
-    elif unsupported and raw["engine"] == "auto" and cell.device == "cpu":
-        notes = (f"using torch: {unsupported}",)
+    cell, notes = _with_device_and_engine(values, device, raw, native, once)
     search = once.for_equal(identity(raw["search"]), _search, raw["search"])
     of_sweep = itemgetter(*SWEEP_KEYS)({**raw, "search": search})
     options = once(_options, raw["dataset"]["root"], notes, *of_sweep)
     return cell, options
+
+
+def _with_device_and_engine(
+    values: dict[str, Any],
+    device: str | None,
+    raw: Mapping[str, Any],
+    native: EngineSupport,
+    once: CheckCache,
+) -> tuple[Cell, tuple[str, ...]]:
+    """The cell with its device and engine, and notes on why these were selected.
+
+    values: of all other settings. device: None for the best one of this machine.
+    """
+    cell, unsupported = _with_engine(values | {"device": device or "cpu"}, raw, native, once)
+    if device is None and cell.engine == "native":
+        return cell, (CPU_NOTE,) if devices.accelerator_likely() else ()
+    if device is None and (best := devices.available_devices()[0]) != "cpu":
+        cell, _ = _with_engine(values | {"device": best}, raw, native, once)
+        return cell, ()
+    # The native engine runs on the CPU only, so its absence needs no note on other devices.
+    if unsupported and raw["engine"] == "auto" and cell.device == "cpu":
+        return cell, (f"using torch: {unsupported}",)
+    return cell, ()
 
 
 def _with_engine(

@@ -1,4 +1,4 @@
-"""The executors by name: those of this package, and those that other packages add.
+"""The executors by name: those of this package, and those that scripts and other packages add.
 
 hydra/launcher=lenet_NAME selects the executor NAME. Another package adds one with an entry point in
 the group "lenet_sweep.executors": its name is NAME, its value the module that registers it.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
+from lenet_sweep.config.plugins import Plugins
 from lenet_sweep.executors import Executor
 
-GROUP = "lenet_sweep.executors"
 BUILT_IN = ("local", "slurm", "ray")  # each is registered by the module of its name
 Create = Callable[[Any], Executor]
 
@@ -32,32 +29,14 @@ class ExecutorSpec:
     create: Create
 
 
-_registered: dict[str, ExecutorSpec] = {}
+EXECUTORS = Plugins[ExecutorSpec]("lenet_sweep.executors", "lenet_sweep.executors", BUILT_IN)
 
 
 def register_executor(name: str, options: type[Any]) -> Callable[[Create], Create]:
     """Decorate the function that creates an executor from its options."""
 
     def register(create: Create) -> Create:
-        _registered[name] = ExecutorSpec(options, create)
+        EXECUTORS.register(name, ExecutorSpec(options, create))
         return create
 
     return register
-
-
-@cache
-def _modules() -> dict[str, str]:
-    """The module of each executor by name."""
-    added = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    return added | {name: f"lenet_sweep.executors.{name}" for name in BUILT_IN}
-
-
-def executor_names() -> tuple[str, ...]:
-    """The names of all executors, those of this package first."""
-    return (*BUILT_IN, *sorted(_modules().keys() - set(BUILT_IN)))
-
-
-def find_executor(name: str) -> ExecutorSpec:
-    """The executor of a name. Raises KeyError if its module does not register it."""
-    import_module(_modules()[name])
-    return _registered[name]

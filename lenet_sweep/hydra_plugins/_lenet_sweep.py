@@ -142,9 +142,9 @@ class LenetLauncher(Launcher):
 
     def _executor(self) -> "Executor":
         from lenet_sweep.executors.options import parse_options  # noqa: PLC0415 - see above
-        from lenet_sweep.executors.registry import find_executor  # noqa: PLC0415 - see above
+        from lenet_sweep.executors.registry import EXECUTORS  # noqa: PLC0415 - see above
 
-        spec = find_executor(self.executor)
+        spec = EXECUTORS.find(self.executor)
         return spec.create(parse_options(spec.options, self.settings))
 
 

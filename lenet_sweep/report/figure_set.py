@@ -92,16 +92,12 @@ def draw(
     progress = _Progress(on_message, clock)
     make_folder(folder)
     cells = ranked if which == "all" else ranked[:BEST]
-    kind = FigureKind(suffix, layout)
-    overlay, outdated = (folder / f"{name}-cells{kind.end}" for name in ("all", "best"))
     if len(cells) < len(ranked):
-        overlay, outdated = outdated, overlay
         on_message(
             f"figures show the curves of the best {len(cells)} of {len(ranked)} cells; "
             "figures=all draws every cell"
         )
-    with contextlib.suppress(OSError):  # from when the sweep had fewer cells, or from figures=all
-        outdated.unlink()
+    kind = FigureKind(suffix, layout)
     plan = _Figures(sweep, folder, on_message, kind, draw_all=which == "all")
     histories: list[tuple[Cell, Sequence[Epoch]]] = []
     for index, cell in enumerate(cells):
@@ -123,24 +119,14 @@ def draw(
             f"{lost} of {len(cells)} cells {'has' if lost == 1 else 'have'} no figures: "
             f"{'its run is' if lost == 1 else 'their runs are'} not in {runs}"
         )
-    if lost and overlay.exists():
-        plan.paths.append(overlay)  # it may show curves that are no longer available
-    elif len({cell.run_id for cell, _ in histories}) > 1:
-        plan.paths.append(overlay)
-        make = partial(figures.overlay_figure, _labeled_curves(histories), layout)
-        plan.tasks.append(_Task(overlay, make, "all cells"))
-    search = folder / f"search{kind.end}"
-    if history := search_history(sweep.table, loading.sources(sweep, sweep.table)):
-        plan.paths.append(search)
-        plan.tasks.append(_Task(search, partial(search_figure, history, layout), "the search"))
-    else:  # the search may have been followed by the full grid
-        search.unlink(missing_ok=True)
+    plan.add_overlay(histories, of_all=len(cells) == len(ranked), complete=not lost)
+    plan.add_search()
     _draw([*plan.tasks, *plan.final_tasks], kind, progress)
     return plan.paths
 
 
 class _Figures:
-    """The figures of single cells: the paths of all, and those to draw.
+    """The figures of a sweep: the paths of all, and those to draw.
 
     final_tasks: drawn last, so that a current file means that the pages of its cell are complete.
     missing: why test images are not available.
@@ -197,6 +183,36 @@ class _Figures:
             self.tasks += [_Task(path, make, position) for path, make in draw_pages.items()]
             self.final_tasks.append(_Task(correct, draw_correct, position))
         self.paths += [correct, *pages]
+
+    def add_overlay(
+        self, histories: Sequence[tuple[Cell, Sequence[Epoch]]], *, of_all: bool, complete: bool
+    ) -> None:
+        """Add the figure with the curves of several cells.
+
+        of_all: whether these are all finished cells of the sweep, or the best ones. complete:
+        whether none of them lacks its run.
+        """
+        path, outdated = (self._folder / f"{n}-cells{self._kind.end}" for n in ("all", "best"))
+        if not of_all:
+            path, outdated = outdated, path
+        with contextlib.suppress(OSError):  # from when there were fewer cells, or from figures=all
+            outdated.unlink()
+        if not complete and path.exists():
+            self.paths.append(path)  # it may show curves that are no longer available
+        elif len({cell.run_id for cell, _ in histories}) > 1:
+            self.paths.append(path)
+            make = partial(figures.overlay_figure, _labeled_curves(histories), self._kind.layout)
+            self.tasks.append(_Task(path, make, "all cells"))
+
+    def add_search(self) -> None:
+        """Add the figure of the search, if there was one."""
+        path, sweep = self._folder / f"search{self._kind.end}", self._sweep
+        if history := search_history(sweep.table, loading.sources(sweep, sweep.table)):
+            self.paths.append(path)
+            make = partial(search_figure, history, self._kind.layout)
+            self.tasks.append(_Task(path, make, "the search"))
+        else:  # the search may have been followed by the full grid
+            path.unlink(missing_ok=True)
 
 
 def _draw(tasks: Sequence[_Task], kind: FigureKind, progress: _Progress) -> None:

@@ -123,7 +123,7 @@ def page(
         "failures": _failures(report),
         "stops": _stops(report),
         "studies": [
-            (reproduction, *reproduction_tables.text_tables(reproduction)[0])
+            (reproduction, *reproduction_tables.verdict_tables(reproduction)[0])
             for reproduction in report.reproductions
         ],
         "best": error_atlas.best(report, pictures=pictures),

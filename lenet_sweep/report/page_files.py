@@ -9,7 +9,7 @@ from pathlib import Path
 from lenet_sweep.analysis import ties
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.text import join_command, pluralize
-from lenet_sweep.report import collect, page, statistics_table, table_files, workbook
+from lenet_sweep.report import collect, page, statistics_csv, table_files, workbook
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.text_tables import write_texts
 from lenet_sweep.results.csv_file import write_csv
@@ -135,8 +135,8 @@ def _evidence_in(folder: Path) -> dict[str, str]:
 def _write(report: Report, folder: Path, digest: str, *, pictures: bool) -> None:
     if report.statistics is not None:
         # Before the page, since a page with a current digest means that these files exist.
-        write_csv(statistics_table.statistics_table(report), folder / STATISTICS)
-        write_texts([statistics_table.text_table(report)], folder, "statistics")
+        write_csv(statistics_csv.statistics_table(report), folder / STATISTICS)
+        write_texts([statistics_csv.summary_table(report)], folder, "statistics")
     else:
         for name in (STATISTICS, *STATISTICS_TEXTS):  # of an earlier state of the sweep
             (folder / name).unlink(missing_ok=True)

@@ -168,30 +168,24 @@ def draw_rungs(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
             color=chart.ink, fontsize=chart.font, linespacing=1.25, annotation_clip=False,
         )  # fmt: skip
     for place, setting in reversed(list(enumerate(history.settings))):
-        epochs = np.arange(1, len(setting.curve) + 1)
-        line: dict[str, Any] = {"color": chart.faint, "lw": 0.9 * chart.scale, "zorder": 1.5}
-        if setting.finished:
-            line = {"color": chart.quiet, "lw": 1.3 * chart.scale, "zorder": 2}
-            if place < len(chart.finished):
-                line = curve_style(place, len(epochs), chart.finished[place])
-                line |= {
-                    "ms": 5 * chart.scale,
-                    "mec": chart.paper,
-                    "mew": 0.6,
-                    "lw": 2 * chart.scale,
-                }
-                line["markevery"] = _log_spaced(len(epochs), place)
-        axes.plot(epochs, setting.curve, gid=gid(place), **line)
-        if not setting.finished and len(epochs):  # where it stopped
-            axes.plot(
-                epochs[-1:],
-                setting.curve[-1:],
-                "o",
-                color=chart.faint,
-                ms=3.5 * chart.scale,
-                zorder=2,
-            )
+        _draw_curve(axes, place, setting, chart)
     return sum(setting.curve.max(initial=-1.0) < floor for setting in history.settings)
+
+
+def _draw_curve(axes: Axes, place: int, setting: SearchedSetting, chart: ChartStyle) -> None:
+    """Draw the curve of a setting. place: its position in the search, from 0."""
+    scale, epochs = chart.scale, np.arange(1, len(setting.curve) + 1)
+    line: dict[str, Any] = {"color": chart.faint, "lw": 0.9 * scale, "zorder": 1.5}
+    if setting.finished:
+        line = {"color": chart.quiet, "lw": 1.3 * scale, "zorder": 2}
+        if place < len(chart.finished):
+            line = curve_style(place, len(epochs), chart.finished[place])
+            line |= {"ms": 5 * scale, "mec": chart.paper, "mew": 0.6, "lw": 2 * scale}
+            line["markevery"] = _log_spaced(len(epochs), place)
+    axes.plot(epochs, setting.curve, gid=gid(place), **line)
+    if not setting.finished and len(epochs):  # where it stopped
+        end = epochs[-1:], setting.curve[-1:]
+        axes.plot(*end, "o", color=chart.faint, ms=3.5 * scale, zorder=2)
 
 
 def _rung_marks(axes: Axes, history: SearchHistory) -> Marks:
@@ -274,44 +268,8 @@ def draw_race(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
     accuracy_axis(axes, np.array([min(min(setting.finals) for setting in near), high]), "x")
     _thin_ticks(axes, chart.font)
     left = axes.get_xlim()[0]
-    hidden = 0
     for place, setting in enumerate(settings):
-        dropped = setting.stopped is not None
-        color = chart.faint if dropped else chart.finished[0 if place else 1]
-        x = np.array(setting.finals)
-        if setting.mean < left:
-            hidden += 1
-            axes.plot([left], [place], "<", color=chart.quiet, ms=6 * chart.scale, clip_on=False)
-        else:
-            axes.plot(
-                x,
-                np.full(len(x), place),
-                "|",
-                color=color,
-                ms=8 * chart.scale,
-                mew=1.2 * chart.scale,
-                alpha=0.8,
-            )
-            if interval := setting.interval:
-                axes.plot(
-                    [interval.low, interval.high],
-                    [place] * 2,
-                    color=color,
-                    lw=3 * chart.scale,
-                    alpha=0.45,
-                )
-            mark: dict[str, Any] = {
-                "ms": 6 * chart.scale,
-                "mec": chart.paper,
-                "mew": 0.6,
-                "zorder": 3,
-            }
-            axes.plot([setting.mean], [place], "o", color=color, **mark)
-        text = f"{len(setting.finals)} of {setting.seeds}"
-        axes.annotate(
-            text, (1, place), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
-            color=chart.quiet if dropped else chart.ink, fontsize=chart.font, annotation_clip=False,
-        )  # fmt: skip
+        _draw_row(axes, place, setting, chart)
     axes.annotate(
         "seeds", (1, -0.9), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
         color=chart.quiet, fontsize=chart.font, annotation_clip=False,
@@ -324,7 +282,29 @@ def draw_race(axes: Axes, history: SearchHistory, chart: ChartStyle) -> int:
     axes.grid(visible=False, axis="y")
     images = "Held-out" if history.held_out else "Test"
     axes.set_xlabel(f"{images} accuracy (%), log error scale")
-    return hidden
+    return sum(setting.mean < left for setting in settings)
+
+
+def _draw_row(axes: Axes, place: int, setting: SearchedSetting, chart: ChartStyle) -> None:
+    """Draw the seeds of a setting, or an arrow if their mean is left of the axis. place: from 0."""
+    scale, left = chart.scale, axes.get_xlim()[0]
+    dropped = setting.stopped is not None
+    color = chart.faint if dropped else chart.finished[0 if place else 1]
+    if setting.mean < left:
+        axes.plot([left], [place], "<", color=chart.quiet, ms=6 * scale, clip_on=False)
+    else:
+        seeds = setting.finals, [place] * len(setting.finals)
+        axes.plot(*seeds, "|", color=color, ms=8 * scale, mew=1.2 * scale, alpha=0.8)
+        if interval := setting.interval:
+            ends = [interval.low, interval.high]
+            axes.plot(ends, [place] * 2, color=color, lw=3 * scale, alpha=0.45)
+        mark: dict[str, Any] = {"ms": 6 * scale, "mec": chart.paper, "mew": 0.6, "zorder": 3}
+        axes.plot([setting.mean], [place], "o", color=color, **mark)
+    text = f"{len(setting.finals)} of {setting.seeds}"
+    axes.annotate(
+        text, (1, place), (4, 0), axes.get_yaxis_transform(), "offset points", va="center",
+        color=chart.quiet if dropped else chart.ink, fontsize=chart.font, annotation_clip=False,
+    )  # fmt: skip
 
 
 def _race_marks(axes: Axes, history: SearchHistory) -> Marks:

@@ -6,7 +6,6 @@ Accuracies are those that decided: on held-out images if there are any, else on 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -22,6 +21,7 @@ from lenet_sweep.core.patience import ranking_accuracies
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.report.histories import Series
 from lenet_sweep.results.columns import EPOCHS_TRAINED, STOPPED
+from lenet_sweep.search.halving import compared_with
 
 
 @dataclass(frozen=True)
@@ -224,22 +224,14 @@ def _beyond(settings: Iterable[SearchedSetting], epoch: int) -> list[SearchedSet
 
 
 def _compared_all(rung: Rung, runs: Iterable[_Run]) -> bool:
-    """Whether the settings that stopped at a rung were compared with all that continue.
-
-    The reason why a run was stopped says with how many it was compared: see search/halving.py.
-    """
+    """Whether the settings that stopped at a rung were compared with all that continue."""
     numbers = set()
     for run in runs:
         if run.stopped == 0:  # dropped by a race
             return False
-        if run.stopped == rung.epoch and "a run of this setting failed" not in run.error:
-            match = re.search(
-                r"the (?:last of the (\d+) settings|setting) that continue", run.error
-            )
-            if not match:
-                return False
-            numbers.add(int(match[1] or 1))
-    return numbers == {rung.continuing}
+        if run.stopped == rung.epoch:
+            numbers.add(compared_with(run.error))
+    return numbers - {0} == {rung.continuing}  # 0: a run of the setting failed
 
 
 def _saved(runs: Sequence[_Run], history: SearchHistory) -> str:

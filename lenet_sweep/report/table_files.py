@@ -29,7 +29,7 @@ def write_results(
         from lenet_sweep.analysis import reproduction_tables  # noqa: PLC0415 - as below
 
         for reproduction in reproductions:
-            tables += reproduction_tables.text_tables(reproduction)
+            tables += reproduction_tables.verdict_tables(reproduction)
     return write_texts(tables, folder)
 
 

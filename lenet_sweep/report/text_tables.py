@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.core.cells import ADDED_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
@@ -32,13 +32,11 @@ from lenet_sweep.results.columns import (
     varying,
 )
 from lenet_sweep.results.ranking import MARKS, NO_COMPARISON, TieMarks, _ranks
+from lenet_sweep.results.text_table import TextTable
 from lenet_sweep.storage.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Title, caption, and rows as text.
-TextTable: TypeAlias = "tuple[str, str, pd.DataFrame]"
 
 
 def write_texts(tables: Sequence[TextTable], folder: Path, stem: str = "results") -> list[Path]:
@@ -83,7 +81,7 @@ def to_latex(tables: Iterable[TextTable], stem: str = "results") -> str:
 
 
 def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[TextTable]:
-    """The ranked table as text, one table per recipe: (title, caption, rows).
+    """The ranked table as text, one table per recipe.
 
     A row is a cell, or if `marks` has settings, a setting with its mean over the seeds. The columns
     of the original report come first, then the settings that vary; constant settings are in the
@@ -96,55 +94,81 @@ def text_tables(frame: pd.DataFrame, marks: TieMarks = NO_COMPARISON) -> list[Te
         over_seeds += " No interval is given if all seeds have the same accuracy."
     all_rows = _over_seeds(frame, marks) if by_setting else frame
     settings = [n for n in settings_of(frame.columns) if not (by_setting and n == "seed")]
-    parts = []
+    tables = []
     for loss, optimizer, rows in _by_recipe(all_rows):
         varied = [name for name in varying(rows) if name in settings]
-        any_failed = bool((rows["status"] != "ok").any())
-        columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if by_setting else [])]
-        early = ended_early(rows)
-        columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else [])]
-        columns += [*([EPOCHS_TRAINED] if early else []), *varied]
-        columns += [*(["status"] if any_failed else []), "train_loss", "seconds_per_epoch"]
-        columns += ["error"] if any_failed else []
-        table = rows[columns].assign(
-            rank=_marked(_ranks(rows[ranked_by(frame)].round(9)), marks),
-            accuracy=_accuracies(rows),
-            lr=rows["lr"].map("{:g}".format),
-            train_loss=rows["train_loss"].map(format_cost),
-            seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
-            **{
-                name: rows[name].map(setting_text)
-                for name in varied
-                if is_partial(name) or name in ADDED_SETTINGS
-            },
+        constant = [name for name in settings if name not in varied]
+        notes = [_constant_settings(rows, constant), *_early_ends(rows), over_seeds, marks.caption]
+        tables.append(
+            TextTable(
+                _recipe_title(loss, optimizer, rows),
+                " ".join(filter(None, notes)),
+                _recipe_rows(rows, varied, ranked_by(frame), marks),
+            )
         )
-        if HOLDOUT in rows:
-            table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
-        if early:
-            trained = rows[EPOCHS_TRAINED].astype("float64")
-            table[EPOCHS_TRAINED] = trained.map(lambda x: _number(x, "{:.4g}"))
-        constant = [
-            " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
-            for name in settings
-            if name in SETTINGS[2:]
-            and name not in varied
-            and not rows[name].isna().any()
-            and not has_added_default(rows, name)
-        ]
-        # Options that all rows share are part of the title.
-        names = [
-            " ".join([name, *shared_options(rows, f"{group}.")])
-            for group, name in (("loss", loss), ("optimizer", optimizer))
-        ]
-        caption = f"All rows: {', '.join(constant)}." if constant else ""
-        stopped = (rows["status"] == STOPPED).any()
-        early_end = EARLY_END * (early and not rows["patience"].isna().all())
-        early_end += STOPPED_ROWS * bool(stopped)
-        if early and HOLDOUT not in rows:
-            early_end += " The test images decided when to stop."
-        caption = " ".join(filter(None, [caption, early_end, over_seeds, marks.caption]))
-        parts.append((" + ".join(names), caption, table))
-    return parts
+    return tables
+
+
+def _recipe_title(loss: str, optimizer: str, rows: pd.DataFrame) -> str:
+    """The loss and the optimizer, with the options that all rows share."""
+    return " + ".join(
+        " ".join([name, *shared_options(rows, f"{group}.")])
+        for group, name in (("loss", loss), ("optimizer", optimizer))
+    )
+
+
+def _recipe_rows(
+    rows: pd.DataFrame, varied: Sequence[str], ranking: str, marks: TieMarks
+) -> pd.DataFrame:
+    """The columns of a recipe's table, as text. ranking: the column that ranks the rows."""
+    any_failed = bool((rows["status"] != "ok").any())
+    early = ended_early(rows)
+    columns = ["rank", "accuracy", *([INTERVAL, "seeds"] if marks.settings else [])]
+    columns += [*REPORT_COLUMNS[2:], *([HOLDOUT] if HOLDOUT in rows else [])]
+    columns += [*([EPOCHS_TRAINED] if early else []), *varied]
+    columns += [*(["status"] if any_failed else []), "train_loss", "seconds_per_epoch"]
+    columns += ["error"] if any_failed else []
+    table = rows[columns].assign(
+        rank=_marked(_ranks(rows[ranking].round(9)), marks),
+        accuracy=_accuracies(rows),
+        lr=rows["lr"].map("{:g}".format),
+        train_loss=rows["train_loss"].map(format_cost),
+        seconds_per_epoch=rows["seconds_per_epoch"].map(lambda x: _number(x, "{:.2f}")),
+        **{
+            name: rows[name].map(setting_text)
+            for name in varied
+            if is_partial(name) or name in ADDED_SETTINGS
+        },
+    )
+    if HOLDOUT in rows:
+        table[HOLDOUT] = rows[HOLDOUT].map(lambda x: _number(x, "{:.2f}"))
+    if early:
+        trained = rows[EPOCHS_TRAINED].astype("float64")
+        table[EPOCHS_TRAINED] = trained.map(lambda x: _number(x, "{:.4g}"))
+    return table
+
+
+def _constant_settings(rows: pd.DataFrame, names: Sequence[str]) -> str:
+    """'All rows: activation relu, seed 0.'; '' if there are none to mention."""
+    constant = [
+        " ".join([name, setting_text(rows[name].iloc[0]), *shared_options(rows, f"{name}.")])
+        for name in names
+        if name in SETTINGS[2:]
+        and not rows[name].isna().any()
+        and not has_added_default(rows, name)
+    ]
+    return f"All rows: {', '.join(constant)}." if constant else ""
+
+
+def _early_ends(rows: pd.DataFrame) -> Iterator[str]:
+    """Sentences on rows with fewer epochs than requested."""
+    early = ended_early(rows)
+    if early and not rows["patience"].isna().all():
+        yield EARLY_END
+    if (rows["status"] == STOPPED).any():
+        yield STOPPED_ROWS
+    if early and HOLDOUT not in rows:
+        yield "The test images decided when to stop."
 
 
 EARLY_END = (

@@ -256,6 +256,8 @@ def _train(
 
         events = rounds.train(executor, context, grow, group.on_round)
     elif search := make_search(options.search):
+        for line in search.describe(runs_of(launch.planned.cells)):
+            group.on_message(line)
         rounds = SearchRounds(search, launch.planned, launch.table.records, context)
         events = rounds.train(executor, group.on_round)
     else:

@@ -143,8 +143,6 @@ class SearchRounds:
         self._context = context
         self._shown: Counter[str] = Counter()  # messages
         self._state = SearchState(search, planned, records, Store(context.out), context.data_root)
-        for line in search.describe(self._state.runs):
-            context.on_message(line)
         self._show_messages()
 
     @property

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from lenet_sweep.core.cells import Cell, Run
 from lenet_sweep.search import Decision, Stop
 
+RUN_FAILED = "a run of this setting failed"  # why a setting leaves its competition
+
 
 def competitors(runs: Sequence[Run]) -> Iterator[list[list[Run]]]:
     """The runs by setting, for each group of settings with the same dataset and epochs."""

@@ -8,6 +8,7 @@ stopped.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +17,7 @@ from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
-from lenet_sweep.search.competitors import competitors, decide_each
+from lenet_sweep.search.competitors import RUN_FAILED, competitors, decide_each
 
 # Chosen by replays of recorded curves with one random seed; docs/search.md has the results of
 # others.
@@ -181,7 +182,7 @@ def _score(results: Sequence[RunResult], epoch: int) -> tuple[float, float]:
 def _reason(score: tuple[float, float], chosen: Sequence[tuple[float, float]], epoch: int) -> str:
     """Why a setting with this score was stopped. chosen: the scores of those that continue."""
     if score[0] == math.inf:
-        return f"stopped after epoch {epoch}: a run of this setting failed"
+        return f"stopped after epoch {epoch}: {RUN_FAILED}"
     below = score[0] - max(chosen)[0]
     last = f"the last of the {len(chosen)} settings that continue"
     if len(chosen) == 1:
@@ -190,3 +191,14 @@ def _reason(score: tuple[float, float], chosen: Sequence[tuple[float, float]], e
         return f"stopped after epoch {epoch} at {-score[0]:.2f} %, {below:.2f} points below {last}"
     decided = "has a smaller loss" if score[1] > max(chosen)[1] else "comes first in the sweep"
     return f"stopped after epoch {epoch} at {-score[0]:.2f} %, equal to {last}, which {decided}"
+
+
+def compared_with(reason: str) -> int | None:
+    """The number of continuing settings with which the setting of a `_reason` was compared.
+
+    0 if a run of the setting failed; None for a reason of another search.
+    """
+    if RUN_FAILED in reason:
+        return 0
+    match = re.search(r"the (?:last of the (\d+) settings|setting) that continue", reason)
+    return int(match[1] or 1) if match else None

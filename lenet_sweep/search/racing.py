@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lenet_sweep.core.cells import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
-from lenet_sweep.search.competitors import competitors, decide_each
+from lenet_sweep.search.competitors import RUN_FAILED, competitors, decide_each
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Racing:
         for place, by_seed in enumerate(trained):
             known = {s: run.accuracy for s, run in by_seed.items() if run.accuracy is not None}
             if len(known) < len(by_seed):
-                dropped[place] = "a run of this setting failed"
+                dropped[place] = RUN_FAILED
             elif known:
                 accuracies[place] = known
         if not accuracies:

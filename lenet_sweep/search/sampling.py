@@ -47,20 +47,12 @@ class Trial:
     accuracies: Sequence[float] = ()
 
 
-class Everything:
+class FullGrid:
     """A search that trains every run to its last epoch."""
 
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:  # noqa: ARG002 - see `Search`
         """See `Search`."""
         return Decision({run.id: run.cell.epochs for run in runs})
-
-    def describe(self, runs: Sequence[Run]) -> list[str]:  # noqa: ARG002 - see `Search`
-        """See `Search`."""
-        return []
-
-
-class WaveHalving(Halving):
-    """Successive halving of the settings of a wave, which is not described for each wave."""
 
     def describe(self, runs: Sequence[Run]) -> list[str]:  # noqa: ARG002 - see `Search`
         """See `Search`."""
@@ -92,7 +84,7 @@ class Sampling:
     @property
     def search(self) -> Search:
         """What decides how long the runs of a wave are trained."""
-        return WaveHalving(keep=1) if self.halving else Everything()
+        return Halving(keep=1) if self.halving else FullGrid()
 
     def ask(self, space: SearchSpace, trials: Sequence[Trial]) -> list[Params]:
         """The trials of the next wave; none after the last one.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lenet_sweep.config.trackers import find_tracker
+from lenet_sweep.config.trackers import TRACKERS
 from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
@@ -60,7 +60,7 @@ def write_sweep(name: str, sweep: Sweep) -> None:
     with _locked(sweep.folder, name) as locked:
         if not locked:
             raise AlreadyTrackedError
-        tracker: Tracker = find_tracker(name)()
+        tracker: Tracker = TRACKERS.find(name)()
         tracker.open(collect.tracked_sweep(sweep.folder, sweep.manifest, is_running=False))
         for _ in _write_all(tracker, sweep, lambda _: ()):
             pass
@@ -210,7 +210,7 @@ class _TrackerThread:
 
     def _track(self) -> None:
         self._calling_since = time.monotonic()
-        tracker: Tracker = find_tracker(self.name)()
+        tracker: Tracker = TRACKERS.find(self.name)()
         tracker.open(self._sweep)
         while True:
             self._calling_since = None

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lenet_sweep.config.registry import ACTIVATIONS, GROUPS, ChoiceSpec, torch_class
+from lenet_sweep.config.registry import GROUPS, ChoiceSpec, torch_class
 from lenet_sweep.config.torch_classes import torch_arguments
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
@@ -55,7 +55,7 @@ class LeNet5(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels2) if batch_norm else nn.Identity()
         self.norm3 = nn.BatchNorm2d(units1) if batch_norm else nn.Identity()
         self.norm4 = nn.BatchNorm1d(units2) if batch_norm else nn.Identity()
-        self.activation = _layer_class(ACTIVATIONS, activation)()
+        self.activation = _layer_class(GROUPS["activation"].choices, activation)()
         self.pool = _layer_class(GROUPS["pool"].choices, pool)(
             kernel_size=2, **(pool_options or {})
         )

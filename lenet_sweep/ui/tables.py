@@ -85,9 +85,9 @@ def print_tables(console: Console, frame: pd.DataFrame, marks: TieMarks = NO_COM
 def print_reproduction(console: Console, reproduction: Reproduction) -> None:
     """Print the verdict on each row and claim of a study; rows not reproduced are in bold."""
     from lenet_sweep.analysis.reproduction import NOT  # noqa: PLC0415 - SciPy is slow
-    from lenet_sweep.analysis.reproduction_tables import SHORT, text_tables  # noqa: PLC0415 - as above
+    from lenet_sweep.analysis.reproduction_tables import SHORT, verdict_tables  # noqa: PLC0415
 
-    (title, caption, rows), *_ = text_tables(reproduction)
+    (title, caption, rows), *_ = verdict_tables(reproduction)
     texts = [
         {
             str(name): escape_unencodable(one_line(text), console.encoding)

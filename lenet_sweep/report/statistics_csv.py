@@ -1,4 +1,4 @@
-"""statistics.csv (the statistics of each row of results.csv), and its summary as a text table."""
+"""statistics.csv (the statistics of each row of results.csv), and its summary for readers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from lenet_sweep.analysis.statistics_tables import rows_table, settings_table
 from lenet_sweep.report.collect import Report
-from lenet_sweep.report.text_tables import TextTable
+from lenet_sweep.results.text_table import TextTable
 
 COLUMNS = (
     "cell", "person", "status", "accuracy", "low", "high",
@@ -53,11 +53,8 @@ def statistics_table(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"setting_rank": "Int64"})
 
 
-def text_table(report: Report) -> TextTable:
-    """The statistics as a text table: one row per setting, or per cell without several seeds.
-
-    Returns title, caption, and rows as text, for `text_tables.write_texts`.
-    """
+def summary_table(report: Report) -> TextTable:
+    """The statistics for readers: one row per setting, or per cell without several seeds."""
     statistics = report.statistics
     assert statistics is not None
     if statistics.by_seed:

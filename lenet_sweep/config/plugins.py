@@ -1,0 +1,45 @@
+"""Plugins by name: those of this package, and those that scripts and other packages add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+P = TypeVar("P")
+
+
+class Plugins(Generic[P]):
+    """The plugins of one kind, by name. The module of a plugin registers it when it is imported.
+
+    group: the entry points of other packages; the name of one is that of the plugin, and its value
+    the module. package: has a module of its name for each plugin in `built_in`.
+    """
+
+    def __init__(self, group: str, package: str, built_in: Iterable[str]) -> None:
+        self._group = group
+        self._built_in = {name: f"{package}.{name}" for name in built_in}
+        self._registered: dict[str, P] = {}
+
+    def register(self, name: str, plugin: P) -> None:
+        """Add a plugin, or replace the one of this name."""
+        self._registered[name] = plugin
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all plugins, those of this package first."""
+        added = (self._modules.keys() | self._registered.keys()) - self._built_in.keys()
+        return (*self._built_in, *sorted(added))
+
+    def find(self, name: str) -> P:
+        """The plugin of a name. Raises KeyError if its module does not register it."""
+        if name not in self._registered:
+            import_module(self._modules[name])
+        return self._registered[name]
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        """The module that registers each plugin, by name."""
+        added = {entry.name: entry.value for entry in entry_points(group=self._group)}
+        return added | self._built_in
