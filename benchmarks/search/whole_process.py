@@ -19,8 +19,8 @@ from benchmarks import machines
 from benchmarks.measuring import ROOT
 from benchmarks.search.__main__ import RESULTS
 from benchmarks.search.page import table
-from lenet_sweep.machine import provenance
 from lenet_sweep import load_results
+from lenet_sweep.machine import provenance
 
 SEARCHES = ("grid", "halving", "halving_fast")
 GRID = ("recipe=ce_sgd,nll_adam", "grid/lr=report", "grid/batch=report", "holdout=10000")
