@@ -104,7 +104,7 @@ def _conclusions(
 ) -> tuple[str, ...]:
     """Sentences on the best row, how others compare with it, what matters, and what stays open."""
     if not any(r.accuracy is not None for r in results):
-        return (f"None of {pluralize(len(results), 'cell')} has an accuracy.",)
+        return ("No cell has an accuracy.",)
     names = short_names([c.results[0].cell for c in compared])
     best = [c for c in compared if c.test == "best"]
     sentences: list[str] = []

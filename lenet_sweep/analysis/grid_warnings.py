@@ -150,7 +150,8 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
             remedy = command(cells, {name: ordered([*numbers, beyond])})
         yield ResultWarning(
             "edge",
-            f"{subject} the {which} {name} in the grid, {format_setting(extreme)} (values: "
+            f"{subject} the {which} value of {name} in the grid, "
+            f"{format_setting(extreme)} (values: "
             f"{join_words([format_setting(v) for v in numbers], 8)}). A better value may lie "
             "beyond it.",
             tuple(leading),
