@@ -22,7 +22,7 @@ from lenet_sweep.cli import arguments, guarded_hydra
 from lenet_sweep.cli.help import help_text
 from lenet_sweep.config import checks, files, keys, own_models, registry
 from lenet_sweep.core.errors import DataError, StoreError, UsageError, exit_status
-from lenet_sweep.core.text import describe_os_error, replace_unprintable
+from lenet_sweep.core.text import describe_os_error, replace_unprintable, shorten
 from lenet_sweep.data.catalog import added_datasets
 from lenet_sweep.executors.registry import EXECUTORS
 
@@ -152,7 +152,7 @@ def _one_line(error: Exception) -> str:
     if error.__cause__ is not None and not isinstance(error, (UsageError, StoreError)):
         text = f"{text} {error.__cause__}"
     text = replace_unprintable(" ".join(text.split())) or type(error).__name__
-    return "error: " + (text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "...")
+    return "error: " + shorten(text, MAX_LENGTH)
 
 
 def _rephrase(error: Exception, text: str) -> None:

@@ -18,7 +18,12 @@ def format_value(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = to_str(value)
-    return replace_unprintable(text if len(text) <= 80 else text[:77] + "...")
+    return replace_unprintable(shorten(text, 80))
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text, or its beginning and '...', in at most `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def to_str(value: Any) -> str:

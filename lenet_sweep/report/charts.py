@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
 from lenet_sweep.core.cells import short_names
-from lenet_sweep.core.text import format_setting, pluralize
+from lenet_sweep.core.text import format_setting, pluralize, shorten
 from lenet_sweep.report.chart_axes import accuracy_axis, log_axis
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
@@ -281,7 +281,7 @@ def _draw_column(chart: Axes, column: int, name: str, ticks: Sequence[tuple[floa
     chart.text(column, 1.12, text, clip_on=False, fontsize=9.5, color=INK, **heading)
     for height, label in ticks if len(ticks) <= 12 else (ticks[0], ticks[-1]):
         chart.text(
-            column + 0.045, height, label if len(label) < 19 else label[:17] + "...",
+            column + 0.045, height, shorten(label, 19),
             fontsize=9, va="center", color=INK, zorder=6,
             bbox={"fc": PAPER, "lw": 0, "pad": 1.2, "alpha": 0.85},
         )  # fmt: skip

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lenet_sweep.core.text import one_line
+from lenet_sweep.core.text import one_line, shorten
 from lenet_sweep.report.latex_text import UNICODE, escape, split_word, text_width
 
 WIDTH = 340.0  # points; the text width of article, report, and book at 10 pt is 345
@@ -113,8 +113,7 @@ def _longtable(table: Table, layout: _Layout, label: str) -> str:
 
 
 def _shorten(text: str) -> str:
-    text = one_line(text)
-    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "..."
+    return shorten(one_line(text), MAX_CELL)
 
 
 def _column(numeric: bool, width: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from lenet_sweep.core.text import one_line, pluralize
+from lenet_sweep.core.text import one_line, pluralize, shorten
 from lenet_sweep.results.columns import heading_of, holds_numbers
 
 if TYPE_CHECKING:
@@ -57,4 +57,4 @@ def html_list(texts: Sequence[str]) -> str:
 
 def _escaped(value: object) -> str:
     text = one_line(str(value))
-    return escape(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "...")
+    return escape(shorten(text, MAX_TEXT))

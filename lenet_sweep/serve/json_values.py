@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lenet_sweep.core.events import Epoch
-from lenet_sweep.core.text import format_option, one_line
+from lenet_sweep.core.text import format_option, one_line, shorten
 
 MAX_TEXT = 300  # characters
 
@@ -24,8 +24,7 @@ def finite_number(value: Any) -> float | None:
 
 
 def short_text(text: Any, limit: int = MAX_TEXT) -> str:
-    line = one_line(str(text)[: 4 * limit])
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    return shorten(one_line(str(text)[: 4 * limit]), limit)
 
 
 def setting_value(value: Any) -> Any:

@@ -16,7 +16,7 @@ from lenet_sweep.config.trackers import TRACKERS
 from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
-from lenet_sweep.core.text import join_command, one_line, to_str
+from lenet_sweep.core.text import join_command, one_line, shorten, to_str
 from lenet_sweep.results.manifest import Manifest
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.files import lock_file
@@ -245,6 +245,6 @@ def describe_error(error: BaseException) -> str:
     if address := os.environ.get("MLFLOW_TRACKING_URI"):
         text = text.replace(address, "MLFLOW_TRACKING_URI")
     text = re.sub(r"//[^/@\s]*@", "//", text)
-    text = text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}..."
+    text = shorten(text, MAX_ERROR)
     is_clear = isinstance(error, (AlreadyTrackedError, StoreError))
     return text if is_clear else f"{type(error).__name__}: {text}"
