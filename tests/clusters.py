@@ -14,7 +14,7 @@ from slurm_here import UnavailableError, slurm
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import make_plan
+from lenet_sweep.core.plans import make_plan
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.executors.options import parse_options

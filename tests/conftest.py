@@ -23,9 +23,10 @@ from small_mnist import Mirror, small_spec
 
 import lenet_sweep
 from lenet_sweep.config import registry
-from lenet_sweep.core.cells import Dataset, Run
+from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.core.events import Event
+from lenet_sweep.core.plans import Run
 from lenet_sweep.data import datasets
 from lenet_sweep.data.catalog import DATASETS
 from lenet_sweep.data.datasets import find_dataset, load_dataset

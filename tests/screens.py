@@ -11,8 +11,9 @@ from rich.console import Console
 
 from lenet_sweep.config.registry import make_choice
 from lenet_sweep.core import events
-from lenet_sweep.core.cells import Cell, Dataset, Plan, Run, make_plan
+from lenet_sweep.core.cells import Cell, Dataset
 from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.core.plans import Plan, Run, make_plan
 from lenet_sweep.results.records import Record
 
 HOSTILE = "[red]no\x1b[31m\x07 \u202eend[/red]\r\nnext"

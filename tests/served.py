@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from made_sweeps import launched
 
-from lenet_sweep.core.cells import Run, make_plan
 from lenet_sweep.core.events import Epoch, EpochEnded, SearchRound, Started
+from lenet_sweep.core.plans import Run, make_plan
 from lenet_sweep.results.manifest import read_manifest, write_manifest
 from lenet_sweep.runner.event_recorder import EventRecorder
 from lenet_sweep.serve.server import COOKIE, PageServer

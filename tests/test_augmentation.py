@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, make_choice
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import NO_AUGMENTATION, Cell, describe_added
+from lenet_sweep.core.cells import NO_AUGMENTATION, Cell, describe_optional
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training import augmentation, resampling
 from lenet_sweep.training.augmentation import (
@@ -345,5 +345,5 @@ def test_wrong_settings_are_rejected_in_one_line(axes: dict, message: str) -> No
 def test_texts_name_the_augmentation() -> None:
     """Names of cells say which augmentation they have, or that they have none."""
     cell = cell_of(augment="shift", **{"augment.pixels": 3})
-    assert describe_added("augment", cell.augment) == "shift pixels=3"
-    assert describe_added("augment", cell_of().augment) == "no augment"
+    assert describe_optional("augment", cell.augment) == "shift pixels=3"
+    assert describe_optional("augment", cell_of().augment) == "no augment"

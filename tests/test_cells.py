@@ -13,7 +13,9 @@ from lenet_sweep.analysis.axes import varied
 from lenet_sweep.config import grids
 from lenet_sweep.config.registry import GROUPS, cell_from_json, make_choice
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import Cell, Choice, Dataset, make_plan, short_names
+from lenet_sweep.core.cells import Cell, Choice, Dataset
+from lenet_sweep.core.names import short_names
+from lenet_sweep.core.plans import make_plan
 from lenet_sweep.training.engines import support
 from lenet_sweep.training.engines.support import NATIVE
 

@@ -13,8 +13,8 @@ from forked_commands import run_forked
 from lenet_sweep import load_results
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import Failure
+from lenet_sweep.core.plans import Run
 from lenet_sweep.results import records
 from lenet_sweep.results.records import Record
 from lenet_sweep.storage.store import RunFolder, Store

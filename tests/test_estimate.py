@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from screens import BASE
 
 from lenet_sweep import sweep
-from lenet_sweep.core.cells import Cell, Choice, make_plan
+from lenet_sweep.core.cells import Cell, Choice
 from lenet_sweep.core.events import Epoch
+from lenet_sweep.core.plans import make_plan
 from lenet_sweep.machine import provenance
 from lenet_sweep.results.estimate import estimate
 from lenet_sweep.storage.snapshots import Snapshot

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from made_sweeps import launched, settings, store_all
 
-from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.events import (
     CellFinished,
     Epoch,
@@ -19,6 +18,7 @@ from lenet_sweep.core.events import (
     SearchRound,
     Started,
 )
+from lenet_sweep.core.plans import make_plan
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.results import event_file
 from lenet_sweep.results.event_file import (

@@ -13,8 +13,6 @@ import pytest
 from clusters import TargetExecutor, interrupt, small_runs, start_executor
 from processes import Sweep, assert_kept, finished, linux, results
 
-from lenet_sweep.core.cells import make_plan
-from lenet_sweep.core.cells import runs_of as runs_of_cells
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
     CellFinished,
@@ -25,6 +23,8 @@ from lenet_sweep.core.events import (
     Started,
     Stopped,
 )
+from lenet_sweep.core.plans import make_plan
+from lenet_sweep.core.plans import runs_of as runs_of_cells
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.runner.search_rounds import SearchRounds
 from lenet_sweep.search import RunResult

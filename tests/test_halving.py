@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from made_results import product
 
 from lenet_sweep import Observer, load_results, sweep
-from lenet_sweep.core.cells import runs_of
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import EpochEnded, Failure
+from lenet_sweep.core.plans import runs_of
 from lenet_sweep.executors import local
 from lenet_sweep.search import RunResult, is_complete
 from lenet_sweep.search.halving import Halving, compared_with

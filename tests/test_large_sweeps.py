@@ -22,8 +22,9 @@ from lenet_sweep import load_results
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import CellFinished, Epoch, Event, Finished, Progress, Started
+from lenet_sweep.core.plans import Run
 from lenet_sweep.data.test_images import ImageCache
 from lenet_sweep.executors import RunContext
 from lenet_sweep.executors.local import LOCAL

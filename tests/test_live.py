@@ -30,8 +30,9 @@ from screens import (
 
 from lenet_sweep.config.registry import make_choice
 from lenet_sweep.core import events
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Failure
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.ui.live_view import LiveView
 from lenet_sweep.ui.log_view import LogView

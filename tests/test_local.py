@@ -9,7 +9,6 @@ import pytest
 from clusters import small_runs
 from processes import TIMEOUT, all_ended
 
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
     EpochEnded,
@@ -20,6 +19,7 @@ from lenet_sweep.core.events import (
     Stopped,
     Waiting,
 )
+from lenet_sweep.core.plans import Run
 from lenet_sweep.executors import local
 from lenet_sweep.storage.store import Store
 

@@ -27,9 +27,11 @@ from lenet_sweep.config import model_import, own_models
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, OPTION_DEFAULTS, cell_from_json
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import Cell, Run, short_names
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import ModelError, UsageError
 from lenet_sweep.core.events import EpochEnded, Failed, Finished
+from lenet_sweep.core.names import short_names
+from lenet_sweep.core.plans import Run
 from lenet_sweep.data.images import Images
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.report.__main__ import main

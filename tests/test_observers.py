@@ -12,8 +12,9 @@ import pytest
 from screens import log_file, printed
 
 from lenet_sweep import Observer, sweep
-from lenet_sweep.core.cells import Cell, Plan, Run
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import CellFinished, Event, Finished, Started
+from lenet_sweep.core.plans import Plan, Run
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.runner.run import SweepResult, run_sweep

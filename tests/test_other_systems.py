@@ -17,9 +17,9 @@ from processes import PATIENCE
 
 from lenet_sweep import load_results
 from lenet_sweep.core import text
-from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.errors import InterruptedBySignal, StoreError, exit_status
 from lenet_sweep.core.events import Failed, Failure, Finished
+from lenet_sweep.core.plans import make_plan
 from lenet_sweep.executors import local
 from lenet_sweep.report import __main__ as report
 from lenet_sweep.results import manifest

@@ -17,9 +17,10 @@ from lenet_sweep.config.grids import grid
 from lenet_sweep.config.studies import Study, StudyRow
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core import events
-from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import EndedEarly, EpochEnded, Event, Started, Stopped
 from lenet_sweep.core.patience import is_exhausted
+from lenet_sweep.core.plans import Run
 from lenet_sweep.report.histories import curves_by_setting
 from lenet_sweep.report.text_tables import text_tables, to_markdown
 from lenet_sweep.results.csv_file import read_records_csv, write_csv

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lenet_sweep import load_results, sweep
 from lenet_sweep.config import grids, validation
-from lenet_sweep.core.cells import Run
+from lenet_sweep.core.plans import Run
 from lenet_sweep.search import RunResult, is_complete
 from lenet_sweep.search.racing import Racing, t_test, z_test
 from lenet_sweep.training.engines.support import NATIVE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lenet_sweep.config import grids, validation
 from lenet_sweep.config.registry import OPTION_DEFAULTS
-from lenet_sweep.core.cells import ADDED_SETTINGS
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS
 from lenet_sweep.core.text import format_cost
 from lenet_sweep.report.text_tables import (
     EARLY_END,
@@ -48,7 +48,7 @@ def test_order_of_the_columns() -> None:
         "rank,accuracy,batch,lr,epochs,person,device,loss,optimizer,activation,seed,status,"
         "train_loss,seconds_per_epoch,seconds,engine,dataset,error,cell"
     )
-    added = ",".join(ADDED_SETTINGS)
+    added = ",".join(OPTIONAL_SETTINGS)
     options_of_cell = (
         "loss.label_smoothing,optimizer.weight_decay,optimizer.maximize,optimizer.betas,optimizer.eps,"
         "optimizer.amsgrad,optimizer.decoupled_weight_decay,schedule.warmup"
@@ -329,7 +329,7 @@ def test_a_sweep_without_results_has_an_empty_table(tmp_path) -> None:
     """A sweep that stops before the first cell ends still has a table with all columns."""
     frame = ranked_table([])
     write_csv(frame, tmp_path / "r.csv")
-    assert (tmp_path / "r.csv").read_text().strip() == ",".join([*COLUMNS, *ADDED_SETTINGS])
+    assert (tmp_path / "r.csv").read_text().strip() == ",".join([*COLUMNS, *OPTIONAL_SETTINGS])
     assert text_tables(frame) == []
 
 

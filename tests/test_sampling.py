@@ -19,9 +19,9 @@ import lenet_sweep
 from lenet_sweep import Observer, load_results, sweep
 from lenet_sweep.config import sampled_settings, sweep_grammar, validation
 from lenet_sweep.config.search_space import Interval, Values
-from lenet_sweep.core.cells import make_plan
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import CellFinished, EpochEnded
+from lenet_sweep.core.plans import make_plan
 from lenet_sweep.executors import local
 from lenet_sweep.results.sweep import load_sweep
 from lenet_sweep.search import Decision, RunResult, Stop, sampling

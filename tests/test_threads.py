@@ -16,8 +16,8 @@ from processes import TIMEOUT
 from lenet_sweep import sweep
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import EpochEnded, Finished
+from lenet_sweep.core.plans import Run
 from lenet_sweep.executors import local
 from lenet_sweep.executors.job import Task, job_payload, run_job
 from lenet_sweep.executors.local_scheduler import divide_cores

@@ -13,9 +13,9 @@ import pytest
 
 from lenet_sweep import Observer, sweep
 from lenet_sweep.config import trackers
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import CellFinished, EpochEnded, Event, Failed, Failure, Started
+from lenet_sweep.core.plans import Run
 from lenet_sweep.executors import RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.runner.outputs import write_outputs

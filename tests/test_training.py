@@ -10,7 +10,7 @@ import pytest
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.cells import ENGINE_VERSIONS, Run
+from lenet_sweep.core.cells import ENGINE_VERSIONS
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import (
     CellFinished,
@@ -28,6 +28,7 @@ from lenet_sweep.core.events import (
     decode,
     encode,
 )
+from lenet_sweep.core.plans import Run
 from lenet_sweep.storage.store import RunFolder, Store
 from lenet_sweep.training import engines, loop
 from lenet_sweep.training.augmentation import AUGMENTATIONS

@@ -30,8 +30,9 @@ from screens import (
 )
 
 from lenet_sweep.core import events
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch, Failure
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.results.ranking import ranked_table
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.ui.live_view import LiveView

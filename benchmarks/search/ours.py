@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.curves import Curves
 from benchmarks.search.replays import Outcome, Problem, choose
 from lenet_sweep.config.registry import cell_from_json
-from lenet_sweep.core.cells import Run
+from lenet_sweep.core.plans import Run
 from lenet_sweep.search import NO_RESULT, RunResult, Search, is_complete
 
 Values = NDArray[np.float64]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.engines import cell_of
-from lenet_sweep.core.cells import Run
+from lenet_sweep.core.plans import Run
 from lenet_sweep.search import RunResult
 from lenet_sweep.search.racing import Racing
 

@@ -16,12 +16,12 @@ from lenet_sweep.config.registry import (
     default_of_model,
 )
 from lenet_sweep.core.cells import (
-    ADDED_SETTINGS,
     MNIST_SIZE,
+    OPTIONAL_SETTINGS,
     Cell,
     Choice,
     Dataset,
-    describe_added,
+    describe_optional,
 )
 from lenet_sweep.core.text import format_setting, join_command
 from lenet_sweep.data.catalog import IMAGE_FOLDER, OWN_DATASETS
@@ -112,8 +112,8 @@ def describe_setting(name: str, value: Value) -> str:
         return f"images of {value or 28} x {value or 28} pixels"
     if name == "holdout":
         return "nothing held out" if value is None else f"{value} images held out"
-    if name in ADDED_SETTINGS and name not in UNNAMED:
-        return describe_added(name, value)
+    if name in OPTIONAL_SETTINGS and name not in UNNAMED:
+        return describe_optional(name, value)
     return (
         format_setting(value)
         if name in UNNAMED

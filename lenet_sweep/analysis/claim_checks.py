@@ -24,7 +24,8 @@ from lenet_sweep.analysis.significance import ALPHA, MIN_SEEDS
 from lenet_sweep.analysis.statistics import EPSILON, Result, Setting, accuracies, group_by_setting
 from lenet_sweep.config.registry import RECIPES, default_lr, make_choice
 from lenet_sweep.config.studies import Claim, Study
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import pluralize
 
 LITTLE = 0.2  # points; twice the standard error of 99 % on 10,000 images

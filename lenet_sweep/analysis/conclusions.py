@@ -25,7 +25,8 @@ from lenet_sweep.analysis.statistics import (
 from lenet_sweep.analysis.statistics_tables import rows_table, settings_table
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.analysis.warnings import find_warnings
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import join_words, pluralize
 from lenet_sweep.results.html_tables import html_list, html_table
 

@@ -13,7 +13,7 @@ from lenet_sweep.analysis.significance import Comparison, leaders
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.config.registry import make_choice
-from lenet_sweep.core.cells import short_names
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
 MAX_ALTERNATIVES = 6  # values that a warning lists

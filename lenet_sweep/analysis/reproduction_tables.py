@@ -16,7 +16,7 @@ from lenet_sweep.analysis.reproduction import (
     Reproduction,
 )
 from lenet_sweep.analysis.statistics import epochs_text
-from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS, Cell, Choice
 from lenet_sweep.core.text import format_setting
 from lenet_sweep.results.text_table import TextTable
 
@@ -38,7 +38,7 @@ CLAIMS_RULE = (
 
 def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
     """The content of reproduction.csv: one row per row of a study, with COLUMNS, and those of
-    ADDED_SETTINGS that a row changes.
+    OPTIONAL_SETTINGS that a row changes.
 
     Accuracies are percent, differences points; low and high are the mean minus and plus its margin.
     """
@@ -49,7 +49,7 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
         for v in reproduction.verdicts
         for name in v.row.cell.changed_settings
     }
-    added = [name for name in ADDED_SETTINGS if name in changed]
+    added = [name for name in OPTIONAL_SETTINGS if name in changed]
     rows = [
         {
             "study": reproduction.study.title,
@@ -73,7 +73,7 @@ def reproduction_table(reproductions: Iterable[Reproduction]) -> pd.DataFrame:
             "verdict": v.verdict,
             "note": v.note,
             "cell": v.row.cell.id,
-            **{name: _added_text(v.row.cell, name) for name in added},
+            **{name: _optional_text(v.row.cell, name) for name in added},
         }
         for reproduction in reproductions
         for v in reproduction.verdicts
@@ -133,7 +133,7 @@ def _format_margin(points: float) -> str:
     return f"{points:.2f}" if points < 100 else "100"  # no accuracy is further away
 
 
-def _added_text(cell: Cell, name: str) -> str:
+def _optional_text(cell: Cell, name: str) -> str:
     value = getattr(cell, name)
     return str(value) if isinstance(value, Choice) else format_setting(value)
 
@@ -142,6 +142,6 @@ _SETTINGS: Mapping[str, Callable[[Cell], str]] = {
     "loss": lambda cell: str(cell.loss),
     "optimizer": lambda cell: str(cell.optimizer),
     "activation": lambda cell: cell.activation,
-    **{name: partial(_added_text, name=name) for name in ADDED_SETTINGS},
+    **{name: partial(_optional_text, name=name) for name in OPTIONAL_SETTINGS},
     "data": lambda cell: cell.data,
 }

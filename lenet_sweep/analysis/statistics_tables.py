@@ -14,7 +14,7 @@ from lenet_sweep.analysis.statistics import (
     scoring,
 )
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import ADDED_SETTINGS, Cell
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS, Cell
 from lenet_sweep.core.text import format_option
 from lenet_sweep.results.columns import INTERVAL, in_option_order, rank_text, setting_text
 from lenet_sweep.results.records import setting_value
@@ -98,7 +98,7 @@ def _line(rank: str, results: Sequence[Result], compared: Comparison | None) -> 
         "lr": f"{cell.lr:g}",
         "epochs": epochs_text(results),
         "activation": setting_text(setting_value(cell, "activation")),
-        **{name: setting_text(setting_value(cell, name)) for name in ADDED_SETTINGS},
+        **{name: setting_text(setting_value(cell, name)) for name in OPTIONAL_SETTINGS},
         "dataset": cell.data,
         "diff.": "" if difference is None else f"{difference:.2f}",
         "p": "" if adjusted is None else f"{adjusted:.2g}",
@@ -124,7 +124,7 @@ def _arranged(rows: list[dict[str, str]]) -> pd.DataFrame:
     options = in_option_order(frame.columns)
     hidden = [
         name
-        for name in ("loss", "optimizer", *options, "activation", *ADDED_SETTINGS, "dataset")
+        for name in ("loss", "optimizer", *options, "activation", *OPTIONAL_SETTINGS, "dataset")
         if len({*frame[name]} - ({""} if name in options else set())) <= 1
     ]
     first = ["rank", "loss", "optimizer", *options]

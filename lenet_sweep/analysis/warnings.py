@@ -25,7 +25,8 @@ from lenet_sweep.analysis.warning_types import (
     has_or_have,
     ordinal,
 )
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import join_words
 from lenet_sweep.results.columns import STOPPED
 

@@ -22,14 +22,15 @@ from lenet_sweep.config.torch_classes import (
     try_scheduler,
 )
 from lenet_sweep.core.cells import (
-    ADDED_COLUMNS,
-    ADDED_FIELDS,
+    OPTIONAL_COLUMNS,
+    OPTIONAL_FIELDS,
     Cell,
     Choice,
     OptionValue,
     dataset_from_json,
 )
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.plans import Run
 from lenet_sweep.data.catalog import added_datasets
 
 Raw = dict[str, Any]
@@ -439,7 +440,7 @@ def make_choice(
 
 def cell_from_json(values: Mapping[str, Any]) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises KeyError, TypeError or UsageError otherwise."""
-    values = {**ADDED_FIELDS, **ADDED_COLUMNS, **values}
+    values = {**OPTIONAL_FIELDS, **OPTIONAL_COLUMNS, **values}
     classes = tuple((group, name) for group, name in values["classes"])
     choices: dict[str, Any] = {}
     for group in OPTION_GROUPS:
@@ -468,3 +469,8 @@ _NESTED = (*OPTION_GROUPS, "dataset", "classes")
 
 def _option_values(pairs: Iterable[tuple[str, Any]]) -> tuple[tuple[str, OptionValue], ...]:
     return tuple((k, tuple(value) if isinstance(value, list) else value) for k, value in pairs)
+
+
+def run_from_json(values: Mapping[str, Any]) -> Run:
+    """The run that `Run.to_json` wrote. Raises what `cell_from_json` raises."""
+    return Run(cell_from_json(values["cell"]), tuple(values["snapshot_epochs"]))

@@ -1,13 +1,13 @@
-"""Cells, the runs that train them, and the plan of a sweep."""
+"""Cells: the points of a grid, with their datasets, options and ids."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from lenet_sweep.core.text import format_option, format_setting
@@ -143,7 +143,7 @@ class Cell:
         if self.dataset.holdout is None:
             del settings["dataset"]["holdout"]
         settings["optimizer"] = [self.optimizer.name, self._identifying_options("optimizer")]
-        for name in ("loss", *settings.keys() & ADDED_FIELDS.keys()):
+        for name in ("loss", *settings.keys() & OPTIONAL_FIELDS.keys()):
             value = getattr(self, name)
             if isinstance(value, Choice) and (options := self._identifying_options(name)):
                 settings[name] = [value.name, options]
@@ -191,7 +191,7 @@ class Cell:
     def description(self) -> str:
         """The settings for a figure's caption, such as 'nll + adam, lr 0.001, batch 64, ...'."""
         activation = "" if self.activation == "relu" else f", {self.activation}"
-        added = "".join(f", {describe_added(k, v)}" for k, v in self.changed_settings.items())
+        added = "".join(f", {describe_optional(k, v)}" for k, v in self.changed_settings.items())
         settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
         return f"{self.loss} + {self.optimizer}{activation}{added}, {settings}, {self.data}"
 
@@ -203,7 +203,7 @@ class Cell:
         """
         activation = "" if self.activation == "relu" else f"-{self.activation}"
         added = "".join(
-            f"-{value.name if isinstance(value, Choice) else describe_added(key, value)}"
+            f"-{value.name if isinstance(value, Choice) else describe_optional(key, value)}"
             for key, value in self.changed_settings.items()
         ).replace(" ", "")
         name = (
@@ -214,8 +214,10 @@ class Cell:
 
     @property
     def changed_settings(self) -> dict[str, Any]:
-        """The settings in ADDED_SETTINGS that differ from their defaults."""
-        return {name: getattr(self, name) for name in ADDED_SETTINGS if not self._has_default(name)}
+        """The settings in OPTIONAL_SETTINGS that differ from their defaults."""
+        return {
+            name: getattr(self, name) for name in OPTIONAL_SETTINGS if not self._has_default(name)
+        }
 
     def has_setting(self, name: str) -> bool:
         """Whether the model of this cell has a setting, such as 'dropout'."""
@@ -223,7 +225,7 @@ class Cell:
 
     def _has_default(self, name: str) -> bool:
         """Whether a field that was added later has its default."""
-        value, default = getattr(self, name), ADDED_FIELDS[name]
+        value, default = getattr(self, name), OPTIONAL_FIELDS[name]
         if value == default or not isinstance(value, Choice):
             return bool(value == default)
         return value.name == default.name and not self._identifying_options(name)
@@ -234,10 +236,10 @@ class Cell:
             "optimizer": self._choice_json("optimizer"),
             "dataset": self.dataset.to_json(),
         }
-        for name, default in ADDED_FIELDS.items():
+        for name, default in OPTIONAL_FIELDS.items():
             if values[name] == default or self._has_default(name):
                 del values[name]
-        for name in ("loss", *values.keys() & ADDED_FIELDS.keys()):
+        for name in ("loss", *values.keys() & OPTIONAL_FIELDS.keys()):
             if isinstance(values[name], Choice):
                 values[name] = self._short_json(name)
         return values
@@ -255,23 +257,25 @@ class Cell:
         return values
 
 
-# The fields of Cell that were added later, and their defaults.
-ADDED_FIELDS = {field.name: field.default for field in fields(Cell) if field.default is not MISSING}
+# The fields of Cell that have a default. Cells that were stored before a field existed lack it.
+OPTIONAL_FIELDS = {
+    field.name: field.default for field in fields(Cell) if field.default is not MISSING
+}
 # Those that are settings, with their defaults. Each is a column of the table, by its name.
-ADDED_SETTINGS: Mapping[str, Any] = {
+OPTIONAL_SETTINGS: Mapping[str, Any] = {
     name: default
-    for name, default in ADDED_FIELDS.items()
+    for name, default in OPTIONAL_FIELDS.items()
     if name not in ("horizon", "classes", "model_source")
 }
 # The values of their columns at these defaults: of a choice, the name.
-ADDED_COLUMNS: Mapping[str, Any] = {
+OPTIONAL_COLUMNS: Mapping[str, Any] = {
     name: default.name if isinstance(default, Choice) else default
-    for name, default in ADDED_SETTINGS.items()
+    for name, default in OPTIONAL_SETTINGS.items()
 }
 
 
-def describe_added(name: str, value: Any) -> str:
-    """A setting of ADDED_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
+def describe_optional(name: str, value: Any) -> str:
+    """A setting of OPTIONAL_SETTINGS in a line of text: 'cosine', 'clip_norm 1', 'no clip_norm'."""
     if isinstance(value, Choice) and value.name != "none":
         return f"{name} {value}" if name in ("pool", "init") else str(value)
     if value is None or value is False or isinstance(value, Choice):
@@ -282,154 +286,3 @@ def describe_added(name: str, value: Any) -> str:
 def _values(item: Cell | Dataset) -> dict[str, Any]:
     # dataclasses.asdict copies every value recursively, which takes 12 times as long.
     return {name: getattr(item, name) for name in item.__dataclass_fields__}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training trajectory to train, and the epochs at which to save a snapshot.
-
-    `cell` is the run's longest cell. `snapshot_epochs` is ascending and ends with `cell.epochs`.
-    """
-
-    cell: Cell
-    snapshot_epochs: tuple[int, ...]
-
-    @property
-    def id(self) -> str:
-        """The run id, which all cells of the run share."""
-        return self.cell.run_id
-
-    def cells(self) -> list[Cell]:
-        """The cells that this run trains, shortest first."""
-        return [replace(self.cell, epochs=epochs) for epochs in self.snapshot_epochs]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The distinct cells of a sweep, and the runs that are needed for the unfinished ones.
-
-    `duplicates` counts the cells that equal another cell, `finished` those already in the store.
-    """
-
-    cells: tuple[Cell, ...]
-    duplicates: int
-    finished: int
-    runs: tuple[Run, ...]
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs to train, at most: an interrupted run needs fewer."""
-        return sum(run.cell.epochs for run in self.runs)
-
-    @property
-    def grid_epochs(self) -> int:
-        """The epochs of all runs if none of them were in the store."""
-        return sum(run.cell.epochs for run in runs_of(self.cells))
-
-    @cached_property
-    def by_id(self) -> dict[str, Run]:
-        """The runs by id."""
-        return {run.id: run for run in self.runs}
-
-
-def join_plans(first: Plan, second: Plan) -> Plan:
-    """The plan of both. They must not share a run."""
-    return Plan(
-        first.cells + second.cells,
-        first.duplicates + second.duplicates,
-        first.finished + second.finished,
-        first.runs + second.runs,
-    )
-
-
-def runs_of(cells: Iterable[Cell]) -> list[Run]:
-    """The runs of distinct cells, each up to its last epoch, in the order of their first cells."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.run_id, []).append(cell)
-    return [
-        Run(max(group, key=lambda c: c.epochs), tuple(sorted(c.epochs for c in group)))
-        for group in groups.values()
-    ]
-
-
-def make_plan(cells: Iterable[Cell], is_finished: Callable[[Cell], bool]) -> Plan:
-    """Merge equal cells, drop finished ones, and group the rest into runs, longest run first."""
-    all_cells = list(cells)
-    distinct = list(dict.fromkeys(all_cells))
-    runs = longest_first(runs_of(cell for cell in distinct if not is_finished(cell)))
-    finished = len(distinct) - sum(len(run.snapshot_epochs) for run in runs)
-    return Plan(tuple(distinct), len(all_cells) - len(distinct), finished, tuple(runs))
-
-
-def longest_first(runs: Iterable[Run]) -> list[Run]:
-    """The runs in the order in which to start them, which keeps all workers busy until the end.
-
-    This is LPT scheduling (Graham 1969).
-    """
-    # At a small learning rate more units stay active, which makes the native engine up to a sixth
-    # slower, so among equally long runs the smallest rate comes first.
-    return sorted(runs, key=lambda run: (-run.cell.epochs * relative_epoch(run.cell), run.cell.lr))
-
-
-def relative_epoch(cell: Cell) -> float:
-    """The duration of an epoch relative to that of other cells, in arbitrary units.
-
-    Measured on one core: a step costs as much as about 16 images in addition to its own images.
-    With average pooling, the native engine takes twice as long.
-    """
-    images = (cell.dataset.limit or 60_000) - (cell.dataset.holdout or 0)
-    pooling = 2 if cell.engine == "native" and cell.pool.name == "avg" else 1
-    return images * (1 + 16 / cell.batch) * pooling
-
-
-# The text of each setting in a line, most important first: where space is short, the last ones are
-# cut.
-_SETTING_TEXTS: Mapping[str, Callable[[Any], str]] = {
-    "lr": "lr {:g}".format,
-    "batch": "batch {}".format,
-    "epochs": "epochs {}".format,
-    "optimizer": str,
-    "loss": str,
-    "activation": str,
-    **{name: partial(describe_added, name) for name in ADDED_SETTINGS},
-    "seed": "seed {}".format,
-    "data": str,
-    "device": str,
-    "engine": str,
-}
-
-
-def _distinct(cells: Iterable[Cell], names: Iterable[str]) -> set[tuple[Any, ...]]:
-    return {tuple(getattr(cell, name) for name in names) for cell in cells}
-
-
-def short_names(
-    cells: Iterable[Cell], *, epochs: bool = True, between: str = ", "
-) -> dict[Cell, str]:
-    """A short name for each cell: the settings that differ, such as 'lr 0.1, batch 64'.
-
-    `epochs=False` names the runs of the cells, leaving out the epochs.
-    """
-    cells = list(cells)
-    values = {
-        name: {getattr(cell, name) for cell in cells if cell.has_setting(name)}
-        for name in _SETTING_TEXTS
-    }
-    names = [
-        name for name in _SETTING_TEXTS if len(values[name]) > 1 and (epochs or name != "epochs")
-    ]
-    for name, decisive in (("loss", "optimizer"), ("activation", "model"), ("pool", "model")):
-        if decisive in names and len(_distinct(cells, [decisive, name])) == len(values[decisive]):
-            names = [other for other in names if other != name]  # it is implied
-    without_engine = [name for name in names if name != "engine"]
-    if len(_distinct(cells, without_engine)) == len(_distinct(cells, names)):
-        names = without_engine  # the other settings decide the engine
-    names = names or ["lr", "batch"]
-    texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
-    return {
-        cell: between.join(
-            texts[name][getattr(cell, name)] for name in names if cell.has_setting(name)
-        )
-        for cell in cells
-    }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from lenet_sweep.core.cells import Run
+from lenet_sweep.core.plans import Run
 
 
 @dataclass(frozen=True)

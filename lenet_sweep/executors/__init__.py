@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.model_source import ModelLocation
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import Event, Failed, Retrying
+from lenet_sweep.core.plans import Run
 
 
 @dataclass(frozen=True)

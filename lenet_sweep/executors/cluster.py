@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import StoreError, UsageError
 from lenet_sweep.core.events import (
     CellFinished,
@@ -37,6 +36,7 @@ from lenet_sweep.core.events import (
     Stopped,
     epoch_begun,
 )
+from lenet_sweep.core.plans import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.executors import RunContext
 from lenet_sweep.executors.job import Journal, Task, job_payload

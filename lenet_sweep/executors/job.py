@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet_sweep.config.model_source import ModelLocation
-from lenet_sweep.config.registry import cell_from_json
-from lenet_sweep.core.cells import Run
+from lenet_sweep.config.registry import run_from_json
 from lenet_sweep.core.events import (
     EpochEnded,
     Event,
@@ -28,6 +27,7 @@ from lenet_sweep.core.events import (
     encode,
     epoch_begun,
 )
+from lenet_sweep.core.plans import Run
 from lenet_sweep.executors import RunContext, local
 
 PROGRESS_EVERY = 1.0  # seconds between two Progress events, to spare the shared disk
@@ -53,14 +53,7 @@ def job_payload(tasks: Sequence[Task], context: RunContext, threads: int) -> dic
         "timeout": context.timeout,
         "environment": dict(context.environment),
         "models": {digest: asdict(model) for digest, model in context.models.items()},
-        "tasks": [
-            {
-                "cell": task.run.cell.to_json(),
-                "snapshot_epochs": list(task.run.snapshot_epochs),
-                "journal": str(task.journal.absolute()),
-            }
-            for task in tasks
-        ],
+        "tasks": [task.run.to_json() | {"journal": str(task.journal.absolute())} for task in tasks],
     }
 
 
@@ -108,13 +101,7 @@ def run_job(
 
 
 def _train(payload: Mapping[str, Any], stop: threading.Event) -> list[InterruptedRun]:
-    tasks = [
-        (
-            Run(cell_from_json(task["cell"]), tuple(task["snapshot_epochs"])),
-            Journal(Path(task["journal"])),
-        )
-        for task in payload["tasks"]
-    ]
+    tasks = [(run_from_json(task), Journal(Path(task["journal"]))) for task in payload["tasks"]]
     context = RunContext(
         out=Path(payload["out"]),
         data_root=Path(payload["data_root"]) if payload["data_root"] else None,

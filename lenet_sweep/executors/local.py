@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import (
     FINAL_EVENTS,
     Event,
@@ -32,6 +31,7 @@ from lenet_sweep.core.events import (
     decode,
     epoch_begun,
 )
+from lenet_sweep.core.plans import Run
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.local_scheduler import Scheduler, divide_cores
 from lenet_sweep.executors.registry import register_executor
@@ -103,9 +103,7 @@ class _Worker:
     def begin_next(self, scheduler: Scheduler) -> None:
         run, wait = scheduler.next_run()
         self.run, self.epoch, self.last_progress = run, 1, time.monotonic()
-        self.send(
-            {"cell": run.cell.to_json(), "snapshot_epochs": run.snapshot_epochs, "wait": wait}
-        )
+        self.send(run.to_json() | {"wait": wait})
 
     def use_threads(self, number: int) -> None:
         if number != self.threads:

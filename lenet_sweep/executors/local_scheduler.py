@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.events import Failed, Retrying
+from lenet_sweep.core.plans import Run
 from lenet_sweep.executors import RetryPolicy
 
 

@@ -18,8 +18,7 @@ from typing import Any
 
 from lenet_sweep.config.model_source import ModelLocation
 from lenet_sweep.config.own_models import add_locations
-from lenet_sweep.config.registry import cell_from_json
-from lenet_sweep.core.cells import Run
+from lenet_sweep.config.registry import run_from_json
 from lenet_sweep.core.events import encode
 from lenet_sweep.storage.store import Store
 
@@ -51,7 +50,7 @@ def main() -> None:
     add_locations({d: ModelLocation(**model) for d, model in context["models"].items()})
     data_root = context["data_root"] and Path(context["data_root"])
     while (message := runs.get()) is not None:
-        run = Run(cell_from_json(message["cell"]), tuple(message["snapshot_epochs"]))
+        run = run_from_json(message)
         for event in train(
             run,
             store.run_folder(run.id),

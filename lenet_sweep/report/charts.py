@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.reproduction import NOT, OPEN, REPRODUCED, Reproduction
-from lenet_sweep.core.cells import short_names
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_setting, pluralize, shorten
 from lenet_sweep.report.chart_axes import accuracy_axis, log_axis
 from lenet_sweep.report.collect import Report

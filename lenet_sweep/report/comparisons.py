@@ -9,7 +9,8 @@ from statistics import median
 from lenet_sweep.analysis.axes import axes, ordered, varied
 from lenet_sweep.analysis.significance import OUTCOMES
 from lenet_sweep.analysis.statistics import describe_min_learned
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_setting, pluralize
 from lenet_sweep.report.collect import Row
 from lenet_sweep.report.compared_items import ComparedItem

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 
-from lenet_sweep.core.cells import short_names
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_cost, pluralize
 from lenet_sweep.report.chart_axes import accuracy_axis, cost_axis, draw_band, epoch_axis
 from lenet_sweep.report.collect import Report

@@ -14,9 +14,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lenet_sweep.analysis import loading
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Epoch
+from lenet_sweep.core.names import short_names
 from lenet_sweep.data.images import LabeledImages
 from lenet_sweep.report import PROGRESS, figures, sample_figures
 from lenet_sweep.report.histories import Curve, curves_by_setting

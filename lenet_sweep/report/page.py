@@ -24,7 +24,8 @@ from jinja2.bccache import Bucket, FileSystemBytecodeCache
 
 from lenet_sweep.analysis import reproduction_tables
 from lenet_sweep.config.studies import Study
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import one_line, pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_data, page_table
 from lenet_sweep.report.collect import Launch, Report, Row

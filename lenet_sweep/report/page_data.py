@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.axes import axes
-from lenet_sweep.core.cells import short_names
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_setting, one_line
 from lenet_sweep.data.images import LabeledImages, Labels
 from lenet_sweep.report import latex_text

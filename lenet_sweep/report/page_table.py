@@ -12,7 +12,7 @@ from lenet_sweep.analysis.axes import Value, command
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison
 from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.core.cells import ADDED_SETTINGS
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS
 from lenet_sweep.core.text import format_cost, join_command, one_line
 from lenet_sweep.data.catalog import OWN_DATASETS
 from lenet_sweep.report.collect import Report, Row
@@ -22,7 +22,7 @@ from lenet_sweep.results.columns import (
     EPOCHS_TRAINED,
     HOLDOUT,
     SETTINGS,
-    has_added_default,
+    has_optional_default,
     heading_of,
     holds_text,
     is_partial,
@@ -175,7 +175,7 @@ def _shared_settings(rows: Sequence[Row]) -> list[str]:
     shared = []
     for name in SETTINGS:
         values = {row.record[name] for row in rows} - ({None} if is_partial(name) else set())
-        if len(values) == 1 and not has_added_default(frame, name):
+        if len(values) == 1 and not has_optional_default(frame, name):
             shared.append(f"{name} {setting_text(values.pop())}")
     return [*shared, *shared_options(frame)]
 
@@ -192,7 +192,7 @@ def _table_cell(name: str, value: object) -> TableCell:
         format_cost(value)
         if name == "train_loss"
         else f"{value:g}"
-        if name in ("lr", EPOCHS_TRAINED) or is_option(name) or name in ADDED_SETTINGS
+        if name in ("lr", EPOCHS_TRAINED) or is_option(name) or name in OPTIONAL_SETTINGS
         else str(value)
     )
     return TableCell(text, repr(float(value)), number=True)

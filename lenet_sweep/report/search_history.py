@@ -15,8 +15,9 @@ import pandas as pd
 
 from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.statistics import Interval, t_interval
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.patience import ranking_accuracies
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.report.histories import Series

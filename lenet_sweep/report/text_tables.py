@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lenet_sweep.core.cells import ADDED_SETTINGS
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report import latex
 from lenet_sweep.results.columns import (
@@ -21,7 +21,7 @@ from lenet_sweep.results.columns import (
     SETTINGS,
     STOPPED,
     ended_early,
-    has_added_default,
+    has_optional_default,
     heading_of,
     holds_numbers,
     is_partial,
@@ -137,7 +137,7 @@ def _recipe_rows(
         **{
             name: rows[name].map(setting_text)
             for name in varied
-            if is_partial(name) or name in ADDED_SETTINGS
+            if is_partial(name) or name in OPTIONAL_SETTINGS
         },
     )
     if HOLDOUT in rows:
@@ -155,7 +155,7 @@ def _constant_settings(rows: pd.DataFrame, names: Sequence[str]) -> str:
         for name in names
         if name in SETTINGS[2:]
         and not rows[name].isna().any()
-        and not has_added_default(rows, name)
+        and not has_optional_default(rows, name)
     ]
     return f"All rows: {', '.join(constant)}." if constant else ""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_DEFAULTS, option_default
-from lenet_sweep.core.cells import ADDED_COLUMNS, ADDED_SETTINGS, NETWORK_SETTINGS, Choice
+from lenet_sweep.core.cells import NETWORK_SETTINGS, OPTIONAL_COLUMNS, OPTIONAL_SETTINGS, Choice
 from lenet_sweep.core.text import format_option
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ STOPPED = "stopped"  # the status of a cell that a search stopped
 # Columns that hold text, without those of options.
 TEXT_COLUMNS = frozenset({
     "person", "device", "loss", "optimizer", "activation", "dataset", "engine", "status", "error",
-    *(k for k, default in ADDED_SETTINGS.items() if isinstance(default, (str, bool, Choice))),
+    *(k for k, default in OPTIONAL_SETTINGS.items() if isinstance(default, (str, bool, Choice))),
 })  # fmt: skip
 REPRODUCTION = "reproduction.csv"  # the file with the verdicts on a study
 
@@ -47,7 +47,7 @@ INTERVAL = "95 % interval"
 NO_RANK = "\N{EN DASH}"
 
 # Shown to people only if they vary. Other columns are always shown, or never.
-SETTINGS = ("loss", "optimizer", "activation", *ADDED_SETTINGS, "seed", "dataset", "engine")
+SETTINGS = ("loss", "optimizer", "activation", *OPTIONAL_SETTINGS, "seed", "dataset", "engine")
 # Columns of numbers in the tables of statistics and of studies.
 NUMERIC = ("row", "reported", "measured", "diff.", "seeds", "mean", "sd", "p", INTERVAL)
 # Results of a training: percent, loss per image, seconds, seconds.
@@ -57,7 +57,7 @@ MEASURED = ("accuracy", "train_loss", "seconds_per_epoch", "seconds")
 def heading_of(name: str) -> str:
     """The heading of a column. That of an option is its own name, unless another column has it."""
     option = name.partition(".")[2] if is_option(name) else ""
-    is_unique = option and option not in (*COLUMNS, *ADDED_SETTINGS, *NUMERIC)
+    is_unique = option and option not in (*COLUMNS, *OPTIONAL_SETTINGS, *NUMERIC)
     return option if is_unique else _HEADINGS.get(name, name)
 
 
@@ -72,7 +72,7 @@ def holds_numbers(name: str) -> bool:
     """Whether a column of a printed table is right-aligned, because it holds numbers."""
     measured = {HOLDOUT, EPOCHS_TRAINED, "train_loss", "seconds_per_epoch"}
     numbers = {*REPORT_COLUMNS, *measured, "seed", *NUMERIC}
-    is_setting = is_option(name) or name in ADDED_SETTINGS
+    is_setting = is_option(name) or name in OPTIONAL_SETTINGS
     return (name in numbers or is_setting) and not holds_text(name)
 
 
@@ -129,14 +129,14 @@ def _has_only_defaults(frame: pd.DataFrame, name: str) -> bool:
     )
 
 
-def has_added_default(frame: pd.DataFrame, name: str) -> bool:
-    """Whether a column is of ADDED_SETTINGS and has its default in every row, without options.
+def has_optional_default(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a column is of OPTIONAL_SETTINGS and has its default in every row, without options.
 
     The rows of models that do not have the setting do not count.
     """
-    if name not in ADDED_SETTINGS or shared_options(frame, f"{name}."):
+    if name not in OPTIONAL_SETTINGS or shared_options(frame, f"{name}."):
         return False
-    text = setting_text(ADDED_COLUMNS[name])
+    text = setting_text(OPTIONAL_COLUMNS[name])
     return all(setting_text(value) == text for value in _values(frame, name).unique())
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lenet_sweep.config.keys import defaults
 from lenet_sweep.config.registry import OPTION_GROUPS, option_default
-from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, OptionValue
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS, Cell, OptionValue
 from lenet_sweep.core.text import format_option, format_setting, one_line
 from lenet_sweep.results.columns import ACCURACY_AT, COLUMNS, EPOCHS_TRAINED, HOLDOUT, MEASURED
 from lenet_sweep.results.records import Record, settings_columns
@@ -93,7 +93,9 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     lr = f"{float(settings['lr'])!r}"
     # Tables from before a setting was added lack its column; their cells have its default.
     added = (
-        _added_key(name, settings.get(name)) for name in ADDED_SETTINGS if name not in OPTION_GROUPS
+        _optional_key(name, settings.get(name))
+        for name in OPTIONAL_SETTINGS
+        if name not in OPTION_GROUPS
     )
     # A user's model has no activation.
     texts = ("" if settings[name] is None else str(settings[name]) for name in names)
@@ -101,8 +103,8 @@ def _settings_key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return (*texts, *added, *choices, dataset, lr)
 
 
-def _added_key(name: str, value: Any) -> str:
-    default = ADDED_SETTINGS[name]
+def _optional_key(name: str, value: Any) -> str:
+    default = OPTIONAL_SETTINGS[name]
     if value in (None, ""):
         value = default
     try:
@@ -116,7 +118,7 @@ def _choice_key(group: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
     Earlier versions wrote both into one column, such as 'sgd momentum=0.9'.
     """
-    added = ADDED_SETTINGS.get(group)  # tables from before its group lack the column
+    added = OPTIONAL_SETTINGS.get(group)  # tables from before its group lack the column
     default_name = added.name if added else defaults()[group]["name"]
     name, *options = str(settings.get(group) or default_name).split()
     for key in settings:

@@ -9,8 +9,9 @@ from statistics import fmean, median
 from typing import Any
 
 from lenet_sweep.config.registry import cell_from_json
-from lenet_sweep.core.cells import Cell, Plan, relative_epoch
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError, UsageError
+from lenet_sweep.core.plans import Plan, relative_epoch
 from lenet_sweep.storage.store import Store
 
 MAX_RUNS_READ = 200  # so that a dry run is fast in a large store, too

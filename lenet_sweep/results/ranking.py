@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import ADDED_COLUMNS, ADDED_SETTINGS
+from lenet_sweep.core.cells import OPTIONAL_COLUMNS, OPTIONAL_SETTINGS
 from lenet_sweep.results.columns import (
     ACCURACY_AT,
     COLUMNS,
@@ -68,8 +68,8 @@ def ranked_table(records: Iterable[Record]) -> pd.DataFrame:
     """The ranked table: best accuracy first, failed cells last.
 
     It has COLUMNS, HOLDOUT if images were held out, EPOCHS_TRAINED if a cell has patience or was
-    stopped, ACCURACY_AT if a search stopped a cell, ADDED_SETTINGS, and a column for each option of
-    its choices, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
+    stopped, ACCURACY_AT if a search stopped a cell, OPTIONAL_SETTINGS, and a column for each option
+    of its choices, such as 'optimizer.momentum'. If all finished cells have an accuracy on held-out
     images, that decides the rank. Equal accuracies share a rank (1, 2, 2, 4), with fewer epochs
     first. Failed and stopped cells have no rank.
     """
@@ -81,7 +81,7 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
     import pandas as pd  # noqa: PLC0415 - slow to import
 
     # Tables of earlier versions lack columns of settings; their cells have the defaults.
-    records = [{**ADDED_COLUMNS, **_encodable(record)} for record in records]
+    records = [{**OPTIONAL_COLUMNS, **_encodable(record)} for record in records]
     one_of_each = {
         tuple(record.get(g) for g in OPTION_GROUPS): record for record in records
     }.values()
@@ -90,7 +90,7 @@ def rank_records(records: Iterable[Record]) -> tuple[pd.DataFrame, list[int]]:
         for name in filter(is_option, record):
             types.setdefault(name, set()).add(type(record[name]))
     options = in_option_order(types)
-    columns = [*COLUMNS[1:], HOLDOUT, EPOCHS_TRAINED, ACCURACY_AT, *ADDED_SETTINGS, *options]
+    columns = [*COLUMNS[1:], HOLDOUT, EPOCHS_TRAINED, ACCURACY_AT, *OPTIONAL_SETTINGS, *options]
     frame = pd.DataFrame(records, columns=columns)
     numbers = ("accuracy", "train_loss", "seconds_per_epoch", "seconds", "lr", HOLDOUT, ACCURACY_AT)
     frame = frame.astype(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lenet_sweep.config.registry import OPTION_GROUPS
-from lenet_sweep.core.cells import ADDED_SETTINGS, Cell, Choice
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS, Cell, Choice
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Failure
 from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, HOLDOUT, STOPPED
@@ -55,7 +55,7 @@ def settings_columns(cell: Cell) -> Record:
         "seed": cell.seed,
         "engine": cell.engine,
         "dataset": cell.data,
-        **{name: setting_value(cell, name) for name in ADDED_SETTINGS},
+        **{name: setting_value(cell, name) for name in OPTIONAL_SETTINGS},
         **option_values(cell),
     }
 

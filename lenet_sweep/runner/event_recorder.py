@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import EpochEnded, Event, LockedElsewhere, Progress, SearchRound
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.results.event_file import (
     MAX_BYTES,
     MAX_EPOCH_BYTES,

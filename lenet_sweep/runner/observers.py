@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Event, SearchRound
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import one_line, to_str
 from lenet_sweep.ui.observer import Observer, TerminalView
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import join_words
 from lenet_sweep.executors import Executor
 from lenet_sweep.executors.local import LOCAL

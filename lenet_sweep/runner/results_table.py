@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet_sweep.core.cells import Cell, Plan, make_plan
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Event, Failed
+from lenet_sweep.core.plans import Plan, make_plan
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.results.csv_file import read_records_csv, write_csv
 from lenet_sweep.results.ranking import ranked_table

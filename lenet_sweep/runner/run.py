@@ -17,8 +17,9 @@ from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.search_space import SearchSpace
 from lenet_sweep.config.studies import replace_study
 from lenet_sweep.config.sweep_options import SweepOptions
-from lenet_sweep.core.cells import Cell, Plan, runs_of
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
+from lenet_sweep.core.plans import Plan, runs_of
 from lenet_sweep.core.text import join_command, pluralize
 from lenet_sweep.data import download
 from lenet_sweep.executors import Executor, RunContext

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.search_space import Params, SearchSpace
-from lenet_sweep.core.cells import Cell, Plan, Run, join_plans, runs_of
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.events import Dropped, Event, Failed, SearchRound
+from lenet_sweep.core.plans import Plan, Run, join_plans, runs_of
 from lenet_sweep.core.text import pluralize, to_str
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.runner.results_table import ResultsTable

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Cell, Plan, Run, longest_first, runs_of
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import Dropped, Event, Failed, Failure, SearchRound
 from lenet_sweep.core.patience import is_exhausted, ranking_accuracies
+from lenet_sweep.core.plans import Plan, Run, longest_first, runs_of
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.data.datasets import load_dataset
 from lenet_sweep.executors import Executor, RunContext

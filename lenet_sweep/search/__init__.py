@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Run
+from lenet_sweep.core.plans import Run
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.plans import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.machine import devices
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.cells import Cell
+from lenet_sweep.core.plans import Run
 from lenet_sweep.search import Decision, Stop
 
 RUN_FAILED = "a run of this setting failed"  # why a setting leaves its competition

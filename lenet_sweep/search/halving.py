@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lenet_sweep.core.cells import Run
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.plans import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
 from lenet_sweep.search.competitors import RUN_FAILED, competitors, decide_each

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Run
+from lenet_sweep.core.plans import Run
 from lenet_sweep.core.text import pluralize
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Stop
 from lenet_sweep.search.competitors import RUN_FAILED, competitors, decide_each

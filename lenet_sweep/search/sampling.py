@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from lenet_sweep.config.search_space import Dimension, Interval, Params, SearchSpace
-from lenet_sweep.core.cells import Choice, Run
+from lenet_sweep.core.cells import Choice
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.core.plans import Run
 from lenet_sweep.search import NO_RESULT, Decision, RunResult, Search
 from lenet_sweep.search.competitors import competitors
 from lenet_sweep.search.halving import Halving

@@ -8,7 +8,7 @@ from typing import Any
 
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import option_default
-from lenet_sweep.core.cells import Cell, Plan, Run, short_names
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import (
     CellFinished,
     Dropped,
@@ -20,6 +20,8 @@ from lenet_sweep.core.events import (
     SearchRound,
     Started,
 )
+from lenet_sweep.core.names import short_names
+from lenet_sweep.core.plans import Plan, Run
 from lenet_sweep.results.columns import (
     EPOCHS_TRAINED,
     HOLDOUT,

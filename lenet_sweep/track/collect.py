@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from lenet_sweep.core.cells import Cell, short_names
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Epoch
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import one_line
 from lenet_sweep.results.columns import EPOCHS_TRAINED, HOLDOUT, STOPPED
 from lenet_sweep.results.manifest import Manifest

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from lenet_sweep.core.cells import Cell, Plan, short_names
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
+from lenet_sweep.core.names import short_names
 from lenet_sweep.core.patience import ranking_accuracies
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import one_line
 from lenet_sweep.results.columns import STOPPED
 from lenet_sweep.storage.store import Store

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet_sweep.config.trackers import TRACKERS
-from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import join_command, one_line, shorten, to_str
 from lenet_sweep.results.manifest import Manifest
 from lenet_sweep.results.sweep import Sweep

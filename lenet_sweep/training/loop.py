@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.core.cells import Cell, Run
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import ModelError, StoreError
 from lenet_sweep.core.events import (
     CellFinished,
@@ -35,6 +35,7 @@ from lenet_sweep.core.events import (
     epoch_begun,
 )
 from lenet_sweep.core.patience import is_exhausted
+from lenet_sweep.core.plans import Run
 from lenet_sweep.data.datasets import load_dataset
 from lenet_sweep.data.images import Images, Labels
 from lenet_sweep.storage.snapshots import Snapshot

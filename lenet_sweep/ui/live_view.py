@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Damaged, Event, Failed, Requeued, Retrying, SearchRound
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import UNKNOWN, format_cost, format_duration, one_line
 from lenet_sweep.report import PROGRESS
 from lenet_sweep.results.columns import (

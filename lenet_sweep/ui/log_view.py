@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
@@ -23,6 +22,7 @@ from lenet_sweep.core.events import (
     Stopped,
     Waiting,
 )
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.ui.console import print_line
 from lenet_sweep.ui.observer import TerminalView

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lenet_sweep.core.cells import Plan
 from lenet_sweep.core.events import Event, SearchRound
+from lenet_sweep.core.plans import Plan
 
 if TYPE_CHECKING:
     import pandas as pd

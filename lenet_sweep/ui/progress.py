@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 
-from lenet_sweep.core.cells import Plan, Run, short_names
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
@@ -26,6 +25,8 @@ from lenet_sweep.core.events import (
     Stopped,
     Waiting,
 )
+from lenet_sweep.core.names import short_names
+from lenet_sweep.core.plans import Plan, Run
 from lenet_sweep.core.text import format_duration, one_line, pluralize
 from lenet_sweep.results.estimate import Estimate
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from lenet_sweep.core.cells import Cell, Plan
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import (
     Damaged,
     EndedEarly,
@@ -23,6 +23,7 @@ from lenet_sweep.core.events import (
     Started,
     Waiting,
 )
+from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import format_duration, one_line
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.training.loop import REPORT_EVERY

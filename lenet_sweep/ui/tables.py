@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lenet_sweep.config.keys import is_option
-from lenet_sweep.core.cells import ADDED_SETTINGS
+from lenet_sweep.core.cells import OPTIONAL_SETTINGS
 from lenet_sweep.core.text import escape_unencodable, one_line, pluralize
 from lenet_sweep.report.text_tables import text_tables
 from lenet_sweep.results.columns import (
@@ -246,9 +246,9 @@ def _join_settings(row: Mapping[str, str], names: Sequence[str]) -> str:
 
 
 def _setting(name: str, text: str) -> str:
-    if isinstance(ADDED_SETTINGS.get(name), (bool, type(None))) and name in ADDED_SETTINGS:
+    if isinstance(OPTIONAL_SETTINGS.get(name), (bool, type(None))) and name in OPTIONAL_SETTINGS:
         return {"true": name, "false": f"no {name}", "": f"no {name}"}.get(text, f"{name} {text}")
-    if text == "none" and name in ADDED_SETTINGS:
+    if text == "none" and name in OPTIONAL_SETTINGS:
         return f"no {name}"
     named = is_option(name) or not holds_text(name) or name in UNCLEAR
     return f"{name.partition('.')[2] or name} {text}" if named else text
