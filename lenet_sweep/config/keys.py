@@ -190,7 +190,7 @@ def unknown_key(key: Any, value: Any, valid_keys: Iterable[str]) -> NoReturn:
     if is_option(key):
         unknown_option(key, value)
     group = GROUPS.get(key.partition(".")[0])
-    if group and group.of_sweep and (having := owners(key)):
+    if group and group.per_sweep and (having := owners(key)):
         raise UsageError(
             f"{format_value(key)}={format_value(value)}: requires {group.name}={having[0]}"
             + "".join(f" or {group.name}={name}" for name in having[1:])

@@ -72,7 +72,7 @@ class Group:
         add to a group with classes.
     has_options: whether its choices have options, which are keys such as 'optimizer.momentum'.
     of_model: whether the file of the model names the default.
-    of_sweep: whether it applies to the whole sweep, and is not a setting of a cell.
+    per_sweep: whether it applies to the whole sweep, and is not a setting of a cell.
     file_checks: the keys, besides name and class, that only a file sets, and the check of each.
     file_defaults: the values of those of these keys that a file may leave out.
     recorded: those of these keys that change the results of a choice.
@@ -84,7 +84,7 @@ class Group:
     torch: TorchSource | None = None
     has_options: bool = False
     of_model: bool = False
-    of_sweep: bool = False
+    per_sweep: bool = False
     file_checks: Mapping[str, Callable[[ConfigFile], None]] = field(default_factory=dict)
     file_defaults: Mapping[str, str] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
@@ -273,12 +273,12 @@ GROUPS: Mapping[str, Group] = {
             first=("constant", "step", "multistep", "exponential", "cosine"),
         ),
         Group("dataset", first=("mnist", "fashion_mnist", "kmnist", "image_folder", "folder")),
-        Group("search", has_options=True, of_sweep=True, first=("grid",)),
+        Group("search", has_options=True, per_sweep=True, first=("grid",)),
     )
 }
 for _group in sorted(GROUPS.values(), key=lambda group: group.name == "model"):
     _group.read_choices()
-OPTION_GROUPS = tuple(g.name for g in GROUPS.values() if g.has_options and not g.of_sweep)
+OPTION_GROUPS = tuple(g.name for g in GROUPS.values() if g.has_options and not g.per_sweep)
 MODEL_GROUPS = tuple(group.name for group in GROUPS.values() if group.of_model)
 CLASS_GROUPS = tuple(group.name for group in GROUPS.values() if group.torch)
 

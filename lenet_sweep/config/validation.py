@@ -124,8 +124,8 @@ def validate_cell(
     device = once(_device, raw["device"], remote_devices)
     cell, notes = _with_device_and_engine(values, device, raw, native, once)
     search = once.for_equal(identity(raw["search"]), _search, raw["search"])
-    of_sweep = itemgetter(*SWEEP_KEYS)({**raw, "search": search})
-    options = once(_options, raw["dataset"]["root"], notes, *of_sweep)
+    sweep_values = itemgetter(*SWEEP_KEYS)({**raw, "search": search})
+    options = once(_options, raw["dataset"]["root"], notes, *sweep_values)
     return cell, options
 
 
@@ -320,7 +320,7 @@ def _reject_network_setting(key: str, value: Any, models: Sequence[str]) -> NoRe
 
 
 _CHOICE_GROUPS = tuple(
-    group.name for group in GROUPS.values() if group.name != "dataset" and not group.of_sweep
+    group.name for group in GROUPS.values() if group.name != "dataset" and not group.per_sweep
 )
 _choice_nodes = itemgetter(*_CHOICE_GROUPS)
 _NETWORK_KEYS = ("width", "batch_norm", "dropout", "normalize", "clip_norm")
