@@ -81,7 +81,9 @@ def test_a_subpackage_imports_only_those_before_it(name: str) -> None:
         assert SUBPACKAGES.index(subpackage_of(other)) <= own, f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("path", PACKAGE.glob("*/__init__.py"), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.glob("*/__init__.py")), ids=lambda path: path.parent.name
+)
 def test_the_docstring_of_a_subpackage_says_what_it_may_import(path: Path) -> None:
     """The last subpackage before it is named."""
     name = path.parent.name
