@@ -3,7 +3,7 @@
 import importlib.util
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,27 @@ from slurm_here import UnavailableError, slurm
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.validation import validate_cells
-from lenet_sweep.core.plans import make_plan
+from lenet_sweep.core.plans import Run, make_plan
 from lenet_sweep.executors import Executor, RunContext
 from lenet_sweep.executors.local import LOCAL
 from lenet_sweep.executors.options import parse_options
 from lenet_sweep.executors.ray import RayOptions
 from lenet_sweep.executors.slurm import SlurmOptions
+from lenet_sweep.storage.store import Store
 from lenet_sweep.training.engines.support import NATIVE
 
 TESTS = Path(__file__).parent
 # Makes cells with certain learning rates fail, and records trained epochs, on any executor.
 FAULTS = TESTS / "faults_and_recorder"
+# Status and start of the reason of a run with each of these learning rates.
+FAILURES = {
+    0.03: ("failed", "RuntimeError: made to raise"),
+    0.04: ("killed", "the worker process was terminated by SIGKILL (out of memory?)"),
+    0.05: ("killed", "the worker process was terminated by SIGABRT"),
+    0.06: ("failed", "SystemExit: 3"),
+    0.07: ("failed", "the worker process exited with status 7"),
+    0.08: ("failed", "MemoryError: Unable to allocate 2.00 GiB for an array"),
+}
 # Keep Ray from querying cloud services and from writing a token into the home folder.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -138,6 +148,23 @@ def small_runs(folder: Path, data: Path, **axes):
         **context_settings,
     )
     return make_plan(cells, lambda _: False).runs, context
+
+
+def failures_of(
+    runs: Sequence[Run], context: RunContext, ended: Mapping[str, object]
+) -> dict[float, tuple[str, str]]:
+    """The status and the reason of each failed run, by learning rate, which are in the store, too.
+
+    ended: the last event of each run.
+    """
+    failures = {}
+    for run in runs:
+        failure = getattr(ended[run.id], "failure", None)
+        assert Store(context.out).run_folder(run.id).failure() == failure
+        if failure:
+            reason, _, _ = failure.reason.partition(" with shape")
+            failures[run.cell.lr] = failure.status, reason
+    return failures
 
 
 def interrupt(context: RunContext) -> None:

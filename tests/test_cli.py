@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from clusters import FAILURES
 from forked_commands import run_forked
 from processes import DETERMINISTIC, TIMEOUT
 
@@ -158,13 +159,7 @@ def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher
 
     The same command without the faults then trains the failed cells, except the diverged one.
     """
-    fails = {
-        0.03: ("failed", "RuntimeError: made to raise"),
-        0.04: ("killed", "the worker process was terminated by SIGKILL (out of memory?)"),
-        0.05: ("killed", "the worker process was terminated by SIGABRT"),
-        0.06: ("failed", "SystemExit: 3"),
-        0.07: ("failed", "the worker process exited with status 7"),
-        0.08: ("failed", "MemoryError: Unable to allocate"),
+    fails = FAILURES | {
         0.09: ("timed-out", f"no progress for {TIMEOUT} s"),
         1e30: ("diverged", "the loss "),
     }

@@ -10,7 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from clusters import TargetExecutor, interrupt, small_runs, start_executor
+from clusters import (
+    FAILURES,
+    TargetExecutor,
+    failures_of,
+    interrupt,
+    small_runs,
+    start_executor,
+)
 from processes import Sweep, assert_kept, finished, linux, results
 
 from lenet_sweep.core.events import (
@@ -33,9 +40,11 @@ from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
 LONG = 3000  # epochs; no test waits for the last one
+# For tests of which test_local.py has the equivalent.
+CLUSTERS = pytest.mark.parametrize("target", ["slurm", "ray"], indirect=True)
 
 
-@pytest.fixture(scope="module", params=["local", "slurm", "ray"])
+@pytest.fixture(scope="module", params=["slurm", "ray", "local"])
 def target(request, tmp_path_factory) -> TargetExecutor:
     """Each executor in turn."""
     with start_executor(request.param, tmp_path_factory.mktemp(request.param)) as executor:
@@ -93,30 +102,18 @@ def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
     assert sorted(trained.values()) == [1, 1, 3, 9]
 
 
+@CLUSTERS
 def test_every_kind_of_failure_has_its_reason(target, runs_of) -> None:
     """An exception, an exit, an abort and a kill each end one run, with the same reasons."""
-    runs, context = runs_of(lr=[0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 1e30, 0.1])
+    runs, context = runs_of(lr=[*FAILURES, 1e30, 0.1])
     ended = ends(target.executor.execute(runs, context))
-    failures = {
-        run.cell.lr: (end.failure.status, end.failure.reason.partition(" with shape")[0])
-        for run in runs
-        if isinstance(end := ended[run.id], Failed)
-    }
+    failures = failures_of(runs, context, ended)
     assert failures.pop(1e30)[0] == "diverged"
-    assert failures == {
-        0.03: ("failed", "RuntimeError: made to raise"),
-        0.04: ("killed", "the worker process was terminated by SIGKILL (out of memory?)"),
-        0.05: ("killed", "the worker process was terminated by SIGABRT"),
-        0.06: ("failed", "SystemExit: 3"),
-        0.07: ("failed", "the worker process exited with status 7"),
-        0.08: ("failed", "MemoryError: Unable to allocate 2.00 GiB for an array"),
-    }
-    assert len(ended) == len(runs)
-    for run in runs:
-        failure = Store(context.out).run_folder(run.id).failure()
-        assert failure == getattr(ended[run.id], "failure", None)
+    assert failures == FAILURES
+    assert {type(end) for end in ended.values()} == {Failed, Finished}
 
 
+@CLUSTERS
 def test_a_failed_run_is_retried(target, runs_of) -> None:
     """With retries=1, a run that was killed once is trained."""
     Path(os.environ["FAILED_ONCE"]).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clusters import small_runs
+from clusters import FAILURES, failures_of, small_runs
 from processes import TIMEOUT, all_ended
 
 from lenet_sweep.core.events import (
@@ -63,29 +63,14 @@ def test_runs_start_in_the_order_given(runs_of) -> None:
 
 
 def test_a_run_that_dies_does_not_affect_others(runs_of, monkeypatch) -> None:
-    """An exception, an exit, an abort and a kill each end one run, with the reason recorded."""
-    fails = {
-        0.03: ("failed", "RuntimeError: made to raise"),
-        0.04: ("killed", "the worker process was terminated by SIGKILL (out of memory?)"),
-        0.05: ("killed", "the worker process was terminated by SIGABRT"),
-        0.06: ("failed", "SystemExit: 3"),
-        0.07: ("failed", "the worker process exited with status 7"),
-        0.08: ("failed", "MemoryError: Unable to allocate 2.00 GiB"),
-    }
+    """Each way to fail ends one run, with its reason in the store, and the others finish."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
-    runs, context = runs_of(lr=[0.1, *fails, 0.01], workers=1)
+    runs, context = runs_of(lr=[0.1, *FAILURES, 1e30, 0.01], workers=1)
     ended = ends(local.execute(runs, context))
-    assert len(ended) == len(runs)
-    for run in runs:
-        end, folder = ended[run.id], Store(context.out).run_folder(run.id)
-        if run.cell.lr not in fails:
-            assert isinstance(end, Finished)
-            continue
-        status, reason = fails[run.cell.lr]
-        assert isinstance(end, Failed)
-        assert end.failure.status == status
-        assert end.failure.reason.startswith(reason)
-        assert folder.failure() == end.failure
+    failures = failures_of(runs, context, ended)
+    assert failures.pop(1e30)[0] == "diverged"
+    assert failures == FAILURES
+    assert {type(end) for end in ended.values()} == {Failed, Finished}
 
 
 def test_a_failed_run_is_retried(runs_of, monkeypatch, tmp_path) -> None:
