@@ -186,12 +186,16 @@ def test_every_way_to_fail_costs_one_cell(lenet_sweep, small, tmp_path, launcher
 
 
 def test_failed_cell_is_retried(lenet_sweep, small, tmp_path) -> None:
-    """retries=1 trains a cell again whose process was killed, and says so."""
+    """retries=1 trains a cell whose process was killed again, after the others, and says so."""
     env = {"PYTHONPATH": str(FAULTS), "FAILED_ONCE": str(tmp_path / "once")}
-    words = ["-m", "lr=0.11,0.1", *small, "retries=1", "report=false"]
+    words = ["-m", "lr=0.11,0.2,0.3", *small, "workers=1", "retries=1", "report=false"]
     done = lenet_sweep(*words, worker_env=env)
-    assert set(table(tmp_path)["status"]) == {"ok"}
-    assert "it will be retried after the other runs (retry 1)" in done.stdout
+    assert list(table(tmp_path)["status"]) == ["ok"] * 3
+    assert done.stdout.count("it will be retried after the other runs (retry 1)") == 1
+    assert "SIGKILL" in done.stdout
+    finished = re.findall(r"\[\d/3\] .* lr (\S+)", done.stdout)
+    assert finished == ["0.2", "0.3", "0.11"]
+    assert not list(tmp_path.glob("outputs/runs/*/failure.json"))
 
 
 def test_diverged_cell_is_not_retried(lenet_sweep, small, tmp_path) -> None:

@@ -40,7 +40,7 @@ from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
 LONG = 3000  # epochs; no test waits for the last one
-# For tests of which test_local.py has the equivalent.
+# For what test_local.py and test_cli.py show for local workers.
 CLUSTERS = pytest.mark.parametrize("target", ["slurm", "ray"], indirect=True)
 
 

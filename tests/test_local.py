@@ -73,20 +73,6 @@ def test_a_run_that_dies_does_not_affect_others(runs_of, monkeypatch) -> None:
     assert {type(end) for end in ended.values()} == {Failed, Finished}
 
 
-def test_a_failed_run_is_retried(runs_of, monkeypatch, tmp_path) -> None:
-    """With retries=1, a run that was killed once is trained after the others."""
-    monkeypatch.setenv("PYTHONPATH", str(FAULTS))
-    monkeypatch.setenv("FAILED_ONCE", str(tmp_path / "failed"))
-    runs, context = runs_of(lr=[0.11, 0.2, 0.3], workers=1, retries=1)
-    seen = list(local.execute(runs, context))
-    (retrying,) = (e for e in seen if isinstance(e, Retrying))
-    assert (retrying.run_id, retrying.attempt) == (runs[0].id, 1)
-    assert retrying.failure.status == "killed"
-    assert list(ends(seen)) == [runs[1].id, runs[2].id, runs[0].id]
-    assert {type(e) for e in ends(seen).values()} == {Finished}
-    assert Store(context.out).run_folder(runs[0].id).failure() is None
-
-
 def test_retries_are_limited(runs_of, monkeypatch) -> None:
     """A run that always fails is retried as often as requested, and then fails."""
     monkeypatch.setenv("PYTHONPATH", str(FAULTS))
