@@ -278,6 +278,8 @@ def test_option_applies_to_losses_that_have_it() -> None:
     assert [f"{cell.loss} {cell.optimizer.name}" for cell in grid] == [
         "cross_entropy sgd", "cross_entropy label_smoothing=0.1 sgd", "nll adam"
     ]  # fmt: skip
+    (without_recipe,) = cells(**{"loss.label_smoothing": 0.1})
+    assert grid[1].id == without_recipe.id
 
 
 def test_limits_of_a_pair_of_numbers_hold_for_each() -> None:

@@ -75,6 +75,8 @@ def test_ten_thousand_command_lines(empty: Path, line: list[str]) -> None:
         ("optimizer.momentun=0.9", "did you mean optimizer.momentum?"),
         ("~seed", "the key seed cannot be removed; it can only be changed"),
         ("recipe=ce_sgd loss=nll", "recipe cannot be combined with loss"),
+        ("loss=nll loss.label_smoothing=0.1", "the loss has no option label_smoothing"),
+        ("loss=mse loss.target=classes", "loss.target=classes: only a file in loss/"),
         ("lr=[1", "lr=[1: cannot be parsed as key=value"),
         ("lr", "lr: cannot be parsed as key=value"),
         ("-m lr=,", "lr=,: cannot be parsed as key=value"),
