@@ -92,16 +92,25 @@ def test_a_job_canceled_before_it_started_is_a_row(cluster, runs_of) -> None:
     assert len({event.run_id for event in seen if isinstance(event, Started)}) == 1
 
 
-def test_a_preempted_job_resumes_from_its_checkpoint(cluster, runs_of) -> None:
-    """When a more urgent job takes the node, the run is requeued and loses no epoch."""
+def preempt() -> None:
+    """A more urgent job takes the node."""
+    run_command("sbatch", "--partition=urgent", "--exclusive", "--wrap=true", "--output=/dev/null")
+
+
+def requeue() -> None:
+    """The user returns the job to the queue."""
+    run_command("scontrol", "requeue", *my_jobs())
+
+
+@pytest.mark.parametrize("cause", [preempt, requeue])
+def test_a_requeued_job_resumes_from_its_checkpoint(cluster, runs_of, cause) -> None:
+    """A run whose job is preempted or requeued manually loses no epoch."""
     runs, context = runs_of(epochs=800)
     seen = []
     for event in cluster.executor.execute(runs, context):
         seen.append(event)
         if isinstance(event, EpochEnded) and event.result.epoch == 5:
-            run_command(
-                "sbatch", "--partition=urgent", "--exclusive", "--wrap=true", "--output=/dev/null"
-            )
+            cause()
     assert isinstance(seen[-1], Finished)
     (requeued,) = (event for event in seen if isinstance(event, Requeued))
     assert requeued.reason == "its job was interrupted by Slurm"
@@ -110,18 +119,6 @@ def test_a_preempted_job_resumes_from_its_checkpoint(cluster, runs_of) -> None:
     assert second >= 5
     epochs = [event.result.epoch for event in seen if isinstance(event, EpochEnded)]
     assert sorted(set(epochs)) == list(range(1, 801))
-
-
-def test_a_job_that_was_requeued_manually_resumes(cluster, runs_of) -> None:
-    """`scontrol requeue` loses no epoch either."""
-    runs, context = runs_of(epochs=800)
-    seen = []
-    for event in cluster.executor.execute(runs, context):
-        seen.append(event)
-        if isinstance(event, EpochEnded) and event.result.epoch == 5:
-            run_command("scontrol", "requeue", *my_jobs())
-    assert isinstance(seen[-1], Finished)
-    assert resumed_after(seen)[1] >= 5
 
 
 def test_a_lost_node_loses_no_run(cluster, runs_of, tmp_path) -> None:
