@@ -13,7 +13,6 @@ from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, make_choice
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import NO_AUGMENTATION, Cell, describe_optional
-from lenet_sweep.core.errors import UsageError
 from lenet_sweep.training import augmentation, resampling
 from lenet_sweep.training.augmentation import (
     AUGMENTATIONS,
@@ -319,27 +318,6 @@ def test_random_numbers_are_uniform_and_distinct() -> None:
     assert 0 <= values.min() < 0.001
     assert 0.999 < values.max() < 1
     assert abs(np.corrcoef(values, rowvar=False) - np.eye(10)).max() < 0.06
-
-
-@pytest.mark.parametrize(
-    ("axes", "message"),
-    [
-        ({"augment": "shift", "augment.pixels": 1.5},
-         "augment.pixels=1.5: must be a whole number from 0 to 27"),
-        ({"augment": "affine", "augment.scale": 1}, "augment.scale=1: must be a number from 0 to"),
-        ({"augment": "elastic", "augment.sigma": 0}, "augment.sigma=0: must be a number from 0.1"),
-        ({"augment": "rotation"}, "did you mean augment=affine?"),
-        ({"augment": "translate"}, "did you mean augment=shift?"),
-        ({"augment": "cutout"}, "did you mean augment=erase?"),
-        ({"augmentation": "shift"}, "did you mean augment?"),
-        ({"degrees": 10}, "did you mean augment.degrees?"),
-    ],
-)  # fmt: skip
-def test_wrong_settings_are_rejected_in_one_line(axes: dict, message: str) -> None:
-    """The message names the key, the value and what is allowed."""
-    with pytest.raises(UsageError) as error:
-        cell_of(**axes)
-    assert message in str(error.value)
 
 
 def test_texts_name_the_augmentation() -> None:

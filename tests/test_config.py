@@ -110,6 +110,21 @@ def test_integer_may_be_written_as_float() -> None:
         ({"workers": [1, 2]}, "workers cannot be swept"),
         ({"dataset": "folder"}, "dataset.root"),
         ({"dataset.limit": 60_001}, "dataset.limit=60001"),
+        ({"dropout": 1}, "dropout=1: must be a number from 0 to 0.9"),
+        ({"width": 0}, "width=0: must be a number from 0.1 to 10"),
+        ({"pool": "mean"}, "pool=mean: must be one of max, avg"),
+        ({"init": "xavier"}, "init=xavier: must be one of torch, xavier_uniform"),
+        ({"normalize": "minmax"}, "normalize=minmax: must be one of none, standard"),
+        ({"clip_norm": 0}, "clip_norm=0: must be a number above 0"),
+        ({"model": "lenet"}, "did you mean model=lenet5?"),
+        ({"batch_norm": True, "batch": 1}, "batch=1: batch_norm=true needs at least 2 images"),
+        ({"batch_norm": "yes"}, "batch_norm=yes: must be true or false"),
+        (
+            {"augment": "shift", "augment.pixels": 1.5},
+            "augment.pixels=1.5: must be a whole number from 0 to 27",
+        ),
+        ({"augment": "affine", "augment.scale": 1}, "augment.scale=1: must be a number from 0 to"),
+        ({"augment": "elastic", "augment.sigma": 0}, "augment.sigma=0: must be a number from 0.1"),
     ],
 )
 def test_wrong_setting_is_rejected_in_one_line(axes: dict[str, object], message: str) -> None:
@@ -142,6 +157,9 @@ def test_wrong_setting_is_rejected_in_one_line(axes: dict[str, object], message:
         ("dataset", "MNIST", "dataset=mnist"),
         ("activation", "LeakyReLU", "activation=leaky_relu"),
         ("activation", "swish", "activation=silu"),
+        ("augment", "rotation", "augment=affine"), ("augment", "translate", "augment=shift"),
+        ("augment", "cutout", "augment=erase"), ("augmentation", "shift", "augment"),
+        ("degrees", 10, "augment.degrees"),
     ],
 )  # fmt: skip
 def test_suggestion_is_what_was_meant(key: str, value: object, meant: str) -> None:

@@ -13,7 +13,6 @@ from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, cell_from_json
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core.cells import LENET5, Cell
-from lenet_sweep.core.errors import UsageError
 from lenet_sweep.data.images import Images, pixel_statistics
 from lenet_sweep.training import engines
 from lenet_sweep.training.dropout import keep_masks
@@ -166,27 +165,6 @@ def test_normalized_pixels_have_mean_0_and_deviation_1(images: Images) -> None:
 def test_constant_pixels_are_not_divided_by_zero() -> None:
     """A dataset of equal images has no deviation; only the mean is subtracted."""
     assert pixel_statistics(np.full((2, 28, 28), 255, np.uint8)) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"dropout": 1}, "dropout=1: must be a number from 0 to 0.9"),
-        ({"width": 0}, "width=0: must be a number from 0.1 to 10"),
-        ({"pool": "mean"}, "pool=mean: must be one of max, avg"),
-        ({"init": "xavier"}, "init=xavier: must be one of torch, xavier_uniform"),
-        ({"normalize": "minmax"}, "normalize=minmax: must be one of none, standard"),
-        ({"clip_norm": 0}, "clip_norm=0: must be a number above 0"),
-        ({"model": "lenet"}, "did you mean model=lenet5?"),
-        ({"batch_norm": True, "batch": 1}, "batch=1: batch_norm=true needs at least 2 images"),
-        ({"batch_norm": "yes"}, "batch_norm=yes: must be true or false"),
-    ],
-)
-def test_wrong_settings_are_rejected_in_one_line(settings: dict, message: str) -> None:
-    """The message names the key, the value and what is allowed."""
-    with pytest.raises(UsageError) as error:
-        cell_of(**settings)
-    assert message in str(error.value)
 
 
 def test_a_lone_image_in_the_last_batch_is_explained(images: Images) -> None:
