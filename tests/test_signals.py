@@ -66,19 +66,27 @@ def resuming_command(output: str) -> list[str]:
     return [sys.executable, *words]
 
 
+def end_by_signal(sweep: Sweep, number: signal.Signals) -> str:
+    """Send this signal to the launcher, which ends all processes without a traceback. Returns the
+    output.
+    """
+    members = sweep.members()
+    os.kill(sweep.pid, number)
+    status, output = sweep.ends()
+    assert all_ended(members)
+    assert sweep.members() == []
+    assert status == 128 + number, output
+    assert "Traceback" not in output
+    return output
+
+
 @pytest.mark.parametrize("number", ENDING)
 def test_while_training(tmp_path, training, undisturbed, number) -> None:
     """Workers save checkpoints and exit, the table is written, and the printed command resumes."""
     with Sweep(tmp_path, *training) as sweep:
         sweep.until("[2/6]")
-        members = sweep.members()
         assert len(sweep.workers()) == 2
-        os.kill(sweep.pid, number)
-        status, output = sweep.ends()
-        assert all_ended(members)
-        assert sweep.members() == []
-    assert status == 128 + number, output
-    assert "Traceback" not in output
+        output = end_by_signal(sweep, number)
     assert f"Stopped by {number.name}" in output
     out = tmp_path / "outputs"
     table = results(tmp_path)
@@ -101,14 +109,8 @@ def test_with_a_worker_that_does_not_answer(tmp_path, training, number) -> None:
     """A suspended worker is killed after a short wait."""
     with Sweep(tmp_path, *training) as sweep:
         sweep.until("[2/6]")
-        members = sweep.members()
         os.kill(sweep.workers()[0], signal.SIGSTOP)
-        os.kill(sweep.pid, number)
-        status, output = sweep.ends()
-        assert all_ended(members)
-        assert sweep.members() == []
-    assert status == 128 + number, output
-    assert "Traceback" not in output
+        output = end_by_signal(sweep, number)
     assert "To resume:" in output
     assert len(results(tmp_path)) >= 2
 
