@@ -1,5 +1,6 @@
-"""The contract of every executor: local workers, Slurm jobs and Ray tasks.
+"""Slurm jobs and Ray tasks do what local workers do: the contract of an executor.
 
+Local workers have their own tests in test_local.py, test_cli.py, test_kill.py and test_signals.py.
 Slurm and Ray are real: the tests start and stop their daemons. If one of them cannot be started,
 its tests are skipped with the reason.
 """
@@ -40,11 +41,9 @@ from lenet_sweep.storage.store import Store
 
 pytestmark = [linux, pytest.mark.slow]
 LONG = 3000  # epochs; no test waits for the last one
-# For what test_local.py and test_cli.py show for local workers.
-CLUSTERS = pytest.mark.parametrize("target", ["slurm", "ray"], indirect=True)
 
 
-@pytest.fixture(scope="module", params=["slurm", "ray", "local"])
+@pytest.fixture(scope="module", params=["slurm", "ray"])
 def target(request, tmp_path_factory) -> TargetExecutor:
     """Each executor in turn."""
     with start_executor(request.param, tmp_path_factory.mktemp(request.param)) as executor:
@@ -85,6 +84,7 @@ def test_results_are_those_of_the_local_executor(target, runs_of, tmp_path) -> N
             assert (actual.predictions == expected.predictions).all()
 
 
+@pytest.mark.parametrize("target", ["slurm", "ray", "local"], indirect=True)
 def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
     """Each round is trained by the executor, and stops what the curves say."""
     runs, context = runs_of(lr=[0.3, 0.2, 0.1, 0.02], epochs=9, shuffle=True)
@@ -102,7 +102,6 @@ def test_a_search_makes_the_same_decisions(target, runs_of) -> None:
     assert sorted(trained.values()) == [1, 1, 3, 9]
 
 
-@CLUSTERS
 def test_every_kind_of_failure_has_its_reason(target, runs_of) -> None:
     """An exception, an exit, an abort and a kill each end one run, with the same reasons."""
     runs, context = runs_of(lr=[*FAILURES, 1e30, 0.1])
@@ -113,7 +112,6 @@ def test_every_kind_of_failure_has_its_reason(target, runs_of) -> None:
     assert {type(end) for end in ended.values()} == {Failed, Finished}
 
 
-@CLUSTERS
 def test_a_failed_run_is_retried(target, runs_of) -> None:
     """With retries=1, a run that was killed once is trained."""
     Path(os.environ["FAILED_ONCE"]).unlink(missing_ok=True)
