@@ -91,8 +91,8 @@ def kill_repeatedly(folder: Path, undisturbed: Undisturbed, kills: int) -> None:
 
 
 def test_all_processes_killed_at_any_moment(tmp_path, undisturbed) -> None:
-    """Twelve kills of all processes, anywhere from planning to figures, lose nothing."""
-    kill_repeatedly(tmp_path, undisturbed, kills=12)
+    """Six kills of all processes, anywhere from planning to figures, lose nothing."""
+    kill_repeatedly(tmp_path, undisturbed, kills=6)
 
 
 @pytest.mark.long
@@ -105,7 +105,8 @@ def test_all_processes_killed_very_often(tmp_path, undisturbed) -> None:
 def longer(tmp_path_factory, small) -> Undisturbed:
     """Two concurrent runs that train for several seconds."""
     folder = tmp_path_factory.mktemp("longer")
-    return Undisturbed(folder, (*small, "seed=0,1", "epochs=1,150", "name=it", "figures=none"))
+    words = ("seed=0,1", "epochs=1,150", "name=it", "figures=none", "report=false")
+    return Undisturbed(folder, (*small, *words))
 
 
 def wait_for_both_runs(sweep: Sweep) -> None:
