@@ -37,6 +37,12 @@ ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 EPOCHS = "1,150"
 
 
+def first_of_all(number: signal.Signals) -> pytest.MarkDecorator:
+    """Parametrize with this signal, and in long tests with the others, which have its handler."""
+    others = [pytest.param(n, marks=pytest.mark.long) for n in ENDING if n != number]
+    return pytest.mark.parametrize("number", [number, *others])
+
+
 @pytest.fixture(scope="module")
 def small(small_folder) -> tuple[str, ...]:
     return "-m", "dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "workers=2"
@@ -51,7 +57,8 @@ def training(small) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, small) -> pd.DataFrame:
     folder = tmp_path_factory.mktemp("undisturbed")
-    with Sweep(folder, *small, "seed=0,1,2", f"epochs={EPOCHS}", "figures=none") as sweep:
+    words = ("seed=0,1,2", f"epochs={EPOCHS}", "figures=none", "report=false")
+    with Sweep(folder, *small, *words) as sweep:
         status, output = sweep.ends()
     assert status == 0, output
     return results(folder)
@@ -95,7 +102,7 @@ def test_while_training(tmp_path, training, undisturbed, number) -> None:
     assert_whole(out, undisturbed)
     before = finished(out)
     done = subprocess.run(
-        [*resuming_command(output), "figures=none"],
+        [*resuming_command(output), "figures=none", "report=false"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -104,7 +111,7 @@ def test_while_training(tmp_path, training, undisturbed, number) -> None:
     assert_same(results(tmp_path), undisturbed)
 
 
-@pytest.mark.parametrize("number", ENDING)
+@first_of_all(signal.SIGTERM)
 def test_with_a_worker_that_does_not_answer(tmp_path, training, number) -> None:
     """A suspended worker is killed after a short wait."""
     with Sweep(tmp_path, *training) as sweep:
@@ -137,9 +144,9 @@ def test_ctrl_c_again_and_again(tmp_path, training) -> None:
 
 AGAIN = [
     (signal.SIGHUP, signal.SIGHUP),  # a closed terminal: one from the kernel, one from the shell
-    (signal.SIGTERM, signal.SIGTERM),
-    (signal.SIGHUP, signal.SIGTERM),
     (signal.SIGINT, signal.SIGHUP),
+    pytest.param(signal.SIGTERM, signal.SIGTERM, marks=pytest.mark.long),
+    pytest.param(signal.SIGHUP, signal.SIGTERM, marks=pytest.mark.long),
 ]
 
 
@@ -168,7 +175,7 @@ def test_only_ctrl_c_skips_the_table(tmp_path, training, undisturbed, first, the
     assert list(tmp_path.glob("outputs/runs/*/checkpoint.safetensors"))
 
 
-@pytest.mark.parametrize("number", ENDING)
+@first_of_all(signal.SIGHUP)
 def test_while_figures_are_drawn(tmp_path, small, number) -> None:
     """The tables are kept, and the printed command draws the remaining figures."""
     with Sweep(tmp_path, *small, "seed=range(12)", "epochs=1", "figures=all") as sweep:
@@ -255,7 +262,7 @@ def disk(tmp_path_factory) -> FaultyDisk:
     disk.close()
 
 
-@pytest.mark.parametrize("number", ENDING)
+@first_of_all(signal.SIGINT)
 def test_at_random_file_operations(disk, small, number) -> None:
     """A signal at any file operation of a sweep ends it, and the same command resumes it."""
     arguments = (*small, "seed=0,1", "epochs=2", "name=it")
@@ -299,7 +306,7 @@ def test_nohup_ignores_a_closed_terminal(tmp_path, training) -> None:
     """A sweep started with nohup continues when its terminal is closed."""
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; children inherit it
     try:
-        sweep = Sweep(tmp_path, *training)
+        sweep = Sweep(tmp_path, *training, "figures=none", "report=false")
     finally:
         signal.signal(signal.SIGHUP, previous)
     with sweep:
