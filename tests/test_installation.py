@@ -33,7 +33,7 @@ def test_installation_without_compiler_uses_torch(tmp_path, small) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small],
+        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small, "figures=none"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
@@ -51,7 +51,7 @@ def test_checkout_that_hides_installation_is_reported(tmp_path, small) -> None:
     installed.mkdir(parents=True)
     (installed / f"_native{EXTENSION_SUFFIXES[0]}").touch()
     done = subprocess.run(
-        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small, "figures=none"],
+        [sys.executable, "-m", "lenet_sweep", "-m", "lr=0.1,0.01", *small, "dry_run=true"],
         cwd=clone, env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "1000"},
         check=True, capture_output=True, text=True,
     )  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_search_connects_once(cluster, runs_of) -> None:
 
 def test_only_journals_of_ended_launches_are_removed(cluster, runs_of) -> None:
     """A launch does not remove journals that another launch is reading."""
-    runs, context = runs_of(epochs=300)
+    runs, context = runs_of()
     jobs = context.out / "jobs"
     jobs.mkdir(parents=True)
     (jobs / "abc-0000-1.journal").touch()
