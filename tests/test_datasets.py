@@ -203,7 +203,7 @@ def test_damage_to_real_mnist_is_detected(
     assert md5(idx_bytes(load_dataset(dataset, tmp_path).train_images)) == MNIST_MD5[0]
 
     positions = random.Random(name)
-    for at in [0, len(good) - 1, *(positions.randrange(len(good)) for _ in range(3))]:
+    for at in (0, len(good) - 1, positions.randrange(len(good))):
         flipped = bytearray(good)
         flipped[at] ^= 1 << positions.randrange(8)
         for bad in (bytes(flipped), good[:at]):
