@@ -10,8 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,18 @@ import hypothesis
 import pytest
 from clusters import small_runs
 from generated_data import learnable
+from in_process import training_here
 from small_mnist import Mirror, small_spec
 
 import lenet_sweep
 from lenet_sweep.config import registry
 from lenet_sweep.core.cells import Dataset
 from lenet_sweep.core.errors import DataError
-from lenet_sweep.core.events import Event
-from lenet_sweep.core.plans import Run
 from lenet_sweep.data import datasets
 from lenet_sweep.data.catalog import DATASETS
 from lenet_sweep.data.datasets import find_dataset, load_dataset
 from lenet_sweep.data.download import ensure_dataset
 from lenet_sweep.data.images import Images
-from lenet_sweep.executors import RunContext, local
-from lenet_sweep.storage.store import Store
 
 # No test may fail because a machine is slow.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -130,21 +126,10 @@ def runs_of(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., 
 
 
 @pytest.fixture
-def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sweeps from Python train in this process, because starting a worker takes longer than a
-    small run.
-    """
-    from lenet_sweep.training.loop import train  # noqa: PLC0415 - imports torch
-
-    def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
-        for run in runs:
-            yield from train(
-                run, Store(context.out).run_folder(run.id), context.data_root,
-                retrain=context.retrain, wait=True, stop=context.stop.is_set,
-                environment=context.environment,
-            )  # fmt: skip
-
-    monkeypatch.setattr(local, "LOCAL", replace(local.LOCAL, execute=execute))
+def train_here() -> Iterator[None]:
+    """Let sweeps from Python train in this process."""
+    with training_here():
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from in_process import training_here
 from markdown_it import MarkdownIt
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -49,11 +50,12 @@ def run_sweep(out: Path, data: Path, **settings) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, small_folder) -> Path:
     """The folder of a sweep whose network has all that an export could lose."""
-    return run_sweep(
-        tmp_path_factory.mktemp("sweep"), small_folder(), optimizer="adam", lr=[0.001, 0.01],
-        batch_norm=True, pool="avg", activation="tanh", width=0.5, normalize="standard",
-        dropout=0.1, person="<b>Ada</b> | [x](http://evil.example) `code` $x$",
-    )  # fmt: skip
+    with training_here():
+        return run_sweep(
+            tmp_path_factory.mktemp("sweep"), small_folder(), optimizer="adam", lr=[0.001, 0.01],
+            batch_norm=True, pool="avg", activation="tanh", width=0.5, normalize="standard",
+            dropout=0.1, person="<b>Ada</b> | [x](http://evil.example) `code` $x$",
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

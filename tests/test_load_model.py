@@ -107,6 +107,7 @@ def check_accuracy(folder: Path, number: int, model: TrainedModel) -> None:
     assert torch.equal(model(floats), model(floats.double()))
 
 
+@pytest.mark.usefixtures("train_here")
 def test_the_accuracy_of_every_row_is_reproduced(own_registry, tmp_path, small_folder) -> None:
     """Each network of a sweep over all kinds of settings has the accuracy of its row."""
     for group, name, text in (
@@ -316,6 +317,7 @@ def test_nothing_in_a_received_folder_is_imported(my_net, tmp_path, small_folder
     assert not trap.exists()
 
 
+@pytest.mark.usefixtures("train_here")
 def test_images_of_another_size_and_other_classes(tmp_path, my_net, monkeypatch) -> None:
     """The names of the classes are known without the dataset."""
     monkeypatch.setenv("LENET_SWEEP_DATA", str(tmp_path / "cache"))
@@ -336,6 +338,7 @@ def test_images_of_another_size_and_other_classes(tmp_path, my_net, monkeypatch)
         model(torch.zeros(5, 32, 32))
 
 
+@pytest.mark.usefixtures("train_here")
 def test_a_stopped_row_has_the_network_of_its_last_epoch(tmp_path, small_folder) -> None:
     """`epochs` says how far it was trained, and its accuracy is that of the table."""
     table = run_sweep(

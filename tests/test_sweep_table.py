@@ -125,6 +125,7 @@ def test_settings_have_intervals_over_seeds(make: Callable[..., pd.DataFrame]) -
     assert "Best: lr 0.1, 99.50 % on average over 3 seeds" in statistics.text
 
 
+@pytest.mark.usefixtures("train_here")
 def test_stopped_rows_are_not_shown_as_finished(
     small_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
