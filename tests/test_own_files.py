@@ -38,7 +38,7 @@ momentum: 0.0  # fraction of the previous step that is added; min 0
 def small(small_folder: Callable[..., Path]) -> list[str]:
     """Overrides that make a run short."""
     return ["dataset=folder", f"dataset.root={small_folder()}", "device=cpu", "figures=none",
-            "person=Ada", "workers=1"]  # fmt: skip
+            "report=false", "person=Ada", "workers=1"]  # fmt: skip
 
 
 def lenet_sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
