@@ -39,7 +39,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory):
         yield folder
 
 
-@examples(100)
+@examples(50)
 @given(command_lines())
 def test_command_line_is_planned_or_rejected_in_one_line(empty: Path, line: list[str]) -> None:
     """No command line ends in a traceback, in several lines or in a file."""
