@@ -1,16 +1,16 @@
 """Studies: cells from their rows, error messages that name the row, and their reproduction."""
 
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import pandas as pd
 import pytest
+from forked_commands import run_forked
 
 from lenet_sweep import sweep
 from lenet_sweep.config import grids, studies, validation
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.report.__main__ import main
 from lenet_sweep.training.engines.support import NATIVE
 
 ROWS = [{"recipe": "ce_sgd", "batch": 64, "reported": 99.0}, {"recipe": "nll_adam", "batch": 32}]
@@ -31,15 +31,9 @@ def error_message(**changes):
     return str(error.value)
 
 
-def run_module(*arguments, folder):
-    """Run a module in a folder. Returns the exit status and the output."""
-    result = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def lenet_sweep(*arguments, folder):
+    """Run a command line in a folder. Returns the exit status and the output."""
+    result = run_forked(*arguments, cwd=folder)
     return result.returncode, result.stdout + result.stderr
 
 
@@ -228,8 +222,8 @@ def own_study(tmp_path, small_folder):
 @pytest.mark.parametrize("launcher", ["lenet_local", "basic"])
 def test_a_study_from_a_config_dir(tmp_path, own_study, launcher) -> None:
     """Its verdicts are on the terminal, in files, and on the page; a second run trains nothing."""
-    arguments = ("lenet_sweep", *own_study, f"hydra/launcher={launcher}")
-    status, output = run_module(*arguments, folder=tmp_path)
+    arguments = (*own_study, f"hydra/launcher={launcher}")
+    status, output = lenet_sweep(*arguments, folder=tmp_path)
     assert status == 0, output
     assert "Reproduction of 'My rows'" in output
     assert re.search(r"of 2 rows (is|are) reproduced", output)
@@ -243,13 +237,10 @@ def test_a_study_from_a_config_dir(tmp_path, own_study, launcher) -> None:
     page = (folder / "report.html").read_text()
     assert "CE is best" in page
     assert 'id="study"' in page
-    status, output = run_module(*arguments, folder=tmp_path)
+    status, output = lenet_sweep(*arguments, folder=tmp_path)
     assert status == 0, output
     assert " started" not in output
-    status, output = run_module(
-        "lenet_sweep.report", str(folder), "--out", "elsewhere", folder=tmp_path
-    )
-    assert status == 0, output
+    assert main([str(folder), "--out", str(tmp_path / "elsewhere")]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "elsewhere/reproduction.csv"), table)
 
 
@@ -257,7 +248,7 @@ def test_a_study_from_a_config_dir(tmp_path, own_study, launcher) -> None:
 def test_a_study_requires_the_flag_m(tmp_path, own_study) -> None:
     """Without -m, only one cell can be trained, so a study is rejected in one line."""
     arguments = [word for word in own_study if word not in ("-m", "seed=0,1")]
-    status, output = run_module("lenet_sweep", *arguments, folder=tmp_path)
+    status, output = lenet_sweep(*arguments, folder=tmp_path)
     assert (status, output) == (2, "error: +study=mine: a study requires the flag -m; add it\n")
 
 
