@@ -94,7 +94,7 @@ def test_option_in_search_over_optimizers(lenet_sweep, small, results) -> None:
 def test_optuna_search_gives_one_table(lenet_sweep, small, tmp_path, results, launcher) -> None:
     """All batches that Hydra's Optuna sweeper launches form one sweep."""
     words = (*OPTUNA, "lr=tag(log,interval(0.01,0.3))", "batch=32,64", *small, *launcher)
-    done = lenet_sweep(*words, "name=searched")
+    done = lenet_sweep(*words, "name=searched", "report=false")
     frame = results("searched")
     assert len(frame) == 4
     assert set(frame["status"]) == {"ok"}
