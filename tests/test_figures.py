@@ -462,7 +462,9 @@ def test_every_misclassified_image_appears_once(data):
         full = per_page if number < len(pages) else len(wrong) - per_page * (len(pages) - 1)
         assert len(tiles_of(page)) == full
         noun = "image" if len(wrong) == 1 else "images"
-        title = f"{len(wrong)} misclassified test {noun} of {count}, page {number} of {len(pages)}"
+        title = (
+            f"{len(wrong)} misclassified test {noun} out of {count}, page {number} of {len(pages)}"
+        )
         assert page.get_suptitle() == title
     for caption, index, pixel in tiles:
         assert caption == f"{labels[index]} → {predictions[index]}"

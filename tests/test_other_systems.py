@@ -348,8 +348,7 @@ fdopen = os.fdopen
 local_worker.os = types.SimpleNamespace(
     **{**vars(os), "fdopen": lambda fd, mode="r", **o: Lost() if mode == "w" else fdopen(fd, **o)})
 local_worker._listen = listen
-local_worker.cell_from_json = lambda value: types.SimpleNamespace(run_id="")
-local_worker.Run = lambda cell, epochs: types.SimpleNamespace(id="")
+local_worker.run_from_json = lambda values: types.SimpleNamespace(id="")
 local_worker.encode = str
 sys.modules["lenet_sweep.training.loop"] = types.SimpleNamespace(train=train)
 local_worker.main()

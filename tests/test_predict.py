@@ -355,5 +355,5 @@ def test_images_of_a_folder_are_read_as_in_training(tmp_path, monkeypatch) -> No
     assert (found.image == np.asarray(Image.open(path))).all()
     assert found.class_name in ("cat", "dog", "owl")
     assert [step.name for step in found.steps] == ["gray", "scaled to 28 x 28"]
-    with pytest.raises(UsageError, match="--page: must be used with a model of MNIST"):
+    with pytest.raises(UsageError, match="--page: must be used with a model trained on MNIST"):
         predict_page(model, path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from examples import assert_planned, code_blocks, commands, run_python
-from test_imports import ROOMS
+from test_imports import SUBPACKAGES
 
 from lenet_sweep.config.registry import GROUPS
 
@@ -81,7 +81,9 @@ def test_every_room_is_listed_in_order() -> None:
     """'Architecture' lists each subpackage, lowest first."""
     section = README[README.index("## Architecture") :]
     rows = re.findall(r"^\| (`[\w`, ]+`) \|", section, re.MULTILINE)
-    assert re.findall(r"\w+", " ".join(rows)) == [name for name in ROOMS if name != "__main__"]
+    assert re.findall(r"\w+", " ".join(rows)) == [
+        name for name in SUBPACKAGES if name != "__main__"
+    ]
 
 
 def test_optimizer_defaults_match_torch() -> None:

@@ -33,7 +33,7 @@ class LiveSweep:
     """A sweep that is read again when its files change. Only one thread may use it at a time.
 
     is_read: whether it was refreshed. error: why it cannot be shown, in one line; "" if it can.
-    state: what is known from the files. generation: changes when the sweep was launched again,
+    state: the content of the files so far. generation: changes when the sweep was launched again,
     which changes its cells and replaces the state. It differs from those of all other sweeps, such
     as a deleted one with the same name.
     """

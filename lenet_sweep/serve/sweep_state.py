@@ -1,4 +1,4 @@
-"""What is known about a sweep: cells, outcomes, curves and launches, and the rows that follow."""
+"""The state of a sweep: cells, outcomes, curves and launches, and the rows of the live page."""
 
 from __future__ import annotations
 
