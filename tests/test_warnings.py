@@ -295,6 +295,10 @@ def test_a_collapsed_cell_is_named_with_its_accuracy() -> None:
         f"predicts 1 for nearly all test images, which is correct for {cell.accuracy:.2f} % of"
         in warning.sentence
     )
+    other = collapsed(LRS[1], 7)
+    sentence = only("collapsed", [*NESTED[:1], cell, other]).sentence
+    assert "2 of 3 cells collapsed to one class: " in sentence
+    assert "Their networks each predict a single class (1 and 7) for nearly all" in sentence
     nearly = replace(cell, predictions=np.where(np.arange(10_000) < 90, 3, 1).astype(np.uint8))
     assert of_kind("collapsed", [nearly])
     far = replace(cell, predictions=np.where(np.arange(10_000) < 110, 3, 1).astype(np.uint8))

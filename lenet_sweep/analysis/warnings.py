@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,24 +92,29 @@ def _failed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[Re
 
 
 def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable[ResultWarning]:
-    by_class: dict[tuple[int, str], list[Result]] = {}
-    for r in results:
-        if (predicted := r.collapsed) is not None:
-            by_class.setdefault((predicted, r.class_name(predicted)), []).append(r)
-    for (_, name), group in sorted(by_class.items(), key=itemgetter(0)):
-        lowest, highest = min(map(accuracy_of, group)), max(map(accuracy_of, group))
-        accuracies = f"{lowest:.2f} %"
-        accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
-        networks = "The network predicts" if len(group) == 1 else "Their networks predict"
-        yield ResultWarning(
-            "collapsed",
-            f"{count_of(len(group), len(results))} collapsed to one class: "
-            f"{join_words([names[r.cell] for r in group])}. {networks} {name} for nearly "
-            f"all test images, which is correct for {accuracies} of these images. Such an accuracy "
-            "is not evidence of learning.",
-            tuple(r.cell for r in group),
-            "caution",
+    collapsed = [(r, r.collapsed) for r in results if r.collapsed is not None]
+    if not collapsed:
+        return
+    rows = [r for r, _ in collapsed]
+    classes = {predicted: r.class_name(predicted) for r, predicted in collapsed}
+    listed = join_words([classes[predicted] for predicted in sorted(classes)], 10)
+    lowest, highest = min(map(accuracy_of, rows)), max(map(accuracy_of, rows))
+    accuracies = f"{lowest:.2f} %"
+    accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
+    predict = f"Their networks each predict a single class ({listed})"
+    if len(classes) == 1:
+        predict = (
+            f"{'The network predicts' if len(rows) == 1 else 'Their networks predict'} {listed}"
         )
+    yield ResultWarning(
+        "collapsed",
+        f"{count_of(len(rows), len(results))} collapsed to one class: "
+        f"{join_words([names[r.cell] for r in rows])}. {predict} for nearly all test "
+        f"images, which is correct for {accuracies} of these images. Such an accuracy is not "
+        "evidence of learning.",
+        tuple(r.cell for r in rows),
+        "caution",
+    )
 
 
 # ---------------------------------------------------------------- how the best was chosen
