@@ -81,6 +81,19 @@ def test_every_key_is_documented() -> None:
         assert rows[key] == (default if isinstance(default, str) else json.dumps(default)), key
 
 
+def test_modules_on_the_page_about_the_architecture_exist() -> None:
+    """Paths of modules and folders are those of the package, and names are defined in it."""
+    text = PAGES["architecture.md"]
+    paths = re.findall(r"`((?:lenet_sweep/)?\w+(?:/\w+)*(?:\.py|/))`", text)
+    assert len(paths) > 15
+    for path in paths:
+        roots = (ROOT, ROOT / "lenet_sweep", ROOT / "lenet_sweep" / "training" / "engines")
+        assert any((root / path).exists() for root in roots), path
+    sources = "".join(path.read_text() for path in (ROOT / "lenet_sweep").rglob("*.py"))
+    for name in re.findall(r"`[\w.]*?(\w+)(?:\(\))?`", text):
+        assert re.search(rf"\b{name}\b", sources), name
+
+
 def test_every_choice_is_documented() -> None:
     """The page about sweeping lists the choices of each group, in the order of --help."""
     for group in registry.GROUPS:
