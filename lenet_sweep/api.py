@@ -191,8 +191,8 @@ def _sweep(
             console.print("\n".join(planned.lines()), markup=False, highlight=False)
         return _table(ranked_table(planned.records), marks=NO_COMPARISON)
     if options.serve:
-        tell = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        start_page(options, None, tell)
+        on_message = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        start_page(options, None, on_message)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)

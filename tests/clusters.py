@@ -153,9 +153,9 @@ def small_runs(folder: Path, data: Path, **axes):
 def failures_of(
     runs: Sequence[Run], context: RunContext, ended: Mapping[str, object]
 ) -> dict[float, tuple[str, str]]:
-    """The status and the reason of each failed run, by learning rate, which are in the store, too.
+    """The status and the reason of each failed run, by learning rate.
 
-    ended: the last event of each run.
+    Asserts that the store has the same failures. ended: the last event of each run.
     """
     failures = {}
     for run in runs:

@@ -248,8 +248,10 @@ def test_option_applies_to_optimizers_that_have_it(lenet_sweep, small, tmp_path,
     assert re.search(r" momentum .*\n.*\n.* 0(\.9)? ", done.stdout)
 
 
-def test_option_belongs_to_the_chosen_loss(lenet_sweep, small) -> None:
-    """The default loss may lack it, and a recipe may choose the loss."""
+def test_option_belongs_to_what_was_chosen(lenet_sweep, small) -> None:
+    """The default loss may lack it, and a recipe may choose the loss or the optimizer."""
+    words = ["recipe=ce_sgd,nll_adam", "optimizer.momentum=0,0.9", "dry_run=true"]
+    assert "3 cells" in lenet_sweep("-m", *words, *small).stdout
     words = ["loss=multi_margin,mse", "loss.p=2", "dry_run=true"]
     assert "2 cells" in lenet_sweep("-m", *words, *small).stdout
     words = ["recipe=ce_sgd", "loss.label_smoothing=0.1", "dry_run=true"]

@@ -127,7 +127,7 @@ def check_reported(fault: Fault, done: Done) -> str:
 def a_fifth(count: int) -> list[int]:
     """One of each five consecutive calls, chosen at random but the same in every run."""
     choose = random.Random(count)
-    return [choose.randrange(first, first + 5) for first in range(1, count - 3, 5)]
+    return [choose.randrange(n, min(n + 5, count + 1)) for n in range(1, count + 1, 5)]
 
 
 def test_an_io_error_at_a_fifth_of_the_calls(disks) -> None:

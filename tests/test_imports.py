@@ -81,16 +81,11 @@ def test_a_subpackage_imports_only_those_before_it(name: str) -> None:
         assert SUBPACKAGES.index(subpackage_of(other)) <= own, f"{name} imports {other}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.glob("*/__init__.py")), ids=lambda path: path.parent.name
-)
-def test_the_docstring_of_a_subpackage_says_what_it_may_import(path: Path) -> None:
-    """The last subpackage before it is named."""
-    name = path.parent.name
-    if name in ("core", "storage", "machine", "cli", "hydra_plugins"):
-        return  # in other words
+@pytest.mark.parametrize("name", [n for n in SUBPACKAGES if (PACKAGE / n).is_dir()][3:-2])
+def test_the_docstring_of_a_subpackage_says_what_it_may_import(name: str) -> None:
+    """The last subpackage before it is named. (The first and the last ones use other words.)"""
     before = SUBPACKAGES[SUBPACKAGES.index(name) - 1]
-    text = " ".join(path.read_text().split())
+    text = " ".join((PACKAGE / name / "__init__.py").read_text().split())
     assert f"May import every subpackage from core to {before}." in text
 
 

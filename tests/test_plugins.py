@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lenet_sweep.config.trackers import register_tracker
+from lenet_sweep.executors.registry import register_executor
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [(DOCS / name).read_text() for name in ("extending.md", "trackers.md")]
 MODULES = dict(
@@ -91,3 +94,11 @@ def test_a_tracker_of_another_package_writes_the_sweep(run, small_folder, tmp_pa
     lines = (tmp_path / "outputs" / "sweeps" / "it" / "lines.txt").read_text().splitlines()
     assert sorted(lines) == ["seed 0: ok, 2 epochs", "seed 1: ok, 2 epochs"]
     assert "did you mean tracker=lines" in run(*sweep, "tracker=line").stderr
+
+
+def test_names_of_this_package_are_taken() -> None:
+    """A script cannot replace an executor or a tracker of the package."""
+    with pytest.raises(ValueError, match="local: lenet-sweep has a plugin of this name; choose"):
+        register_executor("local", str)(lambda options: options)
+    with pytest.raises(ValueError, match="mlflow: lenet-sweep has a plugin of this name; choose"):
+        register_tracker("mlflow")(str)

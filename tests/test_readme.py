@@ -77,7 +77,7 @@ def test_links_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_every_room_is_listed_in_order() -> None:
+def test_every_subpackage_is_listed_in_order() -> None:
     """'Architecture' lists each subpackage, lowest first."""
     section = README[README.index("## Architecture") :]
     rows = re.findall(r"^\| (`[\w`, ]+`) \|", section, re.MULTILINE)

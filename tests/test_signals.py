@@ -38,7 +38,7 @@ EPOCHS = "1,150"
 
 
 def first_of_all(number: signal.Signals) -> pytest.MarkDecorator:
-    """Parametrize with this signal, and in long tests with the others, which have its handler."""
+    """Parametrize with this signal and, in the long tests, with the other two."""
     others = [pytest.param(n, marks=pytest.mark.long) for n in ENDING if n != number]
     return pytest.mark.parametrize("number", [number, *others])
 
@@ -175,7 +175,7 @@ def test_only_ctrl_c_skips_the_table(tmp_path, training, undisturbed, first, the
     assert list(tmp_path.glob("outputs/runs/*/checkpoint.safetensors"))
 
 
-@first_of_all(signal.SIGHUP)
+@first_of_all(signal.SIGINT)
 def test_while_figures_are_drawn(tmp_path, small, number) -> None:
     """The tables are kept, and the printed command draws the remaining figures."""
     with Sweep(tmp_path, *small, "seed=range(12)", "epochs=1", "figures=all") as sweep:
@@ -262,7 +262,7 @@ def disk(tmp_path_factory) -> FaultyDisk:
     disk.close()
 
 
-@first_of_all(signal.SIGINT)
+@first_of_all(signal.SIGHUP)
 def test_at_random_file_operations(disk, small, number) -> None:
     """A signal at any file operation of a sweep ends it, and the same command resumes it."""
     arguments = (*small, "seed=0,1", "epochs=2", "name=it")

@@ -119,7 +119,7 @@ def test_log_limits_epoch_lines() -> None:
 
 
 def test_log_of_a_search() -> None:
-    """Each round has a line with the epochs that are saved and the time that is left."""
+    """Each round has a line with the epochs that are skipped and the time that is left."""
     log = Log(planned(*LRS))
     first, second, third = (replace(cell, epochs=2) for cell in LRS)
     stage = "rung 1 of 2, epoch 2: 3 of 3 settings"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lenet_sweep.analysis.axes import command, ordered
-from lenet_sweep.analysis.significance import Comparison, leaders
+from lenet_sweep.analysis.significance import Comparison, describe_leaders, leaders
 from lenet_sweep.analysis.statistics import Result, longest_snapshots, wilson
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of, count_of
 from lenet_sweep.core.cells import Cell
@@ -16,8 +16,6 @@ from lenet_sweep.core.events import Epoch
 STILL_FALLING = 0.01  # share of the total decrease that falls into the last tenth of the epochs
 EARLY = 0.75  # share of the epochs; a later peak counts as the end
 MIN_EPOCHS = 5  # shorter histories are not searched for an early peak
-
-_LEADING = "the best and those tied with it"
 
 
 def falling(history: Sequence[Epoch]) -> tuple[float, float, float] | None:
@@ -56,15 +54,18 @@ def still_falling(
     if not steep:
         return
     r, (before, last, share) = max(steep, key=lambda item: item[1][2])
-    leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
+    top = leaders(compared)
+    leading = {result.cell.run_id for c in top for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    among = f"None of the leading runs ({_LEADING}) is among these runs."
-    if number and number == len(leading):
-        runs = "The only leading run" if number == 1 else f"All {number} leading runs"
-        among = f"{runs} ({_LEADING}) {'is' if number == 1 else 'are'} among these runs."
+    meaning = describe_leaders(top)
+    verb = "is" if number == 1 else "are"
+    among = f"None of the leading runs ({meaning}) is among these runs."
+    if number and len(leading) == 1:
+        among = "The run of the best row is among these runs."
+    elif number and number == len(leading):
+        among = f"All {number} leading runs ({meaning}) are among these runs."
     elif number:
-        verb = "is" if number == 1 else "are"
-        among = f"{number} of the {len(leading)} leading runs ({_LEADING}) {verb} among these runs."
+        among = f"{number} of the {len(leading)} leading runs ({meaning}) {verb} among these runs."
     epochs = len(r.history)
     fall = f"from {before:.4g} in epoch {epochs - 1} to {last:.4g} in epoch {epochs}"
     if epochs // 10 > 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
 from lenet_sweep.analysis.factors import confounded_groups, connected_groups
-from lenet_sweep.analysis.significance import Comparison, leaders
+from lenet_sweep.analysis.significance import Comparison, describe_leaders, leaders
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.config.registry import make_choice
@@ -126,10 +126,10 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
     if not leading:
         return
     thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
-    subject = {
-        1: f"The best {thing} has",
-        2: f"Both leading {thing}s (the best and the one tied with it) have",
-    }.get(len(top), f"All {len(top)} leading {thing}s (the best and those tied with it) have")
+    number = "Both" if len(top) == 2 else f"All {len(top)}"
+    subject = f"{number} leading {thing}s ({describe_leaders(top)}) have"
+    if len(top) == 1:
+        subject = f"The best {thing} has"
     cells = [r.cell for r in results]
     for name, values in varied(cells).items():
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]

@@ -41,9 +41,9 @@ class Comparison:
 
     test: 'best' (this is the best one), 'McNemar', 'paired t', 'Welch' or 'none'.
     outcome: 'best'; 'tied' if the test finds no significant difference; 'worse' if it finds one, or
-    'better', which is possible only if held-out images chose the best; 'inconclusive' if the seeds
-    cannot decide; 'not compared' without an accuracy or without the test images. `reason` explains
-    the last two.
+    'better', which is possible only if held-out images chose the best; 'inconclusive' if the t test
+    does not settle it; 'not compared' without an accuracy or without the test images. `reason`
+    explains the last two.
     difference: points below the best; negative if above. p: of `test`. adjusted: p with Holm's
     correction over all comparisons.
     """
@@ -254,6 +254,15 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
 def leaders(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """The best of each test set, and the comparisons tied with it."""
     return tuple(c for c in comparisons if c.outcome in ("best", "tied"))
+
+
+def describe_leaders(leading: Sequence[Comparison]) -> str:
+    """What the result of `leaders` contains, such as 'the best and those tied with it'."""
+    if sum(c.outcome == "best" for c in leading) > 1:
+        return "the best on each test set and those tied with them"
+    if len(leading) == 1:
+        return "of the best setting"
+    return f"the best and {'the one' if len(leading) == 2 else 'those'} tied with it"
 
 
 def counts(comparisons: Iterable[Comparison]) -> dict[Outcome, int]:

@@ -245,13 +245,14 @@ def check_single_cell(cfg: DictConfig) -> None:
 
 def _check_is_single_cell(cfg: DictConfig, options: SweepOptions) -> None:
     """Check that nothing was typed that requires -m. Raises UsageError."""
-    for key, values in (cfg.hydra.sweeper.params or {}).items():
+    if params := cfg.hydra.sweeper.get("params"):
+        key, values = next(iter(params.items()))
         raise UsageError(f"{key}={format_value(values)}: a grid requires the flag -m; add it")
     _reject_pairs(options, "a grid requires the flag -m; add it")
     _reject_search(options, "a search requires the flag -m; add it")
     if options.study:
-        name = cfg.hydra.runtime.choices["study"]
-        raise UsageError(f"+study={name}: a study requires the flag -m; add it")
+        name = cfg.hydra.runtime.choices.get("study", options.study.title)
+        raise UsageError(f"+study={format_value(name)}: a study requires the flag -m; add it")
 
 
 def _reject_pairs(options: SweepOptions, reason: str) -> None:

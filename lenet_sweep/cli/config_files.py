@@ -127,7 +127,7 @@ def _check_content(content: Any, group: list[str], shown: str) -> None:
     node = content.get("hydra", {})
     if not isinstance(node, Mapping) or not set(node) <= set(ALLOWED_HYDRA_KEYS):
         raise UsageError(
-            f"{shown}: hydra: a file may set only launcher and sweeper; remove the other keys"
+            f"{shown}: hydra: must contain only launcher: and sweeper:; remove everything else"
         )
     defaults = content.get("defaults") or []
     entries = defaults if isinstance(defaults, list) else [defaults]

@@ -23,8 +23,13 @@ class Plugins(Generic[P]):
         self._built_in = {name: f"{package}.{name}" for name in built_in}
         self._registered: dict[str, P] = {}
 
-    def register(self, name: str, plugin: P) -> None:
-        """Add a plugin, or replace the one of this name."""
+    def register(self, name: str, plugin: P, module: str) -> None:
+        """Add a plugin, or replace the one of this name. module: the one that defines it.
+
+        Raises ValueError for the name of a plugin of this package.
+        """
+        if self._built_in.get(name, module) != module:
+            raise ValueError(f"{name}: lenet-sweep has a plugin of this name; choose another name")
         self._registered[name] = plugin
 
     def names(self) -> tuple[str, ...]:

@@ -467,10 +467,10 @@ def cell_from_json(values: Mapping[str, Any]) -> Cell:
 _NESTED = (*OPTION_GROUPS, "dataset", "classes")
 
 
-def _option_values(pairs: Iterable[tuple[str, Any]]) -> tuple[tuple[str, OptionValue], ...]:
-    return tuple((k, tuple(value) if isinstance(value, list) else value) for k, value in pairs)
-
-
 def run_from_json(values: Mapping[str, Any]) -> Run:
     """The run that `Run.to_json` wrote. Raises what `cell_from_json` raises."""
     return Run(cell_from_json(values["cell"]), tuple(values["snapshot_epochs"]))
+
+
+def _option_values(pairs: Iterable[tuple[str, Any]]) -> tuple[tuple[str, OptionValue], ...]:
+    return tuple((k, tuple(value) if isinstance(value, list) else value) for k, value in pairs)

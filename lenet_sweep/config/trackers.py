@@ -27,10 +27,13 @@ C = TypeVar("C", bound=type[Any])
 
 
 def register_tracker(name: str) -> Callable[[C], C]:
-    """Decorate a subclass of `lenet_sweep.track.Tracker`, which has no required arguments."""
+    """Decorate a subclass of `lenet_sweep.track.Tracker`, which has no required arguments.
+
+    Raises ValueError for the name of a tracker of this package.
+    """
 
     def register(tracker: C) -> C:
-        TRACKERS.register(name, tracker)
+        TRACKERS.register(name, tracker, tracker.__module__)
         return tracker
 
     return register

@@ -191,9 +191,9 @@ class Cell:
     def description(self) -> str:
         """The settings for a figure's caption, such as 'nll + adam, lr 0.001, batch 64, ...'."""
         activation = "" if self.activation == "relu" else f", {self.activation}"
-        added = "".join(f", {describe_optional(k, v)}" for k, v in self.changed_settings.items())
+        changed = "".join(f", {describe_optional(k, v)}" for k, v in self.changed_settings.items())
         settings = f"lr {self.lr:g}, batch {self.batch}, epochs {self.epochs}, seed {self.seed}"
-        return f"{self.loss} + {self.optimizer}{activation}{added}, {settings}, {self.data}"
+        return f"{self.loss} + {self.optimizer}{activation}{changed}, {settings}, {self.data}"
 
     @property
     def file_name(self) -> str:
@@ -202,12 +202,12 @@ class Cell:
         It has no path separators, even if the settings come from someone else.
         """
         activation = "" if self.activation == "relu" else f"-{self.activation}"
-        added = "".join(
+        changed = "".join(
             f"-{value.name if isinstance(value, Choice) else describe_optional(key, value)}"
             for key, value in self.changed_settings.items()
         ).replace(" ", "")
         name = (
-            f"{self.loss.name}-{self.optimizer.name}{activation}{added[:80]}_lr{self.lr:g}"
+            f"{self.loss.name}-{self.optimizer.name}{activation}{changed[:80]}_lr{self.lr:g}"
             f"_batch{self.batch}_epochs{self.epochs}_seed{self.seed}_{self.run_id[:8]}"
         )
         return re.sub(r"[^\w.+=,-]", "_", name)
@@ -224,7 +224,7 @@ class Cell:
         return not (self.model_source and name in NETWORK_SETTINGS)
 
     def _has_default(self, name: str) -> bool:
-        """Whether a field that was added later has its default."""
+        """Whether a field of OPTIONAL_FIELDS has its default."""
         value, default = getattr(self, name), OPTIONAL_FIELDS[name]
         if value == default or not isinstance(value, Choice):
             return bool(value == default)

@@ -140,7 +140,7 @@ def read(path: Path) -> NDArray[np.uint8] | None:
         if not path.exists():
             return None
         if not path.is_file():  # reading a pipe would block
-            raise DataError(f"{path}: not a regular file; remove it")
+            raise DataError(f"{path}: not a regular file; replace or rename it")
         with path.open("rb") as file:  # numpy.fromfile takes a disk error for the end of the file
             array = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
             return array[: file.readinto(array.data)]

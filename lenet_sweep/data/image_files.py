@@ -27,8 +27,10 @@ T = TypeVar("T")
 def read_bytes(path: Path) -> bytes:
     """The content of a file of at most MAX_FILE_BYTES. Raises DataError."""
     try:
+        if not path.exists():
+            raise DataError(f"{show(path)}: there is no such file")
         if not path.is_file():  # reading a pipe would block
-            raise DataError(f"{show(path)}: not a regular file; remove it")
+            raise DataError(f"{show(path)}: must be a regular file")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

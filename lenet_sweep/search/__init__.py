@@ -85,7 +85,10 @@ class Search(Protocol):
         ...
 
     def describe(self, runs: Sequence[Run]) -> list[str]:
-        """What the search would do with these runs, in lines, for a dry run."""
+        """What the search would do with these runs, in lines, for a dry run and at the start.
+
+        Raises UsageError if a budget is too small.
+        """
         ...
 
 

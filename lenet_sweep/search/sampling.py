@@ -48,7 +48,7 @@ class Trial:
     accuracies: Sequence[float] = ()
 
 
-class FullGrid:
+class TrainAll:
     """A search that trains every run to its last epoch."""
 
     def decide(self, runs: Sequence[Run], results: Mapping[str, RunResult]) -> Decision:  # noqa: ARG002 - see `Search`
@@ -85,7 +85,7 @@ class Sampling:
     @property
     def search(self) -> Search:
         """What decides how long the runs of a wave are trained."""
-        return Halving(keep=1) if self.halving else FullGrid()
+        return Halving(keep=1) if self.halving else TrainAll()
 
     def ask(self, space: SearchSpace, trials: Sequence[Trial]) -> list[Params]:
         """The trials of the next wave; none after the last one.
@@ -105,12 +105,12 @@ class Sampling:
             optuna.logging.set_verbosity(verbosity)
             for trial in trials:
                 study.add_trial(_frozen(trial, distributions))
-            asked = []
+            proposed = []
             for number in range(len(trials), min(len(trials) + self.wave, self.trials)):
                 seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
                 study.sampler = _SAMPLERS[self.name](seed)
-                asked.append(_ask_one(study.ask(), space))
-        return asked
+                proposed.append(_ask_one(study.ask(), space))
+        return proposed
 
     def most_epochs(self, runs: Sequence[Run]) -> int:
         """The epochs that these runs of a wave need, at most."""

@@ -137,13 +137,15 @@ class SweepState:
     def add_history(self, run_id: str, epochs: Iterable[Epoch]) -> None:
         """Add the epochs of a run in the store as far as no event has described them."""
         last = 0
-        for epoch in epochs:
-            last = epoch.epoch
-            if last not in self.history.get(run_id, ()):
-                self._add_epoch(run_id, epoch)
-        if last:
-            self._complete_outcomes(run_id, last)
-        self._update_rows(self.cells_of_run[run_id])
+        try:
+            for epoch in epochs:
+                last = epoch.epoch
+                if last not in self.history.get(run_id, ()):
+                    self._add_epoch(run_id, epoch)
+            if last:
+                self._complete_outcomes(run_id, last)
+        finally:  # a forged history may raise an exception halfway
+            self._update_rows(self.cells_of_run[run_id])
 
     def _set_outcome(self, index: int, outcome: RowOutcome) -> None:
         """Set the outcome of a cell, unless a newer one is known."""

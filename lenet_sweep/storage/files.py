@@ -33,7 +33,7 @@ def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
         return None
     except OSError as error:
         raise StoreError(
-            f"cannot lock {path}: {error.strerror}; choose another folder with out=FOLDER"
+            f"cannot lock {path}: {error.strerror}; make its folder writable"
         ) from error
     return lock
 

@@ -71,7 +71,7 @@ class SweepProgress:
         self.start = start
         self.failed = 0  # cells
         self.stopped = 0  # cells, by a search
-        self.saved = 0  # epochs of the full grid that a search does not train
+        self.skipped = 0  # epochs of the full grid that a search does not train
         self.round: SearchRound | None = None  # of a search
         self._runs: Mapping[str, Run] = plan.by_id  # those of the round
         self.running: dict[str, RunProgress] = {}
@@ -172,7 +172,7 @@ class SweepProgress:
             case Finished() | Stopped():
                 self._end(run_id)
             case Dropped(epoch=epoch):
-                self.saved += self.plan.by_id[run_id].cell.epochs - epoch
+                self.skipped += self.plan.by_id[run_id].cell.epochs - epoch
                 self.ended += len(self._pending[run_id])
                 self.stopped += len(self._pending[run_id])
                 self._pending[run_id].clear()
@@ -348,7 +348,7 @@ def approximate_duration(seconds: float) -> str:
 def describe_round(progress: SweepProgress) -> str:
     """What a search trains now: 'rung 2 of 3, epoch 33: 14 of 40 settings; 572 epochs skipped'."""
     stage = progress.round.stage if progress.round else ""
-    return f"{stage}; {progress.saved:,} epochs skipped so far" if progress.saved else stage
+    return f"{stage}; {progress.skipped:,} epochs skipped so far" if progress.skipped else stage
 
 
 def describe_time_left(progress: SweepProgress) -> str:
@@ -367,7 +367,7 @@ def describe_end(progress: SweepProgress, now: float) -> str:
     cells = f"{progress.ended} of {pluralize(progress.total, 'cell')} done"
     stopped = ""
     if progress.stopped:
-        share = 100 * progress.saved / progress.plan.grid_epochs
+        share = 100 * progress.skipped / progress.plan.grid_epochs
         stopped = (
             f", {progress.stopped} stopped by the search ({share:.0f} % of the epochs skipped)"
         )

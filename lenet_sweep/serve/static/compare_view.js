@@ -77,7 +77,7 @@ export class CompareView {
         row("best row", (sweep) => (best(sweep) ? h("a", { href: cellLink(sweep.name, best(sweep).cell.id) }, best(sweep).cell.name) : "\u2013")),
         row("cells done", (sweep) => `${sweep.head.done} of ${sweep.head.total}${sweep.head.failed ? `, ${sweep.head.failed} failed` : ""}${sweep.head.stopped ? `, ${sweep.head.stopped} stopped` : ""}`),
         row("epochs trained", (sweep) => (epochs(sweep) || "\u2013").toLocaleString("en-US")),
-        row("time left", (sweep) => (sweep.head.state === "running" ? `${sweep.head.at_most ? "at most " : ""}${duration(sweep.head.left)}` : "\u2013")),
+        row("time left", (sweep) => (sweep.head.state === "running" ? `${sweep.head.at_most && sweep.head.left !== null ? "at most " : ""}${duration(sweep.head.left)}` : "\u2013")),
         row("hyperparameters that vary", values))));
   }
 
