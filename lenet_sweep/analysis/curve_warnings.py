@@ -60,10 +60,11 @@ def still_falling(
     meaning = describe_leaders(top)
     verb = "is" if number == 1 else "are"
     among = f"None of the leading runs ({meaning}) is among these runs."
-    if number and len(leading) == 1:
-        among = "The run of the best row is among these runs."
+    if len(leading) == 1:
+        among = f"The run of the best row is {'among' if number else 'not among'} these runs."
     elif number and number == len(leading):
-        among = f"All {number} leading runs ({meaning}) are among these runs."
+        everyone = "Both" if number == 2 else f"All {number}"
+        among = f"{everyone} leading runs ({meaning}) are among these runs."
     elif number:
         among = f"{number} of the {len(leading)} leading runs ({meaning}) {verb} among these runs."
     epochs = len(r.history)
