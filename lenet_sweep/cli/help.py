@@ -15,7 +15,7 @@ WIDTH = 120  # characters of a line of --help
 HELP = """\
 lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked table.
 
-  python -m lenet_sweep                                    one cell, all defaults
+  python -m lenet_sweep                                    one cell (a row of the table)
   python -m lenet_sweep -m lr=1e-1,1e-2 batch=32,64,128    a grid of 6 cells
   python -m lenet_sweep -m recipe=ce_sgd,nll_adam          two pairs of loss and optimizer
   python -m lenet_sweep -m grid/lr=report grid/batch=report epochs=100,200
@@ -23,13 +23,14 @@ lenet-sweep: LeNet5 hyperparameter sweeps on MNIST. List values and get a ranked
 
 Groups, selected by name:
 {groups}
-  recipe      {recipes}: a pair of loss and optimizer
-  dataset     {datasets}; dataset.root=FOLDER is the folder of the files
+  recipe      {recipes}: pairs of a loss and an optimizer
+  dataset     {datasets}; dataset.root=FOLDER is the folder with the files
               (default: a cache folder), dataset.limit=N trains on the first N images,
               dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
   --models FILE.py   adds the models that a Python file registers (docs/extending.md)
-  grid/lr, grid/batch, grid/epochs=report   the values in the tables of the report
-  +study=report   every row of the tables of the report, with a verdict; other keys can be swept
+  grid/KEY=report   the values of KEY (lr, batch or epochs) in the tables of the report
+  +study=report   every row of the tables of the report, with a verdict; keys that no row sets can
+              be swept
   "The report" is the student report that lenet-sweep grew out of (docs/reproducing-a-report.md).
 
 Options, with their defaults. An option applies only to the choice above it:
@@ -38,7 +39,7 @@ Options, with their defaults. An option applies only to the choice above it:
 Keys, with their defaults (conf/config.yaml):
 {keys}
 
-Launchers select where runs are trained (docs/scaling-out.md). Set options with
+The launcher determines where runs are trained (docs/scaling-out.md). Set its options with
 hydra.launcher.KEY=VALUE:
 {launchers}
   hydra/launcher=basic, joblib, submitit_slurm, ...   Hydra's own launchers; each cell is a job

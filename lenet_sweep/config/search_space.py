@@ -191,6 +191,6 @@ def needs_values(text: str, key: str) -> UsageError:
             f"values, such as {key}=1,2"
         )
     return UsageError(
-        f"{text}: an interval requires search=tpe or search=random; or give values, such as "
+        f"{text}: an interval requires search=tpe or search=random; otherwise give values, such as "
         f"{key}=1,2"
     )

@@ -62,7 +62,7 @@ def read_options(raw: Mapping[str, Any], data_root: Any, notes: tuple[str, ...])
     Raises UsageError for the first value that is not allowed.
     """
     if raw["search"].name != "grid" and raw["reuse"] is False:
-        reject("reuse", "false", "true with a search, which continues the runs that it has stopped")
+        reject("reuse", "false", "true with a search, which resumes runs that it has paused")
     return SweepOptions(
         person=checks.text("person", raw["person"]) or _login_name(),
         workers=_auto_or_number("workers", raw["workers"], "concurrent runs"),

@@ -72,7 +72,7 @@ class RayOptions:
         check_optional_text,
     )  # fmt: skip
     cpus: float = executor_option(
-        1, "CPU cores per task (can be a fraction); a run uses as many threads",
+        1, "CPU cores per task (can be a fraction); a run uses that many threads",
         _amount("a number of cores per task, from 0 to 1000000"),
     )  # fmt: skip
     memory: float = executor_option(
@@ -81,7 +81,7 @@ class RayOptions:
         number_check("a number of GB per task, from 0 to 1000000"),
     )
     gpus: float = executor_option(
-        0, "GPUs per task (can be a fraction, such as 0.25); above 0, device=auto is cuda",
+        0, "GPUs per task (can be a fraction, such as 0.25); above 0, device=auto selects cuda",
         _amount("a number of GPUs per task, from 0 to 1000000"),
     )  # fmt: skip
     runs_per_job: int = executor_option(

@@ -122,7 +122,7 @@ class SlurmOptions:
     )  # fmt: skip
     cpus: int = executor_option(
         1,
-        "CPU cores per job; a run uses as many threads",
+        "CPU cores per job; a run uses that many threads",
         integer_check(1, 1024, "cores per job"),
     )
     memory: float = executor_option(
@@ -131,7 +131,7 @@ class SlurmOptions:
         number_check("a number of GB per job, from 0.001 to 1000000", least=0.001),
     )
     gpus: int = executor_option(
-        0, "whole GPUs per job; with one or more, device=auto is cuda", _whole_gpus
+        0, "whole GPUs per job; with one or more, device=auto selects cuda", _whole_gpus
     )
     runs_per_job: int = executor_option(
         1, "runs that a job trains one after the other; use more if runs are short",
