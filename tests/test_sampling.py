@@ -412,7 +412,7 @@ def test_dry_run_shows_the_space_and_the_first_wave(tmp_path, small_folder, caps
         ({"pair": ["lr", "batch"], "batch": [8, 16]}, "search=tpe samples each key on its own"),
         ({"study": "report"}, "search=tpe: every row of a study is trained to the end"),
         ({"search": "grid", "search.trials": None, "search.wave": None},
-         "lr=tag(log,interval(1e-3,1)): an interval requires search=tpe or search=random; or"),
+         "lr=tag(log,interval(1e-3,1)): an interval requires search=tpe or search=random; otherwise"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_sampled_is_named(tmp_path, small_folder, settings, message) -> None:
@@ -465,7 +465,7 @@ def test_command_line_samples_overrides(tmp_path, small_folder) -> None:
     [
         (["search=tpe", "lr=interval(0.1,1)", "hydra/launcher=basic"], "search=tpe: requires the"),
         (["search=halving", "lr=interval(0.1,1)"],
-         "lr=interval(0.1,1): an interval requires search=tpe or search=random; or"),
+         "lr=interval(0.1,1): an interval requires search=tpe or search=random; otherwise"),
         (["search=random", "batch=interval(8,64)"], "use int(interval(8,64))"),
         (["search=tpe", "lr=interval(0.1,1)", "epochs=interval(1,2)"], "epochs cannot be sampled"),
     ],
