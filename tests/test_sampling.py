@@ -412,7 +412,7 @@ def test_dry_run_shows_the_space_and_the_first_wave(tmp_path, small_folder, caps
         ({"pair": ["lr", "batch"], "batch": [8, 16]}, "search=tpe samples each key on its own"),
         ({"study": "report"}, "search=tpe: every row of a study is trained to the end"),
         ({"search": "grid", "search.trials": None, "search.wave": None},
-         "lr=tag(log,interval(1e-3,1)): an interval requires search=tpe or search=random; otherwise"),
+         "lr=tag(log,interval(1e-3,1)): an interval requires search=tpe or search=random; other"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_sampled_is_named(tmp_path, small_folder, settings, message) -> None:
