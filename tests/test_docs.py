@@ -89,10 +89,19 @@ def test_modules_on_the_page_about_the_architecture_exist() -> None:
     assert len(paths) > 25
     for path in paths:
         assert (ROOT / "lenet_sweep" / path).exists() or (ROOT / path).exists(), path
-    names = re.findall(r"`((?:[a-z_]+\.)+)(\w+)`", re.sub(r"`[\w/]+\.(py|yaml|csv)`", "", text))
+    text = re.sub(r"`[\w/]+\.(py|yaml|csv)`", "", text)
+    names = re.findall(r"`((?:[a-z_]+\.)+)(\w+)`", text)
     assert len(names) > 7
     for module, name in names:
         assert hasattr(import_module(f"lenet_sweep.{module[:-1]}"), name), module + name
+    sources = "".join(path.read_text() for path in (ROOT / "lenet_sweep").rglob("*.py"))
+    for name in re.findall(r"`(?:[A-Z]\w+\.)?(\w+)`", text):
+        is_folder = (ROOT / "lenet_sweep" / name).is_dir() or (ROOT / name).is_dir()
+        assert (
+            is_folder
+            or name in ("class", "lenet_sweep")
+            or re.search(rf"^\s*(?:def|class) {name}\b", sources, re.MULTILINE)
+        ), name
 
 
 def test_every_choice_is_documented() -> None:

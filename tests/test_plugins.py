@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lenet_sweep.config.trackers import register_tracker
+from lenet_sweep.core.errors import UsageError
 from lenet_sweep.executors.registry import register_executor
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -98,7 +99,7 @@ def test_a_tracker_of_another_package_writes_the_sweep(run, small_folder, tmp_pa
 
 def test_names_of_this_package_are_taken() -> None:
     """A script cannot replace an executor or a tracker of the package."""
-    with pytest.raises(ValueError, match="local: lenet-sweep has a plugin of this name; choose"):
+    with pytest.raises(UsageError, match="local: lenet-sweep has a plugin of this name; choose"):
         register_executor("local", str)(lambda options: options)
-    with pytest.raises(ValueError, match="mlflow: lenet-sweep has a plugin of this name; choose"):
+    with pytest.raises(UsageError, match="mlflow: lenet-sweep has a plugin of this name; choose"):
         register_tracker("mlflow")(str)

@@ -25,6 +25,7 @@ from lenet_sweep.serve import live_sweep, served_folder
 from lenet_sweep.serve.live_sweep import LiveSweep
 from lenet_sweep.serve.served_folder import ServedFolder
 from lenet_sweep.serve.sweep_json import summary
+from lenet_sweep.serve.sweep_state import SweepState
 from lenet_sweep.storage.files import read_json, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links and signals")
@@ -492,6 +493,21 @@ def test_curves_of_runs_that_another_sweep_trains(tmp_path, small_folder, monkey
     assert sorted(point[:2] for point in live.state.points) == [
         (r, e) for r in (0, 1) for e in (1, 2, 3)
     ]
+
+
+def test_epochs_before_an_unusable_one_are_shown(tmp_path, small_folder) -> None:
+    """A forged history may raise an exception halfway; the row has what came before."""
+    (cell,), _ = settings(small_folder(), tmp_path, lr=0.1)
+
+    def forged():
+        yield Epoch(1, 1.0, 91.0, 0.9, 1.0, 0.1)
+        yield Epoch(2, 0.9, 92.0, 0.8, 1.0, 0.1)
+        raise ArithmeticError
+
+    state = SweepState([cell], detailed=True)
+    with pytest.raises(ArithmeticError):
+        state.add_history(cell.run_id, forged())
+    assert (state.rows[0]["epoch"], state.rows[0]["at"]) == (2, 92.0)
 
 
 def test_the_report_has_no_access_to_the_page(server, store) -> None:

@@ -40,6 +40,7 @@ RISING = [95.0, *[98.0] * 19]
 TWICE = product(lr=[0.1, 0.2], seed=[0, 1])
 LRS = product(lr=[0.01, 0.1, 1.0])
 BATCHES = product(batch=[16, 32, 64])
+DATASETS = [base().dataset, replace(base().dataset, name="kmnist", digest="0" * 16)]
 NESTED = scored(LRS, [97, 99, 98])
 CLOSE = random_results(LRS, lambda _: 0.95)
 DIVERGED = [*NESTED[:2], failed(LRS[2], "diverged")]
@@ -398,7 +399,28 @@ def test_a_cost_that_is_still_falling() -> None:
     calm = [replace(r, history=history(FLAT)) for r in rows[:2]] + [rows[2]]
     ahead = [first_correct(r.cell, a, r.history) for r, a in zip(calm, [99, 99, 90], strict=True)]
     assert only("still falling", ahead).severity == "note"
-    assert "None of the leading runs" in only("still falling", ahead).sentence
+    assert only("still falling", ahead).sentence.endswith(
+        "None of the runs of the best row and the one tied with it is among these runs."
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "accuracies", "sentence"),
+    [
+        ({"lr": [0.1, 1.0]}, [99, 90], "The run of the best row is among these runs."),
+        ({"lr": [0.1, 1.0]}, [99, 99],
+         "Both runs of the best row and the one tied with it are among these runs."),
+        ({"lr": [0.1, 1.0], "seed": [0, 1, 2]}, [99, 99.1, 98.9, 90, 90.1, 89.9],
+         "All 3 runs of the best setting are among these runs."),
+        ({"dataset": DATASETS, "lr": [0.1, 1.0]}, [99, 90, 98, 89],
+         "Both runs of the best row on each test set are among these runs."),
+    ],
+)  # fmt: skip
+def test_runs_that_lead_are_counted(axes, accuracies, sentence: str) -> None:
+    """Their number and what they are is said of runs, whether rows or settings are compared."""
+    rows = trained(product(**axes), np.linspace(2, 1, 20))
+    rows = [first_correct(r.cell, a, r.history) for r, a in zip(rows, accuracies, strict=True)]
+    assert only("still falling", rows).sentence.endswith(sentence)
 
 
 @pytest.mark.parametrize(

@@ -57,16 +57,17 @@ def still_falling(
     top = leaders(compared)
     leading = {result.cell.run_id for c in top for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    meaning = describe_leaders(top)
-    verb = "is" if number == 1 else "are"
-    among = f"None of the leading runs ({meaning}) is among these runs."
+    thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
+    described = describe_leaders(top, thing)
+    runs = f"runs of {described}"
+    among = f"None of the {runs} is among these runs."
     if len(leading) == 1:
-        among = f"The run of the best row is {'among' if number else 'not among'} these runs."
+        among = f"The run of {described} is {'among' if number else 'not among'} these runs."
     elif number and number == len(leading):
-        everyone = "Both" if number == 2 else f"All {number}"
-        among = f"{everyone} leading runs ({meaning}) are among these runs."
+        among = f"{'Both' if number == 2 else f'All {number}'} {runs} are among these runs."
     elif number:
-        among = f"{number} of the {len(leading)} leading runs ({meaning}) {verb} among these runs."
+        verb = "is" if number == 1 else "are"
+        among = f"{number} of the {len(leading)} {runs} {verb} among these runs."
     epochs = len(r.history)
     fall = f"from {before:.4g} in epoch {epochs - 1} to {last:.4g} in epoch {epochs}"
     if epochs // 10 > 1:

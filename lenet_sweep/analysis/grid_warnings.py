@@ -127,7 +127,7 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
         return
     thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
     number = "Both" if len(top) == 2 else f"All {len(top)}"
-    subject = f"{number} leading {thing}s ({describe_leaders(top)}) have"
+    subject = f"{number} leading {thing}s ({describe_leaders(top, thing)}) have"
     if len(top) == 1:
         subject = f"The best {thing} has"
     cells = [r.cell for r in results]

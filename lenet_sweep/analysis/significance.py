@@ -256,13 +256,19 @@ def leaders(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(c for c in comparisons if c.outcome in ("best", "tied"))
 
 
-def describe_leaders(leading: Sequence[Comparison]) -> str:
-    """What the result of `leaders` contains, such as 'the best and those tied with it'."""
-    if sum(c.outcome == "best" for c in leading) > 1:
-        return "the best on each test set and those tied with them"
-    if len(leading) == 1:
-        return "of the best setting"
-    return f"the best and {'the one' if len(leading) == 2 else 'those'} tied with it"
+def describe_leaders(leading: Sequence[Comparison], thing: str) -> str:
+    """The result of `leaders` in words: 'the best row and those tied with it'.
+
+    thing: what was compared, 'row' or 'setting'.
+    """
+    best = sum(c.outcome == "best" for c in leading)
+    tied = len(leading) - best
+    first, them = f"the best {thing}", "it"
+    if best > 1:
+        first, them = f"the best {thing} on each test set", "them"
+    if not tied:
+        return first
+    return f"{first} and {'the one' if tied == 1 else 'those'} tied with {them}"
 
 
 def counts(comparisons: Iterable[Comparison]) -> dict[Outcome, int]:

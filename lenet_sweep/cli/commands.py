@@ -251,8 +251,8 @@ def _check_is_single_cell(cfg: DictConfig, options: SweepOptions) -> None:
     _reject_pairs(options, "a grid requires the flag -m; add it")
     _reject_search(options, "a search requires the flag -m; add it")
     if options.study:
-        name = cfg.hydra.runtime.choices.get("study", options.study.title)
-        raise UsageError(f"+study={format_value(name)}: a study requires the flag -m; add it")
+        name = cfg.hydra.runtime.choices.get("study", "...")
+        raise UsageError(f"+study={name}: a study requires the flag -m; add it")
 
 
 def _reject_pairs(options: SweepOptions, reason: str) -> None:

@@ -29,8 +29,8 @@ Groups, selected by name:
               dataset.size=N scales the images of an image_folder to N x N pixels (default: 28)
   --models FILE.py   adds the models that a Python file registers (docs/extending.md)
   grid/KEY=report   the values of KEY (lr, batch or epochs) in the tables of the report
-  +study=report   every row of the tables of the report, with a verdict; keys that no row sets can
-              be swept
+  +study=report   every row of the tables of the report, with a verdict; you can also sweep keys
+              that the rows leave unset
   "The report" is the student report that lenet-sweep grew out of (docs/reproducing-a-report.md).
 
 Options, with their defaults. An option applies only to the choice above it:

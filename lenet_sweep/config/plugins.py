@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
+from lenet_sweep.core.errors import UsageError
+
 P = TypeVar("P")
 
 
@@ -15,7 +17,8 @@ class Plugins(Generic[P]):
     """The plugins of one kind, by name. The module of a plugin registers it when it is imported.
 
     group: the entry points of other packages; the name of one is that of the plugin, and its value
-    the module. package: has a module of its name for each plugin in `built_in`.
+    the module. package: has a module of its name for each plugin in `built_in`; entry points with
+    these names are ignored.
     """
 
     def __init__(self, group: str, package: str, built_in: Iterable[str]) -> None:
@@ -26,10 +29,12 @@ class Plugins(Generic[P]):
     def register(self, name: str, plugin: P, module: str) -> None:
         """Add a plugin, or replace the one of this name. module: the one that defines it.
 
-        Raises ValueError for the name of a plugin of this package.
+        Raises UsageError for the name of a plugin of this package.
         """
         if self._built_in.get(name, module) != module:
-            raise ValueError(f"{name}: lenet-sweep has a plugin of this name; choose another name")
+            raise UsageError(
+                f"{name}: lenet-sweep has a plugin of this name; choose another name in {module}"
+            )
         self._registered[name] = plugin
 
     def names(self) -> tuple[str, ...]:

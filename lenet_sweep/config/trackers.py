@@ -29,7 +29,7 @@ C = TypeVar("C", bound=type[Any])
 def register_tracker(name: str) -> Callable[[C], C]:
     """Decorate a subclass of `lenet_sweep.track.Tracker`, which has no required arguments.
 
-    Raises ValueError for the name of a tracker of this package.
+    Raises UsageError for the name of a tracker of this package.
     """
 
     def register(tracker: C) -> C:

@@ -461,7 +461,7 @@ def _patience(value: Any) -> int | None:
     if value is None:
         return None
     return integer(
-        "patience", value, 1, 100_000, "epochs without a better accuracy; null for no limit"
+        "patience", value, 1, 100_000, "epochs without better accuracy; null for no limit"
     )
 
 

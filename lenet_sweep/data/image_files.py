@@ -28,9 +28,9 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file of at most MAX_FILE_BYTES. Raises DataError."""
     try:
         if not path.exists():
-            raise DataError(f"{show(path)}: there is no such file")
+            raise DataError(f"{show(path)}: there is no such file; check the path")
         if not path.is_file():  # reading a pipe would block
-            raise DataError(f"{show(path)}: must be a regular file")
+            raise DataError(f"{show(path)}: not a regular file; choose an image file")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

@@ -35,7 +35,7 @@ EXECUTORS = Plugins[ExecutorSpec]("lenet_sweep.executors", "lenet_sweep.executor
 def register_executor(name: str, options: type[Any]) -> Callable[[Create], Create]:
     """Decorate the function that creates an executor from its options.
 
-    Raises ValueError for the name of an executor of this package.
+    Raises UsageError for the name of an executor of this package.
     """
 
     def register(create: Create) -> Create:

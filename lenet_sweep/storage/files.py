@@ -6,6 +6,7 @@ Errors of the operating system become a StoreError that names the path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.storage import atomic
 
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 MAX_REMOVALS = 3  # times that a folder may be removed before its lock is acquired
 
 
@@ -32,9 +34,8 @@ def lock_file(path: Path, timeout: float) -> filelock.BaseFileLock | None:
     except filelock.Timeout:
         return None
     except OSError as error:
-        raise StoreError(
-            f"cannot lock {path}: {error.strerror}; make its folder writable"
-        ) from error
+        remedy = "; make its folder writable" if error.errno in NOT_WRITABLE else ""
+        raise StoreError(f"cannot lock {path}: {error.strerror}{remedy}") from error
     return lock
 
 
