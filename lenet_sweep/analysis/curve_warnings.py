@@ -54,11 +54,9 @@ def still_falling(
     if not steep:
         return
     r, (before, last, share) = max(steep, key=lambda item: item[1][2])
-    top = leaders(compared)
-    leading = {result.cell.run_id for c in top for result in c.results}
+    leading = {result.cell.run_id for c in leaders(compared) for result in c.results}
     number = sum(r.cell.run_id in leading for r, _ in steep)
-    thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
-    described = describe_leaders(top, thing)
+    described = describe_leaders(compared)
     runs = f"runs of {described}"
     among = f"None of the {runs} is among these runs."
     if len(leading) == 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
 from lenet_sweep.analysis.factors import confounded_groups, connected_groups
-from lenet_sweep.analysis.significance import Comparison, describe_leaders, leaders
+from lenet_sweep.analysis.significance import Comparison, compared_thing, describe_leaders, leaders
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.config.registry import make_choice
@@ -125,9 +125,9 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
     early = any(r.ended_early for c in top for r in c.results)
     if not leading:
         return
-    thing = "setting" if any(len(c.results) > 1 for c in compared) else "row"
+    thing = compared_thing(compared)
     number = "Both" if len(top) == 2 else f"All {len(top)}"
-    subject = f"{number} leading {thing}s ({describe_leaders(top, thing)}) have"
+    subject = f"{number} leading {thing}s ({describe_leaders(compared)}) have"
     if len(top) == 1:
         subject = f"The best {thing} has"
     cells = [r.cell for r in results]

@@ -256,13 +256,15 @@ def leaders(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(c for c in comparisons if c.outcome in ("best", "tied"))
 
 
-def describe_leaders(leading: Sequence[Comparison], thing: str) -> str:
-    """The result of `leaders` in words: 'the best row and those tied with it'.
+def compared_thing(comparisons: Sequence[Comparison]) -> str:
+    """What was compared: 'setting' if one has several seeds, otherwise 'row'."""
+    return "setting" if any(len(c.results) > 1 for c in comparisons) else "row"
 
-    thing: what was compared, 'row' or 'setting'.
-    """
-    best = sum(c.outcome == "best" for c in leading)
-    tied = len(leading) - best
+
+def describe_leaders(comparisons: Sequence[Comparison]) -> str:
+    """The result of `leaders` in words: 'the best row and those tied with it'."""
+    thing, found = compared_thing(comparisons), counts(comparisons)
+    best, tied = found["best"], found["tied"]
     first, them = f"the best {thing}", "it"
     if best > 1:
         first, them = f"the best {thing} on each test set", "them"
