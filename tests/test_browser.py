@@ -15,7 +15,7 @@ from PIL import Image
 
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 from lenet_sweep.report import charts, collect, curve_charts
-from lenet_sweep.report import page as page_module
+from lenet_sweep.report.assets import asset
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.runner import outputs
 
@@ -425,7 +425,7 @@ def test_charts_clip_no_text(opened, tmp_path, size) -> None:
     path = tmp_path / "charts.html"
     body = "".join(f"<figure>{svg}</figure>" for svg in numbered)
     path.write_text(f"<!doctype html><meta charset=utf-8><link rel=icon href=data:,>"
-                    f"<style>{page_module.asset('style.css')}</style>{body}")  # fmt: skip
+                    f"<style>{asset('style.css')}</style>{body}")  # fmt: skip
     with opened(path, size) as page:
         assert page.locator("svg.chart text").count() > 300
         assert page.evaluate(CLIPPED_TEXTS) == []

@@ -22,9 +22,9 @@ from PIL import Image
 
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.report import encodings, figure_set, figures, sample_figures, style
+from lenet_sweep.report.assets import asset
 from lenet_sweep.report.figures import cost_figure, overlay_figure
 from lenet_sweep.report.histories import Curve, mean_curve
-from lenet_sweep.report.page import asset
 from lenet_sweep.report.sample_figures import correct_samples_figure, misclassified_figures
 from lenet_sweep.report.search_charts import search_figure
 from lenet_sweep.report.search_history import Rung, SearchedSetting, SearchHistory

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -728,3 +729,21 @@ def test_a_seed_that_two_people_trained_counts_once(tmp_path, small_folder) -> N
     (item,) = compared_items(report)
     assert len(item.rows) == 4
     assert [row.record["person"] for row in item.measured] == ["Ada", "Ada"]
+
+
+def test_nothing_is_written_into_the_package(make_cells) -> None:
+    """pip would leave such a file behind, and its folder would hide an editable installation."""
+    cells, options = make_cells(range, lr=[0.1, 0.2])
+    folder = launched(cells, options).sweep.folder
+
+    def files() -> set[Path]:
+        package = Path(lenet_sweep.__file__).parent
+        return {path for path in package.rglob("*") if path.suffix != ".pyc"}
+
+    before = files()
+    environment = os.environ.copy()
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "lenet_sweep.report", str(folder)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert (folder / "report.html").exists()
+    assert {path for path in files() if path.name != "__pycache__"} <= before

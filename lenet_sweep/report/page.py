@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, replace
-from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
-from importlib.util import cache_from_source
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
-from jinja2.bccache import Bucket, FileSystemBytecodeCache
 
 from lenet_sweep.analysis import reproduction_tables
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.names import short_names
-from lenet_sweep.core.text import one_line, pluralize
+from lenet_sweep.core.text import pluralize
 from lenet_sweep.report import collect, comparisons, error_atlas, page_data, page_table
+from lenet_sweep.report.assets import asset
 from lenet_sweep.report.collect import Launch, Report, Row
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
 from lenet_sweep.results.columns import ACCURACY_AT, EPOCHS_TRAINED, STOPPED
@@ -42,12 +36,6 @@ SCRIPTS = (
 )  # fmt: skip
 SOURCES = (".py", ".jinja", ".css", ".js")  # files of the package whose changes give a new page
 SEVERITY = {"serious": "Serious", "caution": "Caution", "note": "Note"}
-
-
-@cache
-def asset(name: str) -> str:
-    """The text of a file in the templates folder."""
-    return (files("lenet_sweep.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def compute_digest(
@@ -136,7 +124,9 @@ def page(
         "version": version("lenet-sweep"),
         "folder": folder,
     }
-    return _environment().get_template("page.html.jinja").render(content)
+    from lenet_sweep.report import page_template  # noqa: PLC0415 - slow; a current page is kept
+
+    return page_template.TEMPLATE.render(content)
 
 
 def title(report: Report) -> str:
@@ -238,41 +228,3 @@ def _failures(report: Report) -> Mapping[str, Any]:
 def _sha256(script: str) -> str:
     """The hash of a script, as a content security policy has it."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-class _TemplateCache(FileSystemBytecodeCache):
-    """Keeps compiled templates beside Python's own bytecode. Compiling the page takes 0.2 s."""
-
-    def __init__(self) -> None:
-        super().__init__(str(Path(cache_from_source(__file__)).parent))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        with contextlib.suppress(OSError):  # Python, too, works from a folder it cannot write
-            super().dump_bytecode(bucket)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(asset),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        bytecode_cache=None if sys.dont_write_bytecode else _TemplateCache(),
-    )
-    environment.filters["one_line"] = lambda value: one_line(str(value))
-    environment.filters["lines"] = _escape_lines
-    return environment
-
-
-def _escape_lines(text: str) -> str:
-    """Text of several lines, with control and text-direction characters escaped."""
-    return "\n".join(_escape_line(line) for line in text.splitlines())
-
-
-def _escape_line(line: str) -> str:
-    """A line with its spaces and tabs, and with other unprintable characters escaped."""
-    return "".join(
-        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line
-    )

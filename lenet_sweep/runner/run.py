@@ -321,7 +321,9 @@ def _modules_for_outputs(options: SweepOptions, *, with_outputs: bool) -> list[s
     if options.figures != "none":
         names += ["matplotlib.figure", "lenet_sweep.report.figure_set"]
     if options.report:
-        names += ["scipy.special", "lenet_sweep.report.page_files"]
+        names += [
+            "scipy.special", "lenet_sweep.report.page_files", "lenet_sweep.report.page_template",
+        ]  # fmt: skip
     if options.report and options.figures != "none":
         names.append("lenet_sweep.report.charts")
     return names
