@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +34,7 @@ from lenet_sweep.config.registry import (
 from lenet_sweep.core.cells import NETWORK_SETTINGS, Cell
 from lenet_sweep.core.errors import UsageError
 from lenet_sweep.core.text import format_value
+from lenet_sweep.machine.installed import installed_entry_points
 
 ENTRY_POINTS = "lenet_sweep.models"
 VARIABLE = "LENET_SWEEP_MODELS"  # files, separated like the folders of PATH
@@ -137,7 +137,7 @@ def add_models() -> None:
 @cache
 def _modules_of_packages() -> dict[str, str]:
     """The module of each model that another package adds, by name."""
-    return {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
+    return {entry.name: entry.value for entry in installed_entry_points(ENTRY_POINTS)}
 
 
 def _add_file(path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from lenet_sweep.core.errors import UsageError
+from lenet_sweep.machine.installed import installed_entry_points
 
 P = TypeVar("P")
 
@@ -51,5 +51,5 @@ class Plugins(Generic[P]):
     @cached_property
     def _modules(self) -> dict[str, str]:
         """The module that registers each plugin, by name."""
-        added = {entry.name: entry.value for entry in entry_points(group=self._group)}
+        added = {entry.name: entry.value for entry in installed_entry_points(self._group)}
         return added | self._built_in

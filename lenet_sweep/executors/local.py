@@ -40,9 +40,10 @@ from lenet_sweep.storage.store import Store
 
 STOP_WITHIN = 3.0  # seconds for workers to save checkpoints before they are killed
 CLOSE_WITHIN = 1.0  # seconds for all workers to exit
+# The garbage collector is off during the imports, for the reason given in lenet_sweep.__main__.
 BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from lenet_sweep.executors.local_worker import main; main()"
+    "import gc, json, sys; gc.disable(); sys.path[:] = json.loads(sys.argv[1]); "
+    "from lenet_sweep.executors.local_worker import main; main(); gc.freeze()"
 )
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"

@@ -6,6 +6,7 @@ exits, so that no worker outlives its parent.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -46,6 +47,8 @@ def main() -> None:
 
     from lenet_sweep.training.loop import train  # noqa: PLC0415 - slow; input is read meanwhile
 
+    gc.freeze()  # what was imported lives until the end
+    gc.enable()  # after BOOT has disabled it
     store = Store(Path(context["out"]))
     add_locations({d: ModelLocation(**model) for d, model in context["models"].items()})
     data_root = context["data_root"] and Path(context["data_root"])
