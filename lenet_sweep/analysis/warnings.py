@@ -217,8 +217,11 @@ def optimism(rows: NDArray[np.float32], seed: int = 0) -> float:
     """
     images = rows.shape[1]
     random = np.random.default_rng(seed)
-    draws = random.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    accuracies = draws.astype(np.float32) @ rows.T / images  # (RESAMPLES, rows)
+    # Counting drawn images takes a quarter of the time of `random.multinomial`.
+    draws = np.empty((RESAMPLES, images), np.float32)  # how often each image is drawn
+    for draw in draws:
+        draw[:] = np.bincount(random.integers(images, size=images), minlength=images)
+    accuracies = draws @ rows.T / images  # (RESAMPLES, rows)
     overall = rows.mean(axis=1)
     chosen, first = accuracies.argmax(axis=1), int(overall.argmax())
     # The same difference for one fixed row is 0 on average; subtracting it removes common noise.
