@@ -94,7 +94,7 @@ def _pictures(path: Path) -> Iterator[Path]:
 
 def _predict_all(paths: Sequence[Path], model: TrainedModel, options: Namespace) -> int:
     status = 0
-    for path in paths:
+    for path, name in zip(paths, _distinct_names(paths), strict=True):
         try:
             with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd metadata
                 lines = _predict(path, model, options)
@@ -103,7 +103,7 @@ def _predict_all(paths: Sequence[Path], model: TrainedModel, options: Namespace)
             continue
         _print(path, lines, drawn=len(paths) <= MAX_ART and not options.page)
         if options.out:
-            _write_steps(path, lines, options.out)
+            _write_steps(name, lines, options.out)
     if options.out and status == 0:
         say(f"Written to {options.out}{os.sep}")
     return status
@@ -141,7 +141,19 @@ def _class_text(found: Prediction) -> str:
     return found.class_name + ("?" if found.probability < UNSURE else "")
 
 
-def _write_steps(path: Path, lines: list[list[Prediction]], out: Path) -> None:
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """The names of the files without suffix; repeated ones are numbered, as in scan_2."""
+    names: dict[str, str] = {}  # by the name on a file system that ignores case
+    for path in paths:
+        name, number = path.stem, 1
+        while name.casefold() in names:
+            number += 1
+            name = f"{path.stem}_{number}"
+        names[name.casefold()] = name
+    return [*names.values()]
+
+
+def _write_steps(name: str, lines: list[list[Prediction]], out: Path) -> None:
     from lenet_sweep.inference.drawing import steps_picture  # noqa: PLC0415 - as above
     from lenet_sweep.storage.files import make_folder, write_atomic  # noqa: PLC0415
 
@@ -150,7 +162,7 @@ def _write_steps(path: Path, lines: list[list[Prediction]], out: Path) -> None:
     for row, line in enumerate(lines, 1):
         for column, found in enumerate(line, 1):
             place = f"-{row}-{column}" if several else ""
-            write_atomic(out / f"{path.stem}{place}-steps.png", steps_picture(found.steps))
+            write_atomic(out / f"{name}{place}-steps.png", steps_picture(found.steps))
 
 
 if __name__ == "__main__":

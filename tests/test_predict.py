@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,6 +212,20 @@ def test_the_command_prints_classes_and_what_the_network_saw(
     assert main([str(pictures), "--sweep", str(folder)]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if ".jpg: " in line]
     assert [Path(row.partition(":")[0]).name for row in rows] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_steps_of_pictures_with_the_same_name_are_kept(folder, pictures, tmp_path) -> None:
+    """Files from two folders, and with another suffix, do not replace each other's steps."""
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(pictures / "1.jpg", other / "0.JPG")
+    shutil.copy(pictures / "2.jpg", other / "0_2.jpg")
+    same = [pictures / "0.jpg", other / "0.JPG", other / "0_2.jpg"]
+    out = tmp_path / "steps"
+    assert main([*map(str, same), "--sweep", str(folder), "--out", str(out)]) == 0
+    drawn = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert sorted(drawn) == ["0-steps.png", "0_2-steps.png", "0_2_2-steps.png"]
+    assert len({*drawn.values()}) == 3
 
 
 def test_the_command_reads_a_page(folder, digits, tmp_path, capsys) -> None:
