@@ -390,6 +390,26 @@ def test_dry_run_shows_the_space_and_the_first_wave(tmp_path, small_folder, caps
 
 
 @pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (
+            {"search.trials": 2, "search.minutes": 1.5},
+            ["2 trials in 1 wave; ", "4 epochs in all). No wave starts after 1.5 min. Settings"],
+        ),
+        (
+            {"search.trials": 4, "search.epochs": 7},
+            ["4 trials in 2 waves of up to 3; ", "(at most 7 epochs in all). Settings"],
+        ),
+    ],
+)
+def test_dry_run_shows_the_limits(tmp_path, small_folder, capsys, limits, expected) -> None:
+    """A single wave has no size, and the last of several may be smaller."""
+    sampled(small_folder(), tmp_path, dry_run=True, progress=True, **limits)
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(fragment in text for fragment in expected)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"lr": "interval(0.1)"}, "lr=interval(0.1): cannot be parsed"),

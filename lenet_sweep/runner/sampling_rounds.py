@@ -125,13 +125,19 @@ class SamplingRounds:
     def lines(self) -> list[str]:
         """What the search samples and how far it has come, for a dry run."""
         sampling, runs = self._sampling, runs_of(self._trial_cells)
-        waves = f"{pluralize(sampling.waves, 'wave')} of {sampling.wave}"
+        waves = pluralize(sampling.waves, "wave")
+        if sampling.waves > 1:
+            last_is_smaller = sampling.trials % sampling.wave > 0
+            waves += f" of {'up to ' if last_is_smaller else ''}{sampling.wave}"
         length = max((run.cell.epochs for run in runs), default=0)
         total = sampling.trials * sum(run.cell.epochs for run in runs)
+        if sampling.epochs:
+            total = min(total, sampling.epochs)
+        limit = f" No wave starts after {sampling.minutes:g} min." if sampling.minutes else ""
         first = (
             f"search={sampling.name}: {pluralize(sampling.trials, 'trial')} in {waves}; each trial "
             f"has {pluralize(len(runs), 'run')} of {pluralize(length, 'epoch')} (at most "
-            f"{pluralize(total, 'epoch')} in all). Settings are sampled from:"
+            f"{pluralize(total, 'epoch')} in all).{limit} Settings are sampled from:"
         )
         number = len(self.trials) // sampling.wave + 1
         if self._wave is None:
