@@ -10,9 +10,10 @@ from archives with the published MD5s. They are not yet known for Fashion-MNIST 
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 from lenet_sweep.core.errors import DataError, UsageError
+from lenet_sweep.machine.installed import installed_entry_points
 
 GROUP = "lenet_sweep.datasets"
 # The datasets that consist of the user's own files: IDX files, and folders of images.
@@ -141,7 +142,8 @@ DATASETS: dict[str, DatasetSpec] = {
 @cache
 def added_datasets() -> dict[str, EntryPoint]:
     """The datasets that other packages add, by name."""
-    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in DATASETS}
+    added = installed_entry_points(GROUP)
+    return {entry.name: entry for entry in added if entry.name not in DATASETS}
 
 
 def find_spec(name: str) -> DatasetSpec:

@@ -15,14 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import MNIST_SIZE, Dataset
 from lenet_sweep.core.errors import DataError, UsageError
 from lenet_sweep.data import decoded_images, files, idx, image_folder
 from lenet_sweep.data.catalog import FILE_NAMES, FOLDER, IMAGE_FOLDER, OWN_DATASETS, find_spec
-from lenet_sweep.data.images import Images, LabeledImages, Labels
+from lenet_sweep.data.images import Images, LabeledImages, Labels, Pixels
 
 TRAIN_FILES, TEST_FILES = FILE_NAMES[:2], FILE_NAMES[2:]
 
@@ -193,7 +192,7 @@ def _decode(
 
 def _decode_part(
     contents: dict[str, files.Content], names: Sequence[str], dataset: Dataset
-) -> tuple[NDArray[np.uint8], Labels]:
+) -> tuple[Pixels, Labels]:
     images_file, labels_file = (contents[name] for name in names)
     return idx.decode(images_file, labels_file, dataset.classes, dataset.size)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lenet_sweep.core.errors import DataError
 from lenet_sweep.data.files import Content
-from lenet_sweep.data.images import MAX_CLASSES, MAX_SIDE, Labels, label_type
+from lenet_sweep.data.images import MAX_CLASSES, MAX_SIDE, Labels, Pixels, label_type
 
 UNSIGNED_BYTES = {0x08: ">u1"}
 INTEGERS = UNSIGNED_BYTES | {0x0B: ">i2", 0x0C: ">i4"}
@@ -21,7 +21,7 @@ INTEGERS = UNSIGNED_BYTES | {0x0B: ">i2", 0x0C: ">i4"}
 class ImagesAndLabels:
     """Images, uint8 (N, height, width), and their labels, int64 (N,), as stored in two files."""
 
-    images: NDArray[np.uint8]
+    images: Pixels
     labels: NDArray[np.int64]
     labels_file: Content
 
@@ -44,7 +44,7 @@ def read(images_file: Content, labels_file: Content) -> ImagesAndLabels:
 
 def decode(
     images_file: Content, labels_file: Content, classes: int, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], Labels]:
+) -> tuple[Pixels, Labels]:
     """Decode images of this size (height, width) and their labels, 0 to classes - 1; see `read`.
 
     Raises DataError, naming the file and the problem.

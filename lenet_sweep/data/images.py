@@ -37,12 +37,12 @@ class Images:
     of shape (N,), from 0 to the number of classes minus 1.
     """
 
-    train_images: NDArray[np.uint8]
+    train_images: Pixels
     train_labels: Labels
-    test_images: NDArray[np.uint8]
+    test_images: Pixels
     test_labels: Labels
     # Training images that are held out, to rank cells without the test set.
-    holdout_images: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 28, 28), "u1"))
+    holdout_images: Pixels = field(default_factory=lambda: np.empty((0, 28, 28), "u1"))
     holdout_labels: Labels = field(default_factory=lambda: np.empty(0, "u1"))
     class_names: tuple[str, ...] = DIGITS  # by label
 
@@ -59,7 +59,7 @@ class LabeledImages:
     inverted: whether to show them as negatives, because 0 is the background, as in MNIST.
     """
 
-    images: NDArray[np.uint8]
+    images: Pixels
     labels: Labels
     class_names: tuple[str, ...] = DIGITS  # by label
     inverted: bool = True
@@ -70,7 +70,7 @@ class LabeledImages:
         return class_noun(self.class_names)
 
 
-def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
+def pixel_statistics(images: Pixels) -> tuple[float, float]:
     """The mean and the standard deviation of the pixels of images, as fractions of 255.
 
     Computed from integer counts, so that they do not depend on the order of a sum.

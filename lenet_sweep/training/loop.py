@@ -37,7 +37,7 @@ from lenet_sweep.core.events import (
 from lenet_sweep.core.patience import is_exhausted
 from lenet_sweep.core.plans import Run
 from lenet_sweep.data.datasets import load_dataset
-from lenet_sweep.data.images import Images, Labels
+from lenet_sweep.data.images import Images, Labels, Pixels
 from lenet_sweep.storage.snapshots import Snapshot
 from lenet_sweep.storage.store import RunFolder
 from lenet_sweep.training import engines
@@ -262,7 +262,7 @@ def _train_epoch(
     engine: Engine,
     run: Run,
     epoch: int,
-    train_images: NDArray[np.uint8],
+    train_images: Pixels,
     stop: Callable[[], bool],
     threads: Callable[[], int],
 ) -> Generator[Event, None, NDArray[np.float32] | None]:

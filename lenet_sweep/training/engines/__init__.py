@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.images import Images, Labels
+from lenet_sweep.data.images import Images, Labels, Pixels
 from lenet_sweep.training.engines.support import NATIVE
 
 
@@ -42,7 +42,7 @@ class Engine(Protocol):
         lrs: NDArray[np.float64] | None = None,
         *,
         step: int = 0,
-        images: NDArray[np.uint8] | None = None,
+        images: Pixels | None = None,
     ) -> NDArray[np.float32]:
         """Train on the training images with these indices, in batches; the last may be smaller.
 

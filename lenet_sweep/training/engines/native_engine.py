@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.images import Images
+from lenet_sweep.data.images import Images, Pixels
 from lenet_sweep.training.dropout import keep_masks
 from lenet_sweep.training.engines import Evaluation, _native
 from lenet_sweep.training.initial_weights import LAYERS, initial_weights
@@ -89,7 +89,7 @@ class NativeEngine:
         lrs: NDArray[np.float64] | None = None,
         *,
         step: int = 0,
-        images: NDArray[np.uint8] | None = None,
+        images: Pixels | None = None,
     ) -> NDArray[np.float32]:
         if lrs is None:
             lrs = np.full(-(-len(order) // self.cell.batch), self.cell.lr)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lenet_sweep.config.registry import takes_logits, takes_one_hot, torch_class
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.data.images import Images, Labels, label_type
+from lenet_sweep.data.images import Images, Labels, Pixels, label_type
 from lenet_sweep.training.dropout import keep_masks, layer_units
 from lenet_sweep.training.engines import Evaluation
 from lenet_sweep.training.lenet5 import LeNet5, seeded_lenet5
@@ -98,7 +98,7 @@ class TorchEngine:
         lrs: NDArray[np.float64] | None = None,
         *,
         step: int = 0,
-        images: NDArray[np.uint8] | None = None,
+        images: Pixels | None = None,
     ) -> NDArray[np.float32]:
         self.model.train()
         losses = []
@@ -207,11 +207,11 @@ class TorchEngine:
             return labels
         return nn.functional.one_hot(labels, self.cell.dataset.classes).float()
 
-    def _to_device(self, images: NDArray[np.uint8], labels: Labels) -> tuple[Tensor, Tensor]:
+    def _to_device(self, images: Pixels, labels: Labels) -> tuple[Tensor, Tensor]:
         wide = torch.from_numpy(labels.astype(np.int64))
         return self._pixels_to_device(images), wide.to(self.device)
 
-    def _pixels_to_device(self, images: NDArray[np.uint8]) -> Tensor:
+    def _pixels_to_device(self, images: Pixels) -> Tensor:
         # Stored as uint8, which takes a quarter of the memory; each batch is divided by 255 as in
         # torchvision's ToTensor.
         return torch.from_numpy(images).unsqueeze(1).to(self.device)
