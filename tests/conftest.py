@@ -30,6 +30,7 @@ from lenet_sweep.data.catalog import DATASETS
 from lenet_sweep.data.datasets import find_dataset, load_dataset
 from lenet_sweep.data.download import ensure_dataset
 from lenet_sweep.data.images import Images
+from lenet_sweep.machine import devices
 
 # No test may fail because a machine is slow.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -56,6 +57,14 @@ def pytest_configure() -> None:
             "install the checkout with: pip install -e '.[test]'",
             returncode=4,
         )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """With `-n auto`, one process more than cores, because many tests wait for processes."""
+    if config.option.numprocesses != "auto" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist decides
+    return devices.cpu_count() + 1
 
 
 @pytest.fixture(scope="session")
