@@ -34,12 +34,13 @@ class Contender:
     all_jobs: bool = True  # takes part in every job that does not name its contenders
     split_epochs: bool = False  # one sweep for each number of epochs
     rerun: bool = False  # measured after the sweep has already been finished once
+    compiled: bool = False  # uses the bytecode of the environment, even in a cold measurement
     variables: dict[str, str] = field(default_factory=dict)  # environment variables
 
     @property
     def cache(self) -> str:
-        """The name of its cache folder; variants of lenet-sweep share one."""
-        return self.name if self.all_jobs else "ours"
+        """The name of its cache folder; most variants of lenet-sweep share one."""
+        return self.name if self.all_jobs or self.compiled else "ours"
 
 
 def _variant(
@@ -73,6 +74,9 @@ CONTENDERS = (
         "optuna", "Optuna (GridSampler)", "optuna_grid", environment="optuna", keeps_results=True
     ),
     Contender("skorch", "skorch (GridSearchCV)", "skorch_grid", environment="skorch"),
+    Contender(
+        "ours_compiled", "lenet-sweep, bytecode compiled by pip", all_jobs=False, compiled=True
+    ),
     _variant("one_worker", "lenet-sweep (`workers=1 threads=1`)", "workers=1", "threads=1"),
     _variant("two_workers", "lenet-sweep (`workers=2`)", "workers=2"),
     _variant(
