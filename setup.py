@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pybind11
@@ -38,16 +39,20 @@ class BuildKernels(build_ext):
     """Compiles step.cpp for each instruction set before the rest of the extension."""
 
     def build_extension(self, ext: Extension) -> None:
-        for name, flags in INSTRUCTIONS.items():
-            self.compiler.macros = []
-            ext.extra_objects += self.compiler.compile(
-                [str(FOLDER / "step.cpp")],
-                output_dir=str(Path(self.build_temp) / name),
-                macros=[("LENET_ISA", name)],
-                depends=[str(path) for path in FOLDER.glob("*.?pp")],
-                extra_postargs=["-fPIC", *FLAGS, *flags, *SANITIZE],
-            )
+        self.compiler.macros = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for objects in pool.map(self._compile_kernels, INSTRUCTIONS):
+                ext.extra_objects += objects
         super().build_extension(ext)
+
+    def _compile_kernels(self, instructions: str) -> list[str]:
+        return self.compiler.compile(
+            [str(FOLDER / "step.cpp")],
+            output_dir=str(Path(self.build_temp) / instructions),
+            macros=[("LENET_ISA", instructions)],
+            depends=[str(path) for path in FOLDER.glob("*.?pp")],
+            extra_postargs=["-fPIC", *FLAGS, *INSTRUCTIONS[instructions], *SANITIZE],
+        )
 
 
 setup(

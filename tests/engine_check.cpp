@@ -16,7 +16,7 @@ namespace baseline { extern const Kernels kernels; }
 
 namespace {
 
-constexpr int IMAGES = 60;
+constexpr int IMAGES = 40;
 
 struct Case {
   int batch;
@@ -32,12 +32,12 @@ const Optimizer PLAIN = {SGD, 0.01, 0.9};
 const Case CASES[] = {
     {16, RELU, MAX_POOLING, 0, NONE, PLAIN},
     {16, TANH, MAX_POOLING, 0, NONE, {ADAM, 0.01, 0, 0, 0, 0, 0.9, 0.999, 1e-8}},
-    {60, RELU, MAX_POOLING, 0, NONE, {ADAM, 0.01, 0, 0, 1e-3, 0, 0.8, 0.99, 1e-8, 0, 1}},  // AdamW
+    {40, RELU, MAX_POOLING, 0, NONE, {ADAM, 0.01, 0, 0, 1e-3, 0, 0.8, 0.99, 1e-8, 0, 1}},  // AdamW
     {300, TANH, MAX_POOLING, 0, NONE,  // clipped
      {RMSPROP, 0.001, 0.9, 0, 1e-3, 0, 0, 0.99, 1e-8, 0.1, 0, 1}},
     {16, RELU, AVERAGE_POOLING, 0, NONE, PLAIN},
     {16, LEAKY_RELU, MAX_POOLING, 0.5f, STANDARD, PLAIN},
-    {60, SIGMOID, AVERAGE_POOLING, 0.2f, STANDARD, PLAIN},
+    {40, SIGMOID, AVERAGE_POOLING, 0.2f, STANDARD, PLAIN},
     {16, ELU, MAX_POOLING, 0, STANDARD, PLAIN},
 };
 
