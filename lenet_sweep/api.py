@@ -32,8 +32,8 @@ from lenet_sweep.results.ranking import NO_COMPARISON, TieMarks, ranked_table
 from lenet_sweep.results.records import in_store
 from lenet_sweep.results.sweep import read_records
 from lenet_sweep.runner.interrupts import handle_signals
+from lenet_sweep.runner.live_page import start_live_page
 from lenet_sweep.runner.outputs import write_outputs
-from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import run_sweep
 from lenet_sweep.search.sampling import samples
@@ -192,7 +192,7 @@ def _sweep(
         return _table(ranked_table(planned.records), marks=NO_COMPARISON)
     if options.serve:
         on_message = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        start_page(options, None, on_message)
+        start_live_page(options, None, on_message)
     view = choose_view(console) if progress else Observer()
     with handle_signals():
         result = run_sweep(cells, options, [view, *observers], local.LOCAL, space=space)

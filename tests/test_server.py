@@ -19,7 +19,7 @@ from served import RunningSweep, first_message, free_port, get, messages, servin
 
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.events import CellFinished, Epoch, EpochEnded, Waiting
-from lenet_sweep.runner import event_recorder, page_process
+from lenet_sweep.runner import event_recorder, live_page
 from lenet_sweep.serve import __main__ as serve
 from lenet_sweep.serve import live_sweep, served_folder
 from lenet_sweep.serve.live_sweep import LiveSweep
@@ -592,25 +592,25 @@ def options(tmp_path, small_folder) -> SweepOptions:
 def test_serve_starts_one_server_for_a_folder(options, tmp_path, monkeypatch) -> None:
     """Sweeps of one process share a page, which shows the sweeps of `out`. None waits for long."""
     lines = queue.Queue()
-    monkeypatch.setattr(page_process, "START_TIMEOUT", 0.0)
-    page_process.start_page(options, None, lines.put)
+    monkeypatch.setattr(live_page, "START_TIMEOUT", 0.0)
+    live_page.start_live_page(options, None, lines.put)
     assert lines.get() == "serve=true: the live page is starting; its URL follows"
     line = lines.get(timeout=60)
     assert re.fullmatch(r"Live page: http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", line)
-    page_process.start_page(options, options.out / "sweeps/it", lines.put)
+    live_page.start_live_page(options, options.out / "sweeps/it", lines.put)
     assert lines.get() == line
-    page_process.start_page(options, tmp_path / "elsewhere", lines.put)
+    live_page.start_live_page(options, tmp_path / "elsewhere", lines.put)
     assert "the live page was not started: it shows only the sweeps in" in lines.get()
-    page = page_process._pages[options.out.resolve()]
-    page_process._end(page)
-    assert page.server.poll() == 0
+    server = live_page._servers[options.out.resolve()]
+    live_page._end(server)
+    assert server.process.poll() == 0
 
 
 def test_a_server_that_cannot_start_is_reported(options, monkeypatch) -> None:
     """The sweep gets a line with the reason, and continues."""
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     lines = []
-    page_process.start_page(options, None, lines.append)
+    live_page.start_live_page(options, None, lines.append)
     assert lines == ["serve=true: the live page could not be started: No such file or directory"]
 
 
@@ -629,12 +629,12 @@ def test_what_a_server_prints_besides_its_url(
     (tmp_path / "printed").write_text(printed.replace("|", "\n"))
     (tmp_path / "python").write_text(f"#!/bin/sh\ncat {tmp_path / 'printed'}\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(page_process, "START_TIMEOUT", 60.0)
+    monkeypatch.setattr(live_page, "START_TIMEOUT", 60.0)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     lines = []
-    page_process.start_page(options, None, lines.append)
+    live_page.start_live_page(options, None, lines.append)
     assert lines == [told]
-    assert page_process._pages[options.out.resolve()].server.wait(60) == 0
+    assert live_page._servers[options.out.resolve()].process.wait(60) == 0
 
 
 @pytest.mark.slow

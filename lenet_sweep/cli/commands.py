@@ -50,8 +50,8 @@ from lenet_sweep.machine import devices
 from lenet_sweep.results.manifest import read_manifest
 from lenet_sweep.results.ranking import TieMarks
 from lenet_sweep.runner import interrupts
+from lenet_sweep.runner.live_page import start_live_page
 from lenet_sweep.runner.outputs import describe_interruption, describe_outputs, write_outputs
-from lenet_sweep.runner.page_process import start_page
 from lenet_sweep.runner.preview import preview
 from lenet_sweep.runner.run import SweepResult, reload_sweep, run_sweep, sweep_folder
 from lenet_sweep.storage.files import make_folder
@@ -97,7 +97,7 @@ def run_batch(
     view = LogView(console) if search_folder else views.choose_view(console)
     folder = search_folder or _typed_folder(master, options)
     if options.serve and not search_folder:  # `prepare_search` has started it
-        start_page(options, folder, partial(_print, console))
+        start_live_page(options, folder, partial(_print, console))
     result = run_sweep(
         cells, options, [view], executor, folder=folder, with_outputs=not search_folder
     )
@@ -169,7 +169,7 @@ def prepare_jobs(
     guarded_hydra.set_sweep_folder(loader, master, folder)
     make_folder(folder)
     if options.serve:
-        start_page(options, folder, partial(_print, console))
+        start_live_page(options, folder, partial(_print, console))
 
     def finish(interrupted: signal.Signals | None) -> None:
         result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
@@ -197,7 +197,7 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
         folder = sweep_folder(options, []) if options.name else Path(master.hydra.sweep.dir)
     guarded_hydra.set_sweep_folder(loader, master, folder)
     if options.serve and not options.dry_run:
-        start_page(options, folder, partial(_print, Console()))
+        start_live_page(options, folder, partial(_print, Console()))
 
     def finish(interrupted: signal.Signals | None) -> None:
         try:
@@ -324,7 +324,7 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
     console = Console()
     _exit_if_dry_run([cell], options, console, LOCAL)
     if options.serve:  # standard output is that of the report's script
-        start_page(options, folder, partial(_print, Console(stderr=True)))
+        start_live_page(options, folder, partial(_print, Console(stderr=True)))
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run_folder(cell.run_id)

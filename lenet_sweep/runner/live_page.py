@@ -25,18 +25,18 @@ URL_LINE = "Live page: "
 
 
 @dataclass
-class _Page:
-    """A server. line: what it has printed, last or with its URL."""
+class _Server:
+    """A server. line: the last one that it has printed, or the one with the URL of the page."""
 
-    server: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes]
     line: str = "the server did not respond"
     answered: threading.Event = field(default_factory=threading.Event)
     ended: bool = False  # by this process
 
     def read(self) -> None:
         """Read the output to its end, so that the server never waits for a reader."""
-        assert self.server.stdout is not None
-        with self.server.stdout as output:
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
             for content in output:
                 line = one_line(content.decode(errors="replace"))
                 if line and not self.answered.is_set():
@@ -53,10 +53,10 @@ class _Page:
 
 
 _lock = threading.Lock()
-_pages: dict[Path, _Page] = {}  # by output folder
+_servers: dict[Path, _Server] = {}  # by output folder
 
 
-def start_page(
+def start_live_page(
     options: SweepOptions, folder: Path | None, on_message: Callable[[str], None]
 ) -> None:
     """Start the server of the output folder, unless it runs already.
@@ -74,49 +74,49 @@ def start_page(
         )
         return
     with _lock:
-        page = _pages.get(out)
-        if page is None or page.server.poll() is not None:
+        server = _servers.get(out)
+        if server is None or server.process.poll() is not None:
             try:
-                page = _pages[out] = _start(out, options.data_root)
+                server = _servers[out] = _start(out, options.data_root)
             except OSError as error:
                 on_message(f"serve=true: the live page could not be started: {error.strerror}")
                 return
-    if page.answered.wait(START_TIMEOUT):
-        on_message(page.describe())
+    if server.answered.wait(START_TIMEOUT):
+        on_message(server.describe())
         return
     on_message("serve=true: the live page is starting; its URL follows")
-    threading.Thread(target=_report_later, args=(page, on_message), daemon=True).start()
+    threading.Thread(target=_report_later, args=(server, on_message), daemon=True).start()
 
 
-def _report_later(page: _Page, on_message: Callable[[str], None]) -> None:
-    page.answered.wait()
-    if not page.ended:
-        on_message(page.describe())
+def _report_later(server: _Server, on_message: Callable[[str], None]) -> None:
+    server.answered.wait()
+    if not server.ended:
+        on_message(server.describe())
 
 
-def _start(out: Path, data_root: Path | None) -> _Page:
+def _start(out: Path, data_root: Path | None) -> _Server:
     """Start a server, and a thread that reads what it prints. Raises OSError."""
     arguments = ["--data", str(data_root.absolute())] if data_root else []
     # Ctrl-C goes to all processes of a terminal; the page should show how the sweep ends.
     own_group: dict[str, Any] = (
         {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
     )
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep.serve", str(out), "--follow-stdin", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         **own_group,
     )
-    page = _Page(server)
-    atexit.register(_end, page)
-    threading.Thread(target=page.read, name="live page", daemon=True).start()
-    return page
+    server = _Server(process)
+    atexit.register(_end, server)
+    threading.Thread(target=server.read, name="live page", daemon=True).start()
+    return server
 
 
-def _end(page: _Page) -> None:
-    page.ended = True
-    assert page.server.stdin is not None
+def _end(server: _Server) -> None:
+    server.ended = True
+    assert server.process.stdin is not None
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        page.server.stdin.close()
-        page.server.wait(2.0)
+        server.process.stdin.close()
+        server.process.wait(2.0)
