@@ -198,6 +198,35 @@ def test_failed_cell_is_retried(lenet_sweep, small, tmp_path) -> None:
     assert not list(tmp_path.glob("outputs/runs/*/failure.json"))
 
 
+def test_a_failed_retraining_does_not_print_the_earlier_run(lenet_sweep, small) -> None:
+    """With reuse=false, the output of a single cell is that of its new run."""
+    words = ["lr=0.03", *small, "figures=none", "report=false"]
+    assert "Accuracy on test dataset" in lenet_sweep(*words).stdout
+    done = lenet_sweep(*words, "reuse=false", status=1, env={"PYTHONPATH": str(FAULTS)})
+    assert "RuntimeError: made to raise" in done.stdout + done.stderr
+    assert "Accuracy on test dataset" not in done.stdout
+
+
+INTERRUPTS = """
+from hydra.experimental.callback import Callback
+
+class Interrupts(Callback):
+    def on_job_start(self, **_):
+        raise KeyboardInterrupt
+"""
+
+
+def test_ctrl_c_before_the_first_job_of_hydra(lenet_sweep, small, tmp_path) -> None:
+    """The status is that of Ctrl-C, and no error hides it."""
+    (tmp_path / "interrupts.py").write_text(INTERRUPTS)
+    callback = "+hydra.callbacks.it={_target_: interrupts.Interrupts}"
+    done = lenet_sweep(
+        "-m", "lr=0.1,0.01", "hydra/launcher=basic", callback, *small, status=130,
+        env={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert "error: " not in done.stderr
+
+
 def test_diverged_cell_is_not_retried(lenet_sweep, small, tmp_path) -> None:
     """A cell whose loss became non-finite is the last row, and is not trained again."""
     words = ["-m", "lr=0.1,1e30", *small, "workers=1", "report=false"]

@@ -129,6 +129,17 @@ def test_trained_epochs_are_not_counted(store: Store) -> None:
     assert expected(store, [replace(other, epochs=12)])[0] == pytest.approx(2 * 2.0)
 
 
+def test_retraining_takes_the_whole_time(store: Store) -> None:
+    """With reuse=false, the epochs in the store are trained again."""
+    stored(store, BASE, 3.0)
+    plan = make_plan([BASE], lambda _: False)
+    estimates = [
+        estimate(plan, store, 1, HERE["processor"], retrain=retrain).seconds
+        for retrain in (False, True)
+    ]
+    assert estimates == [0, pytest.approx(BASE.epochs * 3.0)]
+
+
 def test_damaged_runs_are_skipped(store: Store) -> None:
     """Damaged runs and unknown files in the store do not stop a dry run."""
     stored(store, replace(BASE, seed=1), 3.0)

@@ -16,10 +16,13 @@ from rich.console import Console
 
 import lenet_sweep
 from lenet_sweep.cli import commands
+from lenet_sweep.core.events import CellFinished, Failed, Failure
 from lenet_sweep.report import collect
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs, run
+from lenet_sweep.runner.results_table import ResultsTable
 from lenet_sweep.storage.files import read_json, write_json
+from lenet_sweep.storage.store import Store
 
 NUMBERS = ["rank", "accuracy", "lr", "status", "train_loss", "seconds", "cell"]
 pytestmark = pytest.mark.filterwarnings(
@@ -187,6 +190,34 @@ def test_retraining_keeps_rows_until_they_are_replaced(tmp_path, small_folder, r
     more, _ = settings(small_folder(), out, lr=[0.3])
     store_all(more, out, small_folder(), lambda _: range(60))
     assert list(table(launched(more, options).sweep.folder)["accuracy"]) == [98.5, 97.5, 70.0]
+
+
+def test_a_later_failure_keeps_a_finished_cell(tmp_path, small_folder) -> None:
+    """A run that fails before it continues after epoch 1 costs only the cell of epoch 2."""
+    cells, _ = settings(small_folder(), tmp_path / "out", epochs=[1, 2])
+    store_all(cells[:1], tmp_path / "out", small_folder(), lambda _: range(3))
+    results = ResultsTable(Store(tmp_path / "out"), "Ada")
+    planned = results.plan(cells, reuse=False)
+    (run_id,) = planned.by_id
+    results.update(CellFinished(run_id, 1), planned)
+    results.update(Failed(run_id, Failure("killed", 1, "no memory", "", "Ada")), planned)
+    assert list(results.write(tmp_path)["status"]) == ["ok", "killed"]
+
+
+@pytest.mark.parametrize(("reuse", "status"), [(True, "ok"), (False, "failed")])
+def test_a_failure_without_the_store_keeps_the_row(tmp_path, small_folder, reuse, status) -> None:
+    """A row that only results.csv has is not lost if its cell fails when it is trained again."""
+    out = tmp_path / "out"
+    cells, options = settings(small_folder(), out, lr=[0.1])
+    store_all(cells, out, small_folder(), lambda _: range(3))
+    folder = launched(cells, options).sweep.folder
+    shutil.rmtree(out / "runs")
+    results = ResultsTable(Store(out), "Ada")
+    planned = results.plan(cells, reuse=reuse)
+    results.read_csv(folder, cells)
+    failure = Failure("failed", 1, "RuntimeError: no", "", "Ada")
+    results.update(Failed(planned.runs[0].id, failure), planned)
+    assert list(results.write(folder)["status"]) == [status]
 
 
 def test_the_same_command_retrains_missing_runs(tmp_path, small_folder) -> None:

@@ -71,17 +71,28 @@ class TableEraser(Observer):
 
 
 @pytest.fixture
-def launch(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., SweepResult]:
+def closed() -> list[str]:
+    """The executors that have ended, also those that an error ended."""
+    return []
+
+
+@pytest.fixture
+def launch(
+    tmp_path: Path, small_folder: Callable[..., Path], closed: list[str]
+) -> Callable[..., SweepResult]:
     """Run a sweep of three cells, one of them given twice, with these observers."""
     root = small_folder()
 
     def trains(cells: Sequence[Cell]) -> Executor:
         def execute(runs: Sequence[Run], context: RunContext) -> Iterator[Event]:
             made_sweeps.store_all(cells, context.out, root, lambda n: range(n + 1))
-            for run in runs:
-                yield Started(run.id, 0)
-                yield CellFinished(run.id, run.cell.epochs)
-                yield Finished(run.id)
+            try:
+                for run in runs:
+                    yield Started(run.id, 0)
+                    yield CellFinished(run.id, run.cell.epochs)
+                    yield Finished(run.id)
+            finally:
+                closed.append("executor")
 
         return replace(LOCAL, execute=execute)
 
@@ -163,11 +174,18 @@ def test_every_failing_observer_is_reported(launch: Callable[..., SweepResult]) 
     assert {*result.observer_errors} <= {*view.messages}
 
 
-def test_an_error_of_the_terminal_view_ends_the_sweep(launch: Callable[..., SweepResult]) -> None:
-    """The sweep does not continue without its display, and every observer gets the end."""
+def test_an_error_of_the_terminal_view_ends_the_sweep(
+    launch: Callable[..., SweepResult], closed: list[str]
+) -> None:
+    """The sweep does not continue without its display, and every observer gets the end.
+
+    The executor ends its workers at once, although the traceback still refers to it.
+    """
     view, observer = Terminal("on_event"), Recorder()
-    with pytest.raises(ValueError, match="room"):
+    with pytest.raises(ValueError, match="room") as error:
         launch(view, observer)
+    assert error.tb is not None
+    assert closed == ["executor"]
     assert view.calls[-1] == observer.calls[-1] == "on_end"
 
 

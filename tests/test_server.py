@@ -642,7 +642,7 @@ def test_the_server_of_a_sweep_ends_with_it(tmp_path, small_folder) -> None:
     """serve=true prints the URL before or in training; nothing is left running at the end."""
     words = [f"dataset.root={small_folder()}", "dataset=folder", "device=cpu", "epochs=50",
              "figures=none", "report=false", "serve=true"]  # fmt: skip
-    for mode in ([], ["-m"]):
+    for mode in ([], ["-m"], ["-m", "search=random", "search.trials=2", "lr=0.1,0.01"]):
         done = subprocess.run(
             [sys.executable, "-m", "lenet_sweep", *mode, *words, f"name=it{len(mode)}"],
             cwd=tmp_path, capture_output=True, text=True, check=True,

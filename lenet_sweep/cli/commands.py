@@ -135,6 +135,8 @@ def run_sampling(
     console = Console()
     _exit_if_dry_run([], options, console, executor, space)
     folder = _typed_folder(master, options)
+    if options.serve:
+        start_live_page(options, folder, partial(_print, console))
     view = views.choose_view(console)
     result = run_sweep([], options, [view], executor, folder, space=space)
     _report(result, options, console)
@@ -172,7 +174,11 @@ def prepare_jobs(
         start_live_page(options, folder, partial(_print, console))
 
     def finish(interrupted: signal.Signals | None) -> None:
-        result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
+        try:
+            sweep = reload_sweep(folder)
+        except FileNotFoundError:  # no job has started; the reason has been reported
+            return
+        result = SweepResult(sweep, tuple(dict.fromkeys(cells)), interrupted)
         _report(result, options, Console())
 
     return finish
@@ -328,9 +334,10 @@ def _run_single_cell(cell: Cell, options: SweepOptions, folder: Path | None) -> 
     view = ScriptView(console, status_console())
     result = run_sweep([cell], options, [view], LOCAL, folder)
     run_folder = Store(options.out).run_folder(cell.run_id)
-    if not view.complete and (snapshot := run_folder.result(cell)):
+    is_done = options.reuse and not view.complete  # in the store, or finished by another process
+    if is_done and (snapshot := run_folder.result(cell)):
         images = len(datasets.load_dataset(cell.dataset, options.data_root).train_labels)
-        replay(console, snapshot, cell, images)  # all or part of the run was in the store
+        replay(console, snapshot, cell, images)
     _report(result, options, console, tables=False)
     if result.exit_status:
         raise SystemExit(result.exit_status)

@@ -186,12 +186,15 @@ class _Pool:
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.cores = devices.cpu_count()
         self.stop_deadline = math.inf
-        self.workers = [self._start_worker(n) for n in range(number)]
+        self.workers: list[_Worker] = []
+        self._number = number
 
     def _start_worker(self, number: int) -> _Worker:
         return _Worker(number, self.context, self.gpus, self.messages)
 
     def train(self) -> Iterator[Event]:
+        for number in range(self._number):
+            self.workers.append(self._start_worker(number))
         for worker in self.workers:
             worker.begin_next(self.scheduler)
         while any(worker.run for worker in self.workers) and time.monotonic() < self.stop_deadline:

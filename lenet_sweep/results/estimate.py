@@ -61,13 +61,16 @@ def estimate(
     threads: int = 1,
     threads_per_run: int = MAX_THREADS,
     later: Sequence[tuple[int, int]] = (),
+    *,
+    retrain: bool = False,
 ) -> Estimate:
     """Estimate the time of a plan from the headers of snapshots in the store.
 
     workers: None if unknown. processor: the name of this machine's processor. threads: of all runs
     in training, together. threads_per_run: at most; only the native engine uses more than one.
     later: the rounds of a search that follow, each as a number of runs and the epochs of each run;
-    their epochs take the mean time of those in the plan.
+    their epochs take the mean time of those in the plan. retrain: whether the epochs in the store
+    are trained again.
     """
     try:
         stored = store.run_ids()
@@ -85,7 +88,8 @@ def estimate(
             paces[kind] = _pace(cell, measured, processor)
         per_unit, test_seconds, sources = paces[kind]
         used.update(sources)
-        trained = len(store.run_folder(run.id).history(cell.epochs)) if run.id in stored else 0
+        is_resumed = run.id in stored and not retrain
+        trained = len(store.run_folder(run.id).history(cell.epochs)) if is_resumed else 0
         epoch_seconds = per_unit * relative_epoch(cell) + test_seconds
         durations.append((cell.epochs - trained) * epoch_seconds)
         all_seconds.append(epoch_seconds)

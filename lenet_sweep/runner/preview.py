@@ -101,6 +101,7 @@ def preview(
             threads,
             options.threads or MAX_THREADS,
             search_plan.later if search_plan else (),
+            retrain=not options.reuse,
         )
     damaged = tuple(dict.fromkeys(table.store.damaged))
     paired = (

@@ -33,8 +33,8 @@ WRITE_PAUSE = 10.0
 class ResultsTable:
     """The records of a sweep, by cell.
 
-    records: from results in the store. csv_records: from the results.csv of an earlier launch, for
-    cells without a result in the store.
+    records: from results in the store. csv_records: from the results.csv of an earlier launch; they
+    count for cells without a record.
     """
 
     def __init__(self, store: Store, person: str) -> None:
@@ -42,6 +42,7 @@ class ResultsTable:
         self.person = person
         self.records: dict[Cell, Record] = {}
         self.csv_records: dict[Cell, Record] = {}
+        self._reuse = True  # finished cells are not trained again
         self._changed = False  # since the last write
         self._due = 0.0  # the earliest time of the next write
 
@@ -51,6 +52,7 @@ class ResultsTable:
         reuse: False plans every cell as if the store were empty. searching: whether a search
         decides how far to train.
         """
+        self._reuse = reuse
         if not reuse:
             return make_plan(cells, lambda _: False)
         final = FINAL_IN_SEARCH if searching else FINAL
@@ -92,7 +94,7 @@ class ResultsTable:
         """Add the records of the cells that a search stopped. stops: by run id."""
         for cell in cells:
             stop = stops.get(cell.run_id)
-            if stop and cell not in self.records:
+            if stop and cell not in self.records and not self._is_finished(cell):
                 # A run with patience may have ended before it was stopped, and an earlier sweep may
                 # have trained it further.
                 stored = stored_record(cell, self.store, self.person)
@@ -123,10 +125,17 @@ class ResultsTable:
             epochs = [event.epoch] if isinstance(event, CellFinished) else run.snapshot_epochs
             epochs = [number for number in epochs if number in run.snapshot_epochs]  # else a rung
             for cell in (replace(run.cell, epochs=number) for number in epochs):
+                if failure and self._is_finished(cell):
+                    continue
                 if record := stored_record(cell, self.store, self.person, failure):
                     self.records[cell] = record
             self._changed = True
         return self._changed and time.monotonic() >= self._due
+
+    def _is_finished(self, cell: Cell) -> bool:
+        """Whether the cell has an accuracy, which no later failure of its run takes away."""
+        records = [self.records, self.csv_records] if self._reuse else [self.records]
+        return any(known.get(cell, {}).get("status") == "ok" for known in records)
 
     def write(self, folder: Path) -> pd.DataFrame:
         """Write the ranked table to results.csv, and return it. Raises StoreError."""

@@ -7,7 +7,7 @@ import hashlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -140,11 +140,11 @@ def run_sweep(
             launch.table.add_stops(search.decision.stops if search else {}, launch.planned.cells)
         with signals.deferred():
             manifest, frame = _write_final_table(launch, signals)
+            group.on_table(frame)
         if tracked and launch.sampling:  # trackers need all cells when they start
             tracking = Tracking(
                 options.tracker, launch.folder, manifest, options.person, group.on_message
             )
-        group.on_table(frame)
         interrupted = signals.received[0] if signals.received else None
     sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
     requested = launch.planned.cells
@@ -263,16 +263,19 @@ def _train(
         events = rounds.train(executor, group.on_round)
     else:
         events = executor.execute(runs, context)
-    for event in events:
-        group.on_event(event)
-        if launch.table.update(event, launch.planned):
-            try:
-                table = launch.table.write(launch.folder)
-            except StoreError as error:
-                if isinstance(error.__cause__, atomic.FileInUseError):
-                    continue  # a spreadsheet has it open; the training must not end for that
-                raise
-            group.on_table(table)
+    with contextlib.ExitStack() as stack:
+        if isinstance(events, Generator):
+            stack.callback(events.close)  # after an error, ends the workers at once
+        for event in events:
+            group.on_event(event)
+            if launch.table.update(event, launch.planned):
+                try:
+                    table = launch.table.write(launch.folder)
+                except StoreError as error:
+                    if isinstance(error.__cause__, atomic.FileInUseError):
+                        continue  # a spreadsheet has it open; the training must not end for that
+                    raise
+                group.on_table(table)
     return rounds
 
 

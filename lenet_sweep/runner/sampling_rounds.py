@@ -140,7 +140,9 @@ class SamplingRounds:
             f"{pluralize(total, 'epoch')} in all).{limit} Settings are sampled from:"
         )
         number = len(self.trials) // sampling.wave + 1
-        if self._wave is None:
+        if self._wave is None and len(self.trials) < sampling.trials:
+            last = f"the {pluralize(len(self.trials), 'trial')} so far:"
+        elif self._wave is None:
             last = f"all {len(self.trials)} trials have ended:"
         elif number == 1:
             last = "the first wave:"
