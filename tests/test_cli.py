@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +206,15 @@ def test_a_failed_retraining_does_not_print_the_earlier_run(lenet_sweep, small) 
     done = lenet_sweep(*words, "reuse=false", status=1, env={"PYTHONPATH": str(FAULTS)})
     assert "RuntimeError: made to raise" in done.stdout + done.stderr
     assert "Accuracy on test dataset" not in done.stdout
+
+
+def test_a_failure_without_the_store_has_its_exit_status(lenet_sweep, small, tmp_path) -> None:
+    """The row of the earlier sweep is kept, and the status says that its cell failed now."""
+    words = ["-m", "lr=0.03", *small, "figures=none", "report=false", "name=it"]
+    lenet_sweep(*words)
+    shutil.rmtree(tmp_path / "outputs/runs")
+    lenet_sweep(*words, status=1, env={"PYTHONPATH": str(FAULTS)})
+    assert list(table(tmp_path)["status"]) == ["ok"]
 
 
 INTERRUPTS = """

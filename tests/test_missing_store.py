@@ -218,6 +218,7 @@ def test_a_failure_without_the_store_keeps_the_row(tmp_path, small_folder, reuse
     failure = Failure("failed", 1, "RuntimeError: no", "", "Ada")
     results.update(Failed(planned.runs[0].id, failure), planned)
     assert list(results.write(folder)["status"]) == [status]
+    assert results.failed_again == ({*cells} if reuse else set())
 
 
 def test_the_same_command_retrains_missing_runs(tmp_path, small_folder) -> None:

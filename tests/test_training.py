@@ -260,6 +260,22 @@ def test_a_shorter_cell_keeps_the_checkpoint_of_a_longer_one(start) -> None:
     assert [e.epoch for e in events if isinstance(e, Started)] == [3]
 
 
+@pytest.mark.parametrize("epochs", [(2,), (2, 3)])
+def test_a_checkpoint_at_the_last_epoch_of_a_cell_is_its_result(start, epochs) -> None:
+    """An interrupted longer run has trained the cell; nothing is trained again."""
+    stopped: list[bool] = []
+    events, folder = start(4, stop=lambda: bool(stopped))
+    assert isinstance(stop_after(2, events, stopped)[-1], Stopped)
+    events, _ = start(*epochs)
+    seen = list(events)
+    assert [e.epoch for e in seen if isinstance(e, CellFinished)] == [*epochs]
+    assert [e.result.epoch for e in seen if isinstance(e, EpochEnded)] == [*epochs[1:]]
+    uninterrupted, other = start(*epochs, out="other")
+    list(uninterrupted)
+    for epoch in epochs:
+        same_state(folder, other, epoch)
+
+
 def test_a_diverging_run_reports_batch_and_epoch(start) -> None:
     """A non-finite loss ends the run as diverged, with the batch and the epoch."""
     events, folder = start(2, lr=1e30)

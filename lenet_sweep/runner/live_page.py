@@ -26,7 +26,7 @@ URL_LINE = "Live page: "
 
 @dataclass
 class _Server:
-    """A server. line: the last one that it has printed, or the one with the URL of the page."""
+    """A server. line: the last line that it has printed, or the one with the page's URL."""
 
     process: subprocess.Popen[bytes]
     line: str = "the server did not respond"

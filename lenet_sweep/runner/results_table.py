@@ -34,7 +34,8 @@ class ResultsTable:
     """The records of a sweep, by cell.
 
     records: from results in the store. csv_records: from the results.csv of an earlier launch; they
-    count for cells without a record.
+    count for cells without a record. failed_again: the cells that failed in this launch, but keep
+    the row of an earlier one.
     """
 
     def __init__(self, store: Store, person: str) -> None:
@@ -42,6 +43,7 @@ class ResultsTable:
         self.person = person
         self.records: dict[Cell, Record] = {}
         self.csv_records: dict[Cell, Record] = {}
+        self.failed_again: set[Cell] = set()
         self._reuse = True  # finished cells are not trained again
         self._changed = False  # since the last write
         self._due = 0.0  # the earliest time of the next write
@@ -126,14 +128,17 @@ class ResultsTable:
             epochs = [number for number in epochs if number in run.snapshot_epochs]  # else a rung
             for cell in (replace(run.cell, epochs=number) for number in epochs):
                 if failure and self._is_finished(cell):
+                    if cell not in self.records:
+                        self.failed_again.add(cell)
                     continue
+                self.failed_again.discard(cell)
                 if record := stored_record(cell, self.store, self.person, failure):
                     self.records[cell] = record
             self._changed = True
         return self._changed and time.monotonic() >= self._due
 
     def _is_finished(self, cell: Cell) -> bool:
-        """Whether the cell has an accuracy, which no later failure of its run takes away."""
+        """Whether the cell has an accuracy, which no later failure or stop takes away."""
         records = [self.records, self.csv_records] if self._reuse else [self.records]
         return any(known.get(cell, {}).get("status") == "ok" for known in records)
 

@@ -61,15 +61,17 @@ class SweepResult:
     """A sweep at the end of a launch.
 
     requested: the cells of this launch. interrupted: the signal that ended it early, if any.
-    not_retrained: the ids of requested cells that were not retrained although `reuse` is false;
-    their rows are those of an earlier launch. observer_errors: one line for each observer that was
-    removed, and for each tracker that failed. tracking: the trackers that still run, if any.
+    not_retrained: the ids of requested cells without a new outcome; their rows, if any, are those
+    of an earlier launch. failed_again: the ids of cells that failed, but keep such a row.
+    observer_errors: one line for each observer that was removed, and for each tracker that failed.
+    tracking: the trackers that still run, if any.
     """
 
     sweep: Sweep
     requested: tuple[Cell, ...]
     interrupted: signal.Signals | None = None
     not_retrained: frozenset[str] = frozenset()
+    failed_again: frozenset[str] = frozenset()
     observer_errors: tuple[str, ...] = ()
     tracking: Tracking | None = None
 
@@ -81,13 +83,14 @@ class SweepResult:
         if self.interrupted:
             return 128 + self.interrupted
         ended = [*self.sweep.finished_cells(), *self.sweep.stopped_cells()]
-        ok = {cell.id for cell in ended}
+        ok = {cell.id for cell in ended} - self.failed_again
         return 0 if all(cell.id in ok for cell in self.requested) else 1
 
     def accuracies(self) -> dict[str, float]:
         """Accuracy in percent by cell id: nan if the cell failed, no entry if it has no row."""
         table = self.sweep.table
-        return dict(zip(table["cell"], table["accuracy"], strict=True))
+        accuracies = dict(zip(table["cell"], table["accuracy"], strict=True))
+        return accuracies | dict.fromkeys(self.failed_again, float("nan"))
 
 
 def run_sweep(
@@ -149,8 +152,10 @@ def run_sweep(
     sweep = Sweep(launch.folder, manifest, table.store, options.data_root, frame)
     requested = launch.planned.cells
     not_retrained = frozenset(cell.id for cell in requested if cell not in table.records)
-    errors = tuple(group.errors)
-    return SweepResult(sweep, requested, interrupted, not_retrained, errors, tracking)
+    failed_again = frozenset(cell.id for cell in table.failed_again)
+    return SweepResult(
+        sweep, requested, interrupted, not_retrained, failed_again, tuple(group.errors), tracking
+    )
 
 
 @dataclass

@@ -164,6 +164,9 @@ def _train(
         engine.restore(snapshot.state)
         saver.saved_epoch = snapshot.epoch
     yield Started(run.id, saver.saved_epoch)
+    if snapshot and snapshot.epoch in missing:  # the checkpoint of a longer run is this result
+        saver.save(snapshot)
+        yield CellFinished(run.id, snapshot.epoch)
     for epoch in range(saver.saved_epoch + 1, missing[-1] + 1):
         if snapshot and is_exhausted(snapshot.history, run.cell.patience):
             break

@@ -54,7 +54,13 @@ class TorchEngine:
     It uses one thread, because the results of torch depend on the number of threads.
     """
 
-    threads = 1
+    @property
+    def threads(self) -> int:
+        return 1
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        """Ignored."""
 
     def __init__(self, cell: Cell, images: Images) -> None:
         torch.set_num_threads(1)
