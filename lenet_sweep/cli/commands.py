@@ -174,12 +174,7 @@ def prepare_jobs(
         start_live_page(options, folder, partial(_print, console))
 
     def finish(interrupted: signal.Signals | None) -> None:
-        try:
-            sweep = reload_sweep(folder)
-        except FileNotFoundError:  # no job has started; the reason has been reported
-            return
-        result = SweepResult(sweep, tuple(dict.fromkeys(cells)), interrupted)
-        _report(result, options, Console())
+        _report_jobs(folder, options, interrupted, tuple(dict.fromkeys(cells)))
 
     return finish
 
@@ -206,16 +201,30 @@ def prepare_search(loader: ConfigLoader, master: DictConfig) -> guarded_hydra.Fi
         start_live_page(options, folder, partial(_print, Console()))
 
     def finish(interrupted: signal.Signals | None) -> None:
-        try:
-            cells = read_manifest(folder).cells
-        except FileNotFoundError:  # nothing was launched; the reason has been reported
-            return
-        result = SweepResult(reload_sweep(folder), tuple(cells), interrupted)
-        _report(result, options, Console())
-        if result.exit_status:
+        result = _report_jobs(folder, options, interrupted)
+        if result and result.exit_status:
             raise SystemExit(result.exit_status)
 
     return finish
+
+
+def _report_jobs(
+    folder: Path,
+    options: SweepOptions,
+    interrupted: signal.Signals | None,
+    requested: tuple[Cell, ...] = (),
+) -> SweepResult | None:
+    """Report on the jobs of Hydra's launchers as one sweep; None if no job has started.
+
+    requested: all cells of the sweep if omitted.
+    """
+    try:
+        cells = read_manifest(folder).cells
+    except FileNotFoundError:  # the reason has been reported
+        return None
+    result = SweepResult(reload_sweep(folder), requested or cells, interrupted)
+    _report(result, options, Console())
+    return result
 
 
 def _typed_folder(master: DictConfig, options: SweepOptions) -> Path | None:

@@ -124,7 +124,7 @@ def page(
         "version": version("lenet-sweep"),
         "folder": folder,
     }
-    from lenet_sweep.report import page_template  # noqa: PLC0415 - slow; a current page is kept
+    from lenet_sweep.report import page_template  # noqa: PLC0415 - slow; an unchanged page needs none
 
     return page_template.TEMPLATE.render(content)
 

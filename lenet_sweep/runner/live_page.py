@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lenet_sweep.config.sweep_options import SweepOptions
 from lenet_sweep.core.text import format_value, one_line
@@ -97,16 +95,14 @@ def _report_later(server: _Server, on_message: Callable[[str], None]) -> None:
 def _start(out: Path, data_root: Path | None) -> _Server:
     """Start a server, and a thread that reads what it prints. Raises OSError."""
     arguments = ["--data", str(data_root.absolute())] if data_root else []
-    # Ctrl-C goes to all processes of a terminal; the page should show how the sweep ends.
-    own_group: dict[str, Any] = (
-        {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
-    )
     process = subprocess.Popen(
         [sys.executable, "-m", "lenet_sweep.serve", str(out), "--follow-stdin", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        **own_group,
+        # Ctrl-C goes to all processes of a terminal; the page should show how the sweep ends.
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
     )
     server = _Server(process)
     atexit.register(_end, server)

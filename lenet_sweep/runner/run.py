@@ -274,14 +274,19 @@ def _train(
         for event in events:
             group.on_event(event)
             if launch.table.update(event, launch.planned):
-                try:
-                    table = launch.table.write(launch.folder)
-                except StoreError as error:
-                    if isinstance(error.__cause__, atomic.FileInUseError):
-                        continue  # a spreadsheet has it open; the training must not end for that
-                    raise
-                group.on_table(table)
+                _write_table(launch, group)
     return rounds
+
+
+def _write_table(launch: _Launch, group: ObserverGroup) -> None:
+    """Write results.csv, unless a spreadsheet has it open: the training must not end for that."""
+    try:
+        table = launch.table.write(launch.folder)
+    except StoreError as error:
+        if isinstance(error.__cause__, atomic.FileInUseError):
+            return
+        raise
+    group.on_table(table)
 
 
 def _grow(launch: _Launch, planned: Plan) -> None:

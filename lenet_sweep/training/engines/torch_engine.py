@@ -54,14 +54,6 @@ class TorchEngine:
     It uses one thread, because the results of torch depend on the number of threads.
     """
 
-    @property
-    def threads(self) -> int:
-        return 1
-
-    @threads.setter
-    def threads(self, number: int) -> None:
-        """Ignored."""
-
     def __init__(self, cell: Cell, images: Images) -> None:
         torch.set_num_threads(1)
         if cell.device == "cuda":
@@ -95,6 +87,14 @@ class TorchEngine:
         self.pixel_mean, self.pixel_std = (
             images.pixel_statistics if cell.normalize == "standard" else (0.0, 1.0)
         )
+
+    @property
+    def threads(self) -> int:
+        return 1
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        """Ignored."""
 
     @_subnormals_flushed()
     @random_state_kept()
