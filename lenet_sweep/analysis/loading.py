@@ -12,7 +12,7 @@ from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
 from lenet_sweep.data.test_images import ImageCache
-from lenet_sweep.results.columns import HOLDOUT
+from lenet_sweep.results.columns import HOLDOUT, STOPPED
 from lenet_sweep.results.sweep import Sweep
 from lenet_sweep.storage.store import Store
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_ROWS = 2000  # rows to compare and show; results.csv has all of them
+MAX_FAILED = 100  # of them, rows of settings that failed
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,40 @@ class Source:
     data_root: Path | None
 
 
-def load_first_results(sweep: Sweep) -> tuple[Result, ...]:
-    """The results of the first MAX_ROWS rows of a sweep's table, from the store."""
-    first = sweep.table.head(MAX_ROWS)
-    return load_results_of(first, sources(sweep, first), sweep.test_images)
+def choose_rows(table: pd.DataFrame, cells: Sequence[Cell]) -> list[int]:
+    """The indices of the rows to compare and show, in order.
+
+    In a table of up to MAX_ROWS, these are all rows. In a longer one, they are the first MAX_FAILED
+    rows of settings that failed and, as far as they fit, the rows of the best settings. A setting
+    has all its rows or none, because a mean over its best seeds alone would be too high.
+
+    cells: the cell of each row.
+    """
+    if len(cells) <= MAX_ROWS:
+        return list(range(len(cells)))
+    settings: dict[Cell, list[int]] = {}
+    for index, cell in enumerate(cells):
+        settings.setdefault(cell.setting, []).append(index)
+    has_failed = (~table["status"].isin(["ok", STOPPED])).to_list()
+    failed: list[int] = []
+    others: list[list[int]] = []  # best setting first
+    for rows in settings.values():
+        if all(has_failed[row] for row in rows):
+            failed += rows
+        else:
+            others.append(rows)
+    chosen = failed[:MAX_FAILED]
+    for rows in others:
+        if chosen and len(chosen) + len(rows) > MAX_ROWS:
+            break
+        chosen += rows
+    return sorted(chosen)
+
+
+def load_compared_results(sweep: Sweep) -> tuple[Result, ...]:
+    """The results of the rows of a sweep's table that `choose_rows` chooses, from the store."""
+    rows = sweep.table.iloc[choose_rows(sweep.table, sweep.cells_of(sweep.table))]
+    return load_results_of(rows, sources(sweep, rows), sweep.test_images)
 
 
 def load_results_of(

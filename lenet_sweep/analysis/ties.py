@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lenet_sweep.analysis.loading import load_first_results
+from lenet_sweep.analysis.loading import choose_rows, load_results_of, sources
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison, Outcome, compare_table, counts
 from lenet_sweep.analysis.statistics import Result, first_of_each_cell, group_by_setting
 from lenet_sweep.core.cells import Cell
@@ -23,17 +23,23 @@ def compare_sweep(sweep: Sweep) -> TieMarks:
     """The comparison of each row of a sweep's table with the best, and its settings."""
     if len(sweep.finished_cells()) < 2:
         return NO_COMPARISON
-    settings = rows_over_seeds(sweep.cells_of(sweep.table), sweep.table)
-    return replace(tie_marks(load_first_results(sweep)), settings=settings)
+    cells = sweep.cells_of(sweep.table)
+    chosen = choose_rows(sweep.table, cells)
+    rows = sweep.table.iloc[chosen]
+    results = load_results_of(rows, sources(sweep, rows), sweep.test_images)
+    return replace(tie_marks(results, chosen), settings=rows_over_seeds(cells, sweep.table))
 
 
-def tie_marks(results: Sequence[Result]) -> TieMarks:
-    """The comparison of each result with the best; results: in the order of the table."""
+def tie_marks(results: Sequence[Result], places: Sequence[int]) -> TieMarks:
+    """The comparison of each result with the best.
+
+    results: in the order of the table. places: the index of the row of each.
+    """
     compared = compare_table(results)
     distinct = list({id(c): c for c in compared}.values())
     if sum(c.difference is not None for c in distinct) < 2:
         return NO_COMPARISON  # fewer than two rows have an accuracy
-    outcomes = {place: c.outcome for place, c in enumerate(compared)}
+    outcomes = {place: c.outcome for place, c in zip(places, compared, strict=True)}
     return TieMarks(outcomes, caption(distinct))
 
 

@@ -109,7 +109,7 @@ def _interval(row: TrainedRow) -> Interval | None:
 def _warnings(row: TrainedRow) -> list[str]:
     """The warnings of the sweep's report that concern this row."""
     sweep = row.sweep
-    results = loading.load_first_results(sweep)
+    results = loading.load_compared_results(sweep)
     sampled = any(samples(str(launch.get("search"))) for launch in sweep.manifest.launches)
     warnings = conclusions.analyse(results, sampled=sampled).warnings
     found = [warning for warning in warnings if row.cell in warning.cells]

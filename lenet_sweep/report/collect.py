@@ -12,7 +12,7 @@ import pandas as pd
 
 from lenet_sweep.analysis import claim_checks, conclusions, loading, significance, statistics
 from lenet_sweep.analysis.conclusions import Statistics
-from lenet_sweep.analysis.loading import MAX_ROWS, Source
+from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.reproduction import Reproduction
 from lenet_sweep.analysis.significance import Comparison
 from lenet_sweep.analysis.statistics import Interval, Result
@@ -82,8 +82,9 @@ class Row:
 class Report:
     """Everything that the page shows.
 
-    rows: of the table, at most MAX_ROWS of `total`. cells: all cells of the sweeps, also those
-    without an outcome. statistics: None if the sweep was interrupted, since they take seconds.
+    rows: of the table; of a long one, those that `loading.choose_rows` chooses. row_cells: the cell
+    of each row of the table, shown or not. cells: all cells of the sweeps, also those without an
+    outcome. statistics: None if the sweep was interrupted, since they take seconds.
     best: the first row, if it is ok. tests: its test images, if available. environments: of the
     runs, each with its number of runs. notes: what a reader should know. reproductions: of the
     studies that the cells belong to. interrupted: the name of the signal, or "". evidence: by cell
@@ -92,7 +93,7 @@ class Report:
     """
 
     rows: tuple[Row, ...]
-    total: int
+    row_cells: tuple[Cell, ...]
     cells: tuple[Cell, ...]
     statistics: Statistics | None
     best: Row | None
@@ -196,30 +197,32 @@ def _build_report(
 ) -> Report:
     """Build a report from a ranked table; `sources` are in the order of its rows."""
     search = None if interrupted else search_history(table, sources)
-    top, sources = table.head(MAX_ROWS), sources[:MAX_ROWS]
+    row_cells = tuple(source.cell for source in sources)
+    places = loading.choose_rows(table, row_cells)
+    shown, sources = table.iloc[places], [sources[place] for place in places]
     if interrupted:  # skip what takes seconds
-        analysis = _without_statistics(top, sources)
+        analysis = _without_statistics(shown, sources)
     else:
-        results = loading.load_results_of(top, sources, images)
+        results = loading.load_results_of(shown, sources, images)
         sampled = any(samples(launch.search) for launch in launches)
         analysis = _analyze(results, swept_studies, sampled=sampled)
     notes = [*notes, *analysis.notes]
-    if len(table) > len(top):
-        notes.append(f"The best {len(top):,} of {len(table):,} rows are compared and shown.")
-    missing = _missing(top, sources, analysis.results)
+    if len(table) > len(shown):
+        notes.append(_shortened(len(shown), len(table)))
+    missing = _missing(shown, sources, analysis.results)
     notes += [*missing, *(f"Test images are not available ({why})." for why in images.missing)]
     if interrupted:  # what a complete page of this sweep would have
         evidence = {s.cell.id: NUMBERS + (PREDICTIONS + CURVE) * _in_store(s) for s in sources}
     else:
         evidence = {r.cell.id: _evidence(r) for r in analysis.results}
-    rows = _rows(top, sources, analysis)
+    rows = _rows(shown, places, sources, analysis)
     best = rows[0] if rows and rows[0].record["status"] == "ok" else None
     tests = None
     if best and not interrupted and best.result.predictions is not None:
         tests = images.get(best.cell.dataset, sources[0].data_root)
     return Report(
         rows=rows,
-        total=len(table),
+        row_cells=row_cells,
         cells=tuple(cells),
         statistics=analysis.statistics,
         best=best,
@@ -292,8 +295,18 @@ def _analyze(
     )
 
 
-def _rows(table: pd.DataFrame, sources: Sequence[Source], analysis: _Analysis) -> tuple[Row, ...]:
+def _shortened(shown: int, total: int) -> str:
+    return (
+        f"{shown:,} of {total:,} rows are compared and shown: those of the best settings, and up to "
+        f"{loading.MAX_FAILED} that failed. results.csv has all rows."
+    )
+
+
+def _rows(
+    table: pd.DataFrame, places: Sequence[int], sources: Sequence[Source], analysis: _Analysis
+) -> tuple[Row, ...]:
     columns = zip(
+        places,
         table.to_dict("records"),
         sources,
         analysis.results,
@@ -303,7 +316,7 @@ def _rows(table: pd.DataFrame, sources: Sequence[Source], analysis: _Analysis) -
     )
     return tuple(
         Row(
-            at=index,
+            at=place,
             record={str(name): value for name, value in record.items()},
             result=result,
             interval=interval,
@@ -311,7 +324,7 @@ def _rows(table: pd.DataFrame, sources: Sequence[Source], analysis: _Analysis) -
             failure=_failure(source, result),
             data_root=source.data_root and source.data_root.absolute(),
         )
-        for index, (record, source, result, interval, comparison) in enumerate(columns)
+        for place, record, source, result, interval, comparison in columns
     )
 
 

@@ -74,13 +74,9 @@ def rebuild_page(
     make_folder(out)
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
-        marks = ties.tie_marks([row.result for row in report.rows])
-        marks = replace(
-            marks,
-            settings=ties.rows_over_seeds(
-                [row.cell for row in report.rows], table.head(len(report.rows))
-            ),
-        )
+        rows = report.rows
+        marks = ties.tie_marks([row.result for row in rows], [row.at for row in rows])
+        marks = replace(marks, settings=ties.rows_over_seeds(report.row_cells, table))
         write_csv(table, out / "results.csv")
         texts = table_files.write_results(table, marks, report.reproductions, out)
         files = [out / "results.csv", *texts]
@@ -104,14 +100,17 @@ def _is_current(folder: Path, digest: str) -> bool:
 def _missing_evidence(report: Report, folder: Path) -> str:
     """What the page in `folder` shows and a new page would not, as a sentence; '' for nothing.
 
-    Only cells of this report count, and not those that have failed since.
+    Only cells of this report count, and not those that have failed since or that are left out
+    because the table is long.
     """
     before = _evidence_in(folder)
-    failed = {row.cell.id for row in report.rows if row.record["status"] != "ok"}
+    shown = {row.cell.id: row.record["status"] for row in report.rows}
+    ignored = {name for name, status in shown.items() if status != "ok"}
+    ignored |= {cell.id for cell in report.row_cells} - shown.keys()
     cells = [
         cell.id
         for cell in report.cells
-        if cell.id not in failed
+        if cell.id not in ignored
         and not set(before.get(cell.id, "")) <= set(report.evidence.get(cell.id, ""))
     ]
     if not cells:

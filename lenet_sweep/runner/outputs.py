@@ -124,7 +124,7 @@ def reproduce(result: SweepResult) -> tuple[Reproduction, ...]:
         loading,
     )
 
-    results = loading.load_first_results(result.sweep)
+    results = loading.load_compared_results(result.sweep)
     return tuple(claim_checks.judge(study, results) for study in studies)
 
 
