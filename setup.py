@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("lenet_sweep/training/engines/native")
 # No -ffast-math: a nan must stay one, since that is how a diverged run is noticed.
-# Python's own flags let ints wrap around (-fwrapv), which costs the kernels 6 %.
+# Python's own flags let ints wrap around (-fwrapv), which costs the kernels 6%.
 # -g0: debug information, which Python's flags ask for, is two thirds of the wheel.
 FLAGS = [
     "-std=c++17", "-O3", "-g0", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi",

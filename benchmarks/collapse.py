@@ -1,6 +1,6 @@
 """Compare both engines where a training collapses: python -m benchmarks.collapse [--out FILE.json].
 
-In the study of the report, SGD with lr 0.1, batch size 256 and seed 0 drops from 98.7 % to
+In the study of the report, SGD with lr 0.1, batch size 256 and seed 0 drops from 98.7% to
 predicting a single digit. The native engine trains up to that epoch. Then it and the torch engine
 continue from the same weights, and the losses of the batches around the collapse are listed side
 by side.

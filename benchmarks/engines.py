@@ -240,7 +240,7 @@ def main() -> None:
     slowdown = 100 * (pair["each of two"] / pair["alone"] - 1)
     print(
         f"two runs on two cores: {pair['each of two']:.3f} s per epoch each, "
-        f"one alone: {pair['alone']:.3f} s ({slowdown:+.1f} %); "
+        f"one alone: {pair['alone']:.3f} s ({slowdown:+.1f}%); "
         f"{pair['MB above the imports']:.0f} MB in addition to the imports"
     )
     if arguments.out:

@@ -210,7 +210,7 @@ def pages(told: dict) -> dict[str, str]:
     grids = [
         [
             way["way"], f"{grid['runs']} x {grid['epochs']}", f"{grid['predicted']:.1f}",
-            f"{grid['seconds']:.1f}", f"{100 * (grid['seconds'] / grid['predicted'] - 1):+.0f} %",
+            f"{grid['seconds']:.1f}", f"{100 * (grid['seconds'] / grid['predicted'] - 1):+.0f}%",
         ]
         for way in told["ways"]
         for grid in way["grids"]

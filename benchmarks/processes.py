@@ -20,7 +20,7 @@ from pathlib import Path
 
 SAMPLE_INTERVAL = 0.05  # seconds
 SAMPLES_PER_SCAN = 5  # /proc is scanned for new processes once in so many samples
-NEW_PEAK = 1.02  # reading PSS is slow, so it is read only if the RSS has grown by 2 %
+NEW_PEAK = 1.02  # reading PSS is slow, so it is read only if the RSS has grown by 2%
 PR_SET_CHILD_SUBREAPER = 36
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")

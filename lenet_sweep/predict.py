@@ -129,7 +129,7 @@ def _print(path: Path, lines: list[list[Prediction]], *, drawn: bool) -> None:
             say("  " + " ".join(_class_text(found) for found in line))
         return
     ((found,),) = lines
-    shown = ", ".join(f"{label} {100 * value:.1f} %" for label, value in found.best(SHOWN))
+    shown = ", ".join(f"{label} {100 * value:.1f}%" for label, value in found.best(SHOWN))
     say(f"{name}: {shown}")
     if drawn:
         say(f"  {'; '.join(step.name for step in found.steps)}; the network saw:")

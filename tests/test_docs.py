@@ -153,7 +153,7 @@ def test_measured_searches_match_file() -> None:
         name, *numbers = row.split(" | ")
         found = methods[name.strip("`")]["2"]
         keys = ("epochs", "regret_0.05", "regret_0.10", "recall")
-        assert numbers == [f"{100 * found[key]:.0f} %" for key in keys], name
+        assert numbers == [f"{100 * found[key]:.0f}%" for key in keys], name
 
 
 def test_lenet5_results_match_files() -> None:

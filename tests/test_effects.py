@@ -41,7 +41,7 @@ def anova(results, formula):
 
 
 def test_main_effects_computed_by_hand() -> None:
-    """With additive effects of 4 and 2 points, lr has 80 % of the variance and batch 20 %."""
+    """With additive effects of 4 and 2 points, lr has 80% of the variance and batch 20%."""
     computed = effects(scored(product(lr=[0.1, 0.01], batch=[64, 32]), [96, 94, 92, 90]))
     lr, batch = computed.effects
     assert (lr.name, lr.span, batch.name, batch.span) == ("lr", 4, "batch", 2)
@@ -143,7 +143,7 @@ SUBSETS = st.lists(
 
 @given(SUBSETS)
 def test_shares_add_up(results: list[Result]) -> None:
-    """For any subset of a grid, shares are at least 0 and add up to 100 %, or there are none."""
+    """For any subset of a grid, shares are at least 0 and add up to 100%, or there are none."""
     computed = effects(results)
     shares = [e.share for e in computed.effects] + [i.share for i in computed.interactions]
     if computed.residual is None:
@@ -273,11 +273,11 @@ def test_equal_accuracies_have_no_shares() -> None:
     """If all cells have the same accuracy, there is no variance."""
     computed = effects(scored(product(lr=[0.1, 0.2], batch=[32, 64]), [97.3] * 4))
     assert [(e.share, e.span, e.p) for e in computed.effects] == [(None, 0, None)] * 2
-    assert computed.caveats[0].sentence == "All 4 cells have the same accuracy, 97.30 %."
+    assert computed.caveats[0].sentence == "All 4 cells have the same accuracy, 97.30%."
 
 
 def test_one_cell_per_value_explains_everything_with_a_caveat() -> None:
-    """If the share can only be 100 %, a caveat says so."""
+    """If the share can only be 100%, a caveat says so."""
     computed = effects(scored(product(lr=[0.1, 0.2, 0.3]), [90, 95, 97]))
     assert [e.share for e in computed.effects] == pytest.approx([1])
     assert (computed.residual_df, kinds(computed)) == (0, ["no residual"])
@@ -308,7 +308,7 @@ def test_cells_that_did_not_learn_dominate_the_variance() -> None:
     computed = effects([*results[:5], collapsed(cells[5], 1)])
     (caveat,) = [c for c in computed.caveats if c.kind == "dominated"]
     assert caveat.sentence.startswith("One cell did not learn the task")
-    assert "accounts for 100 % of the variance" in caveat.sentence
+    assert "accounts for 100% of the variance" in caveat.sentence
 
 
 def test_no_caveat_if_cells_that_did_not_learn_do_not_dominate() -> None:

@@ -649,7 +649,7 @@ def native_settings(draw: st.DrawFn) -> dict[str, object]:
 def test_random_combinations_agree_between_engines(
     images: Images, small_folder, settings: dict[str, object]
 ) -> None:
-    """After four steps, nearly all weights differ by less than 2 % of what they move."""
+    """After four steps, nearly all weights differ by less than 2% of what they move."""
     base = {"dataset": "folder", "dataset.root": str(small_folder()), "device": "cpu"}
     try:
         (cell,), _ = validate_cells(grid(base | settings), NATIVE)

@@ -124,7 +124,7 @@ def test_the_card_says_what_the_network_is(folder, exported) -> None:
     text = (exported / "README.md").read_text()
     html = MarkdownIt("gfm-like", {"linkify": False}).enable("table").render(text)
     shown = dict(re.findall(r"<td>(.*?)</td>\s*<td>(.*?)</td>", html))
-    assert shown["accuracy"].startswith(f"{row['accuracy']:.2f} % of the test images (95 %")
+    assert shown["accuracy"].startswith(f"{row['accuracy']:.2f}% of the test images (95%")
     assert shown["digest of the dataset"] == cell.dataset.digest
     assert shown["normalize"] == "standard"
     assert shown["lr"] == f"{cell.lr:g}"

@@ -118,7 +118,7 @@ def test_cost_figure_names_cell_and_result():
     """The title names the cell, and the note its final cost and accuracy with units."""
     text = all_text(cost_figure(Curve("lr 0.1", [1, 2], [0.5, 0.0625], [97, 98.765])))
     assert "lr 0.1" in text
-    assert "Cost 0.0625 and test accuracy 98.77 % after epoch 2" in text
+    assert "Cost 0.0625 and test accuracy 98.77% after epoch 2" in text
     assert "Epoch" in text
 
 
@@ -139,7 +139,7 @@ def test_mean_curve_over_seeds():
     assert [list(end) for end in setting.accuracy_band] == [[90.0, 95.0], [90.0, 97.0]]
     text = all_text(overlay_figure([setting, replace(setting, label="lr 0.01")]))
     assert "over epochs: 2 settings, 3 seeds each" in text
-    assert "96.00 ± 1.00 % \N{MIDDLE DOT} lr 0.1" in text
+    assert "96.00 ± 1.00% \N{MIDDLE DOT} lr 0.1" in text
     single = mean_curve("lr 1", seeds[:1])
     assert ": 2 settings, 1 to 3 seeds each" in all_text(overlay_figure([setting, single]))
     assert mean_curve("lr 1", [diverged]).diverged_in == 1
@@ -274,7 +274,7 @@ def test_losses_below_the_axis_are_counted():
 
 
 def test_accuracy_axis_separates_good_cells_beside_a_collapsed_one():
-    """99.0 and 99.2 % are apart on an axis that also shows 11.35 and 100 %."""
+    """99.0 and 99.2% are apart on an axis that also shows 11.35 and 100%."""
     curves = [Curve(f"{a}", [1, 2], [0.5, 0.3], [a, a]) for a in (11.35, 99.0, 99.2, 100.0)]
     axes = overlay_figure(curves).axes[1]
     bottom, middle, good, top = axes.transAxes.inverted().transform(

@@ -82,8 +82,7 @@ def test_best_settings_continue_at_each_rung() -> None:
     assert is_complete(last, results(all_runs, range(9)))
     assert last.stops[all_runs[6].id].epoch == 3
     assert last.stops[all_runs[5].id].reason == (
-        "stopped after epoch 1 at 5.00 %, 1.00 points below the last of the 3 settings that "
-        "continue"
+        "stopped after epoch 1 at 5.00%, 1.00 points below the last of the 3 settings that continue"
     )
     assert compared_with(last.stops[all_runs[5].id].reason) == 3
     assert last.messages == (
@@ -347,7 +346,7 @@ def test_dry_run_prints_the_rungs(tmp_path, small_folder, capsys) -> None:
     text = " ".join(capsys.readouterr().out.split())
     assert (
         "halving trains 5 settings to epoch 1, then 2 to epoch 3, then 1 to epoch 9: "
-        "about 33 % of the epochs of the full grid"
+        "about 33% of the epochs of the full grid"
     ) in text
 
 

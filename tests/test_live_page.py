@@ -98,20 +98,20 @@ def test_a_sweep_grows_on_the_page(running, opened, tmp_path, small_folder) -> N
         expect(page.locator("#running")).to_contain_text("Waiting for a run to start")
         running.start(0)
         running.epoch(0, 1, 91.5)
-        expect(page.locator("#running li .value")).to_have_text("91.50 %")
+        expect(page.locator("#running li .value")).to_have_text("91.50%")
         expect(page.locator("#running li .epoch")).to_have_text("epoch 2 of 3")
-        expect(page.locator(".bars li").first).to_contain_text("91.50 %")
+        expect(page.locator(".bars li").first).to_contain_text("91.50%")
         running.start(1)
         running.epoch(1, 1, 93.5)
         running.epoch(0, 2, 92.5)
-        expect(page.locator(".bars li .value")).to_have_text(["93.50 %", "92.50 %"])
+        expect(page.locator(".bars li .value")).to_have_text(["93.50%", "92.50%"])
         expect(page.locator(".live-chart").first.locator("g.series-0, g.series-1")).to_have_count(2)
         expect(page.locator(".live-chart .pulse")).to_have_count(4)
         running.epoch(0, 3, 95.25)
         run = running.runs[0]
         running.record(CellFinished(run, 3))
         running.record(Finished(run))
-        expect(tile(page, "best")).to_have_text("95.25 %")
+        expect(tile(page, "best")).to_have_text("95.25%")
         expect(tile(page, "done")).to_have_text("1 / 4")
         expect(tile(page, "left")).to_have_text(re.compile(r"\d+:\d\d"))
         expect(page.locator("#ranked tbody tr").first).to_contain_text("ok")
@@ -152,9 +152,9 @@ def test_a_search_in_rounds(running, opened, tmp_path) -> None:
         progress = page.locator("header > .progress")
         expect(progress).to_have_attribute("aria-valuenow", "50")  # 4 of 8 epochs
         expect(page.locator("#ranked tbody tr").first).to_contain_text("paused after epoch 1")
-        expect(page.locator('[data-tile="best"]')).to_contain_text("Best accuracy so far94.00 %")
+        expect(page.locator('[data-tile="best"]')).to_contain_text("Best accuracy so far94.00%")
         running.record(Dropped(running.runs[2], 1, HOSTILE))
-        running.record(Dropped(running.runs[3], 1, "stopped after epoch 1 at 91.00 %"))
+        running.record(Dropped(running.runs[3], 1, "stopped after epoch 1 at 91.00%"))
         running.round("rung 2 of 2, epoch 3: 2 of 4 settings", [0, 1], 3, 1, at_most=True)
         running.start(0, after=1)
         running.epoch(0, 2, 95.0)
@@ -168,7 +168,7 @@ def test_a_search_in_rounds(running, opened, tmp_path) -> None:
         ]  # fmt: skip
         expect(page.locator("#ranked tbody tr.stopped").first).to_have_attribute("title", HOSTILE)
         page.locator("#ranked tbody tr.stopped a").last.click()
-        expect(page.locator(".banner")).to_have_text("Search: stopped after epoch 1 at 91.00 %.")
+        expect(page.locator(".banner")).to_have_text("Search: stopped after epoch 1 at 91.00%.")
 
 
 def test_a_search_that_samples_settings(opened, tmp_path, small_folder) -> None:
@@ -242,7 +242,7 @@ def test_the_list_leads_to_sweeps_cells_and_comparisons(shared, opened, monkeypa
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
         page.locator("#ranked tbody tr").first.get_by_role("link").click()
         expect(page.locator(".pictures li")).to_have_count(1)
-        expect(page.locator("#samples-h + div")).to_contain_text("1 of 200 test images (0.50 %)")
+        expect(page.locator("#samples-h + div")).to_contain_text("1 of 200 test images (0.50%)")
         expect(page.locator(".confusion tbody tr")).to_have_count(10)
         page.go_back()
         expect(page.locator("#ranked tbody tr")).to_have_count(5)
@@ -426,4 +426,4 @@ def test_twenty_pages(running, tmp_path, chromium) -> None:
         for epoch in (1, 2):
             running.epoch(0, epoch, 90.0 + epoch)
             for page in pages:
-                expect(page.locator("#running li .value")).to_have_text(f"{90 + epoch}.00 %")
+                expect(page.locator("#running li .value")).to_have_text(f"{90 + epoch}.00%")

@@ -12,7 +12,7 @@ from lenet_sweep.analysis import loading, ties
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs
 
-# Wrong images by learning rate and seed. Of the first four rows, one is seed 0 of the worst setting.
+# Wrong images by learning rate and seed; one of the first four rows is of the worst setting.
 WRONG = {0.3: (2, 3), 0.2: (4, 6), 0.1: (5, 40)}
 
 

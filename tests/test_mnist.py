@@ -20,10 +20,10 @@ def real_mnist(mnist_root: Path, tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_one_epoch_with_the_defaults_reaches_the_expected_accuracy(real_mnist: Path) -> None:
-    """The report's settings give 95 to 96.6 % after one epoch, whatever the rounding.
+    """The report's settings give 95 to 96.6% after one epoch, whatever the rounding.
 
-    At lr 0.1, an epoch amplifies rounding: double precision gives 96.37 %, and single precision
-    gave 95.1 to 96.5 % with the instruction sets and thread counts of several processors.
+    At lr 0.1, an epoch amplifies rounding: double precision gives 96.37%, and single precision
+    gave 95.1 to 96.5% with the instruction sets and thread counts of several processors.
     """
     table = sweep(epochs=1, seed=0, engine="torch", device="cpu", figures="none", progress=False)
     assert table["accuracy"][0] == pytest.approx(95.8, abs=0.8)

@@ -128,7 +128,7 @@ def test_page_and_warnings_name_the_classes(animal_sweep: Path, monkeypatch) -> 
     (warning,) = (w for w in analyse(folder).warnings if w.kind == "collapsed")
     names = "|".join(NAMES)
     assert re.search(f"predicts? ({names}) for nearly all test images", warning.sentence)
-    assert "correct for 33.33 %" in warning.sentence
+    assert "correct for 33.33%" in warning.sentence
 
 
 def test_figures_are_drawn(animal_sweep: Path) -> None:
@@ -581,7 +581,7 @@ def test_digits_are_called_digits(tmp_path: Path) -> None:
 
 @given(st.integers(2, 999))
 def test_a_network_has_learned_well_above_chance(classes: int) -> None:
-    """The limit is above chance and below 100 %, and falls with the number of classes."""
+    """The limit is above chance and below 100%, and falls with the number of classes."""
     chance = 100 / classes
     assert chance < min_learned(classes) < 100
     assert min_learned(classes + 1) < min_learned(classes)

@@ -380,7 +380,7 @@ def test_the_table_is_copied_as_shown(page) -> None:
     page.get_by_role("button", name="Copy as TSV").click()
     header, *rows = csv.reader(io.StringIO(page.evaluate("copied")), delimiter="\t", quotechar=None,
                                quoting=csv.QUOTE_NONE)  # fmt: skip
-    assert header[:5] == ["rank", "accuracy (%)", "95 % interval", "sd (points)", "seeds"]
+    assert header[:5] == ["rank", "accuracy (%)", "95% interval", "sd (points)", "seeds"]
     assert len(rows) == 4 + 2
     place = header.index("learning rate")
     assert [row[place] for row in rows if row[0]] == shown(page, "lr")

@@ -247,7 +247,7 @@ def test_the_views_say_why_a_run_ended(tmp_path) -> None:
         view.on_event(event)
         one.on_event(event)
     assert "ended after epoch 3: accuracy did not improve for 2 epochs" in printed(log)
-    assert "[1/1] 97.50 %" in printed(log)
+    assert "[1/1] 97.50%" in printed(log)
     assert "accuracy did not improve for 2 epochs\n* Accuracy" in printed(script)
     epochs = tuple(event.result for event in seen if isinstance(event, EpochEnded))
     snapshot = Snapshot({}, np.zeros(1, np.uint8), np.zeros((0, 2), np.float32), epochs)

@@ -202,7 +202,7 @@ def test_a_dry_run_says_what_a_race_trains():
     assert Racing().describe(runs_of(10, range(20))) == [
         (
             "racing trains 10 settings with 5 seeds each, then up to 15 more seeds of each setting "
-            "that may still be the best: 32 to 100 % of the epochs of the full grid"
+            "that may still be the best: 32 to 100% of the epochs of the full grid"
         )
     ]
     assert "(this sweep has 3)" in Racing().describe(runs_of(2, range(3)))[0]

@@ -381,11 +381,11 @@ def test_recipes_are_compared_by_their_settings(make_cells) -> None:
                          lr=[0.1, 0.01], seed=[0, 1, 2]))  # fmt: skip
     text = page.text("recipes")
     assert "settings2 (3 seeds each)2 (3 seeds each)" in text
-    assert "best mean98.00 ± 0.50 %88.50 ± 1.50 %" in text
+    assert "best mean98.00 ± 0.50%88.50 ± 1.50%" in text
     assert re.search(
         r"compared with the bestbestworse: 9.50 points below the best \(paired t test, adj", text
     )
-    assert "did not learn1 setting below 50 % or collapsed1 setting" in text
+    assert "did not learn1 setting below 50% or collapsed1 setting" in text
     assert "Each dot is the mean of a setting" in text
 
 
@@ -420,7 +420,7 @@ def test_held_out_accuracy_is_a_column(make_cells, tmp_path, small_folder) -> No
                   holdout=90.0 + n)  # fmt: skip
     page = page_of(cells, options)
     assert "held-out (%)" in page.text("table")
-    assert "chosen for its accuracy of 91.00 % on 100 training images" in page.text("conclusions")
+    assert "chosen for its accuracy of 91.00% on 100 training images" in page.text("conclusions")
     assert page.text("best").startswith("The best row cross_entropy + sgd, lr 0.01")
     assert "selection" not in page.text("warnings")
 

@@ -78,7 +78,7 @@ def test_the_margin_follows_its_formulas() -> None:
 
 
 def test_coverage_of_the_margin() -> None:
-    """About 95 % of further runs from the same distribution are called reproduced."""
+    """About 95% of further runs from the same distribution are called reproduced."""
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(400):
@@ -96,8 +96,8 @@ def test_a_mislabeled_row_is_explained() -> None:
     assert verdict.verdict == NOT
     assert verdict.far
     assert "%, all predicting one class for nearly all images" in verdict.note
-    assert "lr 0.001, the default of adam, gives 99.00 %, which is consistent" in verdict.note
-    assert "is consistent with the reported 98.95 %" in verdict.note
+    assert "lr 0.001, the default of adam, gives 99.00%, which is consistent" in verdict.note
+    assert "is consistent with the reported 98.95%" in verdict.note
     assert "no measured setting that differs only in lr, batch" in judged(results, 60.0).note
 
 
@@ -107,7 +107,7 @@ def test_a_collapse_is_not_called_mislabeled() -> None:
     epochs = history([1, 1, 2.3], [97, 98.9, 11.35])
     fallen = [replace(collapsed(c, 1), history=epochs) for c in cells[2:]]
     note = judged([*fallen, first_correct(cells[0], 99)], 99.0).note
-    assert "one had reached 98.90 % after epoch 2" in note
+    assert "one had reached 98.90% after epoch 2" in note
     assert "batch" not in note
 
 
@@ -119,7 +119,7 @@ def test_a_low_report_is_explained_by_another_setting() -> None:
     reported = results[-1].accuracy
     note = judged(results, reported).note
     assert "had reached" not in note
-    assert f"batch 256 gives {reported:.2f} %, which is consistent with the reported" in note
+    assert f"batch 256 gives {reported:.2f}%, which is consistent with the reported" in note
 
 
 def test_one_seed_confirms_but_does_not_refute() -> None:
@@ -273,7 +273,7 @@ def test_the_best_recipe_and_accuracy() -> None:
     assert check("best_accuracy", ahead, accuracy=99.1)[0] == "holds"
     verdict, sentence = check("best_accuracy", ahead, accuracy=99.9)
     assert verdict == "does not hold"
-    assert "The highest accuracy of 6 cells is 99.02 %" in sentence
+    assert "The highest accuracy of 6 cells is 99.02%" in sentence
 
 
 def test_a_check_of_another_version_is_inconclusive() -> None:
@@ -299,7 +299,7 @@ def test_single_seeds_are_compared_by_test_images() -> None:
 
 
 def test_learns_faster() -> None:
-    """Epochs to 98 % at the default lr, by batch size; snapshots of one run count once."""
+    """Epochs to 98% at the default lr, by batch size; snapshots of one run count once."""
     cells = [c for c in grid(recipe=["ce_sgd", "nll_adam"], batch=[32, 64], lr=[0.1, 0.001])
              if (c.lr == 0.1) == (c.optimizer.name == "sgd")]  # fmt: skip
     slow, fast = history([1, 1, 1], [90, 97, 98.5]), history([1, 1, 1], [97, 98, 99])

@@ -360,7 +360,7 @@ def test_settings_that_exclude_each_other_count_as_failed(tmp_path, small_folder
         **{"optimizer.momentum": [0, 0.9], "optimizer.nesterov": [True, False]},
     )  # fmt: skip
     assert not ((table["optimizer.nesterov"] == True) & (table["optimizer.momentum"] == 0)).any()  # noqa: E712
-    assert any("is invalid and counts as 0 %: optimizer.nesterov" in m for m in counter.messages)
+    assert any("is invalid and counts as 0%: optimizer.nesterov" in m for m in counter.messages)
 
 
 def test_notes_on_sampled_settings_are_given_once(tmp_path, small_folder, capsys) -> None:

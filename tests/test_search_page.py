@@ -85,11 +85,11 @@ def test_the_history_of_halving(halved) -> None:
         (3, 2, 3),
     ]
     assert history.sentences == (
-        "The search trained 22 of the 36 epochs of these settings (61 %).",
+        "The search trained 22 of the 36 epochs of these settings (61%).",
         (
             "A stopped setting might have overtaken others later; the search cannot rule this "
             "out. The setting closest to continuing was lr 0.5: after epoch 3, its test accuracy "
-            "of 91.00 % was 0.50 points below that of the lowest-ranked setting that continued."
+            "of 91.00% was 0.50 points below that of the lowest-ranked setting that continued."
         ),
         (
             "The setting that was best at the end, lr 0.125, ranked number 3 of 4 after epoch 1 "
@@ -105,7 +105,7 @@ def test_the_history_of_a_race(tmp_path, small_folder) -> None:
     history = history_of(sweep)
     assert history.rungs == ()
     assert [len(setting.finals) for setting in history.settings] == [6, 5, 5]
-    assert history.sentences[0] == "The race trained 16 of the 18 runs of these settings (89 %)."
+    assert history.sentences[0] == "The race trained 16 of the 18 runs of these settings (89%)."
     assert "lr 0.5, dropped after 5 seeds, 2.00 points below the best" in history.sentences[1]
     # Half a t interval: 2.776 standard errors of sqrt(0.5 / 5) points.
     assert history.settings[1].interval.low == pytest.approx(95 - 2.776 * 0.1**0.5, abs=1e-3)
@@ -120,9 +120,7 @@ def test_settings_of_several_competitions_are_not_compared(tmp_path, small_folde
     waves = [(0, 1), (2, 3)]
     sweep = searched(tmp_path, small_folder(), curves, stops={0, 2}, waves=waves)
     history = history_of(sweep)
-    assert history.sentences == (
-        "The search trained 20 of the 36 epochs of these settings (56 %).",
-    )
+    assert history.sentences == ("The search trained 20 of the 36 epochs of these settings (56%).",)
     figure = search_charts.search_figure(history)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["2 of 4\nfinish"]
@@ -139,7 +137,7 @@ def test_settings_of_merged_searches_are_not_compared(tmp_path, small_folder) ->
     report, _ = collect.collect_merged(folders, root)
     assert len(report.search.settings) == 5
     assert report.search.sentences == (
-        "The search trained 29 of the 45 epochs of these settings (64 %).",
+        "The search trained 29 of the 45 epochs of these settings (64%).",
     )
 
 
@@ -159,7 +157,7 @@ def test_the_page_and_the_figures_show_a_search(halved, tmp_path, small_folder) 
     section = re.search(r'<section id="search".*?</section>', html, re.DOTALL)[0]
     assert "The search trained 22 of the 36 epochs" in section
     assert '<title id="search-chart-title">Search over 4 settings: 2 were trained' in section
-    assert "95.00 % \N{MIDDLE DOT} lr 0.125" in section
+    assert "95.00% \N{MIDDLE DOT} lr 0.125" in section
     assert "3 of 4" in section
     values = json.loads(re.search(r"<metadata>(.*?)</metadata>", section)[1])
     stopped = values["marks"][2]

@@ -66,14 +66,14 @@ def test_a_result_from_a_snapshot_and_labels() -> None:
 
 
 def test_wilson_interval_of_newcombes_example() -> None:
-    """81 of 263 gives 25.53 to 36.62 % in Newcombe (1998), table I."""
+    """81 of 263 gives 25.53 to 36.62% in Newcombe (1998), table I."""
     interval = wilson(81, 263)
     assert (round(interval.low, 2), round(interval.high, 2)) == (25.53, 36.62)
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_contains_the_accuracy(counts: tuple[int, int]) -> None:
-    """The interval contains the accuracy, lies in 0 to 100 %, and equals that of SciPy."""
+    """The interval contains the accuracy, lies in 0 to 100%, and equals that of SciPy."""
     correct, images = counts
     interval = wilson(correct, images)
     assert 0 <= interval.low <= 100 * (correct / images) <= interval.high <= 100
@@ -83,7 +83,7 @@ def test_wilson_interval_contains_the_accuracy(counts: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("truth", [0.5, 0.9, 0.99, 0.999])
 def test_coverage_of_the_wilson_interval(truth: float) -> None:
-    """About 95 % of many random test sets have an interval that contains the true accuracy."""
+    """About 95% of many random test sets have an interval that contains the true accuracy."""
     correct = np.random.default_rng(1).binomial(IMAGES, truth, 4000)
     intervals = statistics._wilson(correct, np.full(4000, IMAGES))
     assert 0.935 < np.mean([i.low <= 100 * truth <= i.high for i in intervals]) < 0.965
@@ -122,7 +122,7 @@ def test_wilson_interval_equals_statsmodels(counts: tuple[int, int]) -> None:
 @given(st.lists(st.integers(0, 10_000), min_size=2, max_size=8))
 @example([287] * 3)
 def test_interval_of_a_mean_equals_statsmodels(counts: list[int]) -> None:
-    """It contains the mean, lies in 0 to 100 %, and equals that of statsmodels if seeds vary."""
+    """It contains the mean, lies in 0 to 100%, and equals that of statsmodels if seeds vary."""
     accuracies = [count / 100 for count in counts]
     (setting,) = group_by_setting(bare_results(product(seed=range(len(counts))), accuracies))
     if len(set(counts)) == 1:
@@ -136,7 +136,7 @@ def test_interval_of_a_mean_equals_statsmodels(counts: list[int]) -> None:
 
 
 def test_coverage_of_the_interval_of_a_mean() -> None:
-    """About 95 % of many settings with five seeds have an interval that contains the true mean."""
+    """About 95% of many settings with five seeds have an interval that contains the true mean."""
     random, covered, number = np.random.default_rng(2), 0, 1500
     cells = product(seed=range(5))
     for accuracies in random.normal(98, 0.2, (number, 5)):
@@ -264,7 +264,7 @@ def test_rows_with_other_test_images_are_not_compared() -> None:
 
 
 def test_false_positive_rate_of_mcnemar() -> None:
-    """At most 5 % of many pairs of equally good rows are called different."""
+    """At most 5% of many pairs of equally good rows are called different."""
     random = np.random.default_rng(3)
     pairs = random.random((2000, 2, 1000)) < 0.95
     p = [significance.mcnemar(best, row[None])[0] for best, row in pairs]
@@ -343,7 +343,7 @@ def test_a_constant_difference_is_inconclusive() -> None:
 
 
 def test_seeds_that_vary_too_much_are_inconclusive() -> None:
-    """Means of 98 and 25 % are not tied just because three seeds vary a lot; close ones are."""
+    """Means of 98 and 25% are not tied just because three seeds vary a lot; close ones are."""
     cells = product(lr=[0.3, 0.2, 0.1, 0.05], seed=[0, 1, 2])
     rows = [98.0, 98.4, 98.1, 98.2, 97.9, 98.3, 10.0, 60.0, 6.0, 97.0, 98.3, 96.5]
     compared = analyse(scored(cells, rows)).comparisons

@@ -111,18 +111,18 @@ def test_settings_have_intervals_over_seeds(make: Callable[..., pd.DataFrame]) -
     table = make(lambda n: range(n % 3 + (n // 3) * 80), lr=[0.1, 0.2], seed=[0, 1, 2])
     assert len(table) == 6
     page = html_of(table)
-    rows = page.rows("rank", "accuracy (%)", "95 % interval", "seeds", "learning rate")
+    rows = page.rows("rank", "accuracy (%)", "95% interval", "seeds", "learning rate")
     assert rows == [
         ["best 1", "99.50 ± 0.50", "98.26 to 100.00", "3", "0.1"],
         ["? 2", "59.50 ± 0.50", "58.26 to 60.74", "3", "0.2"],
     ]
     assert "mean ± standard deviation over the seeds" in page.text
     statistics = html_of(analyse(table.attrs["folder"]))
-    assert statistics.rows("rank", "mean", "95 % interval", "diff.", "outcome") == [
+    assert statistics.rows("rank", "mean", "95% interval", "diff.", "outcome") == [
         ["1", "99.50", "98.26 to 100.00", "0.00", "best"],
         ["2", "59.50", "58.26 to 60.74", "40.00", "inconclusive"],
     ]
-    assert "Best: lr 0.1, 99.50 % on average over 3 seeds" in statistics.text
+    assert "Best: lr 0.1, 99.50% on average over 3 seeds" in statistics.text
 
 
 @pytest.mark.usefixtures("train_here")

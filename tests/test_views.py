@@ -95,10 +95,10 @@ def test_log_of_a_sweep() -> None:
         "1 duplicate cell merged",
         "lr 0.1  started",
         "lr 0.01  resumed after epoch 4",
-        "lr 0.1  epoch 1/10  cost 0.0500  97.85 %  9.10 s",
-        "[2/4] 97.85 %  lr 0.1 epochs 1",
+        "lr 0.1  epoch 1/10  cost 0.0500  97.85%  9.10 s",
+        "[2/4] 97.85%  lr 0.1 epochs 1",
         f"[3/4] FAILED  lr 0.1 epochs 10: diverged: {NAN.reason}",
-        "lr 0.01  epoch 5/10  cost 0.0500  98.00 %  9.10 s",
+        "lr 0.01  epoch 5/10  cost 0.0500  98.00%  9.10 s",
         "lr 0.01  stopped; its progress is saved in the store",
         "3 of 4 cells done in 1:01, 1 failed",
     ]
@@ -138,7 +138,7 @@ def test_log_of_a_search() -> None:
         "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs skipped so far; about 3 min left",
     ]
     assert log.lines()[-1] == (
-        "3 of 3 cells done in 1:00, 2 stopped by the search (53 % of the epochs skipped)"
+        "3 of 3 cells done in 1:00, 2 stopped by the search (53% of the epochs skipped)"
     )
 
 
@@ -191,8 +191,8 @@ def test_log_of_a_retried_run() -> None:
     log.at(4, ended(cell, 3), events.CellFinished(cell.run_id, 3), events.Finished(cell.run_id))
     finished = [line for line in log.lines() if line.startswith("[")]
     assert finished == [
-        "[1/2] 98.00 %  lr 0.1 batch 64 epochs 1",
-        "[2/2] 98.00 %  lr 0.1 batch 64 epochs 3",
+        "[1/2] 98.00%  lr 0.1 batch 64 epochs 1",
+        "[2/2] 98.00%  lr 0.1 batch 64 epochs 3",
     ]
 
 
@@ -205,7 +205,7 @@ def test_log_of_jobs_on_a_cluster() -> None:
     assert log.lines() == [
         "1 cell, 1 run to train",
         "lr 0.1 batch 64  started",
-        "lr 0.1 batch 64  epoch 1/10  cost 0.0500  97.85 %  9.10 s",
+        "lr 0.1 batch 64  epoch 1/10  cost 0.0500  97.85%  9.10 s",
         "lr 0.1 batch 64  its job was interrupted by Slurm; it will resume from its checkpoint",
         "lr 0.1 batch 64  resumed after epoch 1",
     ]
@@ -329,7 +329,7 @@ def test_script_view_has_a_status_line_on_a_terminal() -> None:
     assert screen() == ["loss: 2.000000 [30000/60000]", "epoch 1/2  0:15 left"]
     clock.now += 5
     view.on_event(ended(two, 1, 98.5))
-    assert screen()[-1] == "epoch 2/2  accuracy 98.50 % after epoch 1  0:10 left"
+    assert screen()[-1] == "epoch 2/2  accuracy 98.50% after epoch 1  0:10 left"
     view.on_message("a remark")
     assert screen()[-2:] == ["a remark", ""]
     view.on_event(ended(two, 2, 99.22))

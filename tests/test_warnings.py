@@ -217,11 +217,11 @@ def test_equal_losses_are_shown_by_their_rows() -> None:
     warning = only("same loss", rows)
     assert "in 2 pairs of cells that differ only in the loss" in warning.sentence
     assert "all predictions agree" in warning.sentence
-    assert "98.97 % and 98.97 %, cost 0.0312345 and 0.0312345" in warning.sentence
+    assert "98.97% and 98.97%, cost 0.0312345 and 0.0312345" in warning.sentence
     rows[0] = first_correct(CROSSED[0], 98.95, costs)
     other = only("same loss", rows).sentence
     assert "differ by at most 0.02 points and 2 predictions differ" in other
-    assert "98.95 % and 98.97 %" in other
+    assert "98.95% and 98.97%" in other
 
 
 def test_no_selection_warning_with_a_holdout() -> None:
@@ -235,17 +235,17 @@ def test_held_out_images_choose_the_best() -> None:
     """The best row is the best on held-out images; rows above it on the test set are named."""
     rows = with_holdout(NESTED, [97, 98, 99])  # on the test images, the second is best
     lines = analyse(rows).conclusions
-    assert lines[0].startswith("Best: lr 1, 98.00 % of 10,000 test images")
+    assert lines[0].startswith("Best: lr 1, 98.00% of 10,000 test images")
     assert lines[1].startswith(
-        "It was chosen for its accuracy of 99.00 % on 5,000 training images that were held out"
+        "It was chosen for its accuracy of 99.00% on 5,000 training images that were held out"
     )
     assert "Of the 2 other rows, 1 is better than it on the test images and 1 is worse" in lines[2]
     assert lines[3] == "Better: lr 0.1."
     assert "ahead" not in only("one seed", rows).sentence
     partly = [*rows[:2], replace(rows[2], holdout_accuracy=None)]
-    assert analyse(partly).conclusions[0].startswith("Best: lr 0.1, 99.00 %")
+    assert analyse(partly).conclusions[0].startswith("Best: lr 0.1, 99.00%")
     seeds = with_holdout(scored(TWICE, [98, 98.1, 97, 97.1]), [90, 90, 91, 91])
-    assert analyse(seeds).conclusions[0].startswith("Best: lr 0.2, 97.05 % on average")
+    assert analyse(seeds).conclusions[0].startswith("Best: lr 0.2, 97.05% on average")
 
 
 def test_the_suggested_holdout_depends_on_the_training_set() -> None:
@@ -288,12 +288,12 @@ def test_one_seed_gives_the_distance_of_other_rows() -> None:
 
 
 def test_a_collapsed_cell_is_named_with_its_accuracy() -> None:
-    """The sentence gives the predicted class and the accuracy; 99 % of one class is a collapse."""
+    """The sentence gives the predicted class and the accuracy; 99% of one class is a collapse."""
     cell = collapsed(LRS[2], 1)
     warning = only("collapsed", [*NESTED[:2], cell])
     assert warning.cells == (LRS[2],)
     assert (
-        f"predicts 1 for nearly all test images, which is correct for {cell.accuracy:.2f} % of"
+        f"predicts 1 for nearly all test images, which is correct for {cell.accuracy:.2f}% of"
         in warning.sentence
     )
     other = collapsed(LRS[1], 7)
@@ -392,7 +392,7 @@ def test_a_cost_that_is_still_falling() -> None:
     assert warning.sentence.startswith("In 3 of 3 runs, the cost was still falling")
     assert (
         "from a mean of 1.132 over the second-to-last tenth of its 20 epochs to 1.026 over the "
-        "last tenth, which is 11 % of its" in warning.sentence
+        "last tenth, which is 11% of its" in warning.sentence
     )
     assert warning.severity == "caution"
     assert "epochs=10,20,40" in warning.remedy
@@ -443,7 +443,7 @@ def test_early_peak(accuracies, peak: int | None) -> None:
 def test_an_early_peak_is_named_with_both_accuracies() -> None:
     """The sentence gives both accuracies, and the command adds the epoch as a row."""
     warning = only("early peak", trained(LRS, FLAT, [*[99.0] * 5, *[98.0] * 15]))
-    assert "from 99.00 % after epoch 1 to 98.00 % after epoch 20" in warning.sentence
+    assert "from 99.00% after epoch 1 to 98.00% after epoch 20" in warning.sentence
     assert warning.remedy == "python -m lenet_sweep -m lr=0.01 epochs=1,20"
 
 
@@ -477,8 +477,8 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     rows = scored(cells, [99, 98.95, 97, 96.5])
     best, counted, tied, matters, unknown = analyse(rows).conclusions
     assert best == (
-        "Best: lr 0.1, batch 32, 99.00 % of 10,000 test images "
-        "(95 % confidence interval 98.79 to 99.18 %, which reflects only the choice of images)."
+        "Best: lr 0.1, batch 32, 99.00% of 10,000 test images "
+        "(95% confidence interval 98.79 to 99.18%, which reflects only the choice of images)."
     )
     assert counted == (
         "Of the 3 other rows, 1 is tied with it and 2 are worse (McNemar's test on the same test "
@@ -487,8 +487,8 @@ def test_the_conclusions_of_a_sweep_with_one_seed() -> None:
     )
     assert tied == "Tied: lr 0.1, batch 64."
     assert matters.startswith(
-        "lr matters most: it explains 98 % of the variance between cells. The accuracy averages "
-        "98.97 % with lr 0.1"
+        "lr matters most: it explains 98% of the variance between cells. The accuracy averages "
+        "98.97% with lr 0.1"
     )
     assert unknown.endswith("the order would be the same with other seeds.")
     assert "as high on new images" in analyse(CLOSE).conclusions[-1]
@@ -499,8 +499,8 @@ def test_the_conclusions_of_a_sweep_with_several_seeds() -> None:
     cells = product(lr=[0.1, 0.01], seed=[0, 1, 2])
     lines = analyse(scored(cells, [99, 99.1, 98.9, 97, 97.1, 96.8])).conclusions
     assert lines[0] == (
-        "Best: lr 0.1, 99.00 % on average over 3 seeds (95 % confidence interval of the mean 98.75 "
-        "to 99.25 %; standard deviation between seeds 0.10 points)."
+        "Best: lr 0.1, 99.00% on average over 3 seeds (95% confidence interval of the mean 98.75 "
+        "to 99.25%; standard deviation between seeds 0.10 points)."
     )
     assert lines[1] == (
         "The only other setting is worse (t tests over the seeds, with Holm's correction for "
@@ -530,9 +530,9 @@ def test_what_matters_among_cells_that_learned() -> None:
         collapsed(cells[5], 1),
     ]
     lines = analyse(rows).conclusions
-    assert any(line.startswith("lr matters most: it explains 100 %") for line in lines)
+    assert any(line.startswith("lr matters most: it explains 100%") for line in lines)
     assert (
-        "Among the 4 cells that learned, batch matters most: it explains 99 % of their variance."
+        "Among the 4 cells that learned, batch matters most: it explains 99% of their variance."
         in lines
     )
 
@@ -542,14 +542,14 @@ def test_what_matters_among_cells_that_learned() -> None:
     [
         ([failed(c, "killed") for c in LRS], "No cell has an accuracy."),
         ([], "No cell has an accuracy."),
-        ([first_correct(base(), 99)], "Best: lr 0.1, batch 64, 99.00 % of 10,000 test images"),
-        ([first_correct(base(), 100)], "Best: lr 0.1, batch 64, 100.00 % of 10,000 test images"),
+        ([first_correct(base(), 99)], "Best: lr 0.1, batch 64, 99.00% of 10,000 test images"),
+        ([first_correct(base(), 100)], "Best: lr 0.1, batch 64, 100.00% of 10,000 test images"),
         (
             [first_correct(LRS[0], 0), first_correct(LRS[1], 0)],
-            "Best: lr 0.01, 0.00 % of 10,000 test images",
+            "Best: lr 0.01, 0.00% of 10,000 test images",
         ),
-        ([make_result(base(), [True])], "Best: lr 0.1, batch 64, 100.00 % of 1 test images"),
-        ([first_correct(LRS[0], 99), failed(LRS[1], "failed")], "Best: lr 0.01, 99.00 %"),
+        ([make_result(base(), [True])], "Best: lr 0.1, batch 64, 100.00% of 1 test images"),
+        ([first_correct(LRS[0], 99), failed(LRS[1], "failed")], "Best: lr 0.01, 99.00%"),
         ([collapsed(LRS[0], 1), collapsed(LRS[1], 1)], "Best: lr 0.01, 10."),
     ],
 )

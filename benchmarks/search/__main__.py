@@ -167,7 +167,7 @@ def tune(recording: ours.Recording, replays: int) -> None:
         (2, 3, 4), (1, 2, 3, 4, 6, 9, 11, 16, 25, 33), (1, 2, 4, 8, 12, 0.2, 0.35, 0.5)
     )
     known = set()
-    print("epochs  regret mean   95 %  <=0.05  <=0.10  below best  recall")
+    print("epochs  regret mean   95%  <=0.05  <=0.10  below best  recall")
     for eta, first, keep in grid:
         search = Halving(eta, first, keep)
         key = search.rungs(recording.epochs), keep, eta

@@ -24,8 +24,8 @@ PANELS = {
 }
 PEERS = ("random", "Optuna", "Ray", "Syne")
 HEAD = (
-    "method", "epochs", "regret: median", "90 %", "95 %", "<= 0.05", "<= 0.10",
-    "below best: median", "95 %", "best lost", "tied trained", "2 workers, min", "16 workers, min",
+    "method", "epochs", "regret: median", "90%", "95%", "<= 0.05", "<= 0.10",
+    "below best: median", "95%", "best lost", "tied trained", "2 workers, min", "16 workers, min",
 )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def tables(results: Mapping[str, Any]) -> str:
         ("Each peer, and the options of `halving` that train the most epochs among those that "
         "train no more than the peer."),
         table(("peer", "epochs", "lenet-sweep", "epochs", "below best: median of the peer",
-               "ours", "95 % of the peer",
+               "ours", "95% of the peer",
                "ours"), compared),
         "## All seeds together",
         f"The same with all {results['seeds']} seeds of a setting, whose mean accuracy decides.",

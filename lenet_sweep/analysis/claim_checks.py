@@ -28,7 +28,7 @@ from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import pluralize
 
-LITTLE = 0.2  # points; twice the standard error of 99 % on 10,000 images
+LITTLE = 0.2  # points; twice the standard error of 99% on 10,000 images
 TARGET = 98.0  # percent; the recipe that gets there in fewer epochs learns faster
 # Placeholders in keys that ignore the recipe.
 ANY_LOSS, ANY_OPTIMIZER = make_choice("loss", "nll"), make_choice("optimizer", "sgd")
@@ -216,8 +216,8 @@ def _best_recipe(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
     difference = _mean(ours) - _mean(theirs)
     significant = _differ(ours, theirs)
     sentence = (
-        f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f} %, and the best of the "
-        f"others ({names[theirs.cell]}) has {_mean(theirs):.2f} %. The difference of "
+        f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f}%, and the best of the "
+        f"others ({names[theirs.cell]}) has {_mean(theirs):.2f}%. The difference of "
         f"{abs(difference):.2f} points is {'' if significant else 'not '}significant."
     )
     return (OPEN if not significant else HOLDS if difference > 0 else FAILS), sentence
@@ -233,8 +233,8 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
-        f"{_mean(best):.2f} % \N{PLUS-MINUS SIGN} {margin:.2f} (95 % prediction interval for one "
-        f"more run). The highest accuracy of {pluralize(len(runs), 'cell')} is {highest:.2f} % "
+        f"{_mean(best):.2f}% \N{PLUS-MINUS SIGN} {margin:.2f} (95% prediction interval for one "
+        f"more run). The highest accuracy of {pluralize(len(runs), 'cell')} is {highest:.2f}% "
         f"({cell.description.rpartition(', ')[0]})."
     )
     return (HOLDS if abs(claim.accuracy - _mean(best)) <= margin else FAILS), sentence
@@ -267,7 +267,7 @@ def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         for c in common
     ]
     sentence = (
-        f"Epochs until {TARGET:g} % test accuracy at the default lr (mean over seeds, compared "
+        f"Epochs until {TARGET:g}% test accuracy at the default lr (mean over seeds, compared "
         f"with the fastest other recipe, without a significance test): {', '.join(texts)}."
     )
     faster = sum(ours[c] < theirs[c] for c in common)

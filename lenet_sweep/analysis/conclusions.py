@@ -132,11 +132,11 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
         variation = "no confidence interval, because all seeds have the same accuracy"
         if setting.interval:
             variation = (
-                f"95 % confidence interval of the mean {_range(setting.interval)}; standard "
+                f"95% confidence interval of the mean {_range(setting.interval)}; standard "
                 f"deviation between seeds {setting.sd:.2f} points"
             )
         return (
-            f"Best{where}: {name}, {setting.mean:.2f} % on average over {setting.n} seeds "
+            f"Best{where}: {name}, {setting.mean:.2f}% on average over {setting.n} seeds "
             f"({variation})."
         )
     only = next(r for r in top.results if r.accuracy is not None)
@@ -144,25 +144,25 @@ def _best(top: Comparison, names: Mapping[Cell, str], *, several: bool) -> str:
     confidence = ""
     if interval:
         confidence = (
-            f" (95 % confidence interval {_range(interval)}, which reflects only the choice of "
+            f" (95% confidence interval {_range(interval)}, which reflects only the choice of "
             "images)"
         )
     images = f" of {only.correct.size:,} test images" if only.correct is not None else ""
-    return f"Best{where}: {name}, {only.accuracy:.2f} %{images}{confidence}."
+    return f"Best{where}: {name}, {only.accuracy:.2f}%{images}{confidence}."
 
 
 def _chosen_by_holdout(top: Comparison) -> str:
     held_out = [r.holdout_accuracy for r in top.results if r.holdout_accuracy is not None]
     mean = "mean " if len(held_out) > 1 else ""
     return (
-        f"It was chosen for its {mean}accuracy of {sum(held_out) / len(held_out):.2f} % on "
+        f"It was chosen for its {mean}accuracy of {sum(held_out) / len(held_out):.2f}% on "
         f"{top.results[0].cell.dataset.holdout or 0:,} training images that were held out, so the "
         "choice does not inflate its accuracy on the test images."
     )
 
 
 def _range(interval: Interval) -> str:
-    return f"{interval.low:.2f} to {interval.high:.2f} %"
+    return f"{interval.low:.2f} to {interval.high:.2f}%"
 
 
 def _comparisons(
@@ -285,8 +285,8 @@ def _mean_accuracies(effect: Effect) -> str:
     low = min(levels, key=lambda level: level.mean or 0.0)
     high = max(levels, key=lambda level: level.mean or 0.0)
     return (
-        f"accuracy averages {high.mean:.2f} % with {_level(effect, high.label)} and "
-        f"{low.mean:.2f} % with {_level(effect, low.label)}"
+        f"accuracy averages {high.mean:.2f}% with {_level(effect, high.label)} and "
+        f"{low.mean:.2f}% with {_level(effect, low.label)}"
     )
 
 
@@ -321,7 +321,7 @@ def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
 
 
 def _percent(share: float) -> str:
-    return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+    return "under 1%" if share < 0.01 else f"{100 * share:.0f}%"
 
 
 def _subject(names: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def still_falling(
         "still falling",
         f"In {count_of(len(steep), len(measured), 'run')}, the cost was still falling when "
         f"training ended. The largest relative decrease is in {names[r.cell]}: {fall}, which is "
-        f"{100 * share:.0f} % of its total decrease since the first epoch. More epochs may change "
+        f"{100 * share:.0f}% of its total decrease since the first epoch. More epochs may change "
         f"the ranking. {among}",
         tuple(r.cell for r, _ in steep),
         "caution" if number else "note",
@@ -119,8 +119,8 @@ def early_peaks(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterabl
         "early peak",
         f"{count_of(len(peaks), len(results))} {'was' if len(peaks) == 1 else 'were'} more "
         "accurate long before the end, by more than the sampling error of the test images. The "
-        f"largest drop is in {names[r.cell]}: from {peak.accuracy:.2f} % after epoch {peak.epoch} "
-        f"to {accuracy_of(r):.2f} % after epoch {r.history[-1].epoch}. To see the earlier "
+        f"largest drop is in {names[r.cell]}: from {peak.accuracy:.2f}% after epoch {peak.epoch} "
+        f"to {accuracy_of(r):.2f}% after epoch {r.history[-1].epoch}. To see the earlier "
         f"epoch as a row of its own, add the value {peak.epoch} to epochs. Because a peak is "
         "chosen on the test images, its accuracy is too high on average.",
         tuple(r.cell for r, _ in peaks),

@@ -134,7 +134,7 @@ def effects(results: Sequence[Result]) -> Effects:
     total = sum(squares.values()) + sum(pairs.values()) + residual
     constant = float(np.ptp(accuracy)) < EPSILON
     if constant:
-        sentence = f"All {len(measured)} cells have the same accuracy, {accuracy[0]:.2f} %."
+        sentence = f"All {len(measured)} cells have the same accuracy, {accuracy[0]:.2f}%."
         caveats.insert(0, Caveat("equal", sentence))
     else:
         caveats += [*_dominated(measured), *_no_residual(factors, pairs, residual_df)]
@@ -233,7 +233,7 @@ def _missing(
             f"{absent} of the {possible} combinations of {names} "
             f"{'is' if absent == 1 else 'are'} missing{failures}. Each hyperparameter's share is "
             "what it explains beyond all the others, scaled so that the shares and the residual "
-            "add up to 100 %. With combinations missing, the shares depend on each other, and the "
+            "add up to 100%. With combinations missing, the shares depend on each other, and the "
             "mean accuracy for a value also reflects the other values that it was combined with.",
         )
 
@@ -272,7 +272,7 @@ def _dominated(measured: Sequence[Result]) -> Iterable[Caveat]:
             "dominated",
             f"{cells} did not learn the task (accuracy below {limit}, or one class "
             f"predicted for nearly every image) and {'account' if failed > 1 else 'accounts'} for "
-            f"{100 * share:.0f} % of the variance. The shares therefore show which hyperparameters "
+            f"{100 * share:.0f}% of the variance. The shares therefore show which hyperparameters "
             "decide whether a network learns at all, not which of them matter once it does.",
         )
 

@@ -97,7 +97,7 @@ def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
         for x, y in pairs
         if x.predictions is not None and y.predictions is not None
     )
-    numbers = f"{accuracy_of(a):.2f} % and {accuracy_of(b):.2f} %"
+    numbers = f"{accuracy_of(a):.2f}% and {accuracy_of(b):.2f}%"
     if a.history and b.history:
         numbers += f", cost {a.history[-1].cost:.6g} and {b.history[-1].cost:.6g}"
     name = short_names([pair[0].cell for pair in pairs])[a.cell]

@@ -1,7 +1,7 @@
 """Judge the accuracies that a study reported by what was measured for the same settings.
 
 A row is reproduced if one more training of its settings could give the reported accuracy: if that
-lies within the 95 % prediction interval. docs/reproducing-a-report.md has the rules;
+lies within the 95% prediction interval. docs/reproducing-a-report.md has the rules;
 reproduction_tables has the tables of the verdicts.
 """
 
@@ -24,8 +24,8 @@ REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "inconclusive"
 UNMEASURED, UNREPORTED = "not measured", "nothing reported"
 RULE = (
     "Reproduced: the reported accuracy lies within the measured mean \N{PLUS-MINUS SIGN} its "
-    "margin. This is the 95 % prediction interval, which contains the result of one more run of "
-    "the same setting with a probability of about 95 %."
+    "margin. This is the 95% prediction interval, which contains the result of one more run of "
+    "the same setting with a probability of about 95%."
 )
 
 
@@ -187,7 +187,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     measured = sorted(accuracies(verdict.setting.results))
     collapsed = sum(r.collapsed is not None for r in verdict.setting.results)
     values = f"{measured[0]:.2f}"
-    values += f" to {measured[-1]:.2f} %" if measured[0] < measured[-1] else " %"
+    values += f" to {measured[-1]:.2f}%" if measured[0] < measured[-1] else "%"
     note = f"{pluralize(len(measured), 'run')} ended at {values}"
     if collapsed:
         some = f"{collapsed} of them " if collapsed < len(measured) else ""
@@ -196,7 +196,7 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
     fell = [r for r in verdict.setting.results if r.history and _fell_from(r, row.reported)]
     if fell:
         peak = max(fell[0].history, key=lambda epoch: epoch.accuracy)
-        peak_text = f"one had reached {peak.accuracy:.2f} % after epoch {peak.epoch}"
+        peak_text = f"one had reached {peak.accuracy:.2f}% after epoch {peak.epoch}"
         return replace(verdict, note=f"{note}; {peak_text}")
     usual_lr = default_lr(row.cell.optimizer)
     candidates = []
@@ -212,15 +212,15 @@ def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
         return replace(
             verdict,
             note=f"{note}; no measured setting that differs only in lr, batch, or epochs is "
-            f"consistent with the reported {row.reported:.2f} %",
+            f"consistent with the reported {row.reported:.2f}%",
         )
     _, _, name, setting, default = min(candidates, key=lambda candidate: candidate[:2])
     value = getattr(setting.cell, name)
     hint = f", the default of {row.cell.optimizer.name}," if default else ""
     return replace(
         verdict,
-        note=f"{note}; {name} {value:g}{hint} gives {setting.mean:.2f} %, which is consistent with "
-        f"the reported {row.reported:.2f} %",
+        note=f"{note}; {name} {value:g}{hint} gives {setting.mean:.2f}%, which is consistent with "
+        f"the reported {row.reported:.2f}%",
     )
 
 

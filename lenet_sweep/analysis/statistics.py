@@ -30,17 +30,17 @@ EPSILON = 1e-9  # points; accuracies that are closer differ only by rounding
 def min_learned(classes: int) -> float:
     """The accuracy, in percent, below which a network has not learned to tell classes apart.
 
-    Five times what guessing gives, such as 50 % for 10 classes and 5 % for 100. With fewer than 9
-    classes, halfway between guessing and 100 %, such as 75 % for 2 classes.
+    Five times what guessing gives, such as 50% for 10 classes and 5% for 100. With fewer than 9
+    classes, halfway between guessing and 100%, such as 75% for 2 classes.
     """
     chance = 100 / classes
     return min(5 * chance, (100 + chance) / 2)
 
 
 def describe_min_learned(cells: Iterable[Cell]) -> str:
-    """`min_learned` of the datasets of these cells as text, such as '50 %' or '5 to 50 %'."""
+    """`min_learned` of the datasets of these cells as text, such as '50%' or '5 to 50%'."""
     limits = sorted({min_learned(cell.dataset.classes) for cell in cells})
-    return " to ".join(f"{limit:.3g}" for limit in dict.fromkeys((limits[0], limits[-1]))) + " %"
+    return " to ".join(f"{limit:.3g}" for limit in dict.fromkeys((limits[0], limits[-1]))) + "%"
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,8 +99,8 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
     classes = sorted({(predicted, r.class_name(predicted)) for r, predicted in collapsed})
     listed = join_words([name for _, name in classes], 10)
     lowest, highest = min(map(accuracy_of, rows)), max(map(accuracy_of, rows))
-    accuracies = f"{lowest:.2f} %"
-    accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f} %"
+    accuracies = f"{lowest:.2f}%"
+    accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f}%"
     predict = f"Their networks each predict a single class ({listed})"
     if len(classes) == 1:
         predict = (
@@ -140,7 +140,7 @@ def _selection(results: Sequence[Result]) -> Iterable[ResultWarning]:
         yield ResultWarning(
             "selection",
             f"The best of {len(group)} {thing} was chosen on the same {rows.shape[1]:,} test "
-            f"images on which its {mean}{group[0].mean:.2f} % was measured. An accuracy chosen in "
+            f"images on which its {mean}{group[0].mean:.2f}% was measured. An accuracy chosen in "
             f"this way is too high on average, here by about {excess:.2f} points (a bootstrap "
             "estimate, which repeats the choice on random resamples of the test images; it does "
             "not include chance differences between seeds). Hold out training images instead, and "

@@ -84,17 +84,17 @@ def _results(row: TrainedRow) -> Iterable[tuple[str, str]]:
     yield "accuracy", _accuracy(row)
     held_out = row.snapshot.history[-1].holdout_accuracy
     if HOLDOUT in record and held_out is not None:
-        yield "accuracy on held-out images", f"{held_out:.2f} %"
+        yield "accuracy on held-out images", f"{held_out:.2f}%"
     yield "row", f"{row.number} of {len(row.sweep.table)} in its sweep"
     yield "cell", cell.id
 
 
 def _accuracy(row: TrainedRow) -> str:
-    accuracy = f"{row.snapshot.history[-1].accuracy:.2f} % of the test images"
+    accuracy = f"{row.snapshot.history[-1].accuracy:.2f}% of the test images"
     interval = None if row.is_stopped else _interval(row)
     if interval is None:
         return accuracy
-    return f"{accuracy} (95 % confidence interval {interval.low:.2f} to {interval.high:.2f} %)"
+    return f"{accuracy} (95% confidence interval {interval.low:.2f} to {interval.high:.2f}%)"
 
 
 def _interval(row: TrainedRow) -> Interval | None:

@@ -48,7 +48,7 @@ class TrainedRow:
         if self.is_stopped:
             outcome = f"stopped by the search after epoch {self.snapshot.epoch}"
         else:
-            outcome = f"{accuracy:.2f} % accuracy on the test images"
+            outcome = f"{accuracy:.2f}% accuracy on the test images"
         folder = replace_unprintable(str(self.sweep.folder))
         return f"Row {self.number} of {folder}: {one_line(self.cell.description)}; {outcome}"
 

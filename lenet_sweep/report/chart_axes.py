@@ -85,7 +85,7 @@ def accuracy_axis(axes: Axes, accuracies: Series, which: str = "y") -> None:
     finite = accuracies[np.isfinite(accuracies)]
     best, worst = (float(finite.max()), float(finite.min())) if len(finite) else (99.0, 0.0)
     smallest_error, largest_error = PERFECT - best, PERFECT - worst
-    # At least 10 % of the error on each side, so that chance differences do not fill the axis.
+    # At least 10% of the error on each side, so that chance differences do not fill the axis.
     margin = max((largest_error / smallest_error) ** 0.08, 1.1)
     low = max(0.0, min(PERFECT - largest_error * margin, best - 2 * ONE_IMAGE))
     high = PERFECT - smallest_error / margin

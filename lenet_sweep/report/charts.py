@@ -236,7 +236,7 @@ def _parallel_figure(
 
 
 # What a chart shows of a setting or row; see `_numbers`.
-NUMBERS = ("rank", "accuracy (%)", "standard deviation (points)", "95 % interval")
+NUMBERS = ("rank", "accuracy (%)", "standard deviation (points)", "95% interval")
 
 
 def _numbers(item: ComparedItem) -> list[str]:
@@ -294,7 +294,7 @@ def _noun(compared: Sequence[ComparedItem]) -> str:
 def reproduced(reproduction: Reproduction, name: str) -> str | None:
     """Measured against reported accuracy of a study's rows; None if no row has both.
 
-    name: prefix of the ids in the SVG. Error bars span the 95 % prediction interval of one more
+    name: prefix of the ids in the SVG. Error bars span the 95% prediction interval of one more
     training.
     """
     known = [v for v in reproduction.verdicts if v.difference is not None]

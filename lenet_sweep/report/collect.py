@@ -297,7 +297,7 @@ def _analyze(
 
 def _shortened(shown: int, total: int) -> str:
     return (
-        f"{shown:,} of {total:,} rows are compared and shown: those of the best settings, and up to "
+        f"{shown:,} of {total:,} rows are compared and shown: those of the best settings and up to "
         f"{loading.MAX_FAILED} that failed. results.csv has all rows."
     )
 

@@ -86,12 +86,12 @@ def _recipe(name: str, items: Sequence[ComparedItem], names: dict[Cell, str]) ->
         name=name,
         count=_count(items),
         best=_accuracy(best) if best else "",
-        interval=f"{best.interval.low:.2f} to {best.interval.high:.2f} %"
+        interval=f"{best.interval.low:.2f} to {best.interval.high:.2f}%"
         if best and best.interval
         else "",
         setting=names[best.cell] if best else "",
         compared=describe_comparison(best.comparison) if best else "",
-        median=f"{median(accuracy for _, accuracy in known):.2f} %" if known else "",
+        median=f"{median(accuracy for _, accuracy in known):.2f}%" if known else "",
         not_learned=_not_learned(items),
         pace=f"{median(paces):.2f} s" if paces else "",
     )
@@ -107,9 +107,9 @@ def _count(items: Sequence[ComparedItem]) -> str:
 
 
 def _accuracy(item: ComparedItem) -> str:
-    """'98.50 %', or '98.50 ± 0.12 %' for a mean over seeds."""
+    """'98.50%', or '98.50 ± 0.12%' for a mean over seeds."""
     sd = "" if item.sd is None else f" \N{PLUS-MINUS SIGN} {item.sd:.2f}"
-    return f"{item.accuracy:.2f}{sd} %"
+    return f"{item.accuracy:.2f}{sd}%"
 
 
 def _not_learned(items: Sequence[ComparedItem]) -> str:
@@ -187,7 +187,7 @@ def _heatmap_cell(rows: Sequence[Row], low: float, high: float) -> HeatmapCell:
         return HeatmapCell(rows[0].record["status"], "no accuracy", None, "")
     mean = sum(known) / len(known)
     shade = (float(stretch(mean)) - low) / (high - low) if high > low else 1.0
-    tooltip = f"mean of {len(known)} cells, which range from {min(known):.2f} to {max(known):.2f} %"
+    tooltip = f"mean of {len(known)} cells, which range from {min(known):.2f} to {max(known):.2f}%"
     if len(known) == 1:
         tooltip = "one cell"
     outcomes = {r.outcome for r in rows}

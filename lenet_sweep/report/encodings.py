@@ -26,7 +26,7 @@ SMALLEST_COST: Final = 1e-300  # smaller costs are drawn as 0
 def stretch(percent: Any) -> Any:
     """The height of an accuracy (or an array of them) on an axis that is logarithmic in the error.
 
-    On this axis, 99.0 and 99.2 % are visibly different even if it starts at 11 %.
+    On this axis, 99.0 and 99.2% are visibly different even if it starts at 11%.
     """
     return -np.log10(np.maximum(PERFECT - percent, 1e-3))
 

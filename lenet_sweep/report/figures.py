@@ -187,7 +187,7 @@ def _rank_key(curve: Curve) -> tuple[bool, float]:
 
 
 def _percent(accuracy: float) -> str:
-    return f"{accuracy:.2f} %" if math.isfinite(accuracy) else "unknown"
+    return f"{accuracy:.2f}%" if math.isfinite(accuracy) else "unknown"
 
 
 def _result(curve: Curve) -> str:
@@ -195,7 +195,7 @@ def _result(curve: Curve) -> str:
     if curve.diverged_in is not None:
         return f"diverged in epoch {curve.diverged_in}"
     if curve.sd is not None:
-        return f"{curve.accuracy[-1]:.2f} \N{PLUS-MINUS SIGN} {curve.sd:.2f} %"
+        return f"{curve.accuracy[-1]:.2f} \N{PLUS-MINUS SIGN} {curve.sd:.2f}%"
     return _percent(curve.accuracy[-1])
 
 

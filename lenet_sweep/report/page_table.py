@@ -58,7 +58,7 @@ class Bar:
     @property
     def text(self) -> str:
         """The interval as a phrase."""
-        return f"{100 * LEVEL:.0f} % interval {self.interval} %" if self.interval else ""
+        return f"{100 * LEVEL:.0f}% interval {self.interval}%" if self.interval else ""
 
 
 @dataclass(frozen=True)

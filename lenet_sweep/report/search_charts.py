@@ -323,7 +323,7 @@ def _race_marks(axes: Axes, history: SearchHistory) -> Marks:
             spans += [""] * len(setting.finals)
         values = [which, accuracies, spans, seeds]
         marks.append(Mark(place, setting.name, x, [place] * len(x), values))
-    columns = ("seed", _accuracy_column(history), "95 % interval", "seeds trained")
+    columns = ("seed", _accuracy_column(history), "95% interval", "seeds trained")
     return Marks(axes, columns, marks)
 
 
@@ -384,7 +384,7 @@ def _legend(history: SearchHistory) -> list[tuple[int, str]]:
     """Index of a color, -1 for gray, and a text, for the finished settings and for the others."""
     finished = [setting for setting in history.settings if setting.finished]
     entries = [
-        (place, f"{float(setting.curve[-1]):.2f} % \N{MIDDLE DOT} {setting.name}")
+        (place, f"{float(setting.curve[-1]):.2f}% \N{MIDDLE DOT} {setting.name}")
         for place, setting in enumerate(finished[: len(COLORS)])
     ]
     if stopped := len(history.settings) - len(finished):
@@ -409,7 +409,7 @@ def _caption(history: SearchHistory, hidden: int) -> str:
     else:
         text = (
             f"Each row is a setting: the {images} accuracy of each seed (ticks), their mean (dot) "
-            "and its 95 % confidence interval (bar). Orange: the best. Gray: dropped by the race."
+            "and its 95% confidence interval (bar). Orange: the best. Gray: dropped by the race."
         )
         drawn, total = len(_raced(history)), len(history.settings)
         text += f" The best {drawn} of {total} settings are shown." if drawn < total else ""

@@ -53,7 +53,7 @@ class SearchedSetting:
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % t interval of the mean; see `t_interval`."""
+        """The 95% t interval of the mean; see `t_interval`."""
         return t_interval(self.finals)
 
     def at(self, epoch: int) -> float | None:
@@ -236,10 +236,10 @@ def _compared_all(rung: Rung, runs: Iterable[_Run]) -> bool:
 
 
 def _saved(runs: Sequence[_Run], history: SearchHistory) -> str:
-    """'The search trained 1,520 of the 4,000 epochs of these settings (38 %).'."""
+    """'The search trained 1,520 of the 4,000 epochs of these settings (38%).'."""
     trained = sum(run.trained for run in runs)
     total = sum(run.cell.epochs if run.status in ("ok", STOPPED) else run.trained for run in runs)
-    share = f"({100 * trained / total:.0f} %)"
+    share = f"({100 * trained / total:.0f}%)"
     if any(run.cell.patience for run in runs):
         share += "; runs could also end early (patience)"
     if history.rungs:
@@ -267,7 +267,7 @@ def _closest(history: SearchHistory) -> list[str]:
         sentences.append(
             "A stopped setting might have overtaken others later; the search cannot rule this out. "
             f"The setting closest to continuing was {name}: after epoch {epoch}, its {images} "
-            f"accuracy of {accuracy:.2f} % was {behind} that of the lowest-ranked setting that "
+            f"accuracy of {accuracy:.2f}% was {behind} that of the lowest-ranked setting that "
             "continued."
         )
     best = history.settings[0]

@@ -46,7 +46,7 @@ def make_sprite(images: Pixels, *, inverted: bool = True) -> Sprite:
     # 16 gray levels halve the size and look the same at this scale. Color 0 is white.
     picture = Image.frombytes("P", sheet.size, ((255 - np.asarray(sheet)) >> 4).tobytes())
     picture.putpalette([255 - 17 * color for color in range(16) for _ in range(3)])
-    # Level 9 (optimize=True) would take ten times as long and save 3 %.
+    # Level 9 (optimize=True) would take ten times as long and save 3%.
     picture.save(content, format="PNG", compress_level=6)
     uri = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     return Sprite(uri, columns, rows)

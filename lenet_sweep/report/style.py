@@ -88,7 +88,7 @@ class Layout:
 
 
 SCREEN: Final = Layout("screen", None, font=9.5, legend=9, scale=1, dpi=DPI, titled=True)
-# The widths of IEEE's columns, 88.9 and 181.9 mm; those of other publishers are within 5 %.
+# The widths of IEEE's columns, 88.9 and 181.9 mm; those of other publishers are within 5%.
 LAYOUTS: Final = {
     "screen": SCREEN,
     "single": Layout("single", 3.5, font=7.5, legend=7, scale=0.65, dpi=300, titled=False),
@@ -147,7 +147,7 @@ def save(pixels: NDArray[np.uint8], path: Path, dpi: int = DPI) -> Path:
         raise ValueError(f"{path.name}: figures are saved as .png only; change the suffix to .png")
     content = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
-    # compress_level: half the time of level 6, 25 % larger.
+    # compress_level: half the time of level 6, 25% larger.
     picture.save(content, format="PNG", dpi=(dpi, dpi), compress_level=3)
     atomic.replace_file(path, content.getvalue())
     return path

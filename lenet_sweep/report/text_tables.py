@@ -177,7 +177,7 @@ EARLY_END = (
 )
 STOPPED_ROWS = 'The search stopped the rows with status "stopped" after the number of epochs shown.'
 OVER_SEEDS = (
-    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95 % interval: "
+    "Accuracy: mean \N{PLUS-MINUS SIGN} standard deviation over the seeds. 95% interval: "
     "confidence interval of the mean, which reflects only the variation between seeds."
 )
 

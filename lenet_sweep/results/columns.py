@@ -43,7 +43,7 @@ _HEADINGS = {
     "train_loss": "cost",
     "seconds_per_epoch": "s/epoch",
 }
-INTERVAL = "95 % interval"
+INTERVAL = "95% interval"
 NO_RANK = "\N{EN DASH}"
 
 # Shown to people only if they vary. Other columns are always shown, or never.

@@ -35,7 +35,7 @@ class SettingRow:
     """A setting as one row of a printed table.
 
     places: the indices of its rows in the table of cells. n: the number of seeds with an accuracy;
-    the others failed. mean (percent) and sd (points): over these seeds. low, high: the 95 %
+    the others failed. mean (percent) and sd (points): over these seeds. low, high: the 95%
     confidence interval of the mean.
     """
 

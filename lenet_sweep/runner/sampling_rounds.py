@@ -197,7 +197,7 @@ class SamplingRounds:
             except UsageError as error:
                 last_error = error
                 cells.append(())
-                invalid.append(f"trial {number} is invalid and counts as {WORST:g} %: {error}")
+                invalid.append(f"trial {number} is invalid and counts as {WORST:g}%: {error}")
             else:
                 cells.append(tuple(dict.fromkeys(point_cells)))
                 notes += point_notes
@@ -295,5 +295,5 @@ class SamplingRounds:
             if best and best.value > WORST:
                 point = self._space.point(best.params)
                 setting = " ".join(f"{key.lstrip('+')}={to_str(v)}" for key, v in point.items())
-                so_far = f"; best so far: {best.value:.2f} % with {setting}"
+                so_far = f"; best so far: {best.value:.2f}% with {setting}"
             yield f"{wave}, {trials}{so_far}"

@@ -84,7 +84,7 @@ class Halving:
             steps[0] = f"{pluralize(len(settings), 'setting')} to epoch {stages[0][1]}"
             share = 100 * total_epochs(stages) / (len(settings) * epochs)
             lines.append(
-                f"halving trains {', then '.join(steps)}: about {share:.0f} % of the epochs of "
+                f"halving trains {', then '.join(steps)}: about {share:.0f}% of the epochs of "
                 "the full grid"
             )
         return lines
@@ -188,9 +188,9 @@ def _reason(score: tuple[float, float], chosen: Sequence[tuple[float, float]], e
     if len(chosen) == 1:
         last = "the setting that continues"
     if below > 0:
-        return f"stopped after epoch {epoch} at {-score[0]:.2f} %, {below:.2f} points below {last}"
+        return f"stopped after epoch {epoch} at {-score[0]:.2f}%, {below:.2f} points below {last}"
     decided = "has a smaller loss" if score[1] > max(chosen)[1] else "comes first in the sweep"
-    return f"stopped after epoch {epoch} at {-score[0]:.2f} %, equal to {last}, which {decided}"
+    return f"stopped after epoch {epoch} at {-score[0]:.2f}%, equal to {last}, which {decided}"
 
 
 def compared_with(reason: str) -> int | None:

@@ -77,7 +77,7 @@ class Racing:
                 f"racing trains {pluralize(len(settings), 'setting')} with "
                 f"{pluralize(self.first, 'seed')} each, then up to "
                 f"{pluralize(seeds - self.first, 'more seed')} of each setting that may still be "
-                f"the best: {least:.0f} to 100 % of the epochs of the full grid"
+                f"the best: {least:.0f} to 100% of the epochs of the full grid"
             )
         return lines
 

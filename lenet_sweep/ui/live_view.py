@@ -251,7 +251,7 @@ def _run_line(progress: SweepProgress, state: RunProgress | None, layout: _Layou
     values = {
         "epoch": f"{min(state.epoch + 1, epochs)}/{epochs}",
         "cost": UNKNOWN if state.cost is None else format_cost(state.cost),
-        "accuracy": _format(state.accuracy, "{:.2f} %"),
+        "accuracy": _format(state.accuracy, "{:.2f}%"),
         "s/epoch": _format(fmean(state.epoch_seconds) if state.epoch_seconds else None, "{:.2f}"),
         "left": format_duration(left),
     }

@@ -81,7 +81,7 @@ class LogView(TerminalView):
                 state = progress.running.get(run_id)
                 trained_here = state and (state.epoch == epoch or state.ended_early)
                 accuracy = state.accuracy if state and trained_here else None
-                outcome = "trained by another process" if accuracy is None else f"{accuracy:.2f} %"
+                outcome = "trained by another process" if accuracy is None else f"{accuracy:.2f}%"
                 self._print(f"{done} {outcome}  {name} epochs {epoch}")
             case Failed(failure=failure):
                 cells = f" epochs {', '.join(map(str, pending))}" if pending else ""
@@ -106,7 +106,7 @@ class LogView(TerminalView):
             self._logged[run_id] = now
             self._print(
                 f"{name}  epoch {result.epoch}/{epochs}  cost {format_cost(result.cost)}  "
-                f"{result.accuracy:.2f} %  {result.seconds:.2f} s"
+                f"{result.accuracy:.2f}%  {result.seconds:.2f} s"
             )
 
     def on_message(self, text: str) -> None:

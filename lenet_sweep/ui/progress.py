@@ -368,9 +368,7 @@ def describe_end(progress: SweepProgress, now: float) -> str:
     stopped = ""
     if progress.stopped:
         share = 100 * progress.skipped / progress.plan.grid_epochs
-        stopped = (
-            f", {progress.stopped} stopped by the search ({share:.0f} % of the epochs skipped)"
-        )
+        stopped = f", {progress.stopped} stopped by the search ({share:.0f}% of the epochs skipped)"
     return f"{cells} in {format_duration(now - progress.start)}{failed}{stopped}"
 
 

@@ -79,7 +79,7 @@ class ScriptView(TerminalView):
         epochs = state.run.cell.epochs
         parts = [f"epoch {min(state.epoch + 1, epochs)}/{epochs}"]
         if state.accuracy is not None:
-            parts.append(f"accuracy {state.accuracy:.2f} % after epoch {state.epoch}")
+            parts.append(f"accuracy {state.accuracy:.2f}% after epoch {state.epoch}")
         left = progress.seconds_left()
         if left is not None:
             parts.append(f"{format_duration(left)} left")

@@ -49,7 +49,7 @@ export class CellView {
       h("p", { class: "brand" }, h("a", { href: "#/" }, "All sweeps"), " / ", h("a", { href: sweepLink(sweep.name) }, sweep.name)),
       h("h1", {}, cell.name), this.tiles);
     this.charts = [
-      new LineChart({ title: "Accuracy (%)", kind: "accuracy", format: (value) => `${percent(value)} %`, height: 260 }),
+      new LineChart({ title: "Accuracy (%)", kind: "accuracy", format: (value) => `${percent(value)}%`, height: 260 }),
       new LineChart({ title: "Cost", kind: "cost", format: cost, height: 260 }),
     ];
     this.legend = h("div");
@@ -65,8 +65,8 @@ export class CellView {
   update() {
     const { sweep, cell, row } = this;
     const accuracy = row.accuracy ?? row.at ?? null;
-    const tiles = [tile("Accuracy", accuracy === null ? "\u2013" : `${percent(accuracy)} %`, row.status === "ok" ? "on the test images" : statusText(row, cell), "accuracy")];
-    if ((row.holdout ?? null) !== null) tiles.push(tile("Held-out accuracy", `${percent(row.holdout)} %`, "determines the rank"));
+    const tiles = [tile("Accuracy", accuracy === null ? "\u2013" : `${percent(accuracy)}%`, row.status === "ok" ? "on the test images" : statusText(row, cell), "accuracy")];
+    if ((row.holdout ?? null) !== null) tiles.push(tile("Held-out accuracy", `${percent(row.holdout)}%`, "determines the rank"));
     tiles.push(tile("Epochs", `${row.epoch ?? 0} / ${cell.epochs}`, row.status === "ok" && row.epoch < cell.epochs ? "ended early" : "", "epochs"));
     if ((row.cost ?? null) !== null) tiles.push(tile("Cost", cost(row.cost), "mean training loss of the last epoch"));
     if ((row.seconds ?? null) !== null) tiles.push(tile("Seconds per epoch", `${percent(row.seconds)} s`, ""));
@@ -124,7 +124,7 @@ export class CellView {
   images(samples) {
     const { names, items, sprite, noun } = samples;
     const label = (number) => names[number] ?? String(number);
-    const share = `${percent((100 * samples.wrong) / samples.images)} %`;
+    const share = `${percent((100 * samples.wrong) / samples.images)}%`;
     const sentence = h("p", {}, `After epoch ${samples.epoch}, ${samples.wrong.toLocaleString("en-US")} of ${plural(samples.images, "test image")} (${share}) ${samples.wrong === 1 ? "is" : "are"} misclassified${items.length < samples.wrong ? `; ${items.length} of them are shown` : ""}.`);
     const parts = [sentence];
     if (sprite) {

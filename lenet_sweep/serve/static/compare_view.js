@@ -17,7 +17,7 @@ export class CompareView {
     document.title = `${plural(this.streams.length, "sweep")} compared - lenet-sweep`;
     header.replaceChildren(h("p", { class: "brand" }, h("a", { href: "#/" }, "All sweeps")), h("h1", {}, `${plural(this.streams.length, "sweep")} compared`));
     this.charts = [
-      new LineChart({ title: "Test accuracy (%) of the best runs of each sweep", kind: "accuracy", format: (value) => `${percent(value)} %` }),
+      new LineChart({ title: "Test accuracy (%) of the best runs of each sweep", kind: "accuracy", format: (value) => `${percent(value)}%` }),
       new LineChart({ title: "Cost on the training set of these runs", kind: "cost", format: cost }),
     ];
     this.legend = h("div");
@@ -73,7 +73,7 @@ export class CompareView {
       h("thead", {}, h("tr", {}, h("td"), known.map((sweep) => h("th", { scope: "col" }, h("span", { class: `dot series-${color(sweep)}`, "aria-hidden": true }), h("a", { href: sweepLink(sweep.name) }, sweep.name))))),
       h("tbody", {},
         h("tr", {}, h("th", { scope: "row" }, "state"), known.map((sweep) => h("td", {}, pill(sweep.head), sweep.head.error ? ` ${sweep.head.error}` : ""))),
-        row("best accuracy", (sweep) => (best(sweep) ? h("b", {}, `${percent(best(sweep).row.accuracy)} %`) : "\u2013")),
+        row("best accuracy", (sweep) => (best(sweep) ? h("b", {}, `${percent(best(sweep).row.accuracy)}%`) : "\u2013")),
         row("best row", (sweep) => (best(sweep) ? h("a", { href: cellLink(sweep.name, best(sweep).cell.id) }, best(sweep).cell.name) : "\u2013")),
         row("cells done", (sweep) => `${sweep.head.done} of ${sweep.head.total}${sweep.head.failed ? `, ${sweep.head.failed} failed` : ""}${sweep.head.stopped ? `, ${sweep.head.stopped} stopped` : ""}`),
         row("epochs trained", (sweep) => (epochs(sweep) || "\u2013").toLocaleString("en-US")),

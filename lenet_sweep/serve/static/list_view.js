@@ -57,7 +57,7 @@ export class ListView {
     if (head.changed) parts.push(ago(Date.now() / 1000 - head.changed));
     return h("li", { class: `card ${head.state}` },
       h("div", { class: "top" }, h("a", { class: "title", href: sweepLink(head.sweep) }, head.sweep), pill(head)),
-      h("p", { class: "best" }, head.best === null ? "\u2013" : `${percent(head.best)} %`, h("span", {}, head.best === null ? " no accuracy yet" : " best accuracy")),
+      h("p", { class: "best" }, head.best === null ? "\u2013" : `${percent(head.best)}%`, h("span", {}, head.best === null ? " no accuracy yet" : " best accuracy")),
       progressBar(head.fraction, `Cells of ${head.sweep} that are done`),
       h("p", { class: "foot" }, h("span", {}, `${head.done} / ${head.total} done`),
         h("span", {}, head.state === "running" && head.left !== null ? `${head.at_most ? "at most " : ""}${duration(head.left)} left` : "")),

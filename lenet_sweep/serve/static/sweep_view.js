@@ -84,7 +84,7 @@ export class SweepView {
         return [chip(heading, values.length > 12 ? `${shown}, ... (${values.length})` : shown), " "];
       })), this.tiles, this.stage, this.whole);
     this.charts = [
-      new LineChart({ title: "Test accuracy (%)", kind: "accuracy", format: (value) => `${percent(value)} %` }),
+      new LineChart({ title: "Test accuracy (%)", kind: "accuracy", format: (value) => `${percent(value)}%` }),
       new LineChart({ title: "Cost on the training set", kind: "cost", format: cost }),
     ];
     this.legend = h("div");
@@ -138,8 +138,8 @@ export class SweepView {
     const best = ranked[0]?.rank === null ? null : ranked[0];
     const first = ranked.find(leads);
     const tiles = [best || !first
-      ? tile("Best accuracy", best ? `${percent(best.row.accuracy)} %` : "\u2013", best ? best.cell.name : "no epoch has ended yet", "best")
-      : tile("Best accuracy so far", `${percent(first.row.at)} %`, `${first.cell.name}, after epoch ${first.row.epoch}`, "best")];
+      ? tile("Best accuracy", best ? `${percent(best.row.accuracy)}%` : "\u2013", best ? best.cell.name : "no epoch has ended yet", "best")
+      : tile("Best accuracy so far", `${percent(first.row.at)}%`, `${first.cell.name}, after epoch ${first.row.epoch}`, "best")];
     const missed = [head.failed && `${head.failed} failed`, head.stopped && `${head.stopped} stopped by the search`].filter(Boolean).join(", ");
     tiles.push(tile("Cells done", `${head.done} / ${head.total}`, missed || (head.done === head.total ? (head.stage ? "of the search so far" : "all finished") : `${head.total - head.done} to go`), "done"));
     if (head.state === "running") {
@@ -195,7 +195,7 @@ export class SweepView {
       const position = sweep.position(state);
       setProgress(item.querySelector(".progress"), position / state.of);
       setText(item.querySelector(".epoch"), state.training ? `epoch ${Math.min(state.of, state.epoch + 1)} of ${state.of}` : "waiting for another process");
-      setText(item.querySelector(".value"), state.accuracy === null ? "" : `${percent(state.accuracy)} %`);
+      setText(item.querySelector(".value"), state.accuracy === null ? "" : `${percent(state.accuracy)}%`);
       setText(item.querySelector(".eta"), state.pace ? `${duration(state.pace * (state.of - position))} left` : "");
     }
     const left = this.tiles.querySelector('[data-tile="left"] dd');
@@ -238,11 +238,11 @@ export class SweepView {
         h("span", { class: "rank" }, entry.rank ?? "\u2026"),
         h("a", { class: "name", href: cellLink(sweep.name, entry.cell.id) }, entry.cell.name),
         h("span", { class: "bar" }, h("i", { style: { width: `${Math.max(1, at(value(entry))).toFixed(2)}%` } })),
-        h("span", { class: "value" }, `${percent(value(entry))} %`),
+        h("span", { class: "value" }, `${percent(value(entry))}%`),
         h("span", { class: "state" }, isOk ? "" : statusText(entry.row, entry.cell)));
     }), h("li", { class: "scale", "aria-hidden": true }, h("span"), h("span"), h("span", { class: "ticks" },
       placed.map(([tick, place]) => h("i", { style: { left: `${place.toFixed(2)}%` } }, String(tick)))), h("span"), h("span"))),
-    h("p", { class: "aside" }, `Bar lengths are logarithmic in the error (100 % minus the accuracy).${sweep.rankedBy === "holdout" ? " Rows are ranked by their accuracy on held-out images." : ""}`));
+    h("p", { class: "aside" }, `Bar lengths are logarithmic in the error (100% minus the accuracy).${sweep.rankedBy === "holdout" ? " Rows are ranked by their accuracy on held-out images." : ""}`));
   }
 
   // ---------------------------------------------------------------- the table
