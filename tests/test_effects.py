@@ -12,6 +12,7 @@ from made_results import base, collapsed, failed, first_correct, grid, product, 
 
 from lenet_sweep.analysis import factors
 from lenet_sweep.analysis.axes import axes
+from lenet_sweep.analysis.conclusions import analyse
 from lenet_sweep.analysis.effects import effects
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.config.registry import make_choice
@@ -166,11 +167,20 @@ def test_the_order_of_the_rows_does_not_matter(results: list[Result], random) ->
 
 @given(SUBSETS)
 def test_confounded_hyperparameters_are_one_factor(results: list[Result]) -> None:
-    """Each swept hyperparameter is in one factor, with all that cannot be separated from it."""
+    """Each swept hyperparameter is in one factor, with all that cannot be separated from it.
+
+    Seeds that cannot be separated from the others are in no factor.
+    """
     computed = effects(results)
     rows = [axes(r.cell) for r in results]
     swept = [name for name in SWEPT if len({row[name] for row in rows}) > 1]
     factor_of = {name: effect.settings for effect in computed.effects for name in effect.settings}
+    if "seed" in swept and "seed" not in factor_of:
+        swept.remove("seed")
+        columns = [[row[name] for row in rows] for name in ("seed", *swept)]
+        assert np.linalg.matrix_rank(factors.design(columns, len(rows))) < 1 + sum(
+            len(set(levels)) - 1 for levels in columns
+        )
     assert sorted(n for e in computed.effects for n in e.settings) == sorted(swept)
     for a, b in itertools.combinations(swept, 2):
         if not factors.crossed([row[a] for row in rows], [row[b] for row in rows]):
@@ -315,3 +325,13 @@ def test_no_caveat_if_cells_that_did_not_learn_do_not_dominate() -> None:
     """If accuracies are far apart anyway, one low cell does not account for the variance."""
     cells = product(lr=[0.1, 0.2, 0.3, 0.4, 0.5])
     assert "dominated" not in kinds(effects(scored(cells, [49, 51, 70, 90, 99])))
+
+
+def test_different_seeds_for_each_value_are_no_hyperparameter() -> None:
+    """In merged sweeps with different seeds, a difference is not attributed to the seeds."""
+    cells = [*product(lr=[0.1], seed=[0, 1, 2]), *product(lr=[0.01], seed=[3, 4, 5])]
+    statistics = analyse(scored(cells, [98, 98.1, 98.2, 95, 95.1, 95.2]))
+    assert [effect.settings for effect in statistics.effects.effects] == [("lr",)]
+    assert not [w for w in statistics.warnings if w.kind == "together"]
+    assert "seed 0" not in statistics.conclusions[0]
+    assert statistics.conclusions[0].startswith("Best: lr 0.1, 98.10% on average over 3 seeds")

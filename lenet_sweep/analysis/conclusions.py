@@ -106,7 +106,10 @@ def _conclusions(
     """Sentences on the best row, how others compare with it, what matters, and what stays open."""
     if not any(r.accuracy is not None for r in results):
         return ("No cell has an accuracy.",)
-    names = short_names([c.results[0].cell for c in compared])
+    by_seed = any(len(c.results) > 1 for c in compared)
+    firsts = [c.results[0].cell for c in compared]
+    named = short_names([cell.setting if by_seed else cell for cell in firsts])
+    names = {cell: named[cell.setting if by_seed else cell] for cell in firsts}
     best = [c for c in compared if c.test == "best"]
     sentences: list[str] = []
     for top in best:
@@ -117,7 +120,6 @@ def _conclusions(
         others = [
             c for c in compared if c is not top and c.results[0].cell.dataset.digest == digest
         ]
-        by_seed = any(len(c.results) > 1 for c in compared)
         sentences += _comparisons(others, names, by_seed=by_seed, several=len(best) > 1)
     return (*sentences, *_effects(results, compared, shares), *_open_questions(warnings))
 

@@ -116,8 +116,8 @@ def effects(results: Sequence[Result]) -> Effects:
     measured.sort(key=lambda r: r.cell.id)
     swept = varied(r.cell for r in results)
     factors = separable([r.cell for r in measured])
-    untested = [name for name in swept if not any(name in names for names in factors)]
-    untested = [name for name in untested if name not in FOLLOWERS]
+    tested = [*varied(r.cell for r in measured), *FOLLOWERS]
+    untested = [name for name in swept if name not in tested]
     accuracy = np.array([r.accuracy for r in measured], float)
     full = is_full(factors, len(measured))
     caveats = [*_missing(results, measured, factors, full), *_confounded(factors)]

@@ -46,6 +46,11 @@ def separable(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Hashable]]:
         ):
             del factors[name,]
     while inseparable := _inseparable(factors):
+        if ("seed",) in inseparable:
+            # Each setting has its own seeds, as in merged sweeps. Seeds are random, so they are no
+            # alternative cause of a difference, and their variance is part of the residual.
+            del factors["seed",]
+            continue
         merged = tuple(sorted((n for group in inseparable for n in group), key=names.index))
         levels = list(zip(*(factors[group] for group in inseparable), strict=True))
         others = {group: column for group, column in factors.items() if group not in inseparable}
