@@ -250,3 +250,16 @@ def test_names_leave_out_what_other_settings_decide(settings: dict, names: list[
     assert list(short_names(cells).values()) == names
     assert "pool" not in varied(cells)
     assert ("engine" in varied(cells)) == ("engine" in settings)
+
+
+def test_names_of_runs_have_the_epochs_that_a_schedule_depends_on() -> None:
+    """With a cosine schedule, 5 and 10 epochs are two runs; otherwise, they are one."""
+    cells, _ = validate_cells(
+        grids.grid({"device": "cpu", "schedule": ["cosine", "constant"], "epochs": [5, 10]}), NATIVE
+    )
+    names = short_names(cells, epochs=False)
+    assert {(cell.run_id, name) for cell, name in names.items()} == {
+        (cells[0].run_id, "epochs 5, cosine"),
+        (cells[1].run_id, "epochs 10, cosine"),
+        (cells[2].run_id, "constant"),
+    }

@@ -260,7 +260,7 @@ def test_held_out_images_decide_which_row_is_best(opened, tmp_path, small_folder
     with serving(tmp_path / "out") as server, opened(server.url) as page:
         expect(page.locator(".best")).to_have_count(2)
         best = sorted(text.split()[0] for text in page.locator(".best").all_inner_texts())
-        assert best == ["97.50", "98.00"]
+        assert best == ["97.50%", "98.00%"]
         for box in page.get_by_role("checkbox").all():
             box.check()
         page.get_by_role("link", name="Compare 2 sweeps").click()
@@ -293,7 +293,7 @@ def test_curves_have_two_scales_and_show_values(shared, opened) -> None:
         chart.get_by_role("radio", name="linear").check()
         expect(path).not_to_have_attribute("d", before)
         chart.locator(".marker").first.hover()
-        expect(chart.locator(".tip")).to_have_text(re.compile(r": \d+\.\d\d % after epoch \d"))
+        expect(chart.locator(".tip")).to_have_text(re.compile(r": \d+\.\d\d% after epoch \d"))
 
 
 def test_texts_from_outside_are_inert(shared, opened) -> None:

@@ -27,7 +27,7 @@ from lenet_sweep.analysis.reproduction import (
     prediction_margin,
     reproduce,
 )
-from lenet_sweep.analysis.statistics import group_by_setting
+from lenet_sweep.analysis.statistics import Result, group_by_setting
 from lenet_sweep.config.registry import make_choice
 from lenet_sweep.config.studies import Claim, Study, StudyRow
 from lenet_sweep.ui import tables
@@ -314,3 +314,24 @@ def test_learns_faster() -> None:
     verdict, sentence = check("learns_faster", never, recipe="nll_adam")
     assert verdict == "does not hold"
     assert "never versus 3.0 (batch 32)" in sentence
+
+
+def test_one_seed_or_unknown_margins_do_not_refute_the_best_accuracy() -> None:
+    """As for rows, one seed can only confirm, and a margin needs seeds or test images."""
+    one = random_results(product(lr=[0.1]), lambda _: 0.99)
+    assert check("best_accuracy", one, accuracy=one[0].accuracy)[0] == "holds"
+    verdict, sentence = check("best_accuracy", one, accuracy=95.0)
+    assert verdict == "inconclusive"
+    assert "One seed is too few" in sentence
+    verdict, sentence = check(
+        "best_accuracy", [Result(product(lr=[0.1])[0], "ok", 99.0)], accuracy=99.0
+    )
+    assert verdict == "inconclusive"
+    assert "prediction interval" not in sentence
+
+
+def test_a_schedule_over_all_epochs_is_no_other_difference() -> None:
+    """Cells with cosine schedules that differ in epochs are neighbors, as without a schedule."""
+    cells = grid(schedule="cosine", epochs=[5, 10], seed=[0, 1, 2])
+    longer = seeded(cells, lambda c: 98 if c.epochs == 5 else 99)
+    assert check("larger_is_better", longer, keys=["epochs"])[0] == "holds"

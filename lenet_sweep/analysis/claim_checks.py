@@ -14,8 +14,11 @@ from statistics import fmean, median
 
 from lenet_sweep.analysis import t_tests
 from lenet_sweep.analysis.reproduction import (
+    NOT,
+    REPRODUCED,
     ClaimResult,
     Reproduction,
+    judge_accuracy,
     prediction_margin,
     reproduce,
     sampling_margin,
@@ -106,8 +109,7 @@ class _Pairs:
 def _pairs(key: str, settings: Iterable[Setting]) -> _Pairs:
     groups: dict[Cell, list[Setting]] = {}
     for setting in settings:
-        rest = replace(setting.cell.setting, **{key: 1})  # type: ignore[arg-type] # a number
-        groups.setdefault(rest, []).append(setting)
+        groups.setdefault(setting.cell.setting.with_value(key, 1), []).append(setting)
     neighbors = [
         pair
         for group in groups.values()
@@ -228,16 +230,21 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     if not settings or claim.accuracy is None:
         return OPEN, "No setting has an accuracy."
     best = max(settings, key=_mean)
-    margin = prediction_margin(best) or 0.0
+    margin = prediction_margin(best)
+    interval = ""
+    if margin is not None:
+        interval = f" \N{PLUS-MINUS SIGN} {margin:.2f} (95% prediction interval for one more run)"
     runs = [(r.accuracy, r.cell) for s in settings for r in s.results if r.accuracy is not None]
     highest, cell = max(runs, key=lambda run: run[0])
     sentence = (
         f"The best setting here ({best.cell.setting.description.partition(', seed')[0]}) has "
-        f"{_mean(best):.2f}% \N{PLUS-MINUS SIGN} {margin:.2f} (95% prediction interval for one "
-        f"more run). The highest accuracy of {pluralize(len(runs), 'cell')} is {highest:.2f}% "
-        f"({cell.description.rpartition(', ')[0]})."
+        f"{_mean(best):.2f}%{interval}. The highest accuracy of {pluralize(len(runs), 'cell')} is "
+        f"{highest:.2f}% ({cell.description.rpartition(', ')[0]})."
     )
-    return (HOLDS if abs(claim.accuracy - _mean(best)) <= margin else FAILS), sentence
+    verdict = judge_accuracy(claim.accuracy, best)
+    if verdict == OPEN and best.n == 1:
+        sentence += " One seed is too few to refute the claim."
+    return {REPRODUCED: HOLDS, NOT: FAILS}.get(verdict, OPEN), sentence
 
 
 def _learns_faster(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:

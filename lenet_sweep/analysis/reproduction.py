@@ -170,13 +170,22 @@ def _judge(row: StudyRow, setting: Setting | None) -> Verdict:
         return Verdict(row, setting, None, UNMEASURED)
     if row.reported is None:
         return Verdict(row, setting, margin, UNREPORTED)
-    difference = row.reported - setting.mean
-    verdict = OPEN
-    if margin is not None and abs(difference) <= margin:
-        verdict = REPRODUCED if margin <= FAR else OPEN
-    elif margin is not None and setting.n > 1:  # with one seed, the variation is unknown
-        verdict = NOT
-    return Verdict(row, setting, margin, verdict, difference)
+    verdict = judge_accuracy(row.reported, setting)
+    return Verdict(row, setting, margin, verdict, row.reported - setting.mean)
+
+
+def judge_accuracy(reported: float, setting: Setting) -> str:
+    """REPRODUCED if one more run of a setting could have this accuracy, otherwise NOT.
+
+    OPEN if no margin is known, if it is above FAR, and if a single seed has another accuracy, since
+    the variation between seeds is then unknown.
+    """
+    margin = prediction_margin(setting)
+    if margin is None or setting.mean is None:
+        return OPEN
+    if abs(reported - setting.mean) <= margin:
+        return REPRODUCED if margin <= FAR else OPEN
+    return NOT if setting.n > 1 else OPEN
 
 
 def _explain(verdict: Verdict, settings: Iterable[Setting]) -> Verdict:
@@ -242,8 +251,9 @@ def _fell_from(result: Result, reported: float) -> bool:
 
 
 def _one_change(one: Cell, other: Cell) -> str:
-    """Which of lr, batch and epochs is the only difference between two cells; '' if none is."""
-    names = [n for n in ("lr", "batch", "epochs") if getattr(one, n) != getattr(other, n)]
-    if len(names) != 1 or replace(other.setting, **{names[0]: getattr(one, names[0])}) != one:
+    """Which of lr, batch and epochs is the only difference between two settings; '' if none is."""
+    changed = [n for n in ("lr", "batch", "epochs") if getattr(one, n) != getattr(other, n)]
+    if len(changed) != 1:
         return ""
-    return names[0]
+    (name,) = changed
+    return name if other.setting.with_value(name, getattr(one, name)) == one.setting else ""

@@ -178,6 +178,13 @@ class Cell:
         """The representative of all cells that differ only in the seed."""
         return replace(self, seed=0)
 
+    def with_value(self, name: str, value: float) -> Cell:
+        """The same cell with another number; a schedule that depends on the epochs follows them."""
+        changes: dict[str, Any] = {name: value}
+        if name == "epochs" and self.horizon is not None:
+            changes["horizon"] = value
+        return replace(self, **changes)
+
     @property
     def data(self) -> str:
         """The dataset and how it is used, such as 'mnist' or 'mnist first 6000, shuffled'."""

@@ -34,16 +34,20 @@ def short_names(
 ) -> dict[Cell, str]:
     """A short name for each cell: the settings that differ, such as 'lr 0.1, batch 64'.
 
-    `epochs=False` names the runs of the cells, leaving out the epochs.
+    `epochs=False` names the runs of the cells, leaving out the epochs except where a schedule
+    depends on them.
     """
+
+    def has(cell: Cell, name: str) -> bool:
+        if name == "epochs" and not epochs:
+            return cell.horizon is not None
+        return cell.has_setting(name)
+
     cells = list(cells)
     values = {
-        name: {getattr(cell, name) for cell in cells if cell.has_setting(name)}
-        for name in _SETTING_TEXTS
+        name: {getattr(cell, name) for cell in cells if has(cell, name)} for name in _SETTING_TEXTS
     }
-    names = [
-        name for name in _SETTING_TEXTS if len(values[name]) > 1 and (epochs or name != "epochs")
-    ]
+    names = [name for name in _SETTING_TEXTS if len(values[name]) > 1]
     for name, decisive in (("loss", "optimizer"), ("activation", "model"), ("pool", "model")):
         if decisive in names and len(_distinct(cells, [decisive, name])) == len(values[decisive]):
             names = [other for other in names if other != name]  # it is implied
@@ -53,8 +57,6 @@ def short_names(
     names = names or ["lr", "batch"]
     texts = {name: {value: _SETTING_TEXTS[name](value) for value in values[name]} for name in names}
     return {
-        cell: between.join(
-            texts[name][getattr(cell, name)] for name in names if cell.has_setting(name)
-        )
+        cell: between.join(texts[name][getattr(cell, name)] for name in names if has(cell, name))
         for cell in cells
     }

@@ -95,7 +95,7 @@ def snapshot(sweep: LiveSweep) -> dict[str, Any]:
         "generation": sweep.generation,
         "columns": state.columns,
         "cells": state.settings,
-        "runs": len(state.run_numbers),
+        "runs": state.run_names,
         "rows": [*enumerate(state.rows)],
         "points": points,
     }

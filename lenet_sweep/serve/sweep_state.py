@@ -112,6 +112,10 @@ class SweepState:
         records = [settings_columns(cell) for cell in self.cells]
         self.columns = _columns(records)
         names = short_names(self.cells)
+        run_names = short_names(self.cells, epochs=False)
+        self.run_names = [
+            short_text(run_names[self.cells[cells[0]]]) for cells in self.cells_of_run.values()
+        ]
         self.settings = [
             {
                 "id": cell.id,

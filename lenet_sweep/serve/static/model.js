@@ -24,8 +24,9 @@ export class Sweep {
       this.columns = message.columns;
       this.cells = message.cells;
       this.rows = new Array(message.cells.length);
-      this.curves = Array.from({ length: message.runs }, () => new Map());
-      this.cellsOfRun = Array.from({ length: message.runs }, () => []);
+      this.runNames = message.runs;
+      this.curves = message.runs.map(() => new Map());
+      this.cellsOfRun = message.runs.map(() => []);
       this.cells.forEach((cell, index) => this.cellsOfRun[cell.run].push(index));
     }
     for (const [index, row] of message.rows ?? []) this.rows[index] = row;
@@ -102,11 +103,7 @@ export class Sweep {
     const first = new Set(runs.slice(0, COLORS).map((each) => each.run));
     this.slots = this.slots.map((run) => (first.has(run) ? run : null));
     for (const run of first) if (!this.slots.includes(run)) this.slots[this.slots.indexOf(null)] = run;
-    return runs.map((each) => ({ ...each, name: this.runName(each.run), slot: this.slots.indexOf(each.run) }));
-  }
-
-  runName(run) {
-    return this.cells[this.cellsOfRun[run][0]].name;
+    return runs.map((each) => ({ ...each, name: this.runNames[each.run], slot: this.slots.indexOf(each.run) }));
   }
 
   // Epochs trained of a running run, with the current epoch as far as its pace suggests.

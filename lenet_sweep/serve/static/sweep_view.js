@@ -170,8 +170,8 @@ export class SweepView {
     const known = new Map([...this.running.children].map((item) => [Number(item.dataset.run), item]));
     const items = states.slice(0, RUNNING).map((state) => {
       const item = known.get(state.run) ?? h("li", { "data-run": state.run },
-        h("a", { class: "name", href: cellLink(sweep.name, this.cellOf(state).id) }, sweep.runName(state.run)),
-        progressBar(0, sweep.runName(state.run)), h("span", { class: "epoch" }), h("span", { class: "value" }), h("span", { class: "eta" }));
+        h("a", { class: "name", href: cellLink(sweep.name, this.cellOf(state).id) }, sweep.runNames[state.run]),
+        progressBar(0, sweep.runNames[state.run]), h("span", { class: "epoch" }), h("span", { class: "value" }), h("span", { class: "eta" }));
       item.state = state;
       return item;
     });
