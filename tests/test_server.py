@@ -652,3 +652,14 @@ def test_the_server_of_a_sweep_ends_with_it(tmp_path, small_folder) -> None:
         port = int(re.search(r":(\d+)/", url)[1])
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_names_of_runs_leave_out_the_epochs(tmp_path, small_folder) -> None:
+    """A run that two cells with different epochs share is not called by the epochs of one."""
+    cells, options = settings(small_folder(), tmp_path / "out", lr=[0.1, 0.2], epochs=[1, 3])
+    store_all(cells, tmp_path / "out", small_folder(), lambda _: [])
+    launched(cells, replace(options, name="it"))
+    with serving(tmp_path / "out") as server:
+        values = first_message(server, "it")[1]
+    assert values["runs"] == ["lr 0.1", "lr 0.2"]
+    assert values["cells"][0]["name"] == "lr 0.1, epochs 1"
