@@ -86,6 +86,8 @@ class ClusterBackend(Protocol):
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
     threads: int  # for a run, from the CPU cores of its job
+    # Whether it has accepted a job of this launch, so that a rejection is no mistake in its options.
+    has_accepted: bool
 
     def connect(self, context: RunContext) -> None:
         """Connect. Raises UsageError if that fails."""
@@ -135,6 +137,8 @@ def execute(runs: Sequence[Run], context: RunContext, backend: ClusterBackend) -
     dies yields Failed and is recorded in the store, or is submitted again, after the others, if
     `context.retries` allows it. Ctrl-C cancels all jobs. After any other signal, jobs continue if
     they survive the launching process.
+
+    backend: the same object for all rounds of a search.
     """
     folder = context.out / "jobs"
     make_folder(folder)
@@ -275,7 +279,7 @@ class _Jobs:
                     [job_payload(tasks, self.context, threads) for tasks in batches]
                 )
             except RejectedError as error:
-                if not self.tracked:
+                if not self.tracked and not self.backend.has_accepted:
                     raise
                 # There may be a limit of jobs per user, with free slots when some have ended.
                 self.waiting.extendleft(reversed([task.run for tasks in batches for task in tasks]))
@@ -283,6 +287,7 @@ class _Jobs:
                 count = pluralize(len(self.waiting), "run")
                 self.context.on_message(f"{error}; {count} will be submitted later")
                 return
+            self.backend.has_accepted = True
             self._track(jobs, batches)
 
     def _track(self, jobs: Sequence[str], batches: Sequence[Sequence[Task]]) -> None:

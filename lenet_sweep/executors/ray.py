@@ -96,13 +96,13 @@ class RayOptions:
 @register_executor("ray", RayOptions)
 def create(resources: RayOptions) -> Executor:
     """An executor that trains runs as Ray tasks with these resources."""
-    connection = Connection()
+    backend = Ray(resources)
     return Executor(
-        execute=lambda runs, context: cluster.execute(runs, context, Ray(resources, connection)),
+        execute=lambda runs, context: cluster.execute(runs, context, backend),
         capacity=lambda _: None,
         check=check,
         devices=("cuda", "cpu") if resources.gpus else ("cpu",),
-        session=connection.keep,
+        session=backend.connection.keep,
     )
 
 
@@ -151,10 +151,11 @@ class Ray:
     job_name = "Ray task"
     poll_interval = 0.5
     survives_launch = False  # Ray ends tasks with the process that submitted them
+    has_accepted = False
 
-    def __init__(self, resources: RayOptions, connection: Connection) -> None:
+    def __init__(self, resources: RayOptions) -> None:
         self.resources = resources
-        self.connection = connection
+        self.connection = Connection()
         self.runs_per_job = resources.runs_per_job
         self.threads = max(1, int(resources.cpus))
         self._tasks: dict[str, Any] = {}  # references by id

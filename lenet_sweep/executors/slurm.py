@@ -152,8 +152,9 @@ class SlurmOptions:
 @register_executor("slurm", SlurmOptions)
 def create(resources: SlurmOptions) -> Executor:
     """An executor that trains runs as Slurm jobs with these resources."""
+    backend = Slurm(resources)
     return Executor(
-        execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
+        execute=lambda runs, context: cluster.execute(runs, context, backend),
         capacity=lambda _: None,
         check=check,
         devices=("cuda", "cpu") if resources.gpus else ("cpu",),
@@ -184,6 +185,7 @@ class Slurm:
     job_name = "Slurm job"
     poll_interval = 5.0
     survives_launch = True
+    has_accepted = False
 
     def __init__(self, resources: SlurmOptions) -> None:
         self.resources = resources
