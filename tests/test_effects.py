@@ -335,3 +335,15 @@ def test_different_seeds_for_each_value_are_no_hyperparameter() -> None:
     assert not [w for w in statistics.warnings if w.kind == "together"]
     assert "seed 0" not in statistics.conclusions[0]
     assert statistics.conclusions[0].startswith("Best: lr 0.1, 98.10% on average over 3 seeds")
+
+
+def test_the_largest_share_may_be_due_to_chance() -> None:
+    """What is said to matter most has a significant F test, also if another share is larger."""
+    cells = product(lr=[n / 10 for n in range(1, 9)], batch=[32, 64])[:-1]
+    noise = np.random.default_rng(10).normal(0, 0.4, len(cells))
+    results = scored(cells, [95.5 - (c.batch == 64) / 2 for c in cells] + noise)
+    (sentence,) = [s for s in analyse(results).conclusions if "most" in s]
+    assert sentence.startswith("batch matters most: it explains 43%")
+    assert sentence.endswith(
+        "The larger share of lr (46%) may be due to chance (adjusted p = 0.071)."
+    )

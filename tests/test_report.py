@@ -312,6 +312,7 @@ def test_all_cells_failed(tmp_path, small_folder) -> None:
     page = page_of(cells, options)
     assert "No cell has an accuracy" in page.text("conclusions")
     assert page.html.count('<details class="failure">') == 2  # cells of one run fail together
+    assert "lr=0.01 epochs=1,2" in page.text("failures")
     assert 'File "x.py", line 3\n  boom()' in page.sections["failures"]
     assert "best" not in page.sections
 
@@ -618,6 +619,16 @@ def test_sweeps_of_several_people_are_merged(two_sweeps, tmp_path, capsys) -> No
         *WRITTEN, "results.csv", "results.md", "results.tex",
     }  # fmt: skip
     assert "report.html" in capsys.readouterr().out
+
+
+def test_a_row_of_three_people_is_counted_once(two_sweeps, tmp_path, small_folder) -> None:
+    out = tmp_path / "Cy"
+    cells, options = settings(small_folder(), out, lr=[0.2])
+    store_all(cells, out, small_folder(), lambda _: range(9), person="Cy")
+    folders = [*two_sweeps.values(), launched(cells, options).sweep.folder]
+    assert main([*map(str, folders), "--out", str(tmp_path / "merged")]) == 0
+    page = (tmp_path / "merged" / "report.html").read_text()
+    assert "1 row was trained by several people with identical results" in page
 
 
 def test_stopped_rows_are_merged(tmp_path, small_folder) -> None:

@@ -255,14 +255,24 @@ def _effects(
             f"unexplained variance, adjusted p = {top.p:.2g})."
         )
         return
+    # An effect with many values may have the largest share by chance.
+    top = next(e for e in ranked if e.p is None or e.p < ALPHA)
+    larger = ranked[: ranked.index(top)]
+    smaller = ranked[ranked.index(top) + 1 :]
+    assert top.share is not None
     pronoun = "they explain" if _subject(top.settings).endswith(" matter") else "it explains"
     relative = "" if shares.full else _RELATIVE
     sentence = (
         f"{_subject(top.settings)} most: {pronoun} {_percent(top.share)} of the variance between "
         f"cells{relative}. The {_mean_accuracies(top)}."
     )
-    if len(ranked) > 1 and ranked[1].share is not None:
-        sentence += f" Next is {ranked[1].name} with {_percent(ranked[1].share)}."
+    if smaller and smaller[0].share is not None:
+        sentence += f" Next is {smaller[0].name} with {_percent(smaller[0].share)}."
+    for effect in larger:
+        sentence += (
+            f" The larger share of {effect.name} ({_percent(effect.share or 0.0)}) may be due to "
+            f"chance (adjusted p = {effect.p:.2g})."
+        )
     yield sentence
     if shares.interactions and shares.interactions[0].share > top.share:
         pair = shares.interactions[0]

@@ -92,16 +92,17 @@ def same_loss(results: Sequence[Result]) -> Iterable[ResultWarning]:
         return
     a, b = max(pairs, key=lambda pair: abs(accuracy_of(pair[0]) - accuracy_of(pair[1])))
     largest = abs(accuracy_of(a) - accuracy_of(b))
-    differing = sum(
-        int(np.count_nonzero(x.predictions != y.predictions))
+    known = [
+        (x.predictions, y.predictions)
         for x, y in pairs
         if x.predictions is not None and y.predictions is not None
-    )
+    ]
+    differing = sum(int(np.count_nonzero(x != y)) for x, y in known)
     numbers = f"{accuracy_of(a):.2f}% and {accuracy_of(b):.2f}%"
     if a.history and b.history:
         numbers += f", cost {a.history[-1].cost:.6g} and {b.history[-1].cost:.6g}"
     name = short_names([pair[0].cell for pair in pairs])[a.cell]
-    agreement = "all predictions agree"
+    agreement = f"all {'predictions' if len(known) == len(pairs) else 'accuracies'} agree"
     if largest > 0 or differing:
         agreement = (
             f"accuracies differ by at most {largest:.2f} points and "

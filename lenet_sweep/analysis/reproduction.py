@@ -99,10 +99,10 @@ class Reproduction:
             return ""
         by_chance = (1 - LEVEL) * sum(v.verdict in (REPRODUCED, NOT) for v in self.verdicts)
         caption = RULE
-        if by_chance >= 1:
+        if round(by_chance) >= 1:
             caption += (
-                f" Even if all reported accuracies were correct, about {by_chance:.0f} rows would "
-                "lie outside by chance."
+                " Even if all reported accuracies were correct, about "
+                f"{pluralize(round(by_chance), 'row')} would lie outside by chance."
             )
         inconclusive = [v for v in self.verdicts if v.verdict == OPEN]
         if any(v.margin is not None and v.margin > FAR for v in inconclusive):

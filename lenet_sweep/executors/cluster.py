@@ -86,7 +86,7 @@ class ClusterBackend(Protocol):
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
     threads: int  # for a run, from the CPU cores of its job
-    # Whether it has accepted a job of this launch, so that a rejection is no mistake in its options.
+    # Whether it has accepted a job of this launch, so that the options are not why it rejects one.
     has_accepted: bool
 
     def connect(self, context: RunContext) -> None:

@@ -142,7 +142,7 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
     notes: list[str] = []
     by_cell: dict[Cell, list[Record]] = {}
     stopped: list[tuple[Source, Record]] = []  # by a search
-    equal = 0
+    repeated: set[Cell] = set()  # trained by several people with identical results
     manifests = [read_manifest(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
         planned |= dict.fromkeys(manifest.cells)
@@ -153,8 +153,11 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
             rows = by_cell.setdefault(cell, [])
             if record["status"] == STOPPED:
                 stopped.append((Source(cell, manifest.store, root), record))
-            elif any(all(other[name] == record[name] for name in COMPARED) for other in rows):
-                equal += any(other["person"] != record["person"] for other in rows)
+            elif same := [
+                other for other in rows if all(other[name] == record[name] for name in COMPARED)
+            ]:
+                if same[0]["person"] != record["person"]:
+                    repeated.add(cell)
             else:
                 rows.append(record)
                 merged.append(record)
@@ -165,11 +168,11 @@ def collect_merged(folders: Sequence[Path], data_root: Path | None) -> tuple[Rep
             by_cell[source.cell].append(record)
             merged.append(record)
             sources.append(source)
-    if equal:
-        verb, which = ("was", "it") if equal == 1 else ("were", "each")
+    if repeated:
+        verb, which = ("was", "it") if len(repeated) == 1 else ("were", "each")
         notes.append(
-            f"{pluralize(equal, 'row')} {verb} trained by several people with identical results; "
-            f"{which} is counted once."
+            f"{pluralize(len(repeated), 'row')} {verb} trained by several people with identical "
+            f"results; {which} is counted once."
         )
     table, order = rank_records(merged)
     report = _build_report(

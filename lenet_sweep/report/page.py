@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -204,25 +205,22 @@ def _stops(report: Report) -> Mapping[str, Any]:
 
 def _failures(report: Report) -> Mapping[str, Any]:
     """Failed rows grouped by run, since all cells of a run fail together."""
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[tuple[str, str], list[Row]] = {}
     for row in report.rows:
-        if row.record["status"] in ("ok", STOPPED):
-            continue
-        key = f"{row.cell.run_id} {row.record['person']}"
-        run = runs.setdefault(
-            key,
-            {
-                "name": row.cell.description,
-                "status": row.record["status"],
-                "reason": row.record["error"],
-                "failure": asdict(row.failure) if row.failure else None,
-                "command": page_table.command_for([row]),
-                "cells": 0,
-            },
-        )
-        run["cells"] += 1
-    failed = list(runs.values())
-    return {"shown": failed[:MAX_FAILURES], "total": len(failed)}
+        if row.record["status"] not in ("ok", STOPPED):
+            runs.setdefault((row.cell.run_id, row.record["person"]), []).append(row)
+    shown = [
+        {
+            "name": rows[0].cell.description,
+            "status": rows[0].record["status"],
+            "reason": rows[0].record["error"],
+            "failure": asdict(rows[0].failure) if rows[0].failure else None,
+            "command": page_table.command_for(rows),
+            "cells": len(rows),
+        }
+        for rows in islice(runs.values(), MAX_FAILURES)
+    ]
+    return {"shown": shown, "total": len(runs)}
 
 
 def _sha256(script: str) -> str:

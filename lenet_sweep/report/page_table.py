@@ -139,7 +139,7 @@ def page_table(report: Report) -> PageTable:
 
 
 def command_for(rows: Sequence[Row]) -> str:
-    """The command that trains these rows, which differ only in their seeds."""
+    """The command that trains these rows, which differ only in seeds and epochs."""
     cell, seeds = rows[0].cell, [row.cell.seed for row in rows]
     changes: dict[str, list[Value]] = {"device": [cell.device], "engine": [cell.engine]}
     if len(seeds) > 1:
