@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lenet_sweep.analysis.axes import command, varied
+from lenet_sweep.analysis.axes import varied
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.config.choice_options import check_options
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.registry import GROUPS, default_lr, make_choice, option_default

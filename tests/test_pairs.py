@@ -10,7 +10,7 @@ from command_lines import run_here
 from forked_commands import run_forked
 
 from lenet_sweep import sweep
-from lenet_sweep.analysis.axes import command
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.cli import commands
 from lenet_sweep.config.grids import grid
 from lenet_sweep.config.validation import validate_cells

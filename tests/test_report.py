@@ -107,9 +107,10 @@ def real_sweep(tmp_path_factory, small_folder):
 # ---------------------------------------------------------------- contents of the page
 
 
-def test_page_of_a_real_sweep_has_all_sections(real_sweep) -> None:
+def test_page_of_a_real_sweep_has_all_sections(real_sweep, monkeypatch) -> None:
     """Conclusions and warnings come first, then the tables, charts, and images."""
     folder, printed = real_sweep
+    monkeypatch.chdir(folder.parents[2])  # commands have `out` unless it is outputs/ here
     page = Page((folder / "report.html").read_text())
     assert [a["id"] for a in page.all("section")] == [
         "conclusions", "warnings", "table", "recipes", "maps", "curves", "parallel", "time",

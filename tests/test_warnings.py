@@ -25,7 +25,7 @@ from made_results import (
 )
 
 from lenet_sweep import sweep
-from lenet_sweep.analysis.axes import command
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.analysis.conclusions import analyse
 from lenet_sweep.analysis.curve_warnings import early_peak, falling
 from lenet_sweep.analysis.statistics import Result

@@ -1,16 +1,13 @@
-"""The axes of a grid: the settings of each cell by command-line key, and how they are worded."""
+"""The settings of each cell by command-line key, and which of them vary: the axes of a grid."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
-from itertools import chain
-from math import prod
 
 from lenet_sweep.config import keys
 from lenet_sweep.config.registry import (
     MODEL_GROUPS,
-    RECIPES,
     choice_name,
     default_lr,
     default_of_model,
@@ -23,9 +20,8 @@ from lenet_sweep.core.cells import (
     Dataset,
     describe_optional,
 )
-from lenet_sweep.core.text import format_setting, join_command
-from lenet_sweep.data.catalog import IMAGE_FOLDER, OWN_DATASETS
-from lenet_sweep.results.columns import is_partial
+from lenet_sweep.core.text import format_setting
+from lenet_sweep.data.catalog import IMAGE_FOLDER
 
 Value = str | float | bool | tuple[float, ...] | None  # None: the cell lacks the setting
 
@@ -72,13 +68,13 @@ def varied(cells: Iterable[Cell]) -> dict[str, list[Value]]:
     if len({cell.engine for cell in cells}) > 1 and not _engine_is_swept(cells):
         del names["engine"]
     for name in MODEL_GROUPS:
-        if len({cell.model for cell in cells}) > 1 and _is_default(name, (), cells):
+        if len({cell.model for cell in cells}) > 1 and is_default(name, (), cells):
             names.pop(name, None)  # the models of users have none
     return {
         name: ordered(settings.get(name) for settings in by_cell)
         for name in names
         if len({settings[name] for settings in by_cell if name in settings}) > 1
-        and not _is_unchanged_option(name, cells)
+        and not is_unchanged_option(name, cells)
     }
 
 
@@ -88,7 +84,7 @@ def _engine_is_swept(cells: Iterable[Cell]) -> bool:
     return len({replace(cell, engine="") for cell in distinct}) < len(distinct)
 
 
-def _is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
+def is_unchanged_option(name: str, cells: Sequence[Cell]) -> bool:
     """Whether a setting is an option that has the default of its choice in every cell."""
     group, _, option = name.partition(".")
     return keys.is_option(name) and not any(option in getattr(c, group).changed for c in cells)
@@ -121,84 +117,8 @@ def describe_setting(name: str, value: Value) -> str:
     )
 
 
-def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> str:
-    """The command that sweeps over all combinations of the cells' values, with some changed.
-
-    changes: new values by key. Keys at their defaults are left out. If the cells are a grid with
-    pairs, so are those of the command.
-    """
-    by_cell = [axes(cell) for cell in cells]
-    names = dict.fromkeys(name for settings in by_cell for name in settings)
-    values = {name: ordered(settings.get(name) for settings in by_cell) for name in names}
-    values |= {name: list(new) for name, new in changes.items()}
-    for name in filter(is_partial, values):  # None: a choice without the setting
-        values[name] = [value for value in values[name] if value is not None]
-    listed: dict[str, Sequence[Value]] = {}
-    for name, choices in values.items():
-        if name == "lr" and name not in changes and _is_default(name, choices, cells):
-            continue
-        swept = name in changes or (len(choices) > 1 and name not in ("device", "engine"))
-        if name not in changes and _is_unchanged_option(name, cells):
-            continue
-        if not swept and _is_default(name, choices, cells):
-            continue
-        listed[name] = choices
-    columns = {
-        name: tuple(settings[name] for settings in by_cell)
-        for name in listed
-        if name not in changes and all(name in settings for settings in by_cell)
-    }
-    pairs = _pairs(columns)
-    recipes = [name for name, pair in RECIPES.items() if pair in _recipes_of(cells)]
-    in_recipe = {"loss", "optimizer"}
-    others = [pair for pair in pairs if set(pair) != in_recipe]
-    separate = in_recipe.isdisjoint([*changes, *chain.from_iterable(others)])
-    if len(recipes) == len(_recipes_of(cells)) > 1 and separate:
-        pairs = others
-        listed = {"recipe": recipes} | {k: v for k, v in listed.items() if k not in in_recipe}
-    for first, *partners in pairs:
-        for name in partners:
-            partner = dict(zip(columns[first], columns[name], strict=True))
-            listed[name] = [partner[value] for value in listed[first]]
-    overrides = [
-        f"{name}=" + ",".join("null" if v is None else format_setting(v) for v in choices)
-        for name, choices in listed.items()
-    ]
-    lists = [f"[{','.join(pair)}]" for pair in pairs]
-    if lists:
-        overrides.append(f"pair={lists[0] if len(lists) == 1 else '[' + ','.join(lists) + ']'}")
-    if any(cell.dataset.name in OWN_DATASETS for cell in cells):
-        overrides.append("dataset.root=FOLDER")
-    if any(cell.classes for cell in cells):
-        overrides.insert(0, "--config-dir=FOLDER")
-    if any(cell.model_source for cell in cells):
-        overrides.insert(0, "--models=FILE.py")
-    multirun = ["-m"] if any(len(choices) > 1 for choices in values.values()) else []
-    return join_command(["python", "-m", "lenet_sweep", *multirun, *overrides])
-
-
-def _recipes_of(cells: Iterable[Cell]) -> set[tuple[str, str]]:
-    """The pairs of loss and optimizer of the cells."""
-    return {(cell.loss.name, cell.optimizer.name) for cell in cells}
-
-
-def _pairs(columns: Mapping[str, Sequence[Value]]) -> list[list[str]]:
-    """The settings of which each value occurs with one value of the others only.
-
-    columns: the value of each setting in each cell. Empty if the cells are not a full grid of these
-    pairs and the other settings; a command would then train other cells in either form.
-    """
-    groups: dict[tuple[int, ...], list[str]] = {}
-    for name, column in columns.items():
-        numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
-        groups.setdefault(tuple(numbers[value] for value in column), []).append(name)
-    cells = len(set(zip(*columns.values(), strict=True)))
-    if prod(len(set(values)) for values in groups) != cells:
-        return []
-    return [names for values, names in groups.items() if len(names) > 1 and len(set(values)) > 1]
-
-
-def _is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bool:
+def is_default(name: str, values: Sequence[Value], cells: Sequence[Cell]) -> bool:
+    """Whether a command that trains these cells can leave out a key with these values."""
     if name in ("device", "engine"):
         return True  # unless swept, the machine and the other settings decide
     if name == "lr":

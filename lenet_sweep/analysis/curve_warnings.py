@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lenet_sweep.analysis.axes import command, ordered
+from lenet_sweep.analysis.axes import ordered
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.analysis.significance import Comparison, describe_leaders, leaders
 from lenet_sweep.analysis.statistics import Result, longest_snapshots, wilson
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of, count_of

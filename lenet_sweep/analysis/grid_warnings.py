@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lenet_sweep.analysis.axes import Value, axes, command, describe_setting, ordered, varied
+from lenet_sweep.analysis.axes import Value, axes, describe_setting, ordered, varied
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.analysis.factors import confounded_groups, connected_groups
 from lenet_sweep.analysis.significance import Comparison, compared_thing, describe_leaders, leaders
 from lenet_sweep.analysis.statistics import Result

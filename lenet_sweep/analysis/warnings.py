@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet_sweep.analysis.axes import command
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.analysis.curve_warnings import early_peaks, still_falling
 from lenet_sweep.analysis.grid_warnings import confounded_settings, edges, same_loss
 from lenet_sweep.analysis.significance import Comparison

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lenet_sweep.analysis import claim_checks, conclusions, loading, significance, statistics
+from lenet_sweep.analysis.commands import with_folders
 from lenet_sweep.analysis.conclusions import Statistics
 from lenet_sweep.analysis.loading import Source
 from lenet_sweep.analysis.reproduction import Reproduction
 from lenet_sweep.analysis.significance import Comparison
 from lenet_sweep.analysis.statistics import Interval, Result
-from lenet_sweep.config import studies
+from lenet_sweep.config import keys, studies
 from lenet_sweep.config.studies import Study
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import Failure
@@ -56,7 +57,8 @@ class Row:
 
     at: its index in the table, from 0. record: its values by column. comparison: of the row or of
     its setting with the best. failure: None if the row is ok. data_root: the folder of its images;
-    None for the user's cache.
+    None for the user's cache. out: the folder of its store; None for the default in the current
+    folder.
     """
 
     at: int
@@ -66,6 +68,7 @@ class Row:
     comparison: Comparison | None
     failure: Failure | None
     data_root: Path | None
+    out: Path | None
 
     @property
     def cell(self) -> Cell:
@@ -219,6 +222,7 @@ def _build_report(
     else:
         evidence = {r.cell.id: _evidence(r) for r in analysis.results}
     rows = _rows(shown, places, sources, analysis)
+    statistics = analysis.statistics and _with_folders(analysis.statistics, rows)
     best = rows[0] if rows and rows[0].record["status"] == "ok" else None
     tests = None
     if best and not interrupted and best.result.predictions is not None:
@@ -227,7 +231,7 @@ def _build_report(
         rows=rows,
         row_cells=row_cells,
         cells=tuple(cells),
-        statistics=analysis.statistics,
+        statistics=statistics,
         best=best,
         tests=tests,
         launches=tuple(launches),
@@ -308,6 +312,7 @@ def _shortened(shown: int, total: int) -> str:
 def _rows(
     table: pd.DataFrame, places: Sequence[int], sources: Sequence[Source], analysis: _Analysis
 ) -> tuple[Row, ...]:
+    default = Path(keys.defaults()["out"]).resolve()
     columns = zip(
         places,
         table.to_dict("records"),
@@ -326,9 +331,24 @@ def _rows(
             comparison=comparison,
             failure=_failure(source, result),
             data_root=source.data_root and source.data_root.absolute(),
+            out=None if source.store.out.resolve() == default else source.store.out.resolve(),
         )
         for place, record, source, result, interval, comparison in columns
     )
+
+
+def _with_folders(statistics: Statistics, rows: Sequence[Row]) -> Statistics:
+    """Complete the commands of the warnings, if all rows have the same folders."""
+    if len(folders := {(row.data_root, row.out) for row in rows}) != 1:
+        return statistics
+    ((data_root, out),) = folders
+    warnings = [
+        replace(warning, remedy=with_folders(warning.remedy, data_root, out))
+        if warning.remedy.startswith("python")
+        else warning
+        for warning in statistics.warnings
+    ]
+    return replace(statistics, warnings=tuple(warnings))
 
 
 def _evidence(result: Result) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lenet_sweep.analysis.axes import Value, command
+from lenet_sweep.analysis.axes import Value
+from lenet_sweep.analysis.commands import command, with_folders
 from lenet_sweep.analysis.significance import OUTCOMES, Comparison
 from lenet_sweep.analysis.statistics import LEVEL, Interval, Setting
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.core.cells import OPTIONAL_SETTINGS
-from lenet_sweep.core.text import format_cost, join_command, one_line
-from lenet_sweep.data.catalog import OWN_DATASETS
+from lenet_sweep.core.text import format_cost, one_line
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import compared_items
 from lenet_sweep.report.encodings import AccuracyScale
@@ -145,10 +145,7 @@ def command_for(rows: Sequence[Row]) -> str:
     if len(seeds) > 1:
         changes["seed"] = [*seeds]
     text = command([row.cell for row in rows], changes)
-    if cell.dataset.name in OWN_DATASETS and rows[0].data_root:
-        root = join_command([f"dataset.root={rows[0].data_root}"])
-        text = text.replace("dataset.root=FOLDER", root)
-    return text
+    return with_folders(text, rows[0].data_root, rows[0].out)
 
 
 def _accuracies_and_bounds(rows: Sequence[Row]) -> list[float]:

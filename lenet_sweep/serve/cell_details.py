@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet_sweep.analysis.axes import command
+from lenet_sweep.analysis.commands import command
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.text import format_option, one_line
 from lenet_sweep.data.catalog import OWN_DATASETS
