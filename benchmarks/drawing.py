@@ -90,7 +90,7 @@ def _draw_bars(figure: Figure, bars: list[tuple[Spread, str]], ratios: dict[str,
         if spread.count > 1:
             ends = [spread.minimum, spread.maximum]
             axes.plot(ends, [place, place], color="#333333", linewidth=1.4)
-        factor = "" if ours else f"   {ratios[name]:.1f}×"  # noqa: RUF001
+        factor = "" if ours else f"   {ratios[name]:.1f}×"  # noqa: RUF001 - the sign of multiplication
         axes.annotate(
             f"{format_seconds(spread.median)} s{factor}", (spread.maximum, place), (6, 0),
             textcoords="offset points", va="center", size=12,

@@ -342,7 +342,7 @@ def test_named_sweep_grows(lenet_sweep, small, tmp_path) -> None:
 def test_head_of_help_is_no_error(small, tmp_path) -> None:
     """`--help | head` prints no traceback."""
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m lenet_sweep --help | head -2"],  # noqa: S607
+        ["sh", "-c", f"{sys.executable} -m lenet_sweep --help | head -2"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr == ""
@@ -399,7 +399,7 @@ def test_sweep_finishes_without_output(small, tmp_path, streams, status, stderr)
     """A sweep writes all its files if standard output or error is closed or full."""
     words = " ".join(["-m", "seed=0,1", *small, "figures=none"])
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m lenet_sweep {words} {streams}"],  # noqa: S607
+        ["sh", "-c", f"{sys.executable} -m lenet_sweep {words} {streams}"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
@@ -413,7 +413,7 @@ def test_sweep_finishes_without_output(small, tmp_path, streams, status, stderr)
 def test_unprintable_error_keeps_its_status(tmp_path, words, streams) -> None:
     """A wrong command exits with status 2 even if its message cannot be printed."""
     command = f"{sys.executable} -m lenet_sweep {words} {streams}"
-    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 2  # noqa: S607
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 2
 
 
 def test_single_cell_prints_what_the_report_prints(lenet_sweep, small, tmp_path) -> None:

@@ -104,7 +104,7 @@ def test_the_weights_fit_the_class(exported, images, expected) -> None:
     state = torch.load(exported / "state_dict.pt", weights_only=True)
     with safe_open(exported / "model.safetensors", "pt") as file:
         facts = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     assert state.keys() == weights.keys()
     assert all(torch.equal(state[name], weights[name]) for name in state)
     network = LeNet5("tanh", "avg", batch_norm=True, width=0.5).eval()

@@ -20,7 +20,7 @@ ENGINES = [
     )
     for name in ("pdflatex", "xelatex")
 ]
-FONTS = subprocess.run(["fc-list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+FONTS = subprocess.run(["fc-list"], capture_output=True, text=True, check=False).stdout
 PDFTOTEXT = shutil.which("pdftotext")
 DOCUMENT = r"""\documentclass{article}
 \usepackage{array, booktabs, longtable}

@@ -335,7 +335,7 @@ class InnerOnly(nn.Module):
 
 
 REPLACED = InnerOnly
-InnerOnly = nn.Identity  # type: ignore[misc, assignment]
+InnerOnly = nn.Identity  # type: ignore[misc, assignment] # on purpose
 
 
 def class_in_a_function() -> type:

@@ -322,7 +322,7 @@ def test_a_closed_terminal_ends_a_sweep_with_its_table(tmp_path, training) -> No
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(tmp_path)
-        os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *training])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *training])  # noqa: S606 - our own arguments
     screen = b""
     while not re.search(rb"[2-5]/6 cells", screen):  # two cells that end together are drawn once
         screen += os.read(terminal, 4096)
@@ -340,7 +340,7 @@ def test_nohup_continues_without_a_terminal(tmp_path, small) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.chdir(tmp_path)
         arguments = (*small, "seed=0,1,2", "epochs=30")
-        os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *arguments])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "lenet_sweep", *arguments])  # noqa: S606 - our own arguments
     screen = b""
     while b"/3 cells" not in screen:
         screen += os.read(terminal, 4096)

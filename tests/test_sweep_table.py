@@ -81,7 +81,7 @@ def make(tmp_path: Path, small_folder: Callable[..., Path]) -> Callable[..., pd.
 
 
 def html_of(shown: object) -> Page:
-    return Page(shown._repr_html_())  # type: ignore[attr-defined]
+    return Page(shown._repr_html_())  # type: ignore[attr-defined] # of notebooks
 
 
 def test_rows_have_ranks_ties_and_failures(make: Callable[..., pd.DataFrame]) -> None:
@@ -167,7 +167,7 @@ def test_derived_and_changed_tables_are_plain(make: Callable[..., pd.DataFrame])
     assert type(table[table["lr"] == 0.2]) is pd.DataFrame
     assert type(table.sort_values("lr")) is pd.DataFrame
     assert table.head(1).attrs == table.attrs
-    assert html_of(pickle.loads(pickle.dumps(table))).tables == html_of(table).tables  # noqa: S301
+    assert html_of(pickle.loads(pickle.dumps(table))).tables == html_of(table).tables  # noqa: S301 - our own bytes
     table.loc[0, "accuracy"] = 12.5
     assert "12.5" in table._repr_html_()
     assert "best 1" not in table._repr_html_()

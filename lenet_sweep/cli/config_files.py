@@ -103,7 +103,7 @@ class CheckedRepository(ConfigRepository):
             return
         for source in self.sources:
             if source.scheme() == "structured":  # a copy of the ConfigStore
-                store: ConfigStore = source.store  # type: ignore[attr-defined]
+                store: ConfigStore = source.store  # type: ignore[attr-defined] # of this scheme only
                 store.store(group="model", name=name, node=choice.to_node())
 
 

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 def report_error(error: Exception) -> int:
     """Print an error as one line on standard error. Returns the exit status."""
     is_os_error = isinstance(error, OSError) and error.errno is not None
-    text = describe_os_error(error) if is_os_error else str(error)  # type: ignore[arg-type]
+    text = describe_os_error(error) if is_os_error else str(error)  # type: ignore[arg-type] # an OSError
     print(f"error: {replace_unprintable(' '.join(text.split()))}", file=sys.stderr)
     return exit_status(error)
 

@@ -116,7 +116,7 @@ def render(figure: Figure, layout: Layout = SCREEN) -> NDArray[np.uint8]:
     try:
         with styled(layout.style):  # ticks are created while drawing
             canvas.draw()  # type: ignore[no-untyped-call] # matplotlib has no annotations here
-            return np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+            return np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call] # as above
     finally:
         figure.clear()
 

@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET  # noqa: N815 - http.server calls it
 
     def _answer(self) -> None:
         try:
@@ -246,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             pass  # the page was closed
         finally:
-            messages.close()  # type: ignore[attr-defined]
+            messages.close()  # type: ignore[attr-defined] # a generator, typed as an iterator
 
     def _send(
         self,
@@ -289,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.command = "GET"
         self._refuse(HTTPStatus(code), message or "The request is not valid.")
 
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - as in the base class
         """Requests are not logged: their URLs may have the token."""
 
 

@@ -82,9 +82,9 @@ class NotebookDisplay:
             self._drawn = text
             content = as_mime(text)
             if self._handle is None:
-                self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+                self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call] # IPython
             else:
-                self._handle.update(content, raw=True)  # type: ignore[no-untyped-call]
+                self._handle.update(content, raw=True)  # type: ignore[no-untyped-call] # IPython
 
     def _text(self) -> Text:
         lines = list(self._lines)
