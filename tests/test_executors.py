@@ -27,9 +27,9 @@ from lenet_sweep.core.events import (
     EpochEnded,
     Failed,
     Finished,
+    Interrupted,
     Retrying,
     Started,
-    Stopped,
 )
 from lenet_sweep.core.plans import make_plan
 from lenet_sweep.core.plans import runs_of as runs_of_cells
@@ -141,7 +141,7 @@ def test_ctrl_c_checkpoints_running_runs(target, runs_of) -> None:
         if len({e.run_id for e in seen if isinstance(e, EpochEnded)}) == 2:
             interrupt(context)
     started = {event.run_id for event in seen if isinstance(event, Started)}
-    stopped = {event.run_id for event in seen if isinstance(event, Stopped)}
+    stopped = {event.run_id for event in seen if isinstance(event, Interrupted)}
     assert stopped == started
     assert len(started) == 2
     for run_id in started:

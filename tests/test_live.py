@@ -116,7 +116,7 @@ def test_a_search_shows_its_round_and_the_time_that_it_will_take(live: Callable[
     at.at(20, ended(first, 2), events.Finished(first.run_id), ended(second, 1), ended(second, 2))
     at.at(40, events.Finished(second.run_id), events.Started(third.run_id, 0), ended(third, 1))
     at.at(40, ended(third, 2), events.Finished(third.run_id))
-    at.at(40, *(events.Dropped(cell.run_id, 2, "behind") for cell in (second, third)))
+    at.at(40, *(events.Stopped(cell.run_id, 2, "behind") for cell in (second, third)))
     at.view.on_round(search_round("rung 2 of 2, epoch 10: 1 of 3 settings", LRS[0]))
     at.at(40, events.Started(first.run_id, 2))
     assert at.line("rung") == "rung 2 of 2, epoch 10: 1 of 3 settings; 16 epochs skipped so far"
@@ -245,7 +245,7 @@ def test_the_next_run_takes_the_line_of_a_finished_one(live: Callable[..., Live]
     at.at(10, events.Started(third.run_id, 0))
     assert at.lines().index(at.line("lr 0.001 ")) == before
     assert not any(line.startswith("lr 0.1 ") for line in at.lines())
-    at.at(11, events.Finished(third.run_id), events.Stopped(second.run_id))
+    at.at(11, events.Finished(third.run_id), events.Interrupted(second.run_id))
     assert [line for line in at.lines() if line.startswith("lr")] == []
 
 

@@ -10,7 +10,7 @@ from made_sweeps import fail, launched, settings, store_all
 from served import RunningSweep, free_port, server_process, serving, small_sweep
 from test_browser import CHROMIUM, CONTRAST, sync_api
 
-from lenet_sweep.core.events import CellFinished, Dropped, Failed, Failure, Finished, Started
+from lenet_sweep.core.events import CellFinished, Failed, Failure, Finished, Started, Stopped
 from lenet_sweep.serve import served_folder
 from lenet_sweep.storage.files import read_json, write_json
 
@@ -118,7 +118,7 @@ def test_a_sweep_grows_on_the_page(running, opened, tmp_path, small_folder) -> N
         assert column(page, "status") == ["ok", "epoch 1 of 3", "queued", "queued"]
         failure = Failure("failed", 2, HOSTILE, "line 1")
         running.record(Failed(running.runs[1], failure))
-        running.record(Dropped(running.runs[2], 0, "far behind"))
+        running.record(Stopped(running.runs[2], 0, "far behind"))
         expect(tile(page, "done")).to_have_text("3 / 4")
         expect(page.locator('[data-tile="done"]')).to_contain_text("1 failed, 1 stopped")
         running.end()
@@ -153,8 +153,8 @@ def test_a_search_in_rounds(running, opened, tmp_path) -> None:
         expect(progress).to_have_attribute("aria-valuenow", "50")  # 4 of 8 epochs
         expect(page.locator("#ranked tbody tr").first).to_contain_text("paused after epoch 1")
         expect(page.locator('[data-tile="best"]')).to_contain_text("Best accuracy so far94.00%")
-        running.record(Dropped(running.runs[2], 1, HOSTILE))
-        running.record(Dropped(running.runs[3], 1, "stopped after epoch 1 at 91.00%"))
+        running.record(Stopped(running.runs[2], 1, HOSTILE))
+        running.record(Stopped(running.runs[3], 1, "stopped after epoch 1 at 91.00%"))
         running.round("rung 2 of 2, epoch 3: 2 of 4 settings", [0, 1], 3, 1, at_most=True)
         running.start(0, after=1)
         running.epoch(0, 2, 95.0)

@@ -14,9 +14,9 @@ from lenet_sweep.core.events import (
     EpochEnded,
     Failed,
     Finished,
+    Interrupted,
     Retrying,
     Started,
-    Stopped,
     Waiting,
 )
 from lenet_sweep.core.plans import Run
@@ -140,7 +140,7 @@ def test_a_run_that_hangs_is_killed(runs_of) -> None:
     assert isinstance(first, Failed)
     assert (first.failure.status, first.failure.epoch) == ("timed-out", 2)
     assert first.failure.reason == f"no progress for {TIMEOUT} s, so the worker process was killed"
-    assert isinstance(ended[runs[1].id], Stopped)
+    assert isinstance(ended[runs[1].id], Interrupted)
 
 
 def test_a_worker_that_dies_at_its_start_is_a_failed_run(runs_of, tmp_path, monkeypatch) -> None:
@@ -183,7 +183,7 @@ def test_stopping_checkpoints_all_runs(runs_of) -> None:
         trained = {e.run_id for e in seen if isinstance(e, EpochEnded)}
         if len(trained) == 2:
             context.stop.set()
-    stopped = [e for e in seen if isinstance(e, Stopped)]
+    stopped = [e for e in seen if isinstance(e, Interrupted)]
     assert len(stopped) == 2
     for event in stopped:
         folder = Store(context.out).run_folder(event.run_id)

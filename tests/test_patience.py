@@ -18,7 +18,7 @@ from lenet_sweep.config.studies import Study, StudyRow
 from lenet_sweep.config.validation import validate_cells
 from lenet_sweep.core import events
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.core.events import EndedEarly, EpochEnded, Event, Started, Stopped
+from lenet_sweep.core.events import EndedEarly, EpochEnded, Event, Interrupted, Started
 from lenet_sweep.core.patience import is_exhausted
 from lenet_sweep.core.plans import Run
 from lenet_sweep.report.histories import curves_by_setting
@@ -147,7 +147,7 @@ def test_a_stopped_run_ends_in_the_same_epoch(start, last) -> None:
         seen.append(event)
         if isinstance(event, EpochEnded):
             stopped.append(True)
-    assert isinstance(seen[-1], Stopped)
+    assert isinstance(seen[-1], Interrupted)
     assert folder.result(cell) is None
     resumed, _, _ = start(100, patience=2)
     assert epochs_of(list(resumed)) == list(range(2, last.epoch + 1))

@@ -21,9 +21,9 @@ from lenet_sweep.core.events import (
     Failed,
     Failure,
     Finished,
+    Interrupted,
     Progress,
     Started,
-    Stopped,
     Waiting,
     decode,
     encode,
@@ -147,7 +147,7 @@ def test_a_stopped_run_resumes_bit_for_bit(start, engine, optimizer, shuffle, ep
     stopped: list[bool] = []
     events, folder = start(epochs + 1, stop=lambda: bool(stopped), **axes)
     seen = stop_after(epochs, events, stopped)
-    assert isinstance(seen[-1], Stopped)
+    assert isinstance(seen[-1], Interrupted)
     assert folder.read(folder.checkpoint_path).epoch == epochs
     events, _ = start(epochs + 1, **axes)
     seen = list(events)
@@ -164,7 +164,7 @@ def resumes_as_uninterrupted(start, **axes) -> list[Epoch]:
     """
     stopped: list[bool] = []
     events, folder = start(3, stop=lambda: bool(stopped), **axes)
-    assert isinstance(stop_after(1, events, stopped)[-1], Stopped)
+    assert isinstance(stop_after(1, events, stopped)[-1], Interrupted)
     events, _ = start(3, **axes)
     assert [e.epoch for e in events if isinstance(e, Started)] == [1]
     uninterrupted, other = start(3, out="other", **axes)
@@ -222,7 +222,7 @@ def test_each_epoch_has_other_augmented_images(start) -> None:
 def test_stopping_in_the_first_epoch_leaves_no_snapshot(start) -> None:
     """A run that is stopped before its first epoch ends starts from scratch."""
     events, folder = start(1, stop=lambda: True)
-    assert isinstance(list(events)[-1], Stopped)
+    assert isinstance(list(events)[-1], Interrupted)
     assert folder.latest(until=9) is None
 
 
@@ -265,7 +265,7 @@ def test_a_checkpoint_at_the_last_epoch_of_a_cell_is_its_result(start, epochs) -
     """An interrupted longer run has trained the cell; nothing is trained again."""
     stopped: list[bool] = []
     events, folder = start(4, stop=lambda: bool(stopped))
-    assert isinstance(stop_after(2, events, stopped)[-1], Stopped)
+    assert isinstance(stop_after(2, events, stopped)[-1], Interrupted)
     events, _ = start(*epochs)
     seen = list(events)
     assert [e.epoch for e in seen if isinstance(e, CellFinished)] == [*epochs]
@@ -366,7 +366,7 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
     first, _ = start(1)
     next(first)
     second, _ = start(1, stop=lambda: True)
-    assert isinstance(list(second)[-1], Stopped)
+    assert isinstance(list(second)[-1], Interrupted)
     first.close()
 
 
@@ -382,7 +382,7 @@ def test_waiting_ends_when_asked_to_stop(start) -> None:
         CellFinished("a", 1),
         Finished("a"),
         Failed("a", Failure("failed", 2, "why\n\x00", "trace")),
-        Stopped("a"),
+        Interrupted("a"),
     ],
 )
 def test_events_round_trip_through_json(event: Event) -> None:

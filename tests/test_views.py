@@ -87,7 +87,7 @@ def test_log_of_a_sweep() -> None:
     log.at(1, progress(BASE, 1, 64), ended(BASE, 1, 97.85), events.CellFinished(BASE.run_id, 1))
     log.view.on_table(ranked_table([row(short)]))
     log.at(2, events.Failed(BASE.run_id, replace(NAN, epoch=2)))
-    log.at(61, ended(other, 5), events.Stopped(other.run_id))
+    log.at(61, ended(other, 5), events.Interrupted(other.run_id))
     log.view.on_end()
     log.view.on_end()
     assert log.lines() == [
@@ -127,7 +127,7 @@ def test_log_of_a_search() -> None:
     for cell in (first, second, third):
         log.at(20, events.Started(cell.run_id, 0))
         log.at(60, ended(cell, 1), ended(cell, 2), events.Finished(cell.run_id))
-        log.at(60, *([events.Dropped(cell.run_id, 2, "behind")] if cell is not first else []))
+        log.at(60, *([events.Stopped(cell.run_id, 2, "behind")] if cell is not first else []))
     stage = "rung 2 of 2, epoch 10: 1 of 3 settings"
     log.view.on_round(search_round(stage, LRS[0]))
     log.at(60, events.Started(first.run_id, 2), events.CellFinished(first.run_id, 10))

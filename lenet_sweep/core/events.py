@@ -141,15 +141,15 @@ class Requeued:
 
 
 @dataclass(frozen=True)
-class Stopped:
-    """The run stopped on request; its progress is in the store."""
+class Interrupted:
+    """The run was interrupted, for example by Ctrl-C; its progress is in the store."""
 
     run_id: str
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """The search does not train this run further than `epoch`."""
+class Stopped:
+    """The search stopped this run after `epoch`, 0 if it was not trained at all."""
 
     run_id: str
     epoch: int
@@ -158,10 +158,9 @@ class Dropped:
 
 Event = (
     Waiting | LockedElsewhere | Damaged | Started | Progress | EpochEnded | EndedEarly
-    | CellFinished | Finished | Failed | Retrying | Requeued | Stopped
-    | Dropped
+    | CellFinished | Finished | Failed | Retrying | Requeued | Interrupted | Stopped
 )  # fmt: skip
-FINAL_EVENTS = (Finished, Failed, Stopped)  # the last event of each run is one of these
+FINAL_EVENTS = (Finished, Failed, Interrupted)  # the last event of each run is one of these
 
 
 @dataclass(frozen=True)

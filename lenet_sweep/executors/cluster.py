@@ -31,9 +31,9 @@ from lenet_sweep.core.events import (
     Failed,
     Failure,
     Finished,
+    Interrupted,
     Requeued,
     Retrying,
-    Stopped,
     epoch_begun,
 )
 from lenet_sweep.core.plans import Run
@@ -328,7 +328,7 @@ class _Jobs:
         run = tracked.run
         if run.id not in self.tracked:
             return  # it has already ended
-        if isinstance(event, Stopped) and not self.context.stop.is_set():
+        if isinstance(event, Interrupted) and not self.context.stop.is_set():
             yield Requeued(run.id, f"its job was interrupted by {self.backend.name}")
         elif isinstance(event, Failed):
             self._forget(run)
@@ -337,7 +337,7 @@ class _Jobs:
                 self.waiting.append(run)
             yield outcome
         else:
-            if isinstance(event, (Finished, Stopped)):
+            if isinstance(event, (Finished, Interrupted)):
                 self._forget(run)
             yield event
 

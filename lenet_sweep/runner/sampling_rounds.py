@@ -14,7 +14,7 @@ from lenet_sweep.config.own_models import locations_of
 from lenet_sweep.config.search_space import Params, SearchSpace
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import UsageError
-from lenet_sweep.core.events import Dropped, Event, Failed, SearchRound
+from lenet_sweep.core.events import Event, Failed, SearchRound, Stopped
 from lenet_sweep.core.plans import Plan, Run, join_plans, runs_of
 from lenet_sweep.core.text import pluralize, to_str
 from lenet_sweep.executors import Executor, RunContext
@@ -167,7 +167,7 @@ class SamplingRounds:
                 self._wave = wave
                 return
             self._skipped += [
-                Dropped(run_id, stop.epoch, stop.reason)
+                Stopped(run_id, stop.epoch, stop.reason)
                 for run_id, stop in state.decision.stops.items()
                 if run_id in self.plan.by_id
             ]

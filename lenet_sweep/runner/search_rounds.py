@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.core.events import Dropped, Event, Failed, Failure, SearchRound
+from lenet_sweep.core.events import Event, Failed, Failure, SearchRound, Stopped
 from lenet_sweep.core.patience import is_exhausted, ranking_accuracies
 from lenet_sweep.core.plans import Plan, Run, longest_first, runs_of
 from lenet_sweep.core.text import pluralize
@@ -199,7 +199,7 @@ class SearchRounds:
         """The runs that end without training: those stopped since `previous`, and divergences."""
         for run_id, stop in self.decision.stops.items():
             if run_id not in previous.stops and run_id in self._planned.by_id:
-                yield Dropped(run_id, stop.epoch, stop.reason)
+                yield Stopped(run_id, stop.epoch, stop.reason)
         for run_id, failure in self._state.divergences().items():
             self._state.add_failure(run_id)
             yield Failed(run_id, failure)

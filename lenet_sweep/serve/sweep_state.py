@@ -11,7 +11,6 @@ from lenet_sweep.config.registry import option_default
 from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.events import (
     CellFinished,
-    Dropped,
     EndedEarly,
     Epoch,
     EpochEnded,
@@ -19,6 +18,7 @@ from lenet_sweep.core.events import (
     Failed,
     SearchRound,
     Started,
+    Stopped,
 )
 from lenet_sweep.core.names import short_names
 from lenet_sweep.core.plans import Plan, Run
@@ -238,7 +238,7 @@ class SweepState:
                     self._set_outcome(index, self._success(run_id, event.epoch, when))
             if not self.knows(run_id, event.epoch) and run_id not in self.unread:
                 self.unread.append(run_id)  # trained by another sweep, or the file is full
-        elif isinstance(event, Failed | Dropped):
+        elif isinstance(event, Failed | Stopped):
             requested = launch.started.runs.get(run_id) if launch else None
             for index in cells:
                 known = self._outcomes.get(index)
@@ -318,8 +318,8 @@ class SweepState:
             epoch=last.epoch,
         )
 
-    def _end(self, event: Failed | Dropped, run_id: str, when: float) -> RowOutcome:
-        if isinstance(event, Dropped):
+    def _end(self, event: Failed | Stopped, run_id: str, when: float) -> RowOutcome:
+        if isinstance(event, Stopped):
             return RowOutcome(STOPPED, when, epoch=event.epoch, error=short_text(event.reason))
         failure = event.failure
         return RowOutcome(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from lenet_sweep.core.cells import Cell
-from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
+from lenet_sweep.core.events import CellFinished, EpochEnded, Event, Failed, Started, Stopped
 from lenet_sweep.core.names import short_names
 from lenet_sweep.core.patience import ranking_accuracies
 from lenet_sweep.core.plans import Plan
@@ -68,7 +68,7 @@ class LiveCells:
         elif isinstance(message, Failed):
             failure = message.failure
             self._outcomes |= dict.fromkeys(open_cells, (failure.status, one_line(failure.reason)))
-        elif isinstance(message, Dropped):
+        elif isinstance(message, Stopped):
             self._outcomes |= dict.fromkeys(open_cells, (STOPPED, one_line(message.reason)))
         self._changed[run_id] = None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lenet_sweep.config.trackers import TRACKERS
 from lenet_sweep.core.errors import StoreError
-from lenet_sweep.core.events import CellFinished, Dropped, EpochEnded, Event, Failed, Started
+from lenet_sweep.core.events import CellFinished, EpochEnded, Event, Failed, Started, Stopped
 from lenet_sweep.core.plans import Plan
 from lenet_sweep.core.text import join_command, one_line, shorten, to_str
 from lenet_sweep.results.manifest import Manifest
@@ -25,7 +25,7 @@ from lenet_sweep.track.live_cells import LiveCells
 from lenet_sweep.ui.observer import Observer
 
 EVERY = 1.0  # seconds between two writes of a tracker during a sweep
-EVENTS = (Started, EpochEnded, CellFinished, Failed, Dropped)  # the others are not written
+EVENTS = (Started, EpochEnded, CellFinished, Failed, Stopped)  # the others are not written
 MAX_ERROR = 300  # characters of an error in a message
 
 

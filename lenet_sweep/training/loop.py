@@ -27,10 +27,10 @@ from lenet_sweep.core.events import (
     Failed,
     Failure,
     Finished,
+    Interrupted,
     LockedElsewhere,
     Progress,
     Started,
-    Stopped,
     Waiting,
     epoch_begun,
 )
@@ -70,7 +70,7 @@ def train(
         are kept, and no checkpoints are written because they would not be used.
     wait: wait for another process that is training the run.
     stop: called every 100 batches; once it returns True, the last finished epoch is checkpointed
-        and training ends with Stopped.
+        and training ends with Interrupted.
     environment: the provenance recorded in run.json.
     threads: called as often as `stop`; the number of threads that the engine may use.
     """
@@ -86,7 +86,7 @@ def train(
             yield Waiting(run.id)
             lock = folder.claim(timeout=0.5)
             if lock is None and stop():
-                yield Stopped(run.id)
+                yield Interrupted(run.id)
                 return
         for read in (folder.failure, folder.description):  # reading detects damage
             read()
@@ -174,7 +174,7 @@ def _train(
         losses = yield from _train_epoch(engine, run, epoch, images.train_images, stop, threads)
         if losses is None:
             saver.write_checkpoint(snapshot)
-            yield Stopped(run.id)
+            yield Interrupted(run.id)
             return
         seconds = time.perf_counter() - began
         snapshot = _snapshot(

@@ -15,11 +15,11 @@ from lenet_sweep.core.events import (
     EpochEnded,
     Event,
     Failed,
+    Interrupted,
     Requeued,
     Retrying,
     SearchRound,
     Started,
-    Stopped,
     Waiting,
 )
 from lenet_sweep.core.plans import Plan
@@ -88,7 +88,7 @@ class LogView(TerminalView):
                 self._print(f"{done} FAILED  {name}{cells}: {describe_failure(failure)}")
             case Retrying() | Damaged() | Requeued():
                 self._print(f"{name}  {describe_problem(event)}")
-            case Stopped():
+            case Interrupted():
                 self._print(f"{name}  stopped; its progress is saved in the store")
 
     def on_round(self, search_round: SearchRound) -> None:

@@ -10,13 +10,13 @@ from itertools import count, islice
 from lenet_sweep.core.events import (
     CellFinished,
     Damaged,
-    Dropped,
     EndedEarly,
     EpochEnded,
     Event,
     Failed,
     Failure,
     Finished,
+    Interrupted,
     Progress,
     Requeued,
     Retrying,
@@ -169,9 +169,9 @@ class SweepProgress:
             case Retrying() | Requeued():
                 self._end(run_id)
                 self._put_back(run_id)
-            case Finished() | Stopped():
+            case Finished() | Interrupted():
                 self._end(run_id)
-            case Dropped(epoch=epoch):
+            case Stopped(epoch=epoch):
                 self.skipped += self.plan.by_id[run_id].cell.epochs - epoch
                 self.ended += len(self._pending[run_id])
                 self.stopped += len(self._pending[run_id])
