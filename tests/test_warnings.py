@@ -57,6 +57,7 @@ MIXED = [
     *grid(optimizer="sgd", optimizer__momentum=[0.5, 0.9], dataset=["mnist", "kmnist"]),
     *grid(optimizer="adam", optimizer__betas=[(0.5, 0.9)], activation=["gelu", "tanh"]),
 ]
+ERASE = grid(augment="erase", augment__p=[0.5, 1.0])
 SGD_OPTIONS = grid(optimizer="sgd", optimizer__momentum=[0, 0.9])
 
 
@@ -337,6 +338,7 @@ def test_correct_predictions_of_one_class_are_no_collapse() -> None:
             "largest value of optimizer.momentum in the grid, 0.9 (values: 0",
         ),
         (scored(SGD_OPTIONS, [99, 98]), None),  # there is no momentum below 0
+        (scored(ERASE, [98, 99]), None),  # there is no probability above 1
     ],
 )
 def test_the_best_at_the_edge_of_the_grid(rows, raised: str | None) -> None:

@@ -13,7 +13,8 @@ from lenet_sweep.analysis.factors import confounded_groups, connected_groups
 from lenet_sweep.analysis.significance import Comparison, compared_thing, describe_leaders, leaders
 from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
-from lenet_sweep.config.registry import make_choice
+from lenet_sweep.config.keys import is_option
+from lenet_sweep.config.registry import choice_name, make_choice, option_limits
 from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
@@ -146,6 +147,8 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
             continue  # more epochs would train nothing more
         if lowest and (extreme == 0 or (isinstance(extreme, int) and extreme == 1)):
             continue  # there are no smaller values
+        if _is_limit(name, extreme, leading):
+            continue  # no value beyond it is allowed
         which = "smallest" if lowest else "largest"
         beyond, remedy = _next_value(numbers, lowest=lowest), ""
         if beyond is not None and name in ("lr", "batch", "epochs"):
@@ -160,6 +163,14 @@ def edges(results: Sequence[Result], compared: Sequence[Comparison]) -> Iterable
             "caution" if len(numbers) > 2 else "note",
             remedy,
         )
+
+
+def _is_limit(name: str, value: Value, cells: Sequence[Cell]) -> bool:
+    """Whether an option has its smallest or largest allowed value."""
+    group, _, _ = name.partition(".")
+    return is_option(name) and all(
+        value in option_limits(name, choice_name(getattr(cell, group))) for cell in cells
+    )
 
 
 def _next_value(numbers: Sequence[float], *, lowest: bool) -> float | None:

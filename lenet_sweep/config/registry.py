@@ -304,6 +304,15 @@ def option_default(key: str, choice: str) -> OptionValue | None:
     return OPTION_DEFAULTS.get(key)
 
 
+def option_limits(key: str, choice: str) -> tuple[float | None, float | None]:
+    """The smallest and the largest value of an option in a choice; None without a limit."""
+    group, _, option = key.partition(".")
+    spec = GROUPS[group].choices.get(choice)
+    if not spec or option not in spec.options:
+        return None, None
+    return spec.options[option].min, spec.options[option].max
+
+
 def _recipe(path: Path) -> tuple[str, str]:
     selected: dict[str, str] = {}
     for entry in read_file(path).values["defaults"]:
