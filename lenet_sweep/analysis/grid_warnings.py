@@ -15,6 +15,7 @@ from lenet_sweep.analysis.statistics import Result
 from lenet_sweep.analysis.warning_types import ResultWarning, accuracy_of
 from lenet_sweep.config.keys import is_option
 from lenet_sweep.config.registry import choice_name, make_choice, option_limits
+from lenet_sweep.core.cells import Cell
 from lenet_sweep.core.names import short_names
 from lenet_sweep.core.text import format_setting, join_words, pluralize
 
