@@ -176,3 +176,20 @@ def test_a_seed_that_two_people_trained_counts_once(tmp_path, small_folder) -> N
     (item,) = compared_items(report)
     assert len(item.rows) == 4
     assert [row.record["person"] for row in item.measured] == ["Ada", "Ada"]
+
+
+def test_datasets_are_not_mixed(tmp_path, small_folder) -> None:
+    """Heatmaps, recipes and the Pareto front have the results of one dataset each."""
+    folders, digests = [], []
+    for seed, wrong in ((0, 3), (1, 50)):
+        out, root = tmp_path / str(seed), small_folder(seed=seed)
+        cells, options = settings(root, out, lr=[0.1, 0.2], batch=[32, 64])
+        store_all(cells, out, root, lambda n, wrong=wrong: range(wrong + n))
+        folders.append(str(launched(cells, options).sweep.folder))
+        digests.append(cells[0].dataset.digest[:6])
+    assert main([*folders, "--out", str(tmp_path / "merged")]) == 0
+    page = Page((tmp_path / "merged" / "report.html").read_text())
+    assert "mean of 2 cells" not in page.html
+    for name in ("maps", "recipes"):
+        assert all(f"cross_entropy + sgd on folder ({d})" in page.text(name) for d in digests)
+    assert "4 with other test images are left out" in page.text("time")

@@ -185,6 +185,11 @@ class Cell:
             changes["horizon"] = value
         return replace(self, **changes)
 
+    def uses_test_set_of(self, other: Cell) -> bool:
+        """Whether two cells have the same test images, so that their results can be compared."""
+        first, second = self.dataset, other.dataset
+        return (first.digest, first.classes) == (second.digest, second.classes)
+
     @property
     def data(self) -> str:
         """The dataset and how it is used, such as 'mnist' or 'mnist first 6000, shuffled'."""

@@ -63,12 +63,14 @@ class FrontPoint:
 class Front:
     """The Pareto front of time and accuracy, fastest first.
 
-    left_out: settings or rows that did not learn, which are not drawn.
+    left_out: settings or rows that did not learn, which are not drawn. others: those with other
+    test images than the best, which are not drawn either.
     """
 
     svg: str
     points: tuple[FrontPoint, ...]
     left_out: int
+    others: int
 
 
 @dataclass(frozen=True)
@@ -379,7 +381,8 @@ def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> str | None:
 
 def front(compared: Sequence[ComparedItem]) -> Front | None:
     """Training time against accuracy; None if fewer than two settings or rows have learned."""
-    timed = [item for item in compared if item.measured and item.mean("seconds") > 0]
+    all_timed = [item for item in compared if item.measured and item.mean("seconds") > 0]
+    timed = [item for item in all_timed if item.cell.uses_test_set_of(all_timed[0].cell)]
     points = [
         FrontPoint(item, item.mean("seconds"), item.accuracy or 0.0)
         for item in timed
@@ -421,7 +424,7 @@ def front(compared: Sequence[ComparedItem]) -> Front | None:
     count = pluralize(len(points), _noun(compared))
     title = f"Accuracy versus training time of {count}; {len(best)} on the Pareto front"
     svg = to_svg(figure, "front", title, Marks(chart, columns, marks))
-    return Front(svg, tuple(best), len(timed) - len(points))
+    return Front(svg, tuple(best), len(timed) - len(points), len(all_timed) - len(timed))
 
 
 def missed(counts: NDArray[np.int64]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -65,11 +66,30 @@ class Heatmap:
 
 
 def by_recipe(compared: Sequence[ComparedItem]) -> list[tuple[str, list[ComparedItem]]]:
-    """The settings or rows of each recipe, in the order of their best items."""
+    """The settings or rows of each recipe, in the order of their best items.
+
+    If there are several sets of test images, each of them has its own groups.
+    """
+    names = _recipe_names([item.cell for item in compared])
     groups: dict[str, list[ComparedItem]] = {}
-    for item in compared:
-        groups.setdefault(f"{item.cell.loss.name} + {item.cell.optimizer.name}", []).append(item)
+    for item, name in zip(compared, names, strict=True):
+        groups.setdefault(name, []).append(item)
     return list(groups.items())
+
+
+def _recipe_names(cells: Sequence[Cell]) -> list[str]:
+    """The recipe of each cell, with its dataset if they have several sets of test images."""
+    sets = {(cell.dataset.name, cell.dataset.digest) for cell in cells}
+    names = Counter(name for name, _ in sets)
+
+    def dataset(cell: Cell) -> str:
+        name, digest = cell.dataset.name, cell.dataset.digest
+        return f" on {name}" if names[name] == 1 else f" on {name} ({digest[:6]})"
+
+    return [
+        f"{cell.loss.name} + {cell.optimizer.name}{dataset(cell) if len(sets) > 1 else ''}"
+        for cell in cells
+    ]
 
 
 def recipes(groups: Sequence[tuple[str, Sequence[ComparedItem]]]) -> list[Recipe]:
@@ -133,7 +153,7 @@ def _not_learned(items: Sequence[ComparedItem]) -> str:
 
 
 def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
-    """Heatmaps of learning rate by batch size, one for each recipe and number of epochs.
+    """Heatmaps of learning rate by batch size, for each recipe, dataset and number of epochs.
 
     Returns the first MAX_HEATMAPS, and how many there are: ([], 0) unless both learning rate and
     batch size vary. All heatmaps share one color scale.
@@ -141,8 +161,7 @@ def heatmaps(rows: Sequence[Row]) -> tuple[list[Heatmap], int]:
     if not {"lr", "batch"} <= set(varied(row.cell for row in rows)):
         return [], 0
     groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        name = f"{row.cell.loss.name} + {row.cell.optimizer.name}"
+    for row, name in zip(rows, _recipe_names([row.cell for row in rows]), strict=True):
         groups.setdefault((name, row.cell.epochs), []).append(row)
     heights = [
         float(stretch(row.result.accuracy)) for row in rows if row.result.accuracy is not None

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet_sweep.analysis.statistics import longest_snapshots
-from lenet_sweep.core.cells import Cell
 from lenet_sweep.data.images import LabeledImages, Labels
 from lenet_sweep.report.collect import Report
 from lenet_sweep.report.confusion import Confusion, make_confusion
@@ -123,7 +122,7 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
         return None
     best_result, best_run = report.best.result, report.best.cell.run_id
     ended = longest_snapshots(
-        r.result for r in report.rows if uses_test_set(r.cell, report.best.cell)
+        r.result for r in report.rows if r.cell.uses_test_set_of(report.best.cell)
     )
     counted = [best_result if r.cell.run_id == best_run else r for r in ended]
     learned = [r for r in counted if r.has_learned and r.predictions is not None]
@@ -164,12 +163,6 @@ def atlas(report: Report, *, pictures: bool) -> Atlas | None:
         hardest=show(hardest, MAX_HARDEST),
         best_only=show(best_only, MAX_BEST_ONLY),
     )
-
-
-def uses_test_set(cell: Cell, other: Cell) -> bool:
-    """Whether two cells have the same test set, so that their predictions can be compared."""
-    first, second = cell.dataset, other.dataset
-    return (first.digest, first.classes) == (second.digest, second.classes)
 
 
 def _most_frequent_error(predictions: Labels, label: int) -> int:

@@ -18,7 +18,6 @@ from lenet_sweep.data.images import LabeledImages, Labels
 from lenet_sweep.report import latex_text
 from lenet_sweep.report.collect import Report, Row
 from lenet_sweep.report.compared_items import ComparedItem, compared_items
-from lenet_sweep.report.error_atlas import uses_test_set
 from lenet_sweep.report.histories import Curve, mean_curve
 from lenet_sweep.report.sprites import MAX_SIDE, make_sprite
 from lenet_sweep.results.columns import STOPPED
@@ -166,7 +165,7 @@ def _predictions(report: Report, items: Sequence[ComparedItem]) -> tuple[dict[in
     left = MAX_PREDICTIONS
     for row in (row for item in items if not _unfinished(item) for row in item.measured):
         predictions = row.result.predictions
-        if predictions is None or not uses_test_set(row.cell, report.best.cell):
+        if predictions is None or not row.cell.uses_test_set_of(report.best.cell):
             continue
         encoded = encode_errors(report.tests.labels, predictions)
         if len(encoded) <= left:
