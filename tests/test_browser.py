@@ -263,11 +263,11 @@ def test_charts_are_saved(report, opened, chromium, tmp_path, scheme) -> None:
         text = path.read_text()
         assert not re.search(r"var\(|<(metadata|script)|class=|data-", text)
         assert all(link.startswith("#") for link in re.findall(r"(?:href=\"|url\()([^\")]*)", text))
-        root = ET.fromstring(text)  # noqa: S314 - our own SVG - written by this package
+        root = ET.fromstring(text)  # noqa: S314 - written by this package
         assert root.find("{http://www.w3.org/2000/svg}title").text
     cost = (tmp_path / "it-cost-log.svg").read_text()
     assert cost.count("lr 0.001") >= 3  # in its legend
-    assert picture.width == round(2 * float(ET.fromstring(cost).get("width")))  # noqa: S314 - our own SVG
+    assert picture.width == round(2 * float(ET.fromstring(cost).get("width")))  # noqa: S314 - written by this package
     context = chromium.new_context(color_scheme=scheme)
     page = context.new_page()
     page.goto((tmp_path / "it-cost-log.svg").as_uri())

@@ -16,7 +16,7 @@ class FakeScheduler:
 
     name = job_name = "fake"
     poll_interval = 0.0
-    survives_launch = has_accepted = False
+    survives_launch = False
     runs_per_job = threads = 1
 
     def __init__(self, rejected: set[int]) -> None:
@@ -65,6 +65,17 @@ def test_the_first_jobs_that_are_rejected_end_the_launch(two_runs) -> None:
     runs, context = two_runs
     with pytest.raises(RejectedError, match="too many jobs"):
         list(cluster.execute(runs, context, FakeScheduler({1})))
+
+
+def test_jobs_that_are_rejected_for_long_end_the_launch(two_runs, monkeypatch) -> None:
+    """For example, the budget of the account may be used up."""
+    monkeypatch.setattr(cluster, "RESUBMIT_AFTER", 0.0)
+    monkeypatch.setattr(cluster, "REJECTED_AT_MOST", 0.0)
+    runs, context = two_runs
+    events = cluster.execute(runs, context, FakeScheduler({2}))
+    assert next(events) == Finished(runs[0].id)
+    with pytest.raises(RejectedError, match="too many jobs"):
+        list(events)
 
 
 def test_jobs_of_a_later_round_are_submitted_again(two_runs, monkeypatch) -> None:

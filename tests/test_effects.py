@@ -331,10 +331,16 @@ def test_different_seeds_for_each_value_are_no_hyperparameter() -> None:
     """In merged sweeps with different seeds, a difference is not attributed to the seeds."""
     cells = [*product(lr=[0.1], seed=[0, 1, 2]), *product(lr=[0.01], seed=[3, 4, 5])]
     statistics = analyse(scored(cells, [98, 98.1, 98.2, 95, 95.1, 95.2]))
-    assert [effect.settings for effect in statistics.effects.effects] == [("lr",)]
+    (effect,) = statistics.effects.effects
+    assert effect.settings == ("lr",)
+    assert statistics.effects.full
+    assert not statistics.effects.caveats
+    assert any(s.startswith("Only lr and the seed varied") for s in statistics.conclusions)
     assert not [w for w in statistics.warnings if w.kind == "together"]
     assert "seed 0" not in statistics.conclusions[0]
     assert statistics.conclusions[0].startswith("Best: lr 0.1, 98.10% on average over 3 seeds")
+    close = analyse(scored(cells, [98, 98.1, 98.2, 98.1, 98, 98.15]))
+    assert any("No hyperparameter is shown to matter" in s for s in close.conclusions)
 
 
 def test_the_largest_share_may_be_due_to_chance() -> None:

@@ -141,8 +141,8 @@ def test_ctrl_c_checkpoints_running_runs(target, runs_of) -> None:
         if len({e.run_id for e in seen if isinstance(e, EpochEnded)}) == 2:
             interrupt(context)
     started = {event.run_id for event in seen if isinstance(event, Started)}
-    stopped = {event.run_id for event in seen if isinstance(event, Interrupted)}
-    assert stopped == started
+    interrupted = {event.run_id for event in seen if isinstance(event, Interrupted)}
+    assert interrupted == started
     assert len(started) == 2
     for run_id in started:
         folder = Store(context.out).run_folder(run_id)

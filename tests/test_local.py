@@ -183,9 +183,9 @@ def test_stopping_checkpoints_all_runs(runs_of) -> None:
         trained = {e.run_id for e in seen if isinstance(e, EpochEnded)}
         if len(trained) == 2:
             context.stop.set()
-    stopped = [e for e in seen if isinstance(e, Interrupted)]
-    assert len(stopped) == 2
-    for event in stopped:
+    interrupted = [e for e in seen if isinstance(e, Interrupted)]
+    assert len(interrupted) == 2
+    for event in interrupted:
         folder = Store(context.out).run_folder(event.run_id)
         epochs = [
             e.result.epoch for e in seen if isinstance(e, EpochEnded) and e.run_id == event.run_id

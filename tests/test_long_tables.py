@@ -3,11 +3,11 @@
 from dataclasses import replace
 from signal import SIGINT
 
-import numpy as np
 import pandas as pd
 import pytest
 from made_sweeps import fail, launched, settings, store_all
 
+import lenet_sweep
 from lenet_sweep.analysis import loading, ties
 from lenet_sweep.report.__main__ import main
 from lenet_sweep.runner import outputs
@@ -78,8 +78,31 @@ def test_a_merged_long_table_has_all_settings(long_sweep, tmp_path, capsys) -> N
         assert f"| {lr:g} |" in markdown
 
 
-def test_a_setting_with_many_seeds_is_not_cut() -> None:
-    """The first setting is shown even if it has more rows than the limit."""
+def test_the_rows_that_are_not_shown_are_part_of_the_grid(long_sweep) -> None:
+    """Effects, warnings about the grid, and numbers of cells are those of the whole table."""
+    cells, options = long_sweep
+    outcome = launched(cells, options)
+    statistics = lenet_sweep.analyse(outcome.sweep.folder)
+    (lr,) = [effect for effect in statistics.effects.effects if effect.name == "lr"]
+    assert [level.label for level in lr.levels] == ["0.1", "0.2", "0.3", "8", "9"]
+    (failed,) = [warning for warning in statistics.warnings if warning.kind == "failed"]
+    assert "2 of 8 cells" in failed.sentence
+    outputs.write_page(outcome, options, print)
+    assert "2 without an accuracy" in (outcome.sweep.folder / "report.html").read_text()
+    assert "of the 3 best settings" in ties.compare_sweep(outcome.sweep).caption
+
+
+@pytest.mark.parametrize("failed", [0, 3])
+def test_a_setting_with_many_seeds_is_not_cut(failed: int) -> None:
+    """The best setting is shown even if it has more rows than the limit."""
     cells, _ = settings("x", "x", lr=[0.1], seed=range(9), dataset="mnist")
-    table = pd.DataFrame({"status": ["ok"] * 9, "accuracy": np.linspace(99, 98, 9)})
-    assert loading.choose_rows(table, cells) == list(range(9))
+    others, _ = settings("x", "x", lr=range(1, 4), dataset="mnist")
+    table = pd.DataFrame({"status": ["ok"] * 9 + ["failed"] * failed})
+    chosen = loading.choose_rows(table, (*cells, *others[:failed]))
+    assert chosen == list(range(9 + min(failed, 1)))
+
+
+def test_failed_rows_fill_the_rest() -> None:
+    cells, _ = settings("x", "x", lr=range(1, 9), dataset="mnist")
+    table = pd.DataFrame({"status": ["ok"] + ["failed"] * 7})
+    assert loading.choose_rows(table, cells) == list(range(5))

@@ -162,7 +162,7 @@ def test_all_outputs_agree_with_statistics_csv(results: list[Result]) -> None:
     compared_count = int(compared_rows[compared_rows["outcome"] != "not compared"].shape[0])
     rows = ties.rows_over_seeds([r.cell for r in outcomes], frame)
     assert bool(rows) == by_seed
-    marks = replace(ties.tie_marks(outcomes, range(len(outcomes))), settings=rows)
+    marks = replace(ties.tie_marks(outcomes, range(len(outcomes)), len(outcomes)), settings=rows)
     console = terminal(200)
     print_tables(console, frame, marks)
     screen = without_styles(printed(console))
@@ -232,7 +232,7 @@ def test_an_inconclusive_comparison_is_not_reported_as_worse() -> None:
     cells = product(lr=[0.001, 0.1, 0.5], seed=[0, 1, 2])
     rows = [98.39, 98.35, 98.12, 98.16, 98.07, 98.04, 10.3, 10.29, 10.28]
     frame, ordered = table_of(scored(cells, rows))
-    marks = ties.tie_marks(ordered, range(len(ordered)))
+    marks = ties.tie_marks(ordered, range(len(ordered)), len(ordered))
     assert marks.caption.endswith(
         "0 tied (=, no significant difference), 1 inconclusive (?, not settled by the t test), "
         "1 worse."

@@ -99,7 +99,7 @@ def test_log_of_a_sweep() -> None:
         "[2/4] 97.85%  lr 0.1 epochs 1",
         f"[3/4] FAILED  lr 0.1 epochs 10: diverged: {NAN.reason}",
         "lr 0.01  epoch 5/10  cost 0.0500  98.00%  9.10 s",
-        "lr 0.01  stopped; its progress is saved in the store",
+        "lr 0.01  interrupted; its progress is saved in the store",
         "3 of 4 cells done in 1:01, 1 failed",
     ]
 

@@ -14,6 +14,7 @@ from statistics import fmean, median
 
 from lenet_sweep.analysis import t_tests
 from lenet_sweep.analysis.reproduction import (
+    FAR,
     NOT,
     REPRODUCED,
     ClaimResult,
@@ -214,19 +215,20 @@ def _best_recipe(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
     if not own or not rest:
         return OPEN, "Fewer than two recipes were measured."
     ours, theirs = (max(group, key=_mean) for group in (own, rest))
-    names = short_names([ours.cell, theirs.cell])
+    names = short_names([ours.cell.setting, theirs.cell.setting])
+    our_name, their_name = names[ours.cell.setting], names[theirs.cell.setting]
     difference = _mean(ours) - _mean(theirs)
     significant = _differ(ours, theirs)
     sentence = (
-        f"Its best setting ({names[ours.cell]}) has {_mean(ours):.2f}%, and the best of the "
-        f"others ({names[theirs.cell]}) has {_mean(theirs):.2f}%. The difference of "
+        f"Its best setting ({our_name}) has {_mean(ours):.2f}%, and the best of the "
+        f"others ({their_name}) has {_mean(theirs):.2f}%. The difference of "
         f"{abs(difference):.2f} points is {'' if significant else 'not '}significant."
     )
     return (OPEN if not significant else HOLDS if difference > 0 else FAILS), sentence
 
 
 def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]:
-    """Holds if one more training of the best setting could have the claimed accuracy."""
+    """As `judge_accuracy`, for the best setting: holds if one more run could have the accuracy."""
     if not settings or claim.accuracy is None:
         return OPEN, "No setting has an accuracy."
     best = max(settings, key=_mean)
@@ -242,7 +244,11 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
         f"{highest:.2f}% ({cell.description.rpartition(', ')[0]})."
     )
     verdict = judge_accuracy(claim.accuracy, best)
-    if verdict == OPEN and best.n == 1:
+    if margin is None:
+        sentence += " Without seeds and test images, no margin is known."
+    elif verdict == OPEN and margin > FAR:
+        sentence += f" A margin of more than {FAR:g} points would confirm almost anything."
+    elif verdict == OPEN:
         sentence += " One seed is too few to refute the claim."
     return {REPRODUCED: HOLDS, NOT: FAILS}.get(verdict, OPEN), sentence
 
@@ -288,7 +294,9 @@ def _epochs_to_learn(settings: Iterable[Setting]) -> Mapping[Cell, float]:
     """
     runs: dict[Cell, dict[Cell, dict[str, float]]] = {}
     for setting in settings:
-        cell = replace(setting.cell.setting, epochs=1)
+        # Schedules that depend on the epochs keep them; for the others, they do not matter here.
+        cell = setting.cell.setting
+        cell = replace(cell, epochs=cell.horizon or 1)
         rest = replace(cell, loss=ANY_LOSS, optimizer=ANY_OPTIMIZER, lr=1.0)
         by_run = runs.setdefault(rest, {}).setdefault(cell, {})
         for result in setting.results:

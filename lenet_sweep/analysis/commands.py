@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from math import prod
@@ -14,7 +15,9 @@ from lenet_sweep.core.text import format_setting, join_command
 from lenet_sweep.data.catalog import OWN_DATASETS
 from lenet_sweep.results.columns import is_partial
 
-ROOT = "dataset.root=FOLDER"  # in commands for a user's own images
+ROOT_PLACEHOLDER = "dataset.root=FOLDER"  # in commands for a user's own images
+# Text that Hydra reads as typed, without quotes.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./:\\+-]+")
 
 
 def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> str:
@@ -64,7 +67,7 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
     if lists:
         overrides.append(f"pair={lists[0] if len(lists) == 1 else '[' + ','.join(lists) + ']'}")
     if any(cell.dataset.name in OWN_DATASETS for cell in cells):
-        overrides.append(ROOT)
+        overrides.append(ROOT_PLACEHOLDER)
     if any(cell.classes for cell in cells):
         overrides.insert(0, "--config-dir=FOLDER")
     if any(cell.model_source for cell in cells):
@@ -76,8 +79,17 @@ def command(cells: Sequence[Cell], changes: Mapping[str, Sequence[Value]]) -> st
 def with_folders(text: str, data_root: Path | None, out: Path | None) -> str:
     """A command with the folders of its images and of the store; None: unknown or the default."""
     if data_root:
-        text = text.replace(ROOT, join_command([f"dataset.root={data_root}"]))
-    return f"{text} {join_command([f'out={out}'])}" if out else text
+        text = text.replace(ROOT_PLACEHOLDER, _folder("dataset.root", data_root))
+    return f"{text} {_folder('out', out)}" if out else text
+
+
+def _folder(key: str, path: Path) -> str:
+    """An override for a shell. In quotes of Hydra, backslashes are special only before a quote."""
+    value = str(path)
+    if not PLAIN_PATH.fullmatch(value):
+        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+        value = f"'{escaped}'"
+    return join_command([f"{key}={value}"])
 
 
 def _recipes_of(cells: Iterable[Cell]) -> set[tuple[str, str]]:

@@ -71,19 +71,22 @@ def analyse(
     compared_rows: Sequence[Comparison] | None = None,
     *,
     sampled: bool = False,
+    others: Sequence[Result] = (),
 ) -> Statistics:
     """Compute all statistics of a sweep.
 
     results: in the order of the table, best first. compared_rows: one comparison per result, as
     `compare_rows` returns them, if they are known already; they may come from a larger table.
-    sampled: whether a search has sampled the settings, so that they are no grid.
+    sampled: whether a search has sampled the settings, so that they are no grid. others: the other
+    rows of a long table. They are not compared, but are part of the grid and count for the effects.
     """
     settings = group_by_setting(results)
     by_seed = any(s.n > 1 for s in settings)
     rows = compare_rows(results) if compared_rows is None else tuple(compared_rows)
     compared = compare_settings(settings) if by_seed else rows
-    shares = effects(results)
-    warnings = find_warnings(results, compared, sampled=sampled)
+    all_results = [*results, *others]
+    shares = effects(all_results)
+    warnings = find_warnings(results, compared, sampled=sampled, others=others)
     return Statistics(
         results=tuple(results),
         intervals=intervals(results),
@@ -93,7 +96,7 @@ def analyse(
         by_seed=by_seed,
         effects=shares,
         warnings=warnings,
-        conclusions=_conclusions(results, compared, shares, warnings),
+        conclusions=_conclusions(all_results, compared, shares, warnings),
     )
 
 
@@ -226,8 +229,9 @@ def _effects(
         yield from (c.sentence for c in shares.caveats if c.kind == "equal")
         return
     top = ranked[0]
-    if len(shares.effects) == 1:
-        yield f"Only {join_words(top.settings)} varied: the {_mean_accuracies(top)}."
+    if len(shares.effects) == 1 and _may_matter(top):
+        seed = ["the seed"] if len({r.cell.seed for r in results}) > 1 else []
+        yield f"Only {join_words([*top.settings, *seed])} varied: the {_mean_accuracies(top)}."
         return
     assert top.share is not None
     if shares.interactions and shares.interactions[0].share > max(top.share, 0.5):
@@ -248,17 +252,14 @@ def _effects(
             "little variance to explain."
         )
         return
-    if all(e.p is not None and e.p >= ALPHA for e in ranked):
+    if not any(map(_may_matter, ranked)):
         yield (
             f"No hyperparameter is shown to matter: even the largest {shares.share_name}, "
             f"{_percent(top.share)} for {top.name}, may be due to chance (F test against the "
             f"unexplained variance, adjusted p = {top.p:.2g})."
         )
         return
-    # An effect with many values may have the largest share by chance.
-    top = next(e for e in ranked if e.p is None or e.p < ALPHA)
-    larger = ranked[: ranked.index(top)]
-    smaller = ranked[ranked.index(top) + 1 :]
+    top, *following = filter(_may_matter, ranked)
     assert top.share is not None
     pronoun = "they explain" if _subject(top.settings).endswith(" matter") else "it explains"
     relative = "" if shares.full else _RELATIVE
@@ -266,14 +267,9 @@ def _effects(
         f"{_subject(top.settings)} most: {pronoun} {_percent(top.share)} of the variance between "
         f"cells{relative}. The {_mean_accuracies(top)}."
     )
-    if smaller and smaller[0].share is not None:
-        sentence += f" Next is {smaller[0].name} with {_percent(smaller[0].share)}."
-    for effect in larger:
-        sentence += (
-            f" The larger share of {effect.name} ({_percent(effect.share or 0.0)}) may be due to "
-            f"chance (adjusted p = {effect.p:.2g})."
-        )
-    yield sentence
+    if following and following[0].share is not None:
+        sentence += f" Next is {following[0].name} with {_percent(following[0].share)}."
+    yield sentence + _larger_by_chance(ranked, top)
     if shares.interactions and shares.interactions[0].share > top.share:
         pair = shares.interactions[0]
         yield (
@@ -289,7 +285,24 @@ def _effects(
     yield from _dominated(results, shares)
 
 
-_RELATIVE = " (a relative share, because combinations are missing)"
+_RELATIVE = " (a relative share, because the grid is incomplete)"
+
+
+def _may_matter(effect: Effect) -> bool:
+    """Whether its F test is significant, or there is nothing to test it against."""
+    return effect.p is None or effect.p < ALPHA
+
+
+def _larger_by_chance(ranked: Sequence[Effect], top: Effect) -> str:
+    """Sentences on the effects with a larger share than `top`, whose F tests are not significant.
+
+    An effect with many values may have a large share by chance.
+    """
+    return "".join(
+        f" The larger share of {effect.name} ({_percent(effect.share or 0.0)}) may be due to "
+        f"chance (adjusted p = {effect.p:.2g})."
+        for effect in ranked[: ranked.index(top)]
+    )
 
 
 def _mean_accuracies(effect: Effect) -> str:
@@ -316,19 +329,19 @@ def _dominated(results: Sequence[Result], shares: Effects) -> Iterable[str]:
             ranked = [e for e in among_learned.effects if e.share and e.settings != ("seed",)]
             if len(learned) < 3 or len(ranked) < 2:
                 continue
-            among, top = f"Among the {len(learned)} cells that learned", ranked[0]
-            share = _percent(top.share or 0.0)
-            if all(e.p is not None and e.p >= ALPHA for e in ranked):
+            among = f"Among the {len(learned)} cells that learned"
+            top = next(filter(_may_matter, ranked), None)
+            if top is None:
                 yield (
                     f"{among}, no hyperparameter is shown to matter: even the largest "
-                    f"{among_learned.share_name}, {share} for {top.name}, may be due to chance "
-                    f"(adjusted p = {top.p:.2g})."
+                    f"{among_learned.share_name}, {_percent(ranked[0].share or 0.0)} for "
+                    f"{ranked[0].name}, may be due to chance (adjusted p = {ranked[0].p:.2g})."
                 )
             else:
                 relative = "" if among_learned.full else _RELATIVE
                 yield (
-                    f"{among}, {top.name} matters most: it explains {share} of their "
-                    f"variance{relative}."
+                    f"{among}, {top.name} matters most: it explains {_percent(top.share or 0.0)} "
+                    f"of their variance{relative}.{_larger_by_chance(ranked, top)}"
                 )
 
 

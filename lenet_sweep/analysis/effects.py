@@ -88,7 +88,7 @@ class Effects:
 
     effects: followed by factors without a share. residual: share of the variance, 0 to 1; None if
     there is no variance. cells: the number of cells with an accuracy. full: every combination of
-    the levels has exactly one.
+    the levels has the same number of them.
     """
 
     effects: tuple[Effect, ...]
@@ -119,7 +119,7 @@ def effects(results: Sequence[Result]) -> Effects:
     tested = [*varied(r.cell for r in measured), *FOLLOWERS]
     untested = [name for name in swept if name not in tested]
     accuracy = np.array([r.accuracy for r in measured], float)
-    full = is_full(factors, len(measured))
+    full = is_full(factors)
     caveats = [*_missing(results, measured, factors, full), *_confounded(factors)]
     if len(measured) < 2 or not factors:
         caveats.insert(0, _too_few(measured))
@@ -227,14 +227,19 @@ def _missing(
         )
     elif factors:
         names = join_words(["+".join(names) for names in factors], 8)
-        absent = possible - len(measured)
+        absent = possible - len(set(zip(*factors.values(), strict=True)))
+        start = (
+            f"{absent} of the {possible} combinations of {names} "
+            f"{'is' if absent == 1 else 'are'} missing{failures}"
+        )
+        if not absent:
+            start = f"Some combinations of {names} have fewer seeds than others{failures}"
         yield Caveat(
             "missing",
-            f"{absent} of the {possible} combinations of {names} "
-            f"{'is' if absent == 1 else 'are'} missing{failures}. Each hyperparameter's share is "
-            "what it explains beyond all the others, scaled so that the shares and the residual "
-            "add up to 100%. With combinations missing, the shares depend on each other, and the "
-            "mean accuracy for a value also reflects the other values that it was combined with.",
+            f"{start}. Each hyperparameter's share is what it explains beyond all the others, "
+            "scaled so that the shares and the residual add up to 100%. In such a grid, the shares "
+            "depend on each other, and the mean accuracy for a value also reflects the other "
+            "values that it was combined with.",
         )
 
 

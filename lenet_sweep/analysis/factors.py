@@ -5,6 +5,7 @@ A factor is one swept hyperparameter, or several whose main effects these cells 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from math import prod
@@ -64,7 +65,7 @@ def _inseparable(factors: Factors) -> list[tuple[str, ...]]:
         if not crossed(factors[a], factors[b]):
             return [a, b]
     # Each pair can be separated, but three or more may still be linearly dependent.
-    if len(factors) < 3 or is_full(factors, len(next(iter(factors.values())))):
+    if len(factors) < 3 or is_full(factors):
         return []
     rank = _rank(factors.values())
     return [
@@ -107,10 +108,11 @@ def connected_groups(
     ]
 
 
-def is_full(factors: Factors, cells: int) -> bool:
-    """Whether the cells are all combinations of the levels, each exactly once."""
-    distinct = len(set(zip(*factors.values(), strict=True)))
-    return cells == distinct == prod(len(set(levels)) for levels in factors.values())
+def is_full(factors: Factors) -> bool:
+    """Whether the cells are all combinations of the levels, each the same number of times."""
+    times = Counter(zip(*factors.values(), strict=True))
+    combinations_ = prod(len(set(levels)) for levels in factors.values())
+    return len(times) == combinations_ and len(set(times.values())) == 1
 
 
 def _rank(factors: Iterable[Sequence[Hashable]]) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_ROWS = 2000  # rows to compare and show; results.csv has all of them
-MAX_FAILED = 100  # of them, rows of settings that failed
+MAX_FAILED = 100  # of them, rows of settings that failed, if there are more than fit
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Source:
 def choose_rows(table: pd.DataFrame, cells: Sequence[Cell]) -> list[int]:
     """The indices of the rows to compare and show, in order.
 
-    In a table of up to MAX_ROWS, these are all rows. In a longer one, they are the first MAX_FAILED
-    rows of settings that failed and, as far as they fit, the rows of the best settings. A setting
-    has all its rows or none, because a mean over its best seeds alone would be too high.
+    In a table of up to MAX_ROWS, these are all rows. In a longer one, they are up to MAX_FAILED
+    rows of settings that failed, and the settings with the best rows, as far as they fit; failed
+    rows fill the rest. A setting with an accuracy has all its rows or none, because a mean over its
+    best seeds alone would be too high.
 
     cells: the cell of each row.
     """
@@ -59,9 +60,10 @@ def choose_rows(table: pd.DataFrame, cells: Sequence[Cell]) -> list[int]:
             others.append(rows)
     chosen = failed[:MAX_FAILED]
     for rows in others:
-        if chosen and len(chosen) + len(rows) > MAX_ROWS:
+        if rows is not others[0] and len(chosen) + len(rows) > MAX_ROWS:
             break
         chosen += rows
+    chosen += failed[MAX_FAILED:][: max(0, MAX_ROWS - len(chosen))]
     return sorted(chosen)
 
 

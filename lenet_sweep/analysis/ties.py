@@ -27,24 +27,29 @@ def compare_sweep(sweep: Sweep) -> TieMarks:
     chosen = choose_rows(sweep.table, cells)
     rows = sweep.table.iloc[chosen]
     results = load_results_of(rows, sources(sweep, rows), sweep.test_images)
-    return replace(tie_marks(results, chosen), settings=rows_over_seeds(cells, sweep.table))
+    marks = tie_marks(results, chosen, len(cells))
+    return replace(marks, settings=rows_over_seeds(cells, sweep.table))
 
 
-def tie_marks(results: Sequence[Result], places: Sequence[int]) -> TieMarks:
+def tie_marks(results: Sequence[Result], places: Sequence[int], total: int) -> TieMarks:
     """The comparison of each result with the best.
 
-    results: in the order of the table. places: the index of the row of each.
+    results: in the order of the table. places: the index of the row of each. total: the number of
+    rows in the table.
     """
     compared = compare_table(results)
     distinct = list({id(c): c for c in compared}.values())
     if sum(c.difference is not None for c in distinct) < 2:
         return NO_COMPARISON  # fewer than two rows have an accuracy
     outcomes = {place: c.outcome for place, c in zip(places, compared, strict=True)}
-    return TieMarks(outcomes, caption(distinct))
+    return TieMarks(outcomes, caption(distinct, are_all=len(places) == total))
 
 
-def caption(compared: Sequence[Comparison]) -> str:
-    """The number of rows or settings with each outcome, and the marks used in tables."""
+def caption(compared: Sequence[Comparison], *, are_all: bool = True) -> str:
+    """The number of rows or settings with each outcome, and the marks used in tables.
+
+    are_all: False if a long table has others, which are not compared.
+    """
     by_seed = any(len(c.results) > 1 for c in compared)
     thing = "settings" if by_seed else "rows"
     test = "t tests over seeds" if by_seed else "McNemar's test on the same images"
@@ -61,6 +66,8 @@ def caption(compared: Sequence[Comparison]) -> str:
                 f"{numbers[outcome]} {outcome}" + (f" ({', '.join(notes)})" if notes else "")
             )
     total = f"{'all' if len(compared) > 2 else 'the'} {len(compared)} {thing}"
+    if not are_all:
+        total = f"the {len(compared):,} best {thing}"
     return f"Compared with the best of {total}{where}{tests}: {', '.join(parts)}."
 
 

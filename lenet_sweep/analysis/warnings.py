@@ -35,25 +35,30 @@ MIN_OPTIMISM = 0.015  # points; less than this rounds to one of 10,000 test imag
 
 
 def find_warnings(
-    results: Sequence[Result], compared: Sequence[Comparison], *, sampled: bool = False
+    results: Sequence[Result],
+    compared: Sequence[Comparison],
+    *,
+    sampled: bool = False,
+    others: Sequence[Result] = (),
 ) -> tuple[ResultWarning, ...]:
     """All warnings about these results, the most serious first.
 
     compared: the settings or, with one seed, the rows, compared with the best. sampled: whether a
-    search has sampled the settings, which then never form a full grid.
+    search has sampled the settings, which then never form a full grid. others: see `analyse`.
     """
     if not results:
         return ()
-    names = short_names([r.cell for r in results])
+    all_results = [*results, *others]
+    names = short_names([r.cell for r in all_results])
     warnings = [
-        *_failed(results, names),
+        *_failed(all_results, names),
         *_collapsed(results, names),
-        *(() if sampled else confounded_settings(results)),
+        *(() if sampled else confounded_settings(all_results)),
         *_selection(results),
         *_stopped_by_test_images(results),
-        *_stopped_by_search(results, sampled=sampled),
+        *_stopped_by_search(all_results, sampled=sampled),
         *_one_seed(results, compared),
-        *edges(results, compared),
+        *edges(all_results, compared),
         *still_falling(results, compared, names),
         *early_peaks(results, names),
         *same_loss(results),

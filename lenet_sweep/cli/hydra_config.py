@@ -215,7 +215,7 @@ def axis_length(override: Override) -> int:
         return len(value.list)
     if isinstance(value, RangeSweep):
         try:
-            start, stop, step = (Fraction(n) for n in (value.start, value.stop, value.step))  # type: ignore[arg-type] # perhaps None
+            start, stop, step = (Fraction(n) for n in (value.start, value.stop, value.step))  # type: ignore[arg-type] # TypeError for None, see below
             return max(0, ceil((stop - start) / step))
         except (ValueError, OverflowError, ZeroDivisionError) as error:
             raise UsageError(

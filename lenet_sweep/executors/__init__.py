@@ -37,6 +37,8 @@ class RunContext:
     on_message: Callable[[str], None]  # displays a line to the user
     # Where workers import the users' models from, by `Cell.model_source`.
     models: Mapping[str, ModelLocation] = field(default_factory=dict)
+    # Set once a cluster has accepted a job, so that a later rejection is no mistake in its options.
+    job_accepted: threading.Event = field(default_factory=threading.Event)
 
     @cached_property
     def retry_policy(self) -> RetryPolicy:

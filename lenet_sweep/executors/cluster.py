@@ -53,6 +53,7 @@ from lenet_sweep.storage.store import Store
 POLL_EVERY = 0.25  # seconds between two reads of the journals
 STOP_WITHIN = 4.0  # seconds for canceled jobs to save checkpoints
 RESUBMIT_AFTER = 60.0  # seconds until rejected jobs are submitted again
+REJECTED_AT_MOST = 3600.0  # seconds of rejections without a job that ends the launch
 REPORT_PENDING_AFTER = 10.0  # seconds without any training
 LATE_EVENTS_WITHIN = 15.0  # seconds that the last events of a job may take to appear on the disk
 
@@ -86,8 +87,6 @@ class ClusterBackend(Protocol):
     survives_launch: bool  # whether jobs continue after the launching process has ended
     runs_per_job: int
     threads: int  # for a run, from the CPU cores of its job
-    # Whether it has accepted a job of this launch, so that the options are not why it rejects one.
-    has_accepted: bool
 
     def connect(self, context: RunContext) -> None:
         """Connect. Raises UsageError if that fails."""
@@ -137,8 +136,6 @@ def execute(runs: Sequence[Run], context: RunContext, backend: ClusterBackend) -
     dies yields Failed and is recorded in the store, or is submitted again, after the others, if
     `context.retries` allows it. Ctrl-C cancels all jobs. After any other signal, jobs continue if
     they survive the launching process.
-
-    backend: the same object for all rounds of a search.
     """
     folder = context.out / "jobs"
     make_folder(folder)
@@ -173,7 +170,7 @@ class _Jobs:
         self._polled_at = time.monotonic()
         self._pending_since = time.monotonic()
         self._pending_reason = ""
-        self._rejected_until = 0.0
+        self._rejected_since = self._rejected_until = 0.0
 
     def follow(self, runs: Sequence[Run]) -> Iterator[Event]:
         records = self._records()
@@ -279,7 +276,12 @@ class _Jobs:
                     [job_payload(tasks, self.context, threads) for tasks in batches]
                 )
             except RejectedError as error:
-                if not self.tracked and not self.backend.has_accepted:
+                now = time.monotonic()
+                self._rejected_since = self._rejected_since or now
+                if not self.tracked and (
+                    not self.context.job_accepted.is_set()
+                    or now - self._rejected_since >= REJECTED_AT_MOST
+                ):
                     raise
                 # There may be a limit of jobs per user, with free slots when some have ended.
                 self.waiting.extendleft(reversed([task.run for tasks in batches for task in tasks]))
@@ -287,7 +289,8 @@ class _Jobs:
                 count = pluralize(len(self.waiting), "run")
                 self.context.on_message(f"{error}; {count} will be submitted later")
                 return
-            self.backend.has_accepted = True
+            self.context.job_accepted.set()
+            self._rejected_since = 0.0
             self._track(jobs, batches)
 
     def _track(self, jobs: Sequence[str], batches: Sequence[Sequence[Task]]) -> None:

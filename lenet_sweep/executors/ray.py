@@ -96,13 +96,13 @@ class RayOptions:
 @register_executor("ray", RayOptions)
 def create(resources: RayOptions) -> Executor:
     """An executor that trains runs as Ray tasks with these resources."""
-    backend = Ray(resources)
+    connection = Connection()
     return Executor(
-        execute=lambda runs, context: cluster.execute(runs, context, backend),
+        execute=lambda runs, context: cluster.execute(runs, context, Ray(resources, connection)),
         capacity=lambda _: None,
         check=check,
         devices=("cuda", "cpu") if resources.gpus else ("cpu",),
-        session=backend.connection.keep,
+        session=connection.keep,
     )
 
 
@@ -151,11 +151,10 @@ class Ray:
     job_name = "Ray task"
     poll_interval = 0.5
     survives_launch = False  # Ray ends tasks with the process that submitted them
-    has_accepted = False
 
-    def __init__(self, resources: RayOptions) -> None:
+    def __init__(self, resources: RayOptions, connection: Connection) -> None:
         self.resources = resources
-        self.connection = Connection()
+        self.connection = connection
         self.runs_per_job = resources.runs_per_job
         self.threads = max(1, int(resources.cpus))
         self._tasks: dict[str, Any] = {}  # references by id

@@ -152,9 +152,8 @@ class SlurmOptions:
 @register_executor("slurm", SlurmOptions)
 def create(resources: SlurmOptions) -> Executor:
     """An executor that trains runs as Slurm jobs with these resources."""
-    backend = Slurm(resources)
     return Executor(
-        execute=lambda runs, context: cluster.execute(runs, context, backend),
+        execute=lambda runs, context: cluster.execute(runs, context, Slurm(resources)),
         capacity=lambda _: None,
         check=check,
         devices=("cuda", "cpu") if resources.gpus else ("cpu",),
@@ -185,7 +184,6 @@ class Slurm:
     job_name = "Slurm job"
     poll_interval = 5.0
     survives_launch = True
-    has_accepted = False
 
     def __init__(self, resources: SlurmOptions) -> None:
         self.resources = resources

@@ -133,7 +133,7 @@ def _training(row: TrainedRow) -> Iterable[tuple[str, str]]:
     if isinstance(environment, dict):
         for name, value in environment.items():
             if isinstance(value, dict):
-                value = ", ".join(f"{key} {text}" for key, text in value.items())  # noqa: PLW2901 - as text
+                value = ", ".join(f"{key} {text}" for key, text in value.items())  # noqa: PLW2901 - the same value, as text
             if name != "host" and value not in (None, ""):  # cards are published
                 yield str(name), str(value)
 

@@ -86,17 +86,19 @@ class Report:
     """Everything that the page shows.
 
     rows: of the table; of a long one, those that `loading.choose_rows` chooses. row_cells: the cell
-    of each row of the table, shown or not. cells: all cells of the sweeps, also those without an
-    outcome. statistics: None if the sweep was interrupted, since they take seconds.
-    best: the first row, if it is ok. tests: its test images, if available. environments: of the
-    runs, each with its number of runs. notes: what a reader should know. reproductions: of the
-    studies that the cells belong to. interrupted: the name of the signal, or "". evidence: by cell
-    id, what is available for a row: NUMBERS, PREDICTIONS, CURVE, concatenated. missing: reasons why
-    something is not available. search: how it went, if a search stopped cells.
+    of each row of the table, shown or not. without_accuracy: how many of these have no accuracy.
+    cells: all cells of the sweeps, also those without an outcome. statistics: None if the sweep was
+    interrupted, since they take seconds. best: the first row, if it is ok. tests: its test images,
+    if available. environments: of the runs, each with its number of runs. notes: what a reader
+    should know. reproductions: of the studies that the cells belong to. interrupted: the name of
+    the signal, or "". evidence: by cell id, what is available for a row: NUMBERS, PREDICTIONS,
+    CURVE, concatenated. missing: reasons why something is not available. search: how it went, if a
+    search stopped cells.
     """
 
     rows: tuple[Row, ...]
     row_cells: tuple[Cell, ...]
+    without_accuracy: int
     cells: tuple[Cell, ...]
     statistics: Statistics | None
     best: Row | None
@@ -207,11 +209,14 @@ def _build_report(
     places = loading.choose_rows(table, row_cells)
     shown, sources = table.iloc[places], [sources[place] for place in places]
     if interrupted:  # skip what takes seconds
-        analysis = _without_statistics(shown, sources)
+        results = _numbers_only(shown, [source.cell for source in sources])
+        analysis = _Analysis(results, [None] * len(results), [None] * len(results))
     else:
-        results = loading.load_results_of(shown, sources, images)
+        results = list(loading.load_results_of(shown, sources, images))
         sampled = any(samples(launch.search) for launch in launches)
-        analysis = _analyze(results, swept_studies, sampled=sampled)
+        left_out = sorted(set(range(len(table))) - set(places))
+        others = _numbers_only(table.iloc[left_out], [row_cells[place] for place in left_out])
+        analysis = _analyze(results, others, swept_studies, sampled=sampled)
     notes = [*notes, *analysis.notes]
     if len(table) > len(shown):
         notes.append(_shortened(len(shown), len(table)))
@@ -230,6 +235,7 @@ def _build_report(
     return Report(
         rows=rows,
         row_cells=row_cells,
+        without_accuracy=int(table["accuracy"].isna().sum()),
         cells=tuple(cells),
         statistics=statistics,
         best=best,
@@ -263,24 +269,28 @@ class _Analysis:
     notes: tuple[str, ...] = ()
 
 
-def _without_statistics(table: pd.DataFrame, sources: Sequence[Source]) -> _Analysis:
-    results = [
-        Result(source.cell, status, None if pd.isna(accuracy) else accuracy)
-        for source, status, accuracy in zip(
-            sources, table["status"], table["accuracy"], strict=True
-        )
+def _numbers_only(table: pd.DataFrame, cells: Sequence[Cell]) -> list[Result]:
+    """The results of these rows without predictions and curves, which need the store."""
+    return [
+        Result(cell, status, None if pd.isna(accuracy) else accuracy)
+        for cell, status, accuracy in zip(cells, table["status"], table["accuracy"], strict=True)
     ]
-    return _Analysis(results, [None] * len(results), [None] * len(results))
 
 
 def _analyze(
-    results: Sequence[Result], swept_studies: Sequence[Study], *, sampled: bool
+    results: Sequence[Result],
+    others: Sequence[Result],
+    swept_studies: Sequence[Study],
+    *,
+    sampled: bool,
 ) -> _Analysis:
+    """others: the results of the rows that are not shown."""
     first = statistics.first_of_each_cell(r.cell for r in results)
     distinct = [results[index] for index in first]
     row_comparisons = significance.compare_rows(results)
     rows = [row_comparisons[index] for index in first]
-    stats = conclusions.analyse(distinct, rows, sampled=sampled)
+    others = [others[index] for index in statistics.first_of_each_cell(r.cell for r in others)]
+    stats = conclusions.analyse(distinct, rows, sampled=sampled, others=others)
     compared: Sequence[Comparison | None] = row_comparisons
     if stats.by_seed:
         setting_comparisons = significance.by_setting(stats.comparisons)
@@ -313,6 +323,8 @@ def _rows(
     table: pd.DataFrame, places: Sequence[int], sources: Sequence[Source], analysis: _Analysis
 ) -> tuple[Row, ...]:
     default = Path(keys.defaults()["out"]).resolve()
+    resolved = {source.store.out: source.store.out.resolve() for source in sources}
+    outs = {out: None if path == default else path for out, path in resolved.items()}
     columns = zip(
         places,
         table.to_dict("records"),
@@ -331,7 +343,7 @@ def _rows(
             comparison=comparison,
             failure=_failure(source, result),
             data_root=source.data_root and source.data_root.absolute(),
-            out=None if source.store.out.resolve() == default else source.store.out.resolve(),
+            out=outs[source.store.out],
         )
         for place, record, source, result, interval, comparison in columns
     )

@@ -75,7 +75,7 @@ def rebuild_page(
     files = []
     if [folder.resolve() for folder in folders] != [out.resolve()]:
         rows = report.rows
-        marks = ties.tie_marks([row.result for row in rows], [row.at for row in rows])
+        marks = ties.tie_marks([row.result for row in rows], [row.at for row in rows], len(table))
         marks = replace(marks, settings=ties.rows_over_seeds(report.row_cells, table))
         write_csv(table, out / "results.csv")
         texts = table_files.write_results(table, marks, report.reproductions, out)

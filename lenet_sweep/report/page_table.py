@@ -140,12 +140,13 @@ def page_table(report: Report) -> PageTable:
 
 def command_for(rows: Sequence[Row]) -> str:
     """The command that trains these rows, which differ only in seeds and epochs."""
-    cell, seeds = rows[0].cell, [row.cell.seed for row in rows]
+    cell, seeds = rows[0].cell, [*dict.fromkeys(row.cell.seed for row in rows)]
     changes: dict[str, list[Value]] = {"device": [cell.device], "engine": [cell.engine]}
     if len(seeds) > 1:
         changes["seed"] = [*seeds]
     text = command([row.cell for row in rows], changes)
-    return with_folders(text, rows[0].data_root, rows[0].out)
+    folders = {(row.data_root, row.out) for row in rows}
+    return with_folders(text, *folders.pop()) if len(folders) == 1 else text
 
 
 def _accuracies_and_bounds(rows: Sequence[Row]) -> list[float]:

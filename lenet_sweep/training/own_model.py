@@ -97,7 +97,7 @@ def _describe(error: Exception) -> str:
 @contextmanager
 def random_state_kept() -> Iterator[None]:
     """Restore the states of torch's generators, on the CPU and the current GPU, at the end."""
-    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call] # torch
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call] # torch has no annotation here
     with torch.random.fork_rng(cuda):
         yield
 

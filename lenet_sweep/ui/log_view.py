@@ -89,7 +89,7 @@ class LogView(TerminalView):
             case Retrying() | Damaged() | Requeued():
                 self._print(f"{name}  {describe_problem(event)}")
             case Interrupted():
-                self._print(f"{name}  stopped; its progress is saved in the store")
+                self._print(f"{name}  interrupted; its progress is saved in the store")
 
     def on_round(self, search_round: SearchRound) -> None:
         if self._progress:
