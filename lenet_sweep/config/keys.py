@@ -229,7 +229,8 @@ def unknown_option(key: str, value: Any, chosen: Collection[str] = ()) -> NoRetu
     elif having := owners(key):
         has = "has" if len(having) == 1 else "have"
         hint = f"; {join_words(having, len(having))} {has} it"
-    raise UsageError(f"{group}.{option}={text}: the {group} has no option {option}; {takes}{hint}")
+    noun = {"augment": "augmentation"}.get(group, group)
+    raise UsageError(f"{group}.{option}={text}: the {noun} has no option {option}; {takes}{hint}")
 
 
 def recipe_conflict(keys: Sequence[str]) -> str:
