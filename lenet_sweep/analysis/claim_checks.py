@@ -245,7 +245,7 @@ def _best_accuracy(claim: Claim, settings: Sequence[Setting]) -> tuple[str, str]
     )
     verdict = judge_accuracy(claim.accuracy, best)
     if margin is None:
-        sentence += " Without seeds and test images, no margin is known."
+        sentence += " With one seed and no test images, no margin is known."
     elif verdict == OPEN and margin > FAR:
         sentence += f" A margin of more than {FAR:g} points would confirm almost anything."
     elif verdict == OPEN:

@@ -111,8 +111,8 @@ def connected_groups(
 def is_full(factors: Factors) -> bool:
     """Whether the cells are all combinations of the levels, each the same number of times."""
     times = Counter(zip(*factors.values(), strict=True))
-    combinations_ = prod(len(set(levels)) for levels in factors.values())
-    return len(times) == combinations_ and len(set(times.values())) == 1
+    possible = prod(len(set(levels)) for levels in factors.values())
+    return len(times) == possible and len(set(times.values())) == 1
 
 
 def _rank(factors: Iterable[Sequence[Hashable]]) -> int:
