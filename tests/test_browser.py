@@ -396,7 +396,7 @@ def charts_of(costs, accuracies, seconds, **axes):
         result = first_correct(cell, accuracy, history(cost, [50.0, 90.0, accuracy]))
         record = {"accuracy": accuracy, "seconds": seconds[index], "status": "ok"}
         rows.append(
-            collect.Row(index, record | {"rank": index + 1}, result, None, None, None, None)
+            collect.Row(index, record | {"rank": index + 1}, result, None, None, None, None, None)
         )
     report = SimpleNamespace(rows=rows, statistics=None)
     compared = compared_items(report)

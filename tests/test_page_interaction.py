@@ -171,7 +171,7 @@ def test_every_chart_has_values_for_the_keyboard(page) -> None:
         page.keyboard.press(key)
     lines = page.locator("#tip p").all_inner_texts()
     assert lines[0].endswith(", lr 0.1, batch 16")
-    assert lines[1].startswith(page.locator("td:focus").inner_text().split()[-1] + " %, mean of 2")
+    assert lines[1].startswith(page.locator("td:focus").inner_text().split()[-1] + "%, mean of 2")
     assert page.evaluate("document.activeElement.cellIndex") == 2
 
 
