@@ -84,7 +84,7 @@ def test_integer_may_be_written_as_float() -> None:
         ),
         ({"loss.label_smoothing": -0.1}, "must be a number from 0 to 1"),
         ({"loss": "multi_margin", "loss.p": 1.5}, "loss.p=1.5: must be one of 1, 2"),
-        ({"loss": "huber", "loss.delta": 0}, "loss.delta=0: must be a number, greater than 0"),
+        ({"loss": "huber", "loss.delta": 0}, "loss.delta=0: must be a number greater than 0"),
         ({"loss": "nll", "loss.label_smoothing": 0.1}, "the loss has no option label_smoothing"),
         ({"loss.smoothing": 0.1}, "has no option smoothing; cross_entropy takes label_smoothing;"),
         (

@@ -329,7 +329,7 @@ def test_runs_that_end_early_are_ranked(tmp_path, small_folder) -> None:
         ({"search": "halve"}, "search=halve: must be one of grid, halving, halving_fast, racing"),
         ({"search": "grid", "search.keep": 3}, "search.keep=3: requires search=halving"),
         ({"search.eta": 1}, "search.eta=1: must be a number"),
-        ({"search.first": 1.5}, "search.first=1.5: must be a whole number, at least 0"),
+        ({"search.first": 1.5}, "search.first=1.5: must be a whole number of at least 0"),
         ({"search": ["grid", "halving"]}, "search cannot be swept"),
         ({"reuse": False}, "reuse=false: must be true with a search"),
     ],

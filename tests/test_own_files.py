@@ -225,7 +225,7 @@ def test_one_file_adds_a_choice_with_options(small, tmp_path, group: str) -> Non
     assert table.loc[table[group] == name, "train_loss"].nunique() == 2
     write(tmp_path / "mine", group, name, content)
     for override, message in (
-        (f"{group}.{option}={wrong}", f"{group}.{option}={wrong}: must be a number, "),
+        (f"{group}.{option}={wrong}", f"{group}.{option}={wrong}: must be a number "),
         (f"{group}.nothing=1", f"the {group} has no option nothing"),
     ):
         result = lenet_sweep(*config_dir, f"{group}={name}", override, f"out={tmp_path / 'out'}")

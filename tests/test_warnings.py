@@ -300,11 +300,11 @@ def test_a_collapsed_cell_is_named_with_its_accuracy() -> None:
     other = collapsed(LRS[1], 7)
     sentence = only("collapsed", [*NESTED[:1], cell, other]).sentence
     assert "2 of 3 cells collapsed to one class: " in sentence
-    assert "Their networks each predict a single class (1 and 7) for nearly all" in sentence
+    assert "Their networks each predict a single class (1 or 7) for nearly all" in sentence
     shirts = replace(other.cell, dataset=replace(other.cell.dataset, name="fashion_mnist"))
     sneakers = replace(other, cell=shirts, class_names=tuple(f"item {n}" for n in range(10)))
     sentence = only("collapsed", [*NESTED[:1], other, sneakers]).sentence
-    assert "each predict a single class (7 and item 7)" in sentence
+    assert "each predict a single class (7 or item 7)" in sentence
     nearly = replace(cell, predictions=np.where(np.arange(10_000) < 90, 3, 1).astype(np.uint8))
     assert of_kind("collapsed", [nearly])
     far = replace(cell, predictions=np.where(np.arange(10_000) < 110, 3, 1).astype(np.uint8))

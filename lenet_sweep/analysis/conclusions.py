@@ -285,7 +285,7 @@ def _effects(
     yield from _dominated(results, shares)
 
 
-_RELATIVE = " (a relative share, because the grid is incomplete)"
+_RELATIVE = " (approximately, because the grid is incomplete)"
 
 
 def _may_matter(effect: Effect) -> bool:

@@ -102,7 +102,7 @@ def _collapsed(results: Sequence[Result], names: Mapping[Cell, str]) -> Iterable
         return
     rows = [r for r, _ in collapsed]
     classes = sorted({(predicted, r.class_name(predicted)) for r, predicted in collapsed})
-    listed = join_words([name for _, name in classes], 10)
+    listed = join_words([name for _, name in classes], 10, "or")
     lowest, highest = min(map(accuracy_of, rows)), max(map(accuracy_of, rows))
     accuracies = f"{lowest:.2f}%"
     accuracies += "" if f"{highest:.2f}" == f"{lowest:.2f}" else f" to {highest:.2f}%"

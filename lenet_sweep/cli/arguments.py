@@ -94,5 +94,5 @@ def parse_override(text: str) -> Override:
         raise UsageError(
             f"{shown}: cannot be parsed as key=value{detail and f' ({format_value(detail)})'}; "
             "separate values with single commas, and quote text that has characters other than "
-            f"letters, digits and ._-: {format_value(text.partition('=')[0])}=\"'...'\""
+            f"letters, digits, '.', '_' and '-': {format_value(text.partition('=')[0])}=\"'...'\""
         ) from error

@@ -29,7 +29,8 @@ def choice(key: str, value: Any, allowed: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         suggestion = suggestions.for_value(key, to_str(value), allowed)
         hint = f"; did you mean {key}={suggestion}?" if suggestion else ""
-        reject(key, value, f"one of {', '.join(allowed)}{hint}")
+        one_of = "one of " if len(allowed) > 1 else ""
+        reject(key, value, f"{one_of}{', '.join(allowed)}{hint}")
     return value
 
 

@@ -64,7 +64,7 @@ class ChoiceOption:
 
     @property
     def allowed(self) -> str:
-        """The allowed values for messages, such as 'a number, at least 0'."""
+        """The allowed values for messages, such as 'a number of at least 0'."""
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, str):
@@ -87,6 +87,8 @@ class ChoiceOption:
         limits += [f"less than {self.below:g}"] if self.below is not None else []
         if not limits:
             return kind
+        if len(limits) == 1 and not is_list:
+            return f"{kind} of {limits[0]}" if "at" in limits[0].split() else f"{kind} {limits[0]}"
         return f"{kind}, {'each ' if is_list else ''}{' and '.join(limits)}"
 
     def check(self, key: str, value: Any) -> OptionValue:

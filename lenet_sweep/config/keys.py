@@ -217,7 +217,7 @@ def unknown_option(key: str, value: Any, chosen: Collection[str] = ()) -> NoRetu
     takes = "; ".join(f"{name} takes {', '.join(names[name])}" for name in listed)
     if chosen and not listed:
         take = "takes" if len(chosen) == 1 else "take"
-        takes = f"{join_words(sorted(chosen))} {take} no options"
+        takes = f"{join_words([f'{group}={name}' for name in sorted(chosen)])} {take} no options"
     elif not listed:
         known = ", ".join(dict.fromkeys(chain(*names.values())))
         takes = f"the options are {known}" if known else f"no {group} has options"

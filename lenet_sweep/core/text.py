@@ -107,12 +107,14 @@ def format_setting(value: str | float | bool | tuple[float, ...] | None) -> str:
     return str(value)
 
 
-def join_words(texts: Sequence[str], limit: int = 4) -> str:
+def join_words(texts: Sequence[str], limit: int = 4, word: str = "and") -> str:
     """Join texts: 'a', 'a and b', 'a, b and c'; beyond `limit` texts, 'a, b, c and 3 more'.
 
     Texts that contain commas are separated by semicolons.
     """
-    comma, last = ("; ", "; and ") if any(", " in text for text in texts) else (", ", " and ")
+    comma, last = (", ", f" {word} ")
+    if any(", " in text for text in texts):
+        comma, last = "; ", f"; {word} "
     if len(texts) > limit:
         texts = [*texts[: limit - 1], f"{len(texts) - limit + 1} more"]
     return last.join(filter(None, [comma.join(texts[:-1]), *texts[-1:]]))
